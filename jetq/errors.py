@@ -1,0 +1,184 @@
+"""Every exception jetq raises, and the three that task code raises to steer its own job.
+
+    JetqError
+    |-- DefinitionError          a task, queue, option or name that cannot work, found where it is written
+    |-- SettingsError            a setting that is unknown or has an impossible value
+    |-- ArgumentError            a call that does not fit its task's signature (also a TypeError)
+    |-- PluginError              a plugin distribution that cannot be used
+    |-- BrokerError              the broker refused or could not be used
+    |   |-- BrokerUnavailable    no usable connection within the deadline
+    |   |-- TopologyError        what stands in JetStream is not what jetq needs
+    |   `-- EnqueueError         a job was not (surely) stored
+    |       |-- Rejected         surely not stored
+    |       |   `-- PayloadTooLarge
+    |       `-- NotStored        fate unknown: a repeat with the same id is safe
+    `-- ResultError              no result can be handed over
+        |-- ResultTimeout        not finished yet
+        |-- ResultExpired        finished, and the result is gone
+        |-- NoResult             the task keeps no results
+        |-- JobNotFound          no job of that id
+        `-- TaskFailed           the job is dead, and its exception has no class here
+    Retry, Snooze, Reject        raised inside a task
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+from jetq.units import seconds
+
+__all__ = [
+    "ArgumentError",
+    "BrokerError",
+    "BrokerUnavailable",
+    "DefinitionError",
+    "EnqueueError",
+    "JetqError",
+    "JobNotFound",
+    "NoResult",
+    "NotStored",
+    "PayloadTooLarge",
+    "PluginError",
+    "Reject",
+    "Rejected",
+    "RemoteTraceback",
+    "ResultError",
+    "ResultExpired",
+    "ResultTimeout",
+    "Retry",
+    "SettingsError",
+    "Snooze",
+    "TaskFailed",
+    "TopologyError",
+]
+
+
+class JetqError(Exception):
+    """Base of all jetq errors: one sentence of what happened, and optionally a hint of what to do now."""
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}\nhint: {self.hint}" if self.hint else self.message
+
+
+class DefinitionError(JetqError):
+    """A task, queue, option or name that cannot work. Raised where it is written, before any I/O."""
+
+
+class SettingsError(JetqError):
+    """A setting that is unknown or has an impossible value."""
+
+
+class ArgumentError(JetqError, TypeError):
+    """The arguments of a call do not fit the task's signature; nothing was sent."""
+
+
+class PluginError(JetqError):
+    """A plugin distribution that fails to import, or whose tasks collide with others."""
+
+
+class BrokerError(JetqError):
+    """The broker refused a request or could not be used."""
+
+
+class BrokerUnavailable(BrokerError):
+    """No usable connection to the broker within the deadline."""
+
+
+class TopologyError(BrokerError):
+    """A stream or consumer stands that jetq does not own, or whose settings differ from what jetq needs."""
+
+
+class EnqueueError(BrokerError):
+    """A job could not be stored, or nobody knows whether it was. `job_ids` names the jobs concerned."""
+
+    def __init__(self, message: str, *, hint: str | None = None, job_ids: tuple[str, ...] = ()) -> None:
+        super().__init__(message, hint=hint)
+        self.job_ids = job_ids
+
+
+class Rejected(EnqueueError):
+    """The broker refused the job: it is surely not stored."""
+
+
+class PayloadTooLarge(Rejected):
+    """The job's arguments exceed what one message may carry; nothing was sent."""
+
+
+class NotStored(EnqueueError):
+    """No answer came in time: the job may or may not be stored. Enqueueing again with the same `id` is safe."""
+
+
+class ResultError(JetqError):
+    """A job's result cannot be handed over."""
+
+
+class ResultTimeout(ResultError, TimeoutError):
+    """The job did not finish within the given time. It goes on regardless."""
+
+
+class ResultExpired(ResultError):
+    """The job is finished and its result was removed when its `result_ttl` had passed."""
+
+
+class NoResult(ResultError):
+    """The task stores no results, so there is nothing to wait for."""
+
+
+class JobNotFound(ResultError):
+    """No job of that id is stored, and there is neither a result nor a dead letter of it."""
+
+
+class TaskFailed(ResultError):
+    """The job is dead. Stands for an exception whose class is not imported at the caller.
+
+    `type` is the exception's `module.qualname`, `remote_traceback` its text at the worker.
+    """
+
+    def __init__(self, message: str, *, type: str = "", remote_traceback: str = "") -> None:
+        super().__init__(message)
+        self.type = type
+        self.remote_traceback = remote_traceback
+
+
+class RemoteTraceback(Exception):
+    """The `__cause__` of an exception that crossed from a worker: its text is the worker's traceback."""
+
+    def __str__(self) -> str:
+        return "\n" + str(self.args[0]) if self.args else ""
+
+
+class Retry(Exception):
+    """Raise inside a task: this attempt failed, run the job again.
+
+    after: seconds or timedelta until the next attempt; None takes the task's own wait.
+    arguments: parameters of the next attempt that differ, by name; checked against the signature.
+    Counts as an attempt: the last one allowed ends in the dead letters.
+    """
+
+    def __init__(self, after: float | timedelta | None = None, *, arguments: Mapping[str, Any] | None = None) -> None:
+        super().__init__("retry requested")
+        self.after = None if after is None else seconds(after, "after")
+        self.arguments = dict(arguments) if arguments else None
+
+
+class Snooze(Exception):
+    """Raise inside a task: not now, run the job again in `after` seconds (or a timedelta). Burns no attempt."""
+
+    def __init__(self, after: float | timedelta) -> None:
+        super().__init__("snoozed")
+        self.after = seconds(after, "after")
+
+
+class Reject(Exception):
+    """Raise inside a task: the job can never succeed. It goes to the dead letters at once, with `reason`."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason

@@ -1,0 +1,262 @@
+"""The values that travel: what is stored, delivered, decided and shown. No I/O and no clock.
+
+Times are unix seconds (float), durations seconds. What is encoded carries its wire version `v`; absent means 1.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import msgspec
+from msgspec import UNSET, Raw, Struct, UnsetType
+
+from jetq.names import NO_KEY
+
+__all__ = [
+    "DEFAULT_META",
+    "AttemptError",
+    "Dead",
+    "DeadEntry",
+    "DeadLetter",
+    "DeadReason",
+    "Delivery",
+    "Drift",
+    "Failure",
+    "Found",
+    "JobRecord",
+    "Meta",
+    "Outcome",
+    "QueueInfo",
+    "Released",
+    "ResultRecord",
+    "Retrying",
+    "Snoozed",
+    "State",
+    "Stored",
+    "Succeeded",
+    "Superseded",
+]
+
+State = Literal["scheduled", "queued", "running", "succeeded", "dead", "cancelled", "expired"]
+
+DeadReason = Literal["failed", "rejected", "crashed", "timeout", "unknown-task", "undecodable", "bad-arguments"]
+"""Why a job is dead: out of attempts or not worth one, `Reject` raised, killed its worker too often, its thread never
+ended, no worker knows the task, unreadable bytes, or arguments that do not fit the signature."""
+
+
+class AttemptError(Struct, frozen=True, omit_defaults=True):
+    """How one attempt ended, short enough to travel with the job."""
+
+    attempt: int
+    type: str
+    message: str
+    at: float
+    worker: str = ""
+
+
+class Meta(Struct, frozen=True, omit_defaults=True):
+    """What a stored job has beyond its name and arguments, each field only when it is not the default.
+
+    attempt: the number of the run this message stands for, from 1.
+    enqueued: when `.delay` was called, if the broker's own time stamp of the message is not that.
+    max_attempts, timeout, result_ttl: the caller's overrides of the task's options.
+    errors: how earlier attempts ended, oldest first; `errors_dropped` more were cut to keep the job small.
+    snoozes, replays: how often the job was put off, and brought back from the dead letters.
+    unknown_since: when a worker first saw that it does not know the task.
+    """
+
+    v: int = 1
+    attempt: int = 1
+    enqueued: float | None = None
+    max_attempts: int | None = None
+    timeout: float | None | UnsetType = UNSET
+    result_ttl: float | None | UnsetType = UNSET
+    errors: tuple[AttemptError, ...] = ()
+    errors_dropped: int = 0
+    snoozes: int = 0
+    replays: int = 0
+    unknown_since: float | None = None
+
+
+DEFAULT_META = Meta()
+
+
+class JobRecord(Struct, frozen=True):
+    """One stored call. `body` is the arguments as a JSON object by parameter name."""
+
+    id: str
+    task: str
+    queue: str
+    body: bytes
+    key: str = NO_KEY
+    meta: Meta = DEFAULT_META
+
+
+class Stored(Struct, frozen=True):
+    """The broker's answer to storing a job: its sequence in the queue, and whether that id was stored before."""
+
+    sequence: int
+    duplicate: bool = False
+
+
+class Delivery(Struct):
+    """One job as the broker handed it out, undecoded.
+
+    task, key, id: the tokens of its address, dots restored in the task's name.
+    headers: as stored, `Jetq` among them if the job has more than the default `Meta`; empty for most.
+    sequence: its place in the queue; never used twice while the queue stands.
+    count: how often the broker remembers having handed it out, from 1.
+    stored_at: the broker's time stamp, unix seconds.
+    since: `time.monotonic()` from which the lease surely runs: the hand-out or the last confirmed renewal, or earlier.
+    renew_until: `time.monotonic()` after which the lease is not renewed any more.
+    token: proof of this hand-out, opaque above the broker; what `finish` and `extend` name.
+    """
+
+    queue: str
+    task: str
+    key: str
+    id: str
+    body: bytes
+    headers: Mapping[str, str]
+    sequence: int
+    count: int
+    stored_at: float
+    since: float
+    token: str
+    address: str
+    renew_until: float = math.inf
+
+
+class Failure(Struct, frozen=True, omit_defaults=True):
+    """An exception as text. `type` is `module.qualname`; `args` the constructor's arguments when JSON can hold them."""
+
+    type: str
+    message: str
+    traceback: str = ""
+    args: tuple[Any, ...] | None = None
+
+
+class ResultRecord(Struct, frozen=True, omit_defaults=True):
+    """How a job ended, kept for its caller. `sequence` is that of the delivery it settles."""
+
+    id: str
+    state: Literal["succeeded", "dead"]
+    task: str
+    queue: str
+    attempt: int
+    sequence: int
+    at: float
+    worker: str = ""
+    value: Raw = Raw(b"null")
+    failure: Failure | None = None
+    v: int = 1
+
+
+class DeadLetter(Struct, frozen=True, omit_defaults=True):
+    """All that is known of a dead job besides its bytes, which are kept beside it unchanged.
+
+    address, headers, sequence: where and how it was stored; `count`: how often it had been handed out.
+    errors: every attempt's error, oldest first (`errors_dropped` older ones cut).
+    """
+
+    id: str
+    task: str
+    queue: str
+    key: str
+    reason: DeadReason
+    failure: Failure
+    attempt: int
+    at: float
+    enqueued: float
+    address: str
+    sequence: int
+    count: int = 1
+    worker: str = ""
+    errors: tuple[AttemptError, ...] = ()
+    errors_dropped: int = 0
+    snoozes: int = 0
+    replays: int = 0
+    headers: Mapping[str, str] = msgspec.field(default_factory=dict)
+    v: int = 1
+
+
+class DeadEntry(Struct, frozen=True):
+    """One entry of a dead-letter queue: the letter, the original bytes, and its place there."""
+
+    letter: DeadLetter
+    body: bytes
+    sequence: int
+
+
+class Found(Struct, frozen=True):
+    """A job as it stands in its queue. `due` is set while it is scheduled; `in_flight`: a worker may hold it."""
+
+    delivery: Delivery
+    state: Literal["scheduled", "queued"]
+    due: float | None = None
+    in_flight: bool = False
+
+
+class QueueInfo(Struct, frozen=True):
+    """A queue in numbers: jobs ready, handed out, scheduled and dead, and pull requests waiting (idle workers)."""
+
+    name: str
+    ready: int
+    running: int
+    scheduled: int
+    dead: int
+    waiting: int
+
+
+class Drift(Struct, frozen=True):
+    """One field of what stands that differs from what jetq needs."""
+
+    thing: str
+    field: str
+    wanted: Any
+    found: Any
+
+    def __str__(self) -> str:
+        return f"{self.thing}: {self.field} is {self.found!r}, jetq needs {self.wanted!r}"
+
+
+class Succeeded(Struct, frozen=True):
+    """The attempt returned. `value` is its encoded result, or None when no result is kept."""
+
+    value: bytes | None = None
+    result_ttl: float = 0.0
+
+
+class Retrying(Struct, frozen=True):
+    """The attempt failed and another follows `after` seconds. `body`: new arguments, if the task asked for them."""
+
+    after: float
+    failure: Failure
+    body: bytes | None = None
+
+
+class Snoozed(Struct, frozen=True):
+    """Put off for `after` seconds at no cost. `meta` replaces the job's own when something must be remembered."""
+
+    after: float
+    meta: Meta | None = None
+
+
+class Dead(Struct, frozen=True):
+    """The job ends here, in the dead letters."""
+
+    reason: DeadReason
+    failure: Failure
+
+
+class Released(Struct, frozen=True):
+    """Given back unfinished, at no cost: another worker may have it at once."""
+
+
+class Superseded(Struct, frozen=True):
+    """A repeat of something settled already: remove it, do nothing more."""
+
+
+Outcome = Succeeded | Retrying | Snoozed | Dead | Released | Superseded
