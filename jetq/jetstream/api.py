@@ -1,0 +1,171 @@
+"""Requests to the JetStream API, and single messages read from a stream."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from jetq.errors import BrokerError, BrokerUnavailable
+from jetq.jetstream.connection import Connection, NoReply, NoResponders
+
+__all__ = ["Api", "ApiError", "StoredMessage"]
+
+NOT_FOUND = frozenset({10014, 10037, 10043, 10057, 10059})
+"""Error codes for a consumer, message or stream that is not there (a missing message is 10037 or 10057, by API)."""
+
+_RETRY_AFTER = 0.1
+
+
+class ApiError(BrokerError):
+    """JetStream answered with an error. `err_code` is the server's own, e.g. 10071."""
+
+    def __init__(self, err_code: int, description: str, *, subject: str = "") -> None:
+        super().__init__(f"JetStream refused {subject}: {description} (error {err_code})")
+        self.err_code = err_code
+        self.description = description
+
+
+class _Error(Struct):
+    code: int = 0
+    err_code: int = 0
+    description: str = ""
+
+
+class _Answer(Struct):
+    error: _Error | None = None
+
+
+class StoredMessage(Struct, frozen=True):
+    """One message as it stands in a stream."""
+
+    subject: str
+    sequence: int
+    data: bytes
+    headers: Mapping[str, str]
+    stored_at: float
+
+
+_decode_answer = msgspec.json.Decoder(_Answer).decode
+_decode = msgspec.json.Decoder(dict[str, Any]).decode
+_encode = msgspec.json.Encoder().encode
+
+_DIRECT_HEADERS = frozenset({"Nats-Stream", "Nats-Subject", "Nats-Sequence", "Nats-Time-Stamp", "Nats-Num-Pending", "Nats-Last-Sequence"})
+
+
+class Api:
+    """The JetStream API over one connection. Every request ends within `timeout` seconds."""
+
+    def __init__(self, connection: Connection, timeout: float) -> None:
+        self._connection = connection
+        self.timeout = timeout
+
+    async def request(self, name: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Ask `$JS.API.<name>`. Raises ApiError for an answer that is an error, BrokerUnavailable for none.
+
+        "No responders" means a stream without a leader as well as JetStream being off (nats-server 2.15), so it is
+        asked again until the timeout.
+        """
+        subject = f"$JS.API.{name}"
+        payload = _encode(body) if body is not None else b""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self.timeout
+        while True:
+            try:
+                answer = await self._connection.request(subject, payload, timeout=max(deadline - loop.time(), 0.01))
+                break
+            except NoResponders:
+                if loop.time() + _RETRY_AFTER > deadline:
+                    raise BrokerUnavailable(
+                        f"nobody answers {subject}: JetStream has no leader or is off",
+                        hint="see `nats server report jetstream`, or try again in a moment",
+                    ) from None
+                await asyncio.sleep(_RETRY_AFTER)
+            except NoReply:
+                raise BrokerUnavailable(
+                    f"no answer to {subject} within {self.timeout:g} s",
+                    hint="is the server overloaded, or does the user lack permission for this subject?",
+                ) from None
+        error = _decode_answer(answer.data).error
+        if error is not None:
+            raise ApiError(error.err_code, error.description, subject=name)
+        return _decode(answer.data)
+
+    async def stream_info(self, stream: str) -> dict[str, Any] | None:
+        """STREAM.INFO, or None if there is no such stream."""
+        return await self._unless_missing(f"STREAM.INFO.{stream}")
+
+    async def consumer_info(self, stream: str, consumer: str) -> dict[str, Any] | None:
+        """CONSUMER.INFO, or None if there is no such consumer or stream."""
+        return await self._unless_missing(f"CONSUMER.INFO.{stream}.{consumer}")
+
+    async def _unless_missing(self, name: str) -> dict[str, Any] | None:
+        try:
+            return await self.request(name)
+        except ApiError as error:
+            if error.err_code in NOT_FOUND:
+                return None
+            raise
+
+    async def last_message(self, stream: str, subject: str) -> StoredMessage | None:
+        """The last message on `subject`, which may hold wildcards; None if there is none."""
+        return await self._direct(stream, {"last_by_subj": subject})
+
+    async def next_message(self, stream: str, subject: str, sequence: int) -> StoredMessage | None:
+        """The first message on `subject` from `sequence` on; None if there is none."""
+        return await self._direct(stream, {"seq": sequence, "next_by_subj": subject})
+
+    async def _direct(self, stream: str, query: Mapping[str, Any]) -> StoredMessage | None:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self.timeout
+        while True:
+            try:
+                answer = await self._connection.request(
+                    f"$JS.API.DIRECT.GET.{stream}", _encode(query), timeout=max(deadline - loop.time(), 0.01)
+                )
+                break
+            except NoResponders:
+                # A missing stream and a leaderless one look alike here; the stream's own API tells them apart.
+                if await self.stream_info(stream) is None:
+                    return None
+                if loop.time() + _RETRY_AFTER > deadline:
+                    raise BrokerUnavailable(f"stream {stream} answers no reads: it may have no leader") from None
+                await asyncio.sleep(_RETRY_AFTER)
+            except NoReply:
+                raise BrokerUnavailable(f"no answer from stream {stream} within {self.timeout:g} s") from None
+        headers = answer.headers or {}
+        if "Nats-Sequence" not in headers:  # a bare status, e.g. 404; a stored message may carry a `Status` of its own
+            return None
+        return StoredMessage(
+            subject=headers["Nats-Subject"],
+            sequence=int(headers["Nats-Sequence"]),
+            data=answer.data,
+            headers={name: value for name, value in headers.items() if name not in _DIRECT_HEADERS},
+            stored_at=_timestamp(headers["Nats-Time-Stamp"]),
+        )
+
+    async def purge(self, stream: str, subject: str) -> int:
+        """Remove all messages on `subject`; how many."""
+        try:
+            answer = await self.request(f"STREAM.PURGE.{stream}", {"filter": subject})
+        except ApiError as error:
+            if error.err_code in NOT_FOUND:
+                return 0
+            raise
+        return int(answer.get("purged", 0))
+
+    async def delete(self, stream: str, sequence: int) -> None:
+        """Remove one message; one that is gone already is fine."""
+        try:
+            await self.request(f"STREAM.MSG.DELETE.{stream}", {"seq": sequence, "no_erase": True})
+        except ApiError as error:
+            if error.err_code not in NOT_FOUND:
+                raise
+
+
+def _timestamp(text: str) -> float:
+    return datetime.fromisoformat(text).timestamp()

@@ -1,0 +1,208 @@
+"""The flow of deliveries to a worker: long pull requests on an inbox of our own.
+
+nats-py's `fetch` is not used: it hides a deleted consumer, sleeps through a restart and takes a job with a header named
+`Status` for a status (nats-py 2.16). Here a job is a message whose reply starts with `$JS.ACK.`; everything else on the
+inbox is a status frame of one request, named by the last token of its subject.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+
+from nats.aio.msg import Msg
+
+from jetq.errors import BrokerError
+from jetq.jetstream.connection import Connection, Subscription
+from jetq.jetstream.subjects import ACK_PREFIX, ack_fields, job_tokens
+from jetq.model import Delivery
+
+__all__ = ["Pull"]
+
+_log = logging.getLogger("jetq.jetstream")
+
+_EXPIRES = 30.0
+_HEARTBEAT = 5.0
+_TICK = 0.2
+_BACKOFF = 0.25
+_NANOSECONDS = 1_000_000_000
+
+
+class Pull:
+    """One worker's pull on one consumer. See `broker.Feed` for what callers may rely on.
+
+    `restore` is awaited when the consumer does not answer: it creates what is missing.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        queue: str,
+        stream: str,
+        deliver: Callable[[Delivery], None],
+        settled: Callable[[Delivery], bool],
+        restore: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._connection = connection
+        self._queue = queue
+        self._subject = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{queue}"
+        self._deliver = deliver
+        self._settled = settled
+        self._restore = restore
+        self._loop = asyncio.get_running_loop()
+        self._asked = 0
+        self._request = 0
+        self._requests: dict[str, int] = {}
+        self._inbox = ""
+        self._subscription: Subscription | None = None
+        self._unsent = 0
+        self._sending: asyncio.Task[None] | None = None
+        self._reopening: asyncio.Task[None] | None = None
+        self._heard = self._loop.time()
+        self._previous_tick = self._tick_at = time.monotonic()
+        self._ticker: asyncio.TimerHandle | None = None
+        self._stopped = False
+
+    async def start(self) -> None:
+        """Open the inbox. Nothing is delivered before `ask`."""
+        await self._open_inbox()
+        self._connection.on_up(self._on_reconnected)
+        self._ticker = self._loop.call_later(_TICK, self._tick)
+
+    @property
+    def asked(self) -> int:
+        """Deliveries asked for and not yet arrived."""
+        return self._asked
+
+    def ask(self, slots: int) -> None:
+        """See `broker.Feed.ask`."""
+        if slots > self._asked and not self._stopped:
+            self._send_request(slots - self._asked)
+
+    async def stop(self) -> None:
+        """See `broker.Feed.stop`."""
+        self._stopped = True
+        if self._ticker is not None:
+            self._ticker.cancel()
+        for task in (self._sending, self._reopening):
+            if task is not None:
+                task.cancel()
+        if self._subscription is not None:
+            # In this order, so that what the server sent before it knew still arrives here and can be given back.
+            await self._subscription.drain()
+            self._subscription = None
+
+    async def _open_inbox(self) -> None:
+        old, self._subscription = self._subscription, None
+        self._inbox = self._connection.new_inbox() + "."
+        self._requests.clear()
+        self._subscription = await self._connection.subscribe(self._inbox + "*", self._on_message)
+        if old is not None:
+            await old.unsubscribe()
+
+    def _send_request(self, batch: int) -> None:
+        self._asked += batch
+        self._unsent += batch
+        if self._sending is None:
+            self._sending = self._loop.create_task(self._send_requests())
+
+    async def _send_requests(self) -> None:
+        try:
+            while self._unsent and self._reopening is None:
+                batch, self._unsent = self._unsent, 0
+                self._request += 1
+                token = str(self._request)
+                self._remember_request(token, batch)
+                expires, heartbeat = int(_EXPIRES * _NANOSECONDS), int(_HEARTBEAT * _NANOSECONDS)
+                body = b'{"batch":%d,"expires":%d,"idle_heartbeat":%d}' % (batch, expires, heartbeat)
+                await self._connection.publish(self._subject, body, self._inbox + token)
+        finally:
+            self._sending = None
+
+    def _remember_request(self, token: str, batch: int) -> None:
+        self._requests[token] = batch
+        if len(self._requests) > 512:  # the server's own limit of waiting requests; fulfilled ones end without a word
+            self._requests.pop(next(iter(self._requests)))
+
+    async def _on_message(self, msg: Msg) -> None:
+        self._heard = self._loop.time()
+        if msg.reply.startswith(ACK_PREFIX):
+            self._on_job(msg)
+        else:
+            self._on_status(msg)
+
+    def _on_job(self, msg: Msg) -> None:
+        if self._asked:
+            self._asked -= 1
+        count, sequence, nanoseconds = ack_fields(msg.reply)
+        _, task, key, id = job_tokens(msg.subject, sequence)
+        delivery = Delivery(
+            queue=self._queue,
+            task=task,
+            key=key,
+            id=id,
+            body=msg.data,
+            headers=msg.headers or {},
+            sequence=sequence,
+            count=count,
+            stored_at=nanoseconds / _NANOSECONDS,
+            since=self._previous_tick,
+            token=msg.reply,
+            address=msg.subject,
+        )
+        if self._settled(delivery):
+            self._send_request(1)
+        else:
+            self._deliver(delivery)
+
+    def _on_status(self, msg: Msg) -> None:
+        headers = msg.headers or {}
+        status = headers.get("Status", "")
+        if status == "100" or self._stopped:  # idle heartbeat
+            return
+        batch = self._requests.pop(msg.subject[len(self._inbox) :], 0)
+        left = headers.get("Nats-Pending-Messages", "")
+        unfulfilled = int(left) if left.isdecimal() else batch
+        self._asked = max(0, self._asked - unfulfilled)
+        if status == "408" or headers.get("Description", "") == "Exceeded MaxWaiting":
+            self._send_request(unfulfilled)
+        else:  # 409 consumer deleted, leadership change, server shutdown; 503 no consumer
+            _log.info("pull on queue %s ended: %s %s", self._queue, status, headers.get("Description", ""))
+            self._reopen(self._asked + unfulfilled)
+
+    def _on_reconnected(self) -> None:
+        if not self._stopped:
+            self._reopen(self._asked)
+
+    def _reopen(self, wanted: int) -> None:
+        if self._reopening is None and not self._stopped:
+            self._reopening = self._loop.create_task(self._open_again(wanted), name="jetq-reopen-pull")
+
+    async def _open_again(self, wanted: int) -> None:
+        backoff = _BACKOFF
+        while True:
+            try:
+                await self._restore()
+                await self._open_inbox()
+                break
+            except BrokerError as error:
+                _log.warning("queue %s: %s; trying again in %g s", self._queue, error.message, backoff)
+                await asyncio.sleep(backoff)
+                backoff = min(backoff * 2, 5.0)
+        self._reopening = None
+        self._heard = self._loop.time()
+        self._asked = self._unsent = 0
+        if wanted:
+            self._send_request(wanted)
+
+    def _tick(self) -> None:
+        # What is read after a blocked loop was delivered at an unknown time during the block, so a lease counts from the
+        # tick before the last one: earlier than the delivery by up to 0.4 s, and never later.
+        self._previous_tick, self._tick_at = self._tick_at, time.monotonic()
+        now = self._loop.time()
+        if self._asked and now - self._heard > 2 * _HEARTBEAT + _TICK:
+            self._heard = now
+            self._reopen(self._asked)
+        self._ticker = self._loop.call_later(_TICK, self._tick)

@@ -1,0 +1,111 @@
+"""The names jetq uses in JetStream (fixed): streams, consumers and subjects of one namespace, and reading them back."""
+
+from __future__ import annotations
+
+import re
+
+from jetq.names import NO_KEY
+
+__all__ = ["ACK_PREFIX", "Names", "ack_fields", "job_tokens", "task_token"]
+
+ACK_PREFIX = "$JS.ACK."
+_TOKEN = re.compile(r"[A-Za-z0-9_:~=-]{1,256}")
+
+
+def task_token(task: str) -> str:
+    """A task's name as one token of a subject; a name without a legal form becomes `-`."""
+    token = task.replace(".", ":")
+    return token if _TOKEN.fullmatch(token) else "-"
+
+
+class Names:
+    """Names within one namespace. `jetq` is the default one and does not prefix the streams."""
+
+    def __init__(self, namespace: str) -> None:
+        self.namespace = namespace
+        self._stream_prefix = "" if namespace == "jetq" else f"{namespace.upper()}_"
+        self.results = f"{self._stream_prefix}JETQ_RESULTS"
+        self.state = f"{self._stream_prefix}JETQ_STATE"
+        self.results_subjects = f"{namespace}._result.>"
+        self.state_subjects = f"{namespace}._state.>"
+
+    def jobs(self, queue: str) -> str:
+        """The stream of a queue's jobs."""
+        return f"{self._stream_prefix}{queue.upper()}_JOBS"
+
+    def dead_letters(self, queue: str) -> str:
+        """The stream of a queue's dead letters."""
+        return f"{self._stream_prefix}{queue.upper()}_DLQ"
+
+    def job_subjects(self, queue: str) -> list[str]:
+        """All subjects of a queue's stream of jobs."""
+        kinds = ("run", "run-high", "run-low", "later", "cron", "tick", "last")
+        return [f"{self.namespace}.{queue}.{kind}.>" for kind in kinds]
+
+    def delivered_subjects(self, queue: str) -> list[str]:
+        """The subjects whose messages workers get. Schedules are not among them: acking one would end it."""
+        return [f"{self.namespace}.{queue}.run.>", f"{self.namespace}.{queue}.tick.>"]
+
+    def dead_subjects(self, queue: str) -> str:
+        """All subjects of a queue's dead letters."""
+        return f"{self.namespace}.{queue}.dead.>"
+
+    def run(self, queue: str, task: str, key: str, id: str) -> str:
+        """Where a ready job is stored."""
+        return f"{self.namespace}.{queue}.run.{task.replace('.', ':')}.{key}.{id}"
+
+    def later(self, queue: str, task: str, key: str, id: str) -> str:
+        """Where a job waits for its due time."""
+        return f"{self.namespace}.{queue}.later.{task.replace('.', ':')}.{key}.{id}"
+
+    def anywhere(self, queue: str, task: str, key: str, id: str) -> str:
+        """Wherever this job stands, ready or not. Of a keyed job: any job of its key."""
+        last = id if key == NO_KEY else "*"
+        return f"{self.namespace}.{queue}.*.{task.replace('.', ':')}.{key}.{last}"
+
+    def by_id(self, queue: str, id: str) -> str:
+        """Wherever the unkeyed job `id` of any task stands."""
+        return f"{self.namespace}.{queue}.*.*.{NO_KEY}.{id}"
+
+    def dead(self, queue: str, task: str, id: str) -> str:
+        """Where a job's dead letter is stored."""
+        return f"{self.namespace}.{queue}.dead.{task_token(task)}.{id}"
+
+    def dead_filter(self, queue: str, task: str | None, id: str | None) -> str:
+        """The dead letters of a queue, of one task or job if given."""
+        return f"{self.namespace}.{queue}.dead.{task_token(task) if task else '*'}.{id or '*'}"
+
+    def result(self, id: str) -> str:
+        """Where a job's result is stored, and where its callers listen."""
+        return f"{self.namespace}._result.{id}"
+
+    def start(self, queue: str, id: str) -> str:
+        """Where the recorded starts of a job are kept."""
+        return f"{self.namespace}._state.start.{queue}.{id}"
+
+
+def job_tokens(subject: str, sequence: int) -> tuple[str, str, str, str]:
+    """Kind, task, key and id of a job's subject.
+
+    A subject that is not one of jetq's making gives the empty task and an id made of its sequence, so that whatever
+    arrives has a legal name for its dead letter. Ids are checked because they become parts of other subjects, where
+    a `*` or `>` would reach further than one job.
+    """
+    tokens = subject.split(".")
+    if len(tokens) == 6:
+        _, _, kind, task, key, id = tokens
+        if (id.isalnum() and id.isascii()) or _TOKEN.fullmatch(id):
+            if key == NO_KEY or _TOKEN.fullmatch(key):
+                return kind, task.replace(":", "."), key, id
+    return "", "", NO_KEY, f"stray-{sequence}"
+
+
+def ack_fields(reply: str) -> tuple[int, int, int]:
+    """Delivery count, stream sequence and time stamp (ns) of an ack subject.
+
+    `$JS.ACK.<stream>.<consumer>.<count>.<seq>.<consumer seq>.<ns>.<pending>`, or with `<domain>.<account>` before the
+    stream and perhaps a token at the end (nats-server 2.15 behind a feature flag).
+    """
+    tokens = reply.split(".")
+    at = 4 if len(tokens) == 9 else 6
+    return int(tokens[at]), int(tokens[at + 1]), int(tokens[at + 3])

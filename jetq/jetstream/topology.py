@@ -1,0 +1,183 @@
+"""What must stand in JetStream: streams and consumers, made where they are missing, compared where they are not.
+
+Creation is by `action: create` and comparison, because adding a consumer of an existing name silently rewrites it for
+every worker (nats-server 2.15: the last writer's `ack_wait` applies at once to jobs already handed out).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from msgspec import Struct
+
+from jetq.errors import TopologyError
+from jetq.jetstream.api import Api, ApiError
+from jetq.jetstream.subjects import Names
+from jetq.model import Drift
+from jetq.settings import Settings
+
+__all__ = ["QueueTopology", "Topology"]
+
+OWNER = "jetq"
+_STREAM_EXISTS = 10058
+_CONSUMER_EXISTS = frozenset({10148, 10105})
+_NANOSECONDS = 1_000_000_000
+_DEDUP_WINDOW = 120
+"""Seconds an id is recognised. It outlasts every repeat of a publish; its memory is the rate times the window."""
+
+
+class QueueTopology(Struct, frozen=True):
+    """A queue as it stands: its real lease in seconds, when its stream was made, and what differs."""
+
+    ack_wait: float
+    created: str
+    drift: tuple[Drift, ...]
+
+
+class Topology:
+    """Makes and compares the streams and consumers of one namespace."""
+
+    def __init__(self, api: Api, names: Names, settings: Settings) -> None:
+        self._api = api
+        self._names = names
+        self._settings = settings
+
+    async def queue(self, queue: str) -> QueueTopology:
+        """The streams and the consumer of `queue`, made where missing. Raises TopologyError if a stream is not jetq's."""
+        names = self._names
+        jobs, drift = await self._stream(names.jobs(queue), self._jobs_config(queue))
+        _, dead_drift = await self._stream(names.dead_letters(queue), self._dead_config(queue))
+        consumer, consumer_drift = await self._consumer(queue)
+        return QueueTopology(
+            ack_wait=int(consumer["config"]["ack_wait"]) / _NANOSECONDS,
+            created=str(jobs["created"]),
+            drift=(*drift, *dead_drift, *consumer_drift),
+        )
+
+    async def shared(self) -> Sequence[Drift]:
+        """The streams of results and fleet state, made where missing."""
+        _, results = await self._stream(self._names.results, self._results_config())
+        _, state = await self._stream(self._names.state, self._state_config())
+        return (*results, *state)
+
+    async def _stream(self, name: str, config: Mapping[str, Any]) -> tuple[dict[str, Any], list[Drift]]:
+        info = await self._api.stream_info(name)
+        if info is None:
+            try:
+                info = await self._api.request(f"STREAM.CREATE.{name}", config)
+            except ApiError as error:
+                if error.err_code != _STREAM_EXISTS:  # another process, with other settings, was quicker
+                    raise TopologyError(
+                        f"cannot make stream {name}: {error.description} (JetStream error {error.err_code})"
+                    ) from error
+                info = await self._api.request(f"STREAM.INFO.{name}")
+        found = info["config"]
+        if (found.get("metadata") or {}).get(OWNER) != config["metadata"][OWNER]:
+            raise TopologyError(
+                f"stream {name} exists and is not jetq's",
+                hint="rename that stream, or give jetq another namespace (JETQ_NAMESPACE)",
+            )
+        return info, _compare(f"stream {name}", config, found)
+
+    async def _consumer(self, queue: str) -> tuple[dict[str, Any], list[Drift]]:
+        stream = self._names.jobs(queue)
+        config = self._consumer_config(queue)
+        info = await self._api.consumer_info(stream, queue)
+        if info is None:
+            request = {"stream_name": stream, "config": config, "action": "create"}
+            try:
+                info = await self._api.request(f"CONSUMER.CREATE.{stream}.{queue}", request)
+            except ApiError as error:
+                if error.err_code not in _CONSUMER_EXISTS:
+                    raise TopologyError(
+                        f"cannot make consumer {queue} of stream {stream}: {error.description} "
+                        f"(JetStream error {error.err_code})"
+                    ) from error
+                info = await self._api.request(f"CONSUMER.INFO.{stream}.{queue}")
+        return info, _compare(f"consumer {queue} of stream {stream}", config, info["config"])
+
+    def _jobs_config(self, queue: str) -> dict[str, Any]:
+        return {
+            **self._base(self._names.jobs(queue), "jobs"),
+            "subjects": self._names.job_subjects(queue),
+            "retention": "workqueue",
+            "duplicate_window": _DEDUP_WINDOW * _NANOSECONDS,
+            "allow_msg_schedules": True,
+            "allow_atomic": True,
+        }
+
+    def _dead_config(self, queue: str) -> dict[str, Any]:
+        return {
+            **self._base(self._names.dead_letters(queue), "dead-letters"),
+            "subjects": [self._names.dead_subjects(queue)],
+            "retention": "limits",
+            "max_age": int(self._settings.dead_letter_ttl * _NANOSECONDS),
+            "duplicate_window": _DEDUP_WINDOW * _NANOSECONDS,
+        }
+
+    def _results_config(self) -> dict[str, Any]:
+        return {
+            **self._base(self._names.results, "results"),
+            "subjects": [self._names.results_subjects],
+            "retention": "limits",
+            "max_msgs_per_subject": 1,
+        }
+
+    def _state_config(self) -> dict[str, Any]:
+        return {
+            **self._base(self._names.state, "state"),
+            "subjects": [self._names.state_subjects],
+            "retention": "limits",
+            "max_msgs_per_subject": 1,
+        }
+
+    def _base(self, name: str, role: str) -> dict[str, Any]:
+        return {
+            "name": name,
+            "storage": "file",
+            "discard": "old",
+            "num_replicas": self._settings.replicas,
+            "max_msgs": -1,
+            "max_bytes": -1,
+            "max_age": 0,
+            "allow_direct": True,
+            "allow_msg_ttl": True,
+            "metadata": {OWNER: role},
+        }
+
+    def _consumer_config(self, queue: str) -> dict[str, Any]:
+        return {
+            "durable_name": queue,
+            "name": queue,
+            "filter_subjects": self._names.delivered_subjects(queue),
+            "ack_policy": "explicit",
+            "deliver_policy": "all",
+            "replay_policy": "instant",
+            "ack_wait": int(self._settings.ack_wait * _NANOSECONDS),
+            "max_deliver": -1,
+            "max_ack_pending": -1,
+            "metadata": {OWNER: "worker"},
+        }
+
+
+def _compare(thing: str, wanted: Mapping[str, Any], found: Mapping[str, Any]) -> list[Drift]:
+    """Each field of `wanted` that stands differently. Replicas may be more than wanted, and the server adds metadata."""
+    drift = []
+    for field, value in wanted.items():
+        stands = found.get(field)
+        if field == "metadata":
+            stands = {OWNER: (stands or {}).get(OWNER)}
+        if field == "num_replicas" and isinstance(stands, int) and stands >= value:
+            continue
+        if field in ("subjects", "filter_subjects"):
+            value, stands = sorted(value), sorted(stands or ())
+        if stands != value and not (stands is None and not value):
+            drift.append(Drift(thing=thing, field=field, wanted=_shown(field, value), found=_shown(field, stands)))
+    return drift
+
+
+def _shown(field: str, value: Any) -> Any:
+    if field in ("ack_wait", "max_age", "duplicate_window") and isinstance(value, int):
+        return f"{value / _NANOSECONDS:g} s"
+    return value

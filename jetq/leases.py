@@ -1,0 +1,116 @@
+"""Keeping deliveries with the worker that holds them: renewals from a thread and a connection of their own.
+
+A thread, because user code may block the event loop; its own connection, because the loop's is then blocked too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Awaitable, Callable
+
+from jetq.broker import Broker
+from jetq.errors import BrokerError
+from jetq.model import Delivery
+
+__all__ = ["Leases"]
+
+_log = logging.getLogger("jetq.worker")
+
+_RETRY_AFTER = 1.0
+_MARGIN = 0.5
+"""Seconds a lease counts as lapsed before it is, at most a tenth of it: the time between looking at it and an ack's arrival."""
+
+
+class Leases:
+    """The deliveries a worker holds, renewed at a third of the lease until they are dropped or may not be any longer.
+
+    `connect` makes the broker on the thread's own loop. `lease` is the broker's, in seconds.
+    """
+
+    def __init__(self, connect: Callable[[], Awaitable[Broker]], lease: float) -> None:
+        self._connect = connect
+        self._lease = lease
+        self._margin = min(_MARGIN, lease / 10)
+        self._held: dict[str, Delivery] = {}
+        self._thread = threading.Thread(target=self._run, name="jetq-leases", daemon=True)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopping: asyncio.Event | None = None
+        self._ready = threading.Event()
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+        self._ready.wait()
+
+    def stop(self) -> None:
+        """End the thread. What is still held is no longer renewed."""
+        if self._loop is not None and self._stopping is not None and self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._stopping.set)
+            self._thread.join(timeout=5.0)
+
+    def hold(self, delivery: Delivery) -> None:
+        """Renew `delivery` until `drop`, or until its `renew_until`."""
+        self._held[delivery.token] = delivery
+
+    def drop(self, delivery: Delivery) -> None:
+        """Renew `delivery` no more: it is settled or given up."""
+        self._held.pop(delivery.token, None)
+
+    def valid(self, delivery: Delivery) -> bool:
+        """Whether `delivery` is surely still this worker's. Only then may it be started or settled: an ack does not
+        fence, a stale one would remove the job under its next holder."""
+        return time.monotonic() < delivery.since + self._lease - self._margin
+
+    def _run(self) -> None:
+        asyncio.run(self._renew_until_stopped())
+
+    async def _renew_until_stopped(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._stopping = asyncio.Event()
+        self._ready.set()
+        stopped = asyncio.ensure_future(self._stopping.wait())
+        broker: Broker | None = None
+        pause = self._lease / 3
+        try:
+            while not stopped.done():
+                await asyncio.wait({stopped}, timeout=pause)
+                pause = self._lease / 3
+                due = self._due()
+                if stopped.done() or not due:
+                    continue
+                if broker is None:
+                    broker = await self._connected(stopped)
+                if broker is not None and not await self._renew(broker, due):
+                    pause = min(_RETRY_AFTER, pause)
+        finally:
+            if broker is not None:
+                await broker.close()
+
+    async def _connected(self, stopped: asyncio.Future[bool]) -> Broker | None:
+        connecting = asyncio.ensure_future(self._connect())
+        await asyncio.wait({stopped, connecting}, return_when=asyncio.FIRST_COMPLETED)
+        if not connecting.done():
+            connecting.cancel()
+            return None
+        return connecting.result()
+
+    def _due(self) -> list[Delivery]:
+        """What is held long enough to need a renewal, still ours, and allowed to go on."""
+        now = time.monotonic()
+        oldest, newest = now - self._lease + self._margin, now - self._lease / 4
+        held = list(self._held.values())  # one step under the interpreter's lock: the loop goes on adding and dropping
+        return [each for each in held if oldest < each.since < newest and now < each.renew_until]
+
+    async def _renew(self, broker: Broker, deliveries: list[Delivery]) -> bool:
+        asked_at = time.monotonic()
+        try:
+            await broker.extend(deliveries)
+        except BrokerError as error:
+            _log.warning("%d leases could not be renewed: %s", len(deliveries), error.message)
+            return False
+        for delivery in deliveries:
+            delivery.since = asked_at
+        return True

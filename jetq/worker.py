@@ -1,0 +1,301 @@
+"""The worker: slots, feeds, and the way from the first job to an orderly end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import secrets
+import socket
+import time
+from collections.abc import AsyncIterator, Sequence
+
+from jetq.app import Jetq
+from jetq.broker import Broker, Feed
+from jetq.errors import BrokerError, BrokerUnavailable, DefinitionError
+from jetq.executor import Attempt, Executor
+from jetq.leases import Leases
+from jetq.model import Delivery, Released
+from jetq.names import check_queue
+from jetq.pool import ThreadPool
+
+__all__ = ["Worker"]
+
+_log = logging.getLogger("jetq.worker")
+
+_TICK = 0.05
+"""Seconds between looks at deadlines: a timeout is late by at most this."""
+
+_BUSY = 1.0
+"""Seconds after its last delivery for which a queue takes part in the sharing of free slots."""
+
+_BURST_POLL = 0.1
+_INSIST = 10.0
+"""Seconds after which a task that ignores its cancellation is cancelled again, and reported."""
+
+
+class Worker:
+    """Runs the jobs of some queues of `app`.
+
+    queues: their names; None serves every queue of the app's tasks. concurrency: how many jobs run at once, from 1.
+    burst: end when the queues are empty (jobs scheduled for later do not count). grace: seconds that running jobs get
+    at shutdown before they are cancelled and given back.
+
+    Raises DefinitionError if there are no tasks or a value is impossible.
+    """
+
+    def __init__(
+        self,
+        app: Jetq,
+        *,
+        queues: Sequence[str] | None = None,
+        concurrency: int = 100,
+        burst: bool = False,
+        grace: float = 25.0,
+    ) -> None:
+        if concurrency < 1:
+            raise DefinitionError(f"concurrency must be 1 or more, not {concurrency}")
+        if grace < 0:
+            raise DefinitionError(f"grace must be 0 s or more, not {grace}")
+        if not app.tasks:
+            raise DefinitionError(
+                "there are no tasks to run", hint="import the modules that define them: jetq worker MODULE..."
+            )
+        self.app = app
+        self.tasks = dict(app.tasks)
+        self.queues = tuple(check_queue(queue) for queue in queues or sorted({t.queue for t in self.tasks.values()}))
+        self.concurrency = concurrency
+        self.name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"
+        self._burst = burst
+        self._grace = grace
+        self._feeds: dict[str, Feed] = {}
+        self._delivered_at: dict[str, float] = {}
+        self._attempts: set[Attempt] = set()
+        self._suspects = 0
+        self._idle = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._killed = asyncio.Event()
+
+    def stop(self) -> None:
+        """Take no more jobs, give back those not started, let the running ones end within the grace time."""
+        self._stopping.set()
+
+    def kill(self) -> None:
+        """Like `stop`, but cancel the running jobs now and give them back."""
+        self._stopping.set()
+        self._killed.set()
+
+    @property
+    def running(self) -> int:
+        """Jobs this worker holds, started or about to be."""
+        return len(self._attempts)
+
+    async def run(self) -> None:
+        """Work until `stop`, or until the queues are empty with `burst`, then end in order.
+
+        Guarantee: tests/e2e/test_worker.py: a stop under load loses nothing and charges nothing.
+        """
+        self._loop = asyncio.get_running_loop()
+        broker = await self.app.session.broker(patient=True)
+        async with self._lifespan():
+            await self._prepare(broker)
+            try:
+                await self._work(broker)
+            finally:
+                await self._shut_down(broker)
+
+    @contextlib.asynccontextmanager
+    async def _lifespan(self) -> AsyncIterator[None]:
+        if self.app.lifespan is None:
+            yield
+        else:
+            async with self.app.lifespan(self.app):
+                yield
+
+    async def _prepare(self, broker: Broker) -> None:
+        self._threads = ThreadPool(self.concurrency)
+        for queue in self.queues:
+            self._feeds[queue] = await self._patiently(broker, queue)
+        self._leases = Leases(self.app.session.connect, broker.lease)
+        self._leases.start()
+        self._executor = Executor(
+            broker,
+            self._leases,
+            self.tasks,
+            middleware=self.app.middleware,
+            threads=self._threads,
+            worker=self.name,
+            app=self.app,
+        )
+        _log.info("worker %s serves %s with %d slots", self.name, ", ".join(self.queues), self.concurrency)
+
+    async def _patiently(self, broker: Broker, queue: str) -> Feed:
+        backoff = 0.5
+        while True:
+            try:
+                return await broker.feed(queue, self._on_delivery)
+            except BrokerUnavailable as error:
+                _log.warning("queue %s: %s; trying again in %g s", queue, error.message, backoff)
+                await asyncio.sleep(backoff)
+                backoff = min(backoff * 2, 5.0)
+
+    async def _work(self, broker: Broker) -> None:
+        watching = asyncio.create_task(self._watch_deadlines(), name="jetq-deadlines")
+        try:
+            self._ask()
+            if self._burst:
+                await self._until_empty(broker)
+            else:
+                await self._stopping.wait()
+        finally:
+            watching.cancel()
+            self._stopping.set()
+
+    # --- slots
+
+    def _on_delivery(self, delivery: Delivery) -> None:
+        self._leases.hold(delivery)
+        self._delivered_at[delivery.queue] = time.monotonic()
+        attempt = Attempt(delivery)
+        self._attempts.add(attempt)
+        if delivery.count > 1:
+            self._suspects += 1
+        attempt.released = self._stopping.is_set()
+        attempt.runner = self._loop.create_task(self._run(attempt))
+
+    async def _run(self, attempt: Attempt) -> None:
+        try:
+            if attempt.released:
+                await self._executor.settle(attempt, Released())
+            else:
+                await self._executor.run(attempt)
+        except Exception:
+            # A fault of jetq's own. The job is not settled, so it comes back when its lease lapses.
+            _log.exception("%s %s could not be handled", attempt.name, attempt.delivery.id)
+            self._leases.drop(attempt.delivery)
+        finally:
+            self._attempts.discard(attempt)
+            if attempt.delivery.count > 1:
+                self._suspects -= 1
+            if not self._stopping.is_set():
+                self._ask()
+
+    def _free(self) -> int:
+        # Suspects wait for one another and would idle the slots they hold, so up to `concurrency` of them hold none.
+        waiting = min(max(0, self._suspects - 1), self.concurrency)
+        return self.concurrency - (len(self._attempts) - waiting)
+
+    def _ask(self) -> None:
+        """Ask for the free slots: all of them when half are free, so that one request serves many jobs."""
+        asked = sum(feed.asked for feed in self._feeds.values())
+        unasked = self._free() - asked
+        if unasked <= 0 or (asked and unasked * 2 < self.concurrency):
+            return
+        if len(self._feeds) == 1:
+            for feed in self._feeds.values():
+                feed.ask(asked + unasked)
+        else:
+            self._share(unasked)
+
+    def _share(self, unasked: int) -> None:
+        """Split free slots over the queues with work; a quiet queue keeps a request for one, which wakes it."""
+        now = time.monotonic()
+        busy = [queue for queue in self._feeds if now - self._delivered_at.get(queue, 0.0) < _BUSY]
+        quiet = [queue for queue in self._feeds if queue not in busy]
+        for queue in quiet:
+            if unasked and not self._feeds[queue].asked:
+                self._feeds[queue].ask(1)
+                unasked -= 1
+        for share, queue in zip(_shares(unasked, len(busy)), busy, strict=True):
+            feed = self._feeds[queue]
+            feed.ask(feed.asked + share)
+
+    # --- time
+
+    async def _watch_deadlines(self) -> None:
+        while True:
+            await asyncio.sleep(_TICK)
+            now = time.monotonic()
+            for attempt in list(self._attempts):
+                if attempt.deadline is not None and attempt.deadline <= now and attempt.interruptible:
+                    self._time_out(attempt, now)
+
+    def _time_out(self, attempt: Attempt, now: float) -> None:
+        if attempt.task is None or attempt.task.options.run_in != "loop":
+            return  # the thread pool keeps its own deadlines
+        if attempt.timed_out:
+            _log.error("%s %s ignores its cancellation; cancelling it again", attempt.name, attempt.delivery.id)
+        attempt.timed_out = True
+        attempt.deadline = now + _INSIST
+        attempt.interrupt()
+
+    async def _until_empty(self, broker: Broker) -> None:
+        while not self._stopping.is_set():
+            if not self._attempts and await self._queues_empty(broker):
+                return
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), _BURST_POLL)
+
+    async def _queues_empty(self, broker: Broker) -> bool:
+        await broker.confirm()
+        try:
+            infos = await broker.queues()
+        except BrokerError as error:
+            _log.warning("cannot see whether the queues are empty: %s", error.message)
+            return False
+        mine = [info for info in infos if info.name in self._feeds]
+        return not self._attempts and all(info.ready == 0 and info.running == 0 for info in mine)
+
+    # --- the end
+
+    async def _shut_down(self, broker: Broker) -> None:
+        held = len(self._attempts)
+        if held:
+            _log.info("stopping: %d jobs have %g s to end", held, self._grace)
+        await self._stop_feeds()
+        self._release_waiting()
+        await self._wait_for_attempts(self._grace, until=self._killed)
+        if self._attempts:
+            _log.warning("%d jobs did not end in time; they are cancelled and given back", len(self._attempts))
+            self._cancel_all()
+            await self._wait_for_attempts(10.0)
+        await broker.confirm()
+        self._leases.stop()
+        self._threads.close()
+        _log.info("worker %s has ended", self.name)
+
+    async def _stop_feeds(self) -> None:
+        results = await asyncio.gather(*(feed.stop() for feed in self._feeds.values()), return_exceptions=True)
+        for error in results:
+            if isinstance(error, BaseException):
+                _log.warning("a feed could not be stopped in order: %s", error)
+
+    def _release_waiting(self) -> None:
+        for attempt in self._attempts:
+            if not attempt.started:
+                attempt.released = True
+
+    def _cancel_all(self) -> None:
+        for attempt in list(self._attempts):
+            attempt.released = True
+            if attempt.task is not None and attempt.task.options.run_in == "thread":
+                self._threads.interrupt(attempt.runner)
+            else:
+                attempt.interrupt()
+
+    async def _wait_for_attempts(self, seconds: float, until: asyncio.Event | None = None) -> None:
+        runners = [attempt.runner for attempt in self._attempts if attempt.runner is not None]
+        if not runners:
+            return
+        ended = asyncio.ensure_future(asyncio.wait(runners, timeout=seconds))
+        cut = asyncio.ensure_future(until.wait()) if until is not None else None
+        await asyncio.wait({ended, cut} if cut is not None else {ended}, return_when=asyncio.FIRST_COMPLETED)
+        for waiter in (ended, cut):
+            if waiter is not None:
+                waiter.cancel()
+
+
+def _shares(total: int, parts: int) -> list[int]:
+    """`total` in `parts` near-equal shares."""
+    return [total // parts + (index < total % parts) for index in range(parts)] if parts else []
