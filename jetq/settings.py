@@ -10,11 +10,11 @@ from typing import Annotated, TypedDict
 
 from msgspec import Meta, Struct
 
-
 __all__ = [
     "DEFAULT_SERVER",
     "Settings",
     "SettingsOptions",
+    "safe_url",
 ]
 
 DEFAULT_SERVER = "nats://127.0.0.1:4222"
@@ -82,3 +82,9 @@ class SettingsOptions(TypedDict, total=False):
     connect_timeout: float | timedelta
     replicas: int
     dead_letter_ttl: float | timedelta
+
+
+def safe_url(url: str) -> str:
+    """`url` without what comes before its host: user, password or token."""
+    scheme, separator, rest = url.rpartition("://")
+    return f"{scheme}{separator}{rest.rpartition('@')[2]}"

@@ -1,0 +1,294 @@
+"""The one place that knows nats-py's inside: a client of one TCP connection that says why it died.
+
+nats-py does the handshake, authentication and parsing. Its reconnecting, writing and dispatching are replaced, because
+(2.16.0, read and run):
+- a reconnect offers credentials in clear text when a `tls://` server answers without TLS, leaks a socket per failed
+  attempt, and dies silently with an unexpected exception;
+- an unexpected exception in the read loop (a header block of exactly `NATS/1.0`, a subject that is not UTF-8) ends it
+  while the state stays "connected";
+- its flusher swallows cancellation, and a writer that waits for a connection that breaks may wait for ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import Any, NoReturn
+
+import nats.errors
+from nats.aio.client import Client as NatsClient
+from nats.aio.client import Srv
+from nats.aio.msg import Msg
+from nats.aio.transport import TcpTransport
+from nats.protocol import command
+
+__all__ = ["Client", "header_block"]
+
+_READ_SIZE = 256 * 1024
+_WRITE_AT_ONCE = 256 * 1024
+_EMPTY_HEADERS = len("NATS/1.0\r\n")
+_PRIVATE_METHODS = (
+    "_build_message",
+    "_close",
+    "_connect_command",
+    "_connect_to_server",
+    "_flush_pending",
+    "_flusher",
+    "_process_err",
+    "_process_headers",
+    "_process_info",
+    "_process_msg",
+    "_process_op_err",
+    "_read_loop",
+    "_select_next_server",
+    "_send_command",
+)
+_PRIVATE_ATTRIBUTES = (
+    "_current_server",
+    "_error_cb",
+    "_ping_interval_task",
+    "_ps",
+    "_reading_task",
+    "_server_info",
+    "_server_pool",
+    "_status",
+    "_transport",
+)
+
+
+def _check_nats_py() -> None:
+    missing = [name for name in _PRIVATE_METHODS if not hasattr(NatsClient, name)]
+    client, tcp = NatsClient(), TcpTransport()  # type: ignore[no-untyped-call]
+    missing += [name for name in _PRIVATE_ATTRIBUTES if not hasattr(client, name)]
+    missing += [name for name in ("_io_reader", "_io_writer") if not hasattr(tcp, name)]
+    if missing:
+        raise ImportError(
+            f"this jetq does not fit nats-py {version('nats-py')}, which lacks {', '.join(missing)}; "
+            "install nats-py 2.16"
+        )
+
+
+_check_nats_py()
+
+
+def header_block(headers: dict[str, str]) -> bytes:
+    """`headers` as they go over the wire. Raises ValueError for a name or value that would break out of its line."""
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    if lines.count("\n") != len(headers) or lines.count("\r") != len(headers):
+        raise ValueError("a header's name or value contains a line break")
+    return f"NATS/1.0\r\n{lines}\r\n".encode()
+
+
+class Client(NatsClient):
+    """A nats-py client of one TCP connection, which it never renews.
+
+    `secure`: refuse to speak in clear text. `complain` gets each error line of the server that is not the end, e.g. a
+    permission that is missing.
+
+    `lost` is done when the connection has ended, with the reason. `reached`: a TCP connection stood. `received` counts
+    bytes. All must be used on the loop it was made on.
+    """
+
+    def __init__(self, *, secure: bool, complain: Callable[[str], None]) -> None:
+        super().__init__()
+        self._secure = secure
+        self.complain = complain
+        self._loop = asyncio.get_running_loop()
+        self._handlers: dict[int, Callable[[Msg], None]] = {}
+        self._out: list[bytes] = []
+        self._out_size = 0
+        self._server_said = ""
+        self.lost: asyncio.Future[str] = self._loop.create_future()
+        self.reached = False
+        self.received = 0
+
+    # --- what the connection uses
+
+    @property
+    def greeting(self) -> dict[str, Any]:
+        """The server's INFO; empty before it came."""
+        return self._server_info
+
+    @property
+    def hung_up(self) -> bool:
+        """Whether the server has closed its side."""
+        return self._transport is not None and self._transport.at_eof()
+
+    def discovered_urls(self) -> list[str]:
+        """The other servers of the cluster, as the server told them."""
+        return [uri.geturl() for uri in self.discovered_servers]
+
+    def listen(self, sid: int, subject: str, handler: Callable[[Msg], None]) -> None:
+        """Let `handler` have each message on `subject`. It must neither block nor raise."""
+        self._handlers[sid] = handler
+        self.write(command.sub_cmd(subject, "", sid))
+
+    def unlisten(self, sid: int) -> None:
+        """Tell the server that the interest is over; `forget` ends the delivery of what is under way."""
+        self.write(command.unsub_cmd(sid, 0))
+
+    def forget(self, sid: int) -> None:
+        """Drop whatever still arrives for `sid`."""
+        self._handlers.pop(sid, None)
+
+    def send(self, subject: str, payload: bytes, reply: str, headers: dict[str, str] | None) -> None:
+        """Write one message, at the end of this loop turn."""
+        if headers:
+            self.write(command.hpub_cmd(subject, reply, header_block(headers), payload))
+        else:
+            self.write(command.pub_cmd(subject, reply, payload))
+
+    def write(self, data: bytes) -> None:
+        """Write protocol bytes in order, gathered per loop turn: one system call for many small messages."""
+        if not self._out:
+            self._loop.call_soon(self._write_out)
+        self._out.append(data)
+        self._out_size += len(data)
+
+    @property
+    def congested(self) -> bool:
+        """Whether a writer should await `drained` before it writes more."""
+        return self._out_size > _WRITE_AT_ONCE
+
+    async def drained(self) -> None:
+        """Wait until the network has taken most of what was written, or the connection is lost."""
+        self._write_out()
+        if self.is_connected:
+            with contextlib.suppress(OSError):
+                await self._tcp._io_writer.drain()
+
+    def backlog(self) -> int:
+        """Bytes written here that the operating system has not taken yet."""
+        writer = self._tcp._io_writer
+        return 0 if writer is None else int(writer.transport.get_write_buffer_size()) + self._out_size
+
+    def drop(self, reason: str) -> None:
+        """End the connection now, without a word to the server. `lost` tells `reason`, unless it told one before."""
+        self._status = NatsClient.CLOSED
+        if not self.lost.done():
+            self.lost.set_result(reason)
+        for task in (self._reading_task, self._ping_interval_task):
+            if task is not None and task is not _current_task():
+                task.cancel()
+        self._handlers.clear()
+        self._out.clear()
+        if self._transport is not None and self._tcp._io_writer is not None:
+            self._tcp._io_writer.transport.abort()
+
+    async def shutdown(self, grace: float) -> None:
+        """Write what is buffered, as far as that takes no longer than `grace` seconds, and end the connection."""
+        if self.is_connected:
+            self._write_out()
+            writer = self._tcp._io_writer
+            writer.close()
+            with contextlib.suppress(OSError, TimeoutError):
+                async with asyncio.timeout(grace):
+                    await writer.wait_closed()
+        self.drop("closed")
+        tasks = [task for task in (self._reading_task, self._ping_interval_task) if task is not None]
+        if tasks:
+            await asyncio.wait(tasks, timeout=grace)
+        await asyncio.sleep(0)  # lets the aborted transport close its socket
+
+    def _write_out(self) -> None:
+        if self._out and self.is_connected:
+            chunks, self._out = self._out, []
+            self._out_size = 0
+            self._tcp._io_writer.writelines(chunks)
+
+    @property
+    def _tcp(self) -> Any:
+        # Any: the streams inside TcpTransport are nats-py's private matter and untyped there.
+        return self._transport
+
+    # --- what nats-py calls
+
+    async def _select_next_server(self) -> None:
+        # There is one server, and its first failure is the answer: nats-py would go on for ever and hide the reason.
+        server: Srv = self._server_pool[0]
+        await self._connect_to_server(server)
+        self._current_server = server
+        self.reached = True
+
+    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
+        if self._secure and info.get("tls_available"):
+            info["tls_required"] = True  # nats-py upgrades to TLS only if the server insists
+        await super()._process_info(info, initial_connection)
+
+    def _connect_command(self) -> bytes:
+        # The last moment before the credentials leave.
+        if self._secure and self._tcp._io_writer.get_extra_info("ssl_object") is None:
+            raise nats.errors.SecureConnWantedError
+        return super()._connect_command()
+
+    async def _read_loop(self) -> None:
+        reason = "the server closed it"
+        try:
+            reader = self._tcp._io_reader
+            while data := await reader.read(_READ_SIZE):
+                self.received += len(data)
+                await self._ps.parse(data)
+        except OSError as error:
+            reason = error.strerror or str(error) or type(error).__name__
+        except Exception as error:
+            reason = f"unreadable data from the server ({type(error).__name__})"
+        self.drop(self._server_said or reason)
+
+    async def _process_msg(
+        self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes | None
+    ) -> None:
+        handler = self._handlers.get(sid)
+        if handler is None:
+            return
+        parsed = None
+        if headers is not None and len(headers) > _EMPTY_HEADERS:
+            try:
+                parsed = await self._process_headers(headers)
+            except Exception:
+                parsed = None  # any client can store such a block; the message counts without it
+        handler(
+            Msg(
+                _client=self,
+                subject=subject.decode(errors="backslashreplace"),
+                reply=reply.decode(errors="backslashreplace"),
+                data=data,
+                headers=parsed,
+                _sid=sid,
+            )
+        )
+
+    async def _process_err(self, err_msg: str) -> None:
+        # The server closes the connection itself after an error that is fatal to it.
+        said = err_msg.strip("'")
+        if "permissions violation" in said:
+            self.complain(said)
+        else:
+            self._server_said = f"the server said: {said}"
+
+    async def _process_op_err(self, e: Exception) -> None:
+        self.drop(str(e))
+
+    async def _close(self, status: int, do_cbs: bool = True) -> None:
+        self.drop("closed")
+
+    async def _send_command(self, cmd: bytes, priority: bool = False) -> None:
+        self.write(cmd)
+
+    async def _flush_pending(self, force_flush: bool = False) -> None:
+        return
+
+    async def _flusher(self) -> None:
+        return
+
+    async def publish(self, *args: object, **kwargs: object) -> NoReturn:
+        """Not to be used: `send` is."""
+        raise NotImplementedError("jetq writes through Client.send")
+
+
+def _current_task() -> asyncio.Task[Any] | None:
+    try:
+        return asyncio.current_task()
+    except RuntimeError:  # no loop runs: the last reference went away after it
+        return None
