@@ -1,0 +1,45 @@
+"""Fixtures of all tests: the asyncio backend, and real nats-servers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.servers import NatsServer, NatsServerFactory
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def nats_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A nats-server with JetStream, shared by the whole run: use a namespace of your own."""
+    server = NatsServer(tmp_path_factory.mktemp("nats"))
+    yield server.url
+    server.stop()
+
+
+@pytest.fixture
+def nats_server(tmp_path: Path) -> Iterator[NatsServerFactory]:
+    """Starts nats-servers of the test's own; all are stopped at its end."""
+    started: list[NatsServer] = []
+
+    def start(config: str = "", *, jetstream: bool = True, port: int = 0) -> NatsServer:
+        server = NatsServer(tmp_path / f"nats-{len(started)}", config=config, jetstream=jetstream, port=port)
+        started.append(server)
+        return server
+
+    yield start
+    for server in started:
+        server.stop()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    faults = Path(__file__).parent / "faults"
+    for item in items:
+        if faults in item.path.parents:
+            item.add_marker(pytest.mark.faults)

@@ -1,0 +1,109 @@
+"""The floors of the package, held against what its modules really import."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+FLOORS = {
+    5: "jetq jetq.__main__ jetq.cli jetq.testing jetq.server",
+    4: "jetq.worker jetq.executor jetq.pool jetq.leases jetq.settle",
+    3: "jetq.app jetq.task jetq.job jetq.client jetq.session jetq.registry jetq.config jetq.plugins jetq.results"
+    " jetq.dead_letters jetq.inspect",
+    2: "jetq.jetstream jetq.memory",
+    1: "jetq.broker",
+    0: "jetq.errors jetq.units jetq.names jetq.model jetq.wire jetq.codec jetq.settings jetq.policy jetq.failures"
+    " jetq.context",
+}
+"""Every module's floor; a package's floor is that of all its modules."""
+
+FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names.split()}
+LONGEST = 500
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def sources(package: str) -> dict[str, Path]:
+    return {module_name(path): path for path in sorted((ROOT / package).rglob("*.py"))}
+
+
+MODULES = sources("jetq")
+PLUGIN_MODULES = sources("jetq_email")
+
+
+def imported_names(path: Path) -> Iterator[str]:
+    """The dotted names `path` imports, wherever in it they stand; of `from a import b`, `a.b`."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: import by the full name"
+            assert node.module is not None
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def module_of(dotted: str) -> str:
+    """The module that `dotted` names, or names something in."""
+    name = dotted
+    while name not in MODULES:
+        assert "." in name, f"{dotted} is imported and does not exist"
+        name = name.rpartition(".")[0]
+    return name
+
+
+def imports(module: str) -> set[str]:
+    """The modules of jetq that `module` imports."""
+    names = (name for name in imported_names(MODULES[module]) if name.split(".")[0] == "jetq")
+    return {module_of(name) for name in names} - {module}
+
+
+def floor(module: str) -> int:
+    part = module if module == "jetq" else ".".join(module.split(".")[:2])
+    assert part in FLOOR_OF, f"{part} has no floor yet: give it one in FLOORS"
+    return FLOOR_OF[part]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_point_down(module: str) -> None:
+    climbing = {target for target in imports(module) if floor(target) > floor(module)}
+    assert not climbing, f"{module} (floor {floor(module)}) imports upwards"
+
+
+def test_no_import_is_part_of_a_circle() -> None:
+    graph = {module: imports(module) for module in MODULES}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_only_the_jetstream_package_speaks_nats(module: str) -> None:
+    if module.startswith("jetq.jetstream"):
+        return
+    assert not {name for name in imported_names(MODULES[module]) if name.split(".")[0] == "nats"}
+
+
+@pytest.mark.parametrize("module", PLUGIN_MODULES)
+def test_the_mail_plugin_uses_public_names_only(module: str) -> None:
+    used = [name for name in imported_names(PLUGIN_MODULES[module]) if name.split(".")[0] == "jetq"]
+    assert not [name for name in used if name.count(".") != 1 or name in MODULES or name.startswith("jetq._")]
+
+
+@pytest.mark.parametrize("path", [*MODULES.values(), *PLUGIN_MODULES.values()], ids=module_name)
+def test_a_file_has_one_subject(path: Path) -> None:
+    assert len(path.read_text("utf-8").splitlines()) <= LONGEST
+
+
+def test_floors_list_no_module_twice() -> None:
+    listed = [name for names in FLOORS.values() for name in names.split()]
+    assert len(listed) == len(set(listed))
