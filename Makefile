@@ -20,8 +20,8 @@ $(STAMP): pyproject.toml
 	@test -n "$(PYTHON)" || { echo "error: no python 3.11 or newer found; set PYTHON=/path/to/python3.11" >&2; exit 2; }
 	@echo "setting up $(VENV) with $(PYTHON)"
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install -q 'pip>=25.1'
-	@$(BIN)/python -m pip install -q -e '.[server,email,uvloop]' --group dev
+	@$(BIN)/python -m pip install -qq 'pip>=25.1'
+	@$(BIN)/python -m pip install -qq -e '.[server,email,uvloop]' --group dev
 	@touch $@
 
 test: $(STAMP) ## unit, integration and end-to-end tests

@@ -72,6 +72,6 @@ class NatsServer:
 
 
 class NatsServerFactory(Protocol):
-    """The fixture `nats_server`: call it for a new server; with lines of configuration, without JetStream, on a port."""
+    """The fixture `nats_server`: starts a server, with lines of configuration, without JetStream, or on a port."""
 
     def __call__(self, config: str = "", *, jetstream: bool = True, port: int = 0) -> NatsServer: ...
