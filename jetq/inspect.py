@@ -1,0 +1,127 @@
+"""One job seen from outside: where it stands, from its queue, its result and its dead letter together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+
+from msgspec import Struct
+
+from jetq.broker import Broker
+from jetq.errors import JobNotFound
+from jetq.model import DEFAULT_META, AttemptError, DeadEntry, Found, ResultRecord, State
+from jetq.wire import BadHeader, read_meta
+
+__all__ = ["JobView", "view_job"]
+
+
+class JobView(Struct, frozen=True):
+    """What is known of a job. Times are unix seconds.
+
+    attempt: the run that is due, going on or was the last. due: while it is scheduled. ended: when it is over.
+    errors: how its attempts ended, oldest first; `errors_dropped` older ones were cut. body: its arguments as stored,
+    None once they are gone. result: how it ended, as long as that is kept. dead: its dead letter.
+    """
+
+    id: str
+    state: State
+    task: str
+    queue: str
+    attempt: int
+    enqueued: float | None = None
+    due: float | None = None
+    ended: float | None = None
+    worker: str = ""
+    errors: tuple[AttemptError, ...] = ()
+    errors_dropped: int = 0
+    snoozes: int = 0
+    replays: int = 0
+    body: bytes | None = None
+    result: ResultRecord | None = None
+    dead: DeadEntry | None = None
+
+
+async def view_job(broker: Broker, id: str, *, queue: str | None = None) -> JobView:
+    """Job `id` as it stands, looked for in every queue unless one is given.
+
+    A queued job counts as running once it was handed to a worker. Raises JobNotFound.
+    """
+    names = [queue] if queue is not None else [info.name for info in await broker.queues()]
+    for name in names:
+        if (found := await broker.find(name, id)) is not None:
+            return _waiting(found)
+    result = await broker.get_result(id)
+    entry = await _newest_dead(broker, id, names if result is None else [result.queue])
+    if result is not None and (entry is None or result.state == "succeeded"):
+        return _ended(result)  # a replay that was cut short may leave the dead letter of a job that succeeded since
+    if entry is not None:
+        return _dead(entry, result)
+    raise JobNotFound(
+        f"job {id} is not in {'any queue' if queue is None else f'queue {queue}'}, and neither its result nor a dead "
+        "letter of it is kept",
+        hint="a job without a kept result leaves nothing behind when it succeeds",
+    )
+
+
+async def _newest_dead(broker: Broker, id: str, queues: Sequence[str]) -> DeadEntry | None:
+    for queue in queues:
+        if entries := await broker.dead(queue, id=id):
+            return entries[-1]
+    return None
+
+
+def _waiting(found: Found) -> JobView:
+    delivery, meta = found.delivery, DEFAULT_META
+    with suppress(BadHeader):  # the worker that gets it will say so in its dead letter
+        meta = read_meta(delivery.headers)
+    state: State = found.state
+    if found.in_flight:
+        state = "running"
+    return JobView(
+        id=delivery.id,
+        state=state,
+        task=delivery.task,
+        queue=delivery.queue,
+        attempt=meta.attempt,
+        enqueued=delivery.stored_at if meta.enqueued is None else meta.enqueued,
+        due=found.due,
+        errors=meta.errors,
+        errors_dropped=meta.errors_dropped,
+        snoozes=meta.snoozes,
+        replays=meta.replays,
+        body=delivery.body,
+    )
+
+
+def _dead(entry: DeadEntry, result: ResultRecord | None) -> JobView:
+    letter = entry.letter
+    return JobView(
+        id=letter.id,
+        state="dead",
+        task=letter.task,
+        queue=letter.queue,
+        attempt=letter.attempt,
+        enqueued=letter.enqueued,
+        ended=letter.at,
+        worker=letter.worker,
+        errors=letter.errors,
+        errors_dropped=letter.errors_dropped,
+        snoozes=letter.snoozes,
+        replays=letter.replays,
+        body=entry.body,
+        result=result,
+        dead=entry,
+    )
+
+
+def _ended(result: ResultRecord) -> JobView:
+    return JobView(
+        id=result.id,
+        state=result.state,
+        task=result.task,
+        queue=result.queue,
+        attempt=result.attempt,
+        ended=result.at,
+        worker=result.worker,
+        result=result,
+    )
