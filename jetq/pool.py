@@ -125,7 +125,7 @@ class ThreadPool:
         if self._threads < min(self._size, len(self._calls)):
             self._start_thread()
         try:
-            return await asyncio.shield(call.future)
+            return await call.future
         finally:
             if call.future.done():
                 self._calls.discard(call)
@@ -161,7 +161,10 @@ class ThreadPool:
                 return
             if call.future.done():  # interrupted before it began
                 continue
-            call.run()
+            try:
+                call.run()
+            except JobTimeout as late:  # it was on its way when the function ended
+                call.error = late
             try:
                 self._report(call)
             except JobTimeout:  # likewise
@@ -216,4 +219,6 @@ class ThreadPool:
         self._size += 1  # the lost thread's place
         name = getattr(call.fn, "__qualname__", "a function")
         _log.error("a thread is lost: %s still runs %g s after its timeout", name, _LOST_AFTER)
-        self._settle(call, ThreadLost(f"{name} did not end within {_LOST_AFTER:g} s of its timeout; its thread is given up"))
+        self._settle(
+            call, ThreadLost(f"{name} did not end within {_LOST_AFTER:g} s of its timeout; its thread is given up")
+        )

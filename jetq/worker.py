@@ -279,10 +279,9 @@ class Worker:
     def _cancel_all(self) -> None:
         for attempt in list(self._attempts):
             attempt.released = True
-            if attempt.task is not None and attempt.task.options.run_in == "thread":
-                self._threads.interrupt(attempt.runner)
-            else:
+            if attempt.task is None or attempt.task.options.run_in == "loop":
                 attempt.interrupt()
+        self._threads.interrupt_all()
 
     async def _wait_for_attempts(self, seconds: float, until: asyncio.Event | None = None) -> None:
         runners = [attempt.runner for attempt in self._attempts if attempt.runner is not None]

@@ -52,7 +52,7 @@ class Acks:
         self._unconfirmed: dict[str, list[int]] = {}
         self._settled: dict[int, str] = {}
         self._batch = 0
-        self._flushing: asyncio.Task[None] | None = None
+        self._flush_due = False
         self._mending: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
@@ -64,8 +64,9 @@ class Acks:
         """Ack `delivery` at the end of this loop turn."""
         self._remember(delivery)
         self._waiting.append(delivery)
-        if self._flushing is None:
-            self._flushing = self._loop.create_task(self._flush())
+        if not self._flush_due:
+            self._flush_due = True
+            self._loop.call_soon(self._flush)
 
     def has_settled(self, delivery: Delivery) -> bool:
         """Whether this process settled that very message a short while ago: a repeat of it is acked, not run."""
@@ -79,7 +80,7 @@ class Acks:
 
     def stop(self) -> None:
         """Give up what is not confirmed: those jobs come back when their lease lapses."""
-        for task in [*self._mending, *([self._flushing] if self._flushing else [])]:
+        for task in self._mending:
             task.cancel()
 
     def _remember(self, delivery: Delivery) -> None:
@@ -87,23 +88,24 @@ class Acks:
         if len(self._settled) > _REMEMBERED:
             del self._settled[next(iter(self._settled))]
 
-    async def _flush(self) -> None:
-        # One task per loop turn: it starts after the callbacks that are ready now, so it finds all their acks.
+    def _flush(self) -> None:
+        # Runs after the callbacks that were ready with the first ack, so it finds all theirs.
+        self._flush_due = False
+        batch, self._waiting = self._waiting, []
+        self._batch += 1
+        token = str(self._batch)
+        self._unconfirmed[token] = [delivery.sequence for delivery in batch]
+        send = self._connection.send
+        last = batch.pop()
         try:
-            while self._waiting:
-                batch, self._waiting = self._waiting, []
-                self._batch += 1
-                token = str(self._batch)
-                self._unconfirmed[token] = [delivery.sequence for delivery in batch]
-                publish = self._connection.publish
-                for delivery in batch[:-1]:
-                    await publish(delivery.token, _ACK)
-                await publish(batch[-1].token, _ACK, self._inbox + token)
-                self._loop.call_later(_CONFIRM_WITHIN, self._on_overdue, token)
-        finally:
-            self._flushing = None
+            for delivery in batch:
+                send(delivery.token, _ACK)
+            send(last.token, _ACK, self._inbox + token)
+        except BrokerError as error:
+            _log.warning("%d acks are put off: %s", len(batch) + 1, error.message)
+        self._loop.call_later(_CONFIRM_WITHIN, self._on_overdue, token)
 
-    async def _on_confirmed(self, msg: Msg) -> None:
+    def _on_confirmed(self, msg: Msg) -> None:
         self._unconfirmed.pop(msg.subject[len(self._inbox) :], None)
 
     def _on_overdue(self, token: str) -> None:

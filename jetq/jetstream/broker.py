@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
 import msgspec
+from nats.aio.msg import Msg
 
 from jetq.errors import BrokerError, NotStored, PayloadTooLarge
 from jetq.failures import fit
@@ -305,9 +306,7 @@ class JetStreamBroker:
     async def put_result(self, result: ResultRecord, ttl: float) -> None:
         await self._ensure_shared()
         headers = {_TTL: str(max(1, math.ceil(ttl)))}
-        await self._publisher.publish(
-            self._names.result(result.id), _encode(result), headers, timeout=_WRITE_WITHIN
-        )
+        await self._publisher.publish(self._names.result(result.id), _encode(result), headers, timeout=_WRITE_WITHIN)
 
     async def get_result(self, id: str) -> ResultRecord | None:
         message = await self._api.last_message(self._names.results, self._names.result(id))
@@ -316,8 +315,8 @@ class JetStreamBroker:
     async def wait_result(self, id: str, timeout: float) -> ResultRecord | None:
         arrived: asyncio.Future[ResultRecord] = asyncio.get_running_loop().create_future()
 
-        async def on_push(msg: object) -> None:
-            record = _result(getattr(msg, "data", b""))
+        def on_push(msg: Msg) -> None:
+            record = _result(msg.data)
             if record is not None and not arrived.done():
                 arrived.set_result(record)
 

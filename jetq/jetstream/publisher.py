@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Struct
 from nats.aio.msg import Msg
 
-from jetq.errors import NotStored, PayloadTooLarge, Rejected
+from jetq.errors import BrokerError, NotStored, PayloadTooLarge, Rejected
 from jetq.jetstream.connection import Connection
 
 __all__ = ["PubAck", "Publisher", "WrongSequence"]
@@ -107,7 +107,9 @@ class Publisher:
             task.cancel()
         for pending in self._pending.values():
             if not pending.future.done():
-                pending.future.set_exception(NotStored(f"the connection was closed before {pending.subject} was confirmed"))
+                pending.future.set_exception(
+                    NotStored(f"the connection was closed before {pending.subject} was confirmed")
+                )
         self._pending.clear()
 
     async def publish(
@@ -144,7 +146,7 @@ class Publisher:
                 f"the message for {subject} has {size:,} bytes with its headers, the server takes {limit:,}"
             )
 
-    async def _on_answer(self, msg: Msg) -> None:
+    def _on_answer(self, msg: Msg) -> None:
         pending = self._pending.get(msg.subject[len(self._inbox) :])
         if pending is None or pending.future.done():
             return
@@ -189,7 +191,8 @@ class Publisher:
 
     async def _send_again(self, pending: _Pending) -> None:
         if not pending.future.done():
-            await self._connection.publish(pending.subject, pending.payload, pending.reply, pending.headers)
+            with contextlib.suppress(BrokerError):  # still no connection: its return sends it again, or time runs out
+                await self._connection.publish(pending.subject, pending.payload, pending.reply, pending.headers)
 
     def _sweep(self) -> None:
         self._sweeper = None

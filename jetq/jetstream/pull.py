@@ -23,11 +23,11 @@ __all__ = ["Pull"]
 
 _log = logging.getLogger("jetq.jetstream")
 
-_EXPIRES = 30.0
-_HEARTBEAT = 5.0
+_EXPIRES = 30
+_HEARTBEAT = 5
 _TICK = 0.2
 _BACKOFF = 0.25
-_NANOSECONDS = 1_000_000_000
+_SECOND = 1_000_000_000
 
 
 class Pull:
@@ -57,8 +57,6 @@ class Pull:
         self._requests: dict[str, int] = {}
         self._inbox = ""
         self._subscription: Subscription | None = None
-        self._unsent = 0
-        self._sending: asyncio.Task[None] | None = None
         self._reopening: asyncio.Task[None] | None = None
         self._heard = self._loop.time()
         self._previous_tick = self._tick_at = time.monotonic()
@@ -86,9 +84,9 @@ class Pull:
         self._stopped = True
         if self._ticker is not None:
             self._ticker.cancel()
-        for task in (self._sending, self._reopening):
-            if task is not None:
-                task.cancel()
+        self._connection.off_up(self._on_reconnected)
+        if self._reopening is not None:
+            self._reopening.cancel()
         if self._subscription is not None:
             # In this order, so that what the server sent before it knew still arrives here and can be given back.
             await self._subscription.drain()
@@ -104,29 +102,23 @@ class Pull:
 
     def _send_request(self, batch: int) -> None:
         self._asked += batch
-        self._unsent += batch
-        if self._sending is None:
-            self._sending = self._loop.create_task(self._send_requests())
-
-    async def _send_requests(self) -> None:
+        if self._reopening is not None:  # the new inbox asks for everything again
+            return
+        self._request += 1
+        token = str(self._request)
+        self._remember_request(token, batch)
+        body = b'{"batch":%d,"expires":%d,"idle_heartbeat":%d}' % (batch, _EXPIRES * _SECOND, _HEARTBEAT * _SECOND)
         try:
-            while self._unsent and self._reopening is None:
-                batch, self._unsent = self._unsent, 0
-                self._request += 1
-                token = str(self._request)
-                self._remember_request(token, batch)
-                expires, heartbeat = int(_EXPIRES * _NANOSECONDS), int(_HEARTBEAT * _NANOSECONDS)
-                body = b'{"batch":%d,"expires":%d,"idle_heartbeat":%d}' % (batch, expires, heartbeat)
-                await self._connection.publish(self._subject, body, self._inbox + token)
-        finally:
-            self._sending = None
+            self._connection.send(self._subject, body, self._inbox + token)
+        except BrokerError as error:  # the connection is lost; its return opens a new inbox
+            _log.warning("queue %s cannot be asked for jobs: %s", self._queue, error.message)
 
     def _remember_request(self, token: str, batch: int) -> None:
         self._requests[token] = batch
         if len(self._requests) > 512:  # the server's own limit of waiting requests; fulfilled ones end without a word
             self._requests.pop(next(iter(self._requests)))
 
-    async def _on_message(self, msg: Msg) -> None:
+    def _on_message(self, msg: Msg) -> None:
         self._heard = self._loop.time()
         if msg.reply.startswith(ACK_PREFIX):
             self._on_job(msg)
@@ -147,7 +139,7 @@ class Pull:
             headers=msg.headers or {},
             sequence=sequence,
             count=count,
-            stored_at=nanoseconds / _NANOSECONDS,
+            stored_at=nanoseconds / _SECOND,
             since=self._previous_tick,
             token=msg.reply,
             address=msg.subject,
@@ -165,22 +157,22 @@ class Pull:
         batch = self._requests.pop(msg.subject[len(self._inbox) :], 0)
         left = headers.get("Nats-Pending-Messages", "")
         unfulfilled = int(left) if left.isdecimal() else batch
-        self._asked = max(0, self._asked - unfulfilled)
         if status == "408" or headers.get("Description", "") == "Exceeded MaxWaiting":
+            self._asked = max(0, self._asked - unfulfilled)
             self._send_request(unfulfilled)
         else:  # 409 consumer deleted, leadership change, server shutdown; 503 no consumer
             _log.info("pull on queue %s ended: %s %s", self._queue, status, headers.get("Description", ""))
-            self._reopen(self._asked + unfulfilled)
+            self._reopen()
 
     def _on_reconnected(self) -> None:
-        if not self._stopped:
-            self._reopen(self._asked)
+        self._reopen()
 
-    def _reopen(self, wanted: int) -> None:
+    def _reopen(self) -> None:
         if self._reopening is None and not self._stopped:
-            self._reopening = self._loop.create_task(self._open_again(wanted), name="jetq-reopen-pull")
+            self._reopening = self._loop.create_task(self._open_again(), name="jetq-reopen-pull")
 
-    async def _open_again(self, wanted: int) -> None:
+    async def _open_again(self) -> None:
+        """A new inbox, and what was asked for asked again: requests on the old one may be gone or not."""
         backoff = _BACKOFF
         while True:
             try:
@@ -193,7 +185,7 @@ class Pull:
                 backoff = min(backoff * 2, 5.0)
         self._reopening = None
         self._heard = self._loop.time()
-        self._asked = self._unsent = 0
+        wanted, self._asked = self._asked, 0
         if wanted:
             self._send_request(wanted)
 
@@ -204,5 +196,5 @@ class Pull:
         now = self._loop.time()
         if self._asked and now - self._heard > 2 * _HEARTBEAT + _TICK:
             self._heard = now
-            self._reopen(self._asked)
+            self._reopen()
         self._ticker = self._loop.call_later(_TICK, self._tick)
