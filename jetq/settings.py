@@ -1,42 +1,59 @@
-"""What jetq can be told about its broker: one frozen struct, and the pure parsing and merging of its sources.
+"""What jetq can be told about its broker: one frozen struct, and the parsing and merging of its sources.
 
-Nothing here reads a file or the environment; `jetq.config` does and hands the text over.
+Nothing here reads a file or the environment: `jetq.config` does, and hands over what it read.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
-from typing import Annotated, TypedDict
+from difflib import get_close_matches
+from typing import Annotated, Any, TypedDict, get_type_hints
+from urllib.parse import unquote, urlsplit
 
+import msgspec
 from msgspec import Meta, Struct
+
+from jetq.errors import DefinitionError, SettingsError
+from jetq.names import check_namespace
+from jetq.units import seconds
 
 __all__ = [
     "DEFAULT_SERVER",
+    "Given",
+    "Layer",
     "Settings",
     "SettingsOptions",
+    "from_context",
+    "from_jetq_environment",
+    "from_keywords",
+    "from_nats_environment",
+    "from_table",
+    "resolve",
     "safe_url",
 ]
 
 DEFAULT_SERVER = "nats://127.0.0.1:4222"
-DEFAULT_PORT = 4222
 
 _DAY = 86400.0
 
 
-class Settings(Struct, frozen=True, forbid_unknown_fields=True):
+class Settings(Struct, frozen=True):
     """How jetq reaches and uses its broker. Durations are seconds.
 
     servers: URLs `nats://host[:port]` or `tls://host[:port]`; any that answers is used.
-    namespace: first token of every subject; queues of two namespaces do not meet.
-    user, password, token, creds, nkey: who jetq is, by one of: user and password, a token, the path of a credentials
-        file (JWT and seed), the path of a file with an nkey seed.
-    tls_ca, tls_cert, tls_key: paths of PEM files: whom to trust beyond the system, and jetq's own certificate.
-    tls_first: start TLS before the server says anything, for servers with `handshake_first`.
-    inbox_prefix: first tokens of the subjects replies come back on, for users who may not subscribe to `_INBOX.>`.
+    namespace: first token of every subject; the queues of two namespaces do not meet.
+    user, password, token, creds, nkey: who jetq is, in one of four ways: user and password, a token, the path of a
+        credentials file (JWT and seed), the path of a file with an nkey seed.
+    tls_ca: path of a PEM file of authorities to trust in place of the system's.
+    tls_cert, tls_key: paths of PEM files: jetq's own certificate and its key (or both in `tls_cert`).
+    tls_first: begin with TLS before the server says anything, for servers with `handshake_first`.
+    inbox_prefix: first tokens of the subjects that replies come back on, for users who may not subscribe to `_INBOX.>`.
     ack_wait: how long a job stays with a worker that shows no sign of life, 1 s to 1 h.
     publish_timeout: how long an enqueue waits to be stored, 0.1 s to 10 min.
     connect_timeout: how long a producer waits for a connection, 0.1 s to 10 min.
-    replicas: copies of each stream in a cluster: 1, 3 or 5.
+    replicas: copies of each stream in a cluster, 1 to 5.
     dead_letter_ttl: how long dead letters are kept, 1 s to 10 years.
     """
 
@@ -52,20 +69,32 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True):
     tls_key: str | None = None
     tls_first: bool = False
     inbox_prefix: str = "_INBOX"
-    ack_wait: Annotated[float, Meta(ge=1.0, le=3600.0)] = 30.0
-    publish_timeout: Annotated[float, Meta(ge=0.1, le=600.0)] = 10.0
-    connect_timeout: Annotated[float, Meta(ge=0.1, le=600.0)] = 5.0
-    replicas: int = 1
-    dead_letter_ttl: Annotated[float, Meta(ge=1.0, le=3650 * _DAY)] = 30 * _DAY
+    ack_wait: Annotated[float, Meta(ge=1, le=3600)] = 30.0
+    publish_timeout: Annotated[float, Meta(ge=0.1, le=600)] = 10.0
+    connect_timeout: Annotated[float, Meta(ge=0.1, le=600)] = 5.0
+    replicas: Annotated[int, Meta(ge=1, le=5)] = 1
+    dead_letter_ttl: Annotated[float, Meta(ge=1, le=3650 * _DAY)] = 30 * _DAY
 
     @property
     def wants_tls(self) -> bool:
-        """Whether a connection in clear text is refused: a `tls://` server or any `tls_*` setting asks for it."""
+        """Whether clear text is refused: a `tls://` server or any `tls_*` setting asks for it."""
         return bool(self.tls_ca or self.tls_cert or self.tls_first) or any(s.startswith("tls:") for s in self.servers)
+
+    def __repr__(self) -> str:
+        return f"Settings({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return [(name, self._shown(name)) for name in self.__struct_fields__]
+
+    def _shown(self, name: str) -> object:
+        value = getattr(self, name)
+        if name == "servers":
+            return tuple(map(safe_url, self.servers))
+        return "***" if name in _SECRET and value is not None else value
 
 
 class SettingsOptions(TypedDict, total=False):
-    """The keywords of `Jetq(...)` beside `servers` and `namespace`; meanings as in `Settings`."""
+    """The keywords of `Jetq(...)` beside `servers` and `namespace`; meanings and ranges as in `Settings`."""
 
     user: str | None
     password: str | None
@@ -82,6 +111,229 @@ class SettingsOptions(TypedDict, total=False):
     connect_timeout: float | timedelta
     replicas: int
     dead_letter_ttl: float | timedelta
+
+
+class Given(Struct, frozen=True):
+    """One value as it was written, and where: `source` is what an error names."""
+
+    value: object
+    source: str
+
+
+Layer = Mapping[str, Given]
+"""What one source says, by the setting's name."""
+
+_TYPES = get_type_hints(Settings, include_extras=True)
+_SECRET = frozenset({"password", "token"})
+_WAYS = {"user": "user", "password": "user", "token": "token", "creds": "creds", "nkey": "nkey"}
+"""The settings that say who jetq is, and which of the four ways each belongs to."""
+
+_NATS_VARIABLES = {
+    "NATS_URL": "servers",
+    "NATS_USER": "user",
+    "NATS_PASSWORD": "password",
+    "NATS_TOKEN": "token",
+    "NATS_CREDS": "creds",
+    "NATS_NKEY": "nkey",
+    "NATS_CERT": "tls_cert",
+    "NATS_KEY": "tls_key",
+    "NATS_CA": "tls_ca",
+}
+_CONTEXT_KEYS = {
+    "url": "servers",
+    "user": "user",
+    "password": "password",
+    "token": "token",
+    "creds": "creds",
+    "nkey": "nkey",
+    "cert": "tls_cert",
+    "key": "tls_key",
+    "ca": "tls_ca",
+    "tls_first": "tls_first",
+    "inbox_prefix": "inbox_prefix",
+}
+_REFUSED_CONTEXT_KEYS = ("nsc", "jetstream_domain", "jetstream_api_prefix", "user_jwt", "user_seed", "socks_proxy")
+_FOREIGN_PREFIXES = ("JETQ_EMAIL_", "JETQ_TEST_")
+_PORTS = range(1, 65536)
+_INBOX_PREFIX = re.compile(r"[A-Za-z0-9_$-]+(\.[A-Za-z0-9_$-]+)*")
+
+
+# --- sources
+
+
+def from_keywords(keywords: Mapping[str, object]) -> Layer:
+    """What the caller of `Jetq(...)` wrote; None means not given. Raises SettingsError for an unknown name."""
+    _refuse_unknown(keywords, _TYPES, "Jetq() has no setting {!r}")
+    return {name: Given(value, f"{name} of Jetq()") for name, value in keywords.items() if value is not None}
+
+
+def from_jetq_environment(environment: Mapping[str, str]) -> Layer:
+    """The variables `JETQ_<SETTING>`; an empty one is not set. Raises SettingsError for an unknown `JETQ_*`."""
+    known = {f"JETQ_{name.upper()}": name for name in _TYPES}
+    ours = [name for name in environment if name.startswith("JETQ_") and not name.startswith(_FOREIGN_PREFIXES)]
+    _refuse_unknown(ours, known, "the environment variable {} is none of jetq's")
+    return {known[name]: Given(environment[name], name) for name in ours if environment[name]}
+
+
+def from_nats_environment(environment: Mapping[str, str]) -> Layer:
+    """The variables that the `nats` command reads too. Others that start with `NATS_` are not jetq's to judge."""
+    return {
+        setting: Given(environment[name], name) for name, setting in _NATS_VARIABLES.items() if environment.get(name)
+    }
+
+
+def from_table(table: Mapping[str, object], file: str) -> Layer:
+    """The settings in a TOML table. Raises SettingsError for an unknown key."""
+    _refuse_unknown(table, _TYPES, f"{file} has a key {{!r}} that is no setting of jetq")
+    return {name: Given(value, f"{name} in {file}") for name, value in table.items()}
+
+
+def from_context(context: Mapping[str, object], name: str) -> Layer:
+    """A context as the `nats` command stores it. Raises SettingsError for what jetq cannot honour."""
+    for key in _REFUSED_CONTEXT_KEYS:
+        if context.get(key):
+            raise SettingsError(
+                f"the NATS context {name!r} sets {key}, which jetq does not know how to use",
+                hint="use a context without it, or set NATS_URL and the credentials instead of NATS_CONTEXT",
+            )
+    given = {
+        setting: Given(context[key], f"{key} of the NATS context {name!r}")
+        for key, setting in _CONTEXT_KEYS.items()
+        if context.get(key)
+    }
+    # The order in which the `nats` command chooses when a context holds several.
+    ways = [way for way in ("user", "creds", "nkey", "token") if way in given]
+    return {setting: value for setting, value in given.items() if _WAYS.get(setting) in (None, *ways[:1])}
+
+
+def _refuse_unknown(names: Iterable[str], known: Iterable[str], message: str) -> None:
+    for name in names:
+        if name not in known:
+            near = get_close_matches(name, list(known), n=1)
+            hint = f"did you mean {near[0]}?" if near else f"known are: {', '.join(sorted(known))}"
+            raise SettingsError(message.format(name), hint=hint)
+
+
+# --- merging
+
+
+def resolve(layers: Sequence[Layer]) -> Settings:
+    """The settings that `layers` give, the first one winning; defaults for the rest.
+
+    Who jetq is comes from one way only: that of the first layer that names one, so that a token in the environment does
+    not meddle with the credentials file in the code. Raises SettingsError naming the setting and its source.
+    """
+    merged: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    way = None
+    for layer in layers:
+        values = _parsed(layer)
+        way = way or _way(values, layer)
+        for name, value in values.items():
+            if name not in merged and _WAYS.get(name) in (None, way):
+                merged[name] = value
+                sources[name] = layer[name].source if name in layer else layer["servers"].source
+    _check_pairs(merged, sources)
+    return Settings(**merged)
+
+
+def _parsed(layer: Layer) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for name, given in layer.items():
+        if name == "servers":
+            values["servers"], user = _servers(given)
+            for key, value in user.items():
+                if key in layer and layer[key].value != value:
+                    raise SettingsError(
+                        f"{given.source} and {layer[key].source} name different credentials",
+                        hint="leave them out of the URL",
+                    )
+                values[key] = value
+        else:
+            values[name] = _value(name, given)
+    return values
+
+
+def _way(values: Mapping[str, Any], layer: Layer) -> str | None:
+    ways = {_WAYS[name]: layer.get(name, layer.get("servers")) for name in values if name in _WAYS}
+    if len(ways) > 1:
+        sources = " and ".join(given.source for given in ways.values() if given is not None)
+        raise SettingsError(
+            f"{sources} contradict each other",
+            hint="jetq takes one of: user and password, token, creds, nkey",
+        )
+    return next(iter(ways), None)
+
+
+def _check_pairs(values: Mapping[str, Any], sources: Mapping[str, str]) -> None:
+    if "user" in values and "password" not in values:
+        raise SettingsError(f"{sources['user']}: a user without a password", hint="is it a token? set NATS_TOKEN")
+    if "password" in values and "user" not in values:
+        raise SettingsError(f"{sources['password']}: a password without a user", hint="set user, e.g. JETQ_USER")
+    if "tls_key" in values and "tls_cert" not in values:
+        raise SettingsError(
+            f"{sources['tls_key']}: a key without a certificate", hint="set tls_cert, e.g. JETQ_TLS_CERT"
+        )
+
+
+# --- values
+
+
+def _value(name: str, given: Given) -> object:
+    value = given.value
+    try:
+        if isinstance(value, timedelta):
+            value = seconds(value, name)
+        # Text stands for itself, or in the environment for a number or truth value.
+        value = msgspec.convert(value, _TYPES[name], strict=not isinstance(value, str))
+        if name == "namespace":
+            check_namespace(str(value))
+        if name == "inbox_prefix" and not _INBOX_PREFIX.fullmatch(str(value)):
+            raise ValueError("expected subject tokens without wildcards, like _INBOX or _INBOX.jetq")
+    except (DefinitionError, msgspec.ValidationError, TypeError, ValueError) as error:
+        shown = "" if name in _SECRET else f", got {given.value!r}"
+        reason = str(error).replace("`", "").removeprefix(f"{name}: ").partition(", got ")[0]
+        raise SettingsError(f"{given.source}: {reason[:1].lower()}{reason[1:]}{shown}") from None
+    return value
+
+
+def _servers(given: Given) -> tuple[tuple[str, ...], dict[str, str]]:
+    """The URLs without their credentials, and those."""
+    written = given.value.split(",") if isinstance(given.value, str) else given.value
+    if not isinstance(written, list | tuple) or not all(isinstance(url, str) for url in written):
+        raise SettingsError(f"{given.source}: expected URLs, got {type(given.value).__name__}")
+    parsed = [_server(url.strip(), given.source) for url in written if url.strip()]
+    if not parsed:
+        raise SettingsError(f"{given.source}: expected at least one URL, like {DEFAULT_SERVER}")
+    users = [user for _, user in parsed if user]
+    if any(user != users[0] for user in users):
+        raise SettingsError(f"{given.source}: the URLs name different credentials", hint="set user and password")
+    return tuple(url for url, _ in parsed), users[0] if users else {}
+
+
+def _server(written: str, source: str) -> tuple[str, dict[str, str]]:
+    url = written if "://" in written else f"nats://{written}"
+    wrong = SettingsError(f"{source}: {safe_url(written)!r} is no URL of a NATS server", hint=f"like {DEFAULT_SERVER}")
+    try:
+        parts = urlsplit(url)
+        port = 4222 if parts.port is None else parts.port
+        host = parts.hostname
+    except ValueError:
+        raise wrong from None
+    if parts.scheme not in ("nats", "tls"):
+        raise SettingsError(f"{source}: {safe_url(url)}: jetq connects over nats:// or tls://, not {parts.scheme}://")
+    if not host or not host.isprintable() or " " in host or port not in _PORTS or parts.path.strip("/") or parts.query:
+        raise wrong
+    host = f"[{host}]" if ":" in host else host
+    return f"{parts.scheme}://{host}:{port}", _user(parts.username, parts.password)
+
+
+def _user(username: str | None, password: str | None) -> dict[str, str]:
+    if not username:
+        return {}
+    if password is None:  # a token, as in every NATS client
+        return {"token": unquote(username)}
+    return {"user": unquote(username), "password": unquote(password)}
 
 
 def safe_url(url: str) -> str:

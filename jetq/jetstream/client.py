@@ -236,9 +236,7 @@ class Client(NatsClient):
             reason = f"unreadable data from the server ({type(error).__name__})"
         self.drop(self._server_said or reason)
 
-    async def _process_msg(
-        self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes | None
-    ) -> None:
+    async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes | None) -> None:
         handler = self._handlers.get(sid)
         if handler is None:
             return

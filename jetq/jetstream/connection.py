@@ -14,6 +14,7 @@ import logging
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable
+from functools import partial
 from urllib.parse import urlsplit
 
 from nats.aio.msg import Msg
@@ -51,11 +52,18 @@ class Subscription:
     """Interest in one subject. It stays through lost connections until `unsubscribe` or `drain`."""
 
     def __init__(
-        self, connection: Connection, sid: int, subject: str, callback: Callable[[Msg], Awaitable[None] | None]
+        self,
+        connection: Connection,
+        subject: str,
+        callback: Callable[[Msg], Awaitable[None] | None],
+        tell: Callable[[], None],
+        forget: Callable[[], None],
     ) -> None:
+        """Made by `Connection.subscribe`. `tell` lets the server know of the end, `forget` ends the delivery."""
         self._connection = connection
-        self._sid = sid
         self._callback = callback
+        self._tell = tell
+        self._forget = forget
         self._queue: deque[Msg] = deque()
         self._running: asyncio.Task[None] | None = None
         self.subject = subject
@@ -63,16 +71,17 @@ class Subscription:
 
     async def unsubscribe(self) -> None:
         """End the interest; no callback starts after this. Never raises, whatever the connection's state."""
-        self._connection._end(self._sid, tell=True)
+        self._tell()
+        self._forget()
         self._queue.clear()
 
     async def drain(self, timeout: float = 1.0) -> None:
         """End the interest, but have the callback called for what the server sent before it knew, as far as that
         arrives within `timeout` seconds. Never raises."""
-        self._connection._tell_unsubscribed(self._sid)
+        self._tell()
         with contextlib.suppress(NoReply, JetqError):
             await self._connection.ping(timeout)
-        self._connection._end(self._sid, tell=False)
+        self._forget()
         if self._running is not None and self._running is not asyncio.current_task():
             await asyncio.wait([self._running], timeout=timeout)
 
@@ -260,9 +269,11 @@ class Connection:
         if self._closed:
             raise self._is_closed()
         self._sid += 1
-        subscription = self._subscriptions[self._sid] = Subscription(self, self._sid, subject, callback)
+        sid = self._sid
+        subscription = Subscription(self, subject, callback, partial(self._unlisten, sid), partial(self._forget, sid))
+        self._subscriptions[sid] = subscription
         if self._client is not None:
-            self._client.listen(self._sid, subject, subscription.deliver)
+            self._client.listen(sid, subject, subscription.deliver)
         return subscription
 
     async def ping(self, timeout: float) -> None:
@@ -413,14 +424,11 @@ class Connection:
     def _is_closed(self) -> BrokerUnavailable:
         return BrokerUnavailable("the connection to NATS was closed", hint="open a new one")
 
-    def _tell_unsubscribed(self, sid: int) -> None:
-        if self._client is not None and sid in self._subscriptions:
+    def _unlisten(self, sid: int) -> None:
+        if self._subscriptions.pop(sid, None) is not None and self._client is not None:
             self._client.unlisten(sid)
 
-    def _end(self, sid: int, *, tell: bool) -> None:
-        if tell:
-            self._tell_unsubscribed(sid)
-        self._subscriptions.pop(sid, None)
+    def _forget(self, sid: int) -> None:
         if self._client is not None:
             self._client.forget(sid)
 
