@@ -154,7 +154,7 @@ class Executor:
         if outcome is not None or attempt.task is None:
             return outcome, False
         starts = await self._broker.starts(delivery)
-        outcome = crashed(starts, attempt.task.options.max_crashes)
+        outcome = crashed(starts, attempt.task.defaults.max_crashes)
         if outcome is None:
             await self._broker.record_start(delivery, starts + 1)
         return outcome, outcome is None
@@ -204,7 +204,7 @@ class Executor:
 
     async def _invoke(self, attempt: Attempt, task: Task[..., Any]) -> Any:
         attempt.started = time.monotonic()
-        timeout = task.options.timeout if attempt.meta.timeout is UNSET else attempt.meta.timeout
+        timeout = task.defaults.timeout if attempt.meta.timeout is UNSET else attempt.meta.timeout
         if timeout is not None:
             attempt.deadline = attempt.started + timeout
             attempt.delivery.renew_until = attempt.deadline + _UNWINDING
@@ -219,7 +219,7 @@ class Executor:
     def _next(self, attempt: Attempt, task: Task[..., Any], context: JobContext, depth: int) -> Awaitable[Any]:
         if depth < len(self._middleware):
             return self._middleware[depth](context, lambda: self._next(attempt, task, context, depth + 1))
-        if task.options.run_in == "thread":
+        if task.defaults.run_in == "thread":
             return self._threads.run(task.fn, attempt.args, attempt.kwargs, deadline=attempt.deadline)
         result: Awaitable[Any] = task.fn(*attempt.args, **attempt.kwargs)
         return result
@@ -230,7 +230,7 @@ class Executor:
         return JobContext(
             id=delivery.id,
             attempt=meta.attempt,
-            max_attempts=meta.max_attempts or task.options.max_attempts,
+            max_attempts=meta.max_attempts or task.defaults.max_attempts,
             task=delivery.task,
             queue=delivery.queue,
             enqueued_at=_utc(delivery.stored_at if meta.enqueued is None else meta.enqueued),
@@ -272,7 +272,7 @@ class Executor:
     def _policy(self, attempt: Attempt, task: Task[..., Any]) -> RetryPolicy:
         policy = self._policies.get(task.name)
         if policy is None:
-            options = task.options
+            options = task.defaults
             policy = self._policies[task.name] = RetryPolicy(
                 max_attempts=options.max_attempts, wait=options.wait, dead_on=options.dead_on
             )
@@ -366,7 +366,9 @@ class Executor:
             meta=replace(meta, enqueued=delivery.stored_at if meta.enqueued is None else meta.enqueued),
         )
 
-    def _result(self, attempt: Attempt, state: Any, *, value: Raw = Raw(b"null"), failure: Failure | None = None) -> ResultRecord:
+    def _result(
+        self, attempt: Attempt, state: Any, *, value: Raw = Raw(b"null"), failure: Failure | None = None
+    ) -> ResultRecord:
         delivery = attempt.delivery
         return ResultRecord(
             id=delivery.id,
@@ -414,7 +416,12 @@ class Executor:
                     _log.debug("%s %s succeeded in %.3f s", name, delivery.id, time.monotonic() - attempt.started)
             case Retrying(after=after, failure=failure):
                 _log.warning(
-                    "%s %s failed: %s; attempt %d is due in %.1f s", name, delivery.id, failure.type, meta.attempt + 1, after
+                    "%s %s failed: %s; attempt %d is due in %.1f s",
+                    name,
+                    delivery.id,
+                    failure.type,
+                    meta.attempt + 1,
+                    after,
                 )
             case Snoozed(after=after):
                 _log.info("%s %s is put off for %.1f s", name, delivery.id, after)
@@ -431,7 +438,7 @@ def _dead(reason: DeadReason, type: str, message: str) -> Dead:
 
 
 def _result_ttl(attempt: Attempt, task: Task[..., Any]) -> float | None:
-    return task.options.result_ttl if attempt.meta.result_ttl is UNSET else attempt.meta.result_ttl
+    return task.defaults.result_ttl if attempt.meta.result_ttl is UNSET else attempt.meta.result_ttl
 
 
 def _utc(seconds: float) -> datetime:

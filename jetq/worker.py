@@ -222,7 +222,7 @@ class Worker:
                     self._time_out(attempt, now)
 
     def _time_out(self, attempt: Attempt, now: float) -> None:
-        if attempt.task is None or attempt.task.options.run_in != "loop":
+        if attempt.task is None or attempt.task.defaults.run_in != "loop":
             return  # the thread pool keeps its own deadlines
         if attempt.timed_out:
             _log.error("%s %s ignores its cancellation; cancelling it again", attempt.name, attempt.delivery.id)
@@ -279,7 +279,7 @@ class Worker:
     def _cancel_all(self) -> None:
         for attempt in list(self._attempts):
             attempt.released = True
-            if attempt.task is None or attempt.task.options.run_in == "loop":
+            if attempt.task is None or attempt.task.defaults.run_in == "loop":
                 attempt.interrupt()
         self._threads.interrupt_all()
 

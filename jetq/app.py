@@ -1,0 +1,330 @@
+"""The app: settings, connections and tasks of one application, and the rule by which a task finds its app."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from itertools import islice
+from typing import Any, ParamSpec, Protocol, TypeVar, Unpack, overload
+
+import msgspec
+from msgspec import UNSET
+from msgspec.structs import replace
+
+from jetq import plugins
+from jetq.broker import Broker
+from jetq.client import Client
+from jetq.codec import Signature
+from jetq.config import load_settings
+from jetq.context import CURRENT, JobContext
+from jetq.errors import ArgumentError, DefinitionError
+from jetq.job import Job
+from jetq.model import DEFAULT_META, JobRecord, Meta
+from jetq.names import check_job_id, check_queue, check_task, new_job_id
+from jetq.options import CallOptions, CallSettings, TaskKeywords, call_settings, task_options
+from jetq.registry import IMPORTED, Registry, task_name
+from jetq.session import Session
+from jetq.settings import Settings, SettingsOptions
+from jetq.task import AsyncTask, Call, Enqueues, SyncTask, Task
+
+__all__ = ["Jetq", "Lifespan", "Middleware", "default_app", "task"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_BATCH = 1000
+
+Middleware = Callable[[JobContext, Callable[[], Awaitable[Any]]], Awaitable[Any]]
+"""`async (job, call_next) -> value`: runs around each attempt. What it returns is the job's result; what it raises fails
+the attempt like the task's own exceptions."""
+
+
+class Lifespan(Protocol):
+    """Makes the context a worker of the app runs in: entered before its first job, left after its last."""
+
+    def __call__(self, app: Jetq, /) -> AbstractAsyncContextManager[Any]: ...
+
+
+class _Decorator(Protocol):
+    @overload
+    def __call__(self, fn: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncTask[P, R]: ...  # type: ignore[overload-overlap]
+    @overload
+    def __call__(self, fn: Callable[P, R], /) -> SyncTask[P, R]: ...
+
+
+class Jetq:
+    """An application's jobs: where they are stored, and the tasks defined on it.
+
+    servers: one URL or several; namespace: first token of every subject. Both, and every other keyword of `Settings`,
+    win over the environment (`JETQ_*`, `NATS_*`) and over `jetq.toml` or `[tool.jetq]`. middleware: outermost first.
+    lifespan: the context its workers run in.
+
+    The first app made is the default of every `@task`. Connects at first use. Raises SettingsError.
+    """
+
+    def __init__(
+        self,
+        servers: str | Sequence[str] | None = None,
+        *,
+        namespace: str | None = None,
+        middleware: Sequence[Middleware] = (),
+        lifespan: Lifespan | None = None,
+        **settings: Unpack[SettingsOptions],
+    ) -> None:
+        keywords: dict[str, object] = dict(settings)
+        if servers is not None:
+            keywords["servers"] = servers
+        if namespace is not None:
+            keywords["namespace"] = namespace
+        self.settings: Settings = load_settings(keywords)
+        self.middleware = tuple(middleware)
+        self.lifespan = lifespan
+        self.session = Session(self._connect)
+        self.client = Client(self.session)
+        self._registry = Registry()
+        _default.offer(self)
+
+    async def _connect(self, *, patient: bool = False) -> Broker:
+        from jetq.jetstream import connect_broker  # here, so that importing jetq does not import nats
+
+        return await connect_broker(self.settings, name=f"jetq-{os.getpid()}", patient=patient)
+
+    # --- tasks
+
+    @property
+    def tasks(self) -> Mapping[str, Task[..., Any]]:
+        """All tasks a worker of this app can run: its own, and every imported `@task`."""
+        return {**IMPORTED, **self._registry}
+
+    @overload
+    def task(self, fn: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncTask[P, R]: ...  # type: ignore[overload-overlap]
+    @overload
+    def task(self, fn: Callable[P, R], /) -> SyncTask[P, R]: ...
+    @overload
+    def task(self, **keywords: Unpack[TaskKeywords]) -> _Decorator: ...
+    def task(self, fn: Callable[..., Any] | None = None, /, **keywords: Any) -> Any:
+        """Make a task of this app: `@app.task` or `@app.task(queue=...)`. See `jetq.task`."""
+        return _decorate(fn, keywords, self._registry, lambda: self)
+
+    def load_plugins(self, allow: Collection[str] | None = None) -> list[plugins.Plugin]:
+        """Import the installed task plugins, or those `allow` names. Raises PluginError."""
+        return plugins.load(allow)
+
+    # --- enqueueing
+
+    def enqueue(self, call: Call[R]) -> Job[R]:
+        """Store a bound call. Raises as `Task.delay` does."""
+        return self.session.run(lambda: self.aenqueue(call))
+
+    async def aenqueue(self, call: Call[R]) -> Job[R]:
+        """`enqueue` from async code."""
+        job, due = _record(call)
+        stored = await self.client.enqueue(job, due)
+        return self._job(call, job, duplicate=stored.duplicate)
+
+    def delay_many(self, calls: Iterable[Call[Any]]) -> list[Job[Any]]:
+        """Store many calls, of one task or several, far faster than one by one; their handles in order.
+
+        Raises EnqueueError, whose `job_ids` are those not, or not surely, stored.
+        """
+        return self.session.run(lambda: self.adelay_many(calls))
+
+    async def adelay_many(self, calls: Iterable[Call[Any]]) -> list[Job[Any]]:
+        """`delay_many` from async code."""
+        jobs: list[Job[Any]] = []
+        source = iter(calls)
+        while batch := list(islice(source, _BATCH)):  # so that a generator's calls are not all held as messages
+            records = [_record(call) for call in batch]
+            stored = await self.client.enqueue_many([job for job, _ in records], [due for _, due in records])
+            jobs += [
+                self._job(call, job, duplicate=answer.duplicate)
+                for call, (job, _), answer in zip(batch, records, stored, strict=True)
+            ]
+        return jobs
+
+    def send(
+        self, name: str, arguments: Mapping[str, Any] | None = None, **options: Unpack[CallOptions]
+    ) -> Job[Any]:
+        """Enqueue the task `name` without its code: `app.send("billing.charge", {"amount": 3}, queue="billing")`.
+
+        `arguments` are JSON values by parameter name. If this process knows the task they are checked against its
+        signature, and its queue is the default. Raises as `Task.delay` does, and DefinitionError for an illegal name.
+        """
+        return self.session.run(lambda: self.asend(name, arguments, **options))
+
+    async def asend(
+        self, name: str, arguments: Mapping[str, Any] | None = None, **options: Unpack[CallOptions]
+    ) -> Job[Any]:
+        """`send` from async code."""
+        return await self.aenqueue(self.call(name, arguments, **options))
+
+    def call(self, name: str, arguments: Mapping[str, Any] | None = None, **options: Unpack[CallOptions]) -> Call[Any]:
+        """The call `send` would store, checked and not stored."""
+        settings = call_settings(options)
+        known = self.tasks.get(check_task(name))
+        if known is not None:
+            body = known.signature.encode_json(arguments or {})
+            ttl = known.defaults.result_ttl
+        else:
+            body = _json_object(name, arguments or {})
+            ttl = 3600.0  # the worker decides; unless told otherwise a task keeps results
+        return Call(
+            name,
+            settings.queue or (known.queue if known else "default"),
+            body,
+            settings,
+            known.signature.decode_result if known else msgspec.json.decode,
+            ttl if settings.result_ttl is UNSET else settings.result_ttl,
+        )
+
+    def job(self, id: str, queue: str = "default") -> Job[Any]:
+        """The handle of a job stored elsewhere or earlier. Nothing is asked until it is used."""
+        return Job(
+            self.session,
+            self.client,
+            id=check_job_id(id),
+            queue=check_queue(queue),
+            task="",
+            decode=msgspec.json.decode,
+            result_ttl=None,
+            known=False,
+        )
+
+    def _job(self, call: Call[R], job: JobRecord, *, duplicate: bool) -> Job[R]:
+        return Job(
+            self.session,
+            self.client,
+            id=job.id,
+            queue=job.queue,
+            task=call.task,
+            decode=call.decode,
+            result_ttl=call.result_ttl,
+            duplicate=duplicate,
+        )
+
+
+def _record(call: Call[Any]) -> tuple[JobRecord, float | None]:
+    """The job to store for a call, and when it is due."""
+    settings = call.settings
+    id = settings.id or new_job_id()
+    now = time.time()
+    due = settings.due(now)
+    return JobRecord(id=id, task=call.task, queue=call.queue, body=call.body, meta=_meta(settings, due, now)), due
+
+
+def _meta(settings: CallSettings, due: float | None, now: float) -> Meta:
+    meta = DEFAULT_META
+    if due is not None:  # a schedule that fires is a new message, with a time stamp of its own
+        meta = replace(meta, enqueued=now)
+    if settings.max_attempts is not None or settings.timeout is not UNSET or settings.result_ttl is not UNSET:
+        meta = replace(
+            meta, max_attempts=settings.max_attempts, timeout=settings.timeout, result_ttl=settings.result_ttl
+        )
+    return meta
+
+
+def _json_object(name: str, arguments: Mapping[str, Any]) -> bytes:
+    try:
+        body = msgspec.json.encode(dict(arguments))
+        if msgspec.json.decode(body) == dict(arguments):
+            return body
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise ArgumentError(f"{name}: the arguments cannot be encoded as JSON: {error}") from None
+    raise ArgumentError(
+        f"{name}: the arguments are not JSON values", hint="pass None, bool, int, float, str, lists and dicts of those"
+    )
+
+
+@overload
+def task(fn: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncTask[P, R]: ...  # type: ignore[overload-overlap]
+@overload
+def task(fn: Callable[P, R], /) -> SyncTask[P, R]: ...
+@overload
+def task(**keywords: Unpack[TaskKeywords]) -> _Decorator: ...
+def task(fn: Callable[..., Any] | None = None, /, **keywords: Any) -> Any:
+    """Make a task of a function, without naming an app: `@task` or `@task(queue="email", max_attempts=5)`.
+
+    name: `module.qualname` unless given. queue: "default". For the others see `TaskOptions`; durations are seconds or
+    timedelta. Each call goes to the running job's app, else to the first `Jetq()` made, else to one from the environment.
+
+    Raises DefinitionError for a function or option that cannot work.
+    """
+    return _decorate(fn, keywords, IMPORTED, _app_of_call)
+
+
+def _decorate(
+    fn: Callable[..., Any] | None, keywords: Mapping[str, Any], registry: Registry, app: Callable[[], Enqueues]
+) -> Any:
+    def make(fn: Callable[..., Any]) -> Task[..., Any]:
+        name = task_name(fn, keywords.get("name"))
+        signature = Signature(fn, name)
+        options = task_options(fn, keywords, returns_none=signature.returns_none)
+        kind = AsyncTask if options.run_in == "loop" else SyncTask
+        made: Task[..., Any] = kind(
+            fn,
+            name=name,
+            queue=check_queue(keywords.get("queue", "default")),
+            signature=signature,
+            options=options,
+            app=app,
+        )
+        registry.add(made)
+        return made
+
+    return make if fn is None else make(fn)
+
+
+class _Default:
+    """The one global: the app of tasks that name none."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._app: Jetq | None = None
+        self._from_environment = False
+        self._making = False
+
+    def offer(self, app: Jetq) -> None:
+        """The first app made becomes the default. Raises DefinitionError if one from the environment was used already."""
+        with self._lock:
+            if self._app is None:
+                self._app = app
+                self._from_environment = self._making
+            elif self._from_environment:
+                raise DefinitionError(
+                    "a task was already enqueued with an app made from the environment, before this first Jetq(...)",
+                    hint="make the app before the first .delay(), for example in the module that defines the tasks",
+                )
+
+    def get(self) -> Jetq:
+        with self._lock:
+            if self._app is None:
+                self._making = True
+                try:
+                    Jetq()
+                finally:
+                    self._making = False
+            assert self._app is not None
+            return self._app
+
+    def forget(self) -> None:
+        with self._lock:
+            self._app = None
+            self._from_environment = False
+
+
+_default = _Default()
+
+
+def default_app() -> Jetq:
+    """The first `Jetq()` made, or else one from the environment and files, made now. Raises SettingsError."""
+    return _default.get()
+
+
+def _app_of_call() -> Jetq:
+    current = CURRENT.get()
+    if current is not None and isinstance(current[1], Jetq):
+        return current[1]
+    return _default.get()

@@ -1,0 +1,140 @@
+"""Jobs as values: storing them, and asking what became of one. `jetq.job` makes handles of what this returns."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+
+from jetq.broker import Broker
+from jetq.errors import EnqueueError, JobNotFound, ResultExpired, ResultTimeout
+from jetq.model import Found, JobRecord, ResultRecord, State, Stored
+from jetq.session import Session
+
+__all__ = ["Client"]
+
+_log = logging.getLogger("jetq.client")
+
+_FIRST_LOOK = 1.0
+_LOOK_EVERY = 3.0
+
+
+class Client:
+    """What producers and callers do, on the running loop's connection."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    async def enqueue(self, job: JobRecord, due: float | None = None) -> Stored:
+        """Store `job`. Raises BrokerUnavailable, Rejected or NotStored."""
+        broker = await self._session.broker()
+        return await broker.enqueue(job, due=due)
+
+    async def enqueue_many(self, jobs: Sequence[JobRecord], due: Sequence[float | None]) -> list[Stored]:
+        """Store many jobs at once, each at its own due time.
+
+        Raises EnqueueError that names those not, or not surely, stored; the others are.
+        """
+        broker = await self._session.broker()
+        answers: list[Stored | Exception] = [EnqueueError("never sent")] * len(jobs)
+        for when in set(due):
+            places = [place for place, each in enumerate(due) if each == when]
+            stored = await broker.enqueue_many([jobs[place] for place in places], due=when)
+            for place, answer in zip(places, stored, strict=True):
+                answers[place] = answer
+        failed = [place for place, answer in enumerate(answers) if isinstance(answer, Exception)]
+        if failed:
+            raise _partly(jobs, answers, failed)
+        return [answer for answer in answers if isinstance(answer, Stored)]
+
+    async def state(self, queue: str, id: str) -> State | None:
+        """Where job `id` is in its life; None if nothing is known of it."""
+        broker = await self._session.broker()
+        found = await broker.find(queue, id)
+        if found is not None:
+            return _state(found)
+        result = await broker.get_result(id)
+        if result is not None:
+            return result.state
+        return "dead" if await broker.dead(queue, id=id, limit=1) else None
+
+    async def result(self, queue: str, id: str, timeout: float | None, expires_after: float | None) -> ResultRecord:
+        """The result of job `id`, pushed as soon as it is stored.
+
+        `timeout` in seconds, None waits without a bound. `expires_after` is how long this job's result is kept, if known.
+        Raises ResultTimeout, ResultExpired, JobNotFound.
+        """
+        broker = await self._session.broker()
+        deadline = None if timeout is None else time.monotonic() + timeout
+        look, complained = _FIRST_LOOK, False
+        while True:
+            left = None if deadline is None else deadline - time.monotonic()
+            record = await broker.wait_result(id, look if left is None else max(0.01, min(look, left)))
+            if record is not None:
+                return record
+            found = await broker.find(queue, id)
+            if found is None:
+                return await self._settled(broker, queue, id, expires_after)
+            if deadline is not None and time.monotonic() >= deadline:
+                assert timeout is not None
+                raise _timed_out(found, timeout)
+            if look == _LOOK_EVERY and not complained:
+                complained = await self._complain_of_no_worker(broker, queue)
+            look = _LOOK_EVERY
+
+    async def _settled(self, broker: Broker, queue: str, id: str, expires_after: float | None) -> ResultRecord:
+        """The result of a job that is no longer in its queue."""
+        record = await broker.get_result(id)
+        if record is not None:
+            return record
+        for entry in await broker.dead(queue, id=id, limit=1):
+            letter = entry.letter
+            return ResultRecord(
+                id=id,
+                state="dead",
+                task=letter.task,
+                queue=queue,
+                attempt=letter.attempt,
+                sequence=letter.sequence,
+                at=letter.at,
+                worker=letter.worker,
+                failure=letter.failure,
+            )
+        if expires_after is None:
+            raise JobNotFound(
+                f"nothing is known of job {id} in queue {queue!r}: there is no such job, or it is done and its result is gone",
+                hint="a result is kept for the task's result_ttl, 1 h unless it says otherwise",
+            )
+        raise ResultExpired(
+            f"job {id} is done and its result is gone: results of this task are kept for {expires_after:g} s",
+            hint="ask earlier, or raise the task's result_ttl",
+        )
+
+    async def _complain_of_no_worker(self, broker: Broker, queue: str) -> bool:
+        idle = next((info for info in await broker.queues() if info.name == queue), None)
+        if idle is not None and idle.waiting == 0 and idle.running == 0:
+            _log.warning("waiting: queue %r has no live worker", queue)
+        return True
+
+
+def _state(found: Found) -> State:
+    return "running" if found.in_flight else found.state
+
+
+def _timed_out(found: Found, timeout: float) -> ResultTimeout:
+    return ResultTimeout(
+        f"job {found.delivery.id} is still {_state(found)} after {timeout:g} s",
+        hint="it goes on all the same; wait longer, or see `jetq job show` and whether a worker serves its queue",
+    )
+
+
+def _partly(jobs: Sequence[JobRecord], answers: Sequence[Stored | Exception], failed: Sequence[int]) -> EnqueueError:
+    first = answers[failed[0]]
+    kind = type(first) if isinstance(first, EnqueueError) else EnqueueError
+    error = kind(
+        f"{len(failed)} of {len(jobs)} jobs are not stored, or not surely: {str(first).partition(chr(10))[0]}",
+        hint="error.job_ids names them; enqueueing those again with the same ids is safe",
+        job_ids=tuple(jobs[place].id for place in failed),
+    )
+    error.__cause__ = first if isinstance(first, Exception) else None
+    return error

@@ -1,0 +1,210 @@
+"""The options of a task and of a call, checked where they are written."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from difflib import get_close_matches
+from typing import Any, Literal, TypedDict
+
+from msgspec import UNSET, Struct, UnsetType
+from tenacity.wait import wait_base
+
+from jetq.errors import DefinitionError
+from jetq.names import check_job_id, check_queue
+from jetq.units import instant, seconds
+
+__all__ = ["CallOptions", "CallSettings", "Seconds", "TaskKeywords", "TaskOptions", "call_settings", "task_options"]
+
+Seconds = float | timedelta
+
+_RESULT_TTL = 3600.0
+_LATER_TASK = frozenset({"priority", "expires", "key", "unique", "cron", "every", "tz", "limit", "limit_per", "rate"})
+_LATER_CALL = frozenset({"priority", "expires", "key", "unique", "replace"})
+
+
+class TaskKeywords(TypedDict, total=False):
+    """The keywords of `@task(...)`."""
+
+    name: str
+    queue: str
+    max_attempts: int
+    wait: Seconds | wait_base
+    dead_on: type[BaseException] | tuple[type[BaseException], ...]
+    timeout: Seconds | None
+    max_crashes: int
+    result_ttl: Seconds | None
+    run_in: Literal["loop", "thread"]
+
+
+class CallOptions(TypedDict, total=False):
+    """The keywords of `.options(...)`.
+
+    queue, max_attempts, timeout, result_ttl: instead of the task's own. delay: seconds or timedelta from now. at: an
+    aware datetime; one in the past means now. id: the job's id, to repeat an enqueue whose fate is unknown.
+    """
+
+    queue: str
+    max_attempts: int
+    timeout: Seconds | None
+    result_ttl: Seconds | None
+    delay: Seconds
+    at: datetime
+    id: str
+
+
+class TaskOptions(Struct, frozen=True):
+    """How a task's jobs are run.
+
+    max_attempts: runs in all before a job is dead, from 1. wait: seconds between attempts, a tenacity wait strategy, or
+    None for exponential with full jitter, 1 to 300 s. dead_on: exceptions not worth a retry. timeout: seconds an attempt
+    may take, None for no bound. max_crashes: starts that may end with the worker's death, from 1. result_ttl: seconds a
+    result is kept, None keeps none. run_in: on the event loop or in a thread.
+    """
+
+    max_attempts: int = 3
+    wait: float | wait_base | None = None
+    dead_on: tuple[type[BaseException], ...] = ()
+    timeout: float | None = 300.0
+    max_crashes: int = 3
+    result_ttl: float | None = _RESULT_TTL
+    run_in: Literal["loop", "thread"] = "loop"
+
+
+class CallSettings(Struct, frozen=True):
+    """The checked options of one call."""
+
+    queue: str | None = None
+    max_attempts: int | None = None
+    timeout: float | None | UnsetType = UNSET
+    result_ttl: float | None | UnsetType = UNSET
+    delay: float | None = None
+    at: datetime | None = None
+    id: str | None = None
+
+    def due(self, now: float) -> float | None:
+        """When the job is due, in unix seconds; None for at once."""
+        if self.delay:
+            return now + self.delay
+        if self.at is not None and self.at.timestamp() > now:
+            return self.at.timestamp()
+        return None
+
+
+def task_options(fn: Callable[..., Any], keywords: Mapping[str, Any], *, returns_none: bool) -> TaskOptions:
+    """The options of the task made of `fn`. Raises DefinitionError for an unknown or impossible one."""
+    _refuse_unknown("@task", keywords, TaskKeywords.__annotations__, _LATER_TASK)
+    chosen: dict[str, Any] = {"result_ttl": None if returns_none else _RESULT_TTL, "run_in": _default_pool(fn)}
+    for name, value in keywords.items():
+        if name not in ("name", "queue"):
+            chosen[name] = _CHECKS[name](name, value)
+    _check_pool(fn, chosen["run_in"])
+    return TaskOptions(**chosen)
+
+
+def call_settings(keywords: Mapping[str, Any]) -> CallSettings:
+    """The options of a call. Raises DefinitionError for an unknown, impossible or contradicting one."""
+    _refuse_unknown(".options", keywords, CallOptions.__annotations__, _LATER_CALL)
+    if keywords.get("delay") is not None and keywords.get("at") is not None:
+        raise DefinitionError("delay and at contradict each other: give one of them")
+    return CallSettings(**{name: _CHECKS[name](name, value) for name, value in keywords.items()})
+
+
+def _refuse_unknown(where: str, keywords: Mapping[str, Any], known: Iterable[str], later: frozenset[str]) -> None:
+    for name in keywords:
+        if name in known:
+            continue
+        if name in later:
+            raise DefinitionError(f"{where}({name}=...) is not available in this version of jetq")
+        close = get_close_matches(name, list(known), n=1)
+        raise DefinitionError(
+            f"{where} has no option {name!r}", hint=f"did you mean {close[0]!r}?" if close else f"it has {', '.join(known)}"
+        )
+
+
+def _default_pool(fn: Callable[..., Any]) -> str:
+    return "loop" if inspect.iscoroutinefunction(fn) else "thread"
+
+
+def _check_pool(fn: Callable[..., Any], run_in: str) -> None:
+    if inspect.isasyncgenfunction(fn) or inspect.isgeneratorfunction(fn):
+        raise DefinitionError(f"{fn.__qualname__} is a generator; a task returns its result")
+    if run_in != _default_pool(fn):
+        need = "an async function" if run_in == "loop" else "a function that is not async"
+        raise DefinitionError(f"run_in={run_in!r} needs {need}, and {fn.__qualname__} is not one")
+
+
+def _count(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise DefinitionError(f"{name} must be a whole number from 1, not {value!r}")
+    return value
+
+
+def _seconds(name: str, value: Any) -> float:
+    try:
+        return seconds(value, name)
+    except (TypeError, ValueError) as error:
+        raise DefinitionError(str(error)) from None
+
+
+def _timeout(name: str, value: Any) -> float | None:
+    if value is None:
+        return None
+    checked = _seconds(name, value)
+    if checked == 0:
+        raise DefinitionError(f"{name} must be more than 0 s, or None for no bound")
+    return checked
+
+
+def _ttl(name: str, value: Any) -> float | None:
+    if value is None:
+        return None
+    checked = _seconds(name, value)
+    if checked < 1:
+        raise DefinitionError(f"{name} must be 1 s or more, or None to keep no result; got {checked:g}")
+    return checked
+
+
+def _wait(name: str, value: Any) -> float | wait_base:
+    return value if isinstance(value, wait_base) else _seconds(name, value)
+
+
+def _dead_on(name: str, value: Any) -> tuple[type[BaseException], ...]:
+    classes = value if isinstance(value, tuple) else (value,)
+    for each in classes:
+        if not (isinstance(each, type) and issubclass(each, BaseException)):
+            raise DefinitionError(f"{name} takes exception classes, not {each!r}")
+    return classes
+
+
+def _run_in(name: str, value: Any) -> str:
+    if value == "process":
+        raise DefinitionError("run_in='process' is not available in this version of jetq", hint="use 'thread'")
+    if value not in ("loop", "thread"):
+        raise DefinitionError(f"run_in must be 'loop' or 'thread', not {value!r}")
+    return str(value)
+
+
+def _at(name: str, value: Any) -> datetime | None:
+    if not isinstance(value, datetime):
+        raise DefinitionError(f"{name} takes an aware datetime, not {type(value).__name__}")
+    try:
+        return instant(value, name).astimezone(UTC)
+    except ValueError as error:
+        raise DefinitionError(str(error)) from None
+
+
+_CHECKS: dict[str, Callable[[str, Any], Any]] = {
+    "queue": lambda _, value: check_queue(value),
+    "id": lambda _, value: check_job_id(value),
+    "max_attempts": _count,
+    "max_crashes": _count,
+    "timeout": _timeout,
+    "result_ttl": _ttl,
+    "wait": _wait,
+    "dead_on": _dead_on,
+    "run_in": _run_in,
+    "delay": _seconds,
+    "at": _at,
+}

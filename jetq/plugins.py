@@ -1,0 +1,102 @@
+"""Task plugins: distributions that name modules with tasks in the entry-point group `jetq.tasks`."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Collection, Mapping
+from importlib.metadata import EntryPoint, entry_points
+
+from msgspec import Struct
+
+from jetq.errors import DefinitionError, PluginError
+from jetq.registry import IMPORTED
+
+__all__ = ["GROUP", "Plugin", "installed", "load"]
+
+GROUP = "jetq.tasks"
+
+
+class Plugin(Struct, frozen=True):
+    """An installed plugin: its entry's name, its module, and the distribution it comes from.
+
+    tasks: the names its module defines, once loaded. error: why it could not be loaded.
+    """
+
+    name: str
+    module: str
+    distribution: str
+    version: str
+    tasks: tuple[str, ...] = ()
+    error: str = ""
+
+
+def installed() -> list[Plugin]:
+    """All installed plugins, by name. Imports nothing."""
+    return sorted((_plugin(entry) for entry in entry_points(group=GROUP)), key=lambda plugin: plugin.name)
+
+
+def load(allow: Collection[str] | None = None) -> list[Plugin]:
+    """Import the installed plugins, or only those whose entry or distribution `allow` names.
+
+    Raises PluginError that names the distribution of one that cannot be imported, both distributions of two that define
+    the same task, and what `allow` names and is not installed.
+    """
+    found = installed()
+    if allow is not None:
+        _refuse_missing(allow, found)
+        found = [plugin for plugin in found if plugin.name in allow or plugin.distribution in allow]
+    loaded = [_load(plugin) for plugin in found]
+    _refuse_twins(loaded)
+    return loaded
+
+
+def _plugin(entry: EntryPoint) -> Plugin:
+    distribution = entry.dist
+    return Plugin(
+        name=entry.name,
+        module=entry.value.partition(":")[0],
+        distribution=distribution.name if distribution else "an unknown distribution",
+        version=distribution.version if distribution else "",
+    )
+
+
+def _load(plugin: Plugin) -> Plugin:
+    before: Mapping[str, object] = dict(IMPORTED)
+    try:
+        importlib.import_module(plugin.module)
+    except DefinitionError as error:
+        raise PluginError(
+            f"plugin {plugin.name!r} of {plugin.distribution} {plugin.version} collides: {error.message}",
+            hint=f"other plugins: {', '.join(p.distribution for p in installed() if p.name != plugin.name) or 'none'}; "
+            "leave one out with --plugin",
+        ) from error
+    except Exception as error:  # whatever importing somebody's module raises
+        raise PluginError(
+            f"plugin {plugin.name!r} of {plugin.distribution} {plugin.version} cannot be imported: "
+            f"{type(error).__name__}: {error}",
+            hint="mend or uninstall that distribution, or start with --no-plugins",
+        ) from error
+    new = [name for name in IMPORTED if name not in before]
+    own = [name for name, task in IMPORTED.items() if task.fn.__module__ == plugin.module]
+    return Plugin(plugin.name, plugin.module, plugin.distribution, plugin.version, tuple(sorted({*new, *own})))
+
+
+def _refuse_missing(allow: Collection[str], found: Collection[Plugin]) -> None:
+    known = {plugin.name for plugin in found} | {plugin.distribution for plugin in found}
+    for name in allow:
+        if name not in known:
+            raise PluginError(
+                f"there is no plugin {name!r}", hint=f"installed: {', '.join(sorted(known)) or 'none'}; see `jetq plugins`"
+            )
+
+
+def _refuse_twins(loaded: Collection[Plugin]) -> None:
+    owner: dict[str, Plugin] = {}
+    for plugin in loaded:
+        for task in plugin.tasks:
+            other = owner.setdefault(task, plugin)
+            if other.distribution != plugin.distribution:
+                raise PluginError(
+                    f"{other.distribution} and {plugin.distribution} both define the task {task!r}",
+                    hint="leave one of them out with --plugin",
+                )

@@ -1,0 +1,150 @@
+"""A task: a function that can be called here, or stored as a job. It never knows the app, only what enqueues for it."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any, Generic, ParamSpec, Protocol, TypeVar, Unpack
+
+from msgspec import UNSET, Struct
+
+from jetq.codec import Signature
+from jetq.job import Job
+from jetq.options import CallOptions, CallSettings, TaskOptions, call_settings
+
+__all__ = ["AsyncTask", "BoundTask", "Call", "Enqueues", "SyncTask", "Task"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_NO_OPTIONS = CallSettings()
+
+
+class Call(Struct, Generic[R], frozen=True):
+    """A task with bound and checked arguments, not stored yet. `body` is the arguments as JSON."""
+
+    task: str
+    queue: str
+    body: bytes
+    settings: CallSettings
+    decode: Callable[[bytes], Any]
+    result_ttl: float | None
+
+
+class Enqueues(Protocol):
+    """What a task needs of its app."""
+
+    def enqueue(self, call: Call[R]) -> Job[R]: ...
+
+    async def aenqueue(self, call: Call[R]) -> Job[R]: ...
+
+    def delay_many(self, calls: Iterable[Call[R]]) -> list[Job[R]]: ...
+
+    async def adelay_many(self, calls: Iterable[Call[R]]) -> list[Job[R]]: ...
+
+
+class _Enqueuer(Generic[P, R]):
+    """The ways to make jobs of one task, with some options."""
+
+    name: str
+    queue: str
+    signature: Signature
+    _settings: CallSettings
+    _result_ttl: float | None
+    _app: Callable[[], Enqueues]
+
+    def delay(self, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
+        """Store a job and return its handle, once JetStream has stored it.
+
+        Raises ArgumentError if the arguments do not fit (nothing is sent), Rejected if the job is surely not stored,
+        NotStored if nobody knows, BrokerUnavailable if there is no connection.
+
+        Guarantee: tests/integration/test_enqueue.py: it returns after the broker's acknowledgement, or raises in time.
+        """
+        return self._app().enqueue(self.bind(*args, **kwargs))
+
+    async def adelay(self, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
+        """`delay` from async code."""
+        return await self._app().aenqueue(self.bind(*args, **kwargs))
+
+    def bind(self, *args: P.args, **kwargs: P.kwargs) -> Call[R]:
+        """A call to be enqueued later, checked now. Raises ArgumentError."""
+        settings = self._settings
+        ttl = self._result_ttl if settings.result_ttl is UNSET else settings.result_ttl
+        return Call(
+            self.name,
+            settings.queue or self.queue,
+            self.signature.encode(args, kwargs),
+            settings,
+            self.signature.decode_result,
+            ttl,
+        )
+
+    def delay_many(self, calls: Iterable[Call[R]]) -> list[Job[R]]:
+        """Store many calls, far faster than one by one; their handles in order.
+
+        Raises EnqueueError, whose `job_ids` are those not, or not surely, stored; all others of that batch are.
+        """
+        return self._app().delay_many(calls)
+
+    async def adelay_many(self, calls: Iterable[Call[R]]) -> list[Job[R]]:
+        """`delay_many` from async code."""
+        return await self._app().adelay_many(calls)
+
+
+class BoundTask(_Enqueuer[P, R]):
+    """A task with options for its next calls."""
+
+    def __init__(self, task: Task[P, R], settings: CallSettings) -> None:
+        self.name = task.name
+        self.queue = task.queue
+        self.signature = task.signature
+        self._settings = settings
+        self._result_ttl = task.defaults.result_ttl
+        self._app = task._app
+
+
+class Task(_Enqueuer[P, R]):
+    """A function that can be stored as a job. Made by `@task` and `@app.task`.
+
+    name, queue: as given or derived. fn: the function. signature: the schema of its calls.
+    defaults: its options, which a call may override.
+    """
+
+    def __init__(
+        self, fn: Callable[P, Any], *, name: str, queue: str, signature: Signature, options: TaskOptions, app: Callable[[], Enqueues]
+    ) -> None:
+        functools.update_wrapper(self, fn)
+        self.fn: Callable[..., Any] = fn
+        self.name = name
+        self.queue = queue
+        self.signature = signature
+        self.defaults = options
+        self._settings = _NO_OPTIONS
+        self._result_ttl = options.result_ttl
+        self._app = app
+
+    def __repr__(self) -> str:
+        return f"<Task {self.signature.text} of queue {self.queue}>"
+
+    def options(self, **keywords: Unpack[CallOptions]) -> BoundTask[P, R]:
+        """The same task with options for what it enqueues next. See CallOptions; raises DefinitionError."""
+        return BoundTask(self, call_settings(keywords))
+
+
+class AsyncTask(Task[P, R]):
+    """A task of an async function."""
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
+        """Run the function here, as if it were no task."""
+        coroutine: Coroutine[Any, Any, R] = self.fn(*args, **kwargs)
+        return coroutine
+
+
+class SyncTask(Task[P, R]):
+    """A task of a function that is not async."""
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run the function here, as if it were no task."""
+        value: R = self.fn(*args, **kwargs)
+        return value
