@@ -1,0 +1,9 @@
+"""jetq's broker in memory, for tests: same verbs, same guarantees while the process lives, and a clock to move."""
+
+from __future__ import annotations
+
+from jetq.memory.broker import MemoryBroker
+from jetq.memory.clock import FakeClock
+from jetq.memory.store import MemoryStore
+
+__all__ = ["FakeClock", "MemoryBroker", "MemoryStore"]

@@ -1,0 +1,322 @@
+"""What a memory broker keeps: queues of messages, dead letters, results, starts. No event loop and no waiting in here.
+
+It follows what JetStream does with jetq's streams, sequences, fences and leases included, so that code which works on
+one broker works on the other.
+"""
+
+from __future__ import annotations
+
+import heapq
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from msgspec import Struct
+
+from jetq.memory.clock import FakeClock, Timers
+from jetq.model import DeadEntry, DeadLetter, Delivery, Found, JobRecord, ResultRecord, Stored
+from jetq.wire import job_headers
+
+__all__ = ["MemoryStore", "Message", "QueueStore", "Taker"]
+
+_DEDUP_WINDOW = 120.0
+
+
+class Taker(Protocol):
+    """Whoever takes deliveries from a queue: a feed."""
+
+    @property
+    def wants(self) -> int:
+        """How many deliveries more it takes now."""
+        ...
+
+    def take(self, delivery: Delivery) -> bool:
+        """Send the delivery on its way. False if nobody is there any more."""
+        ...
+
+
+class Message(Struct, eq=False):
+    """One stored job. `due` is None once it is ready; `held_until` None while nobody holds it.
+
+    alone: when it gets ready, whatever else stands of its id goes.
+    """
+
+    sequence: int
+    queue: str
+    task: str
+    key: str
+    id: str
+    body: bytes
+    headers: Mapping[str, str]
+    stored_at: float
+    due: float | None = None
+    alone: bool = False
+    count: int = 0
+    held_until: float | None = None
+
+    @property
+    def address(self) -> str:
+        """Where it stands, in the form JetStream's subjects have."""
+        kind = "run" if self.due is None else "later"
+        return f"jetq.{self.queue}.{kind}.{self.task.replace('.', ':')}.{self.key}.{self.id}"
+
+    def delivery(self) -> Delivery:
+        """This message as it is handed out."""
+        return Delivery(
+            queue=self.queue,
+            task=self.task,
+            key=self.key,
+            id=self.id,
+            body=self.body,
+            headers=self.headers,
+            sequence=self.sequence,
+            count=self.count,
+            stored_at=self.stored_at,
+            since=time.monotonic(),
+            token=f"{self.queue}/{self.sequence}/{self.count}",
+            address=self.address,
+        )
+
+
+class QueueStore:
+    """One queue: its jobs, who asks for them, and its dead letters."""
+
+    def __init__(self, name: str, store: MemoryStore) -> None:
+        self.name = name
+        self.messages: dict[int, Message] = {}
+        self.takers: list[Taker] = []
+        self.dead: dict[int, DeadEntry] = {}
+        self._store = store
+        self._by_id: dict[str, list[Message]] = {}
+        self._ready: list[int] = []
+        self._sequence = 0
+        self._dead_sequence = 0
+        self._recent: OrderedDict[str, tuple[float, int]] = OrderedDict()
+        self._buried: set[tuple[str, int]] = set()
+
+    # --- storing
+
+    def add_once(self, message_id: str, job: JobRecord, due: float | None) -> Stored:
+        """Store `job` unless something was stored under `message_id` within the dedup window."""
+        now = self._store.now()
+        while self._recent and next(iter(self._recent.values()))[0] <= now:
+            self._recent.popitem(last=False)
+        if message_id in self._recent:
+            return Stored(self._recent[message_id][1], duplicate=True)
+        message = self.add(job, due)
+        self._recent[message_id] = (now + _DEDUP_WINDOW, message.sequence)
+        return Stored(message.sequence)
+
+    def add(self, job: JobRecord, due: float | None, *, alone: bool = False) -> Message:
+        """Store `job`, ready at once or from `due` on."""
+        now = self._store.now()
+        self._sequence += 1
+        message = Message(
+            sequence=self._sequence,
+            queue=self.name,
+            task=job.task,
+            key=job.key,
+            id=job.id,
+            body=job.body,
+            headers=job_headers(job),
+            stored_at=now,
+            alone=alone,
+        )
+        if due is not None and due > now:
+            message.due = due
+            self._remove_all(job.id, lambda other: other.due is not None)  # one schedule stands per job
+            self._store.at(due, lambda: self._fire(message))
+            self._insert(message)
+        else:
+            self._insert(message)
+            self._make_ready(message)
+        return message
+
+    def remove(self, sequence: int) -> None:
+        """Remove a message, whoever holds it: JetStream does not fence acks either."""
+        message = self.messages.pop(sequence, None)
+        if message is not None:
+            standing = self._by_id[message.id]
+            standing.remove(message)
+            if not standing:
+                del self._by_id[message.id]
+
+    def newest(self, id: str) -> Message | None:
+        """The message of job `id` that was stored last, scheduled or ready."""
+        standing = self._by_id.get(id)
+        return standing[-1] if standing else None
+
+    def is_newest(self, delivery: Delivery) -> bool:
+        """Whether the delivery's message stands and nothing newer of its job does."""
+        newest = self.newest(delivery.id)
+        return newest is not None and newest.sequence == delivery.sequence
+
+    def _insert(self, message: Message) -> None:
+        self.messages[message.sequence] = message
+        self._by_id.setdefault(message.id, []).append(message)
+
+    def _remove_all(self, id: str, which: Callable[[Message], bool]) -> None:
+        for message in [each for each in self._by_id.get(id, ()) if which(each)]:
+            self.remove(message.sequence)
+
+    def _fire(self, message: Message) -> None:
+        """A schedule is due: it becomes a message of its own, with a sequence of its own."""
+        if self.messages.get(message.sequence) is not message:
+            return
+        self.remove(message.sequence)
+        self._sequence += 1
+        message.sequence = self._sequence
+        message.stored_at = self._store.now()
+        message.due = None
+        self._insert(message)
+        self._make_ready(message)
+
+    def _make_ready(self, message: Message) -> None:
+        if message.alone:
+            self._remove_all(message.id, lambda other: other is not message)
+        heapq.heappush(self._ready, message.sequence)
+        self.hand_out()
+
+    # --- handing out
+
+    def hand_out(self) -> None:
+        """Give ready messages, oldest first, to those who ask, in turn."""
+        while self._ready:
+            taker = next((each for each in self.takers if each.wants > 0), None)
+            if taker is None:
+                return
+            message = self.messages.get(heapq.heappop(self._ready))
+            if message is None:  # removed while it waited
+                continue
+            self._hand_to(taker, message)
+
+    def _hand_to(self, taker: Taker, message: Message) -> None:
+        self.takers.remove(taker)
+        message.count += 1
+        message.held_until = self._store.now() + self._store.lease
+        if taker.take(message.delivery()):
+            self.takers.append(taker)
+            self._store.at(message.held_until, lambda: self._lapse(message))
+        else:
+            message.count -= 1
+            message.held_until = None
+            heapq.heappush(self._ready, message.sequence)
+
+    def extend(self, sequence: int) -> None:
+        """Let whoever holds the message hold it for one lease from now."""
+        message = self.messages.get(sequence)
+        if message is not None and message.held_until is not None:
+            message.held_until = self._store.now() + self._store.lease
+
+    def _lapse(self, message: Message) -> None:
+        if self.messages.get(message.sequence) is not message or message.held_until is None:
+            return
+        if message.held_until > self._store.now():
+            self._store.at(message.held_until, lambda: self._lapse(message))
+            return
+        message.held_until = None
+        heapq.heappush(self._ready, message.sequence)
+        self.hand_out()
+
+    # --- dead letters
+
+    def bury(self, delivery: Delivery, letter: DeadLetter) -> None:
+        """Keep a dead letter, once for one message."""
+        if (delivery.id, delivery.sequence) not in self._buried:
+            self._buried.add((delivery.id, delivery.sequence))
+            self._dead_sequence += 1
+            self.dead[self._dead_sequence] = DeadEntry(letter, delivery.body, self._dead_sequence)
+
+
+class MemoryStore:
+    """The queues, dead letters and results that any number of memory brokers share.
+
+    clock: the time of the "server"; None takes the real one. lease: seconds a delivery stays with its holder.
+    What stands in it is to be touched under `lock` only: brokers of several threads may share it.
+    """
+
+    def __init__(self, clock: FakeClock | None = None, *, lease: float = 30.0) -> None:
+        self.clock = clock
+        self.lease = lease
+        self.lock = threading.RLock()
+        self.queues: dict[str, QueueStore] = {}
+        self.results: dict[str, tuple[ResultRecord, float]] = {}
+        self.starts: dict[tuple[str, str], tuple[int, int]] = {}
+        self.wakers: list[Callable[[], None]] = []
+        self._listeners: dict[str, list[Callable[[ResultRecord], None]]] = {}
+        self._timers = Timers()
+        if clock is not None:
+            clock.watch(self.next_due, self.run_due)
+
+    def now(self) -> float:
+        """The time of the store, in unix seconds."""
+        return time.time() if self.clock is None else self.clock.now()
+
+    def queue(self, name: str) -> QueueStore:
+        """The queue of that name, made on first use."""
+        queue = self.queues.get(name)
+        if queue is None:
+            queue = self.queues[name] = QueueStore(name, self)
+        return queue
+
+    def standing(self) -> list[Found]:
+        """Every stored job, scheduled or queued: by queue, in the order they were stored."""
+        with self.lock:
+            self.run_due()
+            return [found(each) for _, queue in sorted(self.queues.items()) for each in queue.messages.values()]
+
+    def result(self, id: str) -> ResultRecord | None:
+        """The kept result of job `id`."""
+        record, expires = self.results.get(id, (None, 0.0))
+        return record if expires > self.now() else None
+
+    def put_result(self, record: ResultRecord, ttl: float) -> None:
+        """Keep `record` for `ttl` seconds, and tell whoever listens for it."""
+        expires = self.now() + ttl
+        self.results[record.id] = (record, expires)
+        self.at(expires, lambda: self._expire(record.id))
+        for listener in list(self._listeners.get(record.id, ())):
+            listener(record)
+
+    def listen(self, id: str, on_result: Callable[[ResultRecord], None]) -> Callable[[], None]:
+        """Call `on_result` with every result of job `id` stored from now on, until what is returned is called."""
+        self._listeners.setdefault(id, []).append(on_result)
+
+        def stop() -> None:
+            with self.lock:
+                self._listeners[id].remove(on_result)
+                if not self._listeners[id]:
+                    del self._listeners[id]
+
+        return stop
+
+    def _expire(self, id: str) -> None:
+        if id in self.results and self.results[id][1] <= self.now():
+            del self.results[id]
+
+    def at(self, when: float, action: Callable[[], None]) -> None:
+        """Run `action` at `when`."""
+        if self._timers.add(when, action):
+            for wake in self.wakers:
+                wake()
+
+    def next_due(self) -> float | None:
+        """When something is due next, in unix seconds."""
+        with self.lock:
+            return self._timers.next_due
+
+    def run_due(self) -> None:
+        """Let happen what is due by now."""
+        with self.lock:
+            self._timers.run(self.now())
+
+
+def found(message: Message) -> Found:
+    """The message as it stands, for those who look and hold nothing."""
+    delivery = message.delivery()
+    delivery.count, delivery.since, delivery.token = 0, 0.0, ""
+    if message.due is not None:
+        return Found(delivery, "scheduled", due=message.due)
+    return Found(delivery, "queued", in_flight=message.count > 0)

@@ -1,0 +1,203 @@
+"""The contract of a broker: storing jobs, once each, now or for later."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from jetq.errors import PayloadTooLarge
+from jetq.model import Meta, Stored
+from jetq.wire import META_HEADER, read_meta
+from tests.integration.contract.world import QUEUE, World, job, letter, retry_of
+
+pytestmark = pytest.mark.anyio
+
+LIMIT = 1024 * 1024 - 32 * 1024
+
+
+async def test_a_stored_job_is_delivered_as_it_was_given(world: World) -> None:
+    broker = await world.broker()
+    given = job(task="tests.mail.send", body=b'{"to":"a@example.com"}')
+    before = world.now()
+
+    stored = await broker.enqueue(given)
+    inbox = await world.feed(broker, 1)
+    (delivery,) = await inbox.collect(1)
+
+    assert not stored.duplicate
+    assert (delivery.id, delivery.task, delivery.queue) == (given.id, "tests.mail.send", QUEUE)
+    assert (delivery.key, delivery.body) == (given.key, given.body)
+    assert (delivery.sequence, delivery.count) == (stored.sequence, 1)
+    assert before - 1 <= delivery.stored_at <= world.now() + 1
+    assert META_HEADER not in delivery.headers
+
+
+async def test_what_a_job_has_beyond_the_default_travels_with_it(world: World) -> None:
+    broker = await world.broker()
+    meta = Meta(attempt=2, enqueued=1.5, max_attempts=7, timeout=None, snoozes=1)
+
+    await broker.enqueue(job(meta=meta))
+    inbox = await world.feed(broker, 1)
+    (delivery,) = await inbox.collect(1)
+
+    assert read_meta(delivery.headers) == meta
+
+
+async def test_jobs_are_delivered_in_the_order_they_were_stored(world: World) -> None:
+    broker = await world.broker()
+    jobs = [job() for _ in range(20)]
+    sequences = [(await broker.enqueue(each)).sequence for each in jobs]
+
+    inbox = await world.feed(broker, 20)
+    await inbox.collect(20)
+
+    assert inbox.ids == [each.id for each in jobs]
+    assert sequences == sorted(set(sequences))
+
+
+async def test_the_same_id_again_is_stored_once(world: World) -> None:
+    broker, other = await world.broker(), await world.broker()
+    first = await broker.enqueue(job("same"))
+
+    assert await other.enqueue(job("same")) == Stored(first.sequence, duplicate=True)
+
+    inbox = await world.feed(broker, 2)
+    await inbox.collect(1)
+    await inbox.quiet()
+
+
+async def test_the_same_id_again_is_recognised_after_the_job_was_finished(world: World) -> None:
+    broker = await world.broker()
+    first = await broker.enqueue(job("same"))
+    inbox = await world.feed(broker, 1)
+    broker.finish(await inbox.next())
+    await broker.confirm()
+
+    assert await broker.enqueue(job("same")) == Stored(first.sequence, duplicate=True)
+
+    inbox.feed.ask(1)
+    await inbox.quiet()
+
+
+async def test_of_many_at_once_with_one_id_one_is_stored(world: World) -> None:
+    broker = await world.broker()
+
+    answers = await asyncio.gather(*(broker.enqueue(job("same")) for _ in range(50)))
+
+    assert sorted(answer.duplicate for answer in answers) == [False] + [True] * 49
+    assert (await world.info(broker)).ready == 1
+
+
+async def test_a_job_for_later_is_never_early(world: World) -> None:
+    broker = await world.broker()
+    inbox = await world.feed(broker, 3)
+    start = world.now()
+    dues = {"third": start + 1.5, "first": start + 0.5, "second": start + 1.0}
+    for id, due in dues.items():
+        await broker.enqueue(job(id), due=due)
+
+    await inbox.collect(3)
+
+    assert inbox.ids == ["first", "second", "third"]
+    for id, arrived_at in zip(inbox.ids, inbox.arrived_at, strict=True):
+        assert dues[id] <= arrived_at < dues[id] + 1
+
+
+async def test_a_job_that_is_due_already_is_delivered_at_once(world: World) -> None:
+    broker = await world.broker()
+    inbox = await world.feed(broker, 1)
+
+    await broker.enqueue(job("past"), due=world.now() - 60)
+
+    await inbox.collect(1)
+
+
+async def test_the_same_id_again_is_recognised_while_it_is_scheduled_and_after(world: World) -> None:
+    broker = await world.broker()
+    inbox = await world.feed(broker, 3)
+    await broker.enqueue(job("same"), due=world.now() + 0.5)
+
+    assert (await broker.enqueue(job("same"), due=world.now() + 0.5)).duplicate
+    assert (await broker.enqueue(job("same"))).duplicate
+    await inbox.collect(1)
+    assert (await broker.enqueue(job("same"))).duplicate
+    await inbox.quiet(1.0)
+
+
+async def test_many_are_answered_each_in_order(world: World) -> None:
+    broker = await world.broker()
+    await broker.enqueue(job("b"))
+    too_large = job("c", body=b'"%s"' % (b"x" * LIMIT))
+
+    answers = await broker.enqueue_many([job("a"), job("b"), too_large, job("d")])
+
+    a, b, c, d = answers
+    assert isinstance(a, Stored)
+    assert not a.duplicate
+    assert isinstance(b, Stored)
+    assert b.duplicate
+    assert isinstance(c, PayloadTooLarge)
+    assert c.job_ids == ("c",)
+    assert isinstance(d, Stored)
+    assert d.sequence > a.sequence
+    inbox = await world.feed(broker, 10)
+    await inbox.collect(3)
+    assert inbox.ids == ["b", "a", "d"]
+
+
+async def test_many_may_be_none(world: World) -> None:
+    assert list(await (await world.broker()).enqueue_many([])) == []
+
+
+async def test_many_may_be_for_later(world: World) -> None:
+    broker = await world.broker()
+    inbox = await world.feed(broker, 5)
+    due = world.now() + 0.5
+
+    await broker.enqueue_many([job() for _ in range(5)], due=due)
+
+    assert (await world.info(broker)).scheduled == 5
+    await inbox.collect(5)
+    assert min(inbox.arrived_at) >= due
+
+
+async def test_a_job_too_large_is_refused_with_both_sizes(world: World) -> None:
+    broker = await world.broker()
+    await broker.setup(QUEUE)
+
+    with pytest.raises(PayloadTooLarge, match=f"{LIMIT + 1:,} bytes of arguments; the limit is {LIMIT:,}") as caught:
+        await broker.enqueue(job("large", body=b"x" * (LIMIT + 1)))
+
+    assert caught.value.job_ids == ("large",)
+    assert caught.value.hint
+    assert await broker.find(QUEUE, "large") is None
+
+
+async def test_a_job_as_large_as_allowed_leaves_room_for_its_retry_and_its_dead_letter(world: World) -> None:
+    broker = await world.broker()
+    body = b"x" * LIMIT
+    await broker.enqueue(job("large", body=body))
+    inbox = await world.feed(broker)
+
+    first = await inbox.next()
+    assert await broker.reschedule(first, retry_of(first), world.now())
+    broker.finish(first)
+    second = await inbox.next()
+    await broker.bury(second, letter(second, traceback="x" * 100_000))
+    broker.finish(second)
+
+    (entry,) = await broker.dead(QUEUE)
+    assert entry.body == body
+
+
+async def test_setup_makes_a_queue_and_may_be_repeated(world: World) -> None:
+    broker = await world.broker()
+
+    assert list(await broker.setup("fresh")) == []
+    await broker.enqueue(job("kept", queue="fresh"))
+    assert list(await broker.setup("fresh")) == []
+    assert list(await (await world.broker()).setup("fresh")) == []
+
+    assert await broker.find("fresh", "kept") is not None
+    assert [info.name for info in await broker.queues()] == ["fresh"]
