@@ -12,12 +12,14 @@
     |       |-- Rejected         surely not stored
     |       |   `-- PayloadTooLarge
     |       `-- NotStored        fate unknown: a repeat with the same id is safe
-    `-- ResultError              no result can be handed over
-        |-- ResultTimeout        not finished yet
-        |-- ResultExpired        finished, and the result is gone
-        |-- NoResult             the task keeps no results
-        |-- JobNotFound          no job of that id
-        `-- TaskFailed           the job is dead, and its exception has no class here
+    |-- ResultError              no result can be handed over
+    |   |-- ResultTimeout        not finished yet
+    |   |-- ResultExpired        finished, and the result is gone
+    |   |-- NoResult             the task keeps no results
+    |   |-- JobNotFound          no job of that id
+    |   `-- TaskFailed           the job is dead, and its exception has no class here
+    |-- JobTimeout               a job ran longer than its timeout (also a TimeoutError)
+    `-- JobInterrupted           the worker ends before the job did
     Retry, Snooze, Reject        raised inside a task
 """
 
@@ -36,7 +38,10 @@ __all__ = [
     "DefinitionError",
     "EnqueueError",
     "JetqError",
+    "JetqWarning",
+    "JobInterrupted",
     "JobNotFound",
+    "JobTimeout",
     "NoResult",
     "NotStored",
     "PayloadTooLarge",
@@ -65,6 +70,10 @@ class JetqError(Exception):
 
     def __str__(self) -> str:
         return f"{self.message}\nhint: {self.hint}" if self.hint else self.message
+
+
+class JetqWarning(UserWarning):
+    """Something that works but should be written otherwise. A category of its own, so that it can be filtered."""
 
 
 class DefinitionError(JetqError):
@@ -145,6 +154,24 @@ class TaskFailed(ResultError):
         super().__init__(message)
         self.type = type
         self.remote_traceback = remote_traceback
+
+
+class JobTimeout(JetqError, TimeoutError):
+    """A job ran longer than its timeout.
+
+    In a sync task it is raised inside the task, between two steps of its Python code: a call that waits outside Python
+    (`time.sleep`, a socket without a timeout) ends first. A task may catch it to clean up, and has 10 s for that.
+    """
+
+    def __init__(self, message: str = "the job ran longer than its timeout", *, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+
+
+class JobInterrupted(JetqError):
+    """The worker ends before the job did. Raised inside a sync task, as JobTimeout is; the job runs again elsewhere."""
+
+    def __init__(self, message: str = "the worker is shutting down", *, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
 
 
 class RemoteTraceback(Exception):
