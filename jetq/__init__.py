@@ -11,6 +11,7 @@ from jetq.errors import (
     DefinitionError,
     EnqueueError,
     JetqError,
+    JetqWarning,
     JobNotFound,
     NoResult,
     NotStored,
@@ -30,7 +31,7 @@ from jetq.errors import (
 )
 from jetq.job import Job
 from jetq.pool import JobTimeout
-from jetq.session import JetqWarning
+
 from jetq.task import Call, Task
 from jetq.worker import Worker
 
