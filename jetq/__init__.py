@@ -12,7 +12,9 @@ from jetq.errors import (
     EnqueueError,
     JetqError,
     JetqWarning,
+    JobInterrupted,
     JobNotFound,
+    JobTimeout,
     NoResult,
     NotStored,
     PayloadTooLarge,
@@ -30,7 +32,6 @@ from jetq.errors import (
     TopologyError,
 )
 from jetq.job import Job
-from jetq.pool import JobTimeout
 
 from jetq.task import Call, Task
 from jetq.worker import Worker
@@ -47,6 +48,7 @@ __all__ = [
     "JetqWarning",
     "Job",
     "JobContext",
+    "JobInterrupted",
     "JobNotFound",
     "JobTimeout",
     "NoResult",

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from jetq.broker import Broker
 from jetq.codec import Undecodable
 from jetq.context import CURRENT, JobContext
-from jetq.errors import ArgumentError, BrokerError, PayloadTooLarge, Retry
+from jetq.errors import ArgumentError, BrokerError, JobTimeout, PayloadTooLarge, Retry
 from jetq.failures import bounded, capture, summarize
 from jetq.leases import Leases
 from jetq.model import (
@@ -36,7 +36,7 @@ from jetq.model import (
     Superseded,
 )
 from jetq.policy import RetryPolicy, crashed, decide, unknown_task
-from jetq.pool import JobTimeout, ThreadLost, ThreadPool
+from jetq.pool import ThreadLost, ThreadPool
 from jetq.task import Task
 from jetq.wire import BadHeader, read_meta
 

@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping
 from queue import SimpleQueue
 from typing import Any
 
-from jetq.errors import JetqError
+from jetq.errors import JetqError, JobInterrupted, JobTimeout
 
-__all__ = ["JobTimeout", "ThreadLost", "ThreadPool"]
+__all__ = ["ThreadLost", "ThreadPool"]
 
 _log = logging.getLogger("jetq.worker")
 
@@ -22,21 +22,6 @@ _LOST_AFTER = 10.0
 """Seconds after its interruption at which a thread that still runs is given up."""
 
 _TICK = 0.05
-
-
-class JobTimeout(JetqError, TimeoutError):
-    """A job ran longer than its timeout. In a sync task it is raised inside the task's thread, at its next step of
-    Python code: a call that waits in C (a socket without a timeout, `time.sleep`) ends first."""
-
-    def __init__(self, message: str = "the job did not finish within its timeout") -> None:
-        super().__init__(message)
-
-
-class Interrupted(JobTimeout):
-    """The worker is shutting down and the job's grace time is over."""
-
-    def __init__(self) -> None:
-        super().__init__("the worker is shutting down")
 
 
 class ThreadLost(JetqError):
@@ -135,9 +120,9 @@ class ThreadPool:
         for call in list(self._calls):
             if call.thread is None:
                 call.deadline = None
-                self._settle(call, Interrupted())
+                self._settle(call, JobInterrupted())
             elif call.interrupted_at is None:
-                call.interrupt(Interrupted, time.monotonic())
+                call.interrupt(JobInterrupted, time.monotonic())
 
     def close(self) -> None:
         """End the idle threads. One that still runs something ends after it, and does not keep the process alive."""
@@ -155,7 +140,7 @@ class ThreadPool:
         while True:
             try:
                 call = self._queue.get()
-            except JobTimeout:  # sent to the call before, in the instant in which it ended
+            except (JobTimeout, JobInterrupted):  # sent to the call before, in the instant in which it ended
                 continue
             if call is None:
                 return
@@ -163,11 +148,11 @@ class ThreadPool:
                 continue
             try:
                 call.run()
-            except JobTimeout as late:  # it was on its way when the function ended
+            except (JobTimeout, JobInterrupted) as late:  # it was on its way when the function ended
                 call.error = late
             try:
                 self._report(call)
-            except JobTimeout:  # likewise
+            except (JobTimeout, JobInterrupted):  # likewise
                 self._report(call)
 
     def _report(self, call: _Call) -> None:

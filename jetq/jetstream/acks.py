@@ -73,9 +73,9 @@ class Acks:
         return self._settled.get(delivery.sequence) == delivery.id
 
     async def confirm(self, timeout: float) -> None:
-        """Wait up to `timeout` seconds until everything added so far is confirmed."""
+        """Wait up to `timeout` seconds until everything added so far is confirmed; not at all without a connection."""
         deadline = self._loop.time() + timeout
-        while (self._waiting or self._unconfirmed) and self._loop.time() < deadline:
+        while (self._waiting or self._unconfirmed) and self._loop.time() < deadline and self._connection.connected:
             await asyncio.sleep(0.002)
 
     def stop(self) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable
 from nats.aio.msg import Msg
 
 from jetq.errors import BrokerError
-from jetq.jetstream.connection import Connection, Subscription
+from jetq.jetstream.connection import Connection, NoReply, Subscription
 from jetq.jetstream.subjects import ACK_PREFIX, ack_fields, job_tokens
 from jetq.model import Delivery
 
@@ -26,6 +26,7 @@ _log = logging.getLogger("jetq.jetstream")
 _EXPIRES = 30
 _HEARTBEAT = 5
 _TICK = 0.2
+_BLOCKED = 1.0
 _BACKOFF = 0.25
 _SECOND = 1_000_000_000
 
@@ -61,6 +62,7 @@ class Pull:
         self._heard = self._loop.time()
         self._previous_tick = self._tick_at = time.monotonic()
         self._ticker: asyncio.TimerHandle | None = None
+        self._catching_up: asyncio.Task[None] | None = None
         self._stopped = False
 
     async def start(self) -> None:
@@ -85,8 +87,9 @@ class Pull:
         if self._ticker is not None:
             self._ticker.cancel()
         self._connection.off_up(self._on_reconnected)
-        if self._reopening is not None:
-            self._reopening.cancel()
+        for task in (self._reopening, self._catching_up):
+            if task is not None:
+                task.cancel()
         if self._subscription is not None:
             # In this order, so that what the server sent before it knew still arrives here and can be given back.
             await self._subscription.drain()
@@ -192,9 +195,22 @@ class Pull:
     def _tick(self) -> None:
         # What is read after a blocked loop was delivered at an unknown time during the block, so a lease counts from the
         # tick before the last one: earlier than the delivery by up to 0.4 s, and never later.
-        self._previous_tick, self._tick_at = self._tick_at, time.monotonic()
+        ticked_at, self._tick_at = self._tick_at, time.monotonic()
+        if self._tick_at - ticked_at > _BLOCKED and self._catching_up is None:
+            self._catching_up = self._loop.create_task(self._catch_up(), name="jetq-catch-up")
+        elif self._catching_up is None:
+            self._previous_tick = ticked_at
         now = self._loop.time()
         if self._asked and now - self._heard > 2 * _HEARTBEAT + _TICK:
             self._heard = now
             self._reopen()
         self._ticker = self._loop.call_later(_TICK, self._tick)
+
+    async def _catch_up(self) -> None:
+        """After a block: once an echo is back, all that was delivered meanwhile has been read."""
+        try:
+            await self._connection.ping(_HEARTBEAT)
+        except (NoReply, BrokerError):
+            pass  # the connection is gone, and its return opens a new inbox
+        self._previous_tick = self._tick_at
+        self._catching_up = None
