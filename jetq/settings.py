@@ -153,7 +153,10 @@ _CONTEXT_KEYS = {
     "inbox_prefix": "inbox_prefix",
 }
 _REFUSED_CONTEXT_KEYS = ("nsc", "jetstream_domain", "jetstream_api_prefix", "user_jwt", "user_seed", "socks_proxy")
-_FOREIGN_PREFIXES = ("JETQ_EMAIL_", "JETQ_TEST_")
+_COMMANDS = ("WORKER", "DEV", "SERVER", "CALL", "QUEUE", "JOB", "DLQ", "SETUP", "PLUGINS")
+_FOREIGN_PREFIXES = ("JETQ_EMAIL_", "JETQ_TEST_", "JETQ_APP", *(f"JETQ_{command}_" for command in _COMMANDS))
+"""Variables of others: the mail plugin, the tests, and the options of the `jetq` command."""
+
 _PORTS = range(1, 65536)
 _INBOX_PREFIX = re.compile(r"[A-Za-z0-9_$-]+(\.[A-Za-z0-9_$-]+)*")
 

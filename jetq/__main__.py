@@ -1,0 +1,7 @@
+"""`python -m jetq` is the command `jetq`."""
+
+from __future__ import annotations
+
+from jetq.cli import main
+
+main()

@@ -1,0 +1,56 @@
+"""What a worker says of itself when it starts: where it works, and which tasks of which queues."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import click
+
+from jetq.settings import Settings, safe_url
+from jetq.task import Task
+
+__all__ = ["example", "introduce"]
+
+_SAMPLES: dict[Any, object] = {int: 2, float: 1.5, bool: True, str: "hello"}
+
+
+def introduce(settings: Settings, queues: Sequence[str], tasks: Mapping[str, Task[..., Any]]) -> None:
+    """Print servers (without credentials), namespace, queues, and the tasks of each."""
+    servers = ", ".join(safe_url(server) for server in settings.servers)
+    click.echo(f"jetq worker on {servers}, namespace {settings.namespace}")
+    for queue in queues:
+        click.echo(f"  queue {queue}")
+        for _, task in sorted(tasks.items()):
+            if task.queue == queue:
+                click.echo(f"    {task.signature.text}")
+    elsewhere = sorted({task.queue for task in tasks.values()} - set(queues))
+    if elsewhere:
+        click.echo(f"  not served: {', '.join(elsewhere)}")
+
+
+def example(tasks: Mapping[str, Task[..., Any]]) -> str | None:
+    """A `jetq call` line that works: of the first task whose required parameters are simple enough to make up."""
+    for name in sorted(tasks):
+        words = _sample_words(tasks[name])
+        if words is not None:
+            return " ".join(["jetq call", name, *words])
+    return None
+
+
+def _sample_words(task: Task[..., Any]) -> list[str] | None:
+    words = []
+    for parameter in inspect.signature(task.fn).parameters.values():
+        if parameter.default is not parameter.empty or parameter.kind in (
+            parameter.VAR_POSITIONAL,
+            parameter.VAR_KEYWORD,
+        ):
+            continue
+        sample = _SAMPLES.get(task.signature.parameter_type(parameter.name))
+        if sample is None:
+            return None
+        word = sample if isinstance(sample, str) else json.dumps(sample)
+        words += [f"--{parameter.name}", word] if parameter.kind is parameter.KEYWORD_ONLY else [word]
+    return words

@@ -1,0 +1,144 @@
+"""`jetq dev`: a local server and a worker that starts anew when the code changes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import click
+
+from jetq.cli.choosing import LOCAL
+from jetq.cli.failing import BROKER, USAGE, Failed, is_verbose, verbose_option
+from jetq.cli.reloading import changes
+from jetq.server import LocalServer, PortTaken, dies_with_parent
+
+__all__ = ["dev"]
+
+_GRACE = 5.0
+"""Seconds that running jobs get when the code changed or the developer stops."""
+
+_RESTART = 1.0
+"""Seconds before a worker that a job has killed starts again."""
+
+
+@click.command()
+@click.argument("app", metavar="FILE_OR_MODULE")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    help="Of the local server; without, 4222 or, if that is taken, a free one.",
+)
+@click.option("-c", "--concurrency", type=click.IntRange(min=1), default=100, show_default=True, help="Jobs at once.")
+@click.option("--reload/--no-reload", default=True, help="Start the worker anew when Python files here change.")
+@verbose_option
+def dev(app: str, port: int | None, concurrency: int, reload: bool) -> None:
+    """Develop with one command: a local server under .jetq, a worker for FILE_OR_MODULE, and reload.
+
+    Commands run in this directory find that server. Ctrl-C stops both.
+    """
+    with _server(port) as server, _interrupts() as interrupts:
+        click.echo(f"nats-server on {server.url}, data in {LOCAL}")
+        if server.port != 4222:
+            click.echo(f"for programs of your own: export NATS_URL={server.url}")
+        worker = _Worker([app, "--concurrency", str(concurrency)], server.url)
+        try:
+            for changed in changes(Path.cwd()):
+                if interrupts():
+                    break
+                if not server.running:
+                    raise Failed("nats-server has ended", hint=f"see {LOCAL / 'nats-server.log'}", code=BROKER)
+                if changed and reload:
+                    names = ", ".join(path.name for path in changed[:3])
+                    click.echo(f"{names} changed: starting the worker anew")
+                    worker.stop(interrupts)
+                worker.keep_running(changed=bool(changed and reload))
+        finally:
+            worker.stop(interrupts)
+
+
+class _Worker:
+    """The worker's process: started, started again after a crash, and not again while its code cannot be imported."""
+
+    def __init__(self, arguments: list[str], url: str) -> None:
+        verbose = ["-v"] if is_verbose() else []
+        self._command = [sys.executable, "-m", "jetq", "worker", *arguments, *verbose]
+        self._command += ["--grace", str(_GRACE), "--show-example"]
+        self._environment = {**os.environ, "NATS_URL": url, "PYTHONUNBUFFERED": "1"}
+        self._process: subprocess.Popen[bytes] | None = None
+        self._ended_at = 0.0
+        self._waiting = False
+        self._start()
+
+    def keep_running(self, *, changed: bool) -> None:
+        """Start the process again if it should run and does not."""
+        if self._process is not None and self._process.poll() is not None:
+            self._waiting = self._process.returncode == USAGE
+            self._ended_at = time.monotonic()
+            self._process = None
+            click.echo("waiting for a change of the code" if self._waiting else "the worker ended; starting it again")
+        if changed:
+            self._waiting = False
+        if self._process is None and not self._waiting and (changed or time.monotonic() - self._ended_at > _RESTART):
+            self._start()
+
+    def stop(self, interrupts: Callable[[], int]) -> None:
+        """End the process in order; each further interrupt of the developer's is passed on."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.terminate()
+        seen = interrupts()
+        deadline = time.monotonic() + _GRACE + 20.0
+        while process.poll() is None:
+            if interrupts() > max(seen, 1):
+                seen = interrupts()
+                process.terminate()
+            if time.monotonic() > deadline:
+                process.kill()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(0.1)
+
+    def _start(self) -> None:
+        # A session of its own: a Ctrl-C goes to this command alone, which passes it on once.
+        self._process = subprocess.Popen(
+            [*dies_with_parent(), *self._command], env=self._environment, start_new_session=True
+        )
+
+
+@contextlib.contextmanager
+def _server(port: int | None) -> Iterator[LocalServer]:
+    server = LocalServer(LOCAL, port=4222 if port is None else port)
+    try:
+        server.start()
+    except PortTaken:
+        if port is not None:
+            raise
+        server = LocalServer(LOCAL, port=0)
+        server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+@contextlib.contextmanager
+def _interrupts() -> Iterator[Callable[[], int]]:
+    """Counts Ctrl-C and SIGTERM from here on instead of ending the process."""
+    count = 0
+
+    def on_signal(*_: object) -> None:
+        nonlocal count
+        count += 1
+
+    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: count
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,53 @@
+"""Log lines of the commands, for people or for machines. jetq never logs arguments."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+from typing import Literal
+
+__all__ = ["LogFormat", "set_up"]
+
+LogFormat = Literal["console", "json"]
+
+_COLOURS = {"WARNING": "33", "ERROR": "31", "CRITICAL": "31;1", "DEBUG": "2"}
+
+
+def set_up(format: LogFormat, level: str) -> None:
+    """Send everything of `level` and above to stderr, one line each unless a traceback follows."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter() if format == "json" else ConsoleFormatter(colour=sys.stderr.isatty()))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+
+
+class ConsoleFormatter(logging.Formatter):
+    """`12:00:00 WARNING jetq.worker: text`, the level in colour on a terminal."""
+
+    def __init__(self, *, colour: bool) -> None:
+        super().__init__("%(asctime)s %(level)s %(name)s: %(message)s", "%H:%M:%S")
+        self._colour = colour
+
+    def format(self, record: logging.LogRecord) -> str:
+        name = f"{record.levelname:<7}"
+        code = _COLOURS.get(record.levelname) if self._colour else None
+        record.level = f"\x1b[{code}m{name}\x1b[0m" if code else name
+        return super().format(record)
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line: time (UTC), level, logger, message, and `exception` where there is one."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "time": f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(record.created))}.{int(record.msecs):03d}Z",
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line)

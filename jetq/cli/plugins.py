@@ -1,0 +1,38 @@
+"""`jetq plugins`: what is installed, and whether it can be used."""
+
+from __future__ import annotations
+
+import click
+
+from jetq.cli.failing import USAGE, Failed, verbose_option
+from jetq.cli.showing import echo_table
+from jetq.errors import PluginError
+from jetq.plugins import Plugin, installed, load
+
+__all__ = ["plugins"]
+
+
+@click.command()
+@verbose_option
+def plugins() -> None:
+    """List the installed plugins with the tasks they define."""
+    broken: list[PluginError] = []
+    rows = [row for plugin in installed() for row in _rows(plugin, broken)]
+    if rows:
+        echo_table(("PLUGIN", "DISTRIBUTION", "MODULE", "TASK"), rows)
+    else:
+        click.echo("no plugins are installed")
+    if broken:
+        raise Failed("\n       ".join(error.message for error in broken), hint=broken[0].hint, code=USAGE)
+
+
+def _rows(plugin: Plugin, broken: list[PluginError]) -> list[tuple[str, str, str, str]]:
+    """One row for each of its tasks; the plugin itself is named in the first."""
+    try:
+        tasks = [task for loaded in load([plugin.name]) if loaded.module == plugin.module for task in loaded.tasks]
+    except PluginError as error:
+        broken.append(error)
+        tasks = ["(cannot be imported)"]
+    first, *others = tasks or ["(none)"]
+    rows = [(plugin.name, f"{plugin.distribution} {plugin.version}", plugin.module, first)]
+    return rows + [("", "", "", task) for task in others]
