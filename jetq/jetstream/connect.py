@@ -233,7 +233,8 @@ def _tls_context(settings: Settings) -> ssl.SSLContext:
                 f"tls_cert: {settings.tls_cert} and its key cannot be used ({error.reason or 'not PEM'})"
             ) from None
         except OSError as error:
-            raise _unreadable("tls_cert", f"{settings.tls_cert} or {settings.tls_key}", error) from None
+            paths = settings.tls_cert if settings.tls_key is None else f"{settings.tls_cert} or {settings.tls_key}"
+            raise _unreadable("tls_cert", paths, error) from None
     return context
 
 

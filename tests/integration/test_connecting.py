@@ -1,0 +1,449 @@
+"""Every way in which connecting fails: one sentence and a hint, in time, and no credential in the wrong ears."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import nkeys
+import pytest
+import trustme
+
+from jetq.errors import BrokerUnavailable, JetqError, SettingsError
+from jetq.jetstream.connection import Connection
+from jetq.settings import Settings
+from tests.integration.impostor import Impostor, impostor, pretend_nats
+from tests.integration.nats_operator import new_seed, operator_configuration, public_key, write_credentials
+from tests.servers import NatsServerFactory
+
+pytestmark = pytest.mark.anyio
+
+Certificate = Callable[[str], str]
+
+
+async def failure(within: float = 5.0, **settings: object) -> JetqError:
+    """How a producer with these settings fails; it must do so in time."""
+    started = time.monotonic()
+    with pytest.raises(JetqError) as caught:
+        await Connection.open(Settings(**settings), name="test")  # type: ignore[arg-type]
+    assert time.monotonic() - started < within + 0.5
+    assert caught.value.hint or isinstance(caught.value, SettingsError)
+    return caught.value
+
+
+async def works(**settings: object) -> None:
+    connection = await Connection.open(Settings(**settings), name="test")  # type: ignore[arg-type]
+    try:
+        await connection.ping(2.0)
+        answer = await connection.request("$JS.API.INFO", timeout=2.0)
+        assert "error" not in json.loads(answer.data)
+    finally:
+        await connection.close()
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A port on which nothing listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+# --- nothing there
+
+
+async def test_nothing_listens(free_port: int) -> None:
+    error = await failure(within=0.5, servers=(f"nats://bob:canary@127.0.0.1:{free_port}",))
+    assert isinstance(error, BrokerUnavailable)
+    assert str(error) == (
+        f"cannot connect to NATS at nats://127.0.0.1:{free_port}: connection refused\n"
+        "hint: start a server with `jetq server`, or set NATS_URL to yours"
+    )
+
+
+async def test_nothing_listens_on_any_address_of_a_name(free_port: int) -> None:
+    error = await failure(within=0.5, servers=(f"nats://localhost:{free_port}",))
+    assert error.message == f"cannot connect to NATS at nats://localhost:{free_port}: connection refused"
+
+
+async def test_no_such_host() -> None:
+    error = await failure(servers=("nats://no-such-host.invalid:4222",))
+    assert (
+        error.message == "cannot connect to NATS at nats://no-such-host.invalid:4222: its host name cannot be resolved"
+    )
+
+
+async def test_none_of_several_servers(free_port: int) -> None:
+    error = await failure(servers=(f"nats://127.0.0.1:{free_port}", "nats://no-such-host.invalid:4222"))
+    assert error.message == (
+        f"cannot connect to any NATS server: nats://127.0.0.1:{free_port}: connection refused; "
+        "nats://no-such-host.invalid:4222: its host name cannot be resolved"
+    )
+
+
+async def test_one_of_several_servers_is_enough(free_port: int, nats_url: str) -> None:
+    for _ in range(4):  # the order is random
+        await works(servers=(f"nats://127.0.0.1:{free_port}", nats_url))
+
+
+# --- something else there
+
+
+async def test_a_server_that_speaks_something_else() -> None:
+    async def ssh(self: Impostor, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"SSH-2.0-OpenSSH_9.2p1\r\n")
+
+    async with impostor(ssh) as server:
+        error = await failure(within=0.5, servers=(server.url,), token="canary")
+        assert error.message == f"cannot connect to NATS at {server.url}: what answers there is not a NATS server"
+        assert b"canary" not in server.heard
+
+
+async def test_a_server_that_says_nothing() -> None:
+    async def silent(self: Impostor, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        return
+
+    async with impostor(silent) as server:
+        error = await failure(within=1.0, servers=(server.url,), connect_timeout=1.0, token="canary")
+        assert error.message == (
+            f"cannot connect to NATS at {server.url}: it did not greet like a NATS server within 1 s"
+        )
+        assert server.heard == b""
+
+
+async def test_a_server_that_hangs_up() -> None:
+    async def hang_up(self: Impostor, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    async with impostor(hang_up) as server:
+        error = await failure(within=0.5, servers=(server.url,))
+        assert (
+            error.message == f"cannot connect to NATS at {server.url}: it hung up without greeting like a NATS server"
+        )
+
+
+async def test_garbage_and_endless_greetings() -> None:
+    for greeting in (b"INFO {\r\n", b"INFO []\r\n", b"x" * 200_000, b"INFO \xff\r\n", b"\r\n"):
+
+        async def garble(
+            self: Impostor, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, greeting: bytes = greeting
+        ) -> None:
+            writer.write(greeting)
+
+        async with impostor(garble) as server:
+            error = await failure(within=1.0, servers=(server.url,), connect_timeout=1.0)
+            assert isinstance(error, BrokerUnavailable), greeting
+            assert error.message.endswith("what answers there is not a NATS server"), greeting
+
+
+async def test_a_server_that_greets_and_stops() -> None:
+    async def greet(self: Impostor, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b'INFO {"version":"2.15.1","headers":true}\r\n')
+
+    async with impostor(greet) as server:
+        error = await failure(within=1.0, servers=(server.url,), connect_timeout=1.0)
+        assert error.message.endswith("it did not finish the handshake within 1 s")
+
+
+async def test_a_server_that_says_no() -> None:
+    async def full(self: Impostor, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b'INFO {"version":"2.15.1","headers":true}\r\n')
+        await reader.readline()
+        writer.write(b"-ERR 'maximum connections exceeded'\r\n")
+
+    async with impostor(full) as server:
+        error = await failure(within=0.5, servers=(server.url,))
+        assert error.message.endswith(": the server said: maximum connections exceeded")
+
+
+# --- a NATS server that jetq cannot use
+
+
+@pytest.mark.parametrize("version", ["2.9.10", "2.13.99", "1.4.1", "v2.12.0-beta"])
+async def test_a_server_that_is_too_old(version: str) -> None:
+    async with impostor(pretend_nats(version=version)) as server:
+        error = await failure(within=0.5, servers=(server.url,))
+        assert error.message == (
+            f"cannot connect to NATS at {server.url}: it is NATS {version}, and jetq needs 2.14 or newer"
+        )
+
+
+@pytest.mark.parametrize("version", ["2.14.0", "2.15.0-preview.1", "3.0.0"])
+async def test_a_server_that_is_new_enough(version: str) -> None:
+    async with impostor(pretend_nats(version=version)) as server:
+        connection = await Connection.open(Settings(servers=(server.url,)), name="test")
+        assert connection.server_version >= (2, 14, 0)
+        await connection.close()
+
+
+async def test_jetstream_is_off(nats_server: NatsServerFactory) -> None:
+    server = nats_server(jetstream=False)
+    error = await failure(within=0.5, servers=(server.url,))
+    assert error.message == f"cannot connect to NATS at {server.url}: JetStream is off there"
+    assert error.hint is not None and "nats-server -js" in error.hint
+
+
+async def test_jetstream_is_off_for_the_account(nats_server: NatsServerFactory) -> None:
+    server = nats_server("accounts { A { users: [ { user: bob, password: pw } ] } }")
+    error = await failure(within=0.5, servers=(server.url,), user="bob", password="pw")
+    assert "JetStream" in error.message and "account" in error.message
+    assert "canary" not in str(error)
+
+
+async def test_the_user_may_not_ask_for_jetstream(nats_server: NatsServerFactory) -> None:
+    server = nats_server(
+        'authorization { users: [ { user: bob, password: pw, permissions: { publish: "x", subscribe: ">" } } ] }'
+    )
+    error = await failure(within=0.5, servers=(server.url,), user="bob", password="pw")
+    assert 'permissions violation for publish to "$js.api.info"' in error.message
+    assert error.hint is not None and "$JS.API.>" in error.hint
+
+
+async def test_a_user_with_an_inbox_of_its_own(nats_server: NatsServerFactory) -> None:
+    server = nats_server(
+        'authorization { users: [ { user: bob, password: pw, permissions: { publish: ">", subscribe: "_MINE.>" } } ] }'
+    )
+    await works(servers=(server.url,), user="bob", password="pw", inbox_prefix="_MINE.x")
+    error = await failure(within=0.5, servers=(server.url,), user="bob", password="pw")
+    assert "permissions violation for subscription" in error.message
+
+
+async def test_jetstream_does_not_answer() -> None:
+    async def mute(self: Impostor, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b'INFO {"version":"2.15.1","headers":true}\r\n')
+        while line := await reader.readline():
+            if line == b"PING\r\n":
+                writer.write(b"PONG\r\n")
+
+    async with impostor(mute) as server:
+        error = await failure(within=1.0, servers=(server.url,), connect_timeout=1.0)
+        assert error.message.endswith("JetStream did not answer within 1 s")
+
+
+async def test_jetstream_without_a_leader_is_no_reason_to_refuse() -> None:
+    busy = b'{"error":{"code":503,"err_code":10008,"description":"JetStream system temporarily unavailable"}}'
+    async with impostor(pretend_nats(jetstream=busy)) as server:
+        connection = await Connection.open(Settings(servers=(server.url,)), name="test")
+        await connection.close()
+
+
+# --- credentials
+
+
+async def test_user_and_password(nats_server: NatsServerFactory) -> None:
+    server = nats_server('authorization { user: bob, password: "right one" }')
+    await works(servers=(server.url,), user="bob", password="right one")
+    error = await failure(within=1.0, servers=(server.url,), user="bob", password="canary")
+    assert error.message == f"cannot connect to NATS at {server.url}: wrong user or password (user 'bob')"
+    assert "canary" not in str(error)
+    error = await failure(within=1.0, servers=(server.url,))
+    assert error.message == f"cannot connect to NATS at {server.url}: it wants credentials, and jetq has none"
+
+
+async def test_token(nats_server: NatsServerFactory) -> None:
+    server = nats_server("authorization { token: sesame }")
+    await works(servers=(server.url,), token="sesame")
+    error = await failure(within=1.0, servers=(server.url,), token="canary")
+    assert error.message == f"cannot connect to NATS at {server.url}: it refused the token"
+    assert "canary" not in str(error)
+
+
+async def test_nkey(nats_server: NatsServerFactory, tmp_path: Path) -> None:
+    seed, other = new_seed(), new_seed()
+    server = nats_server(f"authorization {{ users: [ {{ nkey: {public_key(seed)} }} ] }}")
+    path = tmp_path / "user.nk"
+    path.write_text(seed + "\n")
+    await works(servers=(server.url,), nkey=str(path))
+    path.write_text(other)
+    error = await failure(within=1.0, servers=(server.url,), nkey=str(path))
+    assert error.message == f"cannot connect to NATS at {server.url}: it refused the nkey in {path}"
+    assert other not in str(error)
+
+
+async def test_credentials_file(nats_server: NatsServerFactory, tmp_path: Path) -> None:
+    operator = new_seed(nkeys.PREFIX_BYTE_OPERATOR)
+    account, system, foreign = (new_seed(nkeys.PREFIX_BYTE_ACCOUNT) for _ in range(3))
+    server = nats_server(operator_configuration(operator, account, system))
+    path = tmp_path / "user.creds"
+    write_credentials(path, account, new_seed())
+    await works(servers=(server.url,), creds=str(path))
+    for wrong_account, expires in ((foreign, None), (account, time.time() - 5)):
+        write_credentials(path, wrong_account, new_seed(), expires=expires)
+        error = await failure(within=1.0, servers=(server.url,), creds=str(path))
+        assert error.message == f"cannot connect to NATS at {server.url}: it refused the credentials in {path}"
+
+
+@pytest.mark.parametrize("patient", [False, True])
+@pytest.mark.parametrize(
+    "setting, content, message",
+    [
+        ("creds", None, "creds: cannot read {path}: no such file or directory"),
+        ("creds", "", "creds: {path} holds no user JWT and seed, so it is not a NATS credentials file"),
+        (
+            "creds",
+            "-----BEGIN NATS USER JWT-----\nx\n------END NATS USER JWT------\n"
+            "-----BEGIN USER NKEY SEED-----\ncanary\n------END USER NKEY SEED------\n",
+            "creds: {path} holds no nkey seed",
+        ),
+        ("nkey", None, "nkey: cannot read {path}: no such file or directory"),
+        ("nkey", "canary", "nkey: {path} holds no nkey seed"),
+        ("tls_ca", None, "tls_ca: cannot read {path}: no such file or directory"),
+        ("tls_ca", "canary", "tls_ca: {path} holds no PEM certificates"),
+        ("tls_cert", None, "tls_cert: cannot read {path}: no such file or directory"),
+        ("tls_cert", "canary", "tls_cert: {path} and its key cannot be used"),
+    ],
+)
+async def test_a_file_of_no_use_is_told_at_once(
+    tmp_path: Path, patient: bool, setting: str, content: str | None, message: str
+) -> None:
+    path = tmp_path / "file"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(SettingsError) as caught:
+        async with asyncio.timeout(1.0):
+            await Connection.open(Settings(**{setting: str(path)}), name="test", patient=patient)  # type: ignore[arg-type]
+    assert caught.value.message.startswith(message.format(path=path))
+    assert "canary" not in str(caught.value)
+
+
+# --- TLS
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture
+def files(authority: trustme.CA, tmp_path: Path) -> Certificate:
+    """Paths of PEM files by what they are: the authority's, the server's, a client's."""
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    for kind, name in (("server", "127.0.0.1"), ("client", "bob")):
+        issued = authority.issue_cert(name)
+        issued.private_key_pem.write_to_path(tmp_path / f"{kind}.key")
+        issued.cert_chain_pems[0].write_to_path(tmp_path / f"{kind}.pem")
+    return lambda name: str(tmp_path / name)
+
+
+def tls(files: Certificate, more: str = "") -> str:
+    paths = {"cert_file": files("server.pem"), "key_file": files("server.key"), "ca_file": files("ca.pem")}
+    return "tls { " + ", ".join(f"{key}: {json.dumps(path)}" for key, path in paths.items()) + f"{more} }}\n"
+
+
+@pytest.mark.parametrize("scheme", ["tls", "nats"])
+async def test_tls(nats_server: NatsServerFactory, files: Certificate, scheme: str) -> None:
+    server = nats_server(tls(files))
+    url = f"{scheme}://127.0.0.1:{server.port}"
+    await works(servers=(url,), tls_ca=files("ca.pem"))
+    error = await failure(within=1.0, servers=(url,))
+    assert error.message.startswith(f"cannot connect to NATS at {url}: its TLS certificate is not trusted (")
+    assert error.hint is not None and "tls_ca" in error.hint
+
+
+async def test_a_certificate_of_another_name(nats_server: NatsServerFactory, files: Certificate) -> None:
+    server = nats_server(tls(files))
+    error = await failure(within=1.0, servers=(f"tls://localhost:{server.port}",), tls_ca=files("ca.pem"))
+    assert "its TLS certificate is not trusted (Hostname mismatch" in error.message
+
+
+async def test_a_client_certificate_is_wanted(nats_server: NatsServerFactory, files: Certificate) -> None:
+    server = nats_server(tls(files, ", verify: true"))
+    url = f"tls://127.0.0.1:{server.port}"
+    error = await failure(within=1.0, servers=(url,), tls_ca=files("ca.pem"))
+    assert error.message == f"cannot connect to NATS at {url}: it wants a client certificate that it trusts"
+    await works(servers=(url,), tls_ca=files("ca.pem"), tls_cert=files("client.pem"), tls_key=files("client.key"))
+
+
+async def test_tls_before_the_greeting(nats_server: NatsServerFactory, files: Certificate) -> None:
+    server = nats_server(tls(files, ", handshake_first: true"))
+    await works(servers=(f"tls://127.0.0.1:{server.port}",), tls_ca=files("ca.pem"), tls_first=True)
+
+
+async def test_a_server_that_does_not_begin_with_tls(nats_server: NatsServerFactory) -> None:
+    server = nats_server()
+    error = await failure(within=1.0, servers=(server.url,), tls_first=True)
+    assert error.message == f"cannot connect to NATS at {server.url}: it does not begin with TLS, as tls_first asks"
+
+
+async def test_tls_that_is_offered_and_not_required_is_used(nats_server: NatsServerFactory, files: Certificate) -> None:
+    server = nats_server(tls(files) + "allow_non_tls: true")
+    url = f"tls://127.0.0.1:{server.port}"
+    await works(servers=(url,), tls_ca=files("ca.pem"))
+    assert "is not trusted" in (await failure(within=1.0, servers=(url,))).message
+
+
+@pytest.mark.parametrize(
+    "credentials", [{"user": "bob", "password": "canary"}, {"token": "canary"}, {}], ids=["user", "token", "none"]
+)
+async def test_no_credential_is_sent_in_clear_text(credentials: dict[str, str]) -> None:
+    """Guarantee: a `tls://` server that answers without TLS gets nothing."""
+    async with impostor(pretend_nats(auth_required=True)) as server:
+        url = f"tls://127.0.0.1:{server.port}"
+        error = await failure(within=0.5, servers=(url,), **credentials)
+        assert error.message == (
+            f"cannot connect to NATS at {url}: it offers no TLS, and jetq sends nothing in clear text where TLS was "
+            "asked for"
+        )
+        assert server.visits == 1 and server.heard == b""
+
+
+async def test_no_credential_is_sent_in_clear_text_on_a_reconnect(
+    nats_server: NatsServerFactory, files: Certificate
+) -> None:
+    """Guarantee: nor does one that takes the place of the right one later."""
+    server = nats_server(tls(files) + 'authorization { user: bob, password: "canary" }')
+    settings = Settings(
+        servers=(f"tls://127.0.0.1:{server.port}",), tls_ca=files("ca.pem"), user="bob", password="canary"
+    )
+    connection = await Connection.open(settings, name="test")
+    server.kill()
+    async with impostor(pretend_nats(auth_required=True), server.port) as thief:
+        await thief.visited(2)
+        assert not connection.connected
+        assert connection.trouble is not None and "it offers no TLS" in connection.trouble.message
+        await connection.close()
+        assert thief.heard == b""
+
+
+# --- a worker's patience
+
+
+async def test_a_worker_waits_for_the_server_and_says_so_once(
+    nats_server: NatsServerFactory, free_port: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "jetq")
+    settings = Settings(servers=(f"nats://127.0.0.1:{free_port}",))
+    opening = asyncio.create_task(Connection.open(settings, name="test", patient=True))
+    async with impostor(pretend_nats(version="2.9.0"), free_port) as old:
+        await old.visited(3)
+    nats_server(port=free_port)
+    async with asyncio.timeout(10.0):
+        connection = await opening
+    await connection.ping(1.0)
+    await connection.close()
+    said = [record.getMessage() for record in caplog.records if "it is NATS 2.9.0" in record.getMessage()]
+    assert len(said) == 1
+    assert said[0].startswith(f"cannot connect to NATS at {settings.servers[0]}: it is NATS 2.9.0, and jetq needs 2.14")
+    assert not [record for record in caplog.records if record.exc_info]
+
+
+async def test_waiting_can_be_cancelled(free_port: int) -> None:
+    settings = Settings(servers=(f"nats://127.0.0.1:{free_port}",))
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.5):
+            await Connection.open(settings, name="test", patient=True)
+
+
+async def test_a_failed_attempt_leaves_no_socket(nats_server: NatsServerFactory) -> None:
+    server = nats_server("authorization { token: sesame }")
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(20):
+        await failure(servers=(server.url,), token="wrong")
+    await asyncio.sleep(0.05)
+    assert len(os.listdir("/proc/self/fd")) <= before + 1
