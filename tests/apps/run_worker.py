@@ -1,0 +1,91 @@
+"""A worker process for the fault tests: `python -m tests.apps.run_worker QUEUE CONCURRENCY GRACE`.
+
+With JETQ_TEST_KILL_AT=N the process kills itself at the N-th call of the broker's verbs (each counts twice: before it
+begins and after it returned), and with JETQ_TEST_CALLS=FILE it writes down each such call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import os
+import signal
+import sys
+from typing import Any
+
+from jetq import Jetq, Worker
+from jetq.broker import Broker
+from tests.apps import ledger_tasks  # noqa: F401 - the tasks it runs
+
+_VERBS = (
+    "finish", "reschedule", "give_back", "bury", "superseded", "starts", "record_start", "erase_starts", "put_result",
+)  # fmt: skip
+
+
+class KillPoints:
+    """A broker that counts the calls of its verbs, and ends the process without warning at one of them."""
+
+    def __init__(self, broker: Broker, kill_at: int, calls: str | None) -> None:
+        self._broker = broker
+        self._kill_at = kill_at
+        self._calls = calls
+        self._count = 0
+
+    def __getattr__(self, name: str) -> Any:
+        verb = getattr(self._broker, name)
+        if name not in _VERBS:
+            return verb
+        if inspect.iscoroutinefunction(verb):
+
+            async def counted(*args: Any, **kwargs: Any) -> Any:
+                self._point(f"before {name}")
+                value = await verb(*args, **kwargs)
+                self._point(f"after {name}")
+                return value
+
+            return counted
+
+        def counted_at_once(*args: Any, **kwargs: Any) -> Any:
+            self._point(f"before {name}")
+            value = verb(*args, **kwargs)
+            self._point(f"after {name}")
+            return value
+
+        return counted_at_once
+
+    def _point(self, where: str) -> None:
+        self._count += 1
+        if self._calls is not None:
+            with open(self._calls, "a") as calls:
+                calls.write(f"{self._count} {where}\n")
+        if self._count == self._kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+async def main(queue: str, concurrency: int, grace: float) -> None:
+    app = Jetq()
+    kill_at, calls = int(os.environ.get("JETQ_TEST_KILL_AT", "0")), os.environ.get("JETQ_TEST_CALLS")
+    if kill_at or calls:
+        connect = app.session.connect
+
+        async def counted(*, patient: bool = False) -> Any:
+            return KillPoints(await connect(patient=patient), kill_at, calls)
+
+        app.session.connect = counted  # type: ignore[assignment]
+    worker = Worker(app, queues=[queue], concurrency=concurrency, grace=grace)
+    loop = asyncio.get_running_loop()
+    stops = 0
+
+    def on_signal() -> None:
+        nonlocal stops
+        stops += 1
+        (worker.stop if stops == 1 else worker.kill)()
+
+    loop.add_signal_handler(signal.SIGTERM, on_signal)
+    await worker.run()
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    asyncio.run(main(sys.argv[1], int(sys.argv[2]), float(sys.argv[3])))
