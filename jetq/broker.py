@@ -1,6 +1,6 @@
 """The port: the only verbs jetq may use on the outside world.
 
-Two implementations, `jetq.jetstream` and `jetq.memory`, pass one contract suite (`tests/integration/test_broker_contract.py`).
+Two implementations, `jetq.jetstream` and `jetq.memory`, pass one contract suite (`tests/integration/contract/`).
 The port is the project's own seam, not a plugin interface: it changes as jetq needs.
 
 Errors, on every verb: BrokerUnavailable when there is no connection, NotStored when a write's fate is unknown after

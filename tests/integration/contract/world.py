@@ -37,9 +37,13 @@ class World:
         self._brokers.append(broker)
         return broker
 
+    async def unclosed(self) -> Broker:
+        """Another connection, for an event loop of the caller's own, who closes it."""
+        return await self._connect()
+
     async def feed(self, broker: Broker, slots: int = 0, queue: str = QUEUE) -> Inbox:
         """A feed that has asked for `slots` deliveries."""
-        inbox = Inbox(self)
+        inbox = Inbox(self, broker)
         inbox.feed = await broker.feed(queue, inbox.arrive)
         inbox.feed.ask(slots)
         return inbox
@@ -106,8 +110,9 @@ class Inbox:
 
     feed: Feed
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, broker: Broker) -> None:
         self._world = world
+        self.broker = broker
         self.deliveries: list[Delivery] = []
         self.arrived_at: list[float] = []
 
