@@ -30,6 +30,7 @@ OLDEST_SERVER = (2, 14)
 PING_INTERVAL = 5
 """Seconds between pings, so that a connection that is alive is heard of at least that often."""
 
+_SILENCE = 1.0
 _JETSTREAM_OFF = frozenset({10039, 10076})
 _JWT = re.compile(r"-+BEGIN NATS USER JWT-+\s+(\S+)\s+-+END NATS USER JWT-+")
 _SEED = re.compile(r"-+BEGIN USER NKEY SEED-+\s+(\S+)\s+-+END USER NKEY SEED-+")
@@ -54,12 +55,20 @@ class _AccountInfo(Struct):
 
 
 async def connect(
-    settings: Settings, url: str, *, name: str, within: float, complain: Callable[[str], None], tls_hostname: str | None
+    settings: Settings,
+    url: str,
+    *,
+    name: str,
+    within: float,
+    complain: Callable[[str], None],
+    tls_hostname: str | None = None,
+    await_jetstream: bool = True,
 ) -> Client:
     """A connected client of the server at `url`, which is new enough and has JetStream.
 
-    `tls_hostname`: the name its certificate must bear, if not that in `url`. Raises BrokerUnavailable after at most
-    `within` seconds, SettingsError if a file that `settings` name is of no use.
+    `tls_hostname`: the name its certificate must bear, if not that in `url`. `await_jetstream`: whether silence about
+    JetStream is a failure; a cluster that elects a leader is silent for up to 10 s. Raises BrokerUnavailable after at
+    most `within` seconds, SettingsError if a file that `settings` name is of no use.
     """
     client = Client(secure=settings.wants_tls, complain=complain)
     try:
@@ -67,7 +76,7 @@ async def connect(
             async with asyncio.timeout(within):
                 await _handshake(client, settings, url, name, within, tls_hostname)
                 _check_version(client, url)
-                await _check_jetstream(client, settings, url)
+                await _check_jetstream(client, settings, url, None if await_jetstream else _SILENCE)
         except SettingsError:
             raise
         except Exception as error:
@@ -126,8 +135,9 @@ def _check_version(client: Client, url: str) -> None:
         )
 
 
-async def _check_jetstream(client: Client, settings: Settings, url: str) -> None:
-    """Ask for the account's JetStream. That it has no leader at the moment is no reason to refuse it."""
+async def _check_jetstream(client: Client, settings: Settings, url: str, patience: float | None) -> None:
+    """Ask for the account's JetStream, for at most `patience` seconds if that is not None. That it has no leader at the
+    moment is no reason to refuse it."""
     answer: asyncio.Future[Msg | str] = asyncio.get_running_loop().create_future()
 
     def settle(outcome: Msg | str) -> None:
@@ -142,10 +152,13 @@ async def _check_jetstream(client: Client, settings: Settings, url: str) -> None
     client.lost.add_done_callback(lost)
     client.listen(0, inbox, settle)
     client.send("$JS.API.INFO", b"", inbox, None)
-    outcome = await answer
+    await asyncio.wait([answer], timeout=patience)
     client.lost.remove_done_callback(lost)
     client.unlisten(0)
     client.forget(0)
+    if not answer.done():
+        return
+    outcome = answer.result()
     if isinstance(outcome, str):
         raise unusable(url, f"asked for JetStream, it broke off: {outcome}", _JETSTREAM_PERMISSIONS)
     if (reason := _why_no_jetstream(outcome)) is not None:

@@ -131,7 +131,7 @@ class Connection:
         self.loop = asyncio.get_running_loop()
         self._settings = settings
         self._name = name
-        self._servers = list(settings.servers)
+        self._discovered: list[str] = []
         self._client: Client | None = None
         self._url = ""
         self._closed = False
@@ -186,6 +186,12 @@ class Connection:
     def closed(self) -> bool:
         """Whether `close` was called."""
         return self._closed
+
+    @property
+    def servers(self) -> list[str]:
+        """The URLs a lost connection is looked for at: those configured, and what the server told of its cluster."""
+        discovered = self._discovered if self._client is None else self._client.discovered_urls()
+        return list(dict.fromkeys([*self._settings.servers, *discovered]))
 
     @property
     def trouble(self) -> JetqError | None:
@@ -323,7 +329,8 @@ class Connection:
                 _log.info("connected to %s again after %.1f s", safe_url(self._url), self.loop.time() - lost_at)
                 self._call(self._up)
         finally:
-            if not self._closed:  # the loop is ending without `close`: no socket may outlive it
+            # The loop is ending without `close`: no socket may outlive it. One that was closed cannot end anything.
+            if not self._closed and not self.loop.is_closed():
                 client.drop("the event loop ended")
 
     async def _until_lost(self, client: Client) -> str:
@@ -344,7 +351,7 @@ class Connection:
     def _lost(self, reason: str) -> None:
         _log.warning("connection to %s lost: %s; connecting again", safe_url(self._url), reason)
         if self._client is not None:
-            self._servers = [*self._settings.servers, *self._client.discovered_urls()]
+            self._discovered = self._client.discovered_urls()
         self._client = None
         self._fail_replies(f"the connection was lost: {reason}")
         self._call(self._down)
@@ -375,8 +382,10 @@ class Connection:
 
     async def _connect(self) -> Client:
         """One round over the servers, in random order, within `connect_timeout`."""
+        first_time = not self._url
         deadline = self.loop.time() + self._settings.connect_timeout
-        servers = random.sample(self._servers, len(self._servers))
+        servers = self.servers
+        random.shuffle(servers)
         errors: list[BrokerUnavailable] = []
         while servers:
             url = servers.pop()
@@ -389,6 +398,7 @@ class Connection:
                     within=max(within, 0.05),
                     complain=_complain,
                     tls_hostname=self._certified_name(url),
+                    await_jetstream=first_time,
                 )
             except BrokerUnavailable as error:
                 errors.append(error)
