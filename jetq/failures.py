@@ -2,40 +2,46 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from types import ModuleType, TracebackType
+from typing import Any, cast
 
 import msgspec
 from msgspec.structs import replace
 
-from jetq.errors import RemoteTraceback, TaskFailed
+from jetq.errors import JobTimeout, RemoteTraceback, TaskFailed
 from jetq.model import AttemptError, DeadLetter, Failure
 
 __all__ = ["bounded", "capture", "fit", "revive", "summarize"]
 
+_TYPE = 200
 _MESSAGE = 2_000
 _TRACEBACK = 16_000
+_TRACEBACK_ENTRY = 2_500
 _SUMMARY = 300
-_ARGS = 2_000
+_ARGS_BYTES = 2_000
 _KEPT_FIRST, _KEPT_LAST = 1, 9
+_ERRORS_BYTES = 6_000
+_NOTICE = 40
 
-_OWN_CODE = str(Path(__file__).parent)
+_OWN_CODE = str(Path(__file__).parent) + os.sep
 _encode = msgspec.json.Encoder().encode
 
 
 def capture(error: BaseException) -> Failure:
-    """`error` as text. Never raises, whatever its `__str__`, its arguments or its traceback do.
+    """`error` as text. Never raises, whatever its `__str__`, its arguments or its class do.
 
-    The message is cut at 2,000 characters and the traceback at 16,000, from its middle; what UTF-8 cannot hold is replaced.
+    The message is cut to 2,000 characters, the traceback to 16,000: from the middle, saying how much. The frames of
+    jetq that lead to the user's code are left out. What UTF-8 cannot hold is replaced.
     """
-    kind = type(error)
     return Failure(
-        type=_clean(f"{kind.__module__}.{kind.__qualname__}")[:_SUMMARY],
-        message=_cut(_message(error), _MESSAGE),
-        traceback=_cut(_traceback(error), _TRACEBACK),
+        type=_type_name(type(error)),
+        message=_cut(_text(error), _MESSAGE),
+        traceback=_traceback(error),
         args=_plain_args(error),
     )
 
@@ -43,119 +49,210 @@ def capture(error: BaseException) -> Failure:
 def revive(failure: Failure) -> Exception:
     """An exception for `failure`, with the worker's traceback as its cause.
 
-    Of its own class if that is an exception class of a module imported here already, takes the same arguments, and is not
-    one that would end the process; TaskFailed otherwise. Nothing is imported because a message names it.
+    Of its own class, if a module imported here already defines an exception class of that very name and the class
+    takes the same arguments; TaskFailed otherwise. Nothing is imported because a message names it, and only
+    subclasses of Exception are built, by their ordinary constructor from JSON values. Two kinds always come as
+    TaskFailed: jetq's own errors except JobTimeout, which would speak of a call made here (a `Snooze` would even put
+    off the job that waits for this one), and StopIteration, which ends the coroutine that it is raised in.
     """
     error = _own_class(failure)
     if error is None:
-        error = TaskFailed(
-            f"{failure.type}: {failure.message}", type=failure.type, remote_traceback=failure.traceback
-        )
-    error.__cause__ = RemoteTraceback(failure.traceback)
+        error = TaskFailed(f"{failure.type}: {failure.message}", type=failure.type, remote_traceback=failure.traceback)
+        _add_cause(error, failure)
     return error
 
 
 def summarize(failure: Failure, attempt: int, at: float, worker: str) -> AttemptError:
-    """`failure` as one line that travels with the job: its message cut at 300 characters."""
-    return AttemptError(attempt=attempt, type=failure.type, message=_cut(failure.message, _SUMMARY), at=at, worker=worker)
+    """`failure` as a line that travels with the job: its message cut to 300 characters. `at` in unix seconds."""
+    message = _cut(failure.message, _SUMMARY)
+    return AttemptError(attempt=attempt, type=failure.type, message=message, at=at, worker=worker)
 
 
 def bounded(errors: Sequence[AttemptError], new: AttemptError) -> tuple[tuple[AttemptError, ...], int]:
-    """`errors` and `new`, the first and the last nine of them, and how many were dropped."""
-    kept = (*errors, new)
-    dropped = max(0, len(kept) - _KEPT_FIRST - _KEPT_LAST)
-    return (kept if not dropped else kept[:_KEPT_FIRST] + kept[-_KEPT_LAST:]), dropped
+    """`errors` and `new`, oldest first, as much of them as a header carries, and how many were dropped.
+
+    The first tells what began it, the last nine how it goes on. In JSON they have at most 6,000 bytes: longer ones lose
+    text, then the oldest but the first.
+    """
+    kept = _first_and_last((*errors, new), _KEPT_LAST)
+    for limit in (_SUMMARY // 2, _SUMMARY // 5):
+        if len(_encode(kept)) > _ERRORS_BYTES:
+            kept = tuple(replace(each, message=_cut(each.message, limit)) for each in kept)
+    for last in range(_KEPT_LAST, 0, -1):
+        if len(_encode(kept)) > _ERRORS_BYTES:
+            kept = _first_and_last(kept, last)
+    return kept, len(errors) + 1 - len(kept)
 
 
 def fit(letter: DeadLetter, limit: int) -> DeadLetter:
-    """`letter` shortened until its JSON has at most `limit` bytes: headers first, then traceback, messages, errors.
+    """`letter`, shortened until its JSON has at most `limit` bytes.
 
-    What is left at the least is the job's name, place and reason, a few hundred bytes, even if `limit` is below that.
+    What tells most about the cause goes last: traceback, headers, the attempts' errors, message. Names, places, times
+    and reason always stay, about a kilobyte, even if `limit` is below that.
     """
-    failure = letter.failure
-    short = replace(failure, message=_cut(failure.message, _SUMMARY), args=None)
-    steps: list[dict[str, Any]] = [
-        {},
-        {"headers": {name: value for name, value in letter.headers.items() if len(value) < _SUMMARY}},
-        {"headers": {}},
-        {"failure": replace(failure, traceback=_cut(failure.traceback, 4_000))},
-        {"failure": replace(short, traceback=_cut(failure.traceback, 1_000))},
-        {"failure": replace(short, traceback=""), "errors": letter.errors[-3:]},
-        {"failure": replace(short, traceback="", message=_cut(failure.message, 80)), "errors": ()},
-        {"address": letter.address[:160]},
-    ]
-    for step in steps:
-        letter = replace(letter, **step)
+    for shorter in _shortened(letter):
+        letter = shorter
         if len(_encode(letter)) <= limit:
             break
     return letter
 
 
-def _message(error: BaseException) -> str:
+def _shortened(letter: DeadLetter) -> Iterator[DeadLetter]:
+    """`letter` in ever shorter forms."""
+    yield letter
+    failure = letter.failure
+    for limit in (8_000, 4_000):
+        yield (letter := replace(letter, failure=replace(failure, traceback=_cut(failure.traceback, limit))))
+    yield (letter := replace(letter, headers={k: v for k, v in letter.headers.items() if len(k) + len(v) < _SUMMARY}))
+    yield (letter := replace(letter, headers={}))
+    for last in (_KEPT_LAST // 2, 1):
+        errors = _first_and_last(letter.errors, last)
+        dropped = letter.errors_dropped + len(letter.errors) - len(errors)
+        yield (letter := replace(letter, errors=errors, errors_dropped=dropped))
+    for limit in (1_000, 0):
+        short = replace(letter.failure, args=None, traceback=_cut(failure.traceback, limit))
+        yield (letter := replace(letter, failure=short))
+    dropped = letter.errors_dropped + len(letter.errors)
+    yield (letter := replace(letter, errors=(), errors_dropped=dropped))
+    for limit in (_SUMMARY, _NOTICE):
+        yield (letter := replace(letter, failure=replace(letter.failure, message=_cut(failure.message, limit))))
+
+
+def _first_and_last(errors: tuple[AttemptError, ...], last: int) -> tuple[AttemptError, ...]:
+    return errors if len(errors) <= _KEPT_FIRST + last else errors[:_KEPT_FIRST] + errors[-last:]
+
+
+# --- from an exception
+
+
+def _type_name(kind: type[BaseException]) -> str:
     try:
-        return str(error)
+        name = _plain(f"{kind.__module__}.{kind.__qualname__}")
+    except BaseException:  # a metaclass may compute both
+        name = _plain(type.__dict__["__name__"].__get__(kind))
+    return "".join(each if each.isprintable() else "?" for each in name[:_TYPE])
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return _plain(str(error))
     except BaseException as broken:  # an exception whose text raises must still be recorded
-        return f"<the message could not be read: {type(broken).__name__}>"
+        return f"<its text raises {_type_name(type(broken))}>"
 
 
 def _traceback(error: BaseException) -> str:
-    try:
-        trace = error.__traceback__
-        while trace is not None and trace.tb_next and trace.tb_frame.f_code.co_filename.startswith(_OWN_CODE):
-            trace = trace.tb_next
-        summary = traceback.TracebackException(type(error), error, trace, limit=60, compact=True)
-        return "".join(summary.format())
-    except BaseException as broken:  # TracebackException reads the exception's own attributes
-        return f"<the traceback could not be read: {type(broken).__name__}>"
+    for form in (_full_traceback, _bare_traceback):
+        try:
+            return _cut("".join(_cut(each, _TRACEBACK_ENTRY) for each in form(error)), _TRACEBACK)
+        except BaseException:  # the full form reads attributes that a class may compute, and follows every cause
+            continue
+    return f"{_type_name(type(error))}: {_cut(_text(error), _MESSAGE)}\n"
+
+
+def _full_traceback(error: BaseException) -> Iterator[str]:
+    return traceback.TracebackException(type(error), error, _user_frames(error), compact=True).format()
+
+
+def _bare_traceback(error: BaseException) -> Iterator[str]:
+    yield from traceback.format_tb(_user_frames(error))
+    yield f"{_type_name(type(error))}: {_text(error)}\n"
+
+
+def _user_frames(error: BaseException) -> TracebackType | None:
+    """The traceback without jetq's own frames at its top; all of it if there are no others."""
+    frame = error.__traceback__
+    while frame is not None and frame.tb_frame.f_code.co_filename.startswith(_OWN_CODE):
+        frame = frame.tb_next
+    return frame or error.__traceback__
 
 
 def _plain_args(error: BaseException) -> tuple[Any, ...] | None:
+    """The exception's arguments, if they are few and the same after a journey as JSON."""
     try:
-        args = tuple(error.args)
-        text = _encode(args)
-        if len(text) > _ARGS or msgspec.json.decode(text) != list(args):
+        text = _encode(list(error.args))
+        if len(text) > _ARGS_BYTES:
             return None
-        return args
+        args = msgspec.json.decode(text)
+        return tuple(args) if args == list(error.args) else None
     except BaseException:  # arguments of any kind, with any `__eq__`
         return None
+
+
+# --- to an exception
 
 
 def _own_class(failure: Failure) -> Exception | None:
     kind = _find_class(failure.type)
     if kind is None:
         return None
-    for args in ([failure.args] if failure.args is not None else []) + [(failure.message,)]:
+    for args in (failure.args, (failure.message,)):
+        if args is None:
+            continue
         try:
             error = kind(*args)
-        except Exception:  # a constructor that wants something else
+            if type(error) is kind:
+                if _text(error) != failure.message:
+                    error.add_note(f"at the worker: {failure.message}")
+                _add_cause(error, failure)
+                return error
+        except Exception:  # a constructor that wants something else, or a class that keeps no cause
             continue
-        if type(error) is kind and (failure.args is not None or _message(error) == failure.message):
-            return error
     return None
+
+
+def _add_cause(error: Exception, failure: Failure) -> None:
+    if failure.traceback:
+        error.__cause__ = RemoteTraceback(failure.traceback)
 
 
 def _find_class(name: str) -> type[Exception] | None:
+    """The exception class that is defined under `name` in a module imported here."""
     parts = name.split(".")
     for split in range(len(parts) - 1, 0, -1):
-        module = sys.modules.get(".".join(parts[:split]))
-        if module is None:
-            continue
-        found: object = module
+        found: object = sys.modules.get(".".join(parts[:split]))
         for part in parts[split:]:
-            # vars, not getattr: a module's or class's `__getattr__` may import and compute
-            found = vars(found).get(part) if isinstance(found, type | type(sys)) else None
+            found = _namespace(found).get(part)
         if isinstance(found, type) and issubclass(found, Exception):
-            return found
+            return found if _revivable(found, name) else None
     return None
 
 
+def _namespace(holder: object) -> dict[str, object]:
+    """What a module or class defines itself, read so that no code of theirs runs: a lazy module's would import it."""
+    names: dict[str, object] = {}
+    if issubclass(type(holder), ModuleType):
+        names = object.__getattribute__(holder, "__dict__")
+    elif issubclass(type(holder), type):
+        names = type.__getattribute__(cast("type", holder), "__dict__")
+    return names
+
+
+def _revivable(kind: type[Exception], name: str) -> bool:
+    """Whether `kind` is really called `name`, is built as classes are, and may be raised at a caller."""
+    if type(kind).__call__ is not type.__call__ or _type_name(kind) != name:
+        return False
+    own = name.startswith("jetq.") and kind is not JobTimeout
+    return not own and not issubclass(kind, StopIteration | StopAsyncIteration)
+
+
+# --- text
+
+
 def _cut(text: str, limit: int) -> str:
-    text = _clean(text)
+    """`text` in at most `limit` characters of valid UTF-8: beginning and end, and how much is missing between them."""
     if len(text) <= limit:
-        return text
-    head = limit // 2
-    return f"{text[:head]}\n... {len(text) - limit} characters cut ...\n{text[len(text) - (limit - head) :]}"
+        return _valid(text)
+    kept = max(0, limit - _NOTICE)
+    if not kept:
+        return _valid(text[:limit])
+    head = kept // 2
+    return _valid(f"{text[:head]}\n... {len(text) - kept:,} characters cut ...\n{text[head - kept :]}")
 
 
-def _clean(text: str) -> str:
+def _valid(text: str) -> str:
     return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _plain(text: str) -> str:
+    """`text` as a str of no subclass: one may override what is done with it here."""
+    return str.__str__(text)
