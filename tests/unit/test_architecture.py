@@ -18,8 +18,8 @@ FLOORS = {
     " jetq.dead_letters jetq.inspect",
     2: "jetq.jetstream jetq.memory",
     1: "jetq.broker",
-    0: "jetq.errors jetq.units jetq.names jetq.model jetq.wire jetq.codec jetq.settings jetq.policy jetq.failures"
-    " jetq.context",
+    0: "jetq.errors jetq.units jetq.names jetq.model jetq.wire jetq.codec jetq.settings jetq.options jetq.policy jetq.failures"
+    " jetq.context jetq.fidelity",
 }
 """Every module's floor; a package's floor is that of all its modules."""
 
