@@ -269,8 +269,8 @@ class MemoryStore:
 
     def result(self, id: str) -> ResultRecord | None:
         """The kept result of job `id`."""
-        record, expires = self.results.get(id, (None, 0.0))
-        return record if expires > self.now() else None
+        record, _ = self.results.get(id, (None, 0.0))
+        return record
 
     def put_result(self, record: ResultRecord, ttl: float) -> None:
         """Keep `record` for `ttl` seconds, and tell whoever listens for it."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 
 from tests.integration.contract.world import QUEUE, World, job
@@ -141,12 +139,12 @@ async def test_stop_leaves_nothing_under_way_to_nobody(world: World) -> None:
     await broker.enqueue_many(jobs)
 
     stopped = await world.feed(broker, 100)
-    await asyncio.sleep(0)
     await stopped.feed.stop()
     had = len(stopped.ids)
     inbox = await world.feed(other, 200)
     await inbox.collect(200 - had)
 
+    assert len(stopped.ids) == had
     assert sorted(stopped.ids + inbox.ids) == sorted(each.id for each in jobs)
     assert {delivery.count for delivery in inbox.deliveries} == {1}
 
