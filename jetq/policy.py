@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Collection
 from difflib import get_close_matches
 from random import Random
@@ -16,15 +15,20 @@ from tenacity.wait import wait_base
 
 from jetq.errors import Reject, Retry, Snooze
 from jetq.model import Dead, Failure, Meta, Retrying, Snoozed
+from jetq.units import seconds
 
-__all__ = ["RetryPolicy", "crashed", "decide", "default_wait", "unknown_task"]
+__all__ = ["LONGEST_WAIT", "RetryPolicy", "crashed", "decide", "default_wait", "unknown_task"]
 
 _log = logging.getLogger("jetq.worker")
 
-_BASE = 1.0
-_CAP = 300.0
+LONGEST_WAIT = 10 * 365 * 86_400.0
+"""Seconds to which every wait is cut. An exponential without a bound soon exceeds what a date can say."""
+
+_BASE = 3.0
+_SHORTEST, _CAP = 1.0, 300.0
 _PATIENCE = 600.0
 _FIRST_LOOK, _LAST_LOOK = 5.0, 60.0
+_NAMES_SHOWN = 5
 
 
 class RetryPolicy(Struct, frozen=True):
@@ -40,11 +44,13 @@ class RetryPolicy(Struct, frozen=True):
 
 
 def default_wait(attempt: int, random: Random) -> float:
-    """Seconds after failed attempt number `attempt` (from 1): between 1 and min(300, 3 ** attempt), evenly spread.
+    """Seconds after failed attempt number `attempt`, from 1: evenly spread from 1 to min(300, 3 ** attempt).
 
-    Full jitter spreads a crowd of jobs that failed together; the floor of 1 s keeps the first retry from being none.
+    So 2, 5, 14, 41, 122 and from then on 150 s on average. Full jitter, the whole way down to the least wait, spreads
+    a crowd of jobs that failed together better than a narrow band around the mean does; the base of 3 makes the waits
+    grow in spite of it. The least is 1 s, because whatever failed needs a moment.
     """
-    return random.uniform(_BASE, min(_CAP, 3.0 ** min(attempt, 10)))
+    return random.uniform(_SHORTEST, min(_CAP, _BASE ** min(max(attempt, 1), 10)))
 
 
 def decide(
@@ -58,44 +64,45 @@ def decide(
 ) -> Retrying | Snoozed | Dead:
     """The outcome of attempt number `attempt` that ended in `error`, of which `failure` is the text.
 
-    `body` are the arguments the task asked for by `Retry(arguments=...)`.
+    Every kind of exception is a failed attempt, SystemExit, KeyboardInterrupt and a CancelledError of the task's own
+    making among them: what a task raises never ends its worker. A task that raises Retry asks for another attempt
+    whatever `dead_on` says. `body` are the arguments it asked for by `Retry(arguments=...)`. Raises nothing.
     """
+    asked = _asked(error) if isinstance(error, Snooze | Retry) else None
     if isinstance(error, Snooze):
-        return Snoozed(after=error.after)
+        return Snoozed(after=default_wait(attempt, random) if asked is None else asked)
     if isinstance(error, Reject):
-        return Dead(reason="rejected", failure=replace(failure, message=error.reason))
-    if policy.dead_on and isinstance(error, policy.dead_on):
+        return Dead(reason="rejected", failure=failure)
+    hopeless = isinstance(error, policy.dead_on) and not isinstance(error, Retry)
+    if hopeless or attempt >= policy.max_attempts:
         return Dead(reason="failed", failure=failure)
-    if attempt >= policy.max_attempts:
-        return Dead(reason="failed", failure=failure)
-    after = error.after if isinstance(error, Retry) else None
-    if after is None:
-        after = _wait(error, attempt, policy, random)
-    return Retrying(after=after, failure=failure, body=body)
+    after = _wait(error, attempt, policy, random) if asked is None else asked
+    return Retrying(after=min(after, LONGEST_WAIT), failure=failure, body=body)
 
 
 def crashed(starts: int, max_crashes: int) -> Dead | None:
-    """Dead, if a redelivered job was started `max_crashes` times: once before its first redelivery, which nobody
-    recorded, and `starts` times since."""
+    """Dead, if a redelivered job was started `max_crashes` times and never ended: once before its first redelivery,
+    which nobody recorded, and `starts` times since. None if it may be started again."""
     if starts + 1 < max_crashes:
         return None
-    return Dead(
-        reason="crashed",
-        failure=Failure(
-            type="jetq.WorkerLost",
-            message=f"its worker was lost {starts + 1} times while it ran: killed, out of memory, or cut off",
-        ),
+    times = "once" if starts == 0 else f"{starts + 1} times"
+    message = (
+        f"the worker was lost {times} while it ran this job: it was killed, ran out of memory, or was cut off"
+        " from the broker for longer than its lease"
     )
+    return Dead(reason="crashed", failure=Failure(type="jetq.WorkerLost", message=message))
 
 
 def unknown_task(
     meta: Meta, now: float, known: Collection[str], name: str, *, patience: float = _PATIENCE
 ) -> Snoozed | Dead:
-    """A job of a task this worker does not know: back to the queue for `patience` seconds, then dead.
+    """What becomes of a job whose task `name` is not among the `known` ones: back to the queue for `patience` seconds
+    since the first such worker saw it, then dead.
 
-    A worker that knows it may be starting in a rolling deploy. The pauses grow from 5 to 60 s.
+    In a rolling deploy a worker that knows it may be starting. The pauses grow from 5 to 60 s. `now` in unix seconds.
     """
-    since = now if meta.unknown_since is None else meta.unknown_since
+    # Another worker's clock may be ahead of this one's, and what a message says may be anything.
+    since = now if meta.unknown_since is None else min(meta.unknown_since, now)
     waited = now - since
     if waited >= patience:
         return Dead(reason="unknown-task", failure=Failure(type="jetq.UnknownTask", message=_unknown(name, known)))
@@ -105,25 +112,43 @@ def unknown_task(
 
 def _unknown(name: str, known: Collection[str]) -> str:
     close = get_close_matches(name, known, n=3)
-    nearest = f" The nearest names are {', '.join(close)}." if close else ""
-    return f"No worker knows the task {name!r}.{nearest} Start a worker that imports its module, then replay the job."
+    if close:
+        others = f"did you mean {' or '.join(close)}?"
+    else:
+        some = sorted(known)[:_NAMES_SHOWN]
+        others = f"it has {', '.join(some)}{' and more' if len(known) > len(some) else ''}."
+    module = name.rpartition(".")[0] or "MODULE"
+    return (
+        f"no worker of this queue knows the task {name!r}; {others}"
+        f" Start one that imports it, e.g. jetq worker {module}, then replay the job."
+    )
+
+
+def _asked(error: Snooze | Retry) -> float | None:
+    """The wait that the task asked for, None if it named none. A subclass may have left anything there."""
+    after: object = getattr(error, "after", None)
+    try:
+        return None if after is None else min(seconds(after, "after"), LONGEST_WAIT)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError) as wrong:
+        _log.warning("%s: %s; the task's own wait takes its place", type(error).__name__, wrong)
+        return None
 
 
 def _wait(error: BaseException, attempt: int, policy: RetryPolicy, random: Random) -> float:
-    wait = policy.wait
-    if isinstance(wait, wait_base):
-        try:
-            after = float(wait(_call_state(error, attempt)))
-            if math.isfinite(after) and after >= 0:
-                return after
-            _log.warning("wait strategy %s gave %r; the default takes its place", type(wait).__name__, after)
-        except Exception as broken:  # a strategy is user code, and must not cost the job
-            _log.warning("wait strategy %s failed (%s); the default takes its place", type(wait).__name__, broken)
-        wait = None
-    return default_wait(attempt, random) if wait is None else wait
+    if policy.wait is None:
+        return default_wait(attempt, random)
+    if not isinstance(policy.wait, wait_base):
+        return policy.wait
+    try:
+        return seconds(policy.wait(_call_state(error, attempt)), "wait")
+    except BaseException as broken:  # a strategy is user code, and a fault in it must not cost the job
+        strategy = type(policy.wait).__name__
+        _log.warning("wait strategy %s failed (%s); the default takes its place", strategy, type(broken).__name__)
+        return default_wait(attempt, random)
 
 
 def _call_state(error: BaseException, attempt: int) -> RetryCallState:
+    """What a wait strategy is asked with. Strategies read the attempt's number and its outcome."""
     state = RetryCallState(_TENACITY, None, (), {})
     state.attempt_number = attempt
     state.set_exception((type(error), error, error.__traceback__))
