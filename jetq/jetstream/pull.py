@@ -19,7 +19,10 @@ from jetq.jetstream.connection import Connection, NoReply, Subscription
 from jetq.jetstream.subjects import ACK_PREFIX, ack_fields, job_tokens
 from jetq.model import Delivery
 
-__all__ = ["Pull"]
+__all__ = ["REPLACES", "Pull"]
+
+REPLACES = "Jetq-Replaces"
+"""Header of a next attempt or a give-back: the sequence of the message it succeeds."""
 
 _log = logging.getLogger("jetq.jetstream")
 
@@ -34,6 +37,7 @@ _SECOND = 1_000_000_000
 class Pull:
     """One worker's pull on one consumer. See `broker.Feed` for what callers may rely on.
 
+    `settled` tells whether a delivery was settled here already, `remove` removes one message by its sequence.
     `restore` is awaited when the consumer does not answer: it creates what is missing.
     """
 
@@ -44,6 +48,7 @@ class Pull:
         stream: str,
         deliver: Callable[[Delivery], None],
         settled: Callable[[Delivery], bool],
+        remove: Callable[[int], Awaitable[None]],
         restore: Callable[[], Awaitable[None]],
     ) -> None:
         self._connection = connection
@@ -51,6 +56,8 @@ class Pull:
         self._subject = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{queue}"
         self._deliver = deliver
         self._settled = settled
+        self._remove = remove
+        self._successors: set[asyncio.Task[None]] = set()
         self._restore = restore
         self._loop = asyncio.get_running_loop()
         self._asked = 0
@@ -94,6 +101,8 @@ class Pull:
             # In this order, so that what the server sent before it knew still arrives here and can be given back.
             await self._subscription.drain()
             self._subscription = None
+        if self._successors:
+            await asyncio.wait(self._successors)
 
     async def _open_inbox(self) -> None:
         old, self._subscription = self._subscription, None
@@ -129,8 +138,6 @@ class Pull:
             self._on_status(msg)
 
     def _on_job(self, msg: Msg) -> None:
-        if self._asked:
-            self._asked -= 1
         count, sequence, nanoseconds = ack_fields(msg.reply)
         _, task, key, id = job_tokens(msg.subject, sequence)
         delivery = Delivery(
@@ -147,10 +154,30 @@ class Pull:
             token=msg.reply,
             address=msg.subject,
         )
+        if msg.headers is not None and REPLACES in msg.headers:
+            task = self._loop.create_task(self._hand_out_successor(delivery), name="jetq-successor")
+            self._successors.add(task)
+            task.add_done_callback(self._successors.discard)
+        else:
+            self._hand_out(delivery)
+
+    def _hand_out(self, delivery: Delivery) -> None:
+        if self._asked:
+            self._asked -= 1
         if self._settled(delivery):
             self._send_request(1)
         else:
             self._deliver(delivery)
+
+    async def _hand_out_successor(self, delivery: Delivery) -> None:
+        """First remove what it succeeds: if its worker died before the ack, that would come back later and run again."""
+        replaced = delivery.headers[REPLACES]
+        try:
+            if replaced.isdecimal():
+                await self._remove(int(replaced))
+        except BrokerError as error:
+            _log.warning("queue %s: an earlier attempt may run again: %s", self._queue, error.message)
+        self._hand_out(delivery)
 
     def _on_status(self, msg: Msg) -> None:
         headers = msg.headers or {}

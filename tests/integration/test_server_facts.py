@@ -1,0 +1,77 @@
+"""Facts about nats-server that jetq's design rests on. When one of these fails, a newer server has changed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import nats
+import pytest
+from nats.aio.client import Client
+from nats.js.client import JetStreamContext
+
+from tests.servers import NatsServerFactory
+
+pytestmark = pytest.mark.anyio
+
+Remove = Callable[[Client, JetStreamContext], Awaitable[Any]]
+
+
+async def _purge(client: Client, js: JetStreamContext) -> None:
+    await client.request("$JS.API.STREAM.PURGE.X", b'{"filter":"x.4"}', timeout=3)
+
+
+async def _rollup(client: Client, js: JetStreamContext) -> None:
+    await js.publish("x.4", b"again", headers={"Nats-Rollup": "sub"})
+
+
+async def _delete(client: Client, js: JetStreamContext) -> None:
+    await client.request("$JS.API.STREAM.MSG.DELETE.X", b'{"seq":4,"no_erase":true}', timeout=3)
+
+
+@pytest.mark.parametrize(
+    ("remove", "redelivered"),
+    [(_purge, set[str]()), (_rollup, set[str]()), (_delete, {"x.1", "x.2", "x.3"})],
+    ids=["purge", "rollup", "delete"],
+)
+async def test_only_a_removal_by_sequence_leaves_other_deliveries_alone(
+    remove: Remove, redelivered: set[str], nats_server: NatsServerFactory
+) -> None:
+    """Four messages are handed out, the last is removed, a fifth is handed out and acked; then the leases lapse. After a
+    purge or rollup the other three never come back: they stay stored, and no worker gets them (nats-server 2.15.1)."""
+    client = await nats.connect(nats_server().url)
+    try:
+        js = client.jetstream()
+        stream = {"name": "X", "subjects": ["x.>"], "retention": "workqueue", "allow_rollup_hdrs": True}
+        await client.request("$JS.API.STREAM.CREATE.X", json.dumps(stream).encode(), timeout=3)
+        config = {"durable_name": "c", "ack_policy": "explicit", "ack_wait": 500_000_000, "filter_subjects": ["x.>"]}
+        create = {"stream_name": "X", "config": config, "action": "create"}
+        await client.request("$JS.API.CONSUMER.CREATE.X.c", json.dumps(create).encode(), timeout=3)
+        for n in range(1, 5):
+            await js.publish(f"x.{n}", b"")
+        pull = await js.pull_subscribe("", durable="c", stream="X")
+        assert len(await pull.fetch(4, timeout=3)) == 4
+
+        await remove(client, js)
+        await js.publish("x.5", b"")
+        while True:  # the rolled-up message comes first
+            (msg,) = await pull.fetch(1, timeout=3)
+            await msg.ack_sync()
+            if msg.subject == "x.5":
+                break
+
+        await asyncio.sleep(0.6)  # the lease
+        back: set[str] = set()
+        try:
+            while True:
+                back |= {msg.subject for msg in await pull.fetch(10, timeout=0.6)}
+                if len(back) == 3:
+                    break
+        except nats.errors.TimeoutError:
+            pass
+        assert back == redelivered
+        assert (await js.stream_info("X")).state.messages == 3
+    finally:
+        await client.close()
