@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, contextmanager
 from itertools import islice
 from typing import Any, ParamSpec, Protocol, TypeVar, Unpack, overload
 
@@ -283,12 +283,14 @@ class _Default:
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._app: Jetq | None = None
+        self._offered: Jetq | None = None
         self._from_environment = False
         self._making = False
 
     def offer(self, app: Jetq) -> None:
         """The first app made becomes the default. Raises DefinitionError if one from the environment was used already."""
         with self._lock:
+            self._offered = self._offered or app
             if self._app is None:
                 self._app = app
                 self._from_environment = self._making
@@ -314,6 +316,21 @@ class _Default:
             self._app = None
             self._from_environment = False
 
+    @contextmanager
+    def replaced(self, app: Jetq | None) -> Iterator[Jetq]:
+        """Let tasks that name no app go to `app` for a while; None keeps the default, or makes one for the while."""
+        with self._lock:
+            kept, from_environment = self._app, self._from_environment
+            app = app or kept or Jetq()
+            self._app, self._from_environment = app, False
+            self._offered = None
+        try:
+            yield app
+        finally:
+            with self._lock:
+                self._app = kept or self._offered  # the first app made meanwhile is still the first
+                self._from_environment = from_environment
+
 
 _default = _Default()
 
@@ -321,6 +338,11 @@ _default = _Default()
 def default_app() -> Jetq:
     """The first `Jetq()` made, or else one from the environment and files, made now. Raises SettingsError."""
     return _default.get()
+
+
+def replaced_default(app: Jetq | None) -> AbstractContextManager[Jetq]:
+    """For tests: a context in which `@task` goes to `app`. None keeps the default app, or makes one for the while."""
+    return _default.replaced(app)
 
 
 def _app_of_call() -> Jetq:

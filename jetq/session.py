@@ -88,6 +88,18 @@ class Session:
         if bound is not None and bound.closer is not None:
             await bound.closer.aclose()
 
+    def close(self) -> None:
+        """End jetq's own thread and its connection; not to be called from a job. The next use starts another.
+
+        The connections of other loops end with those.
+        """
+        self._check_fork()
+        with self._thread_lock:
+            loop, self._loop = self._loop, None
+        if loop is not None:
+            self._stop_thread(loop, self._pid)
+            atexit.unregister(self._stop_thread)
+
     def run(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Run `work()` on jetq's own thread and return what it returns: the one crossing from code that is not async.
 
