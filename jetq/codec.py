@@ -1,73 +1,130 @@
-"""A task's signature as the schema of its calls: arguments to JSON and back, checked by what the worker will use.
+"""A task's signature as the schema of its calls: a call becomes a JSON object by parameter name, and a call again.
 
-The worker's own decoder reads every call once before it is sent, and what comes back must equal what went in. So a set
-in a parameter without annotation is refused, though JSON could write it: the worker would get a list.
+What `encode` lets through, `decode` accepts at the worker, and gives back as the annotated types:
+
+* an annotated parameter takes values of its type, not their JSON text: a `datetime` takes no str, a `str` no UUID;
+* where the type says nothing (no annotation, `Any`, a bare `dict` or `list`), only what JSON gives back unchanged is
+  taken: None, bool, int, finite float, str, list, and dict with str keys. A set or tuple there is refused: annotate it;
+* `*args` is an array and `**kwargs` an object, each under its own name; a parameter left out is not stored;
+* a result is held to its annotation in the same way. One without annotation may turn a tuple or set into a list.
 """
 
 from __future__ import annotations
 
 import inspect
-import math
 import re
+import types
 import typing
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from pathlib import PurePath
-from typing import Any
+from typing import Any, NoReturn
 
 import msgspec
-from msgspec import UNSET, UnsetType
-from msgspec.structs import astuple
+from msgspec import UNSET, DecodeError, Struct, ValidationError
+from msgspec.inspect import Type, type_info
+from msgspec.structs import asdict, astuple
 
 from jetq.errors import ArgumentError, DefinitionError
+from jetq.fidelity import (
+    NO_JSON_FORM,
+    Unencodable,
+    checked,
+    difference,
+    dropped_key,
+    drops_keys,
+    foreign_type,
+    from_json,
+    is_vague,
+    to_json,
+)
+from jetq.shown import readable, shown_type
 
-__all__ = ["Signature", "Undecodable"]
+__all__ = ["Signature", "Undecodable", "encode_plain"]
 
-_DEPTH = 100
-_PATH_IN_ERROR = re.compile(r"(?s)^(?P<what>.*?)(?: - at `(?P<key>key in )?\$(?P<path>.*)`)?$")
-_NOT_JSON_HINT = "annotate the parameter with its type, or pass JSON values: None, bool, int, float, str, list, dict"
+_PLACE = re.compile(r"(?s)(?P<what>.*?)(?: - at `(?P<key>key` in `)?\$(?P<place>.*)`)?")
+_VALUE = re.compile(r"(?s)^(Invalid enum value|Invalid value) .*$")
+
+_INSTEAD = "pass an id instead, and load the object in the task"
+_TYPES = "use a Struct, dataclass, TypedDict, Enum, datetime, UUID, Decimal, bytes, Path, or lists and dicts of those"
+_ANNOTATE = "annotate the parameter with its type, or pass JSON values: None, bool, int, float, str, list, dict"
+
+_encode = msgspec.json.Encoder(enc_hook=to_json).encode
 
 
 class Undecodable(ValueError):
-    """Bytes that are not the JSON of a call."""
+    """Bytes that are not JSON."""
+
+
+class _Result(Struct):
+    """How results are checked and decoded. `holder` has one field `value` of the annotated type; None for any type."""
+
+    holder: type[Struct] | None
+    decode: Callable[[bytes], Any]
+    vague: bool
 
 
 class Signature:
-    """The parameters and the result of one function, as the schema of its calls.
+    """The parameters and the result of function `fn`, the task `name`.
 
-    Annotations are resolved at first use, so they may name what is defined further down in their module.
-    Raises DefinitionError for an annotation that has no JSON form, naming it.
+    An annotation that names what is not defined yet is resolved at first use.
+    Raises DefinitionError for one that cannot be resolved or has no JSON form.
     """
 
     def __init__(self, fn: Callable[..., Any], name: str) -> None:
         self.name = name
-        self._fn = fn
+        self._fn = inspect.unwrap(fn)
         self._signature = inspect.signature(fn)
         self._parameters = tuple(self._signature.parameters.values())
-        kinds = {parameter.kind for parameter in self._parameters}
-        self._index = {parameter.name: place for place, parameter in enumerate(self._parameters)}
-        self._names = tuple(self._index)
-        self._simple = kinds <= {inspect.Parameter.POSITIONAL_OR_KEYWORD}
-
-    @cached_property
-    def call_text(self) -> str:
+        shown = readable(self._signature)
+        self.call_text = f"{name}{shown.replace(return_annotation=inspect.Signature.empty)}"
         """The signature as it is written, without the result: `tasks.add(x: int, y: int)`."""
-        return f"{self.name}{self._signature.replace(return_annotation=inspect.Signature.empty)}".replace("'", "")
-
-    @cached_property
-    def text(self) -> str:
+        self.text = f"{name}{shown}"
         """The signature as it is written: `tasks.add(x: int, y: int) -> int`."""
-        return f"{self.name}{self._signature}".replace("'", "")
+        returns = self._signature.return_annotation
+        self.returns_none = returns in (None, "None", types.NoneType, typing.NoReturn, typing.Never)
+        """Whether the function is annotated to return nothing."""
 
-    @cached_property
-    def returns_none(self) -> bool:
-        """Whether the function is annotated `-> None`."""
-        return self._signature.return_annotation in (None, "None", type(None))
+        kinds = [parameter.kind for parameter in self._parameters]
+        by_place_or_name = inspect.Parameter.POSITIONAL_OR_KEYWORD
+        self._simple = all(kind in (by_place_or_name, inspect.Parameter.KEYWORD_ONLY) for kind in kinds)
+        self._spread_by_place = inspect.Parameter.VAR_POSITIONAL in kinds
+        self._by_place = all(kind is by_place_or_name for kind in kinds)
+        self._may_omit = any(_optional(parameter) for parameter in self._parameters)
+        self._bound = self._binder() if self._simple else None
+        self._arguments: type[Struct] | None = None
+        self._decode: Callable[[bytes], Any] = self._decode_first
+        self._vague: tuple[str, ...] = ()
+        self._partial: tuple[str, ...] = ()
+        self._result: _Result | None = None
+        try:
+            self._compile()
+        except NameError:  # defined further down, or never: `prepare` will tell
+            pass
+
+    def prepare(self) -> None:
+        """Resolve what could not be when the task was defined. Raises DefinitionError if it still cannot be."""
+        if self._arguments is not None:
+            return
+        try:
+            self._compile()
+        except NameError as error:
+            raise DefinitionError(
+                f"{self.name}: {self._unresolved()}: {error}",
+                hint="import the name where it is there at run time too, not only under `if TYPE_CHECKING:`",
+            ) from None
+
+    def check_result(self) -> None:
+        """Raises DefinitionError if the annotated result has no JSON form."""
+        self._result_codec()
 
     def parameter_type(self, name: str) -> Any:
         """The resolved annotation of parameter `name`; Any without one. Raises KeyError for an unknown name."""
-        self._index[name]
-        return self._hints.get(name, Any)
+        parameter = self._signature.parameters[name]
+        try:
+            return self._kind(parameter)
+        except NameError:
+            self.prepare()
+            return self._kind(parameter)
 
     @property
     def positional(self) -> tuple[str, ...]:
@@ -78,265 +135,293 @@ class Signature:
     # --- calls
 
     def encode(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
-        """The JSON of a call. Raises ArgumentError for what the worker would refuse or receive otherwise."""
-        given = self._bind(args, kwargs)
-        body = self._encode(given)
-        try:
-            decoded = self._decode(body)
-        except (msgspec.ValidationError, ValueError) as error:
-            raise self._refused(str(error), given) from None
-        for name, value in given.items():
-            received = getattr(decoded, name)
-            if received is not value:
-                self._compare(name, value, received)
-        return body
+        """The JSON of a call. Raises ArgumentError for what the worker would refuse, or receive as something else."""
+        return self._encode_values(self._bind(args, kwargs))
 
     def encode_json(self, arguments: Mapping[str, Any]) -> bytes:
-        """The JSON of a call whose arguments are JSON values already, by name. Raises ArgumentError if they do not fit."""
-        body = self._encode(dict(arguments))
-        try:
-            self._decode(body)
-        except (msgspec.ValidationError, ValueError) as error:
-            raise self._refused(str(error), arguments) from None
+        """The JSON of a call whose arguments are JSON values already: text for a datetime, an object for a Struct.
+
+        Raises ArgumentError if they do not fit.
+        """
+        body = encode_plain(self.call_text, arguments)
+        self._check_body(body)
         return body
+
+    def merge(self, body: bytes, arguments: Mapping[str, Any]) -> bytes:
+        """The call `body` with other values for some of its parameters.
+
+        Raises ArgumentError as `encode` does, Undecodable for bytes that are no call.
+        """
+        for name in arguments:
+            if name not in self._signature.parameters:
+                raise ArgumentError(f"{self.call_text}: got an unexpected argument {name!r}")
+        values = {name: value for name, value in asdict(self._read(body)).items() if value is not UNSET}
+        return self._encode_values({**values, **arguments})
 
     def decode(self, body: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Positional and keyword arguments of a stored call.
 
-        Raises Undecodable for bytes that are not a JSON object, ArgumentError for one that does not fit the signature.
+        Raises Undecodable for bytes that are not JSON, ArgumentError for what does not fit the signature.
         """
-        try:
-            decoded = self._decode(body)
-        except msgspec.ValidationError as error:
-            raise self._refused(str(error), {}) from None
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise Undecodable(f"the arguments are not readable JSON: {error}") from None
-        except ValueError as error:  # from a type's own constructor
-            raise self._refused(str(error), {}) from None
-        values = astuple(decoded)
-        if self._simple and not any(value is UNSET for value in values):
+        values = astuple(self._read(body))
+        if self._by_place and not (self._may_omit and UNSET in values):
             return values, {}
         return self._spread(values)
 
-    def merge(self, body: bytes, arguments: Mapping[str, Any]) -> bytes:
-        """The call `body` with some of its arguments replaced. Raises ArgumentError as `encode` does."""
+    def _encode_values(self, values: dict[str, Any]) -> bytes:
+        if self._arguments is None:
+            self.prepare()
+        assert self._arguments is not None
         try:
-            given = dict(msgspec.json.decode(body, type=dict[str, msgspec.Raw]))
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise Undecodable(f"the arguments are not readable JSON: {error}") from None
-        unknown = [name for name in arguments if name not in self._index]
-        if unknown:
-            raise ArgumentError(f"{self.call_text}: got an unexpected argument {unknown[0]!r}")
-        new = self._encode(dict(arguments))
-        merged = msgspec.json.encode(given | msgspec.json.decode(new, type=dict[str, msgspec.Raw]))
-        self.decode(merged)
-        return merged
+            arguments = checked(values, self._arguments)
+            body = _encode(arguments)
+            received = self._decode(body)
+        except Exception as error:  # also what the __post_init__ of an argument's type raises
+            self._refuse(error, values)
+        for name in self._vague:
+            found = difference(getattr(arguments, name), getattr(received, name))
+            if found is not None:
+                hint = _ANNOTATE if "would arrive" in found[1] else None
+                raise ArgumentError(f"{self.call_text}: {name}{found[0]}: {found[1]}", hint=hint)
+        for name in self._partial:
+            key = dropped_key(values.get(name), getattr(arguments, name))
+            if key is not None:
+                raise ArgumentError(f"{self.call_text}: {name}{key}: is unknown")
+        return body
 
     def _bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-        """What was given, by parameter name. Omitted defaults stay omitted: the worker's own apply."""
-        if self._simple and len(args) <= len(self._names):
-            given = dict(zip(self._names, args, strict=False))
-            if not kwargs:
-                return given
-            if kwargs.keys() <= self._index.keys() and not kwargs.keys() & given.keys():
-                given.update(kwargs)
-                return given
+        """What was given, by parameter name. What was left out stays out, so that the worker's default applies."""
+        if self._bound is not None:
+            try:
+                values = asdict(self._bound(*args, **kwargs))
+            except TypeError:
+                pass  # `inspect` says it better
+            else:
+                if self._may_omit:
+                    return {name: value for name, value in values.items() if value is not UNSET}
+                return values
         try:
             return dict(self._signature.bind(*args, **kwargs).arguments)
         except TypeError as error:
             raise ArgumentError(f"{self.call_text}: {error}") from None
 
-    def _encode(self, given: dict[str, Any]) -> bytes:
+    def _check_body(self, body: bytes) -> None:
         try:
-            return _encoder.encode(given)
-        except (TypeError, ValueError, OverflowError, RecursionError, NotImplementedError):
-            pass
-        for name, value in given.items():  # which one was it?
-            try:
-                _encoder.encode(value)
-            except RecursionError:
-                raise ArgumentError(f"{self.call_text}: {name}: is nested too deeply or contains itself") from None
-            except UnicodeEncodeError:
-                raise ArgumentError(f"{self.call_text}: {name}: has characters that UTF-8 cannot hold") from None
-            except (TypeError, ValueError, OverflowError, NotImplementedError) as error:
-                raise ArgumentError(
-                    f"{self.call_text}: {name}: cannot encode {_culprit(error, value)} as JSON",
-                    hint="pass an id instead, and load the object in the task",
-                ) from None
-        raise ArgumentError(f"{self.call_text}: the arguments cannot be encoded as JSON")
+            self._read(body)
+        except Undecodable as error:
+            raise ArgumentError(f"{self.call_text}: {error}") from None
 
-    def _compare(self, name: str, value: Any, received: Any) -> None:
+    def _read(self, body: bytes) -> Any:
         try:
-            if type(value) is type(received) and type(value) in _PLAIN and value == received:
-                return
-        except RecursionError:
-            pass
-        difference = _difference(value, received, 0)
-        if difference:
-            hint = None if name in self._hints else _NOT_JSON_HINT
-            raise ArgumentError(f"{self.call_text}: {name}: {difference}", hint=hint)
-
-    def _refused(self, text: str, given: Mapping[str, Any]) -> ArgumentError:
-        match = _PATH_IN_ERROR.match(text)
-        what, path = (match["what"], match["path"] or "") if match else (text, "")
-        name = re.split(r"[.\[]", path.lstrip("."))[0]
-        if name in given and _has_nan(given[name], 0):
-            return ArgumentError(f"{self.call_text}: {name}: NaN and infinity have no JSON form")
-        if what.startswith("Object missing required field") and not path:
-            return ArgumentError(f"{self.call_text}: missing a required argument: {what.split('`')[1]!r}")
-        if what.startswith("Object contains unknown field") and not path:
-            return ArgumentError(f"{self.call_text}: got an unexpected argument {what.split('`')[1]!r}")
-        where = f"{path.lstrip('.')}: " if path else ""
-        what = what.replace("`", "")
-        return ArgumentError(f"{self.call_text}: {where}{what[:1].lower()}{what[1:]}")
+            return self._decode(body)
+        except ValidationError as error:
+            raise ArgumentError(f"{self.call_text}: {_explained(error)}") from None
+        except (DecodeError, UnicodeError, RecursionError) as error:
+            raise Undecodable(f"the arguments are not readable JSON: {error}") from None
+        except DefinitionError:
+            raise
+        except Exception as error:  # from the __post_init__ of an argument's type
+            raise ArgumentError(
+                f"{self.call_text}: refused by an argument's own type: {type(error).__name__}"
+            ) from None
 
     def _spread(self, values: tuple[Any, ...]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         args: list[Any] = []
         kwargs: dict[str, Any] = {}
-        variadic = any(parameter.kind is parameter.VAR_POSITIONAL for parameter in self._parameters)
         for parameter, value in zip(self._parameters, values, strict=True):
-            by_place = parameter.kind is parameter.POSITIONAL_ONLY or (
-                variadic and parameter.kind is parameter.POSITIONAL_OR_KEYWORD
-            )
             if parameter.kind is parameter.VAR_POSITIONAL:
                 args.extend(() if value is UNSET else value)
             elif parameter.kind is parameter.VAR_KEYWORD:
                 kwargs.update({} if value is UNSET else value)
-            elif by_place:
+            elif parameter.kind is parameter.POSITIONAL_ONLY or (
+                self._spread_by_place and parameter.kind is parameter.POSITIONAL_OR_KEYWORD
+            ):
                 args.append(parameter.default if value is UNSET else value)
             elif value is not UNSET:
                 kwargs[parameter.name] = value
         return tuple(args), kwargs
 
+    def _refuse(self, error: Exception, values: Mapping[str, Any]) -> NoReturn:
+        """Raise the ArgumentError for a call that failed its check with `error`."""
+        for name, value in values.items():
+            found = _no_json(value)
+            if found is not None:
+                place, sentence = found
+                foreign = sentence.startswith("cannot encode")  # the annotations do not matter then
+                where, hint = (self.name, _INSTEAD) if foreign else (self.call_text, None)
+                raise ArgumentError(f"{where}: {name}{place}: {sentence}", hint=hint) from None
+        if isinstance(error, ValidationError):
+            raise ArgumentError(f"{self.call_text}: {_explained(error)}") from None
+        raise ArgumentError(f"{self.call_text}: {type(error).__name__}: {error}") from error
+
     # --- results
 
     def encode_result(self, value: Any) -> bytes:
-        """The JSON of a result. Raises TypeError or ValueError with a sentence for one that has none, or that is not of
-        the annotated type."""
+        """The JSON of a result. Raises TypeError or ValueError if it would not come back as annotated."""
         try:
-            body = _encoder.encode(value)
-            received = self._decode_value(body)
-        except msgspec.ValidationError as error:
-            raise TypeError(f"{self.text}: {str(error).replace('`', '')}") from None
-        except UnicodeEncodeError:
-            raise ValueError(f"{self.text}: has characters that UTF-8 cannot hold") from None
-        except RecursionError:
-            raise ValueError(f"{self.text}: is nested too deeply or contains itself") from None
-        except (TypeError, OverflowError, NotImplementedError) as error:
-            raise TypeError(f"{self.text}: cannot encode {_culprit(error, value)} as JSON") from None
-        if received is not value and (difference := _difference(value, received, 0)):
-            raise TypeError(f"{self.text}: {difference}")
+            result = self._result_codec()
+        except DefinitionError as error:
+            raise TypeError(error.message) from None
+        try:
+            if result.holder is not None:
+                value = checked({"value": value}, result.holder).value
+            body = _encode(value)
+            result.decode(body)
+        except Exception as error:  # also what the attributes of somebody's object raise
+            found, told = _no_json(value), _explained(error)
+            if found is not None:
+                told = f"{found[0]}: {found[1]}"
+            else:
+                told = told.removeprefix("value") if told.startswith("value") else f": {told}"
+            raise TypeError(f"{self.text}: result{told}") from None
+        if result.vague and b"null" in body and (found := _no_json(value)):
+            raise ValueError(f"{self.text}: result{found[0]}: {found[1]}")
         return body
 
     def decode_result(self, raw: bytes) -> Any:
-        """A stored result as the annotated type. Raises ValueError if it is none of that type."""
-        return self._decode_value(raw)
+        """A stored result as annotated. Raises ValueError if it is not of that type."""
+        return self._result_codec().decode(raw)
 
-    # --- decoders, made at first use
+    def _result_codec(self) -> _Result:
+        if self._result is None:
+            self.prepare()
+            self._result = self._compile_result()
+        return self._result
+
+    # --- made once
+
+    def _binder(self) -> Callable[..., Struct]:
+        """A class whose constructor binds a call like the function's own signature does, in C."""
+        by_place, by_name = (
+            [_field(p, Any) for p in self._parameters if p.kind is kind]
+            for kind in (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+        )
+        first = msgspec.defstruct("Bound", by_place)
+        return msgspec.defstruct("Bound", by_name, bases=(first,), kw_only=True) if by_name else first
+
+    def _compile(self) -> None:
+        kinds = {parameter: self._kind(parameter) for parameter in self._parameters}
+        infos = {parameter.name: self._inspected(parameter.name, kind) for parameter, kind in kinds.items()}
+        fields = [_field(parameter, _collected(parameter, kind)) for parameter, kind in kinds.items()]
+        arguments = msgspec.defstruct("Arguments", fields, kw_only=True, forbid_unknown_fields=True)
+        self._decode = msgspec.json.Decoder(arguments, dec_hook=from_json).decode
+        self._vague = tuple(name for name, info in infos.items() if is_vague(info))
+        self._partial = tuple(name for name, info in infos.items() if drops_keys(info))
+        self._arguments = arguments
+
+    def _compile_result(self) -> _Result:
+        kind = self._hints.get("return", Any)
+        if self.returns_none:
+            kind = None
+        elif kind is object:
+            kind = Any
+        info = self._inspected("result", kind)
+        holder = None if kind is Any else msgspec.defstruct("Result", [("value", kind)])
+        return _Result(holder, msgspec.json.Decoder(kind, dec_hook=from_json).decode, is_vague(info))
+
+    def _decode_first(self, body: bytes) -> Any:
+        self.prepare()
+        return self._decode(body)
 
     @cached_property
     def _hints(self) -> dict[str, Any]:
         try:
             return typing.get_type_hints(self._fn, include_extras=True)
+        except NameError:
+            raise
         except Exception as error:  # whatever evaluating an annotation raises
+            raise DefinitionError(f"{self.name}: {self._unresolved()}: {error}") from error
+
+    def _kind(self, parameter: inspect.Parameter) -> Any:
+        kind = self._hints.get(parameter.name, Any)
+        if typing.get_origin(kind) is typing.Unpack or getattr(kind, "__unpacked__", False):
             raise DefinitionError(
-                f"task {self.name}: an annotation of {self._fn.__qualname__} cannot be resolved: {error}",
-                hint="import the name at run time, not only under TYPE_CHECKING",
-            ) from error
+                f"{self.name}: {parameter.name}: Unpack is not supported in the signature of a task",
+                hint="give each argument a parameter of its own",
+            )
+        return Any if kind is object else kind
 
-    @cached_property
-    def _decode(self) -> Callable[[bytes], Any]:
-        fields = [self._field(parameter) for parameter in self._parameters]
+    def _inspected(self, name: str, kind: Any) -> Type:
         try:
-            arguments = msgspec.defstruct("Arguments", fields, kw_only=True, forbid_unknown_fields=True)
-            return msgspec.json.Decoder(arguments, dec_hook=_from_json).decode
-        except TypeError as error:
-            raise DefinitionError(
-                f"task {self.name}: {error}", hint="annotate parameters with types msgspec supports"
-            ) from error
+            info = type_info(kind)
+        except NameError:
+            raise
+        except Exception as error:  # msgspec's verdict on a type, or a fault in the type's own definition
+            raise DefinitionError(f"{self.name}: {name}: {error}", hint=_TYPES) from None
+        foreign = foreign_type(info)
+        if foreign is not None:
+            raise DefinitionError(f"{self.name}: {name}: {foreign} has no JSON form", hint=_TYPES)
+        return info
 
-    @cached_property
-    def _decode_value(self) -> Callable[[bytes], Any]:
-        kind = self._hints.get("return", Any)
-        try:
-            return msgspec.json.Decoder(kind, dec_hook=_from_json).decode
-        except TypeError as error:
-            raise DefinitionError(f"task {self.name}: the result's type: {error}") from error
-
-    def _field(self, parameter: inspect.Parameter) -> Any:
-        kind: Any = self._hints.get(parameter.name, Any)
-        if parameter.kind is parameter.VAR_POSITIONAL:
-            return parameter.name, tuple[kind, ...] | UnsetType, UNSET
-        if parameter.kind is parameter.VAR_KEYWORD:
-            return parameter.name, dict[str, kind] | UnsetType, UNSET
-        if parameter.default is parameter.empty:
-            return parameter.name, kind
-        return parameter.name, typing.Union[kind, UnsetType], UNSET  # noqa: UP007 - `|` fails for string annotations
+    def _unresolved(self) -> str:
+        """The annotation that cannot be resolved, as `x: Order`."""
+        for name, annotation in inspect.get_annotations(self._fn).items():
+            try:
+                holder = types.SimpleNamespace(__annotations__={name: annotation})
+                typing.get_type_hints(holder, globalns=self._fn.__globals__)
+            except Exception:
+                return f"the annotation {name}: {shown_type(annotation)}"
+        return "an annotation"
 
 
-def _to_json(value: Any) -> Any:
-    if isinstance(value, PurePath):
-        return str(value)
-    raise NotImplementedError(_name(type(value)))
+def encode_plain(where: str, arguments: Mapping[str, Any]) -> bytes:
+    """JSON values by parameter name as a body. `where` begins the ArgumentError for what is no JSON value."""
+    for name, value in arguments.items():
+        if not isinstance(name, str):
+            raise ArgumentError(f"{where}: arguments go by parameter name, and {type(name).__name__} is no name")
+        found = _no_json(value) or difference(value, msgspec.json.decode(_encode(value)))
+        if found is not None:
+            raise ArgumentError(f"{where}: {name}{found[0]}: {found[1]}")
+    return _encode(dict(arguments))
 
 
-def _from_json(kind: type, value: Any) -> Any:
-    if isinstance(kind, type) and issubclass(kind, PurePath):
-        if not isinstance(value, str):
-            raise msgspec.ValidationError(f"Expected a path, got {type(value).__name__}")
-        return kind(value)
-    raise NotImplementedError(f"type {_name(kind)} has no JSON form")
+def _optional(parameter: inspect.Parameter) -> bool:
+    return parameter.default is not parameter.empty or parameter.kind in (
+        parameter.VAR_POSITIONAL,
+        parameter.VAR_KEYWORD,
+    )
 
 
-_encoder = msgspec.json.Encoder(enc_hook=_to_json)
-_PLAIN = frozenset({str, int, float, bool, bytes})
-_SAME_IN_JSON = ((int, float), (set, frozenset))
+def _field(parameter: inspect.Parameter, kind: Any) -> tuple[str, Any] | tuple[str, Any, Any]:
+    return (parameter.name, kind, UNSET) if _optional(parameter) else (parameter.name, kind)
 
 
-def _difference(sent: Any, received: Any, depth: int) -> str:
-    """How what the worker would get differs from what was passed; empty if it does not."""
-    if depth > _DEPTH:
-        return "is nested too deeply"
-    kind = type(sent)
-    if isinstance(sent, float) and not math.isfinite(sent):
-        return "NaN and infinity have no JSON form"
-    if kind is not type(received) and not _interchangeable(sent, received):
-        return f"a {_name(kind)} would arrive as {_name(type(received))}"
-    if isinstance(sent, Mapping) and isinstance(received, Mapping):
-        if list(map(type, sent)) != list(map(type, received)) or sent.keys() != received.keys():
-            return "its keys would arrive as text"
-        return next(filter(None, (_difference(sent[key], received[key], depth + 1) for key in sent)), "")
-    if isinstance(sent, list | tuple) and isinstance(received, list | tuple) and len(sent) == len(received):
-        pairs = zip(sent, received, strict=True)
-        return next(filter(None, (_difference(a, b, depth + 1) for a, b in pairs)), "")
-    return ""
+def _collected(parameter: inspect.Parameter, kind: Any) -> Any:
+    if parameter.kind is parameter.VAR_POSITIONAL:
+        return tuple[kind, ...]
+    return dict[str, kind] if parameter.kind is parameter.VAR_KEYWORD else kind
 
 
-def _interchangeable(sent: Any, received: Any) -> bool:
-    if isinstance(received, PurePath) and isinstance(sent, PurePath):
-        return True
-    if isinstance(sent, type(received)):  # a subclass arrives as the annotated class
-        return True
-    return any(isinstance(sent, kinds) and isinstance(received, kinds) and sent == received for kinds in _SAME_IN_JSON)
+def _no_json(value: Any) -> tuple[str, str] | None:
+    """Where in `value` there is something without a JSON form, and a sentence; None if there is nothing."""
+    try:
+        body = _encode(value)
+    except Unencodable as error:
+        return "", f"cannot encode {error} as JSON"
+    except RecursionError:
+        return "", "is nested too deeply, or contains itself"
+    except UnicodeEncodeError:
+        return "", "has characters that UTF-8 cannot hold (a lone surrogate)"
+    except Exception as error:  # msgspec's own refusals, and whatever an attribute of the value raises
+        return "", f"cannot be encoded as JSON: {error}"
+    if b"null" in body:  # what a NaN becomes
+        found = difference(value, msgspec.json.decode(body))
+        return found if found is not None and found[1].endswith(NO_JSON_FORM) else None
+    return None
 
 
-def _has_nan(value: Any, depth: int) -> bool:
-    if isinstance(value, float):
-        return not math.isfinite(value)
-    if depth > _DEPTH:
-        return False
-    if isinstance(value, Mapping):
-        return any(_has_nan(each, depth + 1) for each in value.values())
-    return isinstance(value, list | tuple | set) and any(_has_nan(each, depth + 1) for each in value)
-
-
-def _culprit(error: BaseException, value: Any) -> str:
-    if isinstance(error, NotImplementedError) or "type is unsupported" in str(error):
-        return str(error).removeprefix("Encoding objects of type ").removesuffix(" is unsupported")
-    return _name(type(value))
-
-
-def _name(kind: Any) -> str:
-    module = getattr(kind, "__module__", "builtins")
-    name = getattr(kind, "__qualname__", str(kind))
-    return name if module == "builtins" else f"{module}.{name}"
+def _explained(error: Exception) -> str:
+    """msgspec's message with the place first, by parameter name, and without the refused value."""
+    match = _PLACE.fullmatch(str(error))
+    what, place = (match["what"], (match["place"] or "").lstrip(".")) if match else (str(error), "")
+    what = what.replace("`", "")
+    field = what.rpartition(" ")[2]
+    dot = "." if place else ""
+    if what.startswith("Object missing required field"):
+        return f"{place}{dot}{field}: is missing" if place else f"missing a required argument: {field!r}"
+    if what.startswith("Object contains unknown field"):
+        return f"{place}{dot}{field}: is unknown" if place else f"got an unexpected argument {field!r}"
+    what = _VALUE.sub("not one of the allowed values", what)
+    if match and match["key"]:
+        place = f"a key in {place}"
+    return f"{place}: {what[:1].lower()}{what[1:]}" if place else f"{what[:1].lower()}{what[1:]}"

@@ -19,7 +19,7 @@ FLOORS = {
     2: "jetq.jetstream jetq.memory",
     1: "jetq.broker",
     0: "jetq.errors jetq.units jetq.names jetq.model jetq.wire jetq.codec jetq.settings jetq.options jetq.policy jetq.failures"
-    " jetq.context jetq.fidelity",
+    " jetq.context jetq.fidelity jetq.shown",
 }
 """Every module's floor; a package's floor is that of all its modules."""
 

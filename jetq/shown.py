@@ -1,0 +1,56 @@
+"""Signatures as people read them."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import types
+from enum import Enum
+from typing import Any
+
+__all__ = ["readable", "shown_type"]
+
+_SHORT = 24
+_MODULES = re.compile(r"\b(?:[A-Za-z_]\w*\.)+(?=[A-Za-z_])")
+
+
+class _Text:
+    """Something that `inspect` shows as `text`."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __repr__(self) -> str:
+        return self._text
+
+
+def readable(signature: inspect.Signature) -> inspect.Signature:
+    """`signature` made for being printed: types without their modules or quotes, long defaults as `...`."""
+    parameters = [
+        parameter.replace(annotation=_annotation(parameter.annotation), default=_default(parameter.default))
+        for parameter in signature.parameters.values()
+    ]
+    return signature.replace(parameters=parameters, return_annotation=_annotation(signature.return_annotation))
+
+
+def shown_type(annotation: Any) -> str:
+    """An annotation without modules: `Path`, `list[Path] | None`."""
+    if isinstance(annotation, str):
+        return annotation
+    if annotation is types.NoneType:
+        return "None"
+    if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
+        return annotation.__name__
+    text = repr(annotation)
+    return text if "'" in text or '"' in text else _MODULES.sub("", text)
+
+
+def _annotation(annotation: Any) -> Any:
+    return annotation if annotation is inspect.Signature.empty else _Text(shown_type(annotation))
+
+
+def _default(default: Any) -> Any:
+    if default is inspect.Parameter.empty:
+        return default
+    plain = default is None or isinstance(default, bool | int | float | str | Enum)
+    return _Text(text) if plain and len(text := repr(default)) <= _SHORT else _Text("...")
