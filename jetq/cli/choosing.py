@@ -16,6 +16,8 @@ import click
 
 from jetq.app import Jetq
 from jetq.broker import Broker
+from jetq.cli import logs
+from jetq.cli.failing import is_verbose
 from jetq.cli.loading import load_app
 from jetq.config import load_settings
 from jetq.server import running_at
@@ -55,7 +57,8 @@ def use_local_server() -> None:
 
 
 def ask_broker(app: Jetq, question: Callable[[Broker], Awaitable[T]]) -> T:
-    """What `question` returns for a connected broker."""
+    """What `question` returns for a connected broker. What goes wrong is raised, so nothing is logged besides."""
+    logs.set_up("console", "debug" if is_verbose() else "error")
 
     async def ask() -> T:
         try:

@@ -89,11 +89,15 @@ def worker(
 async def _serve(app: Jetq, serving: Worker) -> bool:
     """Work until done or told to stop; whether a second signal cut it short."""
     signals = 0
+    # Connected before the worker runs, so that one that waits for its server can be stopped: it holds nothing yet.
+    connecting = asyncio.ensure_future(app.session.broker(patient=True))
 
     def on_signal() -> None:
         nonlocal signals
         signals += 1
-        if signals == 1:
+        if connecting.cancel():
+            _log.info("stopping: there is no connection yet")
+        elif signals == 1:
             _log.info("stopping: running jobs may end; once more gives them back at once")
             serving.stop()
         else:
@@ -101,6 +105,10 @@ async def _serve(app: Jetq, serving: Worker) -> bool:
 
     _on_signals(on_signal)
     try:
+        await asyncio.wait([connecting])
+        if connecting.cancelled():
+            return False
+        connecting.result()
         await serving.run()
     finally:
         await app.session.aclose()
