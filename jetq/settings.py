@@ -154,7 +154,13 @@ _CONTEXT_KEYS = {
 }
 _REFUSED_CONTEXT_KEYS = ("nsc", "jetstream_domain", "jetstream_api_prefix", "user_jwt", "user_seed", "socks_proxy")
 _COMMANDS = ("WORKER", "DEV", "SERVER", "CALL", "QUEUE", "JOB", "DLQ", "SETUP", "PLUGINS")
-_FOREIGN_PREFIXES = ("JETQ_EMAIL_", "JETQ_TEST_", "JETQ_APP", *(f"JETQ_{command}_" for command in _COMMANDS))
+_FOREIGN_PREFIXES = (
+    "JETQ_EMAIL_",
+    "JETQ_TEST_",
+    "JETQ_APP",
+    "JETQ_VERBOSE",
+    *(f"JETQ_{command}_" for command in _COMMANDS),
+)
 """Variables of others: the mail plugin, the tests, and the options of the `jetq` command."""
 
 _PORTS = range(1, 65536)

@@ -32,7 +32,7 @@ _RESULT_TTL = 600.0
 @click.command(context_settings={"ignore_unknown_options": True})
 @click.argument("name", metavar="TASK")
 @click.argument("words", metavar="[ARGUMENT]...", nargs=-1, type=click.UNPROCESSED)
-@click.option("--json", "document", metavar="OBJECT", help="Arguments by name, as a JSON object.")
+@click.option("--json", metavar="OBJECT", help="Arguments by name, as a JSON object.")
 @click.option("--queue", help="Store it there instead of in the task's own queue.")
 @click.option("--timeout", type=click.FloatRange(min=0), help="Seconds to wait for the result; without, no bound.")
 @click.option("--no-wait", is_flag=True, help="Print the job's id and do not wait.")
@@ -41,7 +41,7 @@ _RESULT_TTL = 600.0
 def call(
     name: str,
     words: tuple[str, ...],
-    document: str | None,
+    json: str | None,
     queue: str | None,
     timeout: float | None,
     no_wait: bool,
@@ -59,7 +59,7 @@ def call(
     """
     logs.set_up("console", "debug" if is_verbose() else "warning")
     app = choose_app(spec)
-    given = read_words(words, document)
+    given = read_words(words, json)
     task = _find(app, name)
     arguments = without_signature(given) if task is None else _fit(given, task)
     options: CallOptions = {}

@@ -38,16 +38,16 @@ def dlq() -> None:
 @click.option("--task", help="Of this task.")
 @click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="At most so many.")
 @for_app
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--json", is_flag=True, help="Print JSON.")
 @verbose_option
-def list_(queue: str | None, task: str | None, limit: int, spec: str | None, as_json: bool) -> None:
+def list_(queue: str | None, task: str | None, limit: int, spec: str | None, json: bool) -> None:
     """List dead letters by queue, the oldest first."""
 
     async def ask(broker: Broker) -> tuple[Sequence[DeadEntry], int]:
         return await list_dead(broker, queue=queue, task=task, limit=limit), await count_dead(broker, queue=queue)
 
     entries, total = ask_broker(choose_app(spec), ask)
-    if as_json:
+    if json:
         echo_json([_summary(entry) for entry in entries])
         return
     if not entries:
@@ -78,12 +78,12 @@ def list_(queue: str | None, task: str | None, limit: int, spec: str | None, as_
 @click.argument("id")
 @click.option("-q", "--queue", help="Its queue; every queue is searched without.")
 @for_app
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--json", is_flag=True, help="Print JSON.")
 @verbose_option
-def show(id: str, queue: str | None, spec: str | None, as_json: bool) -> None:
+def show(id: str, queue: str | None, spec: str | None, json: bool) -> None:
     """Show the dead letter of job ID: every attempt's error, the traceback and the arguments."""
     entry = ask_broker(choose_app(spec), lambda broker: find_dead(broker, id, queue=queue))
-    if as_json:
+    if json:
         echo_json({**_summary(entry), **_details(entry)})
     else:
         _echo(entry)
@@ -92,13 +92,13 @@ def show(id: str, queue: str | None, spec: str | None, as_json: bool) -> None:
 @dlq.command("replay")
 @click.argument("ids", metavar="[ID]...", nargs=-1)
 @click.option("--task", help="All of this task.")
-@click.option("--all", "everything", is_flag=True, help="All of them.")
+@click.option("--all", is_flag=True, help="All of them.")
 @click.option("-q", "--queue", help="Of this queue; of all without.")
 @for_app
 @verbose_option
-def replay_(ids: tuple[str, ...], task: str | None, everything: bool, queue: str | None, spec: str | None) -> None:
+def replay_(ids: tuple[str, ...], task: str | None, all: bool, queue: str | None, spec: str | None) -> None:
     """Put dead jobs back into their queues, with the same id and their history, their attempts counted anew."""
-    _check_choice(ids, task, everything)
+    _check_choice(ids, task, all)
 
     async def ask(broker: Broker) -> tuple[int, list[str]]:
         if ids:
@@ -118,16 +118,14 @@ def replay_(ids: tuple[str, ...], task: str | None, everything: bool, queue: str
 @dlq.command()
 @click.argument("ids", metavar="[ID]...", nargs=-1)
 @click.option("--task", help="All of this task.")
-@click.option("--all", "everything", is_flag=True, help="All of them.")
+@click.option("--all", is_flag=True, help="All of them.")
 @click.option("-q", "--queue", help="Of this queue; of all without.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @for_app
 @verbose_option
-def purge(
-    ids: tuple[str, ...], task: str | None, everything: bool, queue: str | None, yes: bool, spec: str | None
-) -> None:
+def purge(ids: tuple[str, ...], task: str | None, all: bool, queue: str | None, yes: bool, spec: str | None) -> None:
     """Drop dead letters for good."""
-    _check_choice(ids, task, everything)
+    _check_choice(ids, task, all)
     app = choose_app(spec)
     if not yes:
         click.confirm(f"Drop the dead letters {_choice(ids, task, queue)} for good?", abort=True, err=True)
@@ -135,8 +133,8 @@ def purge(
     click.echo(f"dropped {dropped} dead letter{'' if dropped == 1 else 's'}")
 
 
-def _check_choice(ids: Sequence[str], task: str | None, everything: bool) -> None:
-    if sum((bool(ids), task is not None, everything)) != 1:
+def _check_choice(ids: Sequence[str], task: str | None, all: bool) -> None:
+    if sum((bool(ids), task is not None, all)) != 1:
         raise click.UsageError("say which: one or more IDs, --task NAME, or --all")
 
 

@@ -43,7 +43,13 @@ def verbose_option(command: F) -> F:
             context.find_root().meta[_VERBOSE] = True
 
     option = click.option(
-        "-v", "--verbose", is_flag=True, expose_value=False, callback=remember, help="Show tracebacks and debug logs."
+        "-v",
+        "--verbose",
+        is_flag=True,
+        envvar="JETQ_VERBOSE",
+        expose_value=False,
+        callback=remember,
+        help="Show tracebacks and debug logs.",
     )
     return option(command)
 

@@ -22,12 +22,12 @@ def job() -> None:
 @click.argument("id")
 @click.option("-q", "--queue", help="Its queue; every queue is searched without.")
 @for_app
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--json", is_flag=True, help="Print JSON.")
 @verbose_option
-def show(id: str, queue: str | None, spec: str | None, as_json: bool) -> None:
+def show(id: str, queue: str | None, spec: str | None, json: bool) -> None:
     """Show where job ID stands, its arguments, its attempts and its result."""
     view = ask_broker(choose_app(spec), lambda broker: view_job(broker, id, queue=queue))
-    if as_json:
+    if json:
         echo_json(_as_json(view))
     else:
         _echo(view)

@@ -19,16 +19,16 @@ def queue() -> None:
 
 @queue.command("ls")
 @for_app
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--json", is_flag=True, help="Print JSON.")
 @verbose_option
-def ls(spec: str | None, as_json: bool) -> None:
+def ls(spec: str | None, json: bool) -> None:
     """List the queues with what stands in them.
 
     ready: for the next free worker; running: handed to one; scheduled: due later; dead: in the dead letters;
     idle: requests of workers that wait for a job.
     """
     infos = ask_broker(choose_app(spec), lambda broker: broker.queues())
-    if as_json:
+    if json:
         echo_json([asdict(info) for info in infos])
     elif infos:
         rows = [(i.name, i.ready, i.running, i.scheduled, i.dead, i.waiting) for i in infos]

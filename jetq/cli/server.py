@@ -18,7 +18,6 @@ __all__ = ["server"]
 @click.command()
 @click.option(
     "--dir",
-    "directory",
     type=click.Path(file_okay=False, path_type=Path),
     default=LOCAL,
     show_default=True,
@@ -29,18 +28,18 @@ __all__ = ["server"]
     "--max-store", type=click.IntRange(min=1), default=4, show_default=True, help="Most GiB that it takes on disk."
 )
 @verbose_option
-def server(directory: Path, port: int, max_store: int) -> None:
+def server(dir: Path, port: int, max_store: int) -> None:
     """Run a nats-server for development, on this machine's loopback interface, until Ctrl-C.
 
     Commands run in a directory find the server that keeps its data in .jetq there.
     """
-    local = LocalServer(directory, port=port, max_file_store=max_store * GIB)
+    local = LocalServer(dir, port=port, max_file_store=max_store * GIB)
     stopping = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda _number, _frame: stopping.set())
     with local:
-        click.echo(f"nats-server on {local.url}, data in {directory}")
+        click.echo(f"nats-server on {local.url}, data in {dir}")
         while local.running and not stopping.wait(0.2):
             pass
         if not stopping.is_set():
-            raise Failed("nats-server has ended", hint=f"see {directory / 'nats-server.log'}", code=BROKER)
+            raise Failed("nats-server has ended", hint=f"see {dir / 'nats-server.log'}", code=BROKER)

@@ -16,15 +16,15 @@ __all__ = ["setup"]
 
 @click.command()
 @click.argument("apps", metavar="[APP]...", nargs=-1)
-@click.option("-q", "--queue", "queues", multiple=True, help="This queue; every queue of the tasks without.")
-@click.option("--plugins/--no-plugins", "with_plugins", default=True, help="Also the queues of installed plugins.")
+@click.option("-q", "--queue", multiple=True, help="This queue; every queue of the tasks without.")
+@click.option("--plugins/--no-plugins", default=True, help="Also the queues of installed plugins.")
 @verbose_option
-def setup(apps: tuple[str, ...], queues: tuple[str, ...], with_plugins: bool) -> None:
+def setup(apps: tuple[str, ...], queue: tuple[str, ...], plugins: bool) -> None:
     """Make the queues of the tasks that the modules APP define, and report where what stands differs."""
     app = choose_app(*apps)
-    if with_plugins and not queues:
+    if plugins and not queue:
         app.load_plugins()
-    names = queues or sorted({task.queue for task in app.tasks.values()})
+    names = queue or sorted({task.queue for task in app.tasks.values()})
     if not names:
         raise Failed("there are no tasks, so there are no queues to make", hint="name a module, or a queue with -q")
 

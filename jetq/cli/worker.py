@@ -29,8 +29,8 @@ def _not_yet(_context: click.Context, _parameter: click.Parameter, value: int | 
 
 
 @click.command()
-@click.argument("apps", metavar="APP...", nargs=-1)
-@click.option("-q", "--queue", "queues", multiple=True, help="Serve this queue; every queue of the tasks without.")
+@click.argument("apps", metavar="[APP]...", nargs=-1)
+@click.option("-q", "--queue", multiple=True, help="Serve this queue; every queue of the tasks without.")
 @click.option("-c", "--concurrency", type=click.IntRange(min=1), default=100, show_default=True, help="Jobs at once.")
 @click.option("--burst", is_flag=True, help="End when the queues are empty.")
 @click.option(
@@ -47,23 +47,23 @@ def _not_yet(_context: click.Context, _parameter: click.Parameter, value: int | 
     default="info",
     show_default=True,
 )
-@click.option("--plugins/--no-plugins", "with_plugins", default=True, help="Serve the tasks of installed plugins.")
-@click.option("--plugin", "allowed", multiple=True, metavar="NAME", help="Of the plugins, only this one.")
-@click.option("--uvloop/--no-uvloop", "fast_loop", default=None, help="Use uvloop; where it is installed without.")
+@click.option("--plugins/--no-plugins", default=True, help="Serve the tasks of installed plugins.")
+@click.option("--plugin", multiple=True, metavar="NAME", help="Of the plugins, only this one.")
+@click.option("--uvloop/--no-uvloop", default=None, help="Use uvloop; where it is installed without.")
 @click.option("--processes", type=int, hidden=True, expose_value=False, callback=_not_yet)
 @click.option("--show-example", is_flag=True, hidden=True)
 @verbose_option
 def worker(
     apps: tuple[str, ...],
-    queues: tuple[str, ...],
+    queue: tuple[str, ...],
     concurrency: int,
     burst: bool,
     grace: float,
     log_format: LogFormat,
     log_level: str,
-    with_plugins: bool,
-    allowed: tuple[str, ...],
-    fast_loop: bool | None,
+    plugins: bool,
+    plugin: tuple[str, ...],
+    uvloop: bool | None,
     show_example: bool,
 ) -> None:
     """Run the jobs of the tasks that the modules APP define.
@@ -74,13 +74,13 @@ def worker(
     set_up(log_format, "debug" if is_verbose() else log_level)
     app = choose_app(*apps)
     sample = example(app.tasks) if show_example else None
-    if with_plugins:
-        app.load_plugins(allowed or None)
-    serving = Worker(app, queues=queues or None, concurrency=concurrency, burst=burst, grace=grace)
+    if plugins:
+        app.load_plugins(plugin or None)
+    serving = Worker(app, queues=queue or None, concurrency=concurrency, burst=burst, grace=grace)
     introduce(app.settings, serving.queues, serving.tasks)
     if sample is not None:
         click.echo(f"try: {sample}")
-    with asyncio.Runner(loop_factory=_loop_factory(fast_loop)) as runner:
+    with asyncio.Runner(loop_factory=_loop_factory(uvloop)) as runner:
         killed = runner.run(_serve(app, serving))
     if killed:
         raise Failed("the worker was killed by a second signal; its unfinished jobs were given back", code=FAILED)

@@ -316,7 +316,7 @@ def test_the_traceback_is_shown_when_asked_for(project: Project) -> None:
 
 def test_every_option_has_a_variable(project: Project) -> None:
     enqueue(project, "tasks.quiet", "x")
-    project.environment |= {"JETQ_WORKER_BURST": "1", "JETQ_WORKER_PLUGINS": "0", "JETQ_WORKER_QUEUES": "default"}
+    project.environment |= {"JETQ_WORKER_BURST": "1", "JETQ_WORKER_PLUGINS": "0", "JETQ_WORKER_QUEUE": "default slow"}
     assert project.jetq("worker", "tasks").returncode == 0
 
 
