@@ -8,7 +8,16 @@ import msgspec
 
 from jetq.model import DEFAULT_META, DeadLetter, JobRecord, Meta
 
-__all__ = ["LETTER_HEADER", "META_HEADER", "WIRE_VERSION", "BadHeader", "job_headers", "letter_header", "read_letter", "read_meta"]
+__all__ = [
+    "LETTER_HEADER",
+    "META_HEADER",
+    "WIRE_VERSION",
+    "BadHeader",
+    "job_headers",
+    "letter_header",
+    "read_letter",
+    "read_meta",
+]
 
 WIRE_VERSION = 1
 META_HEADER = "Jetq"
@@ -38,9 +47,7 @@ def read_meta(headers: Mapping[str, str]) -> Meta:
     except (ValueError, RecursionError) as error:  # msgspec.DecodeError and UnicodeError are ValueErrors
         raise BadHeader(f"header {META_HEADER} is unreadable: {error}") from None
     if meta.v > WIRE_VERSION:
-        raise BadHeader(
-            f"the job was written in wire version {meta.v}, this jetq reads versions up to {WIRE_VERSION}"
-        )
+        raise BadHeader(f"the job was written in wire version {meta.v}, this jetq reads versions up to {WIRE_VERSION}")
     if meta.attempt < 1:
         raise BadHeader(f"header {META_HEADER} says attempt {meta.attempt}; attempts count from 1")
     return meta

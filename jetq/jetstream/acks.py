@@ -1,7 +1,7 @@
-"""Removing settled jobs: acks sent once per loop turn, confirmed in batches, made good when a connection took them along.
+"""Removing settled jobs: acks sent once per loop turn, confirmed in batches, made good when a connection is lost.
 
-An ack is not answered unless it asks, and a PONG confirms none: after 5,000 acks, PING, PONG and a kill, up to all 5,000
-were still stored (nats-server 2.15.1, one and three nodes). An answer to the last ack of a batch confirms those before
+An ack is not answered unless it asks, and a PONG confirms none: after 5,000 acks, PING, PONG and a kill, up to all of
+them were still stored (nats-server 2.15.1, one and three nodes). An answer to the last ack of a batch confirms those before
 it on the same connection and consumer. What stays unconfirmed is removed by sequence, which is safe while the stream is
 the same one, because sequences are not used twice.
 """
@@ -76,7 +76,7 @@ class Acks:
         """Wait up to `timeout` seconds until everything added so far is confirmed; not at all without a connection."""
         deadline = self._loop.time() + timeout
         while (self._waiting or self._unconfirmed) and self._loop.time() < deadline and self._connection.connected:
-            await asyncio.sleep(0.002)
+            await asyncio.sleep(0.002)  # noqa: ASYNC110 - an event would cost every batch; this is for the end
 
     def stop(self) -> None:
         """Give up what is not confirmed: those jobs come back when their lease lapses."""

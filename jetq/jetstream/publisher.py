@@ -1,8 +1,8 @@
 """Storing messages: many under way at once, one inbox for all answers, and repeats that cannot store twice.
 
 A publish is repeated after a reconnect (what was written to a dying socket is gone: measured, 1,000 of 1,000) and after
-"no responders" (no leader for about 5 s when one is killed, nats-server 2.15). That is safe because every message carries
-either `Nats-Msg-Id` or an expected sequence.
+"no responders" (no leader for about 5 s when one is killed, nats-server 2.15). That is safe because a repeat stores
+nothing twice: a message carries `Nats-Msg-Id` or an expected sequence, or its stream keeps one per subject.
 """
 
 from __future__ import annotations

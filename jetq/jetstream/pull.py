@@ -170,7 +170,7 @@ class Pull:
             self._deliver(delivery)
 
     async def _hand_out_successor(self, delivery: Delivery) -> None:
-        """First remove what it succeeds: if its worker died before the ack, that would come back later and run again."""
+        """First remove what it succeeds: if its worker died before the ack, that would come back and run again."""
         replaced = delivery.headers[REPLACES]
         try:
             if replaced.isdecimal():
@@ -220,8 +220,8 @@ class Pull:
             self._send_request(wanted)
 
     def _tick(self) -> None:
-        # What is read after a blocked loop was delivered at an unknown time during the block, so a lease counts from the
-        # tick before the last one: earlier than the delivery by up to 0.4 s, and never later.
+        # What is read after a blocked loop was delivered at an unknown time during the block, so a lease counts from
+        # the tick before the last one: earlier than the delivery by up to 0.4 s, and never later.
         ticked_at, self._tick_at = self._tick_at, time.monotonic()
         if self._tick_at - ticked_at > _BLOCKED and self._catching_up is None:
             self._catching_up = self._loop.create_task(self._catch_up(), name="jetq-catch-up")

@@ -44,7 +44,7 @@ class Topology:
         self._settings = settings
 
     async def queue(self, queue: str) -> QueueTopology:
-        """The streams and the consumer of `queue`, made where missing. Raises TopologyError if a stream is not jetq's."""
+        """The streams and the consumer of `queue`, made where missing. Raises TopologyError for a stream of others."""
         names = self._names
         jobs, drift = await self._stream(names.jobs(queue), self._jobs_config(queue))
         _, dead_drift = await self._stream(names.dead_letters(queue), self._dead_config(queue))
@@ -162,7 +162,7 @@ class Topology:
 
 
 def _compare(thing: str, wanted: Mapping[str, Any], found: Mapping[str, Any]) -> list[Drift]:
-    """Each field of `wanted` that stands differently. Replicas may be more than wanted, and the server adds metadata."""
+    """Each field of `wanted` that stands differently. Replicas may be more than wanted; the server adds metadata."""
     drift = []
     for field, value in wanted.items():
         stands = found.get(field)

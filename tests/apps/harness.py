@@ -26,7 +26,9 @@ class Harness:
 
     async def send(self, task: str, count: int = 1, **arguments: object) -> list[str]:
         """Enqueue `count` jobs numbered from 0; their ids."""
-        calls = [self.app.call(f"tests.apps.ledger_tasks.{task}", {"n": n, **arguments}, queue=QUEUE) for n in range(count)]
+        calls = [
+            self.app.call(f"tests.apps.ledger_tasks.{task}", {"n": n, **arguments}, queue=QUEUE) for n in range(count)
+        ]
         return [job.id for job in await self.app.adelay_many(calls)]
 
     async def info(self) -> QueueInfo:

@@ -47,7 +47,9 @@ JOBS = 2
 async def _run(h: Harness, scenario: Scenario, env: dict[str, str]) -> None:
     """One worker with `env`, and another after it if it died, until the queue is empty."""
     with WorkerProcess(h.url, h.ledger, ack_wait=1.0, concurrency=1, env=env) as worker:
-        await h.until(lambda info: info.ready == info.running == info.scheduled == 0 or worker.process.poll() is not None)
+        await h.until(
+            lambda info: info.ready == info.running == info.scheduled == 0 or worker.process.poll() is not None
+        )
         died = worker.process.poll() is not None
     if died:
         with WorkerProcess(h.url, h.ledger, ack_wait=1.0) as worker:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from datetime import UTC, datetime, timedelta
 
@@ -9,9 +10,18 @@ import pytest
 from tenacity import wait_exponential
 
 from jetq import Reject, Retry, Snooze, TaskFailed, current_job
+from jetq.broker import Broker
+from jetq.dead_letters import replay
 from tests.apps.working import fresh_app, working
 
 pytestmark = pytest.mark.anyio
+
+
+async def _acked(broker: Broker, id: str) -> None:
+    """The result is pushed a moment before the job is removed, and a job that stands is not replayed."""
+    async with asyncio.timeout(10):
+        while await broker.find("default", id) is not None:
+            await asyncio.sleep(0.01)
 
 
 async def test_an_always_failing_task_runs_max_attempts_times_with_growing_delays(nats_url: str) -> None:
@@ -67,8 +77,6 @@ async def test_a_replayed_job_retries_and_dies_again_and_is_never_lost(nats_url:
         raise ConnectionError("still down")
 
     async with working(app):
-        from jetq.dead_letters import replay
-
         job = await dies.adelay()
         broker = await app.session.broker()
         for round in range(1, 4):
