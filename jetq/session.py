@@ -1,13 +1,13 @@
-"""Who owns the connections: one per event loop that awaits jetq, and one on a thread of jetq's own for everybody else."""
+"""Who owns the connections: one per event loop that awaits jetq, and one on a thread of jetq's own for all others."""
 
 from __future__ import annotations
 
 import asyncio
 import atexit
 import concurrent.futures
-import contextlib
+import contextvars
+import inspect
 import os
-import sys
 import threading
 import warnings
 from collections.abc import AsyncGenerator, Callable, Coroutine
@@ -16,20 +16,23 @@ from typing import Any, Protocol, TypeVar
 from weakref import WeakKeyDictionary
 
 from jetq.broker import Broker
-from jetq.errors import JetqWarning
+from jetq.errors import BrokerUnavailable, JetqWarning
 
 __all__ = ["Connect", "Session"]
 
 T = TypeVar("T")
 
 _EXIT_WITHIN = 3.0
-_OWN_CODE = str(Path(__file__).parent)
+_OWN_CODE = f"{Path(__file__).parent}{os.sep}"
+
+_abandoned: list[object] = []
+"""What a forked child found of its parent's: kept from the garbage collector, which would close it."""
 
 
 class Connect(Protocol):
     """Makes a broker for the running loop. With `patient` it does not give up while the broker is down."""
 
-    async def __call__(self, *, patient: bool = False) -> Broker: ...
+    def __call__(self, *, patient: bool = False) -> Coroutine[Any, Any, Broker]: ...
 
 
 class _Bound:
@@ -56,11 +59,12 @@ class Session:
         self._pid = os.getpid()
         self._bound: WeakKeyDictionary[asyncio.AbstractEventLoop, _Bound] = WeakKeyDictionary()
         self._thread_lock = threading.Lock()
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: _Thread | None = None
 
     def _check_fork(self) -> None:
         # A child of os.fork shares the parent's sockets but has none of its threads, so it starts from nothing.
         if os.getpid() != self._pid:
+            _abandoned.append((dict(self._bound), self._thread))
             self._forget()
 
     async def broker(self, *, patient: bool = False) -> Broker:
@@ -76,7 +80,8 @@ class Session:
         if bound.broker is None:
             async with bound.lock:
                 if bound.broker is None:
-                    broker = await self.connect(patient=patient)
+                    # In an empty context: the connection outlives the request or job that needed it first.
+                    broker = await loop.create_task(self.connect(patient=patient), context=contextvars.Context())
                     bound.closer = _close_with_loop(broker)
                     await bound.closer.__anext__()
                     bound.broker = broker
@@ -95,10 +100,9 @@ class Session:
         """
         self._check_fork()
         with self._thread_lock:
-            loop, self._loop = self._loop, None
-        if loop is not None:
-            self._stop_thread(loop, self._pid)
-            atexit.unregister(self._stop_thread)
+            thread, self._thread = self._thread, None
+        if thread is not None:
+            thread.stop()
 
     def run(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Run `work()` on jetq's own thread and return what it returns: the one crossing from code that is not async.
@@ -107,10 +111,15 @@ class Session:
         """
         self._check_fork()
         self._warn_on_running_loop()
-        future = asyncio.run_coroutine_threadsafe(work(), self._thread_loop())
+        with self._thread_lock:  # so that what is submitted comes before the thread's end, which cancels it
+            if self._thread is None:
+                self._thread = _Thread(self.aclose)
+            future = self._thread.submit(work)
         try:
             return future.result()
-        except (KeyboardInterrupt, concurrent.futures.CancelledError):
+        except concurrent.futures.CancelledError:
+            raise BrokerUnavailable("the app's connections were closed before an answer came") from None
+        except KeyboardInterrupt:  # nobody waits for it any more
             future.cancel()
             raise
 
@@ -129,33 +138,42 @@ class Session:
             stacklevel=_frames_inside_jetq(),
         )
 
-    def _thread_loop(self) -> asyncio.AbstractEventLoop:
-        with self._thread_lock:
-            if self._loop is None or self._loop.is_closed():
-                self._loop = asyncio.new_event_loop()
-                threading.Thread(target=_serve, args=(self._loop,), name="jetq-session", daemon=True).start()
-                atexit.register(self._stop_thread, self._loop, os.getpid())
-            return self._loop
 
-    def _stop_thread(self, loop: asyncio.AbstractEventLoop, pid: int) -> None:
-        if pid != os.getpid() or loop.is_closed():
-            return
-        closing = asyncio.run_coroutine_threadsafe(self.aclose(), loop)
-        with contextlib.suppress(Exception):  # the process ends anyway
-            closing.result(timeout=_EXIT_WITHIN)
-        loop.call_soon_threadsafe(loop.stop)
+class _Thread:
+    """An event loop on a daemon thread. `before_end` runs on it before it ends, by `stop` or with the process."""
 
+    def __init__(self, before_end: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self._before_end = before_end
+        self._pid = os.getpid()
+        self._started: concurrent.futures.Future[asyncio.AbstractEventLoop] = concurrent.futures.Future()
+        self._thread = threading.Thread(target=self._main, name="jetq-session", daemon=True)
+        self._thread.start()
+        self._loop = self._started.result()
+        atexit.register(self.stop)
 
-def _serve(loop: asyncio.AbstractEventLoop) -> None:
-    asyncio.set_event_loop(loop)
-    try:
-        loop.run_forever()
-    finally:
-        loop.close()
+    def submit(self, work: Callable[[], Coroutine[Any, Any, T]]) -> concurrent.futures.Future[T]:
+        """Start `work()` on the loop, in the caller's context."""
+        return asyncio.run_coroutine_threadsafe(work(), self._loop)
+
+    def stop(self) -> None:
+        """End it, at most three seconds later. What still runs there is cancelled."""
+        if self._pid == os.getpid() and self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._stopping.set)
+            self._thread.join(_EXIT_WITHIN)
+        atexit.unregister(self.stop)
+
+    def _main(self) -> None:
+        asyncio.run(self._serve())
+
+    async def _serve(self) -> None:
+        self._stopping = asyncio.Event()
+        self._started.set_result(asyncio.get_running_loop())
+        await self._stopping.wait()
+        await self._before_end()
 
 
 async def _close_with_loop(broker: Broker) -> AsyncGenerator[None, None]:
-    """Started once, this stays suspended until its loop shuts down its asynchronous generators, as `asyncio.run` does."""
+    """Begun, this is suspended until its loop shuts down its asynchronous generators, as `asyncio.run` does."""
     try:
         yield
     finally:
@@ -164,9 +182,9 @@ async def _close_with_loop(broker: Broker) -> AsyncGenerator[None, None]:
 
 def _frames_inside_jetq() -> int:
     """How many frames up the caller of jetq stands, for a warning that points at it."""
-    depth = 1
-    frame = sys._getframe(1)
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(_OWN_CODE):
+    depth = 0
+    frame = inspect.currentframe()
+    while frame is not None and frame.f_code.co_filename.startswith(_OWN_CODE):
         frame = frame.f_back
         depth += 1
     return depth

@@ -1,0 +1,252 @@
+"""Sessions: one broker per loop, one on the session's own thread, closed with their loops, none shared over a fork."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import gc
+import os
+import signal
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from jetq.broker import Broker
+from jetq.errors import BrokerUnavailable, JetqWarning
+from jetq.memory import MemoryBroker
+from jetq.session import Session
+
+
+class Closable(MemoryBroker):
+    """Knows where it was made and whether it was closed there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop = asyncio.get_running_loop()
+        self.thread = threading.current_thread().name
+        self.closed = False
+
+    async def close(self) -> None:
+        assert asyncio.get_running_loop() is self.loop
+        await asyncio.sleep(0)
+        self.closed = True
+        await super().close()
+
+
+class Made:
+    """What `connect` made so far. `before` runs in each connect."""
+
+    def __init__(self) -> None:
+        self.brokers: list[Closable] = []
+        self.patient: list[bool] = []
+        self.before: Callable[[], None] = lambda: None
+
+    async def connect(self, *, patient: bool = False) -> Broker:
+        await asyncio.sleep(0.01)
+        self.before()
+        self.patient.append(patient)
+        self.brokers.append(Closable())
+        return self.brokers[-1]
+
+
+@pytest.fixture
+def made() -> Made:
+    return Made()
+
+
+@pytest.fixture
+def session(made: Made) -> Iterator[Session]:
+    session = Session(made.connect)
+    yield session
+    session.close()
+    gc.collect()  # so that a warning of what was left open belongs to this test
+
+
+def test_all_callers_of_a_loop_share_one_broker(session: Session, made: Made) -> None:
+    async def main() -> list[Broker]:
+        return await asyncio.gather(*(session.broker() for _ in range(20)))
+
+    assert set(map(id, asyncio.run(main()))) == {id(made.brokers[0])}
+    assert len(made.brokers) == 1
+
+
+def test_two_loops_in_sequence_each_have_their_own_and_close_it(session: Session, made: Made) -> None:
+    first = asyncio.run(session.broker())
+    second = asyncio.run(session.broker())
+    assert first is not second
+    assert [broker.closed for broker in made.brokers] == [True, True]
+
+
+def test_sync_callers_of_all_threads_share_the_sessions_own(session: Session, made: Made) -> None:
+    threads = [threading.Thread(target=session.run, args=(session.broker,)) for _ in range(10)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [broker.thread for broker in made.brokers] == ["jetq-session"]
+
+
+def test_close_ends_the_thread_and_its_broker_and_the_next_use_starts_anew(session: Session, made: Made) -> None:
+    session.run(session.broker)
+    session.close()
+    assert made.brokers[0].closed
+    assert "jetq-session" not in {thread.name for thread in threading.enumerate()}
+    assert session.run(session.broker) is made.brokers[1]
+
+
+def test_close_does_not_leave_a_waiting_caller_waiting(session: Session) -> None:
+    waiting = threading.Event()
+    told: list[Exception] = []
+
+    async def forever() -> None:
+        waiting.set()
+        await asyncio.Event().wait()
+
+    def call() -> None:
+        try:
+            session.run(forever)
+        except BrokerUnavailable as error:
+            told.append(error)
+
+    thread = threading.Thread(target=call)
+    thread.start()
+    waiting.wait(5)
+    session.close()
+    thread.join(5)
+    assert not thread.is_alive()
+    assert "closed before an answer came" in str(told[0])
+
+
+def test_aclose_closes_the_running_loops_broker(session: Session, made: Made) -> None:
+    async def main() -> None:
+        await session.broker()
+        await session.aclose()
+        assert made.brokers[0].closed
+        assert await session.broker() is made.brokers[1]
+
+    asyncio.run(main())
+
+
+def test_a_failed_connect_is_tried_again(session: Session, made: Made) -> None:
+    def fail() -> None:
+        made.before = lambda: None
+        raise BrokerUnavailable("nothing listens")
+
+    made.before = fail
+    with pytest.raises(BrokerUnavailable):
+        session.run(session.broker)
+    assert session.run(session.broker) is made.brokers[0]
+
+
+def test_a_caller_that_gives_up_leaves_a_connection_for_the_next(session: Session, made: Made) -> None:
+    async def main() -> None:
+        first = asyncio.create_task(session.broker())
+        second = asyncio.create_task(session.broker())
+        await asyncio.sleep(0)
+        first.cancel()
+        assert await second in made.brokers
+
+    asyncio.run(main())
+
+
+def test_patience_is_passed_on(session: Session, made: Made) -> None:
+    async def main() -> None:
+        await session.broker(patient=True)
+
+    asyncio.run(main())
+    session.run(session.broker)
+    assert made.patient == [True, False]
+
+
+SEEN: contextvars.ContextVar[str] = contextvars.ContextVar("SEEN", default="nothing")
+
+
+def test_the_connection_does_not_keep_the_context_of_who_needed_it_first(session: Session, made: Made) -> None:
+    seen: list[str] = []
+    made.before = lambda: seen.append(SEEN.get())
+
+    async def main() -> None:
+        SEEN.set("a request")
+        await session.broker()
+
+    asyncio.run(main())
+    assert seen == ["nothing"]
+
+
+def test_the_callers_context_crosses_with_the_call(session: Session) -> None:
+    async def see() -> str:
+        return SEEN.get()
+
+    def in_context() -> str:
+        SEEN.set("a request")
+        return session.run(see)
+
+    assert contextvars.copy_context().run(in_context) == "a request"
+
+
+def test_on_a_running_loop_it_works_and_warns_once_of_the_line_that_called(session: Session) -> None:
+    async def answer() -> int:
+        return 42
+
+    async def main() -> None:
+        with pytest.warns(JetqWarning, match="adelay") as warned:
+            assert session.run(answer) == 42
+        assert [each.filename for each in warned] == [__file__]
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert session.run(answer) == 42
+
+    asyncio.run(main())
+
+
+def test_exceptions_cross_as_they_are(session: Session) -> None:
+    async def fail() -> None:
+        raise LookupError("x")
+
+    with pytest.raises(LookupError, match="x"):
+        session.run(fail)
+
+
+def test_ctrl_c_ends_the_wait_and_the_work(session: Session) -> None:
+    begun, cancelled = threading.Event(), threading.Event()
+
+    async def forever() -> None:
+        try:
+            begun.set()
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+
+    def interrupt() -> None:
+        begun.wait(5)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt).start()
+    with pytest.raises(KeyboardInterrupt):
+        session.run(forever)
+    assert cancelled.wait(5)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_forked_child_makes_its_own(session: Session, made: Made) -> None:
+    session.run(session.broker)
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            assert session.run(session.broker) is made.brokers[1]
+            assert asyncio.run(session.broker()) is made.brokers[2]
+            assert not made.brokers[0].closed
+            session.close()
+            os.write(writing, b"well")
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with open(reading, "rb") as told:
+        assert told.read() == b"well"
+    os.waitpid(child, 0)
+    assert session.run(session.broker) is made.brokers[0]
