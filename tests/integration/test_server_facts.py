@@ -39,8 +39,9 @@ async def _delete(client: Client, js: JetStreamContext) -> None:
 async def test_only_a_removal_by_sequence_leaves_other_deliveries_alone(
     remove: Remove, redelivered: set[str], nats_server: NatsServerFactory
 ) -> None:
-    """Four messages are handed out, the last is removed, a fifth is handed out and acked; then the leases lapse. After a
-    purge or rollup the other three never come back: they stay stored, and no worker gets them (nats-server 2.15.1)."""
+    """Four messages are handed out, the last is removed, a fifth is handed out and acked; then the leases lapse. After
+    a purge or rollup the other three never come back: they stay stored, and no worker gets them (nats-server 2.15.1).
+    """
     client = await nats.connect(nats_server().url)
     try:
         js = client.jetstream()

@@ -121,7 +121,7 @@ async def test_a_result_that_cannot_be_kept_fails_the_job(kind: str, nats_url: s
 
     async with working(app):
         job = await (large if kind == "too large" else returns).adelay()
-        with pytest.raises(TaskFailed, match="result|outcome"):
+        with pytest.raises(TaskFailed, match=r"result|outcome"):
             await job.aresult(timeout=20)
         assert len(await _dead(app, 1)) == 1
 

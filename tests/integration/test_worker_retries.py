@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 import pytest
 from tenacity import wait_exponential
@@ -41,7 +42,7 @@ async def test_an_always_failing_task_runs_max_attempts_times_with_growing_delay
         broker = await app.session.broker()
         (entry,) = await broker.dead("default")
     assert [attempt for attempt, _ in starts] == [1, 2, 3, 4]
-    gaps = [later - earlier for (_, earlier), (_, later) in zip(starts, starts[1:], strict=False)]
+    gaps = [later - earlier for (_, earlier), (_, later) in pairwise(starts)]
     for gap, due in zip(gaps, [0.3, 0.6, 1.2], strict=True):
         assert gap >= due  # never early
     letter = entry.letter
