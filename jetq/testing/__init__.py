@@ -1,0 +1,22 @@
+"""For tests of code that uses jetq: its jobs on a broker in memory, or on a nats-server of the tests' own.
+
+With pytest there is nothing to import, the fixtures are installed with jetq:
+
+    def test_signing_up_welcomes(jetq_app):
+        sign_up("ada@example.com")
+
+        jetq_app.assert_enqueued(send_welcome, to="ada@example.com")
+        assert jetq_app.run_until_empty().succeeded == 1
+
+`jetq_app` is an `AppTester` for the default app: encoding, decoding, retries, dead letters and workers are the real
+ones, only the broker is not. Time there stands still until `advance`. `jetq_app_real` is the like on a real
+nats-server.
+"""
+
+from __future__ import annotations
+
+from jetq.testing.enqueued import EnqueuedJob
+from jetq.testing.observed import Ran
+from jetq.testing.tester import AppTester, ServerTester, in_memory, on_server
+
+__all__ = ["AppTester", "EnqueuedJob", "Ran", "ServerTester", "in_memory", "on_server"]

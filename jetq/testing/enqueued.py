@@ -1,0 +1,82 @@
+"""Stored jobs as a test sees them: arguments decoded as the worker would decode them, and compared."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import msgspec
+from msgspec import Struct
+
+from jetq.errors import ArgumentError
+from jetq.model import Found
+from jetq.task import Task
+from jetq.wire import read_meta
+
+__all__ = ["EnqueuedJob", "as_enqueued", "check_parameters", "no_such_job"]
+
+
+class EnqueuedJob(Struct, frozen=True):
+    """A job that waits in its queue. `arguments` by parameter name, defaults included, as the task will get them.
+
+    due: when it is to run, aware UTC by the test's clock; None if it is ready. attempt: which run it waits for, from 1.
+    """
+
+    id: str
+    task: str
+    queue: str
+    arguments: Mapping[str, Any]
+    state: Literal["scheduled", "queued"]
+    due: datetime | None
+    attempt: int
+
+    def has(self, arguments: Mapping[str, Any]) -> bool:
+        """Whether the job's arguments are these, as far as they are given."""
+        return all(name in self.arguments and self.arguments[name] == value for name, value in arguments.items())
+
+    def __str__(self) -> str:
+        given = ", ".join(f"{name}={value!r}" for name, value in self.arguments.items())
+        when = "" if self.due is None else f", due {self.due:%Y-%m-%d %H:%M:%S} UTC"
+        again = "" if self.attempt == 1 else f", attempt {self.attempt}"
+        return f"{self.task}({given}) in queue {self.queue}{when}{again}"
+
+
+def as_enqueued(found: Found, tasks: Mapping[str, Task[..., Any]]) -> EnqueuedJob:
+    """The stored job as a test sees it. Of a task that is not in `tasks`, the arguments are the JSON values."""
+    delivery = found.delivery
+    return EnqueuedJob(
+        id=delivery.id,
+        task=delivery.task,
+        queue=delivery.queue,
+        arguments=_arguments(delivery.body, tasks.get(delivery.task)),
+        state=found.state,
+        due=None if found.due is None else datetime.fromtimestamp(found.due, UTC),
+        attempt=read_meta(delivery.headers).attempt,
+    )
+
+
+def _arguments(body: bytes, task: Task[..., Any] | None) -> Mapping[str, Any]:
+    if task is None:
+        values: dict[str, Any] = msgspec.json.decode(body, type=dict[str, Any])
+        return values
+    args, kwargs = task.signature.decode(body)
+    bound = inspect.signature(task.fn).bind(*args, **kwargs)
+    bound.apply_defaults()
+    return bound.arguments
+
+
+def check_parameters(task: Task[..., Any], arguments: Mapping[str, Any]) -> None:
+    """Raises ArgumentError for a name that is no parameter of `task`: no job could ever have it."""
+    parameters = inspect.signature(task.fn).parameters
+    for name in arguments:
+        if name not in parameters:
+            raise ArgumentError(f"{task.signature.text} has no parameter {name!r}")
+
+
+def no_such_job(task: str, arguments: Mapping[str, Any], jobs: list[EnqueuedJob]) -> str:
+    """What an assertion says that found no such job: what it looked for, and what there is instead."""
+    wanted = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
+    there = "\n".join(f"  {job}" for job in jobs) or "  nothing"
+    return f"no job {task}({wanted}) is enqueued; enqueued:\n{there}"

@@ -1,0 +1,128 @@
+"""Watching what a worker does with its jobs: a broker that counts outcomes on the way to the real one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast
+
+from msgspec import Struct
+
+from jetq.broker import Broker
+from jetq.model import AttemptError, DeadLetter, Delivery, JobRecord, Stored
+from jetq.wire import BadHeader, read_meta
+
+__all__ = ["Ran", "Tally", "observed"]
+
+
+class Ran(Struct, frozen=True):
+    """What became of the attempts of one run: how many succeeded, failed and will be retried, were snoozed, or died.
+
+    errors: those of the retried and the dead, in the order they happened.
+    """
+
+    succeeded: int = 0
+    retried: int = 0
+    snoozed: int = 0
+    dead: int = 0
+    errors: tuple[AttemptError, ...] = ()
+
+    @property
+    def attempts(self) -> int:
+        """How many attempts ended."""
+        return self.succeeded + self.retried + self.snoozed + self.dead
+
+
+class Tally:
+    """Counts attempts by their outcome, from what is asked of the broker for each."""
+
+    def __init__(self) -> None:
+        self.start_over()
+
+    def start_over(self) -> None:
+        """Count from nothing again."""
+        self._settled: set[str] = set()
+        self._counts = {"succeeded": 0, "retried": 0, "snoozed": 0, "dead": 0}
+        self._errors: list[AttemptError] = []
+
+    @property
+    def ran(self) -> Ran:
+        """What was counted so far."""
+        return Ran(**self._counts, errors=tuple(self._errors))
+
+    def rescheduled(self, delivery: Delivery, job: JobRecord) -> None:
+        """The next attempt was stored: a retry if it has a new number, else a snooze."""
+        if job.meta.attempt > _attempt(delivery):
+            self._settle(delivery, "retried", job.meta.errors[-1:])
+        else:
+            self._settle(delivery, "snoozed")
+
+    def buried(self, delivery: Delivery, letter: DeadLetter) -> None:
+        """The dead letter was stored."""
+        self._settle(delivery, "dead", letter.errors[-1:])
+
+    def given_back(self, delivery: Delivery) -> None:
+        """It counts as nothing."""
+        self._settled.add(delivery.token)
+
+    def finished(self, delivery: Delivery) -> None:
+        """The job was removed: it succeeded, unless something else was stored before."""
+        self._settle(delivery, "succeeded")
+
+    def _settle(self, delivery: Delivery, outcome: str, errors: tuple[AttemptError, ...] = ()) -> None:
+        if delivery.token not in self._settled:
+            self._settled.add(delivery.token)
+            self._counts[outcome] += 1
+            self._errors += errors
+
+
+def _attempt(delivery: Delivery) -> int:
+    try:
+        return read_meta(delivery.headers).attempt
+    except BadHeader:
+        return 1
+
+
+class _Observed:
+    """`broker`, counting into `tally`, and with its callers' times read by another clock. See `jetq.broker.Broker`."""
+
+    def __init__(self, broker: Broker, tally: Tally, server_time: Callable[[float], float]) -> None:
+        self._broker = broker
+        self._tally = tally
+        self._server_time = server_time
+
+    def __getattr__(self, verb: str) -> Any:
+        return getattr(self._broker, verb)
+
+    async def enqueue(self, job: JobRecord, *, due: float | None = None, timeout: float | None = None) -> Stored:
+        return await self._broker.enqueue(job, due=self._due(due), timeout=timeout)
+
+    async def enqueue_many(self, jobs: Any, *, due: float | None = None, timeout: float | None = None) -> Any:
+        return await self._broker.enqueue_many(jobs, due=self._due(due), timeout=timeout)
+
+    async def reschedule(self, delivery: Delivery, job: JobRecord, due: float) -> bool:
+        stored = await self._broker.reschedule(delivery, job, self._server_time(due))
+        self._tally.rescheduled(delivery, job)
+        return stored
+
+    async def give_back(self, delivery: Delivery, job: JobRecord) -> None:
+        self._tally.given_back(delivery)
+        await self._broker.give_back(delivery, job)
+
+    async def bury(self, delivery: Delivery, letter: DeadLetter) -> None:
+        await self._broker.bury(delivery, letter)
+        self._tally.buried(delivery, letter)
+
+    def finish(self, delivery: Delivery) -> None:
+        self._tally.finished(delivery)
+        self._broker.finish(delivery)
+
+    def _due(self, due: float | None) -> float | None:
+        return None if due is None else self._server_time(due)
+
+
+def observed(broker: Broker, tally: Tally, server_time: Callable[[float], float] = lambda at: at) -> Broker:
+    """`broker`, whose outcomes are counted into `tally`.
+
+    server_time tells what a time of this process is on the broker's clock.
+    """
+    return cast(Broker, _Observed(broker, tally, server_time))

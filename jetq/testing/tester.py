@@ -1,0 +1,207 @@
+"""An app whose jobs a test can see and run: in memory with a clock that it moves, or on a real nats-server."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import timedelta
+from secrets import token_hex
+from typing import Any, TypeVar
+
+from jetq.app import Jetq, replaced_default
+from jetq.broker import Broker
+from jetq.client import Client
+from jetq.dead_letters import list_dead
+from jetq.memory import FakeClock, MemoryBroker, MemoryStore
+from jetq.model import DeadLetter
+from jetq.session import Connect, Session
+from jetq.settings import Settings
+from jetq.task import Task
+from jetq.testing.enqueued import EnqueuedJob, as_enqueued, check_parameters, no_such_job
+from jetq.testing.observed import Ran, Tally, observed
+from jetq.units import seconds
+from jetq.worker import Worker
+
+__all__ = ["AppTester", "ServerTester", "in_memory", "on_server"]
+
+T = TypeVar("T")
+
+_MOST_ATTEMPTS = 10_000
+
+
+class _Tester:
+    """What both kinds have: an app, a worker for it, and its dead letters."""
+
+    _look_every = 0.001
+
+    def __init__(self, app: Jetq, tally: Tally) -> None:
+        self.app = app
+        self._tally = tally
+
+    def run_until_empty(self) -> Ran:
+        """Run a worker until no job is ready, also of those that jobs enqueue, and tell what became of them.
+
+        Jobs that are due later stay. From async code await `arun_until_empty`. Raises AssertionError after 10,000
+        attempts: jobs that make jobs for ever.
+        """
+        return _run(self.arun_until_empty)
+
+    async def arun_until_empty(self) -> Ran:
+        """`run_until_empty` on the running loop."""
+        self._tally.start_over()
+        worker = Worker(self.app, queues=await self._queues(), grace=0.0)
+        working = asyncio.create_task(worker.run())
+        try:
+            while not working.done() and not await self._is_empty():
+                await asyncio.sleep(self._look_every)
+                if self._tally.ran.attempts > _MOST_ATTEMPTS:
+                    raise AssertionError(f"jobs make jobs for ever: {_MOST_ATTEMPTS:,} attempts ended, and more wait")
+        finally:
+            worker.stop()
+            await working
+        return self._tally.ran
+
+    def dead_letters(self) -> list[DeadLetter]:
+        """The dead letters of all queues: by queue, oldest first. From async code await `adead_letters`."""
+        return _run(self.adead_letters)
+
+    async def adead_letters(self) -> list[DeadLetter]:
+        """`dead_letters` on the running loop."""
+        return [entry.letter for entry in await list_dead(await self.app.session.broker())]
+
+    async def _queues(self) -> list[str]:
+        """Every queue there is, and those of the app's tasks."""
+        broker = await self.app.session.broker()
+        standing = {info.name for info in await broker.queues()}
+        return sorted(standing | {task.queue for task in self.app.tasks.values()})
+
+    async def _is_empty(self) -> bool:
+        broker = await self.app.session.broker()
+        await broker.confirm()
+        return all(info.ready == 0 and info.running == 0 for info in await broker.queues())
+
+
+class AppTester(_Tester):
+    """An app on a broker in memory. Nothing runs before `run_until_empty`, and no time passes but by `advance`.
+
+    What the code under test stores is encoded, checked and decoded as ever, and run by a real worker.
+
+    app: the app under test. clock: the broker's clock, which starts at the real time.
+    """
+
+    def __init__(self, app: Jetq, tally: Tally, store: MemoryStore, clock: FakeClock) -> None:
+        super().__init__(app, tally)
+        self.clock = clock
+        self._store = store
+
+    def advance(self, duration: float | timedelta) -> None:
+        """Let time pass, in seconds or as timedelta: jobs that fall due get ready, results expire. Nothing runs yet."""
+        self.clock.advance(seconds(duration, "duration"))
+
+    def enqueued(self, task: Task[..., Any] | str | None = None, **arguments: Any) -> list[EnqueuedJob]:
+        """The jobs that wait, ready or for later, in the order they were stored, queue by queue.
+
+        Of one task if it is given, as the task or its name, and with these arguments, as far as they are given. Raises
+        ArgumentError for a name that is no parameter of the task.
+        """
+        tasks = self.app.tasks
+        name = _name(task) if task is not None else None
+        if name is not None and name in tasks:
+            check_parameters(tasks[name], arguments)
+        jobs = [as_enqueued(found, tasks) for found in self._store.standing()]
+        return [job for job in jobs if name in (None, job.task) and job.has(arguments)]
+
+    def assert_enqueued(self, task: Task[..., Any] | str, **arguments: Any) -> EnqueuedJob:
+        """Fail unless a job of `task` waits with these arguments, as far as they are given; the first such job."""
+        jobs = self.enqueued(task, **arguments)
+        if not jobs:
+            raise AssertionError(no_such_job(_name(task), arguments, self.enqueued()))
+        return jobs[0]
+
+    def assert_not_enqueued(self, task: Task[..., Any] | str, **arguments: Any) -> None:
+        """Fail if a job of `task` waits with these arguments, as far as they are given."""
+        jobs = self.enqueued(task, **arguments)
+        if jobs:
+            raise AssertionError(f"enqueued: {jobs[0]}")
+
+
+class ServerTester(_Tester):
+    """An app on a real nats-server, in a namespace of its own."""
+
+    _look_every = 0.02
+
+
+@contextmanager
+def in_memory(app: Jetq | None = None) -> Iterator[AppTester]:
+    """A context in which `app` works in memory; None takes the default app, or makes one for the while.
+
+    In it, tasks without an app of their own go to this app.
+    """
+    clock, tally = FakeClock(), Tally()
+    store = MemoryStore(clock)
+
+    def server_time(at: float) -> float:
+        # The rest of the process keeps real time: what is due in a minute there is due in a minute here.
+        return at - time.time() + clock.now()
+
+    async def connect(*, patient: bool = False) -> Broker:
+        return observed(MemoryBroker(store), tally, server_time)
+
+    with replaced_default(app) as tested, _connected_by(tested, connect):
+        yield AppTester(tested, tally, store, clock)
+
+
+@contextmanager
+def on_server(url: str, app: Jetq | None = None) -> Iterator[ServerTester]:
+    """A context in which `app` works on the nats-server at `url`, in a fresh namespace. Otherwise like `in_memory`."""
+    from jetq.jetstream import connect_broker  # here, so that tests in memory do without nats
+
+    settings = Settings(servers=(url,), namespace=f"test-{token_hex(4)}")
+    tally = Tally()
+
+    async def connect(*, patient: bool = False) -> Broker:
+        return observed(await connect_broker(settings, name="jetq-testing", patient=patient), tally)
+
+    with replaced_default(app) as tested, _connected_by(tested, connect):
+        yield ServerTester(tested, tally)
+
+
+@contextmanager
+def _connected_by(app: Jetq, connect: Connect) -> Iterator[None]:
+    kept = app.session, app.client
+    app.session = Session(connect)
+    app.client = Client(app.session)
+    try:
+        yield
+    finally:
+        app.session.close()
+        app.session, app.client = kept
+
+
+def _name(task: Task[..., Any] | str) -> str:
+    return task if isinstance(task, str) else task.name
+
+
+def _run(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Run `work()` on a loop of its own: in this thread, or in another while a loop runs here."""
+
+    def run() -> T:
+        # With a factory, a Runner leaves the thread's current event loop alone.
+        with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+            return runner.run(work())
+
+    if not _loop_runs_here():
+        return run()
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(run).result()
+
+
+def _loop_runs_here() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
