@@ -52,7 +52,7 @@ def _times(root: Path) -> dict[Path, int]:
     for directory, below, files in os.walk(root):
         below[:] = [name for name in below if name not in _SKIPPED and not name.startswith(".")]
         for name in files:
-            if name.endswith(".py"):
+            if name.endswith(".py") and not name.startswith("."):
                 path = Path(directory, name)
                 try:
                     found[path] = path.stat().st_mtime_ns
