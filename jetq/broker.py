@@ -39,6 +39,7 @@ class Feed(Protocol):
     @property
     def asked(self) -> int:
         """Deliveries asked for and not yet arrived."""
+        ...
 
     async def stop(self) -> None:
         """Ask for nothing more. When it returns no further delivery arrives, and none is under way to nobody."""
@@ -49,7 +50,8 @@ class Broker(Protocol):
 
     @property
     def lease(self) -> float:
-        """Seconds a delivery stays with its holder without `extend`: the smallest of the queues fed or set up so far."""
+        """Seconds a delivery stays with its holder without `extend`: the least of the queues fed or set up so far."""
+        ...
 
     async def confirm(self) -> None:
         """Return once every `finish` so far is known to have held, or after two seconds. Never raises."""
@@ -64,6 +66,7 @@ class Broker(Protocol):
 
         Raises TopologyError if something of that name stands that jetq does not own.
         """
+        ...
 
     async def enqueue(self, job: JobRecord, *, due: float | None = None, timeout: float | None = None) -> Stored:
         """Store `job`, to be delivered at once or from `due` (unix seconds) on, and never earlier.
@@ -71,11 +74,13 @@ class Broker(Protocol):
         The same id again within two minutes is answered `duplicate` and stored once, also after a timeout.
         Creates the queue on first use. `timeout` in seconds; None takes the broker's own.
         """
+        ...
 
     async def enqueue_many(
         self, jobs: Sequence[JobRecord], *, due: float | None = None, timeout: float | None = None
     ) -> Sequence[Stored | Exception]:
         """`enqueue` for each, pipelined; one answer or error per job, in order."""
+        ...
 
     # --- working
 
@@ -84,6 +89,7 @@ class Broker(Protocol):
 
         Survives restarts of the broker: what was asked for is asked again. Creates the queue on first use.
         """
+        ...
 
     def finish(self, delivery: Delivery) -> None:
         """The job is settled: remove it. Returns at once; a removal lost with the connection is repeated until it held.
@@ -94,6 +100,7 @@ class Broker(Protocol):
     async def reschedule(self, delivery: Delivery, job: JobRecord, due: float) -> bool:
         """Store `job`, the next attempt of `delivery`, for `due`. False if something newer of its id stands already,
         or the delivery's own message is gone (its job was cancelled): nothing is stored then. `finish` either way."""
+        ...
 
     async def give_back(self, delivery: Delivery, job: JobRecord) -> None:
         """Put the delivery back to be handed out at once, its count forgotten; also settles it."""
@@ -102,10 +109,12 @@ class Broker(Protocol):
         """Store the dead letter with the delivery's bytes, once however often it is repeated. Then `finish`."""
 
     async def superseded(self, delivery: Delivery) -> bool:
-        """Whether something newer of this job's id is stored, or this very delivery was settled: dead, or with a result."""
+        """Whether something newer of this job's id is stored, or this delivery was settled: dead, or with a result."""
+        ...
 
     async def starts(self, delivery: Delivery) -> int:
         """How many starts of this delivery's message are on record."""
+        ...
 
     async def record_start(self, delivery: Delivery, starts: int) -> None:
         """Put on record that this delivery's message was started `starts` times, before it is started again."""
@@ -123,28 +132,35 @@ class Broker(Protocol):
 
     async def get_result(self, id: str) -> ResultRecord | None:
         """The result kept for job `id`, or None."""
+        ...
 
     async def wait_result(self, id: str, timeout: float) -> ResultRecord | None:
         """The result of job `id` as soon as it is there; None after `timeout` seconds."""
+        ...
 
     # --- looking and mending
 
     async def find(self, queue: str, id: str) -> Found | None:
         """Job `id` as it stands in `queue`, scheduled or queued; None if it is not there."""
+        ...
 
     async def queues(self) -> Sequence[QueueInfo]:
         """All queues of the namespace, by name."""
+        ...
 
     async def dead(
         self, queue: str, *, id: str | None = None, task: str | None = None, limit: int | None = None
     ) -> Sequence[DeadEntry]:
         """Dead letters of `queue`, oldest first, at most `limit`, of one job or task if given."""
+        ...
 
     async def replay(self, entry: DeadEntry, job: JobRecord) -> bool:
         """Put `job`, made of `entry`, back into its queue and drop the dead letter and the kept result.
 
         False, and nothing is changed, if a job of that id stands in the queue already.
         """
+        ...
 
     async def purge_dead(self, queue: str, *, id: str | None = None, task: str | None = None) -> int:
         """Drop dead letters, of one job or task if given; how many."""
+        ...

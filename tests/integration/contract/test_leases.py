@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from tests.integration.contract.world import QUEUE, World, job, retry_of
+from tests.integration.contract.world import QUEUE, World, job, letter, retry_of
 
 pytestmark = pytest.mark.anyio
 
@@ -163,3 +163,35 @@ async def test_a_stopped_feed_leaves_what_it_delivered_to_the_lease(world: World
     await holder.feed.stop()
 
     assert (await (await world.feed(other)).next()).count == 2
+
+
+@pytest.mark.parametrize("settle", ["reschedule", "reschedule at once", "give back", "bury", "finish"])
+async def test_what_becomes_of_one_delivery_does_not_keep_its_neighbours(world: World, settle: str) -> None:
+    """Guarantee: whoever is settled last, what else was handed out comes back. nats-server 2.15.1 forgets it after some
+    ways of removing the newest delivery."""
+    broker, other = await world.broker(), await world.broker()
+    await broker.enqueue_many([job(id) for id in ("a", "b", "newest")])
+    holder = await world.feed(broker, 3)
+    newest = (await holder.collect(3))[-1]
+
+    match settle:
+        case "reschedule":
+            await broker.reschedule(newest, retry_of(newest), world.now() + 3600)
+            broker.finish(newest)
+        case "reschedule at once":
+            await broker.reschedule(newest, retry_of(newest), world.now())
+            broker.finish(newest)
+        case "give back":
+            await broker.give_back(newest, retry_of(newest, attempt=1))
+        case "bury":
+            await broker.bury(newest, letter(newest))
+            broker.finish(newest)
+        case _:
+            broker.finish(newest)
+    await broker.confirm()
+    again = ["newest"] if settle in ("reschedule at once", "give back") else []
+
+    inbox = await world.feed(other, 5)
+
+    counts = {delivery.id: delivery.count for delivery in await inbox.collect(2 + len(again))}
+    assert counts == {"a": 2, "b": 2, **dict.fromkeys(again, 1)}

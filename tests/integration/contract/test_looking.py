@@ -205,6 +205,7 @@ async def test_closing_may_be_repeated_and_a_closed_broker_says_so(world: World)
 
     await broker.close()
     await broker.close()
+    await broker.confirm()
 
     with pytest.raises(BrokerUnavailable):
         await broker.enqueue(job(), timeout=1.0)
