@@ -32,7 +32,6 @@ from jetq.errors import (
     TopologyError,
 )
 from jetq.job import Job
-
 from jetq.task import Call, Task
 from jetq.worker import Worker
 

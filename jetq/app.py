@@ -38,8 +38,8 @@ R = TypeVar("R")
 _BATCH = 1000
 
 Middleware = Callable[[JobContext, Callable[[], Awaitable[Any]]], Awaitable[Any]]
-"""`async (job, call_next) -> value`: runs around each attempt. What it returns is the job's result; what it raises fails
-the attempt like the task's own exceptions."""
+"""`async (job, call_next) -> value`: runs around each attempt. What it returns is the job's result; what it raises
+fails the attempt like the task's own exceptions."""
 
 
 class Lifespan(Protocol):
@@ -105,7 +105,7 @@ class Jetq:
     def task(self, fn: Callable[P, R], /) -> SyncTask[P, R]: ...
     @overload
     def task(self, **keywords: Unpack[TaskKeywords]) -> _Decorator: ...
-    def task(self, fn: Callable[..., Any] | None = None, /, **keywords: Any) -> Any:
+    def task(self, fn: Callable[..., Any] | None = None, /, **keywords: Any) -> Any:  # type: ignore[misc]
         """Make a task of this app: `@app.task` or `@app.task(queue=...)`. See `jetq.task`."""
         return _decorate(fn, keywords, self._registry, lambda: self)
 
@@ -145,9 +145,7 @@ class Jetq:
             ]
         return jobs
 
-    def send(
-        self, name: str, arguments: Mapping[str, Any] | None = None, **options: Unpack[CallOptions]
-    ) -> Job[Any]:
+    def send(self, name: str, arguments: Mapping[str, Any] | None = None, **options: Unpack[CallOptions]) -> Job[Any]:
         """Enqueue the task `name` without its code: `app.send("billing.charge", {"amount": 3}, queue="billing")`.
 
         `arguments` are JSON values by parameter name. If this process knows the task they are checked against its
@@ -248,7 +246,8 @@ def task(fn: Callable[..., Any] | None = None, /, **keywords: Any) -> Any:
     """Make a task of a function, without naming an app: `@task` or `@task(queue="email", max_attempts=5)`.
 
     name: `module.qualname` unless given. queue: "default". For the others see `TaskOptions`; durations are seconds or
-    timedelta. Each call goes to the running job's app, else to the first `Jetq()` made, else to one from the environment.
+    timedelta. Each call goes to the running job's app, else to the first `Jetq()` made, else to one from the
+    environment.
 
     Raises DefinitionError for a function or option that cannot work.
     """
@@ -288,7 +287,7 @@ class _Default:
         self._making = False
 
     def offer(self, app: Jetq) -> None:
-        """The first app made becomes the default. Raises DefinitionError if one from the environment was used already."""
+        """The first app made becomes the default. Raises DefinitionError if one from the environment is in use."""
         with self._lock:
             self._offered = self._offered or app
             if self._app is None:

@@ -35,6 +35,7 @@ class Feed(Protocol):
 
         Asking for fewer than are under way takes nothing back. Does not block.
         """
+        ...
 
     @property
     def asked(self) -> int:
@@ -43,6 +44,7 @@ class Feed(Protocol):
 
     async def stop(self) -> None:
         """Ask for nothing more. When it returns no further delivery arrives, and none is under way to nobody."""
+        ...
 
 
 class Broker(Protocol):
@@ -55,9 +57,11 @@ class Broker(Protocol):
 
     async def confirm(self) -> None:
         """Return once every `finish` so far is known to have held, or after two seconds. Never raises."""
+        ...
 
     async def close(self) -> None:
         """Confirm what is on its way, as far as that takes no longer than a moment, and disconnect. Never raises."""
+        ...
 
     # --- producing
 
@@ -96,6 +100,7 @@ class Broker(Protocol):
 
         Only after what the outcome stores is stored.
         """
+        ...
 
     async def reschedule(self, delivery: Delivery, job: JobRecord, due: float) -> bool:
         """Store `job`, the next attempt of `delivery`, for `due`. False if something newer of its id stands already,
@@ -104,9 +109,11 @@ class Broker(Protocol):
 
     async def give_back(self, delivery: Delivery, job: JobRecord) -> None:
         """Put the delivery back to be handed out at once, its count forgotten; also settles it."""
+        ...
 
     async def bury(self, delivery: Delivery, letter: DeadLetter) -> None:
         """Store the dead letter with the delivery's bytes, once however often it is repeated. Then `finish`."""
+        ...
 
     async def superseded(self, delivery: Delivery) -> bool:
         """Whether something newer of this job's id is stored, or this delivery was settled: dead, or with a result."""
@@ -118,17 +125,21 @@ class Broker(Protocol):
 
     async def record_start(self, delivery: Delivery, starts: int) -> None:
         """Put on record that this delivery's message was started `starts` times, before it is started again."""
+        ...
 
     async def erase_starts(self, delivery: Delivery) -> None:
         """Forget the recorded starts."""
+        ...
 
     async def extend(self, deliveries: Iterable[Delivery]) -> None:
         """Renew the leases from now on. Returns once the broker confirmed them; raises if it did not."""
+        ...
 
     # --- results
 
     async def put_result(self, result: ResultRecord, ttl: float) -> None:
         """Keep `result` for `ttl` seconds (at least one) and push it to whoever waits for it."""
+        ...
 
     async def get_result(self, id: str) -> ResultRecord | None:
         """The result kept for job `id`, or None."""

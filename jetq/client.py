@@ -61,7 +61,7 @@ class Client:
     async def result(self, queue: str, id: str, timeout: float | None, expires_after: float | None) -> ResultRecord:
         """The result of job `id`, pushed as soon as it is stored.
 
-        `timeout` in seconds, None waits without a bound. `expires_after` is how long this job's result is kept, if known.
+        `timeout` in seconds, None waits without a bound. `expires_after`: how long this job's result is kept, if known.
         Raises ResultTimeout, ResultExpired, JobNotFound.
         """
         broker = await self._session.broker()
@@ -102,7 +102,8 @@ class Client:
             )
         if expires_after is None:
             raise JobNotFound(
-                f"nothing is known of job {id} in queue {queue!r}: there is no such job, or it is done and its result is gone",
+                f"nothing is known of job {id} in queue {queue!r}: "
+                "there is no such job, or it is done and its result is gone",
                 hint="a result is kept for the task's result_ttl, 1 h unless it says otherwise",
             )
         raise ResultExpired(

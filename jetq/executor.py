@@ -47,10 +47,11 @@ _log = logging.getLogger("jetq.worker")
 Middleware = Callable[[JobContext, Callable[[], Awaitable[Any]]], Awaitable[Any]]
 """`async (job, call_next) -> value`. It may observe, wrap and raise; what it returns is the job's result."""
 
+_NULL = Raw(b"null")
 _FIRST_BACKOFF = 0.5
 _LAST_BACKOFF = 5.0
 _UNWINDING = 30.0
-"""Seconds beyond its timeout that an attempt's lease is still renewed: for its thread to end and its outcome to be stored."""
+"""Seconds beyond its timeout for which an attempt's lease is renewed: its thread must end, its outcome be stored."""
 
 
 class Attempt:
@@ -62,7 +63,8 @@ class Attempt:
     """
 
     __slots__ = (
-        "args", "deadline", "delivery", "interruptible", "kwargs", "meta", "released", "runner", "started", "task", "timed_out",
+        "args", "deadline", "delivery", "interruptible", "kwargs", "meta",
+        "released", "runner", "started", "task", "timed_out",
     )  # fmt: skip
 
     def __init__(self, delivery: Delivery) -> None:
@@ -367,7 +369,7 @@ class Executor:
         )
 
     def _result(
-        self, attempt: Attempt, state: Any, *, value: Raw = Raw(b"null"), failure: Failure | None = None
+        self, attempt: Attempt, state: Any, *, value: Raw = _NULL, failure: Failure | None = None
     ) -> ResultRecord:
         delivery = attempt.delivery
         return ResultRecord(

@@ -21,8 +21,8 @@ R = TypeVar("R")
 class Job(Generic[R]):
     """A stored job. `R` is what its task returns.
 
-    id, queue, task: its id, and the names of its queue and task (empty if unknown). duplicate: whether that id was stored
-    before, so that this enqueue stored nothing new.
+    id, queue, task: its id, and the names of its queue and task (empty if unknown). duplicate: whether that id was
+    stored before, so that this enqueue stored nothing new.
     """
 
     def __init__(
@@ -74,7 +74,9 @@ class Job(Generic[R]):
         try:
             value: R = self._decode(bytes(record.value))
         except ValueError as error:
-            raise ResultError(f"the result of job {self.id} is not what {self.task} is annotated to return: {error}") from None
+            raise ResultError(
+                f"the result of job {self.id} is not what {self.task} is annotated to return: {error}"
+            ) from None
         return value
 
     def status(self) -> State:
@@ -86,6 +88,7 @@ class Job(Generic[R]):
         state = await self._client.state(self.queue, self.id)
         if state is None:
             raise JobNotFound(
-                f"nothing is known of job {self.id} in queue {self.queue!r}: it never was, or it is done and kept no result"
+                f"nothing is known of job {self.id} in queue {self.queue!r}: "
+                "it never was, or it is done and kept no result"
             )
         return state

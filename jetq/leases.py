@@ -9,11 +9,12 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from typing import Any
 
 from jetq.broker import Broker
 from jetq.errors import BrokerError
 from jetq.model import Delivery
+from jetq.session import Connect
 
 __all__ = ["Leases"]
 
@@ -21,7 +22,7 @@ _log = logging.getLogger("jetq.worker")
 
 _RETRY_AFTER = 1.0
 _MARGIN = 0.5
-"""Seconds a lease counts as lapsed before it is, at most a tenth of it: the time between looking at it and an ack's arrival."""
+"""Seconds before its end, at most a tenth of it, at which a lease counts as lapsed: an ack needs time to arrive."""
 
 
 class Leases:
@@ -30,7 +31,7 @@ class Leases:
     `connect` makes the broker on the thread's own loop. `lease` is the broker's, in seconds.
     """
 
-    def __init__(self, connect: Callable[[], Awaitable[Broker]], lease: float) -> None:
+    def __init__(self, connect: Connect, lease: float) -> None:
         self._connect = connect
         self._lease = lease
         self._margin = min(_MARGIN, lease / 10)
@@ -71,7 +72,7 @@ class Leases:
         self._loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
         self._ready.set()
-        stopped = asyncio.ensure_future(self._stopping.wait())
+        stopped = asyncio.create_task(self._stopping.wait())
         broker: Broker | None = None
         pause = self._lease / 3
         try:
@@ -89,13 +90,16 @@ class Leases:
             if broker is not None:
                 await broker.close()
 
-    async def _connected(self, stopped: asyncio.Future[bool]) -> Broker | None:
-        connecting = asyncio.ensure_future(self._connect())
-        await asyncio.wait({stopped, connecting}, return_when=asyncio.FIRST_COMPLETED)
+    async def _connected(self, stopped: asyncio.Task[Any]) -> Broker | None:
+        connecting = asyncio.create_task(self._open())
+        await asyncio.wait([stopped, connecting], return_when=asyncio.FIRST_COMPLETED)
         if not connecting.done():
             connecting.cancel()
             return None
         return connecting.result()
+
+    async def _open(self) -> Broker:
+        return await self._connect(patient=True)
 
     def _due(self) -> list[Delivery]:
         """What is held long enough to need a renewal, still ours, and allowed to go on."""
@@ -110,6 +114,9 @@ class Leases:
             await broker.extend(deliveries)
         except BrokerError as error:
             _log.warning("%d leases could not be renewed: %s", len(deliveries), error.message)
+            return False
+        except Exception:  # this thread must outlive everything: without it every lease lapses
+            _log.exception("%d leases could not be renewed", len(deliveries))
             return False
         for delivery in deliveries:
             delivery.since = asked_at

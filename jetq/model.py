@@ -71,8 +71,8 @@ class Meta(Struct, frozen=True, omit_defaults=True):
     attempt: int = 1
     enqueued: float | None = None
     max_attempts: int | None = None
-    timeout: float | None | UnsetType = UNSET
-    result_ttl: float | None | UnsetType = UNSET
+    timeout: float | UnsetType | None = UNSET
+    result_ttl: float | UnsetType | None = UNSET
     errors: tuple[AttemptError, ...] = ()
     errors_dropped: int = 0
     snoozes: int = 0

@@ -1,4 +1,4 @@
-"""What queues, namespaces, tasks and jobs may be called. Checked before any I/O, so no name can reach another subject."""
+"""What queues, namespaces, tasks and jobs may be called. Checked before any I/O: no name can reach another subject."""
 
 from __future__ import annotations
 

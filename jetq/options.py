@@ -58,9 +58,9 @@ class TaskOptions(Struct, frozen=True):
     """How a task's jobs are run.
 
     max_attempts: runs in all before a job is dead, from 1. wait: seconds between attempts, a tenacity wait strategy, or
-    None for exponential with full jitter, 1 to 300 s. dead_on: exceptions not worth a retry. timeout: seconds an attempt
-    may take, None for no bound. max_crashes: starts that may end with the worker's death, from 1. result_ttl: seconds a
-    result is kept, None keeps none. run_in: on the event loop or in a thread.
+    None for exponential with full jitter, 1 to 300 s. dead_on: exceptions not worth a retry. timeout: seconds that an
+    attempt may take, None for no bound. max_crashes: starts that may end with the worker's death, from 1.
+    result_ttl: seconds a result is kept, None keeps none. run_in: on the event loop or in a thread.
     """
 
     max_attempts: int = 3
@@ -77,8 +77,8 @@ class CallSettings(Struct, frozen=True):
 
     queue: str | None = None
     max_attempts: int | None = None
-    timeout: float | None | UnsetType = UNSET
-    result_ttl: float | None | UnsetType = UNSET
+    timeout: float | UnsetType | None = UNSET
+    result_ttl: float | UnsetType | None = UNSET
     delay: float | None = None
     at: datetime | None = None
     id: str | None = None
@@ -119,7 +119,8 @@ def _refuse_unknown(where: str, keywords: Mapping[str, Any], known: Iterable[str
             raise DefinitionError(f"{where}({name}=...) is not available in this version of jetq")
         close = get_close_matches(name, list(known), n=1)
         raise DefinitionError(
-            f"{where} has no option {name!r}", hint=f"did you mean {close[0]!r}?" if close else f"it has {', '.join(known)}"
+            f"{where} has no option {name!r}",
+            hint=f"did you mean {close[0]!r}?" if close else f"it has {', '.join(known)}",
         )
 
 

@@ -86,7 +86,8 @@ def _refuse_missing(allow: Collection[str], found: Collection[Plugin]) -> None:
     for name in allow:
         if name not in known:
             raise PluginError(
-                f"there is no plugin {name!r}", hint=f"installed: {', '.join(sorted(known)) or 'none'}; see `jetq plugins`"
+                f"there is no plugin {name!r}",
+                hint=f"installed: {', '.join(sorted(known)) or 'none'}; see `jetq plugins`",
             )
 
 

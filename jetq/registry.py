@@ -12,7 +12,19 @@ from jetq.errors import DefinitionError
 from jetq.names import check_task
 from jetq.task import Task
 
-__all__ = ["IMPORTED", "Registry", "task_name"]
+__all__ = ["IMPORTED", "Registry", "TwoTasks", "merged", "task_name"]
+
+
+class TwoTasks(DefinitionError):
+    """Two functions want one name: `task` the one that `other` has already."""
+
+    def __init__(self, other: Task[..., Any], task: Task[..., Any]) -> None:
+        super().__init__(
+            f"two tasks are named {task.name!r}: {place(other.fn)} and {place(task.fn)}",
+            hint="give one of them a name of its own: @task(name=...)",
+        )
+        self.other = other
+        self.task = task
 
 
 class Registry(Mapping[str, Task[..., Any]]):
@@ -25,7 +37,7 @@ class Registry(Mapping[str, Task[..., Any]]):
         return self._tasks[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._tasks)
+        return iter(tuple(self._tasks))  # a copy: another thread may import a task meanwhile
 
     def __len__(self) -> int:
         return len(self._tasks)
@@ -37,15 +49,23 @@ class Registry(Mapping[str, Task[..., Any]]):
         """
         other = self._tasks.get(task.name)
         if other is not None and _identity(other.fn) != _identity(task.fn):
-            raise DefinitionError(
-                f"two tasks are named {task.name!r}: {place(other.fn)} and {place(task.fn)}",
-                hint="give one of them a name of its own: @task(name=...)",
-            )
+            raise TwoTasks(other, task)
         self._tasks[task.name] = task
 
 
 IMPORTED = Registry()
 """Every imported `@task` that no app was named for."""
+
+
+def merged(first: Registry, second: Registry) -> dict[str, Task[..., Any]]:
+    """Both, by name. Raises TwoTasks if a name stands for two functions."""
+    tasks = dict(first)
+    for name, task in second.items():
+        other = tasks.setdefault(name, task)
+        if _identity(other.fn) != _identity(task.fn):
+            raise TwoTasks(other, task)
+        tasks[name] = task
+    return tasks
 
 
 def task_name(fn: Callable[..., Any], name: str | None) -> str:
@@ -55,19 +75,33 @@ def task_name(fn: Callable[..., Any], name: str | None) -> str:
     """
     if not inspect.isfunction(fn):
         raise DefinitionError(f"@task decorates functions, not {fn!r}", hint="wrap it in a function")
+    enclosing, _, own_name = fn.__qualname__.rpartition("<locals>.")
+    if own_name == "<lambda>":
+        raise DefinitionError(f"the lambda at {place(fn)} cannot be a task", hint="define a function: def name(...)")
+    if "." in own_name:
+        raise DefinitionError(
+            f"{own_name} at {place(fn)} is a method: a job has no object to call it on",
+            hint="define a function at the top of a module, and pass it an id",
+        )
     if name is not None:
         return check_task(name)
-    qualname = fn.__qualname__
-    if "<" in qualname:
+    if enclosing:
         raise DefinitionError(
-            f"{qualname} at {place(fn)} is a local function: no worker could import it by a name of its own",
+            f"{fn.__qualname__} at {place(fn)} is a local function: no worker could import it by a name of its own",
             hint="define it at the top of a module, or name it: @task(name=...)",
         )
-    module = fn.__module__
-    if module == "__main__":
-        file = getattr(sys.modules["__main__"], "__file__", None)
-        module = Path(file).stem if file else module
-    return check_task(f"{module}.{qualname}")
+    return check_task(f"{_module_name(fn)}.{own_name}")
+
+
+def _module_name(fn: Callable[..., Any]) -> str:
+    """The module by which a worker imports `fn`: for what runs as `__main__`, its file's or its `-m` name."""
+    if fn.__module__ != "__main__":
+        return fn.__module__
+    main = sys.modules["__main__"]
+    if main.__spec__ is not None:  # python -m package.module
+        return main.__spec__.name
+    file = getattr(main, "__file__", None)
+    return Path(file).stem if file else "__main__"
 
 
 def place(fn: Callable[..., Any]) -> str:

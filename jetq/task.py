@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Coroutine, Iterable
-from typing import Any, Generic, ParamSpec, Protocol, TypeVar, Unpack
+from typing import Any, Generic, ParamSpec, Protocol, TypeVar, Unpack, cast
 
 from msgspec import UNSET, Struct
 
@@ -112,9 +112,16 @@ class Task(_Enqueuer[P, R]):
     """
 
     def __init__(
-        self, fn: Callable[P, Any], *, name: str, queue: str, signature: Signature, options: TaskOptions, app: Callable[[], Enqueues]
+        self,
+        fn: Callable[P, Any],
+        *,
+        name: str,
+        queue: str,
+        signature: Signature,
+        options: TaskOptions,
+        app: Callable[[], Enqueues],
     ) -> None:
-        functools.update_wrapper(self, fn)
+        functools.update_wrapper(cast(Any, self), fn)
         self.fn: Callable[..., Any] = fn
         self.name = name
         self.queue = queue

@@ -1,9 +1,9 @@
 """Removing settled jobs: acks sent once per loop turn, confirmed in batches, made good when a connection is lost.
 
 An ack is not answered unless it asks, and a PONG confirms none: after 5,000 acks, PING, PONG and a kill, up to all of
-them were still stored (nats-server 2.15.1, one and three nodes). An answer to the last ack of a batch confirms those before
-it on the same connection and consumer. What stays unconfirmed is removed by sequence, which is safe while the stream is
-the same one, because sequences are not used twice.
+them were still stored (nats-server 2.15.1, one and three nodes). An answer to the last ack of a batch confirms those
+before it on the same connection and consumer. What stays unconfirmed is removed by sequence, which is safe while the
+stream is the same one, because sequences are not used twice.
 """
 
 from __future__ import annotations
@@ -75,8 +75,11 @@ class Acks:
     async def confirm(self, timeout: float) -> None:
         """Wait up to `timeout` seconds until everything added so far is confirmed; not at all without a connection."""
         deadline = self._loop.time() + timeout
-        while (self._waiting or self._unconfirmed) and self._loop.time() < deadline and self._connection.connected:
-            await asyncio.sleep(0.002)  # noqa: ASYNC110 - an event would cost every batch; this is for the end
+        while self._open() and self._loop.time() < deadline:  # noqa: ASYNC110 - an event would cost every batch
+            await asyncio.sleep(0.002)
+
+    def _open(self) -> bool:
+        return bool(self._waiting or self._unconfirmed) and self._connection.connected
 
     def stop(self) -> None:
         """Give up what is not confirmed: those jobs come back when their lease lapses."""

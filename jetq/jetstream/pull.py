@@ -155,9 +155,9 @@ class Pull:
             address=msg.subject,
         )
         if msg.headers is not None and REPLACES in msg.headers:
-            task = self._loop.create_task(self._hand_out_successor(delivery), name="jetq-successor")
-            self._successors.add(task)
-            task.add_done_callback(self._successors.discard)
+            handing_out = self._loop.create_task(self._hand_out_successor(delivery), name="jetq-successor")
+            self._successors.add(handing_out)
+            handing_out.add_done_callback(self._successors.discard)
         else:
             self._hand_out(delivery)
 

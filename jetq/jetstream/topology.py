@@ -7,7 +7,7 @@ every worker (nats-server 2.15: the last writer's `ack_wait` applies at once to 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from msgspec import Struct
 
@@ -171,7 +171,7 @@ def _compare(thing: str, wanted: Mapping[str, Any], found: Mapping[str, Any]) ->
         if field == "num_replicas" and isinstance(stands, int) and stands >= value:
             continue
         if field in ("subjects", "filter_subjects"):
-            value, stands = sorted(value), sorted(stands or ())
+            value, stands = sorted(cast(list[str], value)), sorted(cast(list[str], stands or []))
         if stands != value and not (stands is None and not value):
             drift.append(Drift(thing=thing, field=field, wanted=_shown(field, value), found=_shown(field, stands)))
     return drift

@@ -72,7 +72,7 @@ async def main(queue: str, concurrency: int, grace: float) -> None:
         async def counted(*, patient: bool = False) -> Any:
             return KillPoints(await connect(patient=patient), kill_at, calls)
 
-        app.session.connect = counted  # type: ignore[assignment]
+        app.session.connect = counted
     worker = Worker(app, queues=[queue], concurrency=concurrency, grace=grace)
     loop = asyncio.get_running_loop()
     stops = 0

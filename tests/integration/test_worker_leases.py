@@ -29,7 +29,7 @@ async def test_a_job_three_times_as_long_as_the_lease_runs_once(kind: str, nats_
     @app.task(name="long.blocking")
     async def blocks() -> str:
         runs.append(current_job().id)
-        time.sleep(3 * ACK_WAIT)  # noqa: ASYNC251 - the loop is blocked on purpose
+        time.sleep(3 * ACK_WAIT)
         return "done"
 
     @app.task(name="long.thread")
@@ -54,7 +54,7 @@ async def test_jobs_delivered_while_the_loop_was_blocked_are_run_once(nats_url: 
 
     @app.task(name="block")
     async def block() -> None:
-        time.sleep(2.5 * ACK_WAIT)  # noqa: ASYNC251 - the loop is blocked on purpose
+        time.sleep(2.5 * ACK_WAIT)
 
     @app.task(name="count")
     async def count(n: int) -> int:
