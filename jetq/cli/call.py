@@ -86,6 +86,9 @@ async def _call(
 async def _print_result(job: Job[Any], timeout: float | None) -> None:
     try:
         value = await job.aresult(timeout)
+    except asyncio.CancelledError:
+        click.echo(f"job {job.id} goes on: jetq job show {job.id}", err=True)
+        raise
     except Exception as error:
         if isinstance(error, TaskFailed) or isinstance(error.__cause__, RemoteTraceback):
             raise _job_failed(job, error) from None

@@ -16,6 +16,7 @@ import click
 from jetq.cli.choosing import LOCAL
 from jetq.cli.failing import BROKER, USAGE, Failed, is_verbose, verbose_option
 from jetq.cli.reloading import changes
+from jetq.config import load_settings
 from jetq.server import LocalServer, PortTaken, dies_with_parent
 
 __all__ = ["dev"]
@@ -34,30 +35,29 @@ _RESTART = 1.0
     type=click.IntRange(0, 65535),
     help="Of the local server; without, 4222 or, if that is taken, a free one.",
 )
-@click.option("-c", "--concurrency", type=click.IntRange(min=1), default=100, show_default=True, help="Jobs at once.")
-@click.option("--reload/--no-reload", default=True, help="Start the worker anew when Python files here change.")
 @verbose_option
-def dev(app: str, port: int | None, concurrency: int, reload: bool) -> None:
+def dev(app: str, port: int | None) -> None:
     """Develop with one command: a local server under .jetq, a worker for FILE_OR_MODULE, and reload.
 
-    Commands run in this directory find that server. Ctrl-C stops both.
+    The worker starts anew when a Python file below this directory changes. Commands run in this directory find the
+    server. Ctrl-C stops both. Options of the worker are given as variables, for example JETQ_WORKER_CONCURRENCY.
     """
     with _server(port) as server, _interrupts() as interrupts:
         click.echo(f"nats-server on {server.url}, data in {LOCAL}")
-        if server.port != 4222:
+        if load_settings({}).servers != (server.url,):
             click.echo(f"for programs of your own: export NATS_URL={server.url}")
-        worker = _Worker([app, "--concurrency", str(concurrency)], server.url)
+        worker = _Worker(app, server.url)
         try:
             for changed in changes(Path.cwd()):
                 if interrupts():
                     break
                 if not server.running:
                     raise Failed("nats-server has ended", hint=f"see {LOCAL / 'nats-server.log'}", code=BROKER)
-                if changed and reload:
+                if changed:
                     names = ", ".join(path.name for path in changed[:3])
                     click.echo(f"{names} changed: starting the worker anew")
                     worker.stop(interrupts)
-                worker.keep_running(changed=bool(changed and reload))
+                worker.keep_running(changed=bool(changed))
         finally:
             worker.stop(interrupts)
 
@@ -65,11 +65,11 @@ def dev(app: str, port: int | None, concurrency: int, reload: bool) -> None:
 class _Worker:
     """The worker's process: started, started again after a crash, and not again while its code cannot be imported."""
 
-    def __init__(self, arguments: list[str], url: str) -> None:
+    def __init__(self, app: str, url: str) -> None:
         verbose = ["-v"] if is_verbose() else []
-        self._command = [sys.executable, "-m", "jetq", "worker", *arguments, *verbose]
+        self._command = [sys.executable, "-m", "jetq", "worker", app, *verbose]
         self._command += ["--grace", str(_GRACE), "--show-example"]
-        self._environment = {**os.environ, "NATS_URL": url, "PYTHONUNBUFFERED": "1"}
+        self._environment = {**os.environ, "JETQ_SERVERS": url, "PYTHONUNBUFFERED": "1"}
         self._process: subprocess.Popen[bytes] | None = None
         self._ended_at = 0.0
         self._waiting = False

@@ -132,7 +132,7 @@ def test_dev_reloads_changed_code_and_waits_while_it_is_broken(fresh: Project) -
 
 def test_dev_starts_a_worker_again_that_a_job_has_killed(fresh: Project) -> None:
     fresh.write("tasks.py", TASKS + "\n@task(max_crashes=1)\ndef kill() -> None:\n    os._exit(9)\n")
-    with fresh.running("dev", "tasks.py", "--no-reload") as dev:
+    with fresh.running("dev", "tasks.py") as dev:
         dev.wait_for("serves")
         enqueue(fresh, "tasks.kill")
         dev.wait_for("the worker ended; starting it again")
@@ -143,6 +143,8 @@ def test_dev_starts_a_worker_again_that_a_job_has_killed(fresh: Project) -> None
 def test_dev_takes_another_port_when_4222_is_taken_and_keeps_others_out(fresh: Project) -> None:
     with fresh.running("dev", "tasks.py", "--port", "0") as dev:
         dev.wait_for("export NATS_URL=nats://127.0.0.1:")
+        dev.wait_for("serves")
+        fresh.environment["NATS_URL"] = "nats://127.0.0.1:1"
         second = fresh.jetq("dev", "tasks.py")
         assert second.returncode == 3
         assert second.stderr.startswith("error: the directory .jetq is in use by another nats-server\nhint: ")
@@ -205,6 +207,15 @@ def test_call_without_the_code_needs_names_and_still_gets_its_result(project: Pr
         assert placed.returncode == 2
         assert placed.stderr.startswith("error: the task's code is not here, so its arguments need their names")
         assert project.jetq("call", "tasks.add", "--x", "2", "--y", "3").stdout == "5\n"
+
+
+def test_call_can_be_left_and_says_that_the_job_goes_on(project: Project) -> None:
+    with project.running("call", "tasks.add", "2", "3") as call:
+        call.wait_for("waiting: queue 'default' has no live worker")
+        call.signal(signal.SIGINT)
+        assert call.end() == 1
+    assert call.output[-1].endswith(f"goes on: jetq job show {call.output[-1].split()[1]}")
+    work_off(project)
 
 
 def test_call_gives_up_waiting_and_the_job_goes_on(project: Project) -> None:
