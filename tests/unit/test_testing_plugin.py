@@ -123,6 +123,12 @@ def test_what_jobs_enqueue_runs_too(jobs: AppTester) -> None:
         assert jobs.run_until_empty() == Ran(succeeded=8)
 
 
+def test_jobs_of_every_queue_run(jobs: AppTester) -> None:
+    add.options(queue="elsewhere").delay(1)
+
+    assert jobs.run_until_empty() == Ran(succeeded=1)
+
+
 def test_jobs_without_end_are_an_error(jobs: AppTester, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("jetq.testing.tester._MOST_ATTEMPTS", 50)
     forever.delay()
