@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, contextmanager
+from functools import partial
 from itertools import islice
 from typing import Any, ParamSpec, Protocol, TypeVar, Unpack, overload
 
@@ -17,15 +18,15 @@ from msgspec.structs import replace
 from jetq import plugins
 from jetq.broker import Broker
 from jetq.client import Client
-from jetq.codec import Signature
+from jetq.codec import Signature, encode_plain
 from jetq.config import load_settings
 from jetq.context import CURRENT, JobContext
-from jetq.errors import ArgumentError, DefinitionError
+from jetq.errors import DefinitionError
 from jetq.job import Job
 from jetq.model import DEFAULT_META, JobRecord, Meta
 from jetq.names import check_job_id, check_queue, check_task, new_job_id
 from jetq.options import CallOptions, CallSettings, TaskKeywords, call_settings, task_options
-from jetq.registry import IMPORTED, Registry, task_name
+from jetq.registry import IMPORTED, Registry, merged, task_name
 from jetq.session import Session
 from jetq.settings import Settings, SettingsOptions
 from jetq.task import AsyncTask, Call, Enqueues, SyncTask, Task
@@ -96,8 +97,14 @@ class Jetq:
 
     @property
     def tasks(self) -> Mapping[str, Task[..., Any]]:
-        """All tasks a worker of this app can run: its own, and every imported `@task`."""
-        return {**IMPORTED, **self._registry}
+        """All tasks a worker of this app can run: its own, and every imported `@task`.
+
+        Raises DefinitionError if a name stands for two functions, or an annotation cannot be resolved.
+        """
+        tasks = merged(IMPORTED, self._registry)
+        for each in tasks.values():
+            each.prepare()
+        return tasks
 
     @overload
     def task(self, fn: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncTask[P, R]: ...  # type: ignore[overload-overlap]
@@ -128,22 +135,28 @@ class Jetq:
     def delay_many(self, calls: Iterable[Call[Any]]) -> list[Job[Any]]:
         """Store many calls, of one task or several, far faster than one by one; their handles in order.
 
-        Raises EnqueueError, whose `job_ids` are those not, or not surely, stored.
+        They are stored in batches, so a generator's calls are never held at once. Raises EnqueueError, whose `job_ids`
+        are those of its batch that are not, or not surely, stored; the batches before are.
         """
-        return self.session.run(lambda: self.adelay_many(calls))
+        jobs: list[Job[Any]] = []
+        for batch in _batches(calls):  # iterated here, because a generator may depend on its thread
+            jobs += self.session.run(partial(self._store_batch, batch, len(jobs)))
+        return jobs
 
     async def adelay_many(self, calls: Iterable[Call[Any]]) -> list[Job[Any]]:
         """`delay_many` from async code."""
         jobs: list[Job[Any]] = []
-        source = iter(calls)
-        while batch := list(islice(source, _BATCH)):  # so that a generator's calls are not all held as messages
-            records = [_record(call) for call in batch]
-            stored = await self.client.enqueue_many([job for job, _ in records], [due for _, due in records])
-            jobs += [
-                self._job(call, job, duplicate=answer.duplicate)
-                for call, (job, _), answer in zip(batch, records, stored, strict=True)
-            ]
+        for batch in _batches(calls):
+            jobs += await self._store_batch(batch, len(jobs))
         return jobs
+
+    async def _store_batch(self, batch: Sequence[Call[Any]], before: int) -> list[Job[Any]]:
+        records = [_record(call) for call in batch]
+        stored = await self.client.enqueue_many(records, before=before)
+        return [
+            self._job(call, job, duplicate=answer.duplicate)
+            for call, (job, _), answer in zip(batch, records, stored, strict=True)
+        ]
 
     def send(self, name: str, arguments: Mapping[str, Any] | None = None, **options: Unpack[CallOptions]) -> Job[Any]:
         """Enqueue the task `name` without its code: `app.send("billing.charge", {"amount": 3}, queue="billing")`.
@@ -162,34 +175,44 @@ class Jetq:
     def call(self, name: str, arguments: Mapping[str, Any] | None = None, **options: Unpack[CallOptions]) -> Call[Any]:
         """The call `send` would store, checked and not stored."""
         settings = call_settings(options)
-        known = self.tasks.get(check_task(name))
+        known = self._find(check_task(name))
         if known is not None:
             body = known.signature.encode_json(arguments or {})
             ttl = known.defaults.result_ttl
         else:
-            body = _json_object(name, arguments or {})
+            body = encode_plain(name, arguments or {})
             ttl = 3600.0  # the worker decides; unless told otherwise a task keeps results
         return Call(
             name,
             settings.queue or (known.queue if known else "default"),
             body,
             settings,
-            known.signature.decode_result if known else msgspec.json.decode,
+            self._decoder(name),
             ttl if settings.result_ttl is UNSET else settings.result_ttl,
         )
 
     def job(self, id: str, queue: str = "default") -> Job[Any]:
-        """The handle of a job stored elsewhere or earlier. Nothing is asked until it is used."""
+        """The handle of a job stored elsewhere or earlier. Nothing is asked until it is used.
+
+        Its result is as annotated if its task is known here, and JSON values if not.
+        """
         return Job(
             self.session,
             self.client,
             id=check_job_id(id),
             queue=check_queue(queue),
             task="",
-            decode=msgspec.json.decode,
+            decode=lambda record: self._decoder(record.task)(bytes(record.value)),
             result_ttl=None,
             known=False,
         )
+
+    def _find(self, name: str) -> Task[..., Any] | None:
+        return self._registry.get(name) or IMPORTED.get(name)
+
+    def _decoder(self, name: str) -> Callable[[bytes], Any]:
+        known = self._find(name)
+        return msgspec.json.decode if known is None else known.signature.decode_result
 
     def _job(self, call: Call[R], job: JobRecord, *, duplicate: bool) -> Job[R]:
         return Job(
@@ -198,7 +221,7 @@ class Jetq:
             id=job.id,
             queue=job.queue,
             task=call.task,
-            decode=call.decode,
+            decode=lambda record: call.decode(bytes(record.value)),
             result_ttl=call.result_ttl,
             duplicate=duplicate,
         )
@@ -224,16 +247,10 @@ def _meta(settings: CallSettings, due: float | None, now: float) -> Meta:
     return meta
 
 
-def _json_object(name: str, arguments: Mapping[str, Any]) -> bytes:
-    try:
-        body = msgspec.json.encode(dict(arguments))
-        if msgspec.json.decode(body) == dict(arguments):
-            return body
-    except (TypeError, ValueError, OverflowError, RecursionError) as error:
-        raise ArgumentError(f"{name}: the arguments cannot be encoded as JSON: {error}") from None
-    raise ArgumentError(
-        f"{name}: the arguments are not JSON values", hint="pass None, bool, int, float, str, lists and dicts of those"
-    )
+def _batches(calls: Iterable[Call[Any]]) -> Iterator[list[Call[Any]]]:
+    source = iter(calls)
+    while batch := list(islice(source, _BATCH)):
+        yield batch
 
 
 @overload
@@ -270,6 +287,8 @@ def _decorate(
             options=options,
             app=app,
         )
+        if options.result_ttl is not None:
+            signature.try_result()
         registry.add(made)
         return made
 

@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from jetq.broker import Broker
-from jetq.errors import EnqueueError, JobNotFound, ResultExpired, ResultTimeout
+from jetq.errors import (
+    BrokerError,
+    BrokerUnavailable,
+    EnqueueError,
+    JobNotFound,
+    NotStored,
+    Rejected,
+    ResultExpired,
+    ResultTimeout,
+)
 from jetq.model import Found, JobRecord, ResultRecord, State, Stored
 from jetq.session import Session
 
@@ -30,22 +39,28 @@ class Client:
         broker = await self._session.broker()
         return await broker.enqueue(job, due=due)
 
-    async def enqueue_many(self, jobs: Sequence[JobRecord], due: Sequence[float | None]) -> list[Stored]:
-        """Store many jobs at once, each at its own due time.
+    async def enqueue_many(self, jobs: Sequence[tuple[JobRecord, float | None]], *, before: int = 0) -> list[Stored]:
+        """Store many jobs at once, each at its own due time. `before` is how many the same caller has stored already.
 
-        Raises EnqueueError that names those not, or not surely, stored; the others are.
+        Raises EnqueueError that names those not, or not surely, stored; the others are. BrokerUnavailable: none is.
         """
-        broker = await self._session.broker()
-        answers: list[Stored | Exception] = [EnqueueError("never sent")] * len(jobs)
-        for when in set(due):
-            places = [place for place, each in enumerate(due) if each == when]
-            stored = await broker.enqueue_many([jobs[place] for place in places], due=when)
-            for place, answer in zip(places, stored, strict=True):
-                answers[place] = answer
-        failed = [place for place, answer in enumerate(answers) if isinstance(answer, Exception)]
+        by_due: dict[float | None, list[int]] = {}
+        for place, (_, due) in enumerate(jobs):
+            by_due.setdefault(due, []).append(place)
+        answers: dict[int, Stored | Exception] = {}
+        for due, places in by_due.items():
+            answers.update(zip(places, await self._try_many([jobs[place][0] for place in places], due), strict=True))
+        failed = {jobs[place][0].id: answer for place, answer in answers.items() if isinstance(answer, Exception)}
         if failed:
-            raise _partly(jobs, answers, failed)
-        return [answer for answer in answers if isinstance(answer, Stored)]
+            raise _not_all(failed, stored=len(jobs) - len(failed) + before)
+        return [answer for _, answer in sorted(answers.items()) if isinstance(answer, Stored)]
+
+    async def _try_many(self, jobs: Sequence[JobRecord], due: float | None) -> Sequence[Stored | Exception]:
+        try:
+            broker = await self._session.broker()
+            return await broker.enqueue_many(jobs, due=due)
+        except BrokerError as error:
+            return [error] * len(jobs)
 
     async def state(self, queue: str, id: str) -> State | None:
         """Where job `id` is in its life; None if nothing is known of it."""
@@ -129,13 +144,21 @@ def _timed_out(found: Found, timeout: float) -> ResultTimeout:
     )
 
 
-def _partly(jobs: Sequence[JobRecord], answers: Sequence[Stored | Exception], failed: Sequence[int]) -> EnqueueError:
-    first = answers[failed[0]]
-    kind = type(first) if isinstance(first, EnqueueError) else EnqueueError
+def _not_all(failed: Mapping[str, Exception], *, stored: int) -> BrokerError:
+    """What to raise when `failed` says why of those that are not stored, by id, and `stored` others are."""
+    first = next(iter(failed.values()))
+    errors = failed.values()
+    if not stored and all(isinstance(error, BrokerUnavailable) for error in errors):
+        return BrokerUnavailable(str(first).partition("\n")[0], hint=getattr(first, "hint", None))
+    kind: type[EnqueueError] = EnqueueError
+    if all(isinstance(error, Rejected | BrokerUnavailable) for error in errors):
+        kind = Rejected
+    elif any(isinstance(error, NotStored) for error in errors):
+        kind = NotStored
     error = kind(
-        f"{len(failed)} of {len(jobs)} jobs are not stored, or not surely: {str(first).partition(chr(10))[0]}",
+        f"{len(failed)} jobs are not stored, or not surely, and {stored} are: {str(first).partition(chr(10))[0]}",
         hint="error.job_ids names them; enqueueing those again with the same ids is safe",
-        job_ids=tuple(jobs[place].id for place in failed),
+        job_ids=tuple(failed),
     )
-    error.__cause__ = first if isinstance(first, Exception) else None
+    error.__cause__ = first
     return error

@@ -16,6 +16,7 @@ import re
 import types
 import typing
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import cached_property
 from typing import Any, NoReturn
 
@@ -96,26 +97,29 @@ class Signature:
         self._vague: tuple[str, ...] = ()
         self._partial: tuple[str, ...] = ()
         self._result: _Result | None = None
-        try:
+        with suppress(NameError):  # defined further down, or never: `prepare` will tell
             self._compile()
-        except NameError:  # defined further down, or never: `prepare` will tell
-            pass
 
-    def prepare(self) -> None:
-        """Resolve what could not be when the task was defined. Raises DefinitionError if it still cannot be."""
-        if self._arguments is not None:
-            return
+    def prepare(self, *, result: bool = False) -> None:
+        """Resolve what could not be when the task was defined; with `result`, also what it returns.
+
+        Raises DefinitionError if an annotation still cannot be resolved, or has no JSON form.
+        """
         try:
-            self._compile()
+            if self._arguments is None:
+                self._compile()
+            if result and self._result is None:
+                self._result = self._compile_result()
         except NameError as error:
             raise DefinitionError(
                 f"{self.name}: {self._unresolved()}: {error}",
                 hint="import the name where it is there at run time too, not only under `if TYPE_CHECKING:`",
             ) from None
 
-    def check_result(self) -> None:
-        """Raises DefinitionError if the annotated result has no JSON form."""
-        self._result_codec()
+    def try_result(self) -> None:
+        """Resolve what it returns, if the names are defined already. Raises DefinitionError if it has no JSON form."""
+        with suppress(NameError):
+            self._result = self._compile_result()
 
     def parameter_type(self, name: str) -> Any:
         """The resolved annotation of parameter `name`; Any without one. Raises KeyError for an unknown name."""
@@ -284,8 +288,8 @@ class Signature:
 
     def _result_codec(self) -> _Result:
         if self._result is None:
-            self.prepare()
-            self._result = self._compile_result()
+            self.prepare(result=True)
+            assert self._result is not None
         return self._result
 
     # --- made once

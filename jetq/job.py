@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 from jetq.client import Client
 from jetq.errors import JobNotFound, NoResult, ResultError
 from jetq.failures import revive
-from jetq.model import State
+from jetq.model import ResultRecord, State
 from jetq.session import Session
 from jetq.units import seconds
 
@@ -33,7 +33,7 @@ class Job(Generic[R]):
         id: str,
         queue: str,
         task: str,
-        decode: Callable[[bytes], Any],
+        decode: Callable[[ResultRecord], Any],
         result_ttl: float | None,
         known: bool = True,
         duplicate: bool = False,
@@ -72,20 +72,26 @@ class Job(Generic[R]):
         if record.failure is not None:
             raise revive(record.failure)
         try:
-            value: R = self._decode(bytes(record.value))
+            value: R = self._decode(record)
         except ValueError as error:
             raise ResultError(
-                f"the result of job {self.id} is not what {self.task} is annotated to return: {error}"
+                f"the result of job {self.id} is not what {record.task} is annotated to return: {error}"
             ) from None
         return value
 
     def status(self) -> State:
-        """Where the job is in its life. Raises JobNotFound if nothing is known of it any more, BrokerUnavailable."""
+        """Where the job is in its life.
+
+        One that was enqueued here and is neither in its queue nor dead has succeeded, whether or not its result is kept.
+        Raises JobNotFound if nothing is known of one that was not, BrokerUnavailable.
+        """
         return self._session.run(self.astatus)
 
     async def astatus(self) -> State:
         """The same from async code."""
         state = await self._client.state(self.queue, self.id)
+        if state is None and self._known:
+            return "succeeded"
         if state is None:
             raise JobNotFound(
                 f"nothing is known of job {self.id} in queue {self.queue!r}: "

@@ -9,6 +9,7 @@ from difflib import get_close_matches
 from typing import Any, Literal, TypedDict
 
 from msgspec import UNSET, Struct, UnsetType
+from msgspec.structs import replace
 from tenacity.wait import wait_base
 
 from jetq.errors import DefinitionError
@@ -83,6 +84,16 @@ class CallSettings(Struct, frozen=True):
     at: datetime | None = None
     id: str | None = None
 
+    def or_else(self, others: CallSettings) -> CallSettings:
+        """These, and where they say nothing the others. Raises DefinitionError if the others name one job."""
+        if others.id is not None:
+            raise DefinitionError("id names one job, so it cannot be an option of many", hint="give it to each .bind()")
+        own = {name: getattr(self, name) for name in self.__struct_fields__}
+        given = {name: value for name, value in own.items() if value is not getattr(_NOTHING, name)}
+        if "delay" in given or "at" in given:
+            others = replace(others, delay=None, at=None)
+        return replace(others, **given)
+
     def due(self, now: float) -> float | None:
         """When the job is due, in unix seconds; None for at once."""
         if self.delay:
@@ -90,6 +101,9 @@ class CallSettings(Struct, frozen=True):
         if self.at is not None and self.at.timestamp() > now:
             return self.at.timestamp()
         return None
+
+
+_NOTHING = CallSettings()
 
 
 def task_options(fn: Callable[..., Any], keywords: Mapping[str, Any], *, returns_none: bool) -> TaskOptions:

@@ -30,6 +30,18 @@ class Call(Struct, Generic[R], frozen=True):
     decode: Callable[[bytes], Any]
     result_ttl: float | None
 
+    def or_else(self, settings: CallSettings) -> Call[R]:
+        """The same call with `settings` where it has none of its own. Raises DefinitionError if they name one job."""
+        chosen = self.settings.or_else(settings)
+        return Call(
+            self.task,
+            chosen.queue or self.queue,
+            self.body,
+            chosen,
+            self.decode,
+            self.result_ttl if chosen.result_ttl is UNSET else chosen.result_ttl,
+        )
+
 
 class Enqueues(Protocol):
     """What a task needs of its app."""
@@ -83,13 +95,20 @@ class _Enqueuer(Generic[P, R]):
     def delay_many(self, calls: Iterable[Call[R]]) -> list[Job[R]]:
         """Store many calls, far faster than one by one; their handles in order.
 
-        Raises EnqueueError, whose `job_ids` are those not, or not surely, stored; all others of that batch are.
+        Options given to this task are those of the calls which have none of their own.
+
+        Raises EnqueueError, whose `job_ids` are those not, or not surely, stored; what came before them is.
         """
-        return self._app().delay_many(calls)
+        return self._app().delay_many(self._with_options(calls))
 
     async def adelay_many(self, calls: Iterable[Call[R]]) -> list[Job[R]]:
         """`delay_many` from async code."""
-        return await self._app().adelay_many(calls)
+        return await self._app().adelay_many(self._with_options(calls))
+
+    def _with_options(self, calls: Iterable[Call[R]]) -> Iterable[Call[R]]:
+        if self._settings is _NO_OPTIONS:
+            return calls
+        return (call.or_else(self._settings) for call in calls)
 
 
 class BoundTask(_Enqueuer[P, R]):
@@ -136,7 +155,14 @@ class Task(_Enqueuer[P, R]):
 
     def options(self, **keywords: Unpack[CallOptions]) -> BoundTask[P, R]:
         """The same task with options for what it enqueues next. See CallOptions; raises DefinitionError."""
-        return BoundTask(self, call_settings(keywords))
+        settings = call_settings(keywords)
+        if settings.result_ttl is not UNSET and settings.result_ttl is not None:
+            self.signature.prepare(result=True)
+        return BoundTask(self, settings)
+
+    def prepare(self) -> None:
+        """Make sure that it can run: resolve annotations that were not defined yet. Raises DefinitionError."""
+        self.signature.prepare(result=self.defaults.result_ttl is not None)
 
 
 class AsyncTask(Task[P, R]):

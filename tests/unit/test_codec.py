@@ -544,7 +544,7 @@ def test_a_type_without_json_form_is_refused_when_defined(kind: Any, sentence: s
 def test_a_result_type_without_json_form_is_found_when_asked() -> None:
     signature = result_of(Connection)
     with pytest.raises(DefinitionError, match=r"result: .*Connection has no JSON form"):
-        signature.check_result()
+        signature.prepare(result=True)
     with pytest.raises(TypeError, match="has no JSON form"):
         signature.encode_result(Connection())
 
