@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Collection, Mapping
 from importlib.metadata import EntryPoint, entry_points
+from typing import Any
 
 from msgspec import Struct
 
-from jetq.errors import DefinitionError, PluginError
-from jetq.registry import IMPORTED
+from jetq.errors import PluginError
+from jetq.registry import IMPORTED, TwoTasks
+from jetq.task import Task
 
 __all__ = ["GROUP", "Plugin", "installed", "load"]
 
@@ -19,7 +22,7 @@ GROUP = "jetq.tasks"
 class Plugin(Struct, frozen=True):
     """An installed plugin: its entry's name, its module, and the distribution it comes from.
 
-    tasks: the names its module defines, once loaded. error: why it could not be loaded.
+    tasks: the names its module defines, once loaded.
     """
 
     name: str
@@ -27,7 +30,6 @@ class Plugin(Struct, frozen=True):
     distribution: str
     version: str
     tasks: tuple[str, ...] = ()
-    error: str = ""
 
 
 def installed() -> list[Plugin]:
@@ -44,7 +46,8 @@ def load(allow: Collection[str] | None = None) -> list[Plugin]:
     found = installed()
     if allow is not None:
         _refuse_missing(allow, found)
-        found = [plugin for plugin in found if plugin.name in allow or plugin.distribution in allow]
+        wanted = {_normal(name) for name in allow}
+        found = [plugin for plugin in found if not wanted.isdisjoint(_names(plugin))]
     loaded = [_load(plugin) for plugin in found]
     _refuse_twins(loaded)
     return loaded
@@ -64,31 +67,37 @@ def _load(plugin: Plugin) -> Plugin:
     before: Mapping[str, object] = dict(IMPORTED)
     try:
         importlib.import_module(plugin.module)
-    except DefinitionError as error:
-        raise PluginError(
-            f"plugin {plugin.name!r} of {plugin.distribution} {plugin.version} collides: {error.message}",
-            hint=f"other plugins: {', '.join(p.distribution for p in installed() if p.name != plugin.name) or 'none'}; "
-            "leave one out with --plugin",
-        ) from error
-    except Exception as error:  # whatever importing somebody's module raises
+    except TwoTasks as error:
+        raise _twins(_owner(error.other), plugin.distribution, error.task.name) from error
+    except (Exception, SystemExit) as error:  # whatever importing somebody's module raises
         raise PluginError(
             f"plugin {plugin.name!r} of {plugin.distribution} {plugin.version} cannot be imported: "
             f"{type(error).__name__}: {error}",
             hint="mend or uninstall that distribution, or start with --no-plugins",
         ) from error
     new = [name for name in IMPORTED if name not in before]
-    own = [name for name, task in IMPORTED.items() if task.fn.__module__ == plugin.module]
+    own = [name for name, task in IMPORTED.items() if _is_within(task.fn.__module__, plugin.module)]
     return Plugin(plugin.name, plugin.module, plugin.distribution, plugin.version, tuple(sorted({*new, *own})))
 
 
 def _refuse_missing(allow: Collection[str], found: Collection[Plugin]) -> None:
-    known = {plugin.name for plugin in found} | {plugin.distribution for plugin in found}
+    names = {name for plugin in found for name in _names(plugin)}
     for name in allow:
-        if name not in known:
+        if _normal(name) not in names:
+            known = {plugin.name for plugin in found} | {plugin.distribution for plugin in found}
             raise PluginError(
                 f"there is no plugin {name!r}",
                 hint=f"installed: {', '.join(sorted(known)) or 'none'}; see `jetq plugins`",
             )
+
+
+def _names(plugin: Plugin) -> set[str]:
+    return {_normal(plugin.name), _normal(plugin.distribution)}
+
+
+def _normal(name: str) -> str:
+    """A distribution's name as package indexes compare them."""
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def _refuse_twins(loaded: Collection[Plugin]) -> None:
@@ -97,7 +106,24 @@ def _refuse_twins(loaded: Collection[Plugin]) -> None:
         for task in plugin.tasks:
             other = owner.setdefault(task, plugin)
             if other.distribution != plugin.distribution:
-                raise PluginError(
-                    f"{other.distribution} and {plugin.distribution} both define the task {task!r}",
-                    hint="leave one of them out with --plugin",
-                )
+                raise _twins(other.distribution, plugin.distribution, task)
+
+
+def _owner(task: Task[..., Any]) -> str:
+    """The distribution whose plugin defines `task`, or else its module."""
+    module = task.fn.__module__
+    for plugin in installed():
+        if _is_within(module, plugin.module.partition(".")[0]):
+            return plugin.distribution
+    return f"module {module}"
+
+
+def _is_within(module: str, package: str) -> bool:
+    return module == package or module.startswith(f"{package}.")
+
+
+def _twins(one: str, other: str, task: str) -> PluginError:
+    return PluginError(
+        f"{one} and {other} both define the task {task!r}",
+        hint="leave one of them out: name the others with --plugin, or start with --no-plugins",
+    )

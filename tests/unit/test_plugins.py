@@ -1,0 +1,107 @@
+"""Plugins: modules of installed distributions that define tasks."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from jetq.errors import PluginError
+from jetq.plugins import installed, load
+from jetq.registry import IMPORTED
+
+
+class Install(Protocol):
+    """Puts a distribution with modules and entry points on the path."""
+
+    def __call__(self, distribution: str, entries: dict[str, str], **modules: str) -> None: ...
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
+    modules_before, tasks_before = set(sys.modules), dict(IMPORTED)
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def install(distribution: str, entries: dict[str, str], **modules: str) -> None:
+        info = tmp_path / f"{distribution.replace('-', '_')}-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.0\n")
+        lines = [f"{name} = {module}" for name, module in entries.items()]
+        (info / "entry_points.txt").write_text("\n".join(["[jetq.tasks]", *lines]))
+        for name, source in modules.items():
+            (tmp_path / f"{name}.py").write_text(source)
+
+    yield install
+    for name in set(sys.modules) - modules_before:
+        del sys.modules[name]
+    for name in set(IMPORTED) - set(tasks_before):
+        del IMPORTED._tasks[name]
+
+
+def task_module(name: str) -> str:
+    return f"from jetq import task\n\n@task(name={name!r})\ndef f() -> None: ...\n"
+
+
+def test_they_are_listed_without_being_imported(install: Install) -> None:
+    install("acme-shop", {"shop": "acme_shop"}, acme_shop="raise SystemExit")
+    shop = next(plugin for plugin in installed() if plugin.name == "shop")
+    assert (shop.module, shop.distribution, shop.version, shop.tasks) == ("acme_shop", "acme-shop", "1.0", ())
+
+
+@pytest.mark.parametrize("allowed", ["shop", "acme-shop", "Acme_Shop"])
+def test_loading_imports_what_is_allowed_and_again_changes_nothing(install: Install, allowed: str) -> None:
+    install("acme-shop", {"shop": "acme_shop"}, acme_shop=task_module("shop.f"))
+    install("acme-bank", {"bank": "acme_bank"}, acme_bank=task_module("bank.f"))
+    for _ in range(2):
+        (shop,) = load([allowed])
+        assert shop.tasks == ("shop.f",)
+    assert "shop.f" in IMPORTED
+    assert "bank.f" not in IMPORTED
+
+
+def test_tasks_of_the_modules_it_imports_are_its_own(install: Install, tmp_path: Path) -> None:
+    (tmp_path / "pack").mkdir()
+    (tmp_path / "pack" / "__init__.py").write_text("from pack import deep")
+    (tmp_path / "pack" / "deep.py").write_text(task_module("deep.f"))
+    install("acme-pack", {"pack": "pack"})
+    assert load(["pack"])[0].tasks == load(["pack"])[0].tasks == ("deep.f",)
+
+
+def test_two_with_one_task_name_are_both_named(install: Install) -> None:
+    install("acme-shop", {"shop": "acme_shop"}, acme_shop=task_module("pay"))
+    install("acme-bank", {"bank": "acme_bank"}, acme_bank=task_module("pay"))
+    for _ in range(2):  # whichever was imported before
+        with pytest.raises(PluginError, match="acme-bank and acme-shop both define the task 'pay'"):
+            load(["shop", "bank"])
+
+
+def test_a_task_the_application_has_already_is_named_by_its_module(install: Install, tmp_path: Path) -> None:
+    (tmp_path / "own_tasks.py").write_text(task_module("pay"))
+    install("acme-bank", {"bank": "acme_bank"}, acme_bank="import own_tasks\n" + task_module("pay"))
+    with pytest.raises(PluginError, match="module own_tasks and acme-bank both define the task 'pay'"):
+        load(["bank"])
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("import no_such_library", "ModuleNotFoundError: No module named 'no_such_library'"),
+        ("1 / 0", "ZeroDivisionError: division by zero"),
+        ("raise SystemExit(3)", "SystemExit: 3"),
+        ("from jetq import task\n@task(max_attempts=0)\ndef f(): ...", "DefinitionError: max_attempts"),
+    ],
+)
+def test_one_that_cannot_be_imported_names_its_distribution(install: Install, source: str, reason: str) -> None:
+    install("acme-bad", {"bad": "acme_bad"}, acme_bad=source)
+    with pytest.raises(PluginError) as caught:
+        load(["bad"])
+    assert f"plugin 'bad' of acme-bad 1.0 cannot be imported: {reason}" in str(caught.value)
+
+
+def test_one_that_is_not_installed_is_told_with_those_that_are(install: Install) -> None:
+    install("acme-shop", {"shop": "acme_shop"}, acme_shop="")
+    with pytest.raises(PluginError, match=r"there is no plugin 'shp'\nhint: installed: .*acme-shop"):
+        load(["shp"])
