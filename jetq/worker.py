@@ -94,7 +94,7 @@ class Worker:
     async def run(self) -> None:
         """Work until `stop`, or until the queues are empty with `burst`, then end in order.
 
-        Guarantee: tests/e2e/test_worker.py: a stop under load loses nothing and charges nothing.
+        Guarantee: tests/faults/test_shutdown.py: a stop under load loses nothing and charges nothing.
         """
         self._loop = asyncio.get_running_loop()
         broker = await self.app.session.broker(patient=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 from msgspec import Struct
+from nats.aio.msg import Msg
 
 from jetq.errors import BrokerError, BrokerUnavailable
 from jetq.jetstream.connection import Connection, NoReply, NoResponders
@@ -19,6 +20,8 @@ NOT_FOUND = frozenset({10014, 10037, 10043, 10057, 10059})
 """Error codes for a consumer, message or stream that is not there (a missing message is 10037 or 10057, by API)."""
 
 _RETRY_AFTER = 0.1
+_NO_LEADER_HINT = "see `nats server report jetstream`, or try again in a moment"
+_NO_ANSWER_HINT = "is the server overloaded or away, or does the user lack permission for this subject?"
 
 
 class ApiError(BrokerError):
@@ -69,33 +72,33 @@ class Api:
     async def request(self, name: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Ask `$JS.API.<name>`. Raises ApiError for an answer that is an error, BrokerUnavailable for none.
 
-        "No responders" means a stream without a leader as well as JetStream being off (nats-server 2.15), so it is
-        asked again until the timeout.
         """
-        subject = f"$JS.API.{name}"
-        payload = _encode(body) if body is not None else b""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + self.timeout
-        while True:
-            try:
-                answer = await self._connection.request(subject, payload, timeout=max(deadline - loop.time(), 0.01))
-                break
-            except NoResponders:
-                if loop.time() + _RETRY_AFTER > deadline:
-                    raise BrokerUnavailable(
-                        f"nobody answers {subject}: JetStream has no leader or is off",
-                        hint="see `nats server report jetstream`, or try again in a moment",
-                    ) from None
-                await asyncio.sleep(_RETRY_AFTER)
-            except NoReply:
-                raise BrokerUnavailable(
-                    f"no answer to {subject} within {self.timeout:g} s",
-                    hint="is the server overloaded, or does the user lack permission for this subject?",
-                ) from None
+        answer = await self._ask(f"$JS.API.{name}", _encode(body) if body is not None else b"")
         error = _decode_answer(answer.data).error
         if error is not None:
             raise ApiError(error.err_code, error.description, subject=name)
         return _decode(answer.data)
+
+    async def _ask(self, subject: str, payload: bytes, *, stream: str = "") -> Msg:
+        """One request, repeated until the timeout: every request made here may be.
+
+        "No responders" means a stream without a leader as well as JetStream being off (nats-server 2.15), and for
+        `stream` also that there is none, which its own API tells: then NoResponders is raised.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self.timeout
+        while True:
+            try:
+                return await self._connection.request(subject, payload, timeout=max(deadline - loop.time(), 0.01))
+            except NoResponders:
+                trouble, hint = f"nobody answers {subject}: JetStream has no leader or is off", _NO_LEADER_HINT
+                if stream and await self.stream_info(stream) is None:
+                    raise
+            except NoReply:  # also at once, when the connection is lost meanwhile
+                trouble, hint = f"no answer to {subject} within {self.timeout:g} s", _NO_ANSWER_HINT
+            if loop.time() + _RETRY_AFTER > deadline:
+                raise BrokerUnavailable(trouble, hint=hint)
+            await asyncio.sleep(_RETRY_AFTER)
 
     async def stream_info(self, stream: str) -> dict[str, Any] | None:
         """STREAM.INFO, or None if there is no such stream."""
@@ -122,23 +125,10 @@ class Api:
         return await self._direct(stream, {"seq": sequence, "next_by_subj": subject})
 
     async def _direct(self, stream: str, query: Mapping[str, Any]) -> StoredMessage | None:
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + self.timeout
-        while True:
-            try:
-                answer = await self._connection.request(
-                    f"$JS.API.DIRECT.GET.{stream}", _encode(query), timeout=max(deadline - loop.time(), 0.01)
-                )
-                break
-            except NoResponders:
-                # A missing stream and a leaderless one look alike here; the stream's own API tells them apart.
-                if await self.stream_info(stream) is None:
-                    return None
-                if loop.time() + _RETRY_AFTER > deadline:
-                    raise BrokerUnavailable(f"stream {stream} answers no reads: it may have no leader") from None
-                await asyncio.sleep(_RETRY_AFTER)
-            except NoReply:
-                raise BrokerUnavailable(f"no answer from stream {stream} within {self.timeout:g} s") from None
+        try:
+            answer = await self._ask(f"$JS.API.DIRECT.GET.{stream}", _encode(query), stream=stream)
+        except NoResponders:
+            return None
         headers = answer.headers or {}
         if "Nats-Sequence" not in headers:  # a bare status, e.g. 404; a stored message may carry a `Status` of its own
             return None
