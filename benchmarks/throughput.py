@@ -1,4 +1,4 @@
-"""Enqueue and drain beside a bare nats-py loop, interleaved in one run: `make bench`, or `python -m benchmarks.throughput`.
+"""Enqueue and drain beside a bare nats-py loop, interleaved in one run: `python -m benchmarks.throughput`.
 
 Each case ends by checking its ledger: what was stored must have run, once each.
 """
