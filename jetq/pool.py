@@ -1,4 +1,4 @@
-"""Sync task functions in threads: started on demand, interrupted at their deadline, replaced when they never end."""
+"""Sync task functions in threads: started on demand, interrupted at their deadline, given up when they never end."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import ctypes
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from queue import SimpleQueue
 from typing import Any
@@ -22,23 +23,167 @@ _LOST_AFTER = 10.0
 """Seconds after its interruption at which a thread that still runs is given up."""
 
 _TICK = 0.05
+"""Seconds between looks at deadlines: an interruption is late by at most this."""
+
+_NOTHING = object()
+
+_Interruption = type[JobTimeout] | type[JobInterrupted]
 
 
 class ThreadLost(JetqError):
     """A sync task did not end within 10 s of its interruption: its thread is given up and may still run."""
 
 
-class _Call:
-    """One call of one function, and the thread that runs it."""
+class ThreadPool:
+    """Up to `size` threads for the functions of one worker, for the event loop it was made on.
 
-    __slots__ = ("args", "context", "deadline", "ended", "error", "fn", "future", "interrupted_at", "kwargs", "lock", "thread", "value")  # fmt: skip
+    `lost` counts the threads that were given up; each is replaced when a call needs it.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.lost = 0
+        self._size = size
+        self._loop = asyncio.get_running_loop()
+        self._queue: SimpleQueue[_Call | None] = SimpleQueue()
+        self._calls: set[_Call] = set()
+        self._threads = 0
+        self._started = 0
+        self._done: deque[_Call] = deque()
+        self._waking = False
+        self._watcher: asyncio.TimerHandle | None = None
+        self._closed = False
+
+    async def run(
+        self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], *, deadline: float | None
+    ) -> Any:
+        """Call `fn` in a thread, in a copy of this context, and return its value or raise what it raised.
+
+        At `deadline` (`time.monotonic()`) JobTimeout is raised inside `fn`, and JobInterrupted when this coroutine is
+        cancelled. Either way this ends only with the thread's call: with its value if it returned one all the same.
+        Raises ThreadLost if it did not end within 10 s, and RuntimeError if no thread can be started.
+        """
+        call = _Call(fn, args, kwargs, self._loop.create_future(), deadline)
+        if len(self._calls) >= self._threads:
+            self._start_thread()
+        self._calls.add(call)
+        self._queue.put(call)
+        if self._watcher is None and not self._closed:
+            self._watcher = self._loop.call_later(_TICK, self._watch)
+        cancelled: asyncio.CancelledError | None = None
+        while not call.ended:
+            try:
+                await call.future
+            except asyncio.CancelledError as error:
+                cancelled = error
+                call.future = self._loop.create_future()
+                self._interrupt(call, JobInterrupted)
+        return _outcome(call, cancelled)
+
+    def interrupt_all(self) -> None:
+        """Raise JobInterrupted in every thread that runs something; calls that have not begun will not begin."""
+        for call in list(self._calls):
+            self._interrupt(call, JobInterrupted)
+
+    def close(self) -> None:
+        """End the idle threads. One that still runs something ends after it, and does not keep the process alive."""
+        self._closed = True
+        if self._watcher is not None:
+            self._watcher.cancel()
+        self._queue.put(None)
+
+    # --- on the loop
+
+    def _start_thread(self) -> None:
+        if self._threads >= self._size:
+            return
+        try:
+            _Thread(self._queue, self._report, self._started + 1).start()
+        except RuntimeError:  # the system has no more threads to give
+            if not self._threads:
+                raise
+            _log.warning("no more than %d of %d threads could be started", self._threads, self._size)
+            return
+        self._started += 1
+        self._threads += 1
+
+    def _interrupt(self, call: _Call, interruption: _Interruption) -> None:
+        if call.ended or call.interruption is not None:
+            return
+        call.interrupted_at = time.monotonic()
+        call.interruption = interruption
+        if call.thread is None:  # a thread that takes it from here on sees the interruption
+            call.error = interruption()
+            self._end(call)
+        else:
+            call.thread.interrupt(call, interruption)
+
+    def _watch(self) -> None:
+        self._watcher = None
+        now = time.monotonic()
+        for call in list(self._calls):
+            if call.interruption is not None:
+                if now - call.interrupted_at > _LOST_AFTER:
+                    self._give_up(call)
+            elif call.deadline is not None and call.deadline <= now:
+                self._interrupt(call, JobTimeout)
+        if self._calls and not self._closed:
+            self._watcher = self._loop.call_later(_TICK, self._watch)
+
+    def _give_up(self, call: _Call) -> None:
+        self._collect()
+        if call.ended or call.thread is None:
+            return
+        _log.error("a thread is lost: %s still runs %g s after its interruption", call.name, _LOST_AFTER)
+        call.thread.lost = True
+        call.error = ThreadLost(f"{call.name} did not end within {_LOST_AFTER:g} s of its interruption")
+        self.lost += 1
+        self._threads -= 1
+        self._end(call)
+        if len(self._calls) > self._threads:
+            self._start_thread()
+
+    def _collect(self) -> None:
+        self._waking = False  # before looking: who reports from now on wakes the loop again
+        while self._done:
+            self._end(self._done.popleft())
+
+    def _end(self, call: _Call) -> None:
+        call.ended = True
+        self._calls.discard(call)
+        if not call.future.done():
+            call.future.set_result(None)
+
+    # --- in the threads
+
+    def _report(self, call: _Call) -> None:
+        """Hand an ended call to the loop: one wake-up for all that end before the loop looks."""
+        self._done.append(call)
+        if not self._waking:
+            self._waking = True
+            try:
+                self._loop.call_soon_threadsafe(self._collect)
+            except RuntimeError:  # the loop is closed: nobody waits any more
+                return
+
+
+class _Call:
+    """One call of one function. Its thread writes `thread`, `value` and `error`, the loop the rest.
+
+    thread: who took it, None until then. interruption: what is raised inside it, None while nothing is. raising: true
+    just while it is raised. future: wakes who waits, no more; the outcome stands here.
+    """
+
+    __slots__ = (
+        "args", "context", "deadline", "ended", "error", "fn", "future", "interrupted_at", "interruption", "kwargs",
+        "raising", "thread", "value",
+    )  # fmt: skip
 
     def __init__(
         self,
         fn: Callable[..., Any],
         args: tuple[Any, ...],
         kwargs: Mapping[str, Any],
-        future: asyncio.Future[Any],
+        future: asyncio.Future[None],
         deadline: float | None,
     ) -> None:
         self.fn = fn
@@ -47,163 +192,98 @@ class _Call:
         self.future = future
         self.deadline = deadline
         self.context = contextvars.copy_context()
-        self.lock = threading.Lock()
-        self.thread: int | None = None
         self.ended = False
-        self.interrupted_at: float | None = None
-        self.value: Any = None
+        self.thread: _Thread | None = None
+        self.interruption: _Interruption | None = None
+        self.interrupted_at = 0.0
+        self.raising = False
+        self.value: Any = _NOTHING
         self.error: BaseException | None = None
 
+    @property
+    def name(self) -> str:
+        return str(getattr(self.fn, "__qualname__", type(self.fn).__name__))
+
+
+class _Thread(threading.Thread):
+    """A thread that runs call after call until it takes a None or is `lost`.
+
+    An exception can be raised in a thread between any two steps of its Python code, and must hit the call it is meant
+    for, not the next one and not the code around them. So the loop writes `interruption` and `raising` before it reads
+    `current`, and the thread writes `current` before it reads those two: one of them always sees the other. That is no
+    lock, because an exception between taking a lock and holding it safely would leave it locked.
+    """
+
+    def __init__(self, queue: SimpleQueue[_Call | None], report: Callable[[_Call], None], number: int) -> None:
+        super().__init__(name=f"jetq-task-{number}", daemon=True)
+        self.current: _Call | None = None
+        self.lost = False
+        self._queue = queue
+        self._report = report
+
     def run(self) -> None:
-        """In the thread."""
-        with self.lock:
-            self.thread = threading.get_ident()
-        try:
-            try:
-                self.value = self.context.run(self.fn, *self.args, **self.kwargs)
-            finally:
-                # From here on no exception is sent to this thread; one sent just before may still arrive.
-                with self.lock:
-                    self.ended = True
-        except BaseException as error:
-            self.error = error
-            self.ended = True
-
-    def interrupt(self, error: type[BaseException], now: float) -> None:
-        """Raise `error` in the thread, if it still runs this very call."""
-        with self.lock:
-            if self.ended or self.thread is None:
+        while not self.lost:
+            call = self._queue.get()
+            if call is None:
+                self._queue.put(None)  # for the next one
                 return
-            self.interrupted_at = now
-            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self.thread), ctypes.py_object(error))
+            self._take(call)
+            self._report(call)
+            del call  # an idle thread keeps nothing alive
 
+    def interrupt(self, call: _Call, interruption: _Interruption) -> None:
+        """On the loop: raise `interruption` in this thread, if it is `call` that it runs."""
+        call.raising = True
+        if self.current is call:
+            _raise_in(self.ident, interruption)
+        call.raising = False
 
-class ThreadPool:
-    """Up to `size` threads for the functions of one worker, on the event loop it was made on."""
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._loop = asyncio.get_running_loop()
-        self._queue: SimpleQueue[_Call | None] = SimpleQueue()
-        self._calls: set[_Call] = set()
-        self._threads = 0
-        self._idle = 0
-        self._done: list[_Call] = []
-        self._done_lock = threading.Lock()
-        self._watcher: asyncio.TimerHandle | None = None
-        self._closed = False
-        self.lost = 0
-
-    async def run(
-        self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], *, deadline: float | None
-    ) -> Any:
-        """Call `fn` in a thread with this task's context and return its value, or raise what it raised.
-
-        At `deadline` (`time.monotonic()`) JobTimeout is raised inside `fn`; this returns once its thread has ended, or
-        raises ThreadLost 10 s later. Cancelling this call does not end the thread; `interrupt_all` does.
-        """
-        call = _Call(fn, args, kwargs, self._loop.create_future(), deadline)
-        self._calls.add(call)
-        if self._watcher is None:
-            self._watcher = self._loop.call_later(_TICK, self._watch)
-        self._queue.put(call)
-        if self._threads < min(self._size, len(self._calls)):
-            self._start_thread()
-        try:
-            return await call.future
-        finally:
-            if call.future.done():
-                self._calls.discard(call)
-
-    def interrupt_all(self) -> None:
-        """Raise an exception in every thread that runs something; calls not started end at once."""
-        for call in list(self._calls):
-            if call.thread is None:
-                call.deadline = None
-                self._settle(call, JobInterrupted())
-            elif call.interrupted_at is None:
-                call.interrupt(JobInterrupted, time.monotonic())
-
-    def close(self) -> None:
-        """End the idle threads. One that still runs something ends after it, and does not keep the process alive."""
-        self._closed = True
-        if self._watcher is not None:
-            self._watcher.cancel()
-        for _ in range(self._threads):
-            self._queue.put(None)
-
-    def _start_thread(self) -> None:
-        self._threads += 1
-        threading.Thread(target=self._work, name=f"jetq-task-{self._threads}", daemon=True).start()
-
-    def _work(self) -> None:
+    def _take(self, call: _Call) -> None:
+        """Run `call`. What is raised here from outside, once at most, has ended or is withdrawn when this returns."""
         while True:
             try:
-                call = self._queue.get()
-            except (JobTimeout, JobInterrupted):  # sent to the call before, in the instant in which it ended
-                continue
-            if call is None:
+                if call.thread is None:
+                    self._run(call)
+                self._release(call)
                 return
-            if call.future.done():  # interrupted before it began
-                continue
-            try:
-                call.run()
-            except (JobTimeout, JobInterrupted) as late:  # it was on its way when the function ended
-                call.error = late
-            try:
-                self._report(call)
-            except (JobTimeout, JobInterrupted):  # likewise
-                self._report(call)
+            except BaseException as late:  # it came after the function's last step
+                if call.error is None and call.value is _NOTHING:
+                    call.error = late
 
-    def _report(self, call: _Call) -> None:
-        with self._done_lock:
-            self._done.append(call)
-            wake = len(self._done) == 1
-        if wake:
-            try:
-                self._loop.call_soon_threadsafe(self._collect)
-            except RuntimeError:  # the loop is closed: nobody waits any more
-                return
-
-    def _collect(self) -> None:
-        with self._done_lock:
-            done, self._done = self._done, []
-        for call in done:
-            if call.error is not None:
-                self._settle(call, call.error)
-            elif not call.future.done():
-                call.future.set_result(call.value)
-                self._calls.discard(call)
-
-    def _settle(self, call: _Call, error: BaseException) -> None:
-        if isinstance(error, StopIteration):  # a future refuses it (PEP 479)
-            wrapped = RuntimeError("the task raised StopIteration")
-            wrapped.__cause__ = error
-            error = wrapped
-        if not call.future.done():
-            call.future.set_exception(error)
-            call.future.exception()  # when the attempt was abandoned, nobody asks any more
-        self._calls.discard(call)
-
-    def _watch(self) -> None:
-        self._watcher = None
-        now = time.monotonic()
-        for call in list(self._calls):
-            if call.interrupted_at is not None:
-                if now - call.interrupted_at > _LOST_AFTER:
-                    self._give_up(call)
-            elif call.deadline is not None and call.deadline <= now:
-                call.interrupt(JobTimeout, now)
-        if self._calls and not self._closed:
-            self._watcher = self._loop.call_later(_TICK, self._watch)
-
-    def _give_up(self, call: _Call) -> None:
-        if call.future.done():
+    def _run(self, call: _Call) -> None:
+        self.current = call
+        call.thread = self
+        if call.interruption is not None:
+            call.error = call.interruption()
             return
-        self.lost += 1
-        self._size += 1  # the lost thread's place
-        name = getattr(call.fn, "__qualname__", "a function")
-        _log.error("a thread is lost: %s still runs %g s after its timeout", name, _LOST_AFTER)
-        self._settle(
-            call, ThreadLost(f"{name} did not end within {_LOST_AFTER:g} s of its timeout; its thread is given up")
-        )
+        try:
+            call.value = call.context.run(call.fn, *call.args, **call.kwargs)
+        except BaseException as error:
+            call.error = error
+
+    def _release(self, call: _Call) -> None:
+        """From here on nothing is raised for `call`; what is on its way is withdrawn."""
+        self.current = None
+        while call.raising:
+            time.sleep(0)
+        if call.interruption is not None:
+            _raise_in(self.ident, None)
+
+
+def _outcome(call: _Call, cancelled: asyncio.CancelledError | None) -> Any:
+    """The value of an ended call, or what it raised; a cancellation if that is what ended it."""
+    error, call.error = call.error, None
+    try:
+        if error is None:
+            return call.value
+        if cancelled is not None and not isinstance(error, ThreadLost):
+            raise cancelled
+        raise error
+    finally:
+        del error, cancelled  # the exception's traceback would hold this frame, and the frame the exception
+
+
+def _raise_in(ident: int | None, error: type[BaseException] | None) -> None:
+    """Raise `error` in the thread `ident` at its next step of Python code; None withdraws what was not raised yet."""
+    raised = None if error is None else ctypes.py_object(error)
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident or 0), raised)

@@ -1,0 +1,568 @@
+"""Sync functions in threads: each call ends in one outcome, and what is raised in a thread hits only its call."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import gc
+import logging
+import random
+import subprocess
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from itertools import count
+from queue import SimpleQueue
+from typing import Any
+
+import pytest
+
+from jetq import pool as pool_module
+from jetq.errors import JobInterrupted, JobTimeout
+from jetq.pool import ThreadLost, ThreadPool
+
+pytestmark = pytest.mark.anyio
+
+LONG = 30.0
+"""Seconds within which whatever a test waits for has happened, or it fails."""
+
+variable = contextvars.ContextVar[str]("variable")
+
+
+class Gate:
+    """A function that says when it has begun, and goes on when it is let."""
+
+    def __init__(self) -> None:
+        self.begun = threading.Event()
+        self.go = threading.Event()
+
+    def __call__(self) -> str:
+        self.begun.set()
+        assert self.go.wait(LONG)
+        return "through"
+
+    async def entered(self) -> None:
+        assert await asyncio.to_thread(self.begun.wait, LONG)
+
+
+class Spinner:
+    """A function that runs Python code until something is raised in it; `cleanup` is what it does then."""
+
+    def __init__(self, cleanup: Callable[[], Any] | None = None) -> None:
+        self.begun = threading.Event()
+        self.caught: BaseException | None = None
+        self.cleanup = cleanup
+
+    def __call__(self) -> Any:
+        end = time.monotonic() + LONG
+        try:
+            self.begun.set()
+            while time.monotonic() < end:
+                pass
+        except BaseException as error:
+            self.caught = error
+            if self.cleanup is None:
+                raise
+            return self.cleanup()
+        raise AssertionError("it was never interrupted")
+
+    async def entered(self) -> None:
+        assert await asyncio.to_thread(self.begun.wait, LONG)
+
+
+@pytest.fixture
+def pool(anyio_backend: str) -> Iterator[Callable[[int], ThreadPool]]:
+    made: list[ThreadPool] = []
+
+    def make(size: int) -> ThreadPool:
+        made.append(ThreadPool(size))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each._queue.put(None)
+
+
+async def call(pool: ThreadPool, fn: Callable[..., Any], *args: Any, within: float | None = None) -> Any:
+    return await pool.run(fn, args, {}, deadline=None if within is None else time.monotonic() + within)
+
+
+def begin(pool: ThreadPool, fn: Callable[..., Any], within: float | None = None) -> asyncio.Task[Any]:
+    return asyncio.ensure_future(call(pool, fn, within=within))
+
+
+def hold_the_loop(seconds: float) -> None:
+    time.sleep(seconds)
+
+
+def hold_the_loop_until(happened: Callable[[], bool]) -> None:
+    """Let the threads go on while the loop learns nothing of it."""
+    end = time.monotonic() + LONG
+    while not happened():
+        assert time.monotonic() < end
+        hold_the_loop(0.001)
+
+
+MakePool = Callable[[int], ThreadPool]
+
+# --- values and errors
+
+
+async def test_a_call_gives_its_value(pool: MakePool) -> None:
+    assert await pool(1).run(divmod, (7, 2), {}, deadline=None) == (3, 1)
+    assert await pool(1).run(dict, (), {"x": 1}, deadline=None) == {"x": 1}
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError, SystemExit, KeyboardInterrupt, GeneratorExit, asyncio.CancelledError, JobTimeout]
+)
+async def test_a_call_raises_what_its_function_raised(pool: MakePool, error: type[BaseException]) -> None:
+    one = pool(1)
+
+    def fail() -> None:
+        raise error
+
+    caught = None
+    try:
+        await call(one, fail)
+    except BaseException as raised:
+        caught = raised
+    assert type(caught) is error
+    assert await call(one, int, "5") == 5, "the thread lives on"
+
+
+async def test_stop_iteration_does_not_break_the_caller(pool: MakePool) -> None:
+    with pytest.raises(RuntimeError) as caught:
+        await call(pool(1), next, iter(()))
+    assert isinstance(caught.value.__cause__, StopIteration)
+
+
+async def test_the_traceback_leads_to_the_function(pool: MakePool) -> None:
+    def innermost() -> None:
+        raise ValueError
+
+    with pytest.raises(ValueError) as caught:
+        await call(pool(1), innermost)
+    assert caught.traceback[-1].name == "innermost"
+
+
+async def test_a_call_sees_its_context_and_leaves_none_behind(pool: MakePool) -> None:
+    one = pool(1)
+    variable.set("outer")
+
+    def look_and_set() -> str:
+        seen = variable.get()
+        variable.set("inner")
+        return seen
+
+    assert [await call(one, look_and_set) for _ in range(2)] == ["outer", "outer"]
+    assert variable.get() == "outer"
+
+
+class Thing:
+    pass
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_an_ended_call_keeps_nothing_alive(pool: MakePool, fails: bool) -> None:
+    one = pool(1)
+    thing = Thing()
+    alive = weakref.ref(thing)
+
+    def function(thing: Thing) -> None:
+        if fails:
+            raise ValueError
+
+    gc.disable()
+    try:
+        with contextlib.suppress(ValueError):
+            await call(one, function, thing)
+        del thing
+        hold_the_loop_until(lambda: alive() is None)
+    finally:
+        gc.enable()
+
+
+# --- threads
+
+
+async def test_threads_are_made_on_demand_and_used_again(pool: MakePool) -> None:
+    one = pool(10)
+    assert len({await call(one, threading.get_ident) for _ in range(20)}) == 1
+    gates = [Gate() for _ in range(3)]
+    tasks = [begin(one, gate) for gate in gates]
+    for gate in gates:
+        await gate.entered()
+        gate.go.set()
+    assert await asyncio.gather(*tasks) == ["through"] * 3
+    assert one._threads == 3
+
+
+async def test_no_more_than_size_run_at_once(pool: MakePool) -> None:
+    one = pool(2)
+    lock, running, most = threading.Lock(), 0, 0
+
+    def enter() -> None:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        time.sleep(0.001)
+        with lock:
+            running -= 1
+
+    await asyncio.gather(*(call(one, enter) for _ in range(50)))
+    assert most == 2
+
+
+async def test_many_calls_end_each_with_their_own_value(pool: MakePool) -> None:
+    one = pool(20)
+    assert await asyncio.gather(*(call(one, str, n) for n in range(3_000))) == [str(n) for n in range(3_000)]
+
+
+async def test_a_system_without_threads(pool: MakePool, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = pool(5)
+    gate = Gate()
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pool_module._Thread, "start", refuse)
+        with pytest.raises(RuntimeError, match="can't start"):
+            await call(one, int)
+    first = begin(one, gate)
+    await gate.entered()
+    with monkeypatch.context() as patch:
+        patch.setattr(pool_module._Thread, "start", refuse)
+        second = begin(one, int)
+        await asyncio.sleep(0)
+    gate.go.set()
+    assert (await first, await second) == ("through", 0)
+
+
+async def test_close_ends_the_threads_after_their_calls(pool: MakePool) -> None:
+    before = set(threading.enumerate())
+    one = pool(3)
+    gates = [Gate() for _ in range(3)]
+    tasks = [begin(one, gate) for gate in gates]
+    for gate in gates:
+        await gate.entered()
+    threads = set(threading.enumerate()) - before
+    mine = [thread for thread in threads if thread.name.startswith("jetq-task-")]
+    assert len(mine) == 3
+    one.close()
+    for gate in gates:
+        gate.go.set()
+    assert await asyncio.gather(*tasks) == ["through"] * 3
+    for thread in mine:
+        await asyncio.to_thread(thread.join, LONG)
+        assert not thread.is_alive()
+
+
+def test_a_stuck_thread_does_not_keep_the_process() -> None:
+    script = """
+import asyncio, threading
+from jetq.pool import ThreadPool
+async def main():
+    pool, begun = ThreadPool(1), threading.Event()
+    def stuck():
+        begun.set()
+        threading.Event().wait()
+    asyncio.ensure_future(pool.run(stuck, (), {}, deadline=None))
+    await asyncio.to_thread(begun.wait)
+    pool.close()
+    import os; loop = asyncio.get_running_loop(); loop.stop()
+try:
+    asyncio.new_event_loop().run_until_complete(main())
+except RuntimeError:
+    pass
+print("ended")
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=LONG)
+    assert done.stdout == "ended\n", done.stderr
+    assert done.returncode == 0
+
+
+# --- deadlines
+
+
+async def test_a_call_past_its_deadline_gets_an_exception(pool: MakePool) -> None:
+    spinner = Spinner()
+    with pytest.raises(JobTimeout):
+        await call(pool(1), spinner, within=0.01)
+    assert isinstance(spinner.caught, JobTimeout)
+    assert isinstance(spinner.caught, TimeoutError)
+
+
+async def test_a_call_within_its_deadline_is_left_alone(pool: MakePool) -> None:
+    one = pool(1)
+    for _ in range(100):
+        assert await call(one, int, "5", within=LONG) == 5
+
+
+async def test_a_timed_out_call_ends_only_with_its_thread(pool: MakePool) -> None:
+    """Guarantee: the next attempt of a timed-out sync task never runs beside it."""
+    gate = Gate()
+    spinner = Spinner(cleanup=gate)
+    task = begin(pool(1), spinner, within=0.01)
+    await gate.entered()
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert not task.done()
+    gate.go.set()
+    assert await task == "through", "what it returned all the same is its value"
+
+
+async def test_a_call_that_had_no_thread_by_its_deadline_never_begins(pool: MakePool) -> None:
+    one = pool(1)
+    gate, late = Gate(), Gate()
+    first = begin(one, gate)
+    await gate.entered()
+    with pytest.raises(JobTimeout):
+        await call(one, late, within=0.01)
+    gate.go.set()
+    assert await first == "through"
+    assert await call(one, int) == 0
+    assert not late.begun.is_set()
+
+
+async def test_a_thread_that_never_ends_is_given_up_and_replaced(
+    pool: MakePool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Guarantee: a sync task that never ends costs its worker no slot."""
+    monkeypatch.setattr(pool_module, "_LOST_AFTER", 0.2)
+    one = pool(1)
+    gate = Gate()
+    stuck = begin(one, gate, within=0.01)
+    await gate.entered()
+    waiting = begin(one, threading.current_thread)
+    with caplog.at_level(logging.ERROR, "jetq.worker"), pytest.raises(ThreadLost, match="did not end within"):
+        await stuck
+    assert "a thread is lost" in caplog.text
+    assert one.lost == 1
+    replacement = await waiting
+    assert await call(one, threading.current_thread) is replacement
+    (lost,) = (
+        thread
+        for thread in threading.enumerate()
+        if isinstance(thread, pool_module._Thread) and thread.lost and thread.is_alive()
+    )
+    gate.go.set()
+    await asyncio.to_thread(lost.join, LONG)
+    assert not lost.is_alive(), "it takes no further call"
+    assert await call(one, threading.current_thread) is replacement
+
+
+async def test_a_thread_that_ended_as_it_was_given_up_is_kept(pool: MakePool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool_module, "_LOST_AFTER", -1.0)
+    one = pool(1)
+    gate = Gate()
+    task = begin(one, gate)
+    await gate.entered()
+    (running,) = one._calls
+    assert one._watcher is not None
+    one._watcher.cancel()
+    running.interruption = JobTimeout
+    gate.go.set()
+    hold_the_loop_until(lambda: bool(one._done))
+    one._watch()
+    assert await task == "through"
+    assert one.lost == 0
+
+
+# --- cancellation
+
+
+async def test_a_cancelled_call_ends_with_its_thread(pool: MakePool) -> None:
+    spinner = Spinner()
+    task = begin(pool(1), spinner)
+    await spinner.entered()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert isinstance(spinner.caught, JobInterrupted)
+
+
+async def test_cancelling_again_does_not_abandon_the_thread(pool: MakePool) -> None:
+    gate = Gate()
+    spinner = Spinner(cleanup=gate)
+    task = begin(pool(1), spinner)
+    await spinner.entered()
+    task.cancel()
+    await gate.entered()
+    for _ in range(3):
+        task.cancel()
+        await asyncio.sleep(0)
+    assert not task.done()
+    gate.go.set()
+    assert await task == "through"
+
+
+async def test_a_cleanup_that_fails_is_still_a_cancellation(pool: MakePool) -> None:
+    spinner = Spinner(cleanup=lambda: 1 / 0)
+    task = begin(pool(1), spinner)
+    await spinner.entered()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_a_call_that_ended_before_its_cancellation_arrived_keeps_its_value(pool: MakePool) -> None:
+    one = pool(1)
+    gate = Gate()
+    task = begin(one, gate)
+    await gate.entered()
+    gate.go.set()
+    hold_the_loop_until(lambda: bool(one._done))
+    task.cancel()
+    assert await task == "through"
+
+
+async def test_a_timeout_around_the_call_works(pool: MakePool) -> None:
+    spinner = Spinner()
+    with pytest.raises(TimeoutError) as caught:
+        async with asyncio.timeout(0.01):
+            await call(pool(1), spinner)
+    assert not isinstance(caught.value, JobTimeout)
+    assert isinstance(spinner.caught, JobInterrupted)
+
+
+async def test_a_cancelled_call_that_had_no_thread_never_begins(pool: MakePool) -> None:
+    one = pool(1)
+    gate, late = Gate(), Gate()
+    first, second = begin(one, gate), begin(one, late)
+    await gate.entered()
+    second.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await second
+    gate.go.set()
+    assert await first == "through"
+    assert await call(one, int) == 0
+    assert not late.begun.is_set()
+
+
+async def test_all_can_be_interrupted(pool: MakePool) -> None:
+    one = pool(2)
+    spinners = [Spinner(), Spinner()]
+    late = Gate()
+    tasks = [begin(one, spinner) for spinner in spinners]
+    for spinner in spinners:
+        await spinner.entered()
+    tasks.append(begin(one, late))
+    await asyncio.sleep(0)
+    one.interrupt_all()
+    outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(each) for each in outcomes] == [JobInterrupted] * 3
+    assert not late.begun.is_set()
+
+
+# --- races of an interruption with the end of its call
+
+
+async def test_an_exception_that_comes_too_late_costs_neither_value_nor_thread(
+    pool: MakePool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = pool(1)
+    thread = await call(one, threading.current_thread)
+    run, raised = pool_module._Thread._run, list[bool]()
+
+    def run_and_be_interrupted(self: Any, call: Any) -> None:
+        run(self, call)
+        call.interrupted_at, call.interruption = time.monotonic(), JobTimeout
+        pool_module._raise_in(self.ident, JobTimeout)
+        for _ in range(1_000):
+            divmod(7, 2)
+        raised.append(False)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pool_module._Thread, "_run", run_and_be_interrupted)
+        assert await call(one, int, "5") == 5
+    assert not raised, "the exception must have come for this to prove anything"
+    assert await call(one, threading.current_thread) is thread
+
+
+@pytest.fixture
+def raised(monkeypatch: pytest.MonkeyPatch) -> list[type[BaseException] | None]:
+    """What is raised in threads, instead of raising it."""
+    raised: list[type[BaseException] | None] = []
+    monkeypatch.setattr(pool_module, "_raise_in", lambda ident, error: raised.append(error))
+    return raised
+
+
+def thread_and_call() -> tuple[pool_module._Thread, pool_module._Call]:
+    thread = pool_module._Thread(SimpleQueue(), lambda call: None, 1)
+    return thread, pool_module._Call(int, (), {}, asyncio.get_running_loop().create_future(), None)
+
+
+async def test_only_the_current_call_is_interrupted(raised: list[type[BaseException] | None]) -> None:
+    thread, call = thread_and_call()
+    thread.interrupt(call, JobTimeout)
+    assert raised == [] and not call.raising
+    thread.current = call
+    thread.interrupt(call, JobTimeout)
+    assert raised == [JobTimeout] and not call.raising
+
+
+async def test_what_is_being_raised_as_the_call_ends_is_awaited_and_withdrawn(
+    raised: list[type[BaseException] | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    thread, call = thread_and_call()
+    thread.current = call
+    call.interruption, call.raising = JobTimeout, True
+
+    def the_loop_goes_on(seconds: float) -> None:
+        assert thread.current is None, "or the loop would raise after this"
+        assert raised == [], "or the withdrawal would come before what it withdraws"
+        call.raising = False
+
+    monkeypatch.setattr(time, "sleep", the_loop_goes_on)
+    thread._release(call)
+    assert raised == [None]
+
+
+async def test_an_interruption_hits_its_own_call_alone(pool: MakePool) -> None:
+    """Guarantee: a timeout of one job is never raised in the next job of its thread."""
+    one = pool(2)
+    numbers = count()
+    ended: set[int] = set()
+    choose = random.Random(11)
+
+    def short() -> int:
+        number = next(numbers)
+        for _ in range(choose.randrange(60)):
+            divmod(7, 2)
+        ended.add(number)
+        return number
+
+    interrupted = 0
+    for _ in range(1_500):
+        task = begin(one, short)
+        for _ in range(choose.randrange(3)):
+            await asyncio.sleep(0)
+        hold_the_loop(choose.random() * 2e-5)
+        task.cancel()
+        try:
+            assert await task in ended
+        except asyncio.CancelledError:
+            interrupted += 1
+        assert await call(one, short) in ended, "a call that nobody interrupts returns"
+    assert 0 < interrupted < 1_500, "both ends of the race must occur for this to prove anything"
+    assert one._threads <= 2
+    assert one.lost == 0
+
+
+def test_on_uvloop() -> None:
+    uvloop = pytest.importorskip("uvloop")
+
+    async def main() -> None:
+        one = ThreadPool(4)
+        assert await asyncio.gather(*(call(one, str, n) for n in range(500))) == [str(n) for n in range(500)]
+        with pytest.raises(JobTimeout):
+            await call(one, Spinner(), within=0.01)
+        one.close()
+
+    uvloop.run(main())
