@@ -521,6 +521,7 @@ async def test_what_is_being_raised_as_the_call_ends_is_awaited_and_withdrawn(
 
     monkeypatch.setattr(time, "sleep", the_loop_goes_on)
     thread._release(call)
+    assert not call.raising, "it did not wait"
     assert raised == [None]
 
 
