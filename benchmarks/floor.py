@@ -100,4 +100,6 @@ class Floor:
         await done.wait()
         took = time.perf_counter() - began
         await subscription.unsubscribe()
+        await self._client.flush()
+        assert finished == count, f"{count} jobs stored, {finished} runs"
         return count / took

@@ -1,26 +1,26 @@
 """Every exception jetq raises, and the three that task code raises to steer its own job.
 
-    JetqError
-    |-- DefinitionError          a task, queue, option or name that cannot work, found where it is written
-    |-- SettingsError            a setting that is unknown or has an impossible value
-    |-- ArgumentError            a call that does not fit its task's signature (also a TypeError)
-    |-- PluginError              a plugin distribution that cannot be used
-    |-- BrokerError              the broker refused or could not be used
-    |   |-- BrokerUnavailable    no usable connection within the deadline
-    |   |-- TopologyError        what stands in JetStream is not what jetq needs
-    |   `-- EnqueueError         a job was not (surely) stored
-    |       |-- Rejected         surely not stored
-    |       |   `-- PayloadTooLarge
-    |       `-- NotStored        fate unknown: a repeat with the same id is safe
-    |-- ResultError              no result can be handed over
-    |   |-- ResultTimeout        not finished yet
-    |   |-- ResultExpired        finished, and the result is gone
-    |   |-- NoResult             the task keeps no results
-    |   |-- JobNotFound          no job of that id
-    |   `-- TaskFailed           the job is dead, and its exception has no class here
-    |-- JobTimeout               a job ran longer than its timeout (also a TimeoutError)
-    `-- JobInterrupted           the worker ends before the job did
-    Retry, Snooze, Reject        raised inside a task
+JetqError
+|-- DefinitionError          a task, queue, option or name that cannot work, found where it is written
+|-- SettingsError            a setting that is unknown or has an impossible value
+|-- ArgumentError            a call that does not fit its task's signature (also a TypeError)
+|-- PluginError              a plugin distribution that cannot be used
+|-- BrokerError              the broker refused or could not be used
+|   |-- BrokerUnavailable    no usable connection within the deadline
+|   |-- TopologyError        what stands in JetStream is not what jetq needs
+|   `-- EnqueueError         a job was not (surely) stored
+|       |-- Rejected         surely not stored
+|       |   `-- PayloadTooLarge
+|       `-- NotStored        fate unknown: a repeat with the same id is safe
+|-- ResultError              no result can be handed over
+|   |-- ResultTimeout        not finished yet
+|   |-- ResultExpired        finished, and the result is gone
+|   |-- NoResult             the task keeps no results
+|   |-- JobNotFound          no job of that id
+|   `-- TaskFailed           the job is dead, and its exception has no class here
+|-- JobTimeout               a job ran longer than its timeout (also a TimeoutError)
+`-- JobInterrupted           the worker ends before the job did
+Retry, Snooze, Reject        raised inside a task
 """
 
 from __future__ import annotations
@@ -185,12 +185,18 @@ class Retry(Exception):
     """Raise inside a task: this attempt failed, run the job again.
 
     after: seconds or timedelta until the next attempt; None takes the task's own wait.
-    arguments: parameters of the next attempt that differ, by name; checked against the signature.
-    Counts as an attempt: the last one allowed ends in the dead letters.
+    arguments: parameters of the next attempt that differ, by name; checked against the signature. reason: why.
+    Counts as an attempt: the last one allowed ends in the dead letters, with the arguments of the attempt to come.
     """
 
-    def __init__(self, after: float | timedelta | None = None, *, arguments: Mapping[str, Any] | None = None) -> None:
-        super().__init__("retry requested")
+    def __init__(
+        self,
+        after: float | timedelta | None = None,
+        *,
+        arguments: Mapping[str, Any] | None = None,
+        reason: str = "retry requested",
+    ) -> None:
+        super().__init__(reason)
         self.after = None if after is None else seconds(after, "after")
         self.arguments = dict(arguments) if arguments else None
 

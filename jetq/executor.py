@@ -337,7 +337,10 @@ class Executor:
         self._log_outcome(attempt, outcome)
 
     async def _store_dead(self, attempt: Attempt, outcome: Dead) -> None:
-        await self._broker.bury(attempt.delivery, self._letter(attempt, outcome))
+        delivery = attempt.delivery
+        if outcome.body is not None:  # a replay goes on where the task asked to, not where this attempt began
+            delivery = replace(delivery, body=outcome.body)
+        await self._broker.bury(delivery, self._letter(attempt, outcome))
         ttl = None if attempt.task is None else _result_ttl(attempt, attempt.task)
         if ttl is not None:
             try:

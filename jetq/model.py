@@ -245,10 +245,11 @@ class Snoozed(Struct, frozen=True):
 
 
 class Dead(Struct, frozen=True):
-    """The job ends here, in the dead letters."""
+    """The job ends here, in the dead letters. `body`: the arguments its next attempt would have had, if they differ."""
 
     reason: DeadReason
     failure: Failure
+    body: bytes | None = None
 
 
 class Released(Struct, frozen=True):

@@ -75,7 +75,7 @@ def decide(
         return Dead(reason="rejected", failure=failure)
     hopeless = isinstance(error, policy.dead_on) and not isinstance(error, Retry)
     if hopeless or attempt >= policy.max_attempts:
-        return Dead(reason="failed", failure=failure)
+        return Dead(reason="failed", failure=failure, body=body)
     after = _wait(error, attempt, policy, random) if asked is None else asked
     return Retrying(after=min(after, LONGEST_WAIT), failure=failure, body=body)
 

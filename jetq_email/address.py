@@ -1,0 +1,104 @@
+"""Mail addresses: one per text, checked, with international domains in the form that travels."""
+
+from __future__ import annotations
+
+import re
+from email.headerregistry import Address as HeaderAddress
+
+import idna
+from msgspec import Struct
+
+from jetq_email.errors import Unsendable
+from jetq_email.lines import one_line
+
+__all__ = ["Mailbox", "parse_mailbox"]
+
+_LOCAL_LENGTH = 64
+_ADDRESS_LENGTH = 254
+"""Octets; RFC 5321 4.5.3.1 (a path of 256 with its angle brackets)."""
+
+_NAME_LENGTH = 256
+
+_ATEXT = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~\u0080-\U0010ffff-]+"
+_LOCAL = re.compile(rf"{_ATEXT}(?:\.{_ATEXT})*")
+_LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
+
+
+class Mailbox(Struct, frozen=True):
+    """One checked address. `domain` is ASCII (international names as `xn--` labels); `local` need not be."""
+
+    name: str
+    local: str
+    domain: str
+
+    @property
+    def address(self) -> str:
+        """`local@domain`, as the envelope has it."""
+        return f"{self.local}@{self.domain}"
+
+    @property
+    def is_ascii(self) -> bool:
+        """Whether a server without SMTPUTF8 can take it. The display name is encoded in any case."""
+        return self.local.isascii()
+
+    @property
+    def header(self) -> HeaderAddress:
+        """For an `EmailMessage` header."""
+        return HeaderAddress(display_name=self.name, username=self.local, domain=self.domain)
+
+
+def parse_mailbox(text: str, field: str) -> Mailbox:
+    """`text` as a mailbox: `ada@example.com`, `Ada Lovelace <ada@example.com>` or `"Lovelace, Ada" <ada@example.com>`.
+
+    Raises Unsendable, naming `field`, for anything that is not exactly one address.
+    """
+    problem = f"{field}: {text[:_ADDRESS_LENGTH]!r} is not a mail address"
+    name, address = _split(one_line(text, field).strip(), problem)
+    local, at, domain = address.rpartition("@")
+    if not at:
+        raise Unsendable(f"{problem}: it has no @")
+    if not _LOCAL.fullmatch(local):
+        raise Unsendable(f"{problem}: {local!r} before the @ is not allowed")
+    if len(local.encode()) > _LOCAL_LENGTH:
+        raise Unsendable(f"{problem}: more than {_LOCAL_LENGTH} octets stand before the @")
+    mailbox = Mailbox(name=name, local=local, domain=_ascii_domain(domain, problem))
+    if len(mailbox.address.encode()) > _ADDRESS_LENGTH:
+        raise Unsendable(f"{problem}: it is longer than {_ADDRESS_LENGTH} octets")
+    return mailbox
+
+
+def _split(text: str, problem: str) -> tuple[str, str]:
+    """The display name, unquoted, and the bare address."""
+    if not text.endswith(">"):
+        if "," in text or ";" in text:
+            raise Unsendable(f"{problem}: it looks like several", hint="pass a list with one address in each item")
+        return "", text
+    name, bracket, address = text[:-1].rpartition("<")
+    if not bracket:
+        raise Unsendable(f"{problem}: it has a '>' without a '<'")
+    name = name.strip()
+    if _QUOTED.fullmatch(name):
+        name = re.sub(r"\\(.)", r"\1", name[1:-1])
+    elif any(character in name for character in ',;<>"'):
+        raise Unsendable(
+            f'{problem}: its display name contains one of , ; < > " and is not quoted',
+            hint='quote the name: "Lovelace, Ada" <ada@example.com>; several addresses go into a list',
+        )
+    if len(name) > _NAME_LENGTH:
+        raise Unsendable(f"{problem}: its display name is longer than {_NAME_LENGTH} characters")
+    return name, address.strip()
+
+
+def _ascii_domain(domain: str, problem: str) -> str:
+    if domain.isascii():
+        ascii_domain = domain.lower()
+    else:
+        # IDNA 2008: the standard library's codec is of 2003 and would turn straße.de into strasse.de, someone else's.
+        try:
+            ascii_domain = idna.encode(domain, uts46=True).decode("ascii")
+        except idna.IDNAError as error:
+            raise Unsendable(f"{problem}: {domain!r} is not a domain name ({error})") from None
+    if len(ascii_domain) > 253 or not all(_LABEL.fullmatch(label) for label in ascii_domain.split(".")):
+        raise Unsendable(f"{problem}: {domain!r} is not a domain name")
+    return ascii_domain

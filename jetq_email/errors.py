@@ -1,0 +1,15 @@
+"""The ways a mail does not go out: never (`Unsendable`), or not this time (`TransportError`)."""
+
+from __future__ import annotations
+
+from jetq import JetqError
+
+__all__ = ["TransportError", "Unsendable"]
+
+
+class Unsendable(JetqError):
+    """This mail can never be sent as it is: a bad address, header, attachment or template. Retrying is no use."""
+
+
+class TransportError(JetqError):
+    """The mail was not (surely) handed over this time: no connection, a refused login, a server busy or gone."""

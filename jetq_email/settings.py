@@ -1,0 +1,173 @@
+"""What a worker is told about sending mail: one frozen struct, read from `JETQ_EMAIL_*`."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from jetq import SettingsError
+from jetq_email.address import parse_mailbox
+from jetq_email.errors import Unsendable
+
+__all__ = ["PREFIX", "Secret", "Settings", "current", "parse"]
+
+PREFIX = "JETQ_EMAIL_"
+
+TransportName = Literal["smtp", "file", "console", "memory"]
+Tls = Literal["starttls", "implicit", "none"]
+
+_PORTS: Mapping[Tls, int] = {"starttls": 587, "implicit": 465, "none": 25}
+_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+class Secret:
+    """A text that prints as stars, so that no log line, traceback or repr shows it."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def reveal(self) -> str:
+        """The text itself."""
+        return self._text
+
+    def __repr__(self) -> str:
+        return "'***'"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._text == self._text
+
+    def __hash__(self) -> int:
+        return hash(self._text)
+
+
+class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How this process sends mail; field `host` is the variable `JETQ_EMAIL_HOST`, and so on. Durations are seconds.
+
+    transport: `smtp`; `file` writes .eml files; `console` prints; `memory` keeps them for tests. If a host is set, `smtp`
+        is the default.
+    host, port: the SMTP server; the port follows from `tls` if not given: 587, 465 or 25.
+    user, password: both or neither. Not sent in clear text except to this machine.
+    tls: `starttls` (required, never fallen back from), `implicit` (TLS from the first byte) or `none`.
+    ca_file: a PEM file of authorities to trust instead of the system's.
+    sender: the From address of mails that name none.
+    timeout: seconds per step with the SMTP server (four times that for the content), and for fetching an attachment.
+    connections: SMTP connections per worker process, 1 to 100.
+    retry_wait: up to how long the second attempt waits; the third waits up to five times that. Greylisting wants
+        minutes.
+    outbox: the directory of transport `file`.
+    template_directory: own templates, searched before the built-in ones.
+    attachment_root: the directory attachments given by path come from; None refuses them.
+    attachment_hosts: hosts, separated by commas, attachments given by URL come from; none refuses them.
+    attachment_limit: bytes all attachments of a mail may have together.
+    """
+
+    transport: TransportName | None = None
+    host: str | None = None
+    port: Annotated[int, Meta(ge=1, le=65535)] | None = None
+    user: str | None = None
+    password: Secret | None = None
+    tls: Tls = "starttls"
+    ca_file: Path | None = None
+    sender: str | None = None
+    timeout: Annotated[float, Meta(ge=0.1, le=600.0)] = 30.0
+    connections: Annotated[int, Meta(ge=1, le=100)] = 10
+    retry_wait: Annotated[float, Meta(ge=0.0, le=86400.0)] = 60.0
+    outbox: Path = Path("outbox")
+    template_directory: Path | None = None
+    attachment_root: Path | None = None
+    attachment_hosts: tuple[str, ...] = ()
+    attachment_limit: Annotated[int, Meta(ge=1)] = 25_000_000
+
+    @property
+    def smtp_port(self) -> int:
+        """`port`, or the usual one for `tls`."""
+        return _PORTS[self.tls] if self.port is None else self.port
+
+    @property
+    def chosen_transport(self) -> TransportName:
+        """The transport to use. Raises SettingsError if none is configured: a mail must not vanish into a default."""
+        if self.transport is not None:
+            return self.transport
+        if self.host is not None:
+            return "smtp"
+        raise SettingsError(
+            "no mail transport is configured for this worker",
+            hint=f"set {PREFIX}HOST to an SMTP server, or {PREFIX}TRANSPORT=console to print mails while developing",
+        )
+
+
+def current() -> Settings:
+    """The settings in this process's environment, as it is now. Raises SettingsError."""
+    return _parse_once(tuple(item for item in os.environ.items() if item[0].startswith(PREFIX)))
+
+
+@lru_cache(maxsize=8)
+def _parse_once(variables: tuple[tuple[str, str], ...]) -> Settings:
+    return parse(dict(variables))
+
+
+def parse(environ: Mapping[str, str]) -> Settings:
+    """The settings in `environ`; variables without the prefix are ignored, empty ones count as not set.
+
+    Raises SettingsError for an unknown name, with a suggestion, and for an impossible value or combination.
+    """
+    values: dict[str, Any] = {}
+    for variable, text in environ.items():
+        if variable.startswith(PREFIX) and text:
+            values[_field(variable)] = text
+    if "attachment_hosts" in values:
+        values["attachment_hosts"] = [host.strip().lower() for host in values["attachment_hosts"].split(",")]
+    try:
+        settings = msgspec.convert(values, Settings, strict=False, dec_hook=_convert)
+    except msgspec.ValidationError as error:
+        raise SettingsError(_explain(error)) from None
+    _check(settings)
+    return settings
+
+
+def _field(variable: str) -> str:
+    name = variable.removeprefix(PREFIX).lower()
+    known = Settings.__struct_fields__
+    if name in known and variable == variable.upper():
+        return name
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f"did you mean {PREFIX}{near[0].upper()}?" if near else f"known: {', '.join(n.upper() for n in known)}"
+    raise SettingsError(f"{variable} is not a setting of jetq_email", hint=hint)
+
+
+def _convert(kind: type, value: Any) -> Any:
+    if kind is Secret or kind is Path:
+        return kind(value)
+    raise NotImplementedError(kind)
+
+
+def _explain(error: msgspec.ValidationError) -> str:
+    """msgspec ends with the place, `... - at `$.port``; its text never holds the value."""
+    problem, _, place = str(error).rpartition(" - at `$.")
+    return f"{PREFIX}{place.rstrip('`').upper()}: {problem}" if problem else str(error)
+
+
+def _check(settings: Settings) -> None:
+    if settings.transport == "smtp" and settings.host is None:
+        raise SettingsError("transport smtp needs a server", hint=f"set {PREFIX}HOST")
+    if (settings.user is None) != (settings.password is None):
+        raise SettingsError(f"{PREFIX}USER and {PREFIX}PASSWORD go together, and only one of them is set")
+    if settings.password is not None and settings.tls == "none" and settings.host not in _LOOPBACK:
+        raise SettingsError(
+            f"{PREFIX}TLS=none would send the password to {settings.host} in clear text",
+            hint=f"use {PREFIX}TLS=starttls or implicit, or no user and password",
+        )
+    if settings.sender is not None:
+        try:
+            parse_mailbox(settings.sender, f"{PREFIX}SENDER")
+        except Unsendable as error:
+            raise SettingsError(error.message, hint=error.hint) from None

@@ -1,0 +1,171 @@
+"""The tasks of this plugin: `send_email` and `send_template`, on the queue `email`."""
+
+from __future__ import annotations
+
+import random
+from datetime import UTC, datetime
+from importlib.util import find_spec
+from typing import Any
+from uuid import uuid4
+
+from msgspec.structs import replace
+from tenacity import RetryCallState
+from tenacity.wait import wait_base
+
+from jetq import JetqError, Reject, Retry, SettingsError, current_job, task
+
+for _needed in ("aiosmtplib", "css_inline", "jinja2"):  # all of the extra, or none of this plugin
+    if find_spec(_needed) is None:
+        raise ImportError(
+            f"jetq_email needs {_needed}, which is not installed: install the extra, jetq-nats[email]", name=_needed
+        )
+
+from jetq_email.attachments import Attachment, gather
+from jetq_email.errors import Unsendable
+from jetq_email.message import Email, compose
+from jetq_email.settings import Settings, current
+from jetq_email.templates import render
+from jetq_email.transports import Refusal, Sent, transport_for
+
+__all__ = ["send_email", "send_template"]
+
+Addresses = str | list[str]
+Context = dict[str, Any]
+
+
+class _RetryWait(wait_base):
+    """Up to `JETQ_EMAIL_RETRY_WAIT` seconds before the second attempt, five times that before the third."""
+
+    def __call__(self, retry_state: RetryCallState) -> float:
+        most = current().retry_wait * 5 ** (retry_state.attempt_number - 1)
+        return random.uniform(most / 2, most)
+
+
+@task(name="jetq_email.send_email", queue="email", max_attempts=3, wait=_RetryWait())
+async def send_email(
+    to: Addresses,
+    subject: str,
+    text: str | None = None,
+    html: str | None = None,
+    sender: str | None = None,
+    cc: Addresses | None = None,
+    bcc: Addresses | None = None,
+    reply_to: Addresses | None = None,
+    headers: dict[str, str] | None = None,
+    attachments: list[Attachment] | None = None,
+    recipients: list[str] | None = None,
+) -> None:
+    """Send one mail.
+
+    to, cc, bcc, reply_to: an address or several, `ann@example.com` or `Ann <ann@example.com>`. sender: the From
+    address, `JETQ_EMAIL_SENDER` if not given. text, html: either or both; text is made of html if it is missing. headers:
+    further ones, such as `List-Unsubscribe`. recipients: set by the task itself, who of to, cc and bcc still lacks the
+    mail.
+
+    A mail that can never be sent is dead at once, with the reason. Who is refused for the moment (4xx) is tried again
+    alone; who is refused for good (5xx) is left in the dead letter, so a replay sends to nobody who has the mail.
+    """
+    settings = current()
+    email = Email(
+        to=_several(to),
+        subject=subject,
+        text=text,
+        html=html,
+        sender=_sender(sender, settings),
+        cc=_several(cc),
+        bcc=_several(bcc),
+        reply_to=_several(reply_to),
+        headers=headers or {},
+    )
+    await _send(email, attachments or [], recipients, settings)
+
+
+@task(name="jetq_email.send_template", queue="email", max_attempts=3, wait=_RetryWait())
+async def send_template(
+    template: str,
+    to: Addresses,
+    context: Context | None = None,
+    sender: str | None = None,
+    cc: Addresses | None = None,
+    bcc: Addresses | None = None,
+    reply_to: Addresses | None = None,
+    headers: dict[str, str] | None = None,
+    attachments: list[Attachment] | None = None,
+    recipients: list[str] | None = None,
+) -> None:
+    """Send one mail made of the template `template`, filled in from `context`.
+
+    Templates are looked for in `JETQ_EMAIL_TEMPLATE_DIRECTORY` and then among the built-in ones: welcome, verification,
+    password_reset, password_changed, notification. The rest is as with `send_email`.
+    """
+    settings = current()
+    try:
+        rendered = render(template, context or {}, settings.template_directory)
+    except Unsendable as error:
+        raise Reject(str(error)) from error
+    email = Email(
+        to=_several(to),
+        subject=rendered.subject,
+        text=rendered.text,
+        html=rendered.html,
+        sender=_sender(sender, settings),
+        cc=_several(cc),
+        bcc=_several(bcc),
+        reply_to=_several(reply_to),
+        headers=headers or {},
+    )
+    await _send(email, attachments or [], recipients, settings)
+
+
+async def _send(email: Email, attachments: list[Attachment], recipients: list[str] | None, settings: Settings) -> None:
+    job_id, date = _identity()
+    try:
+        parts = await gather(attachments, settings)
+        envelope = compose(email, parts, job_id=job_id, date=date)
+        if recipients is not None:
+            envelope = replace(envelope, recipients=tuple(recipients))
+        sent = await (await transport_for(settings)).send(envelope)
+    except Unsendable as error:
+        raise Reject(str(error)) from error
+    _settle(sent)
+
+
+def _settle(sent: Sent) -> None:
+    """Return if everybody has the mail; else narrow the job down to who has not."""
+    if not sent.refused:
+        return
+    left = [refusal.recipient for refusal in sent.refused]
+    reason = _describe(sent.refused)
+    if any(not refusal.permanent for refusal in sent.refused):
+        raise Retry(arguments={"recipients": left}, reason=reason)
+    if sent.delivered:  # so that the dead letter names only those without the mail
+        raise Retry(0.0, arguments={"recipients": left}, reason=reason)
+    raise Reject(reason)
+
+
+def _describe(refused: tuple[Refusal, ...]) -> str:
+    shown = "; ".join(f"{each.recipient}: {each.code} {each.reply}" for each in refused[:5])
+    more = f"; and {len(refused) - 5} more" if len(refused) > 5 else ""
+    return f"{len(refused)} recipients were refused: {shown}{more}" if len(refused) > 1 else f"refused: {shown}"
+
+
+def _identity() -> tuple[str, datetime]:
+    """The job's id and the time it was enqueued: the same in every attempt. A plain call gets new ones."""
+    try:
+        job = current_job()
+    except JetqError:
+        return uuid4().hex, datetime.now(UTC).replace(microsecond=0)
+    return job.id, job.enqueued_at.replace(microsecond=0)
+
+
+def _sender(sender: str | None, settings: Settings) -> str:
+    chosen = sender or settings.sender
+    if chosen is None:
+        raise SettingsError("the mail names no sender", hint="pass sender=, or set JETQ_EMAIL_SENDER for the worker")
+    return chosen
+
+
+def _several(addresses: Addresses | None) -> list[str]:
+    if addresses is None:
+        return []
+    return [addresses] if isinstance(addresses, str) else addresses

@@ -1,0 +1,93 @@
+"""Mails from templates: `<name>.subject.txt`, and `<name>.html` or `<name>.txt` or both.
+
+HTML is escaped, subject and text are not. A variable that is missing is an error, never an empty gap in a mail.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import css_inline
+import jinja2
+from msgspec import Struct
+
+from jetq_email.errors import Unsendable
+
+__all__ = ["Rendered", "names", "render"]
+
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+_inliner = css_inline.CSSInliner(
+    keep_style_tags=True,  # both, or media queries and :hover are dropped (css-inline 0.24)
+    keep_at_rules=True,
+    load_remote_stylesheets=False,
+)
+
+
+class Rendered(Struct, frozen=True):
+    """A template's subject and bodies with their variables filled in, CSS inlined."""
+
+    subject: str
+    text: str | None
+    html: str | None
+
+
+def render(name: str, context: Mapping[str, Any], directory: Path | None = None) -> Rendered:
+    """The template `name`, looked for in `directory` and then among the built-in ones, filled in from `context`.
+
+    Raises Unsendable that names the template, or the variable, that is missing, or what is wrong with it.
+    """
+    if not _NAME.fullmatch(name):
+        raise Unsendable(f"template {name[:80]!r}: not a template's name", hint="letters, digits, '_' and '-'")
+    environment = _environment(directory)
+    subject = _part(environment, name, "subject.txt", context)
+    text = _part(environment, name, "txt", context)
+    html = _part(environment, name, "html", context)
+    if subject is None or (text is None and html is None):
+        known = ", ".join(names(directory))
+        missing = f"{name}.subject.txt" if subject is None else f"{name}.html or {name}.txt"
+        raise Unsendable(f"template {name!r}: there is no {missing}", hint=f"templates: {known}")
+    return Rendered(" ".join(subject.split()), text, None if html is None else _inliner.inline(html))
+
+
+def names(directory: Path | None = None) -> list[str]:
+    """The templates there are, by name."""
+    files = _environment(directory).list_templates(filter_func=lambda file: file.endswith(".subject.txt"))
+    return sorted({file.removesuffix(".subject.txt") for file in files if "/" not in file})
+
+
+@lru_cache(maxsize=8)
+def _environment(directory: Path | None) -> jinja2.Environment:
+    loaders: list[jinja2.BaseLoader] = [] if directory is None else [jinja2.FileSystemLoader(directory)]
+    loaders.append(jinja2.PackageLoader("jetq_email", "builtin"))
+    return jinja2.Environment(
+        loader=jinja2.ChoiceLoader(loaders),
+        undefined=jinja2.StrictUndefined,
+        autoescape=jinja2.select_autoescape(enabled_extensions=("html",), default_for_string=False, default=False),
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def _part(environment: jinja2.Environment, name: str, kind: str, context: Mapping[str, Any]) -> str | None:
+    file = f"{name}.{kind}"
+    try:
+        template = environment.get_template(file)
+    except jinja2.TemplateNotFound as error:
+        if error.name == file:
+            return None
+        raise Unsendable(f"template {file!r} needs {error.name!r}, which is not there") from None
+    except jinja2.TemplateSyntaxError as error:
+        raise Unsendable(f"template {file!r}, line {error.lineno}: {error.message}") from None
+    try:
+        return template.render(context)
+    except jinja2.UndefinedError as error:
+        raise Unsendable(f"template {file!r}: {error.message}", hint="pass it in the context") from None
+    except jinja2.TemplateError as error:
+        raise Unsendable(f"template {file!r}: {error.message}") from None
+    except (TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
+        raise Unsendable(f"template {file!r} failed: {type(error).__name__}") from error

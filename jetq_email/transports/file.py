@@ -1,0 +1,41 @@
+"""Mails as .eml files, which any mail program opens."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+from pathlib import Path
+
+from jetq_email.errors import TransportError
+from jetq_email.message import Envelope
+from jetq_email.transports import Sent
+
+__all__ = ["FileTransport"]
+
+
+class FileTransport:
+    """Writes `<job id>.eml` into `directory`: a repeat of the same mail replaces the same file."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    async def send(self, envelope: Envelope) -> Sent:
+        """Write `envelope`, with its recipients in an `X-Envelope-To` line. Raises TransportError."""
+        try:
+            await asyncio.to_thread(self._write, envelope)
+        except OSError as error:
+            raise TransportError(f"cannot write to the outbox {self._directory}: {error.strerror}") from None
+        return Sent(envelope.recipients)
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+    def _write(self, envelope: Envelope) -> None:
+        self._directory.mkdir(parents=True, exist_ok=True)
+        name = re.sub(r"[^A-Za-z0-9_-]", "+", envelope.job_id)
+        target = self._directory / f"{name}.eml"
+        partial = target.with_suffix(f".{os.getpid()}.part")
+        to = ", ".join(envelope.recipients).encode()
+        partial.write_bytes(b"X-Envelope-To: " + to + b"\r\n" + envelope.message)
+        partial.replace(target)  # in one step: whoever watches the directory sees whole mails
