@@ -9,6 +9,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from jetq.errors import PluginError
 from jetq.registry import IMPORTED, TwoTasks
@@ -22,14 +23,19 @@ GROUP = "jetq.tasks"
 class Plugin(Struct, frozen=True):
     """An installed plugin: its entry's name, its module, and the distribution it comes from.
 
-    tasks: the names its module defines, once loaded.
+    extras: of its distribution, without which it cannot be imported. tasks: the names its module defines, once loaded.
     """
 
     name: str
     module: str
     distribution: str
     version: str
+    extras: tuple[str, ...] = ()
     tasks: tuple[str, ...] = ()
+
+    def is_left_out(self, error: PluginError) -> bool:
+        """Whether `error` is no fault: the plugin comes with an extra of its distribution that is not installed."""
+        return bool(self.extras) and isinstance(error.__cause__, ImportError)
 
 
 def installed() -> list[Plugin]:
@@ -40,6 +46,8 @@ def installed() -> list[Plugin]:
 def load(allow: Collection[str] | None = None) -> list[Plugin]:
     """Import the installed plugins, or only those whose entry or distribution `allow` names.
 
+    One whose extra is not installed is left out unless it is allowed by name.
+
     Raises PluginError that names the distribution of one that cannot be imported, both distributions of two that define
     the same task, and what `allow` names and is not installed.
     """
@@ -48,7 +56,13 @@ def load(allow: Collection[str] | None = None) -> list[Plugin]:
         _refuse_missing(allow, found)
         wanted = {_normal(name) for name in allow}
         found = [plugin for plugin in found if not wanted.isdisjoint(_names(plugin))]
-    loaded = [_load(plugin) for plugin in found]
+    loaded = []
+    for plugin in found:
+        try:
+            loaded.append(_load(plugin))
+        except PluginError as error:
+            if allow is not None or not plugin.is_left_out(error):
+                raise
     _refuse_twins(loaded)
     return loaded
 
@@ -57,9 +71,10 @@ def _plugin(entry: EntryPoint) -> Plugin:
     distribution = entry.dist
     return Plugin(
         name=entry.name,
-        module=entry.value.partition(":")[0],
+        module=entry.module,
         distribution=distribution.name if distribution else "an unknown distribution",
         version=distribution.version if distribution else "",
+        extras=tuple(entry.extras),
     )
 
 
@@ -77,7 +92,7 @@ def _load(plugin: Plugin) -> Plugin:
         ) from error
     new = [name for name in IMPORTED if name not in before]
     own = [name for name, task in IMPORTED.items() if _is_within(task.fn.__module__, plugin.module)]
-    return Plugin(plugin.name, plugin.module, plugin.distribution, plugin.version, tuple(sorted({*new, *own})))
+    return replace(plugin, tasks=tuple(sorted({*new, *own})))
 
 
 def _refuse_missing(allow: Collection[str], found: Collection[Plugin]) -> None:

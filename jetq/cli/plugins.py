@@ -31,8 +31,11 @@ def _rows(plugin: Plugin, broken: list[PluginError]) -> list[tuple[str, str, str
     try:
         tasks = [task for loaded in load([plugin.name]) if loaded.module == plugin.module for task in loaded.tasks]
     except PluginError as error:
-        broken.append(error)
-        tasks = ["(cannot be imported)"]
+        if plugin.is_left_out(error):
+            tasks = [f"(needs {plugin.distribution}[{','.join(plugin.extras)}])"]
+        else:
+            broken.append(error)
+            tasks = ["(cannot be imported)"]
     first, *others = tasks or ["(none)"]
     rows = [(plugin.name, f"{plugin.distribution} {plugin.version}", plugin.module, first)]
     return rows + [("", "", "", task) for task in others]

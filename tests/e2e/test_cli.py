@@ -426,12 +426,12 @@ def test_an_apps_own_settings_are_used_when_it_is_named(project: Project) -> Non
 # --- plugins
 
 
-def install(project: Project, distribution: str, module: str, code: str) -> None:
+def install(project: Project, distribution: str, module: str, code: str, extra: str = "") -> None:
     """What an installed plugin distribution leaves on the path."""
     project.write(f"{module}.py", code)
     info = f"{distribution}-1.0.dist-info"
     project.write(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.0\n")
-    project.write(f"{info}/entry_points.txt", f"[jetq.tasks]\n{distribution} = {module}\n")
+    project.write(f"{info}/entry_points.txt", f"[jetq.tasks]\n{distribution} = {module} {extra}\n")
     project.environment["PYTHONPATH"] = f"{project.directory}:{project.environment['PYTHONPATH']}"
 
 
@@ -471,6 +471,17 @@ def test_a_broken_plugin_names_its_distribution(project: Project) -> None:
     worker = project.jetq("worker", "tasks", "--plugin", "plugin-c")
     assert worker.returncode == 2
     assert "plugin-c" in worker.stderr
+
+
+def test_a_plugin_whose_extra_is_not_installed_is_left_out_unless_asked_for(project: Project) -> None:
+    install(project, "plugin-d", "plug_d", "import no_such_library\n", extra="[mail]")
+    listed = project.jetq("plugins")
+    assert listed.returncode == 0, listed.stderr
+    assert "(needs plugin-d[mail])" in listed.stdout
+    assert project.jetq("worker", "tasks", "--burst").returncode == 0
+    asked = project.jetq("worker", "tasks", "--plugin", "plugin-d")
+    assert asked.returncode == 2
+    assert "plugin-d" in asked.stderr
 
 
 def test_version_and_help(project: Project) -> None:
