@@ -52,8 +52,8 @@ class Secret:
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How this process sends mail; field `host` is the variable `JETQ_EMAIL_HOST`, and so on. Durations are seconds.
 
-    transport: `smtp`; `file` writes .eml files; `console` prints; `memory` keeps them for tests. If a host is set, `smtp`
-        is the default.
+    transport: `smtp`, the default if a host is set; `file` writes .eml files; `console` prints; `memory` keeps them for
+        tests.
     host, port: the SMTP server; the port follows from `tls` if not given: 587, 465 or 25.
     user, password: both or neither. Not sent in clear text except to this machine.
     tls: `starttls` (required, never fallen back from), `implicit` (TLS from the first byte) or `none`.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from datetime import UTC, datetime
-from importlib.util import find_spec
 from typing import Any
 from uuid import uuid4
 
@@ -13,13 +12,6 @@ from tenacity import RetryCallState
 from tenacity.wait import wait_base
 
 from jetq import JetqError, Reject, Retry, SettingsError, current_job, task
-
-for _needed in ("aiosmtplib", "css_inline", "jinja2"):  # all of the extra, or none of this plugin
-    if find_spec(_needed) is None:
-        raise ImportError(
-            f"jetq_email needs {_needed}, which is not installed: install the extra, jetq-nats[email]", name=_needed
-        )
-
 from jetq_email.attachments import Attachment, gather
 from jetq_email.errors import Unsendable
 from jetq_email.message import Email, compose
@@ -58,9 +50,9 @@ async def send_email(
     """Send one mail.
 
     to, cc, bcc, reply_to: an address or several, `ann@example.com` or `Ann <ann@example.com>`. sender: the From
-    address, `JETQ_EMAIL_SENDER` if not given. text, html: either or both; text is made of html if it is missing. headers:
-    further ones, such as `List-Unsubscribe`. recipients: set by the task itself, who of to, cc and bcc still lacks the
-    mail.
+    address, `JETQ_EMAIL_SENDER` if not given. text, html: either or both; text is made of html if it is missing.
+    headers: further ones, such as `List-Unsubscribe`. recipients: set by the task itself, who of to, cc and bcc still
+    lacks the mail.
 
     A mail that can never be sent is dead at once, with the reason. Who is refused for the moment (4xx) is tried again
     alone; who is refused for good (5xx) is left in the dead letter, so a replay sends to nobody who has the mail.

@@ -11,11 +11,17 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import css_inline
-import jinja2
 from msgspec import Struct
 
 from jetq_email.errors import Unsendable
+
+try:
+    import css_inline
+    import jinja2
+except ImportError as error:
+    raise ImportError(
+        f"jetq_email needs {error.name}, which is not installed: install the extra, jetq-nats[email]", name=error.name
+    ) from error
 
 __all__ = ["Rendered", "names", "render"]
 
