@@ -168,7 +168,7 @@ class Signature:
         Raises Undecodable for bytes that are not JSON, ArgumentError for what does not fit the signature.
         """
         values = astuple(self._read(body))
-        if self._by_place and not (self._may_omit and UNSET in values):
+        if self._by_place and not (self._may_omit and any(value is UNSET for value in values)):
             return values, {}
         return self._spread(values)
 
@@ -284,7 +284,13 @@ class Signature:
 
     def decode_result(self, raw: bytes) -> Any:
         """A stored result as annotated. Raises ValueError if it is not of that type."""
-        return self._result_codec().decode(raw)
+        result = self._result_codec()
+        try:
+            return result.decode(raw)
+        except ValueError as error:  # msgspec's errors are
+            raise ValueError(_explained(error)) from None
+        except Exception as error:  # from the __post_init__ of the result's type, or too deep for this stack
+            raise ValueError(f"{type(error).__name__}: {error}") from error
 
     def _result_codec(self) -> _Result:
         if self._result is None:

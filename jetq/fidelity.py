@@ -76,7 +76,7 @@ def _as_it_is(kind: type[Any], value: Any) -> Any:
 
 def foreign_type(info: Type) -> str | None:
     """The name of a type within `info` that has no JSON form."""
-    for node in _nodes(info, set()):
+    for node in _nodes(info):
         if isinstance(node, CustomType) and node.cls is not object and not issubclass(node.cls, PurePath):
             return type_name(node.cls)
     return None
@@ -87,8 +87,7 @@ def is_vague(info: Type) -> bool:
 
     It says nothing of some value (Any), takes None where a NaN would have become null, or nests without bound.
     """
-    seen: set[int] = set()
-    for node in _nodes(info, seen):
+    for node in _nodes(info):
         if node is None or isinstance(node, AnyType) or (isinstance(node, CustomType) and node.cls is object):
             return True
         if isinstance(node, UnionType) and {FloatType, NoneType} <= {type(each) for each in node.types}:
@@ -98,24 +97,29 @@ def is_vague(info: Type) -> bool:
 
 def drops_keys(info: Type) -> bool:
     """Whether decoding passes over keys that the type does not name, as a TypedDict does."""
-    return any(isinstance(node, TypedDictType) for node in _nodes(info, set()))
+    return any(isinstance(node, TypedDictType) for node in _nodes(info))
 
 
-def _nodes(info: Any, seen: set[int]) -> Iterator[Type | None]:
-    """`info` and all types in it; None for one that contains itself."""
+def _nodes(info: Type) -> Iterator[Type | None]:
+    """`info` and the types in it, each once; None for one that contains itself."""
+    return _walk(info, set(), set())
+
+
+def _walk(info: Any, around: set[int], done: set[int]) -> Iterator[Type | None]:
     if isinstance(info, tuple):
         for each in info:
-            yield from _nodes(each, seen)
-    elif isinstance(info, Struct):  # a type, or a field of one
+            yield from _walk(each, around, done)
+    elif id(info) in around:
+        yield None
+    elif isinstance(info, Struct) and id(info) not in done:  # a type, or a field of one
         if isinstance(info, Type):
-            if id(info) in seen:
-                yield None
-                return
             yield info
-        seen = seen | {id(info)}
+        around.add(id(info))
         for name in info.__struct_fields__:
             if name not in ("cls", "default", "default_factory"):
-                yield from _nodes(getattr(info, name), seen)
+                yield from _walk(getattr(info, name), around, done)
+        around.discard(id(info))
+        done.add(id(info))
 
 
 # --- values

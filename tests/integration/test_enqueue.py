@@ -18,6 +18,7 @@ import pytest
 from jetq import Jetq, JetqWarning
 from jetq.errors import BrokerUnavailable, EnqueueError, NotStored, PayloadTooLarge
 from jetq.model import Found, QueueInfo
+from tests.apps.working import working
 from tests.servers import NatsServerFactory
 
 
@@ -183,6 +184,24 @@ def test_a_server_that_stops_answering_raises_in_time_and_a_repeat_is_safe(nats_
     enqueuer.app.session.close()
 
 
+@pytest.mark.anyio
+async def test_tasks_enqueue_from_inside_sync_and_async(enqueuer: Enqueuer) -> None:
+    app = enqueuer.app
+
+    @app.task(name="from_thread")
+    def from_thread(n: int) -> str:
+        return enqueuer.record.delay(n).id
+
+    @app.task(name="from_loop")
+    async def from_loop(n: int) -> str:
+        return (await enqueuer.record.adelay(n)).id
+
+    async with working(app):
+        for inner, n in [(await from_thread.adelay(3), 3), (await from_loop.adelay(4), 4)]:
+            assert await app.job(await inner.aresult(timeout=10)).aresult(timeout=10) == n
+    assert "jetq-session" in {thread.name for thread in threading.enumerate()}
+
+
 PROGRAM = """
 import asyncio, sys, threading
 from jetq import Jetq, task
@@ -204,7 +223,7 @@ def test_a_program_ends_at_once_and_leaves_nothing_open(enqueuer: Enqueuer, nats
     program = PROGRAM.format(url=nats_url, namespace=namespace)
     began = time.monotonic()
     done = subprocess.run(
-        [sys.executable, "-X", "dev", "-W", "error", "-c", program],
+        [sys.executable, "-W", "error", "-c", program],
         cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,

@@ -507,7 +507,7 @@ def test_a_result_nested_too_deeply() -> None:
 
 
 def test_a_stored_result_of_another_type() -> None:
-    with pytest.raises(ValueError, match="Expected `int`"):
+    with pytest.raises(ValueError, match="expected int, got str"):
         result_of(int).decode_result(b'"a"')
 
 
@@ -539,6 +539,13 @@ def test_a_type_without_json_form_is_refused_when_defined(kind: Any, sentence: s
         signature_of(kind)
     assert str(caught.value).startswith(sentence)
     assert "use a Struct" in str(caught.value)
+
+
+def test_types_that_share_others_are_inspected_once() -> None:
+    kind: Any = int
+    for level in range(30):
+        kind = msgspec.defstruct(f"Level{level}", [("left", kind), ("right", kind)])
+    assert signature_of(kind).text.startswith("tasks.f(x: Level29)")
 
 
 def test_a_result_type_without_json_form_is_found_when_asked() -> None:
