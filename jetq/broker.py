@@ -33,7 +33,8 @@ class Feed(Protocol):
     def ask(self, slots: int) -> None:
         """Let up to `slots` further deliveries come in all: those still under way count, so asking again is no more.
 
-        Asking for fewer than are under way takes nothing back. Does not block.
+        Asking for fewer than are under way takes nothing back. What stays unanswered for 10 s may shrink to one, as
+        `asked` then shows. Does not block.
         """
         ...
 

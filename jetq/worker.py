@@ -9,7 +9,8 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from typing import Any, TypeVar
 
 from jetq.app import Jetq
 from jetq.broker import Broker, Feed
@@ -21,6 +22,8 @@ from jetq.names import check_queue
 from jetq.pool import ThreadPool
 
 __all__ = ["Worker"]
+
+T = TypeVar("T")
 
 _log = logging.getLogger("jetq.worker")
 
@@ -97,13 +100,26 @@ class Worker:
         Guarantee: tests/faults/test_shutdown.py: a stop under load loses nothing and charges nothing.
         """
         self._loop = asyncio.get_running_loop()
-        broker = await self.app.session.broker(patient=True)
+        broker = await self._unless_stopped(self.app.session.broker(patient=True))
+        if broker is None:
+            return
         async with self._lifespan():
             await self._prepare(broker)
             try:
                 await self._work(broker)
             finally:
                 await self._shut_down(broker)
+
+    async def _unless_stopped(self, work: Coroutine[Any, Any, T]) -> T | None:
+        """What `work` returns; None, and `work` is cancelled, if the worker is stopped before."""
+        working = asyncio.ensure_future(work)
+        stopping = asyncio.ensure_future(self._stopping.wait())
+        try:
+            await asyncio.wait([working, stopping], return_when=asyncio.FIRST_COMPLETED)
+            return await working if working.done() else None
+        finally:
+            working.cancel()
+            stopping.cancel()
 
     @contextlib.asynccontextmanager
     async def _lifespan(self) -> AsyncIterator[None]:
@@ -116,7 +132,9 @@ class Worker:
     async def _prepare(self, broker: Broker) -> None:
         self._threads = ThreadPool(self.concurrency)
         for queue in self.queues:
-            self._feeds[queue] = await self._patiently(broker, queue)
+            feed = await self._unless_stopped(self._patiently(broker, queue))
+            if feed is not None:
+                self._feeds[queue] = feed
         self._leases = Leases(self.app.session.connect, broker.lease)
         self._leases.start()
         self._executor = Executor(
@@ -141,7 +159,7 @@ class Worker:
                 backoff = min(backoff * 2, 5.0)
 
     async def _work(self, broker: Broker) -> None:
-        watching = asyncio.create_task(self._watch_deadlines(), name="jetq-deadlines")
+        timekeeping = asyncio.create_task(self._keep_time(), name="jetq-worker-time")
         try:
             self._ask()
             if self._burst:
@@ -149,7 +167,7 @@ class Worker:
             else:
                 await self._stopping.wait()
         finally:
-            watching.cancel()
+            timekeeping.cancel()
             self._stopping.set()
 
     # --- slots
@@ -190,7 +208,9 @@ class Worker:
         """Ask for the free slots: all of them when half are free, so that one request serves many jobs."""
         asked = sum(feed.asked for feed in self._feeds.values())
         unasked = self._free() - asked
-        if unasked <= 0 or (asked and unasked * 2 < self.concurrency):
+        if unasked <= 0:
+            return
+        if unasked * 2 < self.concurrency and all(feed.asked for feed in self._feeds.values()):
             return
         if len(self._feeds) == 1:
             for feed in self._feeds.values():
@@ -200,26 +220,26 @@ class Worker:
 
     def _share(self, unasked: int) -> None:
         """Split free slots over the queues with work; a quiet queue keeps a request for one, which wakes it."""
+        for feed in self._feeds.values():
+            if unasked and not feed.asked:
+                feed.ask(1)
+                unasked -= 1
         now = time.monotonic()
         busy = [queue for queue in self._feeds if now - self._delivered_at.get(queue, 0.0) < _BUSY]
-        quiet = [queue for queue in self._feeds if queue not in busy]
-        for queue in quiet:
-            if unasked and not self._feeds[queue].asked:
-                self._feeds[queue].ask(1)
-                unasked -= 1
         for share, queue in zip(_shares(unasked, len(busy)), busy, strict=True):
             feed = self._feeds[queue]
             feed.ask(feed.asked + share)
 
     # --- time
 
-    async def _watch_deadlines(self) -> None:
+    async def _keep_time(self) -> None:
         while True:
             await asyncio.sleep(_TICK)
             now = time.monotonic()
             for attempt in list(self._attempts):
                 if attempt.deadline is not None and attempt.deadline <= now and attempt.interruptible:
                     self._time_out(attempt, now)
+            self._ask()  # for the slots of requests that ended unanswered
 
     def _time_out(self, attempt: Attempt, now: float) -> None:
         if attempt.task is None or attempt.task.defaults.run_in != "loop":

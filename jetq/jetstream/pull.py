@@ -26,7 +26,7 @@ REPLACES = "Jetq-Replaces"
 
 _log = logging.getLogger("jetq.jetstream")
 
-_EXPIRES = 30
+_EXPIRES = 10
 _HEARTBEAT = 5
 _TICK = 0.2
 _BLOCKED = 1.0
@@ -188,8 +188,10 @@ class Pull:
         left = headers.get("Nats-Pending-Messages", "")
         unfulfilled = int(left) if left.isdecimal() else batch
         if status == "408" or headers.get("Description", "") == "Exceeded MaxWaiting":
+            # A quiet queue keeps a request for one; the rest is the worker's to ask for again, of whichever queue.
             self._asked = max(0, self._asked - unfulfilled)
-            self._send_request(unfulfilled)
+            if not self._asked and unfulfilled:
+                self._send_request(1)
         else:  # 409 consumer deleted, leadership change, server shutdown; 503 no consumer
             _log.info("pull on queue %s ended: %s %s", self._queue, status, headers.get("Description", ""))
             self._reopen()

@@ -1,0 +1,75 @@
+"""One worker on several queues, and its start and end."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from jetq import Jetq, Worker
+from tests.apps.working import fresh_app, working
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_queue_is_served_while_others_are_busy_or_were(nats_url: str) -> None:
+    app = fresh_app(nats_url)
+
+    @app.task(name="busy", queue="busy")
+    async def busy(seconds: float) -> int:
+        await asyncio.sleep(seconds)
+        return 1
+
+    @app.task(name="rare", queue="rare")
+    async def rare(n: int) -> int:
+        return n
+
+    async with working(app, concurrency=10):
+        await (await busy.adelay(0.0)).aresult(timeout=20)
+        for n in range(3):  # each takes the quiet queue's only request
+            assert await (await rare.adelay(n)).aresult(timeout=5) == n
+        held = [await busy.adelay(3.0) for _ in range(6)]
+        for n in range(3):
+            assert await (await rare.adelay(n)).aresult(timeout=2.5) == n
+        for job in held:
+            assert await job.aresult(timeout=20) == 1
+
+
+async def test_never_more_than_concurrency_run_over_all_queues(nats_url: str) -> None:
+    app = fresh_app(nats_url)
+    running: set[int] = set()
+    most = 0
+
+    async def count(n: int) -> None:
+        nonlocal most
+        running.add(n)
+        most = max(most, len(running))
+        await asyncio.sleep(0.01)
+        running.discard(n)
+
+    app.task(name="a", queue="a")(count)
+    app.task(name="b", queue="b")(count)
+    app.task(name="c", queue="c")(count)
+    for queue in "abc":
+        calls = [app.call(queue, {"n": n}, queue=queue) for n in range(ord(queue) * 1000, ord(queue) * 1000 + 100)]
+        await app.adelay_many(calls)
+    await Worker(app, concurrency=7, burst=True).run()
+    broker = await app.session.broker()
+    assert [(info.ready, info.running) for info in await broker.queues()] == [(0, 0)] * 3
+    await app.session.aclose()
+    assert most == 7
+
+
+async def test_a_worker_is_stopped_while_it_waits_for_its_server() -> None:
+    app = Jetq("nats://127.0.0.1:9", connect_timeout=0.2)
+    app.task(name="waits")(nothing)
+    worker = Worker(app)
+    running = asyncio.create_task(worker.run())
+    await asyncio.sleep(0)
+    worker.stop()
+    async with asyncio.timeout(10):
+        await running
+
+
+def nothing() -> None:
+    """A task of no interest."""
