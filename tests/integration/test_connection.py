@@ -284,7 +284,7 @@ async def test_why_there_is_no_connection(nats_server: NatsServerFactory) -> Non
         server.kill()
         await self.until(lambda s: s.downs == 1, 5.0)
         async with asyncio.timeout(5.0):
-            while self.connection.trouble is None:  # noqa: ASYNC110
+            while self.connection.trouble is None:
                 await asyncio.sleep(0.01)
         assert self.connection.trouble.message == f"cannot connect to NATS at {server.url}: connection refused"
         # What is held back is bounded.
@@ -371,7 +371,7 @@ async def test_another_server_of_the_cluster_is_found(nats_server: NatsServerFac
     )
     async with watched(first.url, patient=True, user="bob", password="pw") as self:
         async with asyncio.timeout(10.0):
-            while second.url not in self.connection.servers:  # noqa: ASYNC110
+            while second.url not in self.connection.servers:
                 await asyncio.sleep(0.01)
         first.kill()
         await self.until(lambda s: s.ups == 1, 10.0)
@@ -404,7 +404,7 @@ async def test_a_paused_server_is_noticed(nats_server: NatsServerFactory) -> Non
 async def test_silence_without_traffic_and_a_blocked_loop_are_no_loss(nats_server: NatsServerFactory) -> None:
     server = nats_server()
     async with watched(server.url) as self:
-        time.sleep(13.0)  # noqa: ASYNC251  # what is tested: user code that blocks the loop
+        time.sleep(13.0)  # what is tested: user code that blocks the loop
         await self.connection.ping(5.0)
         await asyncio.sleep(13.0)
         assert self.downs == 0

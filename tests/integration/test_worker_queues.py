@@ -55,7 +55,7 @@ async def test_never_more_than_concurrency_run_over_all_queues(nats_url: str) ->
         await app.adelay_many(calls)
     await Worker(app, concurrency=7, burst=True).run()
     broker = await app.session.broker()
-    assert [(info.ready, info.running) for info in await broker.queues()] == [(0, 0)] * 3
+    assert all(info.ready == info.running == 0 for info in await broker.queues())
     await app.session.aclose()
     assert most == 7
 
