@@ -32,6 +32,7 @@ class Registry(Mapping[str, Task[..., Any]]):
 
     def __init__(self) -> None:
         self._tasks: dict[str, Task[..., Any]] = {}
+        self._imports: dict[str, object] = {}
 
     def __getitem__(self, name: str) -> Task[..., Any]:
         return self._tasks[name]
@@ -43,14 +44,17 @@ class Registry(Mapping[str, Task[..., Any]]):
         return len(self._tasks)
 
     def add(self, task: Task[..., Any]) -> None:
-        """Register `task`. The very same function imported again takes the old one's place.
+        """Register `task`. The same function takes the old one's place when its module is imported again.
 
         Raises DefinitionError, naming both places, if the name is another function's.
         """
-        other = self._tasks.get(task.name)
-        if other is not None and _identity(other.fn) != _identity(task.fn):
-            raise TwoTasks(other, task)
+        other, run = self._tasks.get(task.name), _import_of(task.fn)
+        if other is not None:
+            twice = run is not None and run is self._imports[task.name] and place(other.fn) != place(task.fn)
+            if twice or _identity(other.fn) != _identity(task.fn):
+                raise TwoTasks(other, task)
         self._tasks[task.name] = task
+        self._imports[task.name] = run
 
 
 IMPORTED = Registry()
@@ -107,6 +111,11 @@ def _module_name(fn: Callable[..., Any]) -> str:
 def place(fn: Callable[..., Any]) -> str:
     """Where `fn` is defined, as `file:line`."""
     return f"{fn.__code__.co_filename}:{fn.__code__.co_firstlineno}" if inspect.isfunction(fn) else repr(fn)
+
+
+def _import_of(fn: Callable[..., Any]) -> object | None:
+    """What stands for one execution of the module of `fn`: each import makes a new spec. None where there is none."""
+    return getattr(sys.modules.get(fn.__module__), "__spec__", None)
 
 
 def _identity(fn: Callable[..., Any]) -> tuple[str, str]:

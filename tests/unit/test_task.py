@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import inspect
 import os
 import runpy
@@ -143,6 +144,29 @@ def test_a_module_imported_again_replaces_its_own(tmp_path: Path) -> None:
     first = runpy.run_path(str(module), run_name="again")["f"]
     second = runpy.run_path(str(module), run_name="again")["f"]
     assert IMPORTED["again.f"] is second is not first
+
+
+def test_a_module_that_defines_a_task_twice_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    once = "@task\ndef f() -> None: ...\n"
+    (tmp_path / "doubled.py").write_text(f"from jetq import task\n{once}{once}")
+    text = str(refused(lambda: importlib.import_module("doubled")))
+    assert "two tasks are named 'doubled.f'" in text
+    assert "doubled.py:2 and " in text
+    assert "doubled.py:4\n" in text
+
+
+def test_a_reloaded_module_may_have_moved_its_tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    source = "from jetq import task\n@task\ndef f() -> None: ...\n"
+    (tmp_path / "moved.py").write_text(source)
+    module = importlib.import_module("moved")
+    try:
+        (tmp_path / "moved.py").write_text(f"# a line more\n{source}")
+        assert importlib.reload(module).f is IMPORTED["moved.f"]
+    finally:
+        del sys.modules["moved"]
 
 
 def test_an_app_and_an_import_may_not_share_a_name() -> None:
