@@ -28,7 +28,6 @@ __all__ = ["Client", "header_block"]
 
 _READ_SIZE = 256 * 1024
 _WRITE_AT_ONCE = 256 * 1024
-_EMPTY_HEADERS = len("NATS/1.0\r\n")
 _PRIVATE_METHODS = (
     "_build_message",
     "_close",
@@ -241,7 +240,7 @@ class Client(NatsClient):
         if handler is None:
             return
         parsed = None
-        if headers is not None and len(headers) > _EMPTY_HEADERS:
+        if headers:
             try:
                 parsed = await self._process_headers(headers)
             except Exception:

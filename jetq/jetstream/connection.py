@@ -11,6 +11,7 @@ import contextlib
 import inspect
 import ipaddress
 import logging
+import os
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -131,6 +132,7 @@ class Connection:
         self.loop = asyncio.get_running_loop()
         self._settings = settings
         self._name = name
+        self._pid = os.getpid()
         self._discovered: list[str] = []
         self._client: Client | None = None
         self._url = ""
@@ -269,8 +271,8 @@ class Connection:
         """Call `callback` for each message on `subject`, one after the other, also after the connection was lost and
         is back. The interest reaches the server before anything published after this returns.
 
-        A plain function is called as the message is read and must not block: by far the faster. A coroutine function
-        runs in a task of the subscription's own. Raises BrokerUnavailable when closed.
+        A plain function is called as the message is read and must not block; a coroutine function runs in a task of
+        the subscription's own. Raises BrokerUnavailable when closed.
         """
         if self._closed:
             raise self._is_closed()
@@ -329,8 +331,9 @@ class Connection:
                 _log.info("connected to %s again after %.1f s", safe_url(self._url), self.loop.time() - lost_at)
                 self._call(self._up)
         finally:
-            # The loop is ending without `close`: no socket may outlive it. One that was closed cannot end anything.
-            if not self._closed and not self.loop.is_closed():
+            # The loop is ending without `close`: no socket may outlive it. One that was closed cannot end anything, and
+            # in a forked child the socket's place in the selector is the parent's.
+            if not self._closed and not self.loop.is_closed() and os.getpid() == self._pid:
                 client.drop("the event loop ended")
 
     async def _until_lost(self, client: Client) -> str:
@@ -469,4 +472,6 @@ def _all_failed(errors: list[BrokerUnavailable]) -> BrokerUnavailable:
         return errors[0]
     # In a stable order, so that a worker's log recognises the same trouble.
     messages = sorted({error.message.removeprefix("cannot connect to NATS at ") for error in errors})
-    return BrokerUnavailable(f"cannot connect to any NATS server: {'; '.join(messages)}", hint=errors[0].hint)
+    return BrokerUnavailable(
+        f"cannot connect to any NATS server: {'; '.join(messages)}", hint=min(errors, key=str).hint
+    )

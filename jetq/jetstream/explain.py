@@ -53,7 +53,7 @@ def _not_reached(error: Exception, within: float) -> tuple[str, str]:
     if isinstance(error, socket.gaierror):
         return "its host name cannot be resolved", "check the URL (NATS_URL or JETQ_SERVERS) and the DNS"
     if isinstance(error, TimeoutError):
-        return f"no answer within {within:.3g} s", "check host, port and firewall"
+        return f"no answer within {_rounded(within)} s", "check host, port and firewall"
     # asyncio puts the failures of several addresses of one name into one OSError without an errno.
     if isinstance(error, ConnectionRefusedError) or f"[Errno {errno.ECONNREFUSED}]" in str(error):
         return "connection refused", "start a server with `jetq server`, or set NATS_URL to yours"
@@ -85,7 +85,7 @@ _WANTS_CERTIFICATE = (
 def _no_greeting(error: Exception, client: Client, within: float) -> tuple[str, str]:
     hint = "NATS listens on port 4222 unless told otherwise; a server with handshake_first needs tls_first"
     if isinstance(error, TimeoutError):
-        return f"it did not greet like a NATS server within {within:.3g} s", hint
+        return f"it did not greet like a NATS server within {_rounded(within)} s", hint
     if client.hung_up:
         return "it hung up without greeting like a NATS server", hint
     return "what answers there is not a NATS server", hint
@@ -96,9 +96,12 @@ def _refused(error: Exception, client: Client, settings: Settings, within: float
     if "authorization violation" in said.lower():
         return _wrong_credentials(settings)
     if isinstance(error, TimeoutError) and client.is_connected:
-        return f"JetStream did not answer within {within:.3g} s", "is the server overloaded, or its cluster split?"
+        return (
+            f"JetStream did not answer within {_rounded(within)} s",
+            "is the server overloaded, or its cluster split?",
+        )
     if isinstance(error, TimeoutError):
-        return f"it did not finish the handshake within {within:.3g} s", "is the server overloaded or paused?"
+        return f"it did not finish the handshake within {_rounded(within)} s", "is the server overloaded or paused?"
     if client.greeting.get("tls_verify") and not settings.tls_cert:
         return _WANTS_CERTIFICATE
     if isinstance(error, nats.errors.UnexpectedEOF | OSError):
@@ -119,6 +122,11 @@ def _wrong_credentials(settings: Settings) -> tuple[str, str]:
         "it wants credentials, and jetq has none",
         "set user and password, token, creds or nkey, e.g. NATS_CREDS=/path/to/user.creds",
     )
+
+
+def _rounded(within: float) -> str:
+    # So that a worker's log recognises the sentence of the attempt before, which had a few milliseconds more or less.
+    return f"{round(within, 1):g}"
 
 
 def _short(error: Exception) -> str:

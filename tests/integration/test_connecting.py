@@ -346,6 +346,27 @@ async def test_tls(nats_server: NatsServerFactory, files: Certificate, scheme: s
     assert error.hint is not None and "tls_ca" in error.hint
 
 
+async def test_tls_again_after_a_restart_and_with_a_paused_server(
+    nats_server: NatsServerFactory, files: Certificate
+) -> None:
+    server = nats_server(tls(files))
+    settings = Settings(servers=(f"tls://127.0.0.1:{server.port}",), tls_ca=files("ca.pem"))
+    connection = await Connection.open(settings, name="test")
+    back = asyncio.Event()
+    connection.on_up(back.set)
+    server.kill()
+    server.start()
+    async with asyncio.timeout(5.0):
+        await back.wait()
+    await connection.ping(5.0)
+    server.pause()
+    started = time.monotonic()
+    await connection.publish("test.x", bytes(1_000_000))
+    await connection.close()
+    assert time.monotonic() - started < 2.0
+    server.resume()
+
+
 async def test_a_certificate_of_another_name(nats_server: NatsServerFactory, files: Certificate) -> None:
     server = nats_server(tls(files))
     error = await failure(within=1.0, servers=(f"tls://localhost:{server.port}",), tls_ca=files("ca.pem"))

@@ -524,8 +524,19 @@ async def test_closing_from_a_handler(nats_url: str) -> None:
         await closed.wait()
 
 
+async def run(program: str) -> str:
+    """What the program printed. It must exit with 0 and without a traceback."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", textwrap.dedent(program), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    out, err = await process.communicate()
+    assert process.returncode == 0, err.decode()
+    assert b"Traceback" not in err, err.decode()
+    return out.decode()
+
+
 async def test_a_loop_that_ends_without_closing(nats_url: str) -> None:
-    program = f"""
+    said = await run(f"""
         import asyncio
         from jetq.jetstream.connection import Connection
         from jetq.settings import Settings
@@ -543,13 +554,29 @@ async def test_a_loop_that_ends_without_closing(nats_url: str) -> None:
         kept = loop.run_until_complete(main())
         loop.close()
         print("fine")
-    """
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", textwrap.dedent(program), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-    out, err = await process.communicate()
-    assert (process.returncode, out.strip()) == (0, b"fine"), err.decode()
-    assert b"Traceback" not in err, err.decode()
+    """)
+    assert said == "fine\n"
+
+
+async def test_a_forked_child_does_not_cut_its_parents_connection(nats_url: str) -> None:
+    said = await run(f"""
+        import asyncio, os
+        from jetq.jetstream.connection import Connection
+        from jetq.settings import Settings
+
+        async def main():
+            connection = await Connection.open(Settings(servers=({nats_url!r},)), name="test")
+            child = os.fork()
+            if child == 0:
+                raise SystemExit(0)  # unwinds the child's copy of the loop
+            os.waitpid(child, 0)
+            await connection.ping(5.0)
+            await connection.close()
+            print("fine")
+
+        asyncio.run(main())
+    """)
+    assert said == "fine\n"
 
 
 def free_port() -> int:
