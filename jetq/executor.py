@@ -81,6 +81,11 @@ class Attempt:
         self.started = 0.0
 
     @property
+    def in_thread(self) -> bool:
+        """Whether its function runs in a thread."""
+        return self.task is not None and self.task.defaults.run_in == "thread"
+
+    @property
     def name(self) -> str:
         """The task's name, or where the job stands when it has none."""
         return self.delivery.task or self.delivery.address
@@ -200,6 +205,8 @@ class Executor:
             return Superseded()  # `settle` finds the lapsed lease and touches nothing
         try:
             value = await self._invoke(attempt, task)
+        except GeneratorExit:  # the loop is being torn down: nothing can be awaited any more
+            raise
         except BaseException as error:
             return self._failed(attempt, task, error)
         return self._succeeded(attempt, task, value)
@@ -217,6 +224,14 @@ class Executor:
             return await self._next(attempt, task, context, 0)
         finally:
             attempt.interruptible = False
+            if attempt.timed_out or attempt.released:
+                self._forget_cancellation(attempt)
+
+    def _forget_cancellation(self, attempt: Attempt) -> None:
+        """Our own cancellation ended user code, or was ignored by it; the settlement must not see it."""
+        if attempt.runner is not None:
+            while attempt.runner.uncancel() > 0:
+                pass
 
     def _next(self, attempt: Attempt, task: Task[..., Any], context: JobContext, depth: int) -> Awaitable[Any]:
         if depth < len(self._middleware):
@@ -250,9 +265,6 @@ class Executor:
             return _dead("failed", "jetq.ResultError", f"the result cannot be stored: {error}")
 
     def _failed(self, attempt: Attempt, task: Task[..., Any], error: BaseException) -> Outcome:
-        if isinstance(error, asyncio.CancelledError) and attempt.runner is not None:
-            while attempt.runner.uncancel() > 0:  # ours is dealt with here; settlement must not see it
-                pass
         if attempt.released:
             return Released()
         if isinstance(error, ThreadLost):
@@ -262,9 +274,10 @@ class Executor:
             timeout.__cause__ = error
             error = timeout
         body = None
-        if isinstance(error, Retry) and error.arguments:
+        arguments = getattr(error, "arguments", None) if isinstance(error, Retry) else None  # a subclass may lack it
+        if arguments:
             try:
-                body = task.signature.merge(attempt.delivery.body, error.arguments)
+                body = task.signature.merge(attempt.delivery.body, arguments)
             except ArgumentError as bad:
                 return _dead("bad-arguments", "jetq.ArgumentError", bad.message)
         return decide(

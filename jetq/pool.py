@@ -79,11 +79,6 @@ class ThreadPool:
                 self._interrupt(call, JobInterrupted)
         return _outcome(call, cancelled)
 
-    def interrupt_all(self) -> None:
-        """Raise JobInterrupted in every thread that runs something; calls that have not begun will not begin."""
-        for call in list(self._calls):
-            self._interrupt(call, JobInterrupted)
-
     def close(self) -> None:
         """End the idle threads. One that still runs something ends after it, and does not keep the process alive."""
         self._closed = True

@@ -242,8 +242,11 @@ class Worker:
             self._ask()  # for the slots of requests that ended unanswered
 
     def _time_out(self, attempt: Attempt, now: float) -> None:
-        if attempt.task is None or attempt.task.defaults.run_in != "loop":
-            return  # the thread pool keeps its own deadlines
+        if attempt.in_thread and not attempt.timed_out:
+            # The pool raises JobTimeout inside the thread and gives it up 10 s later; this is for the middleware around.
+            attempt.timed_out = True
+            attempt.deadline = now + _INSIST + 1.0
+            return
         if attempt.timed_out:
             _log.error("%s %s ignores its cancellation; cancelling it again", attempt.name, attempt.delivery.id)
         attempt.timed_out = True
@@ -299,9 +302,7 @@ class Worker:
     def _cancel_all(self) -> None:
         for attempt in list(self._attempts):
             attempt.released = True
-            if attempt.task is None or attempt.task.defaults.run_in == "loop":
-                attempt.interrupt()
-        self._threads.interrupt_all()
+            attempt.interrupt()
 
     async def _wait_for_attempts(self, seconds: float, until: asyncio.Event | None = None) -> None:
         runners = [attempt.runner for attempt in self._attempts if attempt.runner is not None]

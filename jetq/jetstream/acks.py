@@ -51,6 +51,7 @@ class Acks:
         self._waiting: list[Delivery] = []
         self._unconfirmed: dict[str, list[int]] = {}
         self._settled: dict[int, str] = {}
+        self._settled_before: dict[int, str] = {}
         self._batch = 0
         self._flush_due = False
         self._mending: set[asyncio.Task[None]] = set()
@@ -70,7 +71,8 @@ class Acks:
 
     def has_settled(self, delivery: Delivery) -> bool:
         """Whether this process settled that very message a short while ago: a repeat of it is acked, not run."""
-        return self._settled.get(delivery.sequence) == delivery.id
+        sequence = delivery.sequence
+        return (self._settled.get(sequence) or self._settled_before.get(sequence)) == delivery.id
 
     async def confirm(self, timeout: float) -> None:
         """Wait up to `timeout` seconds until everything added so far is confirmed; not at all without a connection."""
@@ -87,9 +89,9 @@ class Acks:
             task.cancel()
 
     def _remember(self, delivery: Delivery) -> None:
+        if len(self._settled) >= _REMEMBERED:  # two generations: deleting the oldest of a dict scans its dead slots
+            self._settled_before, self._settled = self._settled, {}
         self._settled[delivery.sequence] = delivery.id
-        if len(self._settled) > _REMEMBERED:
-            del self._settled[next(iter(self._settled))]
 
     def _flush(self) -> None:
         # Runs after the callbacks that were ready with the first ack, so it finds all theirs.

@@ -445,21 +445,6 @@ async def test_a_cancelled_call_that_had_no_thread_never_begins(pool: MakePool) 
     assert not late.begun.is_set()
 
 
-async def test_all_can_be_interrupted(pool: MakePool) -> None:
-    one = pool(2)
-    spinners = [Spinner(), Spinner()]
-    late = Gate()
-    tasks = [begin(one, spinner) for spinner in spinners]
-    for spinner in spinners:
-        await spinner.entered()
-    tasks.append(begin(one, late))
-    await asyncio.sleep(0)
-    one.interrupt_all()
-    outcomes = await asyncio.gather(*tasks, return_exceptions=True)
-    assert [type(each) for each in outcomes] == [JobInterrupted] * 3
-    assert not late.begun.is_set()
-
-
 # --- races of an interruption with the end of its call
 
 
