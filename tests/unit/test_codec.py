@@ -15,7 +15,7 @@ from uuid import UUID
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jetq.codec import Signature, Undecodable, encode_plain
@@ -284,6 +284,22 @@ def test_a_type_that_refuses_its_own_values() -> None:
         signature.decode(b'{"x": {"n": 3}}')
 
 
+JSON_VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters(exclude_categories=["Cs"])),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), inner),
+)
+
+
+@settings(deadline=None)
+@given(JSON_VALUES)
+def test_json_values_come_back_unchanged(value: Any) -> None:
+    assert call(signature_of(Any), value) == ((value,), {})
+
+
 # --- parameters of every kind
 
 
@@ -353,6 +369,7 @@ def test_a_call_that_does_not_fit(
     assert sentence in refusal(signature, *args, **kwargs)
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_binds_as_python_does(data: st.DataObject) -> None:
     functions: list[Callable[..., Any]] = [add, named, placed, every, nothing]
@@ -402,6 +419,7 @@ def test_no_value_stands_in_the_workers_errors() -> None:
     assert "SECRET" not in str(caught.value)
 
 
+@settings(deadline=None)
 @given(st.binary())
 def test_any_bytes_are_refused_cleanly(body: bytes) -> None:
     try:
