@@ -566,6 +566,7 @@ async def test_a_forked_child_does_not_cut_its_parents_connection(nats_url: str)
 
         async def main():
             connection = await Connection.open(Settings(servers=({nats_url!r},)), name="test")
+            await connection.ping(5.0)
             child = os.fork()
             if child == 0:
                 raise SystemExit(0)  # unwinds the child's copy of the loop
