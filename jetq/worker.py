@@ -243,7 +243,7 @@ class Worker:
 
     def _time_out(self, attempt: Attempt, now: float) -> None:
         if attempt.in_thread and not attempt.timed_out:
-            # The pool raises JobTimeout inside the thread and gives it up 10 s later; this is for the middleware around.
+            # The pool raises JobTimeout inside the thread and gives it up 10 s later; this is for the middleware.
             attempt.timed_out = True
             attempt.deadline = now + _INSIST + 1.0
             return

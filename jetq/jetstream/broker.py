@@ -17,7 +17,7 @@ from jetq.failures import fit
 from jetq.jetstream.acks import Acks
 from jetq.jetstream.api import Api, StoredMessage
 from jetq.jetstream.connection import Connection, NoReply, NoResponders
-from jetq.jetstream.publisher import Publisher, WrongSequence
+from jetq.jetstream.publisher import PubAck, Publisher, WrongSequence
 from jetq.jetstream.pull import REPLACES, Pull
 from jetq.jetstream.subjects import Names, job_tokens
 from jetq.jetstream.topology import QueueTopology, Topology
@@ -135,6 +135,21 @@ class JetStreamBroker:
     # --- producing
 
     async def enqueue(self, job: JobRecord, *, due: float | None = None, timeout: float | None = None) -> Stored:
+        ack = await (await self._begin(job, due, timeout))
+        return Stored(sequence=ack.seq, duplicate=ack.duplicate)
+
+    async def enqueue_many(
+        self, jobs: Sequence[JobRecord], *, due: float | None = None, timeout: float | None = None
+    ) -> Sequence[Stored | Exception]:
+        under_way: list[asyncio.Future[PubAck] | Exception] = []
+        for job in jobs:  # all written first, then waited for: no task per job
+            try:
+                under_way.append(await self._begin(job, due, timeout))
+            except (BrokerError, ValueError) as error:
+                under_way.append(error)
+        return [await _answer(each) for each in under_way]
+
+    async def _begin(self, job: JobRecord, due: float | None, timeout: float | None) -> asyncio.Future[PubAck]:
         if job.queue not in self._queues:
             await self._ensure(job.queue)
         if len(job.body) > self._connection.max_payload - HEADROOM:
@@ -150,19 +165,7 @@ class JetStreamBroker:
         else:
             subject = self._names.later(job.queue, job.task, job.key, job.id)
             headers.update(self._schedule(job, due))
-        ack = await self._publisher.publish(subject, job.body, headers, timeout=timeout)
-        return Stored(sequence=ack.seq, duplicate=ack.duplicate)
-
-    async def enqueue_many(
-        self, jobs: Sequence[JobRecord], *, due: float | None = None, timeout: float | None = None
-    ) -> Sequence[Stored | Exception]:
-        answers = await asyncio.gather(
-            *(self.enqueue(job, due=due, timeout=timeout) for job in jobs), return_exceptions=True
-        )
-        for answer in answers:
-            if isinstance(answer, BaseException) and not isinstance(answer, Exception):
-                raise answer
-        return answers  # type: ignore[return-value]
+        return await self._publisher.begin(subject, job.body, headers, timeout=timeout)
 
     def _schedule(self, job: JobRecord, due: float) -> dict[str, str]:
         return {
@@ -434,6 +437,16 @@ class JetStreamBroker:
 
     async def purge_dead(self, queue: str, *, id: str | None = None, task: str | None = None) -> int:
         return await self._api.purge(self._names.dead_letters(queue), self._names.dead_filter(queue, task, id))
+
+
+async def _answer(under_way: asyncio.Future[PubAck] | Exception) -> Stored | Exception:
+    if isinstance(under_way, Exception):
+        return under_way
+    try:
+        ack = await under_way
+    except Exception as error:  # the answer to this job, whatever it is; the others have theirs
+        return error
+    return Stored(sequence=ack.seq, duplicate=ack.duplicate)
 
 
 def _rfc3339(due: float) -> str:

@@ -120,6 +120,15 @@ class Publisher:
         Raises PayloadTooLarge before anything is sent, Rejected if the stream refused it, WrongSequence if its expected
         sequence does not hold, NotStored if no answer came within `timeout` seconds.
         """
+        return await (await self.begin(subject, payload, headers, timeout=timeout))
+
+    async def begin(
+        self, subject: str, payload: bytes, headers: dict[str, str] | None, *, timeout: float | None = None
+    ) -> asyncio.Future[PubAck]:
+        """`publish` for many: returns when the message is on its way, with what it will return or raise.
+
+        Waits for nothing but the network, when that is behind. Raises PayloadTooLarge, BrokerUnavailable.
+        """
         self._check_size(subject, payload, headers)
         self._token += 1
         token = str(self._token)
@@ -131,9 +140,10 @@ class Publisher:
             self._sweeper = self._loop.call_later(_SWEEP, self._sweep)
         try:
             await self._connection.publish(subject, payload, reply, headers)
-            return await pending.future
-        finally:
-            self._pending.pop(token, None)
+        except BaseException:
+            del self._pending[token]
+            raise
+        return pending.future
 
     def _check_size(self, subject: str, payload: bytes, headers: dict[str, str] | None) -> None:
         # A message over the limit makes the server reset the connection, and nats-py then closes for good (2.16).
@@ -147,8 +157,12 @@ class Publisher:
             )
 
     def _on_answer(self, msg: Msg) -> None:
-        pending = self._pending.get(msg.subject[len(self._inbox) :])
-        if pending is None or pending.future.done():
+        token = msg.subject[len(self._inbox) :]
+        pending = self._pending.get(token)
+        if pending is None:
+            return
+        if pending.future.done():  # its caller went away
+            del self._pending[token]
             return
         if not msg.data:  # a bare status: 503, no responders
             self._again(pending, "no stream takes this subject, or it has no leader")
@@ -159,12 +173,14 @@ class Publisher:
             self._again(pending, "the answer was not JetStream's")
             return
         error = ack.error
+        if error is not None and error.err_code in _IN_A_MOMENT:
+            self._again(pending, error.description)
+            return
+        del self._pending[token]
         if error is None:
             pending.future.set_result(ack)
         elif error.err_code == WRONG_LAST_SEQUENCE:
             pending.future.set_exception(WrongSequence(error.description))
-        elif error.err_code in _IN_A_MOMENT:
-            self._again(pending, error.description)
         else:
             pending.future.set_exception(
                 Rejected(f"{pending.subject} was refused: {error.description} (JetStream error {error.err_code})")
@@ -197,8 +213,10 @@ class Publisher:
     def _sweep(self) -> None:
         self._sweeper = None
         now = self._loop.time()
-        for pending in self._pending.values():
-            if pending.deadline <= now and not pending.future.done():
+        over = [token for token, each in self._pending.items() if each.deadline <= now or each.future.done()]
+        for token in over:
+            pending = self._pending.pop(token)
+            if not pending.future.done():
                 because = f": {pending.refusal}" if pending.refusal else ""
                 pending.future.set_exception(
                     NotStored(

@@ -57,7 +57,7 @@ async def test_never_more_than_concurrency_run_over_all_queues(nats_url: str) ->
     broker = await app.session.broker()
     assert all(info.ready == info.running == 0 for info in await broker.queues())
     await app.session.aclose()
-    assert most == 7
+    assert 1 < most <= 7
 
 
 async def test_a_worker_is_stopped_while_it_waits_for_its_server() -> None:
