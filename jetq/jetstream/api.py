@@ -70,9 +70,7 @@ class Api:
         self.timeout = timeout
 
     async def request(self, name: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Ask `$JS.API.<name>`. Raises ApiError for an answer that is an error, BrokerUnavailable for none.
-
-        """
+        """Ask `$JS.API.<name>`. Raises ApiError for an answer that is an error, BrokerUnavailable for none."""
         answer = await self._ask(f"$JS.API.{name}", _encode(body) if body is not None else b"")
         error = _decode_answer(answer.data).error
         if error is not None:
