@@ -38,7 +38,9 @@ _FIRST_BACKOFF = 0.25
 _LAST_BACKOFF = 5.0
 _LAST_BACKOFF_AFTER_LOSS = 2.0
 _REMIND = 30.0
-_CLOSE_WITHIN = 1.0
+_LAST_PING = 1.0
+_LAST_STEP = 0.3
+"""`close` takes one ping and up to three steps: within 2 s."""
 
 
 class NoReply(Exception):
@@ -309,14 +311,14 @@ class Connection:
         if self.connected:
             # Closing a socket with unread data resets it, and what was sent last may be lost; this has it read first.
             with contextlib.suppress(NoReply, JetqError):
-                await self.ping(_CLOSE_WITHIN)
+                await self.ping(_LAST_PING)
         self._closed = True
         if self._watch is not None:
             self._watch.cancel()
-            await asyncio.wait([self._watch], timeout=_CLOSE_WITHIN)
+            await asyncio.wait([self._watch], timeout=_LAST_STEP)
         self._fail_replies("the connection was closed")
         if self._client is not None:
-            await self._client.shutdown(_CLOSE_WITHIN / 2)
+            await self._client.shutdown(_LAST_STEP)
 
     # --- keeping it up
 
