@@ -44,7 +44,7 @@ faults: $(STAMP) ## kills, restarts and cut connections
 	@$(PYTEST) -m faults
 
 demo: $(STAMP) ## a thousand mails through a local server, some refused
-	@$(BIN)/python docs/examples/mail_demo.py
+	@$(BIN)/python docs/examples/mail_demo/run.py
 
 bench: $(STAMP) ## jetq beside a bare nats-py loop
 	@$(BIN)/python -m benchmarks.throughput
