@@ -14,7 +14,7 @@ import msgspec
 from jetq.app import Jetq
 from jetq.cli import logs
 from jetq.cli.arguments import Words, fit, read_words, without_signature
-from jetq.cli.choosing import choose_app, for_app
+from jetq.cli.choosing import choose_app, for_app, use_local_server
 from jetq.cli.failing import FAILED, Failed, is_verbose, verbose_option
 from jetq.cli.loading import import_module_of_task
 from jetq.cli.showing import printable
@@ -58,6 +58,9 @@ def call(
     otherwise or where the parameter is text.
     """
     logs.set_up("console", "debug" if is_verbose() else "warning")
+    if spec is None:
+        use_local_server()
+        import_module_of_task(name)  # first: the module may make the app, and then the task belongs to that one
     app = choose_app(spec)
     given = read_words(words, json)
     task = _find(app, name)

@@ -1,0 +1,95 @@
+"""What the README and the tutorial show is run as it stands: their files, their commands and their output."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.project import Project
+
+ROOT = Path(__file__).parents[2]
+README = ROOT / "README.md"
+TUTORIAL = ROOT / "docs" / "tutorial"
+
+
+def _files(page: Path) -> dict[str, str]:
+    """The Python blocks that begin with a file's name, by that name."""
+    blocks = re.findall(r"```python\n# (\S+\.py)\n(.*?)```", page.read_text(), re.DOTALL)
+    return dict(blocks)
+
+
+def _python(page: Path) -> list[str]:
+    """The Python blocks that name no file."""
+    return re.findall(r"```python\n(?!# \S+\.py\n)(.*?)```", page.read_text(), re.DOTALL)
+
+
+def _transcripts(page: Path) -> list[tuple[list[str], str]]:
+    """The `jetq call` lines of the console blocks with what is shown below each."""
+    found = []
+    for block in re.findall(r"```console\n(.*?)```", page.read_text(), re.DOTALL):
+        for part in block.split("$ ")[1:]:
+            command, _, output = part.partition("\n")
+            if command.startswith("jetq call ") and output.strip():
+                found.append((command.split()[1:], output.strip()))
+    return found
+
+
+def _python_run(project: Project, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, *words]
+    return subprocess.run(
+        command,
+        cwd=project.directory,
+        env=project.environment,
+        capture_output=True,
+        text=True,
+        timeout=40,
+        check=False,
+    )
+
+
+@pytest.fixture
+def project(tmp_path: Path, nats_url: str) -> Project:
+    return Project(tmp_path, JETQ_SERVERS=nats_url, JETQ_NAMESPACE=tmp_path.name.replace("_", "-")[:40])
+
+
+@pytest.mark.parametrize("page", [README, TUTORIAL / "first-task.md"], ids=["readme", "first-task"])
+def test_the_commands_shown_print_what_is_shown(page: Path, project: Project) -> None:
+    for name, text in _files(page).items():
+        project.write(name, text)
+    transcripts = _transcripts(page)
+    assert len(transcripts) == 2
+    with project.running("worker", "tasks.py", "--no-plugins"):
+        for words, output in transcripts:
+            done = project.jetq(*words)
+            assert (done.stdout + done.stderr).strip() == output
+
+
+@pytest.mark.parametrize("page", [README, TUTORIAL / "first-task.md"], ids=["readme", "first-task"])
+def test_the_application_code_shown_runs(page: Path, project: Project) -> None:
+    for name, text in _files(page).items():
+        project.write(name, text)
+    code = next(text for text in _python(page) if "from tasks import add" in text)
+    lines = [line for line in code.splitlines() if '"three"' not in line]  # shown to fail, and tested above
+    project.write("application.py", "\n".join(lines) + "\n")
+    with project.running("worker", "tasks.py", "--no-plugins"):
+        done = _python_run(project, "application.py")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split()[-1] == "5"
+
+
+def test_the_small_service_works_and_its_test_passes(project: Project) -> None:
+    for name, text in _files(TUTORIAL / "small-service.md").items():
+        project.write(name, text)
+    done = _python_run(project, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_shop.py")
+    assert done.returncode == 0, done.stdout + done.stderr
+    project.environment["JETQ_EMAIL_TRANSPORT"] = "console"
+    project.environment["JETQ_EMAIL_SENDER"] = "shop@example.com"
+    with project.running("worker", "shop", "-q", "billing", "-q", "email") as worker:
+        arguments = '{"order": 42, "customer": "ann@example.com", "cents": 1999}'
+        done = project.jetq("call", "shop.charge", "--json", arguments)
+        assert done.stdout.startswith('"charge-'), done.stderr
+        worker.wait_for("Subject: Your order 42")

@@ -1,0 +1,62 @@
+"""The reference names everything that there is, the links lead somewhere, and the snippets are Python."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from jetq import errors
+from jetq.cli.root import cli
+from jetq.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+PAGES = [*ROOT.glob("*.md"), *(ROOT / "benchmarks").glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+
+
+def _commands(command: click.Command, name: str) -> Iterator[tuple[str, click.Command]]:
+    if isinstance(command, click.Group):
+        for each, inner in command.commands.items():
+            yield from _commands(inner, f"{name} {each}")
+    else:
+        yield name, command
+
+
+def test_every_setting_is_described_with_its_default() -> None:
+    text = (ROOT / "docs/reference/settings.md").read_text()
+    for name in Settings.__struct_fields__:
+        assert f"| `{name}` | `JETQ_{name.upper()}` |" in text
+
+
+def test_every_error_is_described() -> None:
+    text = (ROOT / "docs/reference/errors.md").read_text()
+    for name in errors.__all__:
+        assert f"`{name}`" in text
+
+
+def test_every_command_and_option_is_described() -> None:
+    text = (ROOT / "docs/reference/cli.md").read_text()
+    for name, command in _commands(cli, "jetq"):
+        _, found, section = text.partition(f"## {name}\n")
+        assert found, name
+        section = section.partition("\n## ")[0]
+        for parameter in command.params:
+            if isinstance(parameter, click.Option) and not parameter.hidden and "--help" not in parameter.opts:
+                assert any(option in section for option in parameter.opts), (name, parameter.opts)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_to_files(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
+        if not target.startswith("http"):
+            assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_python_snippets_parse(page: Path) -> None:
+    for snippet in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL):
+        ast.parse(snippet)
