@@ -99,8 +99,7 @@ class Attempt:
 class Executor:
     """Runs attempts against one broker.
 
-    tasks maps names to what this worker can run, worker is its identity in records, threads runs sync functions,
-    `suspects` lets one redelivered job run at a time.
+    tasks maps names to what this worker can run, worker is its identity in records, threads runs sync functions.
     """
 
     def __init__(
@@ -123,7 +122,7 @@ class Executor:
         self._app = app
         self._random = random.Random()
         self._policies: dict[str, RetryPolicy] = {}
-        self.suspects = asyncio.Lock()
+        self._suspects = asyncio.Lock()
 
     async def run(self, attempt: Attempt) -> None:
         """The whole life of an attempt. Raises nothing: what cannot be settled comes back when its lease lapses."""
@@ -137,20 +136,35 @@ class Executor:
 
     async def _run_suspect(self, attempt: Attempt) -> None:
         """A redelivered job may have killed its worker: alone of its kind, and with its start on record first."""
-        async with self.suspects:
-            if attempt.released:
-                await self.settle(attempt, Released())
-                return
-            try:
-                outcome, recorded = await self._examine(attempt)
-            except BrokerError as error:
-                _log.warning("%s %s is left to its lease: %s", attempt.name, attempt.delivery.id, error.message)
-                return
+        if not await self._take_turn(attempt):
+            await self.settle(attempt, Released())
+            return
+        try:
+            outcome, recorded = await self._examine(attempt)
             if outcome is None:
                 outcome = await self.call(attempt)
             settled = await self.settle(attempt, outcome)
             if settled and recorded:
                 await self._forget_starts(attempt)
+        except BrokerError as error:
+            _log.warning("%s %s is left to its lease: %s", attempt.name, attempt.delivery.id, error.message)
+            self._leases.drop(attempt.delivery)
+        finally:
+            self._suspects.release()
+
+    async def _take_turn(self, attempt: Attempt) -> bool:
+        """Wait until no other suspect runs. False if the worker is shutting down before that."""
+        attempt.interruptible = True
+        try:
+            await self._suspects.acquire()
+        except asyncio.CancelledError:
+            if not attempt.released:
+                raise
+            self._forget_cancellation(attempt)
+            return False
+        finally:
+            attempt.interruptible = False
+        return True
 
     async def _examine(self, attempt: Attempt) -> tuple[Outcome | None, bool]:
         """An outcome if the suspect must not run, and whether its start is on record now."""

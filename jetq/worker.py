@@ -298,6 +298,7 @@ class Worker:
         for attempt in self._attempts:
             if not attempt.started:
                 attempt.released = True
+                attempt.interrupt()
 
     def _cancel_all(self) -> None:
         for attempt in list(self._attempts):

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 import msgspec
 from nats.aio.msg import Msg
 
-from jetq.errors import BrokerError, NotStored, PayloadTooLarge
+from jetq.errors import BrokerError, PayloadTooLarge
 from jetq.failures import fit
 from jetq.jetstream.acks import Acks
 from jetq.jetstream.api import Api, StoredMessage
@@ -27,12 +27,14 @@ from jetq.model import (
     DeadLetter,
     Delivery,
     Drift,
+    Failure,
     Found,
     JobRecord,
     QueueInfo,
     ResultRecord,
     Stored,
 )
+from jetq.names import NO_KEY
 from jetq.settings import Settings
 from jetq.wire import LETTER_HEADER, BadHeader, job_headers, letter_header, read_letter
 
@@ -273,7 +275,7 @@ class JetStreamBroker:
         dead = await self._api.last_message(
             names.dead_letters(delivery.queue), names.dead(delivery.queue, delivery.task, delivery.id)
         )
-        if dead is not None and _letter(dead).sequence == delivery.sequence:
+        if dead is not None and _letter(dead, delivery.queue).sequence == delivery.sequence:
             return True
         result = await self.get_result(delivery.id)
         return result is not None and result.queue == delivery.queue and result.sequence == delivery.sequence
@@ -412,7 +414,7 @@ class JetStreamBroker:
             message = await self._api.next_message(self._names.dead_letters(queue), where, sequence)
             if message is None:
                 break
-            entries.append(DeadEntry(letter=_letter(message), body=message.data, sequence=message.sequence))
+            entries.append(DeadEntry(letter=_letter(message, queue), body=message.data, sequence=message.sequence))
             sequence = message.sequence + 1
         return entries
 
@@ -466,8 +468,22 @@ def _result(data: bytes) -> ResultRecord | None:
         return None  # not jetq's: anyone with the permission may publish there
 
 
-def _letter(message: StoredMessage) -> DeadLetter:
+def _letter(message: StoredMessage, queue: str) -> DeadLetter:
     try:
         return read_letter(message.headers.get(LETTER_HEADER, ""))
-    except BadHeader as error:
-        raise NotStored(f"dead letter at {message.subject} is unreadable: {error}") from None
+    except BadHeader as error:  # somebody else's, or a newer jetq's: shown with its bytes like any other
+        tokens = message.subject.split(".")
+        return DeadLetter(
+            id=tokens[-1],
+            task=tokens[-2].replace(":", "."),
+            queue=queue,
+            key=NO_KEY,
+            reason="undecodable",
+            failure=Failure(type="jetq.BadHeader", message=f"the dead letter is unreadable: {error}"),
+            attempt=1,
+            at=message.stored_at,
+            enqueued=message.stored_at,
+            address=message.subject,
+            sequence=0,
+            headers=dict(message.headers),
+        )

@@ -70,6 +70,7 @@ class Pull:
         self._previous_tick = self._tick_at = time.monotonic()
         self._ticker: asyncio.TimerHandle | None = None
         self._catching_up: asyncio.Task[None] | None = None
+        self._opened_at = 0.0
         self._stopped = False
 
     async def start(self) -> None:
@@ -109,6 +110,7 @@ class Pull:
         self._inbox = self._connection.new_inbox() + "."
         self._requests.clear()
         self._subscription = await self._connection.subscribe(self._inbox + "*", self._on_message)
+        self._opened_at = self._loop.time()
         if old is not None:
             await old.unsubscribe()
 
@@ -206,6 +208,8 @@ class Pull:
     async def _open_again(self) -> None:
         """A new inbox, and what was asked for asked again: requests on the old one may be gone or not."""
         backoff = _BACKOFF
+        if self._loop.time() - self._opened_at < _BACKOFF:  # requests that end at once must not spin
+            await asyncio.sleep(_BACKOFF)
         while True:
             try:
                 await self._restore()

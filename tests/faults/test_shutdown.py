@@ -63,3 +63,22 @@ async def test_a_second_signal_cuts_the_grace(nats_server: NatsServerFactory, tm
             assert worker.wait() == 0
         info = await h.info()
         assert (info.ready, info.running) == (2, 0)
+
+
+async def test_redelivered_jobs_that_wait_their_turn_are_given_back_at_once(
+    nats_server: NatsServerFactory, tmp_path: Path
+) -> None:
+    server = nats_server()
+    async with harness(server.url, tmp_path, ack_wait=1.5) as h:
+        await h.send("sleeper", 3, seconds=600.0)
+        with WorkerProcess(server.url, h.ledger, ack_wait=1.5) as first:
+            await h.ledger.wait(lambda ledger: len(ledger.entries("start")) == 3)
+            first.kill()
+        with WorkerProcess(server.url, h.ledger, ack_wait=1.5, grace=600.0) as worker:
+            await h.ledger.wait(lambda ledger: len(ledger.entries("start")) == 4)  # one suspect at a time
+            await h.until(lambda info: info.running == 3)
+            worker.stop()
+            await h.until(lambda info: (info.ready, info.running) == (2, 1))
+            worker.stop()
+            assert worker.wait() == 0
+        assert (await h.info()).ready == 3

@@ -140,3 +140,15 @@ async def test_wrong_arguments_send_nothing(nats_url: str) -> None:
         assert await broker.queues() == []
     finally:
         await app.session.aclose()
+
+
+async def test_a_dead_letter_that_cannot_be_read_hides_no_other(nats_url: str) -> None:
+    app = fresh_app(nats_url)
+    broker = await app.session.broker()
+    await broker.setup("default")
+    client = await nats.connect(nats_url)
+    await client.jetstream().publish(f"{app.settings.namespace}.default.dead.some:task.id-1", b"bytes")
+    await client.close()
+    (entry,) = await broker.dead("default")
+    assert (entry.letter.id, entry.letter.task, entry.body) == ("id-1", "some.task", b"bytes")
+    await app.session.aclose()
