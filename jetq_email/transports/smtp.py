@@ -21,9 +21,6 @@ __all__ = ["SmtpTransport"]
 _IDLE = 15.0
 """Seconds after which an unused connection is closed: servers drop theirs after minutes, and a worker may be quiet."""
 
-_CHECK_AFTER = 2.0
-"""Seconds of rest after which a connection is asked whether it still stands before it gets a mail."""
-
 
 class SmtpTransport:
     """Up to `settings.connections` connections to one server.
@@ -64,8 +61,8 @@ class SmtpTransport:
 
     async def _borrow(self) -> SMTP:
         while self._idle:
-            client, since = self._idle.pop()
-            if await _stands(client, time.monotonic() - since):
+            client, _ = self._idle.pop()
+            if await _stands(client):
                 return client
             client.close()
         return await self._connect()
@@ -100,6 +97,7 @@ class SmtpTransport:
         where = f"{settings.host}:{settings.smtp_port}"
         try:
             await client.connect()
+            await _introduce(client)
             if settings.user is not None and settings.password is not None:
                 await client.login(settings.user, settings.password.reveal())
         except aiosmtplib.SMTPAuthenticationError as error:
@@ -165,11 +163,19 @@ class SmtpTransport:
         return Sent((), tuple(Refusal(each, error.code, error.message) for each in envelope.recipients))
 
 
-async def _stands(client: SMTP, rest: float) -> bool:
+async def _introduce(client: SMTP) -> None:
+    """Say EHLO now, after STARTTLS forgot the first one: until then no extension counts as offered."""
+    try:
+        await client.ehlo()
+    except aiosmtplib.SMTPHeloError:
+        await client.helo()
+
+
+async def _stands(client: SMTP) -> bool:
+    """Whether a connection used before takes a command. A server may hang up at any moment: the question costs one
+    round trip, a mail given to a dead connection would cost an attempt."""
     if not client.is_connected:
         return False
-    if rest < _CHECK_AFTER:
-        return True
     try:
         await client.noop()
     except (SMTPException, OSError):

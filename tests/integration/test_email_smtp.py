@@ -98,7 +98,8 @@ async def serve(sink: Sink, environment: pytest.MonkeyPatch) -> AsyncIterator[An
     yield start
     await (await transport_for(current())).close()
     for controller in started:
-        controller.stop()
+        if controller.server is not None and controller.server.is_serving():
+            controller.stop()
 
 
 async def attempt(number: int = 1, /, **arguments: Any) -> BaseException | None:
@@ -213,7 +214,7 @@ async def test_nobody_listening_is_a_transport_error_with_the_place(environment:
 
 
 async def test_an_international_address_needs_smtputf8(sink: Sink, serve: Any) -> None:
-    serve()
+    serve(enable_SMTPUTF8=False)
     error = await attempt(to="jörg@x.com")
     assert isinstance(error, Reject) and "SMTPUTF8" in error.reason
     assert sink.seen == []

@@ -1,0 +1,67 @@
+"""`JETQ_EMAIL_*`: parsing, refusals, and the password that is never shown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from jetq import SettingsError
+from jetq_email.settings import parse
+
+
+def test_values_are_parsed_to_their_types() -> None:
+    settings = parse(
+        {
+            "JETQ_EMAIL_HOST": "mail.example.com",
+            "JETQ_EMAIL_USER": "app",
+            "JETQ_EMAIL_PASSWORD": "canary",
+            "JETQ_EMAIL_TIMEOUT": "2.5",
+            "JETQ_EMAIL_ATTACHMENT_HOSTS": "A.example, b.example",
+            "JETQ_EMAIL_OUTBOX": "/x",
+            "JETQ_EMAIL_CA_FILE": "",
+            "JETQ_NAMESPACE": "prod",
+        }
+    )
+    assert (settings.smtp_port, settings.chosen_transport, settings.timeout) == (587, "smtp", 2.5)
+    assert settings.attachment_hosts == ("a.example", "b.example")
+    assert settings.outbox == Path("/x") and settings.ca_file is None
+    assert settings.password is not None and settings.password.reveal() == "canary"
+    assert "canary" not in repr(settings) + str(settings) + f"{settings.password}"
+
+
+@pytest.mark.parametrize(("tls", "port"), [("starttls", 587), ("implicit", 465), ("none", 25)])
+def test_port_follows_tls(tls: str, port: int) -> None:
+    assert parse({"JETQ_EMAIL_HOST": "h", "JETQ_EMAIL_TLS": tls}).smtp_port == port
+
+
+@pytest.mark.parametrize(
+    ("environ", "message"),
+    [
+        ({"JETQ_EMAIL_HOTS": "x"}, "did you mean JETQ_EMAIL_HOST"),
+        ({"JETQ_EMAIL_PORT": "smtp"}, "JETQ_EMAIL_PORT"),
+        ({"JETQ_EMAIL_PORT": "0"}, "JETQ_EMAIL_PORT"),
+        ({"JETQ_EMAIL_TLS": "ssl"}, "JETQ_EMAIL_TLS"),
+        ({"JETQ_EMAIL_TRANSPORT": "smtp"}, "JETQ_EMAIL_HOST"),
+        ({"JETQ_EMAIL_HOST": "h", "JETQ_EMAIL_PASSWORD": "canary"}, "go together"),
+        (
+            {
+                "JETQ_EMAIL_HOST": "h",
+                "JETQ_EMAIL_USER": "u",
+                "JETQ_EMAIL_PASSWORD": "canary",
+                "JETQ_EMAIL_TLS": "none",
+            },
+            "clear text",
+        ),
+        ({"JETQ_EMAIL_SENDER": "nobody"}, "JETQ_EMAIL_SENDER"),
+    ],
+)
+def test_impossible_settings_are_refused_by_name(environ: dict[str, str], message: str) -> None:
+    with pytest.raises(SettingsError, match=message) as caught:
+        parse(environ)
+    assert "canary" not in str(caught.value)
+
+
+def test_no_transport_is_an_error_and_not_a_default() -> None:
+    with pytest.raises(SettingsError, match="no mail transport is configured"):
+        _ = parse({}).chosen_transport
