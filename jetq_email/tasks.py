@@ -14,7 +14,7 @@ from tenacity.wait import wait_base
 from jetq import JetqError, Reject, Retry, SettingsError, current_job, task
 from jetq_email.attachments import Attachment, gather
 from jetq_email.errors import Unsendable
-from jetq_email.message import Email, compose
+from jetq_email.message import Email, Envelope, compose
 from jetq_email.settings import Settings, current
 from jetq_email.templates import render
 from jetq_email.transports import Refusal, Sent, transport_for
@@ -115,11 +115,19 @@ async def _send(email: Email, attachments: list[Attachment], recipients: list[st
         parts = await gather(attachments, settings)
         envelope = compose(email, parts, job_id=job_id, date=date)
         if recipients is not None:
-            envelope = replace(envelope, recipients=tuple(recipients))
+            envelope = _narrow(envelope, recipients)
         sent = await (await transport_for(settings)).send(envelope)
     except Unsendable as error:
         raise Reject(str(error)) from error
     _settle(sent)
+
+
+def _narrow(envelope: Envelope, recipients: list[str]) -> Envelope:
+    """`envelope` for those of its recipients alone. Raises Unsendable if none is left: a mail to nobody is an error."""
+    left = tuple(each for each in envelope.recipients if each in recipients)
+    if not left:
+        raise Unsendable("recipients: none of them is in to, cc or bcc", hint="the task itself sets recipients")
+    return replace(envelope, recipients=left)
 
 
 def _settle(sent: Sent) -> None:

@@ -6,7 +6,7 @@ HTML is escaped, subject and text are not. A variable that is missing is an erro
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -66,9 +66,19 @@ def names(directory: Path | None = None) -> list[str]:
     return sorted({file.removesuffix(".subject.txt") for file in files if "/" not in file})
 
 
+class _ConfinedLoader(jinja2.FileSystemLoader):
+    """Does not follow a link out of its directory. jinja2 refuses `..`, and follows links."""
+
+    def get_source(self, environment: jinja2.Environment, template: str) -> tuple[str, str, Callable[[], bool]]:
+        source, filename, uptodate = super().get_source(environment, template)
+        if not any(Path(filename).resolve().is_relative_to(Path(root).resolve()) for root in self.searchpath):
+            raise jinja2.TemplateNotFound(template)
+        return source, filename, uptodate
+
+
 @lru_cache(maxsize=8)
 def _environment(directory: Path | None) -> jinja2.Environment:
-    loaders: list[jinja2.BaseLoader] = [] if directory is None else [jinja2.FileSystemLoader(directory)]
+    loaders: list[jinja2.BaseLoader] = [] if directory is None else [_ConfinedLoader(directory)]
     loaders.append(jinja2.PackageLoader("jetq_email", "builtin"))
     return jinja2.Environment(
         loader=jinja2.ChoiceLoader(loaders),

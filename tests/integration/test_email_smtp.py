@@ -227,7 +227,15 @@ async def test_an_international_address_travels_where_it_can(sink: Sink, serve: 
 
 
 @pytest.mark.parametrize(
-    "arguments", [{"to": "nobody"}, {"subject": "a\r\nBcc: e@x.com"}, {"headers": {"Bcc": "e@x.com"}}, {"text": None}]
+    "arguments",
+    [
+        {"to": "nobody"},
+        {"subject": "a\r\nBcc: e@x.com"},
+        {"headers": {"Bcc": "e@x.com"}},
+        {"text": None},
+        {"recipients": []},
+        {"recipients": ["e@x.com"]},
+    ],
 )
 async def test_a_mail_that_cannot_be_sent_is_rejected_before_any_connection(
     sink: Sink, serve: Any, arguments: dict[str, Any]

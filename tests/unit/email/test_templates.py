@@ -74,3 +74,13 @@ def test_a_broken_template_is_an_unsendable_mail(body: str, tmp_path: Path) -> N
     (tmp_path / "bad.txt").write_text(body)
     with pytest.raises(Unsendable, match="bad"):
         render("bad", {}, tmp_path)
+
+
+def test_a_link_out_of_the_directory_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("secret")
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "leak.subject.txt").write_text("s")
+    (own / "leak.txt").symlink_to(tmp_path / "secret")
+    with pytest.raises(Unsendable, match=r"leak\.txt"):
+        render("leak", {}, own)
