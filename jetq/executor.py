@@ -207,6 +207,8 @@ class Executor:
             return _dead("undecodable", "jetq.Undecodable", str(error))
         except ArgumentError as error:
             return _dead("bad-arguments", "jetq.ArgumentError", error.message)
+        except Exception as error:  # an argument's own type may raise anything, and must not make the job go round
+            return Dead(reason="bad-arguments", failure=capture(error))
         return None
 
     # --- call
@@ -275,8 +277,8 @@ class Executor:
             return Succeeded()
         try:
             return Succeeded(value=task.signature.encode_result(value), result_ttl=ttl)
-        except (TypeError, ValueError, RecursionError) as error:
-            return _dead("failed", "jetq.ResultError", f"the result cannot be stored: {error}")
+        except Exception as error:  # the value's own type may raise anything
+            return _dead("failed", "jetq.ResultError", f"the result cannot be stored: {capture(error).message}")
 
     def _failed(self, attempt: Attempt, task: Task[..., Any], error: BaseException) -> Outcome:
         if attempt.released:
@@ -292,8 +294,8 @@ class Executor:
         if arguments:
             try:
                 body = task.signature.merge(attempt.delivery.body, arguments)
-            except ArgumentError as bad:
-                return _dead("bad-arguments", "jetq.ArgumentError", bad.message)
+            except Exception as bad:  # ArgumentError, or what the new arguments' own types raise
+                return Dead(reason="bad-arguments", failure=capture(bad))
         return decide(
             error, attempt.meta.attempt, capture(error), self._policy(attempt, task), random=self._random, body=body
         )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 
 import nats
 import pytest
 
-from jetq import ArgumentError, Jetq, TaskFailed
+from jetq import ArgumentError, Jetq, Retry, TaskFailed
 from jetq.model import DeadEntry
 from tests.apps.working import fresh_app, working
 
@@ -140,6 +141,35 @@ async def test_wrong_arguments_send_nothing(nats_url: str) -> None:
         assert await broker.queues() == []
     finally:
         await app.session.aclose()
+
+
+@dataclass
+class Fussy:
+    """A type whose constructor raises what no decoder expects."""
+
+    n: int
+
+    def __post_init__(self) -> None:
+        if self.n > 1:
+            raise KeyError(self.n)
+
+
+async def test_a_type_that_raises_anything_does_not_make_its_job_go_round(nats_url: str) -> None:
+    app = fresh_app(nats_url)
+
+    @app.task(name="fussy", max_attempts=2)
+    async def fussy(value: Fussy) -> int:
+        raise Retry(0.0, arguments={"value": {"n": 3}})
+
+    async with working(app):
+        job = await fussy.adelay(Fussy(1))
+        with pytest.raises((ArgumentError, TaskFailed, KeyError)):
+            await job.aresult(timeout=20)
+        client = await nats.connect(nats_url)
+        await client.jetstream().publish(f"{app.settings.namespace}.default.run.fussy.-.raw", b'{"value":{"n":2}}')
+        await client.close()
+        entries = await _dead(app, 2)
+    assert {entry.letter.reason for entry in entries} == {"bad-arguments"}
 
 
 async def test_a_dead_letter_that_cannot_be_read_hides_no_other(nats_url: str) -> None:
