@@ -60,3 +60,12 @@ def test_links_lead_to_files(page: Path) -> None:
 def test_python_snippets_parse(page: Path) -> None:
     for snippet in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL):
         ast.parse(snippet)
+
+
+def test_every_test_that_a_promise_names_exists() -> None:
+    named = 0
+    for page in [*PAGES, *(ROOT / "jetq").rglob("*.py")]:
+        for path in re.findall(r"tests/[\w/]+(?:\.py)?", page.read_text()):
+            named += 1
+            assert (ROOT / path).exists(), f"{page.name} names {path}"
+    assert named > 10
