@@ -9,6 +9,7 @@ import os
 import secrets
 import socket
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from typing import Any, TypeVar
 
@@ -75,6 +76,7 @@ class Worker:
         self._feeds: dict[str, Feed] = {}
         self._delivered_at: dict[str, float] = {}
         self._attempts: set[Attempt] = set()
+        self._waiting: deque[Attempt] = deque()
         self._suspects = 0
         self._idle = asyncio.Event()
         self._stopping = asyncio.Event()
@@ -92,7 +94,7 @@ class Worker:
     @property
     def running(self) -> int:
         """Jobs this worker holds, started or about to be."""
-        return len(self._attempts)
+        return len(self._attempts) + len(self._waiting)
 
     async def run(self) -> None:
         """Work until `stop`, or until the queues are empty with `burst`, then end in order.
@@ -176,8 +178,14 @@ class Worker:
         self._leases.hold(delivery)
         self._delivered_at[delivery.queue] = time.monotonic()
         attempt = Attempt(delivery)
+        if self._free() > 0 or self._stopping.is_set():
+            self._start(attempt)
+        else:  # with several queues each has a request, so up to one job of each can be too many
+            self._waiting.append(attempt)
+
+    def _start(self, attempt: Attempt) -> None:
         self._attempts.add(attempt)
-        if delivery.count > 1:
+        if attempt.delivery.count > 1:
             self._suspects += 1
         attempt.released = self._stopping.is_set()
         attempt.runner = self._loop.create_task(self._run(attempt))
@@ -196,6 +204,8 @@ class Worker:
             self._attempts.discard(attempt)
             if attempt.delivery.count > 1:
                 self._suspects -= 1
+            if self._waiting and self._free() > 0:
+                self._start(self._waiting.popleft())
             if not self._stopping.is_set():
                 self._ask()
 
@@ -206,27 +216,28 @@ class Worker:
 
     def _ask(self) -> None:
         """Ask for the free slots: all of them when half are free, so that one request serves many jobs."""
-        asked = sum(feed.asked for feed in self._feeds.values())
-        unasked = self._free() - asked
-        if unasked <= 0:
+        free = self._free()
+        if free <= 0 or self._waiting:
             return
-        if unasked * 2 < self.concurrency and all(feed.asked for feed in self._feeds.values()):
+        asked = sum(feed.asked for feed in self._feeds.values())
+        if (free - asked) * 2 < self.concurrency and all(feed.asked for feed in self._feeds.values()):
             return
         if len(self._feeds) == 1:
             for feed in self._feeds.values():
-                feed.ask(asked + unasked)
+                feed.ask(free)
         else:
-            self._share(unasked)
+            self._share(free - asked)
 
     def _share(self, unasked: int) -> None:
-        """Split free slots over the queues with work; a quiet queue keeps a request for one, which wakes it."""
+        """Split free slots over the queues with work. A quiet queue has a request for one, which wakes it, also when
+        there are more queues than slots."""
         for feed in self._feeds.values():
-            if unasked and not feed.asked:
+            if not feed.asked:
                 feed.ask(1)
                 unasked -= 1
         now = time.monotonic()
         busy = [queue for queue in self._feeds if now - self._delivered_at.get(queue, 0.0) < _BUSY]
-        for share, queue in zip(_shares(unasked, len(busy)), busy, strict=True):
+        for share, queue in zip(_shares(max(0, unasked), len(busy)), busy, strict=True):
             feed = self._feeds[queue]
             feed.ask(feed.asked + share)
 
@@ -273,9 +284,8 @@ class Worker:
     # --- the end
 
     async def _shut_down(self, broker: Broker) -> None:
-        held = len(self._attempts)
-        if held:
-            _log.info("stopping: %d jobs have %g s to end", held, self._grace)
+        if self._attempts:
+            _log.info("stopping: %d jobs have %g s to end", len(self._attempts), self._grace)
         await self._stop_feeds()
         self._release_waiting()
         await self._wait_for_attempts(self._grace, until=self._killed)
@@ -299,6 +309,8 @@ class Worker:
             if not attempt.started:
                 attempt.released = True
                 attempt.interrupt()
+        while self._waiting:
+            self._start(self._waiting.popleft())  # only to be given back, as the worker is stopping
 
     def _cancel_all(self) -> None:
         for attempt in list(self._attempts):

@@ -60,6 +60,35 @@ async def test_never_more_than_concurrency_run_over_all_queues(nats_url: str) ->
     assert 1 < most <= 7
 
 
+async def test_more_queues_than_slots_are_all_served(nats_url: str) -> None:
+    app = fresh_app(nats_url)
+    running, most = 0, 0
+
+    async def work() -> int:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0.02)
+        running -= 1
+        return 1
+
+    queues = [f"q{n}" for n in range(8)]
+    for queue in queues:
+        app.task(name=queue, queue=queue)(work)
+    async with working(app, queues=queues, concurrency=2) as worker:
+        for _ in range(3):
+            jobs = [await app.asend(queue) for queue in queues]
+            assert [await job.aresult(timeout=10) for job in jobs] == [1] * 8
+        held = [await app.asend(queue) for queue in queues]
+        worker.stop()
+    assert most == 2
+    broker = await app.session.broker()
+    infos = {info.name: info for info in await broker.queues() if info.name in queues}
+    assert all(info.running == 0 for info in infos.values())  # what waited for a slot was given back
+    assert sum(info.ready for info in infos.values()) >= len(held) - 2
+    await app.session.aclose()
+
+
 async def test_a_worker_is_stopped_while_it_waits_for_its_server() -> None:
     app = Jetq("nats://127.0.0.1:9", connect_timeout=0.2)
     app.task(name="waits")(nothing)
