@@ -17,15 +17,16 @@ from msgspec.structs import replace
 
 from jetq import plugins
 from jetq.broker import Broker
-from jetq.client import Client
+from jetq.client import Client, Request
 from jetq.codec import Signature, encode_plain
 from jetq.config import load_settings
 from jetq.context import CURRENT, JobContext
 from jetq.errors import DefinitionError
 from jetq.job import Job
-from jetq.model import DEFAULT_META, JobRecord, Meta
-from jetq.names import check_job_id, check_queue, check_task, new_job_id
-from jetq.options import CallOptions, CallSettings, TaskKeywords, call_settings, task_options
+from jetq.keys import call_key, check_template
+from jetq.model import DEFAULT_META, Debounce, JobRecord, Meta, Stored
+from jetq.names import NO_KEY, check_job_id, check_queue, check_task, key_token, keyed_id, new_job_id
+from jetq.options import CallOptions, TaskKeywords, TaskOptions, call_settings, check_identity, task_options
 from jetq.registry import IMPORTED, Registry, merged, task_name
 from jetq.session import Session
 from jetq.settings import Settings, SettingsOptions
@@ -41,6 +42,9 @@ _BATCH = 1000
 Middleware = Callable[[JobContext, Callable[[], Awaitable[Any]]], Awaitable[Any]]
 """`async (job, call_next) -> value`: runs around each attempt. What it returns is the job's result; what it raises
 fails the attempt like the task's own exceptions."""
+
+ExpiredHook = Callable[[JobContext], Awaitable[None]]
+"""`async (job) -> None`. What it raises is logged, and the job is removed all the same."""
 
 
 class Lifespan(Protocol):
@@ -61,7 +65,7 @@ class Jetq:
 
     servers: one URL or several; namespace: first token of every subject. Both, and every other keyword of `Settings`,
     win over the environment (`JETQ_*`, `NATS_*`) and over `jetq.toml` or `[tool.jetq]`. middleware: outermost first.
-    lifespan: the context its workers run in.
+    lifespan: the context its workers run in. on_expired: called with each job that was not started before it expired.
 
     The first app made is the default of every `@task`. Connects at first use. Raises SettingsError.
     """
@@ -73,6 +77,7 @@ class Jetq:
         namespace: str | None = None,
         middleware: Sequence[Middleware] = (),
         lifespan: Lifespan | None = None,
+        on_expired: ExpiredHook | None = None,
         **settings: Unpack[SettingsOptions],
     ) -> None:
         keywords: dict[str, object] = dict(settings)
@@ -83,6 +88,7 @@ class Jetq:
         self.settings: Settings = load_settings(keywords)
         self.middleware = tuple(middleware)
         self.lifespan = lifespan
+        self.on_expired = on_expired
         self.session = Session(self._connect)
         self.client = Client(self.session)
         self._registry = Registry()
@@ -128,9 +134,8 @@ class Jetq:
 
     async def aenqueue(self, call: Call[R]) -> Job[R]:
         """`enqueue` from async code."""
-        job, due = _record(call)
-        stored = await self.client.enqueue(job, due)
-        return self._job(call, job, duplicate=stored.duplicate)
+        request = _request(call)
+        return self._job(call, await self.client.enqueue(request))
 
     def delay_many(self, calls: Iterable[Call[Any]]) -> list[Job[Any]]:
         """Store many calls, of one task or several, far faster than one by one; their handles in order.
@@ -151,12 +156,8 @@ class Jetq:
         return jobs
 
     async def _store_batch(self, batch: Sequence[Call[Any]], before: int) -> list[Job[Any]]:
-        records = [_record(call) for call in batch]
-        stored = await self.client.enqueue_many(records, before=before)
-        return [
-            self._job(call, job, duplicate=answer.duplicate)
-            for call, (job, _), answer in zip(batch, records, stored, strict=True)
-        ]
+        stored = await self.client.enqueue_many([_request(call) for call in batch], before=before)
+        return [self._job(call, answer) for call, answer in zip(batch, stored, strict=True)]
 
     def send(self, name: str, arguments: Mapping[str, Any] | None = None, **options: Unpack[CallOptions]) -> Job[Any]:
         """Enqueue the task `name` without its code: `app.send("billing.charge", {"amount": 3}, queue="billing")`.
@@ -176,19 +177,25 @@ class Jetq:
         """The call `send` would store, checked and not stored."""
         settings = call_settings(options)
         known = self._find(check_task(name))
+        defaults = TaskOptions() if known is None else known.defaults  # then the worker decides
+        check_identity(settings, has_key=defaults.key is not None)
+        key = settings.key
         if known is not None:
             body = known.signature.encode_json(arguments or {})
-            ttl = known.defaults.result_ttl
+            if key is None and defaults.key is not None:
+                args, kwargs = known.signature.decode(body)
+                key = call_key(defaults.key, known.signature, args, kwargs)
         else:
             body = encode_plain(name, arguments or {})
-            ttl = 3600.0  # the worker decides; unless told otherwise a task keeps results
         return Call(
             name,
             settings.queue or (known.queue if known else "default"),
             body,
             settings,
             self._decoder(name),
-            ttl if settings.result_ttl is UNSET else settings.result_ttl,
+            defaults.result_ttl if settings.result_ttl is UNSET else settings.result_ttl,
+            key,
+            defaults.expires if settings.expires is UNSET else settings.expires,
         )
 
     def job(self, id: str, queue: str = "default") -> Job[Any]:
@@ -214,32 +221,42 @@ class Jetq:
         known = self._find(name)
         return msgspec.json.decode if known is None else known.signature.decode_result
 
-    def _job(self, call: Call[R], job: JobRecord, *, duplicate: bool) -> Job[R]:
+    def _job(self, call: Call[R], stored: Stored) -> Job[R]:
         return Job(
             self.session,
             self.client,
-            id=job.id,
-            queue=job.queue,
+            id=stored.id,
+            queue=call.queue,
             task=call.task,
             decode=lambda record: call.decode(bytes(record.value)),
             result_ttl=call.result_ttl,
-            duplicate=duplicate,
+            disposition=stored.disposition,
         )
 
 
-def _record(call: Call[Any]) -> tuple[JobRecord, float | None]:
-    """The job to store for a call, and when it is due."""
+def _request(call: Call[Any]) -> Request:
+    """What to store for a call, and how."""
     settings = call.settings
     id = settings.id or new_job_id()
+    key = NO_KEY
+    if call.key is not None:
+        key = key_token(call.key)
+        id = keyed_id(id, key)
     now = time.time()
     due = settings.due(now)
-    return JobRecord(id=id, task=call.task, queue=call.queue, body=call.body, meta=_meta(settings, due, now)), due
+    job = JobRecord(id=id, task=call.task, queue=call.queue, body=call.body, key=key, meta=_meta(call, due, now))
+    if not (settings.replace or settings.throttle):
+        return Request(job, due)
+    debounce = Debounce(max_wait=settings.max_wait) if settings.replace else None
+    return Request(job, due, debounce=debounce, throttle=settings.throttle)
 
 
-def _meta(settings: CallSettings, due: float | None, now: float) -> Meta:
-    meta = DEFAULT_META
+def _meta(call: Call[Any], due: float | None, now: float) -> Meta:
+    settings, meta = call.settings, DEFAULT_META
     if due is not None:  # a schedule that fires is a new message, with a time stamp of its own
         meta = replace(meta, enqueued=now)
+    if call.expires is not None:
+        meta = replace(meta, expires=(now if due is None else due) + call.expires)
     if settings.max_attempts is not None or settings.timeout is not UNSET or settings.result_ttl is not UNSET:
         meta = replace(
             meta, max_attempts=settings.max_attempts, timeout=settings.timeout, result_ttl=settings.result_ttl
@@ -287,6 +304,8 @@ def _decorate(
             options=options,
             app=app,
         )
+        if options.key is not None:
+            check_template(options.key, signature)
         if options.result_ttl is not None:
             signature.try_result()
         registry.add(made)

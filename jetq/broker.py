@@ -15,6 +15,7 @@ from typing import Protocol
 from jetq.model import (
     DeadEntry,
     DeadLetter,
+    Debounce,
     Delivery,
     Drift,
     Found,
@@ -56,6 +57,10 @@ class Broker(Protocol):
         """Seconds a delivery stays with its holder without `extend`: the least of the queues fed or set up so far."""
         ...
 
+    def now(self) -> float:
+        """The broker's time, as far as this process knows it, in unix seconds."""
+        ...
+
     async def confirm(self) -> None:
         """Return once every `finish` so far is known to have held, or after two seconds. Never raises."""
         ...
@@ -73,18 +78,49 @@ class Broker(Protocol):
         """
         ...
 
-    async def enqueue(self, job: JobRecord, *, due: float | None = None, timeout: float | None = None) -> Stored:
+    async def enqueue(
+        self,
+        job: JobRecord,
+        *,
+        due: float | None = None,
+        timeout: float | None = None,
+        debounce: Debounce | None = None,
+    ) -> Stored:
         """Store `job`, to be delivered at once or from `due` (unix seconds) on, and never earlier.
 
-        The same id again within two minutes is answered `duplicate` and stored once, also after a timeout.
+        The same id again within two minutes is answered "existing" and stored once, also after a timeout. So is a job
+        with a key while one of its task and key is scheduled, queued or running, with that one's id; with `debounce`
+        it takes that one's place if it is scheduled for later than the next two seconds.
         Creates the queue on first use. `timeout` in seconds; None takes the broker's own.
         """
         ...
 
     async def enqueue_many(
-        self, jobs: Sequence[JobRecord], *, due: float | None = None, timeout: float | None = None
+        self,
+        jobs: Sequence[JobRecord],
+        *,
+        due: float | None = None,
+        timeout: float | None = None,
+        debounce: Debounce | None = None,
     ) -> Sequence[Stored | Exception]:
         """`enqueue` for each, pipelined; one answer or error per job, in order."""
+        ...
+
+    async def throttle(self, job: JobRecord, period: float) -> str | None:
+        """Claim the next `period` seconds (whole ones, at least one) of the job's key for it. The id of the job that
+        has them if another does, else None."""
+        ...
+
+    async def unthrottle(self, job: JobRecord) -> None:
+        """Give such a claim back: the job was not stored."""
+        ...
+
+    async def move(self, found: Found, due: float) -> bool:
+        """Give a scheduled job another due time. False if it is due within two seconds, or not scheduled any more."""
+        ...
+
+    async def release(self, found: Found) -> bool:
+        """Make a scheduled job ready now. False if it is due within two seconds, or not scheduled any more."""
         ...
 
     # --- working
@@ -138,8 +174,11 @@ class Broker(Protocol):
 
     # --- results
 
-    async def put_result(self, result: ResultRecord, ttl: float) -> None:
-        """Keep `result` for `ttl` seconds (at least one) and push it to whoever waits for it."""
+    async def put_result(self, result: ResultRecord, ttl: float, *, unless_kept: bool = False) -> bool:
+        """Keep `result` for `ttl` seconds (at least one) and push it to whoever waits for it.
+
+        False, and nothing is stored, if one is kept already and `unless_kept`.
+        """
         ...
 
     async def get_result(self, id: str) -> ResultRecord | None:
@@ -154,6 +193,33 @@ class Broker(Protocol):
 
     async def find(self, queue: str, id: str) -> Found | None:
         """Job `id` as it stands in `queue`, scheduled or queued; None if it is not there."""
+        ...
+
+    async def standing(
+        self, queue: str, *, task: str | None = None, key: str | None = None, limit: int | None = None
+    ) -> Sequence[Found]:
+        """The jobs of `queue`, of one task or key token if given, in the order they were stored, at most `limit`."""
+        ...
+
+    @property
+    def firing(self) -> float:
+        """Seconds around its due time in which a scheduled job that is removed may become ready all the same."""
+        ...
+
+    async def remove(self, queue: str, sequence: int) -> bool:
+        """Remove one message, whoever holds it. False if it is gone already."""
+        ...
+
+    async def purge(self, queue: str) -> int:
+        """Remove every job that waits, scheduled or queued; how many. What runs ends, and is not run again."""
+        ...
+
+    async def pause(self, queue: str, until: float | None = None) -> None:
+        """Hand out nothing of `queue` until then (unix seconds), or until `resume`. Outlasts restarts."""
+        ...
+
+    async def resume(self, queue: str) -> None:
+        """End a pause. One that was not paused stays so."""
         ...
 
     async def queues(self) -> Sequence[QueueInfo]:
@@ -175,4 +241,27 @@ class Broker(Protocol):
 
     async def purge_dead(self, queue: str, *, id: str | None = None, task: str | None = None) -> int:
         """Drop dead letters, of one job or task if given; how many."""
+        ...
+
+    # --- the fleet
+
+    async def mark_cancelled(self, queue: str, id: str) -> None:
+        """Put on record for a minute that job `id` is cancelled, and tell the workers of its queue."""
+        ...
+
+    async def unmark_cancelled(self, queue: str, id: str) -> None:
+        """Take that back: the job had ended otherwise, and may be replayed."""
+        ...
+
+    async def watch_cancelled(self, queue: str, on_mark: Callable[[str, bool], None]) -> None:
+        """Call back with the id of every job that is marked (True) or unmarked (False), those marked by now at once,
+        also after the connection was lost. An id may come more than once."""
+        ...
+
+    async def ask(self, queue: str, question: bytes, timeout: float, *, enough: int | None = None) -> Sequence[bytes]:
+        """What the live workers of `queue` answer within `timeout` seconds, or the first `enough` of it."""
+        ...
+
+    async def answer(self, queue: str, respond: Callable[[bytes], bytes | None]) -> object:
+        """Answer such questions: `respond` must not block, and returns None for no answer."""
         ...

@@ -6,6 +6,8 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 
+from msgspec import Struct
+
 from jetq.broker import Broker
 from jetq.errors import (
     BrokerError,
@@ -17,15 +19,27 @@ from jetq.errors import (
     ResultExpired,
     ResultTimeout,
 )
-from jetq.model import Found, JobRecord, ResultRecord, State, Stored
+from jetq.model import Debounce, Found, JobRecord, ResultRecord, State, Stored
 from jetq.session import Session
 
-__all__ = ["Client"]
+__all__ = ["Client", "Request"]
 
 _log = logging.getLogger("jetq.client")
 
 _FIRST_LOOK = 1.0
 _LOOK_EVERY = 3.0
+
+
+class Request(Struct, frozen=True):
+    """A job to be stored: when it is due (None: at once), and what to do if another of its key stands or stood.
+
+    throttle: seconds in which its key has one job, finished or not.
+    """
+
+    job: JobRecord
+    due: float | None = None
+    debounce: Debounce | None = None
+    throttle: float | None = None
 
 
 class Client:
@@ -34,31 +48,53 @@ class Client:
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    async def enqueue(self, job: JobRecord, due: float | None = None) -> Stored:
-        """Store `job`. Raises BrokerUnavailable, Rejected or NotStored."""
+    async def enqueue(self, request: Request) -> Stored:
+        """Store a job. Raises BrokerUnavailable, Rejected or NotStored."""
         broker = await self._session.broker()
-        return await broker.enqueue(job, due=due)
+        job = request.job
+        if request.throttle is None:
+            return await broker.enqueue(job, due=request.due, debounce=request.debounce)
+        holder = await broker.throttle(job, request.throttle)
+        if holder is not None:
+            return Stored(0, holder, "existing")
+        try:
+            return await broker.enqueue(job, due=request.due, debounce=request.debounce)
+        except Rejected:
+            await broker.unthrottle(job)
+            raise
 
-    async def enqueue_many(self, jobs: Sequence[tuple[JobRecord, float | None]], *, before: int = 0) -> list[Stored]:
+    async def enqueue_many(self, requests: Sequence[Request], *, before: int = 0) -> list[Stored]:
         """Store many jobs at once, each at its own due time. `before` is how many the same caller has stored already.
 
         Raises EnqueueError that names those not, or not surely, stored; the others are. BrokerUnavailable: none is.
         """
-        by_due: dict[float | None, list[int]] = {}
-        for place, (_, due) in enumerate(jobs):
-            by_due.setdefault(due, []).append(place)
+        alike: dict[tuple[float | None, Debounce | None], list[int]] = {}
         answers: dict[int, Stored | Exception] = {}
-        for due, places in by_due.items():
-            answers.update(zip(places, await self._try_many([jobs[place][0] for place in places], due), strict=True))
-        failed = {jobs[place][0].id: answer for place, answer in answers.items() if isinstance(answer, Exception)}
+        for place, request in enumerate(requests):
+            if request.throttle is None:
+                alike.setdefault((request.due, request.debounce), []).append(place)
+            else:
+                answers[place] = await self._try_one(request)
+        for (due, debounce), places in alike.items():
+            stored = await self._try_many([requests[place].job for place in places], due, debounce)
+            answers.update(zip(places, stored, strict=True))
+        failed = {requests[place].job.id: answer for place, answer in answers.items() if isinstance(answer, Exception)}
         if failed:
-            raise _not_all(failed, stored=len(jobs) - len(failed) + before)
+            raise _not_all(failed, stored=len(requests) - len(failed) + before)
         return [answer for _, answer in sorted(answers.items()) if isinstance(answer, Stored)]
 
-    async def _try_many(self, jobs: Sequence[JobRecord], due: float | None) -> Sequence[Stored | Exception]:
+    async def _try_one(self, request: Request) -> Stored | Exception:
+        try:
+            return await self.enqueue(request)
+        except BrokerError as error:
+            return error
+
+    async def _try_many(
+        self, jobs: Sequence[JobRecord], due: float | None, debounce: Debounce | None
+    ) -> Sequence[Stored | Exception]:
         try:
             broker = await self._session.broker()
-            return await broker.enqueue_many(jobs, due=due)
+            return await broker.enqueue_many(jobs, due=due, debounce=debounce)
         except BrokerError as error:
             return [error] * len(jobs)
 

@@ -131,6 +131,17 @@ class Signature:
             return self._kind(parameter)
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """The names of all parameters."""
+        return tuple(parameter.name for parameter in self._parameters)
+
+    def values(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """The arguments of a call by parameter name, defaults among them. Raises TypeError if they do not fit."""
+        bound = self._signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        return dict(bound.arguments)
+
+    @property
     def positional(self) -> tuple[str, ...]:
         """The names of the parameters that take positional arguments, in order, `*args` not among them."""
         kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)

@@ -5,11 +5,23 @@ from __future__ import annotations
 from contextvars import ContextVar
 from datetime import datetime
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from jetq.errors import JetqError
 
-__all__ = ["CURRENT", "JobContext", "current_job"]
+__all__ = ["CANCEL", "CURRENT", "CancelSignal", "JobContext", "current_job"]
+
+CANCEL = "jetq: the job is cancelled"
+"""The message of a CancelledError that ends a job on request, and not for a shutdown or timeout."""
+
+
+class CancelSignal:
+    """Whether a job was told to end."""
+
+    __slots__ = ("given",)
+
+    def __init__(self) -> None:
+        self.given = False
 
 
 class JobContext(Struct, frozen=True):
@@ -17,7 +29,8 @@ class JobContext(Struct, frozen=True):
 
     id: the same in every attempt and after a replay: the key for what must happen once. attempt: from 1.
     enqueued_at, deadline: aware UTC; the deadline is when this attempt times out, None if it has no timeout.
-    worker: the name of the worker that runs it.
+    worker: the name of the worker that runs it. schedule, nominal: the name of the recurring schedule that this is a
+    tick of, and the aware UTC time for which it is; None for other jobs.
     """
 
     id: str
@@ -28,6 +41,14 @@ class JobContext(Struct, frozen=True):
     enqueued_at: datetime
     deadline: datetime | None
     worker: str
+    schedule: str | None = None
+    nominal: datetime | None = None
+    _cancel: CancelSignal = field(default_factory=CancelSignal)
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the job was cancelled while it runs: a sync task that does long work may look, and end early."""
+        return self._cancel.given
 
 
 CURRENT: ContextVar[tuple[JobContext, object] | None] = ContextVar("jetq_current", default=None)

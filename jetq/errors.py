@@ -16,10 +16,12 @@ JetqError
 |   |-- ResultTimeout        not finished yet
 |   |-- ResultExpired        finished, and the result is gone
 |   |-- NoResult             the task keeps no results
+|   |-- JobExpired           the job was not started in time
 |   |-- JobNotFound          no job of that id
 |   `-- TaskFailed           the job is dead, and its exception has no class here
 |-- JobTimeout               a job ran longer than its timeout (also a TimeoutError)
-`-- JobInterrupted           the worker ends before the job did
+|-- JobInterrupted           the worker ends before the job did
+`-- JobCancelled             the job was cancelled while it ran, or before
 Retry, Snooze, Reject        raised inside a task
 """
 
@@ -39,6 +41,8 @@ __all__ = [
     "EnqueueError",
     "JetqError",
     "JetqWarning",
+    "JobCancelled",
+    "JobExpired",
     "JobInterrupted",
     "JobNotFound",
     "JobTimeout",
@@ -140,6 +144,10 @@ class NoResult(ResultError):
     """The task stores no results, so there is nothing to wait for."""
 
 
+class JobExpired(ResultError):
+    """The job was not started before it expired, so it never ran."""
+
+
 class JobNotFound(ResultError):
     """No job of that id is stored, and there is neither a result nor a dead letter of it."""
 
@@ -171,6 +179,13 @@ class JobInterrupted(JetqError):
     """The worker ends before the job did. Raised inside a sync task, as JobTimeout is; the job runs again elsewhere."""
 
     def __init__(self, message: str = "the worker is shutting down", *, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+
+
+class JobCancelled(JetqError):
+    """The job was cancelled. Raised inside a sync task, as JobTimeout is, and at who waits for the result."""
+
+    def __init__(self, message: str = "the job was cancelled", *, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
 
 

@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 from jetq.client import Client
 from jetq.errors import JobNotFound, NoResult, ResultError
 from jetq.failures import revive
-from jetq.model import ResultRecord, State
+from jetq.model import Disposition, ResultRecord, State
 from jetq.session import Session
 from jetq.units import seconds
 
@@ -21,8 +21,9 @@ R = TypeVar("R")
 class Job(Generic[R]):
     """A stored job. `R` is what its task returns.
 
-    id, queue, task: its id, and the names of its queue and task (empty if unknown). duplicate: whether that id was
-    stored before, so that this enqueue stored nothing new.
+    id, queue, task: its id, and the names of its queue and task (empty if unknown). disposition: what its enqueue
+    did: "new"; "existing" if a job of that id or unique key stood already, and this is the handle of that one;
+    "replaced" if that one took these arguments.
     """
 
     def __init__(
@@ -36,12 +37,12 @@ class Job(Generic[R]):
         decode: Callable[[ResultRecord], Any],
         result_ttl: float | None,
         known: bool = True,
-        duplicate: bool = False,
+        disposition: Disposition = "existing",
     ) -> None:
         self.id = id
         self.queue = queue
         self.task = task
-        self.duplicate = duplicate
+        self.disposition = disposition
         self._session = session
         self._client = client
         self._decode = decode

@@ -17,12 +17,16 @@ from jetq.names import NO_KEY
 __all__ = [
     "DEFAULT_META",
     "AttemptError",
+    "Cancelled",
     "Dead",
     "DeadEntry",
     "DeadLetter",
     "DeadReason",
+    "Debounce",
     "Delivery",
+    "Disposition",
     "Drift",
+    "Expired",
     "Failure",
     "Found",
     "JobRecord",
@@ -40,6 +44,10 @@ __all__ = [
 ]
 
 State = Literal["scheduled", "queued", "running", "succeeded", "dead", "cancelled", "expired"]
+
+Disposition = Literal["new", "existing", "replaced"]
+"""What an enqueue did: stored the job, found one of its id or unique key standing, or put itself in that one's place
+while it was not due yet."""
 
 DeadReason = Literal["failed", "rejected", "crashed", "timeout", "unknown-task", "undecodable", "bad-arguments"]
 """Why a job is dead: out of attempts or not worth one, `Reject` raised, killed its worker too often, its thread never
@@ -65,6 +73,9 @@ class Meta(Struct, frozen=True, omit_defaults=True):
     errors: how earlier attempts ended, oldest first; `errors_dropped` more were cut to keep the job small.
     snoozes, replays: how often the job was put off, and brought back from the dead letters.
     unknown_since: when a worker first saw that it does not know the task.
+    expires: when waiting for a run makes no sense any more.
+    crashes: how many attempts ended with the death of their process.
+    schedule, nominal: of which recurring schedule it is a tick, and for which time.
     """
 
     v: int = 1
@@ -78,6 +89,10 @@ class Meta(Struct, frozen=True, omit_defaults=True):
     snoozes: int = 0
     replays: int = 0
     unknown_since: float | None = None
+    expires: float | None = None
+    crashes: int = 0
+    schedule: str | None = None
+    nominal: float | None = None
 
 
 DEFAULT_META = Meta()
@@ -95,10 +110,17 @@ class JobRecord(Struct, frozen=True):
 
 
 class Stored(Struct, frozen=True):
-    """The broker's answer to storing a job: its sequence in the queue, and whether that id was stored before."""
+    """The broker's answer to storing a job: its sequence in the queue, the id of the job that stands now, and how."""
 
     sequence: int
-    duplicate: bool = False
+    id: str
+    disposition: Disposition = "new"
+
+
+class Debounce(Struct, frozen=True):
+    """Take the place of a job of the same key while that is not due yet, at most until it is `max_wait` seconds old."""
+
+    max_wait: float | None = None
 
 
 class Delivery(Struct):
@@ -142,7 +164,7 @@ class ResultRecord(Struct, frozen=True, omit_defaults=True):
     """How a job ended, kept for its caller. `sequence` is that of the delivery it settles."""
 
     id: str
-    state: Literal["succeeded", "dead"]
+    state: Literal["succeeded", "dead", "cancelled", "expired"]
     task: str
     queue: str
     attempt: int
@@ -200,7 +222,10 @@ class Found(Struct, frozen=True):
 
 
 class QueueInfo(Struct, frozen=True):
-    """A queue in numbers: jobs ready, handed out, scheduled and dead, and pull requests waiting (idle workers)."""
+    """A queue in numbers: jobs ready, handed out, scheduled and dead, and pull requests waiting (idle workers).
+
+    paused_until: unix seconds while the queue is paused, `math.inf` without an end.
+    """
 
     name: str
     ready: int
@@ -208,6 +233,7 @@ class QueueInfo(Struct, frozen=True):
     scheduled: int
     dead: int
     waiting: int
+    paused_until: float | None = None
 
 
 class Drift(Struct, frozen=True):
@@ -252,6 +278,14 @@ class Dead(Struct, frozen=True):
     body: bytes | None = None
 
 
+class Cancelled(Struct, frozen=True):
+    """Ended on request. It leaves a record for who waits, and nothing to run."""
+
+
+class Expired(Struct, frozen=True):
+    """Came too late to be run. It leaves a record for who waits."""
+
+
 class Released(Struct, frozen=True):
     """Given back unfinished, at no cost: another worker may have it at once."""
 
@@ -260,4 +294,4 @@ class Superseded(Struct, frozen=True):
     """A repeat of something settled already: remove it, do nothing more."""
 
 
-Outcome = Succeeded | Retrying | Snoozed | Dead | Released | Superseded
+Outcome = Succeeded | Retrying | Snoozed | Dead | Cancelled | Expired | Released | Superseded

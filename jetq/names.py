@@ -6,17 +6,32 @@ import os
 import random
 import re
 import time
+from hashlib import blake2b
 
 from jetq.errors import DefinitionError
 
-__all__ = ["NO_KEY", "check_job_id", "check_namespace", "check_queue", "check_task", "new_job_id"]
+__all__ = [
+    "NO_KEY",
+    "check_job_id",
+    "check_key",
+    "check_namespace",
+    "check_queue",
+    "check_schedule",
+    "check_task",
+    "key_of",
+    "key_token",
+    "keyed_id",
+    "new_job_id",
+]
 
 NO_KEY = "-"
 """The key token of a job without a unique key."""
 
 _QUEUE = re.compile(r"[a-z0-9-]{1,48}")
 _TASK = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
-_JOB_ID = re.compile(r"[A-Za-z0-9_:-]{1,96}")
+_KEY = re.compile(r"[A-Za-z0-9_:-]{1,64}")
+_SCHEDULE = re.compile(r"[A-Za-z0-9_:.-]{1,120}")
+_JOB_ID = re.compile(r"[A-Za-z0-9_:-]{1,96}(~[A-Za-z0-9_:=-]{1,64})?")
 _TASK_LENGTH = 160
 
 _random = random.Random()
@@ -30,6 +45,43 @@ def new_job_id() -> str:
     an application that seeds `random` does not repeat ids, and it is seeded anew in a forked child.
     """
     return f"{time.time_ns() // 1_000_000:012x}{_random.getrandbits(64):016x}"
+
+
+def check_key(key: str) -> str:
+    """`key`, if it may be a unique key: any text but none. Raises DefinitionError otherwise."""
+    if not isinstance(key, str) or not key:
+        raise DefinitionError(f"a key is a text that is not empty, not {type(key).__name__}")
+    return key
+
+
+def key_token(key: str) -> str:
+    """`key` as one token of a subject: itself, or its hash when it is too long or has other characters.
+
+    A hash begins with '=', which no key that stands for itself holds: two keys never share a token.
+    """
+    if _KEY.fullmatch(key) and key != NO_KEY:
+        return key
+    return "=" + blake2b(key.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+def keyed_id(id: str, token: str) -> str:
+    """The id of a job with the key `token`: it ends in the key, so that the id alone says where the job stands."""
+    base, _, ending = id.partition("~")
+    if ending and ending != token:
+        raise DefinitionError(f"job id {id!r} ends in another key than the one given")
+    return f"{base}~{token}"
+
+
+def key_of(id: str) -> str:
+    """The key token that a job's id ends in."""
+    return id.partition("~")[2] or NO_KEY
+
+
+def check_schedule(name: str) -> str:
+    """`name`, if it may be a schedule's name. Raises DefinitionError otherwise."""
+    return _check(
+        name, _SCHEDULE, "schedule name", "ASCII letters, digits, '_', ':', '.' and '-', at most 120 characters"
+    )
 
 
 def check_queue(name: str) -> str:

@@ -13,16 +13,25 @@ from msgspec.structs import replace
 from tenacity.wait import wait_base
 
 from jetq.errors import DefinitionError
-from jetq.names import check_job_id, check_queue
+from jetq.names import check_job_id, check_key, check_queue
 from jetq.units import instant, seconds
 
-__all__ = ["CallOptions", "CallSettings", "Seconds", "TaskKeywords", "TaskOptions", "call_settings", "task_options"]
+__all__ = [
+    "CallOptions",
+    "CallSettings",
+    "Seconds",
+    "TaskKeywords",
+    "TaskOptions",
+    "call_settings",
+    "check_identity",
+    "task_options",
+]
 
 Seconds = float | timedelta
 
 _RESULT_TTL = 3600.0
-_LATER_TASK = frozenset({"priority", "expires", "key", "unique", "cron", "every", "tz", "limit", "limit_per", "rate"})
-_LATER_CALL = frozenset({"priority", "expires", "key", "unique", "replace"})
+_LATER_TASK = frozenset({"priority", "unique", "limit", "limit_per", "rate", "cron", "every", "tz", "schedules"})
+_LATER_CALL = frozenset({"priority", "unique"})
 
 
 class TaskKeywords(TypedDict, total=False):
@@ -36,23 +45,35 @@ class TaskKeywords(TypedDict, total=False):
     timeout: Seconds | None
     max_crashes: int
     result_ttl: Seconds | None
+    expires: Seconds | None
+    key: str | Callable[..., str]
     run_in: Literal["loop", "thread"]
 
 
 class CallOptions(TypedDict, total=False):
     """The keywords of `.options(...)`.
 
-    queue, max_attempts, timeout, result_ttl: instead of the task's own. delay: seconds or timedelta from now. at: an
-    aware datetime; one in the past means now. id: the job's id, to repeat an enqueue whose fate is unknown.
+    queue, max_attempts, timeout, result_ttl, expires: instead of the task's own. delay: seconds or timedelta from now.
+    at: an aware datetime; one in the past means now. id: the job's id, to repeat an enqueue whose fate is unknown.
+
+    key: any text; while a job of this task, queue and key is scheduled, queued or running, another is not stored, and
+    the handle is that of the one that stands. replace: if that one is not due within two seconds, it takes these
+    arguments and this due time instead; max_wait: but stays due within that many seconds of the first call.
+    throttle: at most one job of this key in so many seconds (whole ones, from 1), finished or not.
     """
 
     queue: str
     max_attempts: int
     timeout: Seconds | None
     result_ttl: Seconds | None
+    expires: Seconds | None
     delay: Seconds
     at: datetime
     id: str
+    key: str
+    replace: bool
+    max_wait: Seconds
+    throttle: Seconds
 
 
 class TaskOptions(Struct, frozen=True):
@@ -61,7 +82,9 @@ class TaskOptions(Struct, frozen=True):
     max_attempts: runs in all before a job is dead, from 1. wait: seconds between attempts, a tenacity wait strategy, or
     None for exponential with full jitter, 1 to 300 s. dead_on: exceptions not worth a retry. timeout: seconds that an
     attempt may take, None for no bound. max_crashes: starts that may end with the worker's death, from 1.
-    result_ttl: seconds a result is kept, None keeps none. run_in: on the event loop or in a thread.
+    result_ttl: seconds a result is kept, None keeps none. expires: seconds from its due time after which a job is not
+    started any more, also not again; None for no bound. key: the unique key of each call: a function of the call's
+    arguments, or a text with them, like "welcome:{user_id}". run_in: on the event loop or in a thread.
     """
 
     max_attempts: int = 3
@@ -70,6 +93,8 @@ class TaskOptions(Struct, frozen=True):
     timeout: float | None = 300.0
     max_crashes: int = 3
     result_ttl: float | None = _RESULT_TTL
+    expires: float | None = None
+    key: str | Callable[..., str] | None = None
     run_in: Literal["loop", "thread"] = "loop"
 
 
@@ -80,9 +105,14 @@ class CallSettings(Struct, frozen=True):
     max_attempts: int | None = None
     timeout: float | UnsetType | None = UNSET
     result_ttl: float | UnsetType | None = UNSET
+    expires: float | UnsetType | None = UNSET
     delay: float | None = None
     at: datetime | None = None
     id: str | None = None
+    key: str | None = None
+    replace: bool = False
+    max_wait: float | None = None
+    throttle: float | None = None
 
     def or_else(self, others: CallSettings) -> CallSettings:
         """These, and where they say nothing the others. Raises DefinitionError if the others name one job."""
@@ -122,7 +152,22 @@ def call_settings(keywords: Mapping[str, Any]) -> CallSettings:
     _refuse_unknown(".options", keywords, CallOptions.__annotations__, _LATER_CALL)
     if keywords.get("delay") is not None and keywords.get("at") is not None:
         raise DefinitionError("delay and at contradict each other: give one of them")
-    return CallSettings(**{name: _CHECKS[name](name, value) for name, value in keywords.items()})
+    if callable(keywords.get("key")):
+        raise DefinitionError("the key of a call is a text", hint="a function of the arguments goes to @task(key=...)")
+    settings = CallSettings(**{name: _CHECKS[name](name, value) for name, value in keywords.items()})
+    if settings.max_wait is not None and not settings.replace:
+        raise DefinitionError("max_wait bounds how long replace=True may put a job off, so it needs that")
+    return settings
+
+
+def check_identity(settings: CallSettings, *, has_key: bool) -> None:
+    """Raises DefinitionError for an option that needs a key when there is none."""
+    for name in ("replace", "throttle"):
+        if getattr(settings, name) and not has_key and settings.key is None:
+            raise DefinitionError(
+                f"{name} needs a key: it says which jobs are one and the same",
+                hint=f'.options(key="...", {name}=...), or @task(key="...")',
+            )
 
 
 def _refuse_unknown(where: str, keywords: Mapping[str, Any], known: Iterable[str], later: frozenset[str]) -> None:
@@ -210,6 +255,23 @@ def _at(name: str, value: Any) -> datetime | None:
         raise DefinitionError(str(error)) from None
 
 
+def _key(name: str, value: Any) -> str | Callable[..., str]:
+    return value if callable(value) else check_key(value)
+
+
+def _flag(name: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise DefinitionError(f"{name} is True or False, not {value!r}")
+    return value
+
+
+def _period(name: str, value: Any) -> float:
+    checked = _seconds(name, value)
+    if checked < 1:
+        raise DefinitionError(f"{name} must be 1 s or more, not {checked:g}")
+    return checked
+
+
 _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "queue": lambda _, value: check_queue(value),
     "id": lambda _, value: check_job_id(value),
@@ -222,4 +284,9 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "run_in": _run_in,
     "delay": _seconds,
     "at": _at,
+    "expires": _timeout,
+    "key": _key,
+    "replace": _flag,
+    "max_wait": _period,
+    "throttle": _period,
 }

@@ -13,7 +13,8 @@ from collections.abc import Callable, Mapping
 from queue import SimpleQueue
 from typing import Any
 
-from jetq.errors import JetqError, JobInterrupted, JobTimeout
+from jetq.context import CANCEL
+from jetq.errors import JetqError, JobCancelled, JobInterrupted, JobTimeout
 
 __all__ = ["ThreadLost", "ThreadPool"]
 
@@ -27,7 +28,7 @@ _TICK = 0.05
 
 _NOTHING = object()
 
-_Interruption = type[JobTimeout] | type[JobInterrupted]
+_Interruption = type[JobTimeout] | type[JobInterrupted] | type[JobCancelled]
 
 
 class ThreadLost(JetqError):
@@ -59,7 +60,8 @@ class ThreadPool:
         """Call `fn` in a thread, in a copy of this context, and return its value or raise what it raised.
 
         At `deadline` (`time.monotonic()`) JobTimeout is raised inside `fn`, and JobInterrupted when this coroutine is
-        cancelled. Either way this ends only with the thread's call: with its value if it returned one all the same.
+        cancelled, or JobCancelled when that is with the message CANCEL. Either way this ends only with the thread's
+        call: with its value if it returned one all the same.
         Raises ThreadLost if it did not end within 10 s, and RuntimeError if no thread can be started.
         """
         call = _Call(fn, args, kwargs, self._loop.create_future(), deadline)
@@ -76,7 +78,7 @@ class ThreadPool:
             except asyncio.CancelledError as error:
                 cancelled = error
                 call.future = self._loop.create_future()
-                self._interrupt(call, JobInterrupted)
+                self._interrupt(call, JobCancelled if error.args == (CANCEL,) else JobInterrupted)
         return _outcome(call, cancelled)
 
     def close(self) -> None:

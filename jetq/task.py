@@ -10,7 +10,8 @@ from msgspec import UNSET, Struct
 
 from jetq.codec import Signature
 from jetq.job import Job
-from jetq.options import CallOptions, CallSettings, TaskOptions, call_settings
+from jetq.keys import call_key
+from jetq.options import CallOptions, CallSettings, TaskOptions, call_settings, check_identity
 
 __all__ = ["AsyncTask", "BoundTask", "Call", "Enqueues", "SyncTask", "Task"]
 
@@ -21,7 +22,10 @@ _NO_OPTIONS = CallSettings()
 
 
 class Call(Struct, Generic[R], frozen=True):
-    """A task with bound and checked arguments, not stored yet. `body` is the arguments as JSON."""
+    """A task with bound and checked arguments, not stored yet.
+
+    body: the arguments as JSON. key: its unique key. expires: seconds from its due time after which it is not run.
+    """
 
     task: str
     queue: str
@@ -29,6 +33,8 @@ class Call(Struct, Generic[R], frozen=True):
     settings: CallSettings
     decode: Callable[[bytes], Any]
     result_ttl: float | None
+    key: str | None = None
+    expires: float | None = None
 
     def or_else(self, settings: CallSettings) -> Call[R]:
         """The same call with `settings` where it has none of its own. Raises DefinitionError if they name one job."""
@@ -40,6 +46,8 @@ class Call(Struct, Generic[R], frozen=True):
             chosen,
             self.decode,
             self.result_ttl if chosen.result_ttl is UNSET else chosen.result_ttl,
+            self.key if chosen.key is None else chosen.key,
+            self.expires if chosen.expires is UNSET else chosen.expires,
         )
 
 
@@ -61,8 +69,8 @@ class _Enqueuer(Generic[P, R]):
     name: str
     queue: str
     signature: Signature
+    defaults: TaskOptions
     _settings: CallSettings
-    _result_ttl: float | None
     _app: Callable[[], Enqueues]
 
     def delay(self, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
@@ -81,15 +89,20 @@ class _Enqueuer(Generic[P, R]):
 
     def bind(self, *args: P.args, **kwargs: P.kwargs) -> Call[R]:
         """A call to be enqueued later, checked now. Raises ArgumentError."""
-        settings = self._settings
-        ttl = self._result_ttl if settings.result_ttl is UNSET else settings.result_ttl
+        settings, defaults = self._settings, self.defaults
+        body = self.signature.encode(args, kwargs)
+        key = settings.key
+        if key is None and defaults.key is not None:
+            key = call_key(defaults.key, self.signature, args, kwargs)
         return Call(
             self.name,
             settings.queue or self.queue,
-            self.signature.encode(args, kwargs),
+            body,
             settings,
             self.signature.decode_result,
-            ttl,
+            defaults.result_ttl if settings.result_ttl is UNSET else settings.result_ttl,
+            key,
+            defaults.expires if settings.expires is UNSET else settings.expires,
         )
 
     def delay_many(self, calls: Iterable[Call[R]]) -> list[Job[R]]:
@@ -118,8 +131,8 @@ class BoundTask(_Enqueuer[P, R]):
         self.name = task.name
         self.queue = task.queue
         self.signature = task.signature
+        self.defaults = task.defaults
         self._settings = settings
-        self._result_ttl = task.defaults.result_ttl
         self._app = task._app
 
 
@@ -147,7 +160,6 @@ class Task(_Enqueuer[P, R]):
         self.signature = signature
         self.defaults = options
         self._settings = _NO_OPTIONS
-        self._result_ttl = options.result_ttl
         self._app = app
 
     def __repr__(self) -> str:
@@ -156,6 +168,7 @@ class Task(_Enqueuer[P, R]):
     def options(self, **keywords: Unpack[CallOptions]) -> BoundTask[P, R]:
         """The same task with options for what it enqueues next. See CallOptions; raises DefinitionError."""
         settings = call_settings(keywords)
+        check_identity(settings, has_key=self.defaults.key is not None)
         if settings.result_ttl is not UNSET and settings.result_ttl is not None:
             self.signature.prepare(result=True)
         return BoundTask(self, settings)

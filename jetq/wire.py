@@ -15,6 +15,7 @@ __all__ = [
     "BadHeader",
     "job_headers",
     "letter_header",
+    "meta_or_default",
     "read_letter",
     "read_meta",
 ]
@@ -51,6 +52,14 @@ def read_meta(headers: Mapping[str, str]) -> Meta:
     if meta.attempt < 1:
         raise BadHeader(f"header {META_HEADER} says attempt {meta.attempt}; attempts count from 1")
     return meta
+
+
+def meta_or_default(headers: Mapping[str, str]) -> Meta:
+    """`read_meta` for those who only look: what cannot be read counts as absent. Who runs the job will say so."""
+    try:
+        return read_meta(headers)
+    except BadHeader:
+        return DEFAULT_META
 
 
 def letter_header(letter: DeadLetter) -> str:

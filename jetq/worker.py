@@ -8,19 +8,23 @@ import logging
 import os
 import secrets
 import socket
+import sys
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
 from jetq.app import Jetq
+from jetq.attempt import Attempt
 from jetq.broker import Broker, Feed
+from jetq.control import INSIST_AFTER, Control
 from jetq.errors import BrokerError, BrokerUnavailable, DefinitionError
-from jetq.executor import Attempt, Executor
+from jetq.executor import Executor
 from jetq.leases import Leases
 from jetq.model import Delivery, Released
 from jetq.names import check_queue
 from jetq.pool import ThreadPool
+from jetq.settlement import Settlement
 
 __all__ = ["Worker"]
 
@@ -35,8 +39,6 @@ _BUSY = 1.0
 """Seconds after its last delivery for which a queue takes part in the sharing of free slots."""
 
 _BURST_POLL = 0.1
-_INSIST = 10.0
-"""Seconds after which a task that ignores its cancellation is cancelled again, and reported."""
 
 
 class Worker:
@@ -44,7 +46,8 @@ class Worker:
 
     queues: their names; None serves every queue of the app's tasks. concurrency: how many jobs run at once, from 1.
     burst: end when the queues are empty (jobs scheduled for later do not count). grace: seconds that running jobs get
-    at shutdown before they are cancelled and given back.
+    at shutdown before they are cancelled and given back. max_jobs: take so many jobs, from 1, and stop when one
+    of them has ended. enough: asked after each job; True stops the worker.
 
     Raises DefinitionError if there are no tasks or a value is impossible.
     """
@@ -57,9 +60,13 @@ class Worker:
         concurrency: int = 100,
         burst: bool = False,
         grace: float = 25.0,
+        max_jobs: int | None = None,
+        enough: Callable[[], bool] = lambda: False,
     ) -> None:
         if concurrency < 1:
             raise DefinitionError(f"concurrency must be 1 or more, not {concurrency}")
+        if max_jobs is not None and max_jobs < 1:
+            raise DefinitionError(f"max_jobs must be 1 or more, not {max_jobs}")
         if grace < 0:
             raise DefinitionError(f"grace must be 0 s or more, not {grace}")
         if not app.tasks:
@@ -73,12 +80,14 @@ class Worker:
         self.name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"
         self._burst = burst
         self._grace = grace
+        self._left = sys.maxsize if max_jobs is None else max_jobs
+        self._enough = enough
         self._feeds: dict[str, Feed] = {}
         self._delivered_at: dict[str, float] = {}
         self._attempts: set[Attempt] = set()
         self._waiting: deque[Attempt] = deque()
         self._suspects = 0
-        self._idle = asyncio.Event()
+        self._control = Control(lambda: (*self._attempts, *self._waiting))
         self._stopping = asyncio.Event()
         self._killed = asyncio.Event()
 
@@ -95,6 +104,16 @@ class Worker:
     def running(self) -> int:
         """Jobs this worker holds, started or about to be."""
         return len(self._attempts) + len(self._waiting)
+
+    @property
+    def expired(self) -> int:
+        """Jobs that came too late to be run."""
+        return self._settlement.expired
+
+    @property
+    def retired(self) -> bool:
+        """Whether this worker has taken `max_jobs`, or has had `enough`."""
+        return self._left <= 0 or self._enough()
 
     async def run(self) -> None:
         """Work until `stop`, or until the queues are empty with `burst`, then end in order.
@@ -139,11 +158,14 @@ class Worker:
                 self._feeds[queue] = feed
         self._leases = Leases(self.app.session.connect, broker.lease)
         self._leases.start()
+        self._settlement = Settlement(broker, self._leases, self.name)
         self._executor = Executor(
             broker,
             self._leases,
             self.tasks,
+            settlement=self._settlement,
             middleware=self.app.middleware,
+            on_expired=self.app.on_expired,
             threads=self._threads,
             worker=self.name,
             app=self.app,
@@ -154,6 +176,7 @@ class Worker:
         backoff = 0.5
         while True:
             try:
+                await self._control.listen(broker, queue)
                 return await broker.feed(queue, self._on_delivery)
             except BrokerUnavailable as error:
                 _log.warning("queue %s: %s; trying again in %g s", queue, error.message, backoff)
@@ -178,10 +201,13 @@ class Worker:
         self._leases.hold(delivery)
         self._delivered_at[delivery.queue] = time.monotonic()
         attempt = Attempt(delivery)
+        if self._control.is_cancelled(delivery.id):
+            attempt.cancel()
         if self._free() > 0 or self._stopping.is_set():
             self._start(attempt)
         else:  # with several queues each has a request, so up to one job of each can be too many
             self._waiting.append(attempt)
+        self._left -= 1
 
     def _start(self, attempt: Attempt) -> None:
         self._attempts.add(attempt)
@@ -193,7 +219,7 @@ class Worker:
     async def _run(self, attempt: Attempt) -> None:
         try:
             if attempt.released:
-                await self._executor.settle(attempt, Released())
+                await self._settlement.settle(attempt, Released())
             else:
                 await self._executor.run(attempt)
         except Exception:
@@ -206,13 +232,15 @@ class Worker:
                 self._suspects -= 1
             if self._waiting and self._free() > 0:
                 self._start(self._waiting.popleft())
+            if self.retired:
+                self.stop()
             if not self._stopping.is_set():
                 self._ask()
 
     def _free(self) -> int:
         # Suspects wait for one another and would idle the slots they hold, so up to `concurrency` of them hold none.
         waiting = min(max(0, self._suspects - 1), self.concurrency)
-        return self.concurrency - (len(self._attempts) - waiting)
+        return min(self.concurrency - (len(self._attempts) - waiting), self._left)
 
     def _ask(self) -> None:
         """Ask for the free slots: all of them when half are free, so that one request serves many jobs."""
@@ -250,18 +278,19 @@ class Worker:
             for attempt in list(self._attempts):
                 if attempt.deadline is not None and attempt.deadline <= now and attempt.interruptible:
                     self._time_out(attempt, now)
+            self._control.forget(now)
             self._ask()  # for the slots of requests that ended unanswered
 
     def _time_out(self, attempt: Attempt, now: float) -> None:
         if attempt.in_thread and not attempt.timed_out:
             # The pool raises JobTimeout inside the thread and gives it up 10 s later; this is for the middleware.
             attempt.timed_out = True
-            attempt.deadline = now + _INSIST + 1.0
+            attempt.deadline = now + INSIST_AFTER + 1.0
             return
-        if attempt.timed_out:
+        if attempt.timed_out or attempt.cancelled:
             _log.error("%s %s ignores its cancellation; cancelling it again", attempt.name, attempt.delivery.id)
         attempt.timed_out = True
-        attempt.deadline = now + _INSIST
+        attempt.deadline = now + INSIST_AFTER
         attempt.interrupt()
 
     async def _until_empty(self, broker: Broker) -> None:

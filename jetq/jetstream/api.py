@@ -148,13 +148,15 @@ class Api:
             raise
         return int(answer.get("purged", 0))
 
-    async def delete(self, stream: str, sequence: int) -> None:
-        """Remove one message; one that is gone already is fine."""
+    async def delete(self, stream: str, sequence: int) -> bool:
+        """Remove one message. False if it is gone already."""
         try:
             await self.request(f"STREAM.MSG.DELETE.{stream}", {"seq": sequence, "no_erase": True})
         except ApiError as error:
             if error.err_code not in NOT_FOUND:
                 raise
+            return False
+        return True
 
 
 def _timestamp(text: str) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from jetq.names import NO_KEY
+from jetq.names import NO_KEY, key_of
 
 __all__ = ["ACK_PREFIX", "Names", "ack_fields", "job_tokens", "task_token"]
 
@@ -64,8 +64,44 @@ class Names:
         return f"{self.namespace}.{queue}.*.{task.replace('.', ':')}.{key}.{last}"
 
     def by_id(self, queue: str, id: str) -> str:
-        """Wherever the unkeyed job `id` of any task stands."""
-        return f"{self.namespace}.{queue}.*.*.{NO_KEY}.{id}"
+        """Wherever the job `id` of any task stands. Fast because the id tells its key."""
+        return f"{self.namespace}.{queue}.*.*.{key_of(id)}.{id}"
+
+    def jobs_of(self, queue: str, task: str | None, key: str | None, kind: str = "*") -> str:
+        """Wherever a queue's jobs stand, of one task or key if given; of `kind` "run" or "later" only those."""
+        return f"{self.namespace}.{queue}.{kind}.{task_token(task) if task else '*'}.{key or '*'}.*"
+
+    def waiting_subjects(self, queue: str) -> list[str]:
+        """All subjects of a queue where jobs and ticks wait, and nothing else does."""
+        return [f"{self.namespace}.{queue}.{kind}.>" for kind in ("run", "run-high", "run-low", "later", "tick")]
+
+    def recurring_subjects(self, queue: str) -> list[str]:
+        """Where a queue's recurring schedules and their markers stand."""
+        return [f"{self.namespace}.{queue}.{kind}.>" for kind in ("cron", "last")]
+
+    def cron(self, queue: str, name: str) -> str:
+        """Where a recurring schedule stands."""
+        return f"{self.namespace}.{queue}.cron.{task_token(name)}"
+
+    def tick(self, queue: str, name: str) -> str:
+        """Where the server puts the ticks of a recurring schedule."""
+        return f"{self.namespace}.{queue}.tick.{task_token(name)}"
+
+    def last(self, queue: str, name: str) -> str:
+        """Where it stands which ticks of a recurring schedule became jobs."""
+        return f"{self.namespace}.{queue}.last.{task_token(name)}"
+
+    def throttle(self, queue: str, task: str, key: str) -> str:
+        """Where it stands that a key has had its job for this period."""
+        return f"{self.namespace}._state.throttle.{queue}.{task_token(task)}.{key}"
+
+    def cancelled(self, queue: str, id: str = "*") -> str:
+        """Where it stands that a job is cancelled, and where workers hear of it."""
+        return f"{self.namespace}._state.cancelled.{queue}.{id}"
+
+    def questions(self, queue: str) -> str:
+        """Where the workers of a queue are asked."""
+        return f"{self.namespace}._ctl.ask.{queue}"
 
     def dead(self, queue: str, task: str, id: str) -> str:
         """Where a job's dead letter is stored."""

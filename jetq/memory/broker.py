@@ -1,8 +1,10 @@
-"""The memory broker: jetq's verbs on a `MemoryStore`, and feeds that deliver on their own event loop."""
+"""The memory broker: jetq's verbs on a `MemoryStore`."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import math
 from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
@@ -11,10 +13,12 @@ from msgspec.structs import replace
 from jetq.errors import BrokerUnavailable, PayloadTooLarge
 from jetq.failures import fit
 from jetq.memory.clock import FakeClock
+from jetq.memory.feed import MemoryFeed
 from jetq.memory.store import MemoryStore, QueueStore, found
 from jetq.model import (
     DeadEntry,
     DeadLetter,
+    Debounce,
     Delivery,
     Drift,
     Found,
@@ -23,9 +27,10 @@ from jetq.model import (
     ResultRecord,
     Stored,
 )
+from jetq.names import NO_KEY
 from jetq.wire import job_headers, letter_header, read_letter
 
-__all__ = ["MemoryBroker", "MemoryFeed"]
+__all__ = ["MemoryBroker"]
 
 _MAX_PAYLOAD = 1024 * 1024
 """nats-server's default limit of one message."""
@@ -34,93 +39,10 @@ _HEADROOM = 32 * 1024
 """Bytes a job stays under the limit, so that its retry and its dead letter fit too."""
 
 _LETTER_LIMIT = 24 * 1024
+_REMEMBERED = 60.0
 
 _encode = msgspec.json.Encoder().encode
 _decode_result = msgspec.json.Decoder(ResultRecord).decode
-
-
-class MemoryFeed:
-    """A flow of deliveries from one queue, on the loop it was made on. See `jetq.broker.Feed`."""
-
-    def __init__(self, store: MemoryStore, queue: str, deliver: Callable[[Delivery], None]) -> None:
-        self._store = store
-        self._queue = queue
-        self._deliver = deliver
-        self._loop = asyncio.get_running_loop()
-        self._asked = 0
-        self._under_way = 0
-        self._stopped = False
-        self._timer: asyncio.TimerHandle | None = None
-        with store.lock:
-            store.queue(queue).takers.append(self)
-            if store.clock is None:
-                store.wakers.append(self._wake)
-        self._arm()
-
-    def ask(self, slots: int) -> None:
-        """See `jetq.broker.Feed.ask`."""
-        with self._store.lock:
-            if not self._stopped:
-                self._asked = max(self._asked, slots)
-                self._store.run_due()
-                self._store.queue(self._queue).hand_out()
-
-    @property
-    def asked(self) -> int:
-        """Deliveries asked for and not yet arrived."""
-        return self._asked
-
-    async def stop(self) -> None:
-        """See `jetq.broker.Feed.stop`."""
-        with self._store.lock:
-            self._stopped = True
-            takers = self._store.queue(self._queue).takers
-            if self in takers:
-                takers.remove(self)
-            if self._wake in self._store.wakers:
-                self._store.wakers.remove(self._wake)
-        if self._timer is not None:
-            self._timer.cancel()
-        await asyncio.sleep(0)  # the loop calls in order, so what was under way has arrived after this
-
-    @property
-    def wants(self) -> int:
-        """How many deliveries more may be sent on their way."""
-        return self._asked - self._under_way
-
-    def take(self, delivery: Delivery) -> bool:
-        """Send `delivery` to the feed's loop. False if that loop has ended without `stop`."""
-        try:
-            self._loop.call_soon_threadsafe(self._arrive, delivery)
-        except RuntimeError:  # the loop is closed
-            return False
-        self._under_way += 1
-        return True
-
-    def _arrive(self, delivery: Delivery) -> None:
-        with self._store.lock:
-            self._under_way -= 1
-            self._asked -= 1
-        self._deliver(delivery)
-
-    def _wake(self) -> None:
-        try:
-            self._loop.call_soon_threadsafe(self._arm)
-        except RuntimeError:  # the loop is closed
-            self._stopped = True
-
-    def _arm(self) -> None:
-        """On the real clock: be called when something is due next."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        due = None if self._stopped or self._store.clock is not None else self._store.next_due()
-        if due is not None:
-            self._timer = self._loop.call_later(max(0.0, due - self._store.now()), self._on_due)
-
-    def _on_due(self) -> None:
-        self._store.run_due()
-        self._arm()
 
 
 class MemoryBroker:
@@ -136,17 +58,25 @@ class MemoryBroker:
         self.store = MemoryStore(clock) if store is None else store
         self._feeds: list[MemoryFeed] = []
         self._waiting: set[asyncio.Future[ResultRecord | None]] = set()
+        self._undo: list[Callable[[], None]] = []
         self._closed = False
 
     @property
     def lease(self) -> float:
         return self.store.lease
 
+    def now(self) -> float:
+        return self.store.now()
+
     async def confirm(self) -> None:
         pass  # a `finish` has held when it returns
 
     async def close(self) -> None:
         self._closed = True
+        with self.store.lock:
+            for undo in self._undo:
+                undo()
+            self._undo.clear()
         for feed in self._feeds:
             await feed.stop()
         for waiting in self._waiting:
@@ -168,7 +98,14 @@ class MemoryBroker:
             self._queue(queue)
         return ()
 
-    async def enqueue(self, job: JobRecord, *, due: float | None = None, timeout: float | None = None) -> Stored:
+    async def enqueue(
+        self,
+        job: JobRecord,
+        *,
+        due: float | None = None,
+        timeout: float | None = None,
+        debounce: Debounce | None = None,
+    ) -> Stored:
         limit = _MAX_PAYLOAD - _HEADROOM
         if len(job.body) > limit:
             raise PayloadTooLarge(
@@ -178,18 +115,53 @@ class MemoryBroker:
             )
         _check_size(job)
         with self.store.lock:
-            return self._queue(job.queue).add_once(job.id, job, due)
+            queue = self._queue(job.queue)
+            return queue.add_once(job.id, job, due) if job.key == NO_KEY else queue.add_keyed(job, due, debounce)
 
     async def enqueue_many(
-        self, jobs: Sequence[JobRecord], *, due: float | None = None, timeout: float | None = None
+        self,
+        jobs: Sequence[JobRecord],
+        *,
+        due: float | None = None,
+        timeout: float | None = None,
+        debounce: Debounce | None = None,
     ) -> Sequence[Stored | Exception]:
         answers: list[Stored | Exception] = []
         for job in jobs:
             try:
-                answers.append(await self.enqueue(job, due=due, timeout=timeout))
+                answers.append(await self.enqueue(job, due=due, timeout=timeout, debounce=debounce))
             except Exception as error:
                 answers.append(error)
         return answers
+
+    async def throttle(self, job: JobRecord, period: float) -> str | None:
+        with self.store.lock:
+            self._use()
+            now, where = self.store.now(), (job.queue, job.task, job.key)
+            holder, until = self.store.throttled.get(where, ("", 0.0))
+            if until > now:
+                return None if holder == job.id else holder
+            self.store.throttled[where] = (job.id, now + max(1, round(period)))
+            return None
+
+    async def unthrottle(self, job: JobRecord) -> None:
+        with self.store.lock:
+            self.store.throttled.pop((job.queue, job.task, job.key), None)
+
+    async def move(self, found: Found, due: float) -> bool:
+        return self._put_again(found, due)
+
+    async def release(self, found: Found) -> bool:
+        return self._put_again(found, None)
+
+    def _put_again(self, found: Found, due: float | None) -> bool:
+        with self.store.lock:
+            queue = self._queue(found.delivery.queue)
+            message = queue.messages.get(found.delivery.sequence)
+            if message is None or not queue.is_movable(message):
+                return False
+            queue.put_again(message, due)
+            return True
 
     # --- working
 
@@ -259,7 +231,7 @@ class MemoryBroker:
 
     # --- results
 
-    async def put_result(self, result: ResultRecord, ttl: float) -> None:
+    async def put_result(self, result: ResultRecord, ttl: float, *, unless_kept: bool = False) -> bool:
         encoded = _encode(result)
         if len(encoded) > _MAX_PAYLOAD:
             raise PayloadTooLarge(
@@ -268,7 +240,10 @@ class MemoryBroker:
         record = _decode_result(encoded)
         with self.store.lock:
             self._use()
+            if unless_kept and self.store.result(record.id) is not None:
+                return False
             self.store.put_result(record, max(1.0, ttl))
+            return True
 
     async def get_result(self, id: str) -> ResultRecord | None:
         with self.store.lock:
@@ -305,6 +280,42 @@ class MemoryBroker:
             self._use()
             message = self.store.queue(queue).newest(id) if queue in self.store.queues else None
             return None if message is None else found(message)
+
+    async def standing(
+        self, queue: str, *, task: str | None = None, key: str | None = None, limit: int | None = None
+    ) -> Sequence[Found]:
+        with self.store.lock:
+            self._use()
+            if queue not in self.store.queues:
+                return []
+            messages = self.store.queue(queue).messages.values()
+            return [found(each) for each in messages if task in (None, each.task) and key in (None, each.key)][:limit]
+
+    @property
+    def firing(self) -> float:
+        return 0.0
+
+    async def remove(self, queue: str, sequence: int) -> bool:
+        with self.store.lock:
+            messages = self._queue(queue)
+            stood = sequence in messages.messages
+            messages.remove(sequence)
+            return stood
+
+    async def purge(self, queue: str) -> int:
+        with self.store.lock:
+            messages = list(self._queue(queue).messages.values())
+            for message in messages:
+                self._queue(queue).remove(message.sequence)
+            return sum(each.held_until is None for each in messages)
+
+    async def pause(self, queue: str, until: float | None = None) -> None:
+        with self.store.lock:
+            self._queue(queue).pause(math.inf if until is None else until)
+
+    async def resume(self, queue: str) -> None:
+        with self.store.lock:
+            self._queue(queue).pause(None)
 
     async def queues(self) -> Sequence[QueueInfo]:
         with self.store.lock:
@@ -347,6 +358,75 @@ class MemoryBroker:
                 del self.store.queue(queue).dead[entry.sequence]
             return len(entries)
 
+    # --- the fleet
+
+    async def mark_cancelled(self, queue: str, id: str) -> None:
+        self._mark(queue, id, True)
+
+    async def unmark_cancelled(self, queue: str, id: str) -> None:
+        self._mark(queue, id, False)
+
+    def _mark(self, queue: str, id: str, cancelled: bool) -> None:
+        with self.store.lock:
+            self._use()
+            marks = self.store.cancelled.setdefault(queue, {})
+            if cancelled:
+                marks[id] = self.store.now() + _REMEMBERED
+            else:
+                marks.pop(id, None)
+            watchers = list(self.store.watchers.get(queue, ()))
+        for tell in watchers:
+            tell(id, cancelled)
+
+    async def watch_cancelled(self, queue: str, on_mark: Callable[[str, bool], None]) -> None:
+        loop = asyncio.get_running_loop()
+
+        def tell(id: str, cancelled: bool) -> None:
+            with contextlib.suppress(RuntimeError):  # the watcher's loop is closed
+                loop.call_soon_threadsafe(on_mark, id, cancelled)
+
+        with self.store.lock:
+            self._use()
+            self.store.watchers.setdefault(queue, []).append(tell)
+            self._undo.append(lambda: self.store.watchers[queue].remove(tell))
+            marked = [id for id, until in self.store.cancelled.get(queue, {}).items() if until > self.store.now()]
+        for id in marked:
+            on_mark(id, True)
+
+    async def ask(self, queue: str, question: bytes, timeout: float, *, enough: int | None = None) -> Sequence[bytes]:
+        loop = asyncio.get_running_loop()
+        with self.store.lock:
+            self._use()
+            responders = list(self.store.responders.get(queue, ()))
+        arrived: asyncio.Queue[bytes | None] = asyncio.Queue()
+
+        def on_reply(reply: bytes | None) -> None:
+            loop.call_soon_threadsafe(arrived.put_nowait, reply)
+
+        for respond in responders:
+            respond(question, on_reply)
+        answers: list[bytes] = []
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                for _ in responders:
+                    if enough is not None and len(answers) >= enough:
+                        break
+                    if (reply := await arrived.get()) is not None:
+                        answers.append(reply)
+        return answers
+
+    async def answer(self, queue: str, respond: Callable[[bytes], bytes | None]) -> None:
+        loop = asyncio.get_running_loop()
+
+        def on_question(question: bytes, reply: Callable[[bytes | None], None]) -> None:
+            with contextlib.suppress(RuntimeError):  # the worker's loop is closed
+                loop.call_soon_threadsafe(lambda: reply(respond(question)))
+
+        with self.store.lock:
+            self._use()
+            self.store.responders.setdefault(queue, []).append(on_question)
+            self._undo.append(lambda: self.store.responders[queue].remove(on_question))
+
 
 def _check_size(job: JobRecord) -> None:
     size = len(job.body) + sum(len(name) + len(value.encode()) + 4 for name, value in job_headers(job).items())
@@ -377,4 +457,5 @@ def _info(queue: QueueStore) -> QueueInfo:
         scheduled=scheduled,
         dead=len(queue.dead),
         waiting=sum(taker.wants > 0 for taker in queue.takers),
+        paused_until=queue.paused_until,
     )

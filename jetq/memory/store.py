@@ -7,6 +7,7 @@ one broker works on the other.
 from __future__ import annotations
 
 import heapq
+import math
 import threading
 import time
 from collections import OrderedDict
@@ -14,14 +15,18 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from jetq.memory.clock import FakeClock, Timers
-from jetq.model import DeadEntry, DeadLetter, Delivery, Found, JobRecord, ResultRecord, Stored
-from jetq.wire import job_headers
+from jetq.model import DeadEntry, DeadLetter, Debounce, Delivery, Found, JobRecord, ResultRecord, Stored
+from jetq.names import NO_KEY
+from jetq.wire import job_headers, meta_or_default
 
 __all__ = ["MemoryStore", "Message", "QueueStore", "Taker"]
 
 _DEDUP_WINDOW = 120.0
+SETTLED = 2.0
+"""Seconds before its due time from which a scheduled job is left alone, as on JetStream."""
 
 
 class Taker(Protocol):
@@ -88,6 +93,7 @@ class QueueStore:
         self.messages: dict[int, Message] = {}
         self.takers: list[Taker] = []
         self.dead: dict[int, DeadEntry] = {}
+        self.paused_until: float | None = None
         self._store = store
         self._by_id: dict[str, list[Message]] = {}
         self._ready: list[int] = []
@@ -104,12 +110,59 @@ class QueueStore:
         while self._recent and next(iter(self._recent.values()))[0] <= now:
             self._recent.popitem(last=False)
         if message_id in self._recent:
-            return Stored(self._recent[message_id][1], duplicate=True)
+            return Stored(self._recent[message_id][1], job.id, "existing")
         message = self.add(job, due)
         self._recent[message_id] = (now + _DEDUP_WINDOW, message.sequence)
-        return Stored(message.sequence)
+        return Stored(message.sequence, job.id)
 
-    def add(self, job: JobRecord, due: float | None, *, alone: bool = False) -> Message:
+    def add_keyed(self, job: JobRecord, due: float | None, debounce: Debounce | None) -> Stored:
+        """Store `job` unless one of its task and key stands, or in the place of that one."""
+        standing = self.of_key(job.task, job.key)
+        if standing is None:
+            return self.add_once(job.id, job, due)
+        if standing.id == job.id:
+            return Stored(standing.sequence, job.id)
+        if debounce is None or not self.is_movable(standing):
+            return Stored(standing.sequence, standing.id, "existing")
+        now = self._store.now()
+        first = meta_or_default(standing.headers).enqueued or standing.stored_at
+        when = now if due is None else due
+        if debounce.max_wait is not None:
+            when = min(when, max(first + debounce.max_wait, now))
+        took = replace(job, meta=replace(job.meta, enqueued=first))
+        moved = self.put_again(standing, when, body=job.body, headers=job_headers(took))
+        return Stored(moved.sequence, standing.id, "replaced")
+
+    def of_key(self, task: str, key: str) -> Message | None:
+        """The message of a task's key that was stored last."""
+        standing = [each for each in self.messages.values() if each.key == key and each.task == task]
+        return max(standing, key=lambda each: each.sequence, default=None) if key != NO_KEY else None
+
+    def is_movable(self, message: Message) -> bool:
+        """Whether its due time may still be changed."""
+        return message.due is not None and message.due > self._store.now() + SETTLED
+
+    def put_again(
+        self,
+        message: Message,
+        due: float | None,
+        *,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Message:
+        """Store a scheduled message anew, with another due time, in place of the old one."""
+        self.remove(message.sequence)
+        job = JobRecord(message.id, message.task, self.name, message.body if body is None else body, message.key)
+        return self.add(job, due, alone=message.alone, headers=message.headers if headers is None else headers)
+
+    def add(
+        self,
+        job: JobRecord,
+        due: float | None,
+        *,
+        alone: bool = False,
+        headers: Mapping[str, str] | None = None,
+    ) -> Message:
         """Store `job`, ready at once or from `due` on."""
         now = self._store.now()
         self._sequence += 1
@@ -120,7 +173,7 @@ class QueueStore:
             key=job.key,
             id=job.id,
             body=job.body,
-            headers=job_headers(job),
+            headers=job_headers(job) if headers is None else headers,
             stored_at=now,
             alone=alone,
         )
@@ -183,7 +236,7 @@ class QueueStore:
 
     def hand_out(self) -> None:
         """Give ready messages, oldest first, to those who ask, in turn."""
-        while self._ready:
+        while self._ready and self.paused_until is None:
             taker = next((each for each in self.takers if each.wants > 0), None)
             if taker is None:
                 return
@@ -203,6 +256,18 @@ class QueueStore:
             message.count -= 1
             message.held_until = None
             heapq.heappush(self._ready, message.sequence)
+
+    def pause(self, until: float | None) -> None:
+        """Hand out nothing until then; None ends a pause."""
+        self.paused_until = until
+        if until is None:
+            self.hand_out()
+        elif until != math.inf:
+            self._store.at(until, self._end_pause)
+
+    def _end_pause(self) -> None:
+        if self.paused_until is not None and self.paused_until <= self._store.now():
+            self.pause(None)
 
     def extend(self, sequence: int) -> None:
         """Let whoever holds the message hold it for one lease from now."""
@@ -244,6 +309,10 @@ class MemoryStore:
         self.queues: dict[str, QueueStore] = {}
         self.results: dict[str, tuple[ResultRecord, float]] = {}
         self.starts: dict[tuple[str, str], tuple[int, int]] = {}
+        self.throttled: dict[tuple[str, str, str], tuple[str, float]] = {}
+        self.cancelled: dict[str, dict[str, float]] = {}
+        self.watchers: dict[str, list[Callable[[str, bool], None]]] = {}
+        self.responders: dict[str, list[Callable[[bytes, Callable[[bytes | None], None]], None]]] = {}
         self.wakers: list[Callable[[], None]] = []
         self._listeners: dict[str, list[Callable[[ResultRecord], None]]] = {}
         self._timers = Timers()

@@ -6,16 +6,18 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from jetq.broker import Broker
-from jetq.model import AttemptError, DeadLetter, Delivery, JobRecord, Stored
+from jetq.model import AttemptError, DeadLetter, Delivery, Found, JobRecord, ResultRecord, Stored
 from jetq.wire import BadHeader, read_meta
 
 __all__ = ["Ran", "Tally", "observed"]
 
 
 class Ran(Struct, frozen=True):
-    """What became of the attempts of one run: how many succeeded, failed and will be retried, were snoozed, or died.
+    """What became of the attempts of one run: how many succeeded, failed and will be retried, were snoozed, or died,
+    and how many jobs were not run because they were cancelled or had expired.
 
     errors: those of the retried and the dead, in the order they happened.
     """
@@ -24,12 +26,14 @@ class Ran(Struct, frozen=True):
     retried: int = 0
     snoozed: int = 0
     dead: int = 0
+    cancelled: int = 0
+    expired: int = 0
     errors: tuple[AttemptError, ...] = ()
 
     @property
     def attempts(self) -> int:
         """How many attempts ended."""
-        return self.succeeded + self.retried + self.snoozed + self.dead
+        return self.succeeded + self.retried + self.snoozed + self.dead + self.cancelled + self.expired
 
 
 class Tally:
@@ -41,7 +45,8 @@ class Tally:
     def start_over(self) -> None:
         """Count from nothing again."""
         self._settled: set[str] = set()
-        self._counts = {"succeeded": 0, "retried": 0, "snoozed": 0, "dead": 0}
+        self._ended: dict[tuple[str, int], str] = {}
+        self._counts = {"succeeded": 0, "retried": 0, "snoozed": 0, "dead": 0, "cancelled": 0, "expired": 0}
         self._errors: list[AttemptError] = []
 
     @property
@@ -64,9 +69,13 @@ class Tally:
         """It counts as nothing."""
         self._settled.add(delivery.token)
 
+    def recorded(self, result: ResultRecord) -> None:
+        """It was stored how a job ended."""
+        self._ended[result.queue, result.sequence] = result.state
+
     def finished(self, delivery: Delivery) -> None:
         """The job was removed: it succeeded, unless something else was stored before."""
-        self._settle(delivery, "succeeded")
+        self._settle(delivery, self._ended.pop((delivery.queue, delivery.sequence), "succeeded"))
 
     def _settle(self, delivery: Delivery, outcome: str, errors: tuple[AttemptError, ...] = ()) -> None:
         if delivery.token not in self._settled:
@@ -93,11 +102,14 @@ class _Observed:
     def __getattr__(self, verb: str) -> Any:
         return getattr(self._broker, verb)
 
-    async def enqueue(self, job: JobRecord, *, due: float | None = None, timeout: float | None = None) -> Stored:
-        return await self._broker.enqueue(job, due=self._due(due), timeout=timeout)
+    async def enqueue(self, job: JobRecord, *, due: float | None = None, **rest: Any) -> Stored:
+        return await self._broker.enqueue(self._job(job), due=self._due(due), **rest)
 
-    async def enqueue_many(self, jobs: Any, *, due: float | None = None, timeout: float | None = None) -> Any:
-        return await self._broker.enqueue_many(jobs, due=self._due(due), timeout=timeout)
+    async def enqueue_many(self, jobs: Any, *, due: float | None = None, **rest: Any) -> Any:
+        return await self._broker.enqueue_many([self._job(job) for job in jobs], due=self._due(due), **rest)
+
+    async def move(self, found: Found, due: float) -> bool:
+        return await self._broker.move(found, self._server_time(due))
 
     async def reschedule(self, delivery: Delivery, job: JobRecord, due: float) -> bool:
         stored = await self._broker.reschedule(delivery, job, self._server_time(due))
@@ -112,9 +124,17 @@ class _Observed:
         await self._broker.bury(delivery, letter)
         self._tally.buried(delivery, letter)
 
+    async def put_result(self, result: ResultRecord, ttl: float, *, unless_kept: bool = False) -> bool:
+        self._tally.recorded(result)
+        return await self._broker.put_result(result, ttl, unless_kept=unless_kept)
+
     def finish(self, delivery: Delivery) -> None:
         self._tally.finished(delivery)
         self._broker.finish(delivery)
+
+    def _job(self, job: JobRecord) -> JobRecord:
+        expires = job.meta.expires
+        return job if expires is None else replace(job, meta=replace(job.meta, expires=self._server_time(expires)))
 
     def _due(self, due: float | None) -> float | None:
         return None if due is None else self._server_time(due)

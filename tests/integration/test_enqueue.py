@@ -152,7 +152,7 @@ def test_a_delayed_job_is_scheduled_for_its_time(enqueuer: Enqueuer) -> None:
 
 def test_the_same_id_is_stored_once(enqueuer: Enqueuer) -> None:
     once = enqueuer.record.options(id="order-1")
-    assert [once.delay(1).duplicate, once.delay(1).duplicate] == [False, True]
+    assert [once.delay(1).disposition, once.delay(1).disposition] == ["new", "existing"]
     assert enqueuer.queue().ready == 1
 
 

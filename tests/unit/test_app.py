@@ -39,7 +39,7 @@ from jetq.errors import (
     TaskFailed,
 )
 from jetq.memory import MemoryBroker, MemoryStore
-from jetq.model import DEFAULT_META, Failure, Found, JobRecord, Meta, ResultRecord, Stored
+from jetq.model import DEFAULT_META, Debounce, Failure, Found, JobRecord, Meta, ResultRecord, Stored
 from jetq.registry import IMPORTED
 from jetq.wire import read_meta
 
@@ -51,16 +51,30 @@ class Watched(MemoryBroker):
     batches: list[int]
     records: list[JobRecord]
 
-    async def enqueue(self, job: JobRecord, *, due: float | None = None, timeout: float | None = None) -> Stored:
+    async def enqueue(
+        self,
+        job: JobRecord,
+        *,
+        due: float | None = None,
+        timeout: float | None = None,
+        debounce: Debounce | None = None,
+    ) -> Stored:
         if job.id in self.faults:
             raise self.faults[job.id]
-        stored = await super().enqueue(job, due=due, timeout=timeout)
+        stored = await super().enqueue(job, due=due, timeout=timeout, debounce=debounce)
         self.records.append(job)
         return stored
 
-    async def enqueue_many(self, jobs: Any, *, due: float | None = None, timeout: float | None = None) -> Any:
+    async def enqueue_many(
+        self,
+        jobs: Any,
+        *,
+        due: float | None = None,
+        timeout: float | None = None,
+        debounce: Debounce | None = None,
+    ) -> Any:
         self.batches.append(len(jobs))
-        return await super().enqueue_many(jobs, due=due, timeout=timeout)
+        return await super().enqueue_many(jobs, due=due, timeout=timeout, debounce=debounce)
 
 
 class World:
@@ -236,7 +250,7 @@ def test_a_plain_job_has_the_default_meta(world: World) -> None:
     (record,) = world.records
     assert record.meta is DEFAULT_META
     assert (record.id, record.task, record.queue, record.body) == (job.id, job.task, "default", b'{"x":2,"y":3}')
-    assert (job.status(), job.duplicate) == ("queued", False)
+    assert (job.status(), job.disposition) == ("queued", "new")
 
 
 def test_options_travel_with_the_job(world: World) -> None:
@@ -254,7 +268,7 @@ def test_options_travel_with_the_job(world: World) -> None:
 
 def test_the_same_id_again_stores_nothing_new(world: World) -> None:
     added = task(add).options(id="once")
-    assert [added.delay(1).duplicate, added.delay(1).duplicate] == [False, True]
+    assert [added.delay(1).disposition, added.delay(1).disposition] == ["new", "existing"]
 
 
 def test_what_does_not_fit_is_not_sent(world: World) -> None:
@@ -301,7 +315,7 @@ def test_a_generator_runs_on_the_callers_thread_and_may_enqueue(world: World) ->
 
     def calls() -> Iterator[jetq.Call[int]]:
         threads.add(threading.current_thread())
-        yield added.bind(added.delay(1).duplicate + 1)
+        yield added.bind(int(added.delay(1).disposition == "existing") + 1)
 
     assert len(world.app.delay_many(calls())) == 1
     assert threads == {threading.current_thread()}

@@ -75,9 +75,9 @@ async def test_an_id_is_recognised_for_two_minutes() -> None:
     await broker.enqueue(job("same"))
 
     clock.advance(119.9)
-    assert (await broker.enqueue(job("same"))).duplicate
+    assert (await broker.enqueue(job("same"))).disposition == "existing"
     clock.advance(0.2)
-    assert not (await broker.enqueue(job("same"))).duplicate
+    assert (await broker.enqueue(job("same"))).disposition == "new"
 
 
 async def test_an_expired_result_takes_no_room() -> None:

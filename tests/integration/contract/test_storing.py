@@ -25,7 +25,7 @@ async def test_a_stored_job_is_delivered_as_it_was_given(world: World) -> None:
     inbox = await world.feed(broker, 1)
     (delivery,) = await inbox.collect(1)
 
-    assert not stored.duplicate
+    assert stored.disposition == "new"
     assert (delivery.id, delivery.task, delivery.queue) == (given.id, "tests.mail.send", QUEUE)
     assert (delivery.key, delivery.body) == (given.key, given.body)
     assert (delivery.sequence, delivery.count) == (stored.sequence, 1)
@@ -60,7 +60,7 @@ async def test_the_same_id_again_is_stored_once(world: World) -> None:
     broker, other = await world.broker(), await world.broker()
     first = await broker.enqueue(job("same"))
 
-    assert await other.enqueue(job("same")) == Stored(first.sequence, duplicate=True)
+    assert await other.enqueue(job("same")) == Stored(first.sequence, "same", "existing")
 
     inbox = await world.feed(broker, 2)
     await inbox.collect(1)
@@ -74,7 +74,7 @@ async def test_the_same_id_again_is_recognised_after_the_job_was_finished(world:
     broker.finish(await inbox.next())
     await broker.confirm()
 
-    assert await broker.enqueue(job("same")) == Stored(first.sequence, duplicate=True)
+    assert await broker.enqueue(job("same")) == Stored(first.sequence, "same", "existing")
 
     inbox.feed.ask(1)
     await inbox.quiet()
@@ -85,7 +85,7 @@ async def test_of_many_at_once_with_one_id_one_is_stored(world: World) -> None:
 
     answers = await asyncio.gather(*(broker.enqueue(job("same")) for _ in range(50)))
 
-    assert sorted(answer.duplicate for answer in answers) == [False] + [True] * 49
+    assert sorted(answer.disposition for answer in answers) == ["existing"] * 49 + ["new"]
     assert (await world.info(broker)).ready == 1
 
 
@@ -118,10 +118,10 @@ async def test_the_same_id_again_is_recognised_while_it_is_scheduled_and_after(w
     inbox = await world.feed(broker, 3)
     await broker.enqueue(job("same"), due=world.now() + 0.5)
 
-    assert (await broker.enqueue(job("same"), due=world.now() + 0.5)).duplicate
-    assert (await broker.enqueue(job("same"))).duplicate
+    assert (await broker.enqueue(job("same"), due=world.now() + 0.5)).disposition == "existing"
+    assert (await broker.enqueue(job("same"))).disposition == "existing"
     await inbox.collect(1)
-    assert (await broker.enqueue(job("same"))).duplicate
+    assert (await broker.enqueue(job("same"))).disposition == "existing"
     await inbox.quiet(1.0)
 
 
@@ -134,9 +134,9 @@ async def test_many_are_answered_each_in_order(world: World) -> None:
 
     a, b, c, d = answers
     assert isinstance(a, Stored)
-    assert not a.duplicate
+    assert a.disposition == "new"
     assert isinstance(b, Stored)
-    assert b.duplicate
+    assert b.disposition == "existing"
     assert isinstance(c, PayloadTooLarge)
     assert c.job_ids == ("c",)
     assert isinstance(d, Stored)

@@ -1,0 +1,62 @@
+"""One run of one job, and what can happen to it from outside."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from jetq.context import CANCEL, CancelSignal
+from jetq.model import Delivery, Meta
+from jetq.task import Task
+
+__all__ = ["Attempt"]
+
+
+class Attempt:
+    """One run of one job, from its delivery to its outcome.
+
+    runner is the asyncio task that runs it. interruptible is true just while user code runs on the loop: the only time
+    at which the runner may be cancelled, because a settlement must not be. released, cancelled and timed_out tell a
+    cancellation by shutdown, by request and by timeout apart. started_at is the unix time of `started`.
+    """
+
+    __slots__ = (
+        "args", "cancel_signal", "cancelled", "deadline", "delivery", "interruptible", "kwargs", "meta",
+        "released", "runner", "started", "started_at", "task", "timed_out",
+    )  # fmt: skip
+
+    def __init__(self, delivery: Delivery) -> None:
+        self.delivery = delivery
+        self.task: Task[..., Any] | None = None
+        self.meta = Meta()
+        self.args: tuple[Any, ...] = ()
+        self.kwargs: dict[str, Any] = {}
+        self.deadline: float | None = None
+        self.runner: asyncio.Task[None] | None = None
+        self.interruptible = False
+        self.timed_out = False
+        self.released = False
+        self.cancelled = False
+        self.cancel_signal = CancelSignal()
+        self.started = self.started_at = 0.0
+
+    @property
+    def in_thread(self) -> bool:
+        """Whether its function runs in a thread."""
+        return self.task is not None and self.task.defaults.run_in == "thread"
+
+    @property
+    def name(self) -> str:
+        """The task's name, or where the job stands when it has none."""
+        return self.delivery.task or self.delivery.address
+
+    def cancel(self) -> None:
+        """End it on request: now if it runs, or instead of its start."""
+        self.cancelled = self.cancel_signal.given = True
+        if self.interruptible and self.runner is not None:
+            self.runner.cancel(CANCEL)
+
+    def interrupt(self) -> None:
+        """End user code that runs on the loop. Settlement is not interrupted."""
+        if self.interruptible and self.runner is not None:
+            self.runner.cancel()

@@ -1,0 +1,213 @@
+"""Storing jobs: at once or for later, one by one or many, and each unique key once."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+
+from msgspec.structs import replace
+
+from jetq.errors import BrokerError, NotStored, PayloadTooLarge
+from jetq.jetstream.api import StoredMessage
+from jetq.jetstream.ground import EXPECTED, EXPECTED_ON, FIRING, MSG_ID, TTL, Ground, due_of, schedule_headers
+from jetq.jetstream.publisher import PubAck, WrongSequence
+from jetq.jetstream.subjects import job_tokens
+from jetq.model import DEFAULT_META, Debounce, Found, JobRecord, Stored
+from jetq.names import NO_KEY
+from jetq.wire import META_HEADER, job_headers, meta_or_default
+
+__all__ = ["Producing"]
+
+HEADROOM = 32 * 1024
+"""Bytes a job stays under the payload limit, so that its retry and its dead letter fit too."""
+
+_LOOKS = 20
+
+
+class Producing(Ground):
+    """The part of the broker that stores jobs. See `jetq.broker.Broker`."""
+
+    async def enqueue(
+        self,
+        job: JobRecord,
+        *,
+        due: float | None = None,
+        timeout: float | None = None,
+        debounce: Debounce | None = None,
+    ) -> Stored:
+        if job.key == NO_KEY:
+            ack = await (await self._begin(job, due, timeout))
+            return Stored(ack.seq, job.id, "existing" if ack.duplicate else "new")
+        return await self._keyed(job, due, timeout, debounce, await self._begin(job, due, timeout))
+
+    async def enqueue_many(
+        self,
+        jobs: Sequence[JobRecord],
+        *,
+        due: float | None = None,
+        timeout: float | None = None,
+        debounce: Debounce | None = None,
+    ) -> Sequence[Stored | Exception]:
+        under_way: list[asyncio.Future[PubAck] | Exception] = []
+        for job in jobs:  # all written first, then waited for: no task per job
+            try:
+                under_way.append(await self._begin(job, due, timeout))
+            except (BrokerError, ValueError) as error:
+                under_way.append(error)
+        answers: list[Stored | Exception] = []
+        for job, each in zip(jobs, under_way, strict=True):
+            answers.append(await self._answer(job, due, timeout, debounce, each))
+        return answers
+
+    async def _answer(
+        self,
+        job: JobRecord,
+        due: float | None,
+        timeout: float | None,
+        debounce: Debounce | None,
+        under_way: asyncio.Future[PubAck] | Exception,
+    ) -> Stored | Exception:
+        if isinstance(under_way, Exception):
+            return under_way
+        try:
+            if job.key != NO_KEY:
+                return await self._keyed(job, due, timeout, debounce, under_way)
+            ack = await under_way
+        except Exception as error:  # the answer to this job, whatever it is; the others have theirs
+            return error
+        return Stored(ack.seq, job.id, "existing" if ack.duplicate else "new")
+
+    async def _begin(self, job: JobRecord, due: float | None, timeout: float | None) -> asyncio.Future[PubAck]:
+        if job.queue not in self._queues:
+            await self._ensure(job.queue)
+        if len(job.body) > self._connection.max_payload - HEADROOM:
+            raise PayloadTooLarge(
+                f"job {job.id} of {job.task} has {len(job.body):,} bytes of arguments; "
+                f"the limit is {self._connection.max_payload - HEADROOM:,}",
+                hint="store the data elsewhere and pass its id or path, or raise max_payload of the server",
+                job_ids=(job.id,),
+            )
+        headers = {MSG_ID: job.id} if job.meta is DEFAULT_META else {MSG_ID: job.id, **job_headers(job)}
+        if job.key != NO_KEY:
+            headers[EXPECTED] = "0"
+            headers[EXPECTED_ON] = self._names.anywhere(job.queue, job.task, job.key, job.id)
+        subject = self._names.run(job.queue, job.task, job.key, job.id)
+        if due is not None:
+            headers.update(schedule_headers(due, subject))
+            subject = self._names.later(job.queue, job.task, job.key, job.id)
+        return await self._publisher.begin(subject, job.body, headers, timeout=timeout)
+
+    # --- unique keys
+
+    async def _keyed(
+        self,
+        job: JobRecord,
+        due: float | None,
+        timeout: float | None,
+        debounce: Debounce | None,
+        under_way: asyncio.Future[PubAck],
+    ) -> Stored:
+        """The answer for a job with a key, of which one may stand: the one stored, or the one that stands."""
+        where = self._names.anywhere(job.queue, job.task, job.key, job.id)
+        for _ in range(_LOOKS):
+            try:
+                ack = await under_way
+                return Stored(ack.seq, job.id, "existing" if ack.duplicate else "new")
+            except WrongSequence:
+                standing = await self._api.last_message(self._names.jobs(job.queue), where)
+            if standing is None:  # it ended just now
+                under_way = await self._begin(job, due, timeout)
+                continue
+            _, _, _, id = job_tokens(standing.subject, standing.sequence)
+            if id == job.id:  # this enqueue's own, stored by a publish whose answer was lost
+                return Stored(standing.sequence, id)
+            if debounce is None or not _is_waiting(standing):
+                return Stored(standing.sequence, id, "existing")
+            try:
+                return Stored(await self._take_place(standing, where, job, due, debounce), id, "replaced")
+            except WrongSequence:
+                under_way = await self._begin(job, due, timeout)
+        raise NotStored(
+            f"job {job.id} of {job.task} is not stored: jobs of its key come and go too fast",
+            hint="enqueue it again, with the same id",
+            job_ids=(job.id,),
+        )
+
+    async def _take_place(
+        self, standing: StoredMessage, where: str, job: JobRecord, due: float | None, debounce: Debounce
+    ) -> int:
+        """Put the arguments and the due time of `job` in the place of the schedule `standing`, whose id stays."""
+        first = meta_or_default(standing.headers).enqueued or standing.stored_at
+        when = time.time() if due is None else due
+        if debounce.max_wait is not None:
+            when = min(when, max(first + debounce.max_wait, time.time()))
+        took = replace(job, meta=replace(job.meta, enqueued=first))
+        own = {name: value for name, value in _own(standing.headers).items() if name != META_HEADER}
+        target = standing.headers["Nats-Schedule-Target"]
+        headers = {**own, **job_headers(took), **schedule_headers(when, target), **_expecting(standing.sequence, where)}
+        ack = await self._publisher.publish(standing.subject, job.body, headers)
+        return ack.seq
+
+    async def throttle(self, job: JobRecord, period: float) -> str | None:
+        await self._ensure_shared()
+        subject = self._names.throttle(job.queue, job.task, job.key)
+        headers = {EXPECTED: "0", TTL: f"{max(1, round(period))}s"}
+        try:
+            await self._publisher.publish(subject, job.id.encode(), headers)
+        except WrongSequence:
+            holder = await self._api.last_message(self._names.state, subject)
+            held_by = "" if holder is None else holder.data.decode("utf-8", "replace")
+            return None if held_by == job.id else held_by
+        return None
+
+    async def unthrottle(self, job: JobRecord) -> None:
+        await self._api.purge(self._names.state, self._names.throttle(job.queue, job.task, job.key))
+
+    # --- moving what is scheduled
+
+    async def move(self, found: Found, due: float) -> bool:
+        if not _is_far(found.due):
+            return False
+        job = found.delivery
+        target = self._names.run(job.queue, job.task, job.key, job.id)
+        where = self._names.anywhere(job.queue, job.task, job.key, job.id)
+        headers = {**_own(job.headers), **schedule_headers(due, target), **_expecting(job.sequence, where)}
+        return await self._publish_if_expected(job.address, job.body, headers)
+
+    async def release(self, found: Found) -> bool:
+        if not _is_far(found.due):
+            return False
+        job = found.delivery
+        headers = {
+            **_own(job.headers),
+            "Nats-Schedule-Next": "purge",
+            "Nats-Scheduler": job.address,
+            **_expecting(job.sequence, job.address),
+        }
+        target = self._names.run(job.queue, job.task, job.key, job.id)
+        return await self._publish_if_expected(target, job.body, headers)
+
+    async def _publish_if_expected(self, subject: str, body: bytes, headers: dict[str, str]) -> bool:
+        try:
+            await self._publisher.publish(subject, body, headers)
+        except WrongSequence:
+            return False
+        return True
+
+
+def _is_waiting(message: StoredMessage) -> bool:
+    return _is_far(due_of(message.headers))
+
+
+def _is_far(due: float | None) -> bool:
+    return due is not None and due > time.time() + FIRING
+
+
+def _expecting(sequence: int, where: str) -> dict[str, str]:
+    return {EXPECTED: str(sequence), EXPECTED_ON: where}
+
+
+def _own(headers: Mapping[str, str]) -> dict[str, str]:
+    """The headers that are not the server's: what a message keeps when it is stored anew."""
+    return {name: value for name, value in headers.items() if not name.startswith("Nats-")}

@@ -1,0 +1,66 @@
+"""Results: stored for a while, and pushed to whoever waits by the very message that stores them."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+
+import msgspec
+from nats.aio.msg import Msg
+
+from jetq.jetstream.connection import NoReply
+from jetq.jetstream.ground import EXPECTED, TTL, WRITE_WITHIN, Ground
+from jetq.jetstream.publisher import WrongSequence
+from jetq.model import ResultRecord
+
+__all__ = ["Results"]
+
+_encode = msgspec.json.Encoder().encode
+_decode_result = msgspec.json.Decoder(ResultRecord).decode
+
+
+class Results(Ground):
+    """The part of the broker that keeps results. See `jetq.broker.Broker`."""
+
+    async def put_result(self, result: ResultRecord, ttl: float, *, unless_kept: bool = False) -> bool:
+        await self._ensure_shared()
+        headers = {TTL: str(max(1, math.ceil(ttl)))}
+        if unless_kept:
+            headers[EXPECTED] = "0"
+        subject = self._names.result(result.id)
+        try:
+            await self._publisher.publish(subject, _encode(result), headers, timeout=WRITE_WITHIN)
+        except WrongSequence:
+            return False
+        return True
+
+    async def get_result(self, id: str) -> ResultRecord | None:
+        message = await self._api.last_message(self._names.results, self._names.result(id))
+        return None if message is None else _result(message.data)
+
+    async def wait_result(self, id: str, timeout: float) -> ResultRecord | None:
+        arrived: asyncio.Future[ResultRecord] = asyncio.get_running_loop().create_future()
+
+        def on_push(msg: Msg) -> None:
+            record = _result(msg.data)
+            if record is not None and not arrived.done():
+                arrived.set_result(record)
+
+        subscription = await self._connection.subscribe(self._names.result(id), on_push)
+        try:
+            # In this order: once the server knows the subscription, a result is either stored already or still pushed.
+            async with asyncio.timeout(timeout):
+                await self._connection.ping(timeout)
+                stored = await self.get_result(id)
+                return stored if stored is not None else await arrived
+        except (TimeoutError, NoReply):
+            return None
+        finally:
+            await subscription.unsubscribe()
+
+
+def _result(data: bytes) -> ResultRecord | None:
+    try:
+        return _decode_result(data)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None  # not jetq's: anyone with the permission may publish there

@@ -1,0 +1,45 @@
+"""The unique key of a call, made of its arguments as `@task(key=...)` says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from string import Formatter
+from typing import Any
+
+from jetq.codec import Signature
+from jetq.errors import ArgumentError, DefinitionError
+
+__all__ = ["call_key", "check_template"]
+
+KeyOption = str | Callable[..., str]
+
+
+def check_template(key: KeyOption, signature: Signature) -> None:
+    """Raises DefinitionError if `key` is a text that names what is no parameter of the task."""
+    if callable(key):
+        return
+    try:
+        fields = [field for _, field, _, _ in Formatter().parse(key) if field is not None]
+    except ValueError as error:
+        raise DefinitionError(f"key {key!r} of {signature.name} is no template: {error}") from None
+    for field in fields:
+        name = field.partition(".")[0].partition("[")[0]
+        if name not in signature.names:
+            raise DefinitionError(
+                f"key {key!r} names {name!r}, which is no parameter of {signature.call_text}",
+                hint="write a brace that is meant as such twice: {{",
+            )
+
+
+def call_key(key: KeyOption, signature: Signature, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
+    """The key of one call. Raises ArgumentError if the arguments give none."""
+    try:
+        made: object = key(*args, **kwargs) if callable(key) else key.format(**signature.values(args, kwargs))
+    except Exception as error:
+        raise ArgumentError(
+            f"{signature.name}: these arguments give no key: {type(error).__name__}: {error}"
+        ) from error
+    if not isinstance(made, str) or not made:
+        shown = "an empty text" if made == "" else type(made).__name__
+        raise ArgumentError(f"{signature.name}: a key is a text that is not empty, and its key function gave {shown}")
+    return made

@@ -1,0 +1,234 @@
+"""What an outcome leaves behind: stored first, then the job is removed. Nobody else acks."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import Any, Literal
+
+from msgspec import UNSET, Raw
+from msgspec.structs import replace
+
+from jetq.attempt import Attempt
+from jetq.broker import Broker
+from jetq.errors import BrokerError, PayloadTooLarge
+from jetq.failures import bounded, summarize
+from jetq.leases import Leases
+from jetq.model import (
+    Cancelled,
+    Dead,
+    DeadLetter,
+    DeadReason,
+    Expired,
+    Failure,
+    JobRecord,
+    Meta,
+    Outcome,
+    Released,
+    ResultRecord,
+    Retrying,
+    Snoozed,
+    Succeeded,
+    Superseded,
+)
+from jetq.task import Task
+
+__all__ = ["Settlement", "dead", "result_ttl"]
+
+_log = logging.getLogger("jetq.worker")
+
+_NULL = Raw(b"null")
+_FIRST_BACKOFF = 0.5
+_LAST_BACKOFF = 5.0
+_RECORD_TTL = 3600.0
+"""Seconds for which it is kept that a job was cancelled or expired, when its task keeps no results."""
+
+
+class Settlement:
+    """Spends outcomes on one broker, for the worker of that name. `expired` counts the jobs that came too late."""
+
+    def __init__(self, broker: Broker, leases: Leases, worker: str) -> None:
+        self._broker = broker
+        self._leases = leases
+        self._worker = worker
+        self.expired = 0
+
+    async def settle(self, attempt: Attempt, outcome: Outcome) -> bool:
+        """Store what the outcome leaves behind, then remove the job. False if the job is no longer this worker's.
+
+        While the broker cannot be reached it is tried again for as long as the lease holds; after that the job is
+        delivered anew, and nothing here touches it.
+
+        Guarantee: tests/faults/test_crash_sweep.py kills the worker before and after each broker call made here.
+        """
+        delivery = attempt.delivery
+        backoff = _FIRST_BACKOFF
+        try:
+            while self._leases.valid(delivery):
+                try:
+                    await self._store(attempt, outcome)
+                    return True
+                except PayloadTooLarge as error:
+                    if isinstance(outcome, Dead):
+                        _log.critical("%s %s cannot be dead-lettered: %s", attempt.name, delivery.id, error.message)
+                        return False
+                    outcome = dead("failed", "jetq.PayloadTooLarge", f"its outcome cannot be stored: {error.message}")
+                except BrokerError as error:
+                    _log.warning(
+                        "%s %s is not settled yet, trying again in %g s: %s",
+                        attempt.name, delivery.id, backoff, error.message,
+                    )  # fmt: skip
+                    await asyncio.sleep(backoff)
+                    backoff = min(backoff * 2, _LAST_BACKOFF)
+            _log.warning("%s %s: its lease lapsed before it was settled; it will run again", attempt.name, delivery.id)
+            return False
+        finally:
+            self._leases.drop(delivery)
+
+    async def _store(self, attempt: Attempt, outcome: Outcome) -> None:
+        broker, delivery = self._broker, attempt.delivery
+        match outcome:
+            case Succeeded(value=None) | Superseded():
+                broker.finish(delivery)
+            case Succeeded(value=value, result_ttl=ttl):
+                assert value is not None
+                await broker.put_result(self._result(attempt, "succeeded", value=Raw(value)), ttl)
+                broker.finish(delivery)
+            case Retrying() | Snoozed():
+                job, after = self._next_attempt(attempt, outcome)
+                await broker.reschedule(delivery, job, time.time() + after)
+                broker.finish(delivery)
+            case Dead():
+                await self._store_dead(attempt, outcome)
+                broker.finish(delivery)
+            case Cancelled():
+                await self._record_end(attempt, "cancelled")
+                broker.finish(delivery)
+            case Expired():
+                self.expired += 1
+                await self._record_end(attempt, "expired")
+                broker.finish(delivery)
+            case Released():
+                await broker.give_back(delivery, self._record(attempt, attempt.meta))
+        self._log_outcome(attempt, outcome)
+
+    async def _store_dead(self, attempt: Attempt, outcome: Dead) -> None:
+        delivery = attempt.delivery
+        if outcome.body is not None:  # a replay goes on where the task asked to, not where this attempt began
+            delivery = replace(delivery, body=outcome.body)
+        await self._broker.bury(delivery, self._letter(attempt, outcome))
+        ttl = None if attempt.task is None else result_ttl(attempt, attempt.task)
+        if ttl is not None:
+            try:
+                failure = outcome.failure
+                await self._broker.put_result(self._result(attempt, "dead", failure=failure), ttl)
+            except PayloadTooLarge:  # the dead letter has it all
+                short = replace(outcome.failure, traceback="", args=None)
+                await self._broker.put_result(self._result(attempt, "dead", failure=short), ttl)
+
+    async def _record_end(self, attempt: Attempt, state: Literal["cancelled", "expired"]) -> None:
+        """Also without results, because a job that is gone without a trace counts as succeeded."""
+        ttl = None if attempt.task is None else result_ttl(attempt, attempt.task)
+        await self._broker.put_result(
+            self._result(attempt, state), _RECORD_TTL if ttl is None else ttl, unless_kept=True
+        )
+
+    def _next_attempt(self, attempt: Attempt, outcome: Retrying | Snoozed) -> tuple[JobRecord, float]:
+        meta = attempt.meta
+        if isinstance(outcome, Snoozed):
+            meta = outcome.meta or replace(meta, snoozes=meta.snoozes + 1)
+            return self._record(attempt, meta), outcome.after
+        error = summarize(outcome.failure, meta.attempt, time.time(), self._worker)
+        errors, dropped = bounded(meta.errors, error)
+        meta = replace(meta, attempt=meta.attempt + 1, errors=errors, errors_dropped=meta.errors_dropped + dropped)
+        return self._record(attempt, meta, outcome.body), outcome.after
+
+    def _record(self, attempt: Attempt, meta: Meta, body: bytes | None = None) -> JobRecord:
+        delivery = attempt.delivery
+        return JobRecord(
+            id=delivery.id,
+            task=delivery.task,
+            queue=delivery.queue,
+            body=delivery.body if body is None else body,
+            key=delivery.key,
+            meta=replace(meta, enqueued=delivery.stored_at if meta.enqueued is None else meta.enqueued),
+        )
+
+    def _result(
+        self, attempt: Attempt, state: Any, *, value: Raw = _NULL, failure: Failure | None = None
+    ) -> ResultRecord:
+        delivery = attempt.delivery
+        return ResultRecord(
+            id=delivery.id,
+            state=state,
+            task=delivery.task,
+            queue=delivery.queue,
+            attempt=attempt.meta.attempt,
+            sequence=delivery.sequence,
+            at=time.time(),
+            worker=self._worker,
+            value=value,
+            failure=failure,
+        )
+
+    def _letter(self, attempt: Attempt, outcome: Dead) -> DeadLetter:
+        delivery, meta = attempt.delivery, attempt.meta
+        error = summarize(outcome.failure, meta.attempt, time.time(), self._worker)
+        errors, dropped = bounded(meta.errors, error)
+        return DeadLetter(
+            id=delivery.id,
+            task=delivery.task,
+            queue=delivery.queue,
+            key=delivery.key,
+            reason=outcome.reason,
+            failure=outcome.failure,
+            attempt=meta.attempt,
+            at=error.at,
+            enqueued=delivery.stored_at if meta.enqueued is None else meta.enqueued,
+            address=delivery.address,
+            sequence=delivery.sequence,
+            count=delivery.count,
+            worker=self._worker,
+            errors=errors,
+            errors_dropped=meta.errors_dropped + dropped,
+            snoozes=meta.snoozes,
+            replays=meta.replays,
+            headers=dict(delivery.headers),
+        )
+
+    def _log_outcome(self, attempt: Attempt, outcome: Outcome) -> None:
+        name, delivery, meta = attempt.name, attempt.delivery, attempt.meta
+        match outcome:
+            case Succeeded():
+                if _log.isEnabledFor(logging.DEBUG):
+                    _log.debug("%s %s succeeded in %.3f s", name, delivery.id, time.monotonic() - attempt.started)
+            case Retrying(after=after, failure=failure):
+                _log.warning(
+                    "%s %s failed: %s; attempt %d is due in %.1f s",
+                    name,
+                    delivery.id,
+                    failure.type,
+                    meta.attempt + 1,
+                    after,
+                )
+            case Snoozed(after=after):
+                _log.info("%s %s is put off for %.1f s", name, delivery.id, after)
+            case Dead(reason=reason, failure=failure):
+                _log.error("%s %s is dead (%s): %s; see `jetq dlq show`", name, delivery.id, reason, failure.type)
+            case Cancelled():
+                _log.info("%s %s is cancelled", name, delivery.id)
+            case Expired():
+                _log.warning("%s %s expired before it was started", name, delivery.id)
+            case Released():
+                _log.info("%s %s is given back", name, delivery.id)
+            case Superseded():
+                _log.info("%s %s was settled already", name, delivery.id)
+
+
+def dead(reason: DeadReason, type: str, message: str) -> Dead:
+    return Dead(reason=reason, failure=Failure(type=type, message=message[:2000]))
+
+
+def result_ttl(attempt: Attempt, task: Task[..., Any]) -> float | None:
+    return task.defaults.result_ttl if attempt.meta.result_ttl is UNSET else attempt.meta.result_ttl
