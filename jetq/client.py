@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from msgspec import Struct
 
 from jetq.broker import Broker
+from jetq.cancelling import Cancellation, cancel
 from jetq.errors import (
     BrokerError,
     BrokerUnavailable,
@@ -19,7 +20,9 @@ from jetq.errors import (
     ResultExpired,
     ResultTimeout,
 )
+from jetq.inspect import JobView, standing_state, state_of, view_job
 from jetq.model import Debounce, Found, JobRecord, ResultRecord, State, Stored
+from jetq.moving import move_job
 from jetq.session import Session
 
 __all__ = ["Client", "Request"]
@@ -100,14 +103,19 @@ class Client:
 
     async def state(self, queue: str, id: str) -> State | None:
         """Where job `id` is in its life; None if nothing is known of it."""
-        broker = await self._session.broker()
-        found = await broker.find(queue, id)
-        if found is not None:
-            return _state(found)
-        result = await broker.get_result(id)
-        if result is not None:
-            return result.state
-        return "dead" if await broker.dead(queue, id=id, limit=1) else None
+        return await state_of(await self._session.broker(), queue, id)
+
+    async def view(self, queue: str, id: str) -> JobView:
+        """Job `id` with all that is known of it. Raises JobNotFound."""
+        return await view_job(await self._session.broker(), id, queue=queue)
+
+    async def cancel(self, queue: str, id: str, timeout: float) -> Cancellation:
+        """Cancel job `id`, waiting `timeout` seconds for the end of a run. Raises JobNotFound."""
+        return await cancel(await self._session.broker(), queue, id, timeout=timeout)
+
+    async def move(self, queue: str, id: str, due: float | None) -> State | None:
+        """Give a scheduled job another due time (None: now); its state then, or None if it was not scheduled."""
+        return await move_job(await self._session.broker(), queue, id, due)
 
     async def result(self, queue: str, id: str, timeout: float | None, expires_after: float | None) -> ResultRecord:
         """The result of job `id`, pushed as soon as it is stored.
@@ -169,13 +177,9 @@ class Client:
         return True
 
 
-def _state(found: Found) -> State:
-    return "running" if found.in_flight else found.state
-
-
 def _timed_out(found: Found, timeout: float) -> ResultTimeout:
     return ResultTimeout(
-        f"job {found.delivery.id} is still {_state(found)} after {timeout:g} s",
+        f"job {found.delivery.id} is still {standing_state(found)} after {timeout:g} s",
         hint="it goes on all the same; wait longer, or see `jetq job show` and whether a worker serves its queue",
     )
 

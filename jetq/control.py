@@ -1,12 +1,16 @@
-"""What reaches a worker from outside while it runs: which jobs are cancelled."""
+"""What reaches a worker from outside while it runs: which jobs are cancelled, and questions about what it does."""
 
 from __future__ import annotations
 
+import os
+import socket
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Sequence
+from importlib.metadata import PackageNotFoundError, version
 
 from jetq.attempt import Attempt
 from jetq.broker import Broker
+from jetq.questions import Answer, Held, encode, read_question
 
 __all__ = ["INSIST_AFTER", "Control"]
 
@@ -18,15 +22,42 @@ _REMEMBERED = 120.0
 
 
 class Control:
-    """The ear of one worker. `held` are the attempts it has, started or about to be."""
+    """The ear and mouth of the worker `name`, which serves `queues` and can run `tasks` in so many `slots`.
 
-    def __init__(self, held: Callable[[], Iterable[Attempt]]) -> None:
+    held: the attempts it has, started or about to be. stopping: whether it takes no more.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        queues: Sequence[str],
+        tasks: Collection[str],
+        slots: int,
+        held: Callable[[], Sequence[Attempt]],
+        stopping: Callable[[], bool],
+    ) -> None:
+        self._tasks = tasks
         self._held = held
+        self._stopping = stopping
         self._cancelled: dict[str, float] = {}
+        self._identity = Answer(
+            worker=name,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            version=_version(),
+            since=time.time(),
+            slots=slots,
+            busy=0,
+            queues=tuple(queues),
+        )
 
     async def listen(self, broker: Broker, queue: str) -> None:
-        """Hear of `queue` what is said from now on, and what stands already."""
+        """Hear what is said to the workers of `queue` from now on, and which of its jobs are cancelled already."""
         await broker.watch_cancelled(queue, self._on_mark)
+        await broker.answer(queue, self._respond)
+
+    # --- cancelled jobs
 
     def is_cancelled(self, id: str) -> bool:
         """Whether job `id` is not to be started."""
@@ -46,7 +77,47 @@ class Control:
             return
         now = time.monotonic()
         self._cancelled[id] = now  # at the end, as the newest
-        for attempt in self._held():
-            if attempt.delivery.id == id and not attempt.cancelled:
-                attempt.cancel()
-                attempt.deadline = now + INSIST_AFTER
+        attempt = self._find(id)
+        if attempt is not None and not attempt.cancelled:
+            attempt.cancel()
+            attempt.deadline = now + INSIST_AFTER
+
+    def _find(self, id: str) -> Attempt | None:
+        return next((attempt for attempt in self._held() if attempt.delivery.id == id), None)
+
+    # --- questions
+
+    def _respond(self, data: bytes) -> bytes | None:
+        question = read_question(data)
+        if question is None:
+            return None
+        attempt = None if question.id is None else self._find(question.id)
+        if attempt is None and question.holders:
+            return None
+        me = self._identity
+        return encode(
+            Answer(
+                worker=me.worker,
+                host=me.host,
+                pid=me.pid,
+                version=me.version,
+                since=me.since,
+                slots=me.slots,
+                busy=min(me.slots, len(self._held())),
+                queues=me.queues,
+                stopping=self._stopping(),
+                knows=None if question.task is None else question.task in self._tasks,
+                held=None if attempt is None else _held(attempt),
+            )
+        )
+
+
+def _held(attempt: Attempt) -> Held:
+    return Held(attempt=attempt.meta.attempt, started=attempt.started_at or None, cancelled=attempt.cancelled)
+
+
+def _version() -> str:
+    try:
+        return version("jetq-nats")
+    except PackageNotFoundError:  # run from its sources
+        return ""

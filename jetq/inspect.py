@@ -6,20 +6,26 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from jetq.broker import Broker
 from jetq.errors import JobNotFound
 from jetq.model import DEFAULT_META, AttemptError, DeadEntry, Found, ResultRecord, State
 from jetq.names import check_queue
+from jetq.questions import Question, encode, read_answers
 from jetq.wire import BadHeader, read_meta
 
-__all__ = ["JobView", "view_job"]
+__all__ = ["JobView", "standing_state", "state_of", "view_job"]
+
+_HOLDER_WITHIN = 0.5
+"""Seconds in which the worker that has a job answers: a round trip, and the longest that a busy loop may take."""
 
 
 class JobView(Struct, frozen=True):
     """What is known of a job. Times are unix seconds.
 
-    attempt: the run that is due, going on or was the last. due: while it is scheduled. ended: when it is over.
+    attempt: the run that is due, going on or was the last. due: while it is scheduled. started: when its run began,
+    while it runs, if its worker answers. ended: when it is over. worker: who runs it, or ran it last.
     errors: how its attempts ended, oldest first; `errors_dropped` older ones were cut. body: its arguments as stored,
     None once they are gone. result: how it ended, as long as that is kept. dead: its dead letter.
     """
@@ -31,6 +37,7 @@ class JobView(Struct, frozen=True):
     attempt: int
     enqueued: float | None = None
     due: float | None = None
+    started: float | None = None
     ended: float | None = None
     worker: str = ""
     errors: tuple[AttemptError, ...] = ()
@@ -45,12 +52,12 @@ class JobView(Struct, frozen=True):
 async def view_job(broker: Broker, id: str, *, queue: str | None = None) -> JobView:
     """Job `id` as it stands, looked for in every queue unless one is given.
 
-    A queued job counts as running once it was handed to a worker. Raises JobNotFound.
+    A queued job counts as running once it was handed to a worker; that one is asked. Raises JobNotFound.
     """
     names = [check_queue(queue)] if queue is not None else [info.name for info in await broker.queues()]
     for name in names:
         if (found := await broker.find(name, id)) is not None:
-            return _waiting(found)
+            return await _standing(broker, found)
     result = await broker.get_result(id)
     entry = await _newest_dead(broker, id, names if result is None else [result.queue])
     if result is not None and (entry is None or result.state == "succeeded"):
@@ -71,16 +78,50 @@ async def _newest_dead(broker: Broker, id: str, queues: Sequence[str]) -> DeadEn
     return None
 
 
+async def state_of(broker: Broker, queue: str, id: str) -> State | None:
+    """Where job `id` is in its life; None if nothing is known of it."""
+    found = await broker.find(queue, id)
+    if found is not None and not found.in_flight:
+        return found.state
+    result = await broker.get_result(id)
+    if found is not None:
+        return result.state if result is not None and _settles(result, found) else "running"
+    if result is not None:
+        return result.state
+    return "dead" if await broker.dead(queue, id=id, limit=1) else None
+
+
+def standing_state(found: Found) -> State:
+    """The state of a job that stands in its queue."""
+    return "running" if found.in_flight else found.state
+
+
+def _settles(result: ResultRecord, found: Found) -> bool:
+    """Whether that is how the job ended that is only not removed yet."""
+    return result.queue == found.delivery.queue and result.sequence >= found.delivery.sequence
+
+
+async def _standing(broker: Broker, found: Found) -> JobView:
+    view = _waiting(found)
+    if not found.in_flight:
+        return view
+    result = await broker.get_result(view.id)
+    if result is not None and _settles(result, found):
+        return _ended(result)
+    question = encode(Question(id=view.id, holders=True))
+    for answer in read_answers(await broker.ask(view.queue, question, _HOLDER_WITHIN, enough=1)):
+        if answer.held is not None:
+            return replace(view, worker=answer.worker, started=answer.held.started)
+    return view
+
+
 def _waiting(found: Found) -> JobView:
     delivery, meta = found.delivery, DEFAULT_META
     with suppress(BadHeader):  # the worker that gets it will say so in its dead letter
         meta = read_meta(delivery.headers)
-    state: State = found.state
-    if found.in_flight:
-        state = "running"
     return JobView(
         id=delivery.id,
-        state=state,
+        state=standing_state(found),
         task=delivery.task,
         queue=delivery.queue,
         attempt=meta.attempt,

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Generic, TypeVar
 
+from jetq.cancelling import Cancellation
 from jetq.client import Client
-from jetq.errors import JobNotFound, NoResult, ResultError
+from jetq.errors import JobCancelled, JobExpired, JobNotFound, NoResult, ResultError
 from jetq.failures import revive
+from jetq.inspect import JobView
 from jetq.model import Disposition, ResultRecord, State
+from jetq.options import Seconds, due_time
 from jetq.session import Session
 from jetq.units import seconds
 
@@ -56,8 +59,8 @@ class Job(Generic[R]):
         """What the task returned, as soon as it did. `timeout` in seconds; None waits without a bound.
 
         Raises what the task raised, as its own class if that is imported here and else as TaskFailed, with the worker's
-        traceback as its cause; NoResult at once if the task keeps no results; ResultTimeout, ResultExpired or
-        JobNotFound if there is none to be had; BrokerUnavailable.
+        traceback as its cause; NoResult at once if the task keeps no results; JobCancelled or JobExpired if that is how
+        it ended; ResultTimeout, ResultExpired or JobNotFound if there is none to be had; BrokerUnavailable.
         """
         return self._session.run(lambda: self.aresult(timeout))
 
@@ -72,6 +75,13 @@ class Job(Generic[R]):
         record = await self._client.result(self.queue, self.id, bound, self._result_ttl)
         if record.failure is not None:
             raise revive(record.failure)
+        if record.state == "cancelled":
+            raise JobCancelled(f"job {self.id} was cancelled")
+        if record.state == "expired":
+            raise JobExpired(
+                f"job {self.id} expired: it was not started in time, so it never ran",
+                hint="more workers, or a longer expires",
+            )
         try:
             value: R = self._decode(record)
         except ValueError as error:
@@ -99,3 +109,63 @@ class Job(Generic[R]):
                 "it never was, or it is done and kept no result"
             )
         return state
+
+    def info(self) -> JobView:
+        """All that is known of the job: its state, attempt, due time, worker, start, errors and end.
+
+        Asks its queue, the workers, its result and its dead letter; nothing is written for that while it runs. Raises
+        JobNotFound if nothing is known of it, BrokerUnavailable.
+        """
+        return self._session.run(self.ainfo)
+
+    async def ainfo(self) -> JobView:
+        """The same from async code."""
+        return await self._client.view(self.queue, self.id)
+
+    def cancel(self, timeout: float | timedelta = 10.0) -> Cancellation:
+        """End the job wherever it is. It does not run again, whatever this returns:
+
+        "removed" before it ran; "stopped" while it ran; "unconfirmed": its worker was told, and it had not ended after
+        `timeout` seconds; "finished" before; "cancelled" before. In a task a cancel is an `asyncio.CancelledError` at
+        its next await, or JobCancelled in a thread, and `current_job().cancelled`; a process is killed.
+        One that is due within two seconds takes some seconds longer. Raises JobNotFound, BrokerUnavailable.
+
+        Guarantee: tests/integration/test_cancelling.py
+        """
+        return self._session.run(lambda: self.acancel(timeout))
+
+    async def acancel(self, timeout: float | timedelta = 10.0) -> Cancellation:
+        """The same from async code."""
+        try:
+            return await self._client.cancel(self.queue, self.id, seconds(timeout, "timeout"))
+        except JobNotFound:
+            if self._known:
+                return "finished"
+            raise
+
+    def reschedule(self, *, delay: Seconds | None = None, at: datetime | None = None) -> State:
+        """Give a scheduled job, or a retry that waits its turn, another due time; the state it is in after that.
+
+        "scheduled": done. Any other state: too late, and nothing is changed; "queued" also from two seconds before its
+        due time on. Raises DefinitionError for an impossible time, JobNotFound, BrokerUnavailable.
+        """
+        return self._session.run(lambda: self.areschedule(delay=delay, at=at))
+
+    async def areschedule(self, *, delay: Seconds | None = None, at: datetime | None = None) -> State:
+        """The same from async code."""
+        return await self._moved(due_time(delay, at))
+
+    def run_now(self) -> State:
+        """Make a scheduled job, or a retry that waits its turn, ready now; the state it is in after that.
+
+        "queued": it is its worker's turn, by this or before. Raises JobNotFound, BrokerUnavailable.
+        """
+        return self._session.run(self.arun_now)
+
+    async def arun_now(self) -> State:
+        """The same from async code."""
+        return await self._moved(None)
+
+    async def _moved(self, due: float | None) -> State:
+        moved = await self._client.move(self.queue, self.id, due)
+        return await self.astatus() if moved is None else moved

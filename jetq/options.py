@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
@@ -24,6 +25,7 @@ __all__ = [
     "TaskOptions",
     "call_settings",
     "check_identity",
+    "due_time",
     "task_options",
 ]
 
@@ -158,6 +160,15 @@ def call_settings(keywords: Mapping[str, Any]) -> CallSettings:
     if settings.max_wait is not None and not settings.replace:
         raise DefinitionError("max_wait bounds how long replace=True may put a job off, so it needs that")
     return settings
+
+
+def due_time(delay: Any, at: Any) -> float:
+    """When that is, in unix seconds. Raises DefinitionError unless just one is given, and possible."""
+    if (delay is None) == (at is None):
+        raise DefinitionError("give delay, seconds from now, or at, an aware datetime: one of them")
+    given = {"at": at} if delay is None else {"delay": delay}
+    now = time.time()
+    return call_settings(given).due(now) or now
 
 
 def check_identity(settings: CallSettings, *, has_key: bool) -> None:

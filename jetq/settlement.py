@@ -89,6 +89,9 @@ class Settlement:
     async def _store(self, attempt: Attempt, outcome: Outcome) -> None:
         broker, delivery = self._broker, attempt.delivery
         match outcome:
+            case Succeeded(value=None) if attempt.cancelled:  # it ended by itself all the same, and who cancels asks
+                await broker.put_result(self._result(attempt, "succeeded"), _RECORD_TTL)
+                broker.finish(delivery)
             case Succeeded(value=None) | Superseded():
                 broker.finish(delivery)
             case Succeeded(value=value, result_ttl=ttl):
@@ -97,7 +100,9 @@ class Settlement:
                 broker.finish(delivery)
             case Retrying() | Snoozed():
                 job, after = self._next_attempt(attempt, outcome)
-                await broker.reschedule(delivery, job, time.time() + after)
+                stored = await broker.reschedule(delivery, job, time.time() + after)
+                if not stored and attempt.cancelled:
+                    await self._record_end(attempt, "cancelled")
                 broker.finish(delivery)
             case Dead():
                 await self._store_dead(attempt, outcome)
@@ -130,9 +135,14 @@ class Settlement:
     async def _record_end(self, attempt: Attempt, state: Literal["cancelled", "expired"]) -> None:
         """Also without results, because a job that is gone without a trace counts as succeeded."""
         ttl = None if attempt.task is None else result_ttl(attempt, attempt.task)
-        await self._broker.put_result(
-            self._result(attempt, state), _RECORD_TTL if ttl is None else ttl, unless_kept=True
-        )
+        ttl = _RECORD_TTL if ttl is None else ttl
+        record = self._result(attempt, state)
+        if not attempt.started:  # no run of it was ended here
+            record = replace(record, worker="")
+        if not await self._broker.put_result(record, ttl, unless_kept=True):
+            kept = await self._broker.get_result(record.id)
+            if kept is None or kept.sequence < record.sequence:  # of an earlier life of this id
+                await self._broker.put_result(record, ttl)
 
     def _next_attempt(self, attempt: Attempt, outcome: Retrying | Snoozed) -> tuple[JobRecord, float]:
         meta = attempt.meta

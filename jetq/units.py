@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import math
+import re
 from datetime import UTC, datetime, timedelta
 
-__all__ = ["instant", "seconds"]
+__all__ = ["instant", "read_span", "seconds", "span"]
+
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_SPAN = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
 
 
 def seconds(value: float | timedelta, name: str) -> float:
@@ -28,3 +32,26 @@ def instant(value: datetime, name: str) -> datetime:
     if value.tzinfo is None:
         raise ValueError(f"{name}: {value!r} has no time zone; pass an aware one, e.g. datetime.now(UTC)")
     return value.astimezone(UTC)
+
+
+def span(seconds: float) -> str:
+    """A duration as people write it, in its two largest units: 5s, 12m 30s, 3h, 2d 4h."""
+    left = max(0, round(seconds))
+    parts = []
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
+        count, left = divmod(left, size)
+        if count:
+            parts.append(f"{count}{unit}")
+    return " ".join(parts[:2]) or "0s"
+
+
+def read_span(text: str, name: str) -> float:
+    """Seconds from `90`, `90s`, `10m` or `1h30m`. Raises ValueError, naming `name`."""
+    compact = text.replace(" ", "")
+    parts = _SPAN.findall(compact)
+    if parts and "".join(number + unit for number, unit in parts) == compact:
+        return sum(float(number) * _UNITS[unit] for number, unit in parts)
+    try:
+        return seconds(float(compact), name)
+    except ValueError:
+        raise ValueError(f"{name}: expected a duration like 90s, 10m or 1h30m, got {text!r}") from None

@@ -87,7 +87,14 @@ class Worker:
         self._attempts: set[Attempt] = set()
         self._waiting: deque[Attempt] = deque()
         self._suspects = 0
-        self._control = Control(lambda: (*self._attempts, *self._waiting))
+        self._control = Control(
+            self.name,
+            queues=self.queues,
+            tasks=self.tasks,
+            slots=concurrency,
+            held=lambda: (*self._attempts, *self._waiting),
+            stopping=lambda: self._stopping.is_set(),
+        )
         self._stopping = asyncio.Event()
         self._killed = asyncio.Event()
 

@@ -1,14 +1,25 @@
-"""`jetq job`: one job as it stands."""
+"""`jetq job`: one job as it stands, what keeps it, and ending or moving it."""
 
 from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import datetime
 
 import click
 import msgspec
 
+from jetq.broker import Broker
+from jetq.cancelling import Cancellation, cancel, cancel_found
 from jetq.cli.choosing import ask_broker, choose_app, for_app
-from jetq.cli.failing import verbose_option
+from jetq.cli.durations import DURATION
+from jetq.cli.failing import FAILED, Failed, verbose_option
 from jetq.cli.showing import arguments, echo_errors, echo_fields, echo_json, errors_json, moment
+from jetq.diagnosis import diagnose
 from jetq.inspect import JobView, view_job
+from jetq.model import Found
+from jetq.moving import move_job
+from jetq.names import check_queue, key_token
 
 __all__ = ["job"]
 
@@ -31,6 +42,144 @@ def show(id: str, queue: str | None, spec: str | None, json: bool) -> None:
         echo_json(_as_json(view))
     else:
         _echo(view)
+
+
+@job.command()
+@click.argument("id")
+@click.option("-q", "--queue", help="Its queue; every queue is searched without.")
+@for_app
+@click.option("--json", is_flag=True, help="Print JSON.")
+@verbose_option
+def why(id: str, queue: str | None, spec: str | None, json: bool) -> None:
+    """Say why job ID is not running."""
+    diagnosis = ask_broker(choose_app(spec), lambda broker: diagnose(broker, id, queue=queue))
+    if json:
+        echo_json({"id": diagnosis.job.id, "state": diagnosis.job.state, "reasons": diagnosis.reasons})
+        return
+    click.echo(f"{diagnosis.job.state}: {diagnosis.reasons[0]}")
+    for reason in diagnosis.reasons[1:]:
+        click.echo(f"also: {reason}")
+
+
+@job.command("cancel")
+@click.argument("ids", metavar="[ID]...", nargs=-1)
+@click.option("--task", help="All jobs of this task.")
+@click.option("--key", help="The job of this unique key; with --task, of that task only.")
+@click.option("-q", "--queue", help="In this queue; in every queue without.")
+@click.option("--timeout", type=DURATION, default="10s", show_default=True, help="Wait so long for a run to end.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@for_app
+@verbose_option
+def cancel_(
+    ids: tuple[str, ...],
+    task: str | None,
+    key: str | None,
+    queue: str | None,
+    timeout: float,
+    yes: bool,
+    spec: str | None,
+) -> None:
+    """Cancel jobs, by id, key or task: those that wait are removed, those that run are told to end.
+
+    A cancelled job does not run again. One that had finished stays as it is. Exit code 1 if a run did not end in time.
+    """
+    if bool(ids) == (task is not None or key is not None):
+        raise click.UsageError("say which: one or more IDs, or --task NAME, or --key KEY")
+    app = choose_app(spec)
+    if task is not None and key is None and not yes:
+        click.confirm(f"Cancel all jobs of task {task} in {_where(queue)}?", abort=True, err=True)
+
+    async def cancel_all(broker: Broker) -> list[Cancellation]:
+        if ids:
+            return [await _cancel_one(broker, id, queue, timeout) for id in ids]
+        return await _cancel_chosen(broker, task, key, queue, timeout)
+
+    counts = Counter(ask_broker(app, cancel_all))
+    if not counts:
+        click.echo("no such job stands")
+    for answer, count in counts.items():
+        click.echo(f"{count} {_SAID[answer]}")
+    if counts["unconfirmed"]:
+        raise Failed(
+            "not every run has ended in time",
+            hint="it does not run again; a task that ignores its cancellation ends when it returns",
+            code=FAILED,
+        )
+
+
+_SAID: dict[Cancellation, str] = {
+    "removed": "removed before it ran",
+    "stopped": "stopped while it ran",
+    "unconfirmed": "told to end, and still running",
+    "finished": "finished already",
+    "cancelled": "cancelled already",
+}
+
+
+async def _cancel_one(broker: Broker, id: str, queue: str | None, timeout: float) -> Cancellation:
+    view = await view_job(broker, id, queue=queue)
+    return await cancel(broker, view.queue, id, timeout=timeout)
+
+
+async def _cancel_chosen(
+    broker: Broker, task: str | None, key: str | None, queue: str | None, timeout: float
+) -> list[Cancellation]:
+    queues = [check_queue(queue)] if queue is not None else [info.name for info in await broker.queues()]
+    standing: list[Found] = []
+    for name in queues:
+        standing += await broker.standing(name, task=task, key=None if key is None else key_token(key))
+    return _answers(await cancel_found(broker, standing, timeout=timeout))
+
+
+def _answers(answers: Sequence[Cancellation | BaseException]) -> list[Cancellation]:
+    given: list[Cancellation] = []
+    for answer in answers:
+        if isinstance(answer, BaseException):
+            raise answer
+        given.append(answer)
+    return given
+
+
+def _where(queue: str | None) -> str:
+    return "every queue" if queue is None else f"queue {queue}"
+
+
+@job.command()
+@click.argument("id")
+@click.option("--delay", type=DURATION, help="Due so long from now, like 10m.")
+@click.option(
+    "--at",
+    type=click.DateTime(["%Y-%m-%dT%H:%M:%S%z", "%Y-%m-%dT%H:%M:%S"]),
+    help="Due at this time; local without an offset.",
+)
+@click.option("--now", is_flag=True, help="Due now.")
+@click.option("-q", "--queue", help="Its queue; every queue is searched without.")
+@for_app
+@verbose_option
+def reschedule(
+    id: str, delay: float | None, at: datetime | None, now: bool, queue: str | None, spec: str | None
+) -> None:
+    """Give the scheduled job ID, or a retry that waits its turn, another due time."""
+    if sum((delay is not None, at is not None, now)) != 1:
+        raise click.UsageError("say when: --delay, --at or --now")
+
+    async def move(broker: Broker) -> tuple[str, float | None]:
+        view = await view_job(broker, id, queue=queue)
+        due = None
+        if delay is not None:
+            due = broker.now() + delay
+        elif at is not None:
+            due = at.astimezone().timestamp()
+        state = await move_job(broker, view.queue, id, due)
+        return state or (await view_job(broker, id, queue=view.queue)).state, due
+
+    state, due = ask_broker(choose_app(spec), move)
+    if state == "scheduled":
+        click.echo(f"due {moment(due)}")
+    elif state == "queued":
+        click.echo("it is the job's turn now")
+    else:
+        raise Failed(f"job {id} is {state}, so it has no due time any more", code=FAILED)
 
 
 def _as_json(view: JobView) -> dict[str, object]:
@@ -56,6 +205,7 @@ def _echo(view: JobView) -> None:
         ("attempt", view.attempt),
         ("enqueued", moment(view.enqueued)),
         ("due", moment(view.due)),
+        ("started", moment(view.started)),
         ("ended", moment(view.ended)),
         ("worker", view.worker),
         ("snoozed", f"{view.snoozes} times" if view.snoozes else ""),

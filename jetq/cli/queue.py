@@ -1,13 +1,21 @@
-"""`jetq queue`: the queues in numbers."""
+"""`jetq queue`: the queues in numbers, and holding them up."""
 
 from __future__ import annotations
+
+import asyncio
+import math
+import time
 
 import click
 from msgspec.structs import asdict
 
+from jetq.broker import Broker
 from jetq.cli.choosing import ask_broker, choose_app, for_app
-from jetq.cli.failing import verbose_option
-from jetq.cli.showing import echo_json, echo_table
+from jetq.cli.durations import DURATION
+from jetq.cli.failing import FAILED, Failed, verbose_option
+from jetq.cli.showing import echo_json, echo_table, moment
+from jetq.model import QueueInfo
+from jetq.names import check_queue
 
 __all__ = ["queue"]
 
@@ -25,13 +33,117 @@ def ls(spec: str | None, json: bool) -> None:
     """List the queues with what stands in them.
 
     ready: for the next free worker; running: handed to one; scheduled: due later; dead: in the dead letters;
-    idle: requests of workers that wait for a job.
+    idle: requests of workers that wait for a job. A paused queue hands out nothing.
     """
     infos = ask_broker(choose_app(spec), lambda broker: broker.queues())
     if json:
-        echo_json([asdict(info) for info in infos])
+        echo_json([_as_json(info) for info in infos])
     elif infos:
-        rows = [(i.name, i.ready, i.running, i.scheduled, i.dead, i.waiting) for i in infos]
-        echo_table(("QUEUE", "READY", "RUNNING", "SCHEDULED", "DEAD", "IDLE"), rows, right=range(1, 6))
+        rows = [(i.name, i.ready, i.running, i.scheduled, i.dead, i.waiting, _paused(i)) for i in infos]
+        echo_table(("QUEUE", "READY", "RUNNING", "SCHEDULED", "DEAD", "IDLE", ""), rows, right=range(1, 6))
     else:
         click.echo("no queues yet: the first job or worker of a queue makes it")
+
+
+def _as_json(info: QueueInfo) -> dict[str, object]:
+    until = info.paused_until
+    return {**asdict(info), "paused": until is not None, "paused_until": None if until == math.inf else until}
+
+
+def _paused(info: QueueInfo) -> str:
+    if info.paused_until is None:
+        return ""
+    return "paused" if math.isinf(info.paused_until) else f"paused until {moment(info.paused_until)}"
+
+
+@queue.command()
+@click.argument("name", metavar="QUEUE")
+@click.option("--for", "seconds", type=DURATION, help="End by itself after so long, like 10m.")
+@for_app
+@verbose_option
+def pause(name: str, seconds: float | None, spec: str | None) -> None:
+    """Hand out no more jobs of QUEUE; what runs goes on.
+
+    It stays paused over restarts of workers and servers, until `jetq queue resume` or the end of --for.
+    """
+
+    async def hold(broker: Broker) -> None:
+        await _look(broker, name)
+        await broker.pause(name, None if seconds is None else broker.now() + seconds)
+
+    ask_broker(choose_app(spec), hold)
+    click.echo(f"paused {name}" if seconds is None else f"paused {name} until {moment(time.time() + seconds)}")
+
+
+@queue.command()
+@click.argument("name", metavar="QUEUE")
+@for_app
+@verbose_option
+def resume(name: str, spec: str | None) -> None:
+    """Hand out the jobs of QUEUE again."""
+
+    async def go_on(broker: Broker) -> None:
+        await _look(broker, name)
+        await broker.resume(name)
+
+    ask_broker(choose_app(spec), go_on)
+    click.echo(f"resumed {name}")
+
+
+@queue.command()
+@click.argument("name", metavar="QUEUE")
+@click.option("--timeout", type=DURATION, default="5m", show_default=True, help="Wait so long for what runs.")
+@for_app
+@verbose_option
+def drain(name: str, timeout: float, spec: str | None) -> None:
+    """Pause QUEUE and wait until nothing of it runs. Exit code 1 if something still does after --timeout."""
+
+    async def drained(broker: Broker) -> int:
+        await _look(broker, name)
+        await broker.pause(name)
+        deadline = time.monotonic() + timeout
+        while True:
+            running = (await _look(broker, name)).running
+            if not running or time.monotonic() > deadline:
+                return running
+            await asyncio.sleep(0.2)
+
+    running = ask_broker(choose_app(spec), drained)
+    if running:
+        raise Failed(
+            f"{running} jobs of queue {name} still run; it stays paused",
+            hint=f"wait longer, cancel them, or `jetq queue resume {name}`",
+            code=FAILED,
+        )
+    click.echo(f"queue {name} is paused, and nothing of it runs; `jetq queue resume {name}` ends that")
+
+
+async def _look(broker: Broker, name: str) -> QueueInfo:
+    """The queue in numbers. Raises Failed if there is none of that name: a misspelt one is not to be made."""
+    for info in await broker.queues():
+        if info.name == check_queue(name):
+            return info
+    raise Failed(f"there is no queue {name}", hint="jetq queue ls")
+
+
+@queue.command()
+@click.argument("name", metavar="QUEUE")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@for_app
+@verbose_option
+def purge(name: str, yes: bool, spec: str | None) -> None:
+    """Remove every job that waits in QUEUE, scheduled ones too, for good.
+
+    What runs ends, and is not run again. Recurring schedules and dead letters stay.
+    """
+    app = choose_app(spec)
+
+    async def waiting(broker: Broker) -> int:
+        info = await _look(broker, name)
+        return info.ready + info.scheduled
+
+    count = ask_broker(app, waiting)
+    if not yes:
+        click.confirm(f"Remove {count} waiting jobs of queue {name} for good?", abort=True, err=True)
+    removed = ask_broker(app, lambda broker: broker.purge(name))
+    click.echo(f"removed {removed} job{'' if removed == 1 else 's'}")

@@ -18,11 +18,11 @@ FLOORS = {
     4: "jetq.supervisor jetq.worker jetq.executor jetq.settlement jetq.attempt jetq.control jetq.pool jetq.leases"
     " jetq.process_pool jetq.process_child",
     3: "jetq.app jetq.task jetq.job jetq.client jetq.session jetq.registry jetq.config jetq.keys"
-    " jetq.plugins jetq.dead_letters jetq.inspect",
+    " jetq.plugins jetq.dead_letters jetq.inspect jetq.cancelling jetq.diagnosis jetq.moving",
     2: "jetq.jetstream jetq.memory",
     1: "jetq.broker",
     0: "jetq.errors jetq.units jetq.names jetq.model jetq.wire jetq.codec jetq.settings jetq.options jetq.policy"
-    " jetq.failures jetq.context jetq.fidelity jetq.shown jetq.timetable",
+    " jetq.failures jetq.context jetq.fidelity jetq.shown jetq.timetable jetq.questions",
 }
 """Every module's floor; a package's floor is that of all its modules."""
 
