@@ -28,12 +28,15 @@ from jetq.errors import (
     ResultExpired,
     ResultTimeout,
     Retry,
+    ScheduleNotFound,
     SettingsError,
     Snooze,
     TaskFailed,
     TopologyError,
 )
 from jetq.job import Job
+from jetq.schedule import Schedule
+from jetq.schedules import ScheduleInfo
 from jetq.task import Call, Task
 from jetq.worker import Worker
 
@@ -65,6 +68,9 @@ __all__ = [
     "ResultExpired",
     "ResultTimeout",
     "Retry",
+    "Schedule",
+    "ScheduleInfo",
+    "ScheduleNotFound",
     "SettingsError",
     "Snooze",
     "Task",

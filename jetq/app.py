@@ -28,9 +28,12 @@ from jetq.model import DEFAULT_META, Debounce, JobRecord, Meta, Stored
 from jetq.names import NO_KEY, check_job_id, check_queue, check_task, key_token, keyed_id, new_job_id
 from jetq.options import CallOptions, TaskKeywords, TaskOptions, call_settings, check_identity, task_options
 from jetq.registry import IMPORTED, Registry, merged, task_name
+from jetq.schedule import Schedule, ScheduleKeywords
+from jetq.schedules import ScheduleInfo
 from jetq.session import Session
 from jetq.settings import Settings, SettingsOptions
 from jetq.task import AsyncTask, Call, Enqueues, SyncTask, Task
+from jetq.task_schedules import check_schedules, schedule_record
 
 __all__ = ["Jetq", "Lifespan", "Middleware", "default_app", "task"]
 
@@ -214,6 +217,38 @@ class Jetq:
             known=False,
         )
 
+    # --- recurring schedules
+
+    def schedule(self, name: str, call: Call[Any], **when: Unpack[ScheduleKeywords]) -> ScheduleInfo:
+        """Let `call` run again and again: `app.schedule("digest", digest.bind(7), cron="0 9 * * MON", tz="UTC")`.
+
+        Any process may do this, and again: a schedule of that name in the call's queue is written anew only if it
+        differs. For the keywords see Schedule. The options of the call hold for each job, except those that name one
+        time or one job. Raises DefinitionError, Rejected, NotStored, BrokerUnavailable.
+        """
+        return self.session.run(lambda: self.aschedule(name, call, **when))
+
+    async def aschedule(self, name: str, call: Call[Any], **when: Unpack[ScheduleKeywords]) -> ScheduleInfo:
+        """`schedule` from async code."""
+        return await self.client.schedule(schedule_record(name, call, Schedule(**when)), call.body)
+
+    def unschedule(self, name: str, queue: str | None = None) -> bool:
+        """Remove the schedule of that name, in every queue unless one is given. Jobs made of it stay. False if there is
+        none. One that a task's definition says comes back with the next worker: take it out there."""
+        return self.session.run(lambda: self.aunschedule(name, queue))
+
+    async def aunschedule(self, name: str, queue: str | None = None) -> bool:
+        """`unschedule` from async code."""
+        return await self.client.unschedule(name, queue)
+
+    def schedules(self, queue: str | None = None) -> list[ScheduleInfo]:
+        """All recurring schedules as they stand, by queue and name; of one queue if given."""
+        return self.session.run(lambda: self.aschedules(queue))
+
+    async def aschedules(self, queue: str | None = None) -> list[ScheduleInfo]:
+        """`schedules` from async code."""
+        return await self.client.schedules(queue)
+
     def _find(self, name: str) -> Task[..., Any] | None:
         return self._registry.get(name) or IMPORTED.get(name)
 
@@ -306,6 +341,7 @@ def _decorate(
         )
         if options.key is not None:
             check_template(options.key, signature)
+        check_schedules(made)
         if options.result_ttl is not None:
             signature.try_result()
         registry.add(made)

@@ -24,6 +24,7 @@ from jetq.model import (
     ResultRecord,
     Stored,
 )
+from jetq.schedule import Mark, ScheduleRecord, StoredSchedule, Ticked
 
 __all__ = ["Broker", "Feed"]
 
@@ -241,6 +242,38 @@ class Broker(Protocol):
 
     async def purge_dead(self, queue: str, *, id: str | None = None, task: str | None = None) -> int:
         """Drop dead letters, of one job or task if given; how many."""
+        ...
+
+    # --- recurring schedules
+
+    async def put_schedule(self, record: ScheduleRecord, body: bytes, expected: int) -> bool:
+        """Store a schedule, which ticks from then on unless it is paused. False, and nothing is changed, if what stands
+        under its name has not the sequence `expected`; 0 stands for nothing. Raises Rejected if the broker cannot read
+        its pattern or zone. Creates the queue on first use."""
+        ...
+
+    async def get_schedule(self, queue: str, name: str) -> StoredSchedule | None:
+        """The schedule of that name, or None."""
+        ...
+
+    async def schedules(self, queue: str) -> Sequence[StoredSchedule]:
+        """All schedules of `queue`, by name."""
+        ...
+
+    async def remove_schedule(self, stored: StoredSchedule) -> bool:
+        """Remove a schedule with its mark and the ticks that wait. False if it was written anew or removed since."""
+        ...
+
+    async def ticked(self, queue: str, name: str) -> Mark:
+        """Which of its ticks became jobs."""
+        ...
+
+    async def store_tick(
+        self, record: ScheduleRecord, ticked: Ticked, expected: int, job: JobRecord | None, due: float | None
+    ) -> bool:
+        """Store which ticks became jobs in the place of the mark `expected`, and the job that one became, if any, for
+        `due` or at once: both or neither. False, and nothing is changed, if another mark stands, or a job of that id or
+        unique key does."""
         ...
 
     # --- the fleet

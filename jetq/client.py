@@ -23,6 +23,15 @@ from jetq.errors import (
 from jetq.inspect import JobView, standing_state, state_of, view_job
 from jetq.model import Debounce, Found, JobRecord, ResultRecord, State, Stored
 from jetq.moving import move_job
+from jetq.schedule import ScheduleRecord
+from jetq.schedules import (
+    ScheduleInfo,
+    find_schedule,
+    list_schedules,
+    put_schedule,
+    remove_schedule,
+    view_schedule,
+)
 from jetq.session import Session
 
 __all__ = ["Client", "Request"]
@@ -116,6 +125,21 @@ class Client:
     async def move(self, queue: str, id: str, due: float | None) -> State | None:
         """Give a scheduled job another due time (None: now); its state then, or None if it was not scheduled."""
         return await move_job(await self._session.broker(), queue, id, due)
+
+    async def schedule(self, record: ScheduleRecord, body: bytes) -> ScheduleInfo:
+        """Store a recurring schedule unless it stands just so. Raises Rejected, NotStored."""
+        broker = await self._session.broker()
+        await put_schedule(broker, record, body)
+        return await view_schedule(broker, await find_schedule(broker, record.name, record.queue))
+
+    async def unschedule(self, name: str, queue: str | None) -> bool:
+        """Remove the schedule of that name; False if there is none."""
+        return await remove_schedule(await self._session.broker(), name, queue)
+
+    async def schedules(self, queue: str | None) -> list[ScheduleInfo]:
+        """All schedules, by queue and name."""
+        broker = await self._session.broker()
+        return [await view_schedule(broker, stored) for stored in await list_schedules(broker, queue)]
 
     async def result(self, queue: str, id: str, timeout: float | None, expires_after: float | None) -> ResultRecord:
         """The result of job `id`, pushed as soon as it is stored.

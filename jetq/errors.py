@@ -19,6 +19,7 @@ JetqError
 |   |-- JobExpired           the job was not started in time
 |   |-- JobNotFound          no job of that id
 |   `-- TaskFailed           the job is dead, and its exception has no class here
+|-- ScheduleNotFound         no recurring schedule of that name
 |-- JobTimeout               a job ran longer than its timeout (also a TimeoutError)
 |-- JobInterrupted           the worker ends before the job did
 `-- JobCancelled             the job was cancelled while it ran, or before
@@ -57,6 +58,7 @@ __all__ = [
     "ResultExpired",
     "ResultTimeout",
     "Retry",
+    "ScheduleNotFound",
     "SettingsError",
     "Snooze",
     "TaskFailed",
@@ -162,6 +164,10 @@ class TaskFailed(ResultError):
         super().__init__(message)
         self.type = type
         self.remote_traceback = remote_traceback
+
+
+class ScheduleNotFound(JetqError):
+    """No recurring schedule of that name stands."""
 
 
 class JobTimeout(JetqError, TimeoutError):

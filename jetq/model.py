@@ -133,6 +133,7 @@ class Delivery(Struct):
     stored_at: the broker's time stamp, unix seconds.
     since: `time.monotonic()` from which the lease surely runs: the hand-out or the last confirmed renewal, or earlier.
     renew_until: `time.monotonic()` after which the lease is not renewed any more.
+    schedule: of which recurring schedule it is a tick; empty for a job. next_at: when that ticks next, unix seconds.
     token: proof of this hand-out, opaque above the broker; what `finish` and `extend` name.
     """
 
@@ -149,6 +150,8 @@ class Delivery(Struct):
     token: str
     address: str
     renew_until: float = math.inf
+    schedule: str = ""
+    next_at: float | None = None
 
 
 class Failure(Struct, frozen=True, omit_defaults=True):

@@ -30,7 +30,8 @@ NO_KEY = "-"
 _QUEUE = re.compile(r"[a-z0-9-]{1,48}")
 _TASK = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 _KEY = re.compile(r"[A-Za-z0-9_:-]{1,64}")
-_SCHEDULE = re.compile(r"[A-Za-z0-9_:.-]{1,120}")
+_SCHEDULE = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
+_SCHEDULE_LENGTH = 200
 _JOB_ID = re.compile(r"[A-Za-z0-9_:-]{1,96}(~[A-Za-z0-9_:=-]{1,64})?")
 _TASK_LENGTH = 160
 
@@ -79,9 +80,10 @@ def key_of(id: str) -> str:
 
 def check_schedule(name: str) -> str:
     """`name`, if it may be a schedule's name. Raises DefinitionError otherwise."""
-    return _check(
-        name, _SCHEDULE, "schedule name", "ASCII letters, digits, '_', ':', '.' and '-', at most 120 characters"
-    )
+    allowed = f"words of ASCII letters, digits, '_' and '-' joined by dots, at most {_SCHEDULE_LENGTH} characters"
+    if isinstance(name, str) and len(name) > _SCHEDULE_LENGTH:
+        raise DefinitionError(f"schedule name {name[:40]!r}... has {len(name)} characters; it is {allowed}")
+    return _check(name, _SCHEDULE, "schedule name", allowed)
 
 
 def check_queue(name: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
 from typing import Any, Literal, TypedDict
@@ -15,6 +15,7 @@ from tenacity.wait import wait_base
 
 from jetq.errors import DefinitionError
 from jetq.names import check_job_id, check_key, check_queue
+from jetq.schedule import Schedule
 from jetq.units import instant, seconds
 
 __all__ = [
@@ -32,7 +33,8 @@ __all__ = [
 Seconds = float | timedelta
 
 _RESULT_TTL = 3600.0
-_LATER_TASK = frozenset({"priority", "unique", "limit", "limit_per", "rate", "cron", "every", "tz", "schedules"})
+_LATER_TASK = frozenset({"priority", "unique", "limit", "limit_per", "rate"})
+_WHEN = ("cron", "every", "tz", "schedules")
 _LATER_CALL = frozenset({"priority", "unique"})
 
 
@@ -50,6 +52,10 @@ class TaskKeywords(TypedDict, total=False):
     expires: Seconds | None
     key: str | Callable[..., str]
     run_in: Literal["loop", "thread"]
+    cron: str
+    every: Seconds
+    tz: str
+    schedules: Sequence[Schedule]
 
 
 class CallOptions(TypedDict, total=False):
@@ -87,6 +93,7 @@ class TaskOptions(Struct, frozen=True):
     result_ttl: seconds a result is kept, None keeps none. expires: seconds from its due time after which a job is not
     started any more, also not again; None for no bound. key: the unique key of each call: a function of the call's
     arguments, or a text with them, like "welcome:{user_id}". run_in: on the event loop or in a thread.
+    schedules: when it runs again and again; `@task(cron=..., tz=...)` and `@task(every=...)` write one.
     """
 
     max_attempts: int = 3
@@ -98,6 +105,7 @@ class TaskOptions(Struct, frozen=True):
     expires: float | None = None
     key: str | Callable[..., str] | None = None
     run_in: Literal["loop", "thread"] = "loop"
+    schedules: tuple[Schedule, ...] = ()
 
 
 class CallSettings(Struct, frozen=True):
@@ -143,8 +151,9 @@ def task_options(fn: Callable[..., Any], keywords: Mapping[str, Any], *, returns
     _refuse_unknown("@task", keywords, TaskKeywords.__annotations__, _LATER_TASK)
     chosen: dict[str, Any] = {"result_ttl": None if returns_none else _RESULT_TTL, "run_in": _default_pool(fn)}
     for name, value in keywords.items():
-        if name not in ("name", "queue"):
+        if name not in ("name", "queue", *_WHEN):
             chosen[name] = _CHECKS[name](name, value)
+    chosen["schedules"] = _schedules(keywords)
     _check_pool(fn, chosen["run_in"])
     return TaskOptions(**chosen)
 
@@ -179,6 +188,18 @@ def check_identity(settings: CallSettings, *, has_key: bool) -> None:
                 f"{name} needs a key: it says which jobs are one and the same",
                 hint=f'.options(key="...", {name}=...), or @task(key="...")',
             )
+
+
+def _schedules(keywords: Mapping[str, Any]) -> tuple[Schedule, ...]:
+    given = {name: keywords[name] for name in _WHEN if keywords.get(name) is not None}
+    several = given.pop("schedules", None)
+    if several is None:
+        return (Schedule(**given),) if given else ()
+    if given:
+        raise DefinitionError(f"{next(iter(given))} and schedules contradict each other: give one of them")
+    if not isinstance(several, list | tuple) or not all(isinstance(each, Schedule) for each in several):
+        raise DefinitionError("schedules takes a list of Schedule(...)")
+    return tuple(several)
 
 
 def _refuse_unknown(where: str, keywords: Mapping[str, Any], known: Iterable[str], later: frozenset[str]) -> None:

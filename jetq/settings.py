@@ -153,7 +153,7 @@ _CONTEXT_KEYS = {
     "inbox_prefix": "inbox_prefix",
 }
 _REFUSED_CONTEXT_KEYS = ("nsc", "jetstream_domain", "jetstream_api_prefix", "user_jwt", "user_seed", "socks_proxy")
-_COMMANDS = ("WORKER", "DEV", "SERVER", "CALL", "QUEUE", "JOB", "DLQ", "SETUP", "PLUGINS")
+_COMMANDS = ("WORKER", "DEV", "SERVER", "CALL", "QUEUE", "JOB", "SCHEDULE", "DLQ", "SETUP", "PLUGINS")
 _FOREIGN_PREFIXES = (
     "JETQ_EMAIL_",
     "JETQ_TEST_",

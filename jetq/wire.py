@@ -11,6 +11,7 @@ from jetq.model import DEFAULT_META, DeadLetter, JobRecord, Meta
 __all__ = [
     "LETTER_HEADER",
     "META_HEADER",
+    "SCHEDULE_HEADER",
     "WIRE_VERSION",
     "BadHeader",
     "job_headers",
@@ -23,6 +24,7 @@ __all__ = [
 WIRE_VERSION = 1
 META_HEADER = "Jetq"
 LETTER_HEADER = "Jetq-Letter"
+SCHEDULE_HEADER = "Jetq-Schedule"
 
 _encode = msgspec.json.Encoder().encode
 _decode_meta = msgspec.json.Decoder(Meta).decode

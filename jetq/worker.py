@@ -18,13 +18,16 @@ from jetq.app import Jetq
 from jetq.attempt import Attempt
 from jetq.broker import Broker, Feed
 from jetq.control import INSIST_AFTER, Control
-from jetq.errors import BrokerError, BrokerUnavailable, DefinitionError
+from jetq.errors import BrokerError, BrokerUnavailable, DefinitionError, Rejected
 from jetq.executor import Executor
+from jetq.keeping import keep_schedules
 from jetq.leases import Leases
-from jetq.model import Delivery, Released
+from jetq.model import Delivery, Outcome, Released, Superseded
 from jetq.names import check_queue
 from jetq.pool import ThreadPool
-from jetq.settlement import Settlement
+from jetq.settlement import Settlement, dead
+from jetq.task_schedules import definitions
+from jetq.ticks import BadTick, Ticks
 
 __all__ = ["Worker"]
 
@@ -76,6 +79,7 @@ class Worker:
         self.app = app
         self.tasks = dict(app.tasks)
         self.queues = tuple(check_queue(queue) for queue in queues or sorted({t.queue for t in self.tasks.values()}))
+        self._defined = definitions(task for task in self.tasks.values() if task.queue in self.queues)
         self.concurrency = concurrency
         self.name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"
         self._burst = burst
@@ -166,6 +170,7 @@ class Worker:
         self._leases = Leases(self.app.session.connect, broker.lease)
         self._leases.start()
         self._settlement = Settlement(broker, self._leases, self.name)
+        self._ticks = Ticks(broker)
         self._executor = Executor(
             broker,
             self._leases,
@@ -192,6 +197,9 @@ class Worker:
 
     async def _work(self, broker: Broker) -> None:
         timekeeping = asyncio.create_task(self._keep_time(), name="jetq-worker-time")
+        recurring = asyncio.create_task(
+            keep_schedules(broker, self.queues, self._defined, self._ticks), name="jetq-worker-schedules"
+        )
         try:
             self._ask()
             if self._burst:
@@ -200,6 +208,7 @@ class Worker:
                 await self._stopping.wait()
         finally:
             timekeeping.cancel()
+            recurring.cancel()
             self._stopping.set()
 
     # --- slots
@@ -225,7 +234,9 @@ class Worker:
 
     async def _run(self, attempt: Attempt) -> None:
         try:
-            if attempt.released:
+            if attempt.delivery.schedule:
+                await self._turn(attempt)
+            elif attempt.released:
                 await self._settlement.settle(attempt, Released())
             else:
                 await self._executor.run(attempt)
@@ -243,6 +254,22 @@ class Worker:
                 self.stop()
             if not self._stopping.is_set():
                 self._ask()
+
+    async def _turn(self, attempt: Attempt) -> None:
+        """Make a job of a tick. Also when the worker is stopping: that takes a moment, and nobody is charged for it."""
+        delivery = attempt.delivery
+        outcome: Outcome = Superseded()  # there is nothing more to do, once the job is stored
+        try:
+            await self._ticks.turn(delivery)
+        except BadTick as error:
+            outcome = dead("undecodable", "jetq.BadTick", str(error))
+        except Rejected as error:
+            outcome = dead("failed", "jetq.Rejected", error.message)
+        except BrokerError as error:
+            _log.warning("a tick of schedule %s is left to its lease: %s", delivery.schedule, error.message)
+            self._leases.drop(delivery)
+            return
+        await self._settlement.settle(attempt, outcome)
 
     def _free(self) -> int:
         # Suspects wait for one another and would idle the slots they hold, so up to `concurrency` of them hold none.

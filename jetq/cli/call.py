@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import traceback
-from difflib import get_close_matches
 from typing import Any
 
 import click
@@ -13,15 +11,13 @@ import msgspec
 
 from jetq.app import Jetq
 from jetq.cli import logs
-from jetq.cli.arguments import Words, fit, read_words, without_signature
-from jetq.cli.choosing import choose_app, for_app, use_local_server
+from jetq.cli.choosing import for_app
 from jetq.cli.failing import FAILED, Failed, is_verbose, verbose_option
-from jetq.cli.loading import import_module_of_task
+from jetq.cli.naming import call_arguments, choose_task
 from jetq.cli.showing import printable
-from jetq.errors import PluginError, RemoteTraceback, TaskFailed
+from jetq.errors import RemoteTraceback, TaskFailed
 from jetq.job import Job
 from jetq.options import CallOptions
-from jetq.task import Task
 
 __all__ = ["call"]
 
@@ -58,13 +54,8 @@ def call(
     otherwise or where the parameter is text.
     """
     logs.set_up("console", "debug" if is_verbose() else "warning")
-    if spec is None:
-        use_local_server()
-        import_module_of_task(name)  # first: the module may make the app, and then the task belongs to that one
-    app = choose_app(spec)
-    given = read_words(words, json)
-    task = _find(app, name)
-    arguments = without_signature(given) if task is None else _fit(given, task)
+    app, task = choose_task(name, spec)
+    arguments = call_arguments(task, words, json)
     options: CallOptions = {}
     if queue is not None:
         options["queue"] = queue
@@ -105,26 +96,3 @@ def _job_failed(job: Job[Any], error: Exception) -> Failed:
         click.echo(printable(remote.strip()), err=True)
     what = "".join(traceback.format_exception_only(error)).strip().partition("\n")[0]
     return Failed(f"job {job.id} failed: {printable(what)}", hint=f"jetq dlq show {job.id}", code=FAILED)
-
-
-def _fit(given: Words, task: Task[..., Any]) -> dict[str, Any]:
-    return fit(given, task.signature, list(inspect.signature(task.fn).parameters.values()))
-
-
-def _find(app: Jetq, name: str) -> Task[..., Any] | None:
-    """Task `name` after importing the module it seems to be in, or the plugins; None if its code is not here."""
-    if name in app.tasks:
-        return app.tasks[name]
-    module = import_module_of_task(name)
-    if name not in app.tasks:
-        try:
-            app.load_plugins()
-        except PluginError as error:  # one that is broken should not keep others from being called
-            click.echo(f"warning: {error.message}", err=True)
-    if name in app.tasks:
-        return app.tasks[name]
-    if module is not None and any(task.fn.__module__ == module for task in app.tasks.values()):
-        near = get_close_matches(name, list(app.tasks), n=1)
-        hint = f"did you mean {near[0]}?" if near else None
-        raise Failed(f"module '{module}' has no task '{name}'", hint=hint)
-    return None

@@ -18,6 +18,7 @@ from jetq.cli.failing import BROKER, FAILED, USAGE, Failed, is_verbose, report, 
 from jetq.cli.job import job
 from jetq.cli.plugins import plugins
 from jetq.cli.queue import queue
+from jetq.cli.schedule import schedule
 from jetq.cli.server import server
 from jetq.cli.setup import setup
 from jetq.cli.worker import worker
@@ -40,7 +41,7 @@ def cli() -> None:
     """
 
 
-for command in (dev, server, worker, call, queue, job, dlq, setup, plugins):
+for command in (dev, server, worker, call, queue, job, schedule, dlq, setup, plugins):
     cli.add_command(command)
 
 

@@ -11,12 +11,13 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 
 from nats.aio.msg import Msg
 
 from jetq.errors import BrokerError
 from jetq.jetstream.connection import Connection, NoReply, Subscription
-from jetq.jetstream.subjects import ACK_PREFIX, ack_fields, job_tokens
+from jetq.jetstream.subjects import ACK_PREFIX, ack_fields, job_tokens, tick_of
 from jetq.model import Delivery
 
 __all__ = ["REPLACES", "Pull"]
@@ -156,6 +157,9 @@ class Pull:
             token=msg.reply,
             address=msg.subject,
         )
+        if not task:
+            delivery.schedule = tick_of(msg.subject)
+            delivery.next_at = _instant(delivery.headers.get("Nats-Schedule-Next", ""))
         if msg.headers is not None and REPLACES in msg.headers:
             handing_out = self._loop.create_task(self._hand_out_successor(delivery), name="jetq-successor")
             self._successors.add(handing_out)
@@ -247,3 +251,11 @@ class Pull:
             pass  # the connection is gone, and its return opens a new inbox
         self._previous_tick = self._tick_at
         self._catching_up = None
+
+
+def _instant(text: str) -> float | None:
+    """Unix seconds of a time as the server writes it; None for anything else."""
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except ValueError:
+        return None

@@ -6,7 +6,7 @@ import re
 
 from jetq.names import NO_KEY, key_of
 
-__all__ = ["ACK_PREFIX", "Names", "ack_fields", "job_tokens", "task_token"]
+__all__ = ["ACK_PREFIX", "Names", "ack_fields", "job_tokens", "task_token", "tick_of"]
 
 ACK_PREFIX = "$JS.ACK."
 _TOKEN = re.compile(r"[A-Za-z0-9_:~=-]{1,256}")
@@ -83,6 +83,10 @@ class Names:
         """Where a recurring schedule stands."""
         return f"{self.namespace}.{queue}.cron.{task_token(name)}"
 
+    def crons(self, queue: str) -> str:
+        """Where all recurring schedules of a queue stand."""
+        return f"{self.namespace}.{queue}.cron.>"
+
     def tick(self, queue: str, name: str) -> str:
         """Where the server puts the ticks of a recurring schedule."""
         return f"{self.namespace}.{queue}.tick.{task_token(name)}"
@@ -134,6 +138,12 @@ def job_tokens(subject: str, sequence: int) -> tuple[str, str, str, str]:
             if key == NO_KEY or _TOKEN.fullmatch(key):
                 return kind, task.replace(":", "."), key, id
     return "", "", NO_KEY, f"stray-{sequence}"
+
+
+def tick_of(subject: str) -> str:
+    """The name of the recurring schedule whose ticks stand on `subject`; empty if it is no tick's."""
+    tokens = subject.split(".")
+    return tokens[3].replace(":", ".") if len(tokens) == 4 and tokens[2] == "tick" else ""
 
 
 def ack_fields(reply: str) -> tuple[int, int, int]:

@@ -28,6 +28,7 @@ from jetq.model import (
     Stored,
 )
 from jetq.names import NO_KEY
+from jetq.schedule import Mark, ScheduleRecord, StoredSchedule, Ticked
 from jetq.wire import job_headers, letter_header, read_letter
 
 __all__ = ["MemoryBroker"]
@@ -357,6 +358,36 @@ class MemoryBroker:
             for entry in entries:
                 del self.store.queue(queue).dead[entry.sequence]
             return len(entries)
+
+    # --- recurring schedules
+
+    async def put_schedule(self, record: ScheduleRecord, body: bytes, expected: int) -> bool:
+        with self.store.lock:
+            return self._queue(record.queue).recurring.put(record, body, expected)
+
+    async def get_schedule(self, queue: str, name: str) -> StoredSchedule | None:
+        return next((stored for stored in await self.schedules(queue) if stored.record.name == name), None)
+
+    async def schedules(self, queue: str) -> Sequence[StoredSchedule]:
+        with self.store.lock:
+            self._use()
+            if queue not in self.store.queues:
+                return []
+            return [stored for _, stored in sorted(self.store.queue(queue).recurring.schedules.items())]
+
+    async def remove_schedule(self, stored: StoredSchedule) -> bool:
+        with self.store.lock:
+            return self._queue(stored.record.queue).recurring.remove(stored)
+
+    async def ticked(self, queue: str, name: str) -> Mark:
+        with self.store.lock:
+            return self._queue(queue).recurring.ticked(name)
+
+    async def store_tick(
+        self, record: ScheduleRecord, ticked: Ticked, expected: int, job: JobRecord | None, due: float | None
+    ) -> bool:
+        with self.store.lock:
+            return self._queue(record.queue).recurring.store_tick(record.name, ticked, expected, job, due)
 
     # --- the fleet
 

@@ -18,6 +18,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from jetq.memory.clock import FakeClock, Timers
+from jetq.memory.recurring import RecurringStore
 from jetq.model import DeadEntry, DeadLetter, Debounce, Delivery, Found, JobRecord, ResultRecord, Stored
 from jetq.names import NO_KEY
 from jetq.wire import job_headers, meta_or_default
@@ -43,7 +44,7 @@ class Taker(Protocol):
 
 
 class Message(Struct, eq=False):
-    """One stored job. `due` is None once it is ready; `held_until` None while nobody holds it.
+    """One stored job or tick. `due` is None once it is ready; `held_until` None while nobody holds it.
 
     alone: when it gets ready, whatever else stands of its id goes.
     """
@@ -60,10 +61,14 @@ class Message(Struct, eq=False):
     alone: bool = False
     count: int = 0
     held_until: float | None = None
+    schedule: str = ""
+    next_at: float | None = None
 
     @property
     def address(self) -> str:
         """Where it stands, in the form JetStream's subjects have."""
+        if self.schedule:
+            return f"jetq.{self.queue}.tick.{self.schedule.replace('.', ':')}"
         kind = "run" if self.due is None else "later"
         return f"jetq.{self.queue}.{kind}.{self.task.replace('.', ':')}.{self.key}.{self.id}"
 
@@ -82,6 +87,8 @@ class Message(Struct, eq=False):
             since=time.monotonic(),
             token=f"{self.queue}/{self.sequence}/{self.count}",
             address=self.address,
+            schedule=self.schedule,
+            next_at=self.next_at,
         )
 
 
@@ -101,6 +108,7 @@ class QueueStore:
         self._dead_sequence = 0
         self._recent: OrderedDict[str, tuple[float, int]] = OrderedDict()
         self._buried: set[tuple[str, int]] = set()
+        self.recurring = RecurringStore(self, store.now, store.at)
 
     # --- storing
 
@@ -186,6 +194,38 @@ class QueueStore:
             self._insert(message)
             self._make_ready(message)
         return message
+
+    def next_sequence(self) -> int:
+        """A number that no other message of this queue has."""
+        self._sequence += 1
+        return self._sequence
+
+    def stands(self, job: JobRecord) -> bool:
+        """Whether a job of that id, or of its task and key, stands."""
+        return self.newest(job.id) is not None or self.of_key(job.task, job.key) is not None
+
+    def add_tick(self, name: str, next_at: float, body: bytes, headers: dict[str, str]) -> None:
+        """A recurring schedule ticks: the workers get to know it like a job."""
+        sequence = self.next_sequence()
+        message = Message(
+            sequence=sequence,
+            queue=self.name,
+            task="",
+            key=NO_KEY,
+            id=f"stray-{sequence}",
+            body=body,
+            headers=headers,
+            stored_at=self._store.now(),
+            schedule=name,
+            next_at=next_at,
+        )
+        self._insert(message)
+        self._make_ready(message)
+
+    def remove_ticks(self, name: str) -> None:
+        """Remove the ticks of a schedule that wait or are held."""
+        for message in [each for each in self.messages.values() if each.schedule == name]:
+            self.remove(message.sequence)
 
     def remove(self, sequence: int) -> None:
         """Remove a message, whoever holds it: JetStream does not fence acks either."""

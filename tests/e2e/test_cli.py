@@ -306,7 +306,7 @@ def test_second_signal_gives_jobs_back_at_once(project: Project) -> None:
         (["broken"], "error: module 'broken' fails to import: ZeroDivisionError: division by zero\n  File "),
         (["empty", "--no-plugins"], "error: there are no tasks to run\nhint: "),
         (["tasks", "-q", "No Queue"], "error: queue 'No Queue' is not allowed"),
-        (["tasks", "--processes", "2"], "error: --processes is not available yet"),
+        (["tasks", "--processes", "0"], "error: Invalid value for '--processes'"),
         (["tasks", "-c", "0"], "error: Invalid value for '-c' / '--concurrency'"),
     ],
 )
@@ -342,7 +342,10 @@ def test_queues_and_jobs_in_numbers(project: Project) -> None:
     assert default.split() == ["default", "1", "0", "0", "0", "0"]
     assert failing.split() == ["failing", "1", "0", "0", "0", "0"]
     first = json.loads(project.jetq("queue", "ls", "--json").stdout)[0]
-    assert first == {"name": "default", "ready": 1, "running": 0, "scheduled": 0, "dead": 0, "waiting": 0}
+    assert first == {
+        "name": "default", "ready": 1, "running": 0, "scheduled": 0, "dead": 0, "waiting": 0,
+        "paused": False, "paused_until": None,
+    }  # fmt: skip
 
     shown = project.jetq("job", "show", id).stdout
     assert 'arguments  {"secret":"hello"}' in shown

@@ -1,0 +1,56 @@
+"""A task named on the command line, and the words that are its arguments."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from difflib import get_close_matches
+from typing import Any
+
+import click
+
+from jetq.app import Jetq
+from jetq.cli.arguments import fit, read_words, without_signature
+from jetq.cli.choosing import choose_app, use_local_server
+from jetq.cli.failing import Failed
+from jetq.cli.loading import import_module_of_task
+from jetq.errors import PluginError
+from jetq.task import Task
+
+__all__ = ["call_arguments", "choose_task"]
+
+
+def choose_task(name: str, spec: str | None) -> tuple[Jetq, Task[..., Any] | None]:
+    """The app that `spec` names, or else that of the task's module, and task `name`; None if its code is not here."""
+    if spec is None:
+        use_local_server()
+        import_module_of_task(name)  # first: the module may make the app, and then the task belongs to that one
+    app = choose_app(spec)
+    return app, _find(app, name)
+
+
+def call_arguments(task: Task[..., Any] | None, words: Sequence[str], document: str | None) -> dict[str, Any]:
+    """The arguments in `words` and in a JSON object, by name. Raises Failed, ArgumentError."""
+    given = read_words(words, document)
+    if task is None:
+        return without_signature(given)
+    return fit(given, task.signature, list(inspect.signature(task.fn).parameters.values()))
+
+
+def _find(app: Jetq, name: str) -> Task[..., Any] | None:
+    """Task `name` after importing the module it seems to be in, or the plugins; None if its code is not here."""
+    if name in app.tasks:
+        return app.tasks[name]
+    module = import_module_of_task(name)
+    if name not in app.tasks:
+        try:
+            app.load_plugins()
+        except PluginError as error:  # one that is broken should not keep others from being called
+            click.echo(f"warning: {error.message}", err=True)
+    if name in app.tasks:
+        return app.tasks[name]
+    if module is not None and any(task.fn.__module__ == module for task in app.tasks.values()):
+        near = get_close_matches(name, list(app.tasks), n=1)
+        hint = f"did you mean {near[0]}?" if near else None
+        raise Failed(f"module '{module}' has no task '{name}'", hint=hint)
+    return None

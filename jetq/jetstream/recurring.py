@@ -1,0 +1,139 @@
+"""Recurring schedules in the stream of their queue: the server ticks, and marks say which ticks became jobs."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Sequence
+
+import msgspec
+
+from jetq.errors import BrokerUnavailable, NotStored, Rejected
+from jetq.jetstream.api import StoredMessage
+from jetq.jetstream.connection import NoReply, NoResponders
+from jetq.jetstream.ground import EXPECTED, EXPECTED_ON, WRITE_WITHIN, Ground, schedule_headers
+from jetq.jetstream.publisher import WRONG_LAST_SEQUENCE, WrongSequence
+from jetq.model import JobRecord
+from jetq.schedule import Mark, ScheduleRecord, StoredSchedule, Ticked, encode_record, read_record
+from jetq.wire import SCHEDULE_HEADER, job_headers
+
+__all__ = ["Recurring"]
+
+_ROLLUP = {"Nats-Rollup": "sub"}
+
+_encode = msgspec.json.Encoder().encode
+_decode_ticked = msgspec.json.Decoder(Ticked).decode
+
+
+class Recurring(Ground):
+    """The part of the broker that keeps recurring schedules. See `jetq.broker.Broker`."""
+
+    async def put_schedule(self, record: ScheduleRecord, body: bytes, expected: int) -> bool:
+        await self._ensure(record.queue)
+        names = self._names
+        headers = {SCHEDULE_HEADER: encode_record(record).decode(), EXPECTED: str(expected), **_ROLLUP}
+        if not record.paused:  # a message that is no schedule stops the one before it (nats-server 2.15.1)
+            headers["Nats-Schedule"] = record.pattern
+            headers["Nats-Schedule-Target"] = names.tick(record.queue, record.name)
+            if record.zone is not None:
+                headers["Nats-Schedule-Time-Zone"] = record.zone
+        try:
+            await self._publisher.publish(names.cron(record.queue, record.name), body, headers)
+        except WrongSequence:
+            return False
+        return True
+
+    async def get_schedule(self, queue: str, name: str) -> StoredSchedule | None:
+        message = await self._api.last_message(self._names.jobs(queue), self._names.cron(queue, name))
+        return None if message is None else _stored(message)
+
+    async def schedules(self, queue: str) -> Sequence[StoredSchedule]:
+        stream, where = self._names.jobs(queue), self._names.crons(queue)
+        found: dict[str, StoredSchedule] = {}
+        sequence = 1
+        while message := await self._api.next_message(stream, where, sequence):
+            stored = _stored(message)
+            if stored is not None:
+                found[stored.record.name] = stored
+            sequence = message.sequence + 1
+        return [stored for _, stored in sorted(found.items())]
+
+    async def remove_schedule(self, stored: StoredSchedule) -> bool:
+        names, record = self._names, stored.record
+        stream = names.jobs(record.queue)
+        if not await self._api.delete(stream, stored.sequence):
+            return False
+        await self._api.purge(stream, names.last(record.queue, record.name))
+        while tick := await self._api.next_message(stream, names.tick(record.queue, record.name), 1):
+            await self._api.delete(stream, tick.sequence)  # by sequence: it may be handed out
+        return True
+
+    async def ticked(self, queue: str, name: str) -> Mark:
+        message = await self._api.last_message(self._names.jobs(queue), self._names.last(queue, name))
+        if message is None:
+            return Mark()
+        try:
+            return Mark(_decode_ticked(message.data), message.sequence)
+        except (msgspec.DecodeError, UnicodeDecodeError):  # not jetq's: its place is taken by the next one
+            return Mark(sequence=message.sequence)
+
+    async def store_tick(
+        self, record: ScheduleRecord, ticked: Ticked, expected: int, job: JobRecord | None, due: float | None
+    ) -> bool:
+        mark = self._names.last(record.queue, record.name)
+        headers = {EXPECTED: str(expected), **_ROLLUP}
+        try:
+            if job is None:
+                await self._publisher.publish(mark, _encode(ticked), headers, timeout=WRITE_WITHIN)
+            else:
+                await self._store_both(mark, _encode(ticked), headers, job, due)
+        except WrongSequence:
+            return False
+        return True
+
+    async def _store_both(
+        self, mark: str, data: bytes, headers: dict[str, str], job: JobRecord, due: float | None
+    ) -> None:
+        """Both or neither, as one atomic batch: the mark may not stand without the job, nor the job twice."""
+        batch = uuid.uuid4().hex
+        await self._connection.publish(
+            mark, data, headers={**headers, "Nats-Batch-Id": batch, "Nats-Batch-Sequence": "1"}
+        )
+        names = self._names
+        subject = names.run(job.queue, job.task, job.key, job.id)
+        own = {
+            **job_headers(job),
+            EXPECTED: "0",
+            EXPECTED_ON: names.anywhere(job.queue, job.task, job.key, job.id),
+            "Nats-Batch-Id": batch,
+            "Nats-Batch-Sequence": "2",
+            "Nats-Batch-Commit": "1",
+        }
+        if due is not None:
+            own.update(schedule_headers(due, subject))
+            subject = names.later(job.queue, job.task, job.key, job.id)
+        try:
+            answer = await self._connection.request(subject, job.body, headers=own, timeout=self._api.timeout)
+        except (NoReply, NoResponders) as error:
+            raise NotStored(f"no confirmation for the tick of {job.task}: {error}") from None
+        _check(answer.data, job)
+
+
+def _check(data: bytes, job: JobRecord) -> None:
+    try:
+        error = json.loads(data).get("error")
+    except ValueError:
+        raise BrokerUnavailable(f"the answer for the tick of {job.task} was not JetStream's") from None
+    if error is None:
+        return
+    if error.get("err_code") == WRONG_LAST_SEQUENCE:
+        raise WrongSequence(error.get("description", ""))
+    raise Rejected(f"the tick of {job.task} was refused: {error.get('description')} (error {error.get('err_code')})")
+
+
+def _stored(message: StoredMessage) -> StoredSchedule | None:
+    try:
+        record = read_record(message.headers.get(SCHEDULE_HEADER, ""))
+    except ValueError:
+        return None  # not jetq's, or a newer one's
+    return StoredSchedule(record, message.data, message.sequence, message.stored_at)

@@ -1,0 +1,210 @@
+"""Recurring schedules as values: what a user writes, what is stored, and which ticks became jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any, Literal, TypedDict
+
+import msgspec
+from msgspec import Struct, field
+
+from jetq.errors import DefinitionError
+from jetq.model import DEFAULT_META, Meta
+from jetq.names import NO_KEY, check_schedule
+from jetq.timetable import Timetable, parse_cron, parse_every
+from jetq.units import seconds
+
+__all__ = [
+    "ON_TIME",
+    "Mark",
+    "Overlap",
+    "Schedule",
+    "ScheduleKeywords",
+    "ScheduleRecord",
+    "StoredSchedule",
+    "Ticked",
+    "encode_record",
+    "read_record",
+    "timetable_of",
+]
+
+Overlap = Literal["allow", "skip"]
+
+ON_TIME = 60.0
+"""Seconds for which a tick counts as on time. One that is later runs only if no newer one is due, as a catch-up."""
+
+_CATCH_UP = 3600.0
+
+
+class Schedule(Struct, frozen=True, kw_only=True):
+    """When a task runs again and again, and with which arguments: for `@task(schedules=[...])`.
+
+    cron: five fields (minute hour day month weekday), six with seconds in front, or `@hourly`, `@daily`, `@weekly`,
+    `@monthly`, `@yearly`; in the time zone `tz`, an IANA name, UTC without. Or every: whole seconds, from 1, or a
+    timedelta. name: needed where a task has several; with it a schedule is `TASK.NAME`. arguments: of each job, by
+    parameter name.
+    overlap: "skip" makes no job while the one before is scheduled, queued or running. catch_up: after a downtime the
+    newest tick that was missed runs once if it is not older than so many seconds; 0 never. jitter: each job is due at
+    random within so many seconds after its time.
+
+    Raises DefinitionError for what cannot be.
+    """
+
+    cron: str | None = None
+    every: float | timedelta | None = None
+    tz: str | None = None
+    name: str | None = None
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    overlap: Overlap = "allow"
+    catch_up: float | timedelta = _CATCH_UP
+    jitter: float | timedelta = 0.0
+
+    def __post_init__(self) -> None:
+        self.timetable()
+        if self.name is not None:
+            check_schedule(self.name)
+        if self.overlap not in ("allow", "skip"):
+            raise DefinitionError(f"overlap is 'allow' or 'skip', not {self.overlap!r}")
+        _duration(self.catch_up, "catch_up")
+        _duration(self.jitter, "jitter")
+
+    def timetable(self) -> Timetable:
+        """When it ticks. Raises DefinitionError."""
+        if (self.cron is None) == (self.every is None):
+            raise DefinitionError(
+                "a schedule needs cron or every, and not both", hint='cron="0 9 * * MON-FRI", or every=30'
+            )
+        if self.cron is not None:
+            return parse_cron(self.cron, self.tz)
+        if self.tz is not None:
+            raise DefinitionError("tz goes with cron: every counts seconds, which are the same everywhere")
+        assert self.every is not None
+        return parse_every(_duration(self.every, "every"))
+
+    def record(
+        self,
+        name: str,
+        *,
+        queue: str,
+        task: str,
+        source: Literal["code", "runtime"],
+        key: str = NO_KEY,
+        expires: float | None = None,
+        meta: Meta = DEFAULT_META,
+    ) -> ScheduleRecord:
+        """This schedule as it is stored under `name`."""
+        timetable = self.timetable()
+        return ScheduleRecord(
+            name=check_schedule(name),
+            queue=queue,
+            task=task,
+            pattern=timetable.pattern,
+            zone=timetable.zone,
+            overlap=self.overlap,
+            catch_up=_duration(self.catch_up, "catch_up"),
+            jitter=_duration(self.jitter, "jitter"),
+            source=source,
+            key=key,
+            expires=expires,
+            meta=meta,
+        )
+
+
+class ScheduleKeywords(TypedDict, total=False):
+    """The keywords of `app.schedule`: those of Schedule but for the name and the arguments, which the call has."""
+
+    cron: str
+    every: float | timedelta
+    tz: str
+    overlap: Overlap
+    catch_up: float | timedelta
+    jitter: float | timedelta
+
+
+class ScheduleRecord(Struct, frozen=True, omit_defaults=True):
+    """A schedule as it is stored, besides the arguments of its jobs, which are the message's body.
+
+    pattern, zone: as the server reads them. source: defined in code, or made at run time. key, meta: of each job.
+    expires: seconds after its time at which a job is not run any more. paused: it does not tick.
+    """
+
+    name: str
+    queue: str
+    task: str
+    pattern: str
+    zone: str | None = None
+    overlap: Overlap = "allow"
+    catch_up: float = _CATCH_UP
+    jitter: float = 0.0
+    source: Literal["code", "runtime"] = "code"
+    key: str = NO_KEY
+    expires: float | None = None
+    meta: Meta = DEFAULT_META
+    paused: bool = False
+    v: int = 1
+
+
+class StoredSchedule(Struct, frozen=True):
+    """A schedule as it stands. `sequence` changes when it is written; stored_at: unix seconds of that."""
+
+    record: ScheduleRecord
+    body: bytes
+    sequence: int
+    stored_at: float
+
+
+class Ticked(Struct, frozen=True, omit_defaults=True):
+    """Which ticks of a schedule became jobs, or were decided to become none: the newest, and those of the last minutes.
+
+    newest: unix seconds of its nominal time, 0 for none. recent: how many seconds before it others were.
+    """
+
+    newest: float = 0.0
+    recent: tuple[float, ...] = ()
+
+    def has(self, nominal: float) -> bool:
+        """Whether the tick of that time was decided."""
+        return nominal == self.newest or round(self.newest - nominal, 3) in self.recent
+
+    def having(self, nominal: float, oldest: float) -> Ticked:
+        """With that one, and without those before `oldest`."""
+        if self.newest == 0.0:
+            return Ticked(nominal)
+        times = {nominal, self.newest, *(self.newest - each for each in self.recent)}
+        newest = max(times)
+        kept = sorted(round(newest - each, 3) for each in times if oldest <= each < newest)
+        return Ticked(newest, tuple(kept))
+
+
+class Mark(Struct, frozen=True):
+    """`Ticked` as it stands; sequence 0 where nothing does."""
+
+    ticked: Ticked = Ticked()
+    sequence: int = 0
+
+
+encode_record = msgspec.json.Encoder().encode
+_decode_record = msgspec.json.Decoder(ScheduleRecord).decode
+
+
+def read_record(text: str) -> ScheduleRecord:
+    """The record in a header's text. Raises ValueError, also for one of a newer version."""
+    record = _decode_record(text)
+    if record.v > 1:
+        raise ValueError(f"it was written in version {record.v}, this jetq reads version 1")
+    return record
+
+
+def timetable_of(record: ScheduleRecord) -> Timetable:
+    """When a stored schedule ticks. Raises DefinitionError for a pattern this jetq cannot read."""
+    if record.pattern.startswith("@every "):
+        return parse_every(float(record.pattern.removeprefix("@every ").removesuffix("s")))
+    return parse_cron(record.pattern, record.zone)
+
+
+def _duration(value: float | timedelta, name: str) -> float:
+    try:
+        return seconds(value, name)
+    except (TypeError, ValueError) as error:
+        raise DefinitionError(str(error)) from None

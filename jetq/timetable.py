@@ -1,0 +1,351 @@
+"""When a recurring schedule ticks: nats-server's cron dialect and its way of counting, held against the server's own
+next times by tests/integration/test_timetable_server.py.
+
+The server (2.15.1) reads six fields, seconds first, and walks from one second to the next match in local time: a time
+that a clock change skips is skipped, and one that it repeats ticks twice. Day and weekday must both match if one of
+them is `*` or `?`, and else either.
+"""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime, timedelta, tzinfo
+from difflib import get_close_matches
+from zoneinfo import ZoneInfo, available_timezones
+
+from msgspec import Struct
+
+from jetq.errors import DefinitionError
+
+__all__ = ["Cron", "Every", "Timetable", "parse_cron", "parse_every"]
+
+_NICKNAMES = {
+    "@yearly": "0 0 0 1 1 *",
+    "@annually": "0 0 0 1 1 *",
+    "@monthly": "0 0 0 1 * *",
+    "@weekly": "0 0 0 * * 0",
+    "@daily": "0 0 0 * * *",
+    "@midnight": "0 0 0 * * *",
+    "@hourly": "0 0 * * * *",
+}
+_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_WEEKDAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
+_FIELDS: tuple[tuple[str, int, int, dict[str, int]], ...] = (
+    ("second", 0, 59, {}),
+    ("minute", 0, 59, {}),
+    ("hour", 0, 23, {}),
+    ("day", 1, 31, {}),
+    ("month", 1, 12, {name: number for number, name in enumerate(_MONTHS, start=1)}),
+    ("weekday", 0, 6, {name: number for number, name in enumerate(_WEEKDAYS)}),
+)
+_YEARS = 5
+"""The server gives up a pattern that does not come within so many years."""
+
+_LOOK_BACK = (64, 3700, 90_000, 700_000, 2_700_000, 32_000_000, 160_000_000)
+_EPOCH = datetime(1970, 1, 1)
+
+
+class Every(Struct, frozen=True):
+    """A tick every `interval` seconds. The server counts from the tick before, and at first from the writing."""
+
+    interval: float
+
+    @property
+    def pattern(self) -> str:
+        """As the server reads it."""
+        return f"@every {self.interval:.0f}s"
+
+    @property
+    def zone(self) -> None:
+        """There is none."""
+        return
+
+    def next(self, after: float) -> float:
+        """The tick after one at `after`."""
+        return after + self.interval
+
+    def previous(self, at: float) -> None:
+        """Nobody knows: it depends on when the ticks before really came."""
+        return
+
+    def before(self, at: float) -> float:
+        """The tick before one at `at`."""
+        return at - self.interval
+
+    def upcoming(self, after: float, count: int) -> list[float]:
+        """The next `count` ticks after one at `after`."""
+        return [after + self.interval * (n + 1) for n in range(count)]
+
+
+class Cron(Struct, frozen=True):
+    """Ticks at the whole seconds whose local time in `zone` (None: UTC) matches `pattern`, six fields.
+
+    Times are unix seconds.
+    """
+
+    pattern: str
+    zone: str | None
+    seconds: frozenset[int]
+    minutes: frozenset[int]
+    hours: frozenset[int]
+    days: frozenset[int]
+    months: frozenset[int]
+    weekdays: frozenset[int]
+    either_day: bool
+
+    def next(self, after: float) -> float:
+        """The first tick later than `after`. Raises DefinitionError if there is none within five years."""
+        found = self._next(math.floor(after))
+        if found is None:
+            raise _never(self.pattern)
+        return float(found)
+
+    def upcoming(self, after: float, count: int) -> list[float]:
+        """The next `count` ticks later than `after`."""
+        times: list[float] = []
+        for _ in range(count):
+            after = self.next(after)
+            times.append(after)
+        return times
+
+    def before(self, at: float) -> float | None:
+        """The last tick earlier than `at`; None if there is none within five years."""
+        end = math.ceil(at)
+        for span in _LOOK_BACK:
+            if self._comes_before(end - span, end):
+                return float(self._last_before(end - span, end))
+        return None
+
+    def previous(self, at: float) -> float | None:
+        """The last tick at `at` or earlier; None if there is none within five years."""
+        return self.before(math.floor(at) + 1)
+
+    def _comes_before(self, after: int, end: int) -> bool:
+        found = self._next(after)
+        return found is not None and found < end
+
+    def _last_before(self, low: int, end: int) -> int:
+        """Bisected: the next tick after a time never comes before the next tick after an earlier one."""
+        high = end
+        while high - low > 1:
+            middle = (low + high) // 2
+            if self._comes_before(middle, end):
+                low = middle
+            else:
+                high = middle
+        found = self._next(low)
+        assert found is not None
+        return found
+
+    def _next(self, after: int) -> int | None:
+        return _Walk(self, after + 1).first_match()
+
+
+Timetable = Cron | Every
+
+
+class _Walk:
+    """The server's walk to the next match: each field is advanced until it matches, a carry starts over."""
+
+    def __init__(self, cron: Cron, start: int) -> None:
+        self._cron = cron
+        self._zone: tzinfo = UTC if cron.zone is None else ZoneInfo(cron.zone)
+        self._at = start
+        self._local = self._to_local(start)
+        self._truncated = False
+        self._last_year = self._local.year + _YEARS
+
+    def first_match(self) -> int | None:
+        while self._local.year <= self._last_year:
+            if self._month() and self._day() and self._hour() and self._minute() and self._second():
+                return self._at
+        return None
+
+    # Each is False after a carry, when the fields before are to be looked at again.
+
+    def _month(self) -> bool:
+        while self._local.month not in self._cron.months:
+            self._truncate(day=1, hour=0, minute=0, second=0)
+            years, month = divmod(self._local.month, 12)
+            self._set_local(self._local.year + years, month + 1, self._local.day)
+            if self._local.month == 1:
+                return False
+        return True
+
+    def _day(self) -> bool:
+        while not self._day_matches():
+            self._truncate(hour=0, minute=0, second=0)
+            tomorrow = self._local.replace(tzinfo=None) + timedelta(days=1)
+            self._set_local(tomorrow.year, tomorrow.month, tomorrow.day)
+            if self._local.day == 1:
+                return False
+        return True
+
+    def _day_matches(self) -> bool:
+        cron, local = self._cron, self._local
+        day, weekday = local.day in cron.days, local.isoweekday() % 7 in cron.weekdays
+        return day or weekday if cron.either_day else day and weekday
+
+    def _hour(self) -> bool:
+        while self._local.hour not in self._cron.hours:
+            self._truncate(minute=0, second=0)
+            self._advance(3600)
+            if self._local.hour == 0:
+                return False
+        return True
+
+    def _minute(self) -> bool:
+        while self._local.minute not in self._cron.minutes:
+            if not self._truncated:
+                self._truncated = True
+                self._advance(-(self._at % 60))
+            self._advance(60)
+            if self._local.minute == 0:
+                return False
+        return True
+
+    def _second(self) -> bool:
+        while self._local.second not in self._cron.seconds:
+            self._truncated = True
+            self._advance(1)
+            if self._local.second == 0:
+                return False
+        return True
+
+    def _truncate(self, **fields: int) -> None:
+        if not self._truncated:
+            self._truncated = True
+            local = self._local.replace(**fields)  # type: ignore[arg-type]
+            self._set(local)
+
+    def _set_local(self, year: int, month: int, day: int) -> None:
+        """Another date at the same time of day; a day beyond the month's end goes on into the next."""
+        time = self._local
+        first = datetime(year, month, 1, time.hour, time.minute, time.second)
+        self._set(first + timedelta(days=day - 1))
+
+    def _set(self, local: datetime) -> None:
+        self._at = self._to_unix(local.replace(tzinfo=None))
+        self._local = self._to_local(self._at)
+
+    def _advance(self, seconds: int) -> None:
+        self._at += seconds
+        self._local = self._to_local(self._at)
+
+    def _to_local(self, at: int) -> datetime:
+        return datetime.fromtimestamp(at, self._zone)
+
+    def _to_unix(self, local: datetime) -> int:
+        """As Go's time.Date does it, which decides what becomes of a time that a clock change skips or repeats: by the
+        offset in force at that time taken as UTC, or else by the one at the time this gives."""
+        unix = round((local - _EPOCH).total_seconds())
+        offset = self._offset(unix)
+        if offset and self._offset(unix - offset) != offset:
+            offset = self._offset(unix - offset)
+        return unix - offset
+
+    def _offset(self, at: int) -> int:
+        offset = self._to_local(at).utcoffset()
+        assert offset is not None
+        return round(offset.total_seconds())
+
+
+def parse_cron(text: str, tz: str | None = None) -> Cron:
+    """Read five fields (minute hour day month weekday), six with seconds in front, or a name like `@daily`.
+
+    Raises DefinitionError that names the field, for an unknown time zone, and for what never comes.
+    """
+    if not isinstance(text, str):
+        raise DefinitionError(f"cron takes a text like '0 9 * * MON-FRI', not {type(text).__name__}")
+    zone = None if tz is None else _check_zone(tz)
+    pattern = _NICKNAMES.get(text.strip().lower(), text.strip())
+    if pattern.startswith("@"):
+        raise DefinitionError(f"cron {text!r} is no name", hint=f"there are {', '.join(_NICKNAMES)}, and every=seconds")
+    fields = pattern.split()
+    if len(fields) == 5:
+        fields.insert(0, "0")
+    if len(fields) != 6:
+        raise DefinitionError(
+            f"cron {text!r} has {len(fields)} field{'' if len(fields) == 1 else 's'}",
+            hint="write minute hour day month weekday, or those with seconds in front",
+        )
+    read = [_read_field(text, field, *bounds) for field, bounds in zip(fields, _FIELDS, strict=True)]
+    seconds, minutes, hours, days, months, weekdays = read
+    either_day = not (_is_open(fields[3]) or _is_open(fields[5]))
+    cron = Cron(" ".join(fields), zone, seconds, minutes, hours, days, months, weekdays, either_day)
+    _check_comes(cron, text)
+    return cron
+
+
+def parse_every(seconds: float) -> Every:
+    """A tick every so many seconds. Raises DefinitionError unless they are whole, and at least one."""
+    if seconds < 1 or seconds != round(seconds):
+        raise DefinitionError(f"every takes whole seconds, from 1, not {seconds:g}")
+    return Every(float(seconds))
+
+
+def _check_comes(cron: Cron, text: str) -> None:
+    # The days of a leap year show every date there is: what never comes in eight years from then never does.
+    if cron._next(round(datetime(2026, 1, 1, tzinfo=UTC).timestamp())) is None:
+        raise _never(text)
+
+
+def _never(text: str) -> DefinitionError:
+    return DefinitionError(f"cron {text!r} never comes: no month has that day, or not within five years")
+
+
+def _check_zone(tz: str) -> str:
+    if not isinstance(tz, str):
+        raise DefinitionError(f"tz takes the name of a time zone, not {type(tz).__name__}")
+    known = available_timezones()
+    if tz in known and tz not in ("localtime", "Local"):
+        return tz
+    close = get_close_matches(tz, known, n=1)
+    raise DefinitionError(
+        f"tz {tz!r} is not a time zone",
+        hint=f"did you mean {close[0]!r}?" if close else "IANA names, like 'Europe/Berlin'",
+    )
+
+
+def _is_open(field: str) -> bool:
+    """Whether a field has a star that lets everything through."""
+    return any(part.removesuffix("/1") in ("*", "?") for part in field.split(","))
+
+
+def _read_field(text: str, field: str, name: str, low: int, high: int, names: dict[str, int]) -> frozenset[int]:
+    values: set[int] = set()
+    for part in field.split(","):
+        start, end, step = _read_range(text, part, name, low, high, names)
+        values.update(range(start, end + 1, step))
+    return frozenset(values)
+
+
+def _read_range(text: str, part: str, name: str, low: int, high: int, names: dict[str, int]) -> tuple[int, int, int]:
+    def wrong(why: str) -> DefinitionError:
+        sunday = "; Sunday is 0" if name == "weekday" else ""
+        return DefinitionError(f"cron {text!r}: {name}: {why}", hint=f"{name}s are {low}-{high}{sunday}")
+
+    def number(word: str) -> int:
+        value = names.get(word.lower())
+        if value is None and word.isascii() and word.isdigit():
+            value = int(word)
+        if value is None:
+            raise wrong(f"{word!r} is no number" + (" or name" if names else ""))
+        if not low <= value <= high:
+            raise wrong(f"{value} is not within {low}-{high}")
+        return value
+
+    span, slash, step = part.partition("/")
+    first, hyphen, last = span.partition("-")
+    if span in ("*", "?"):
+        start, end = low, high
+    else:
+        start = number(first)
+        end = number(last) if hyphen else high if slash else start
+    if start > end:
+        raise wrong(f"{part!r} begins after its end")
+    if not slash:
+        return start, end, 1
+    if not (step.isascii() and step.isdigit()) or int(step) == 0:
+        raise wrong(f"the step {step!r} is no number from 1")
+    return start, end, int(step)
