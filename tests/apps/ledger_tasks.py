@@ -87,3 +87,10 @@ async def asks_again(n: int) -> int:
         raise Retry(0.0, arguments={"n": 0})
     note("finish", n)
     return n
+
+
+@task(queue="ledger")
+async def beat(n: int) -> None:
+    note("start", n)
+    await asyncio.sleep(0.2)
+    note("finish", n)
