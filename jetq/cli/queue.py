@@ -58,9 +58,7 @@ def _paused(info: QueueInfo) -> str:
 
 @queue.command()
 @click.argument("name", metavar="QUEUE")
-@click.option(
-    "--for", "seconds", type=DURATION, envvar="JETQ_QUEUE_PAUSE_FOR", help="End by itself after so long, like 10m."
-)
+@click.option("--for", "seconds", type=DURATION, envvar="JETQ_QUEUE_PAUSE_FOR", help="End after so long, like 10m.")
 @for_app
 @verbose_option
 def pause(name: str, seconds: float | None, spec: str | None) -> None:

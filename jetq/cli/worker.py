@@ -1,4 +1,7 @@
-"""`jetq worker`: what to serve, the signals, and how it ended. The work itself is done by `jetq.worker`."""
+"""`jetq worker`: what to serve, the signals, and how it ended.
+
+The work itself is done by `jetq.worker`, in this process or in processes of the same command under `jetq.supervisor`.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +9,24 @@ import asyncio
 import importlib
 import importlib.util
 import logging
+import os
+import random
 import signal
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 from jetq.app import Jetq
+from jetq.broker import Broker
 from jetq.cli.banner import example, introduce
 from jetq.cli.choosing import choose_app
-from jetq.cli.failing import FAILED, Failed, is_verbose, verbose_option
+from jetq.cli.failing import FAILED, USAGE, Failed, is_verbose, verbose_option
 from jetq.cli.logs import LogFormat, set_up
+from jetq.cli.reloading import changes
+from jetq.supervisor import HOPELESS, NOT_IN_ORDER, RECYCLED, Supervisor
 from jetq.worker import Worker
 
 __all__ = ["worker"]
@@ -23,9 +34,8 @@ __all__ = ["worker"]
 _log = logging.getLogger("jetq.worker")
 
 
-def _not_yet(_context: click.Context, _parameter: click.Parameter, value: int | None) -> None:
-    if value is not None:
-        raise click.UsageError("--processes is not available yet; start several workers: they share the queues")
+_MIB = 1024**2
+_FOR_THE_SUPERVISOR = ("processes", "reload")
 
 
 @click.command()
@@ -50,8 +60,19 @@ def _not_yet(_context: click.Context, _parameter: click.Parameter, value: int | 
 @click.option("--plugins/--no-plugins", default=True, help="Serve the tasks of installed plugins.")
 @click.option("--plugin", multiple=True, metavar="NAME", help="Of the plugins, only this one.")
 @click.option("--uvloop/--no-uvloop", default=None, help="Use uvloop; where it is installed without.")
-@click.option("--processes", type=int, hidden=True, expose_value=False, callback=_not_yet)
+@click.option(
+    "--processes", type=click.IntRange(min=1), default=1, show_default=True, help="Processes, each with its own slots."
+)
+@click.option(
+    "--max-jobs", type=click.IntRange(min=1), help="Replace a process after so many jobs, or up to 10 % more."
+)
+@click.option(
+    "--max-memory", type=click.IntRange(min=1), help="Replace a process when a job leaves it above so many MiB."
+)
+@click.option("--reload", is_flag=True, help="Start anew when a Python file below this directory changes.")
 @click.option("--show-example", is_flag=True, hidden=True)
+@click.option("--unannounced", is_flag=True, hidden=True, allow_from_autoenv=False)
+@click.option("--lifeline", type=int, hidden=True, allow_from_autoenv=False)
 @verbose_option
 def worker(
     apps: tuple[str, ...],
@@ -64,7 +85,13 @@ def worker(
     plugins: bool,
     plugin: tuple[str, ...],
     uvloop: bool | None,
+    processes: int,
+    max_jobs: int | None,
+    max_memory: int | None,
+    reload: bool,
     show_example: bool,
+    unannounced: bool,
+    lifeline: int | None,
 ) -> None:
     """Run the jobs of the tasks that the modules APP define.
 
@@ -72,52 +99,181 @@ def worker(
     second gives them back at once.
     """
     set_up(log_format, "debug" if is_verbose() else log_level)
+    if lifeline is None and (processes > 1 or max_jobs or max_memory or reload):
+        _supervise(processes, burst=burst, grace=grace, reload=reload)
+        return
     app = choose_app(*apps)
-    sample = example(app.tasks) if show_example else None
+    sample = example(app.tasks) if show_example and not unannounced else None
     if plugins:
         app.load_plugins(plugin or None)
-    serving = Worker(app, queues=queue or None, concurrency=concurrency, burst=burst, grace=grace)
-    introduce(app.settings, serving.queues, serving.tasks)
+    serving = Worker(
+        app,
+        queues=queue or None,
+        concurrency=concurrency,
+        burst=burst,
+        grace=grace,
+        max_jobs=_with_jitter(max_jobs),
+        enough=_memory_bound(max_memory),
+    )
+    if not unannounced:
+        introduce(app.settings, serving.queues, serving.tasks)
     if sample is not None:
         click.echo(f"try: {sample}")
     with asyncio.Runner(loop_factory=_loop_factory(uvloop)) as runner:
-        killed = runner.run(_serve(app, serving))
-    if killed:
+        ending = runner.run(_serve(app, serving, lifeline))
+    if ending.killed:
         raise Failed("the worker was killed by a second signal; its unfinished jobs were given back", code=FAILED)
+    if serving.retired and not ending.stopped:
+        click.get_current_context().exit(RECYCLED)
 
 
-async def _serve(app: Jetq, serving: Worker) -> bool:
-    """Work until done or told to stop; whether a second signal cut it short."""
-    signals = 0
+# --- one process
+
+
+class _Ending:
+    """How a worker is told to end: in order, any number of times, or now."""
+
+    def __init__(self, serving: Worker, connecting: asyncio.Future[Broker]) -> None:
+        self.stopped = False
+        self.killed = False
+        self._serving = serving
+        self._connecting = connecting
+
+    def stop(self) -> None:
+        if self.stopped:
+            return
+        self.stopped = True
+        if self._connecting.cancel():
+            _log.info("stopping: there is no connection yet")
+            return
+        _log.info("stopping: running jobs may end; once more gives them back at once")
+        self._serving.stop()
+
+    def kill(self) -> None:
+        self.stopped = True
+        if not self._connecting.cancel():
+            self.killed = True
+            self._serving.kill()
+
+    def stop_or_kill(self) -> None:
+        """What a signal means to a worker of its own: stop at the first, kill at a further one."""
+        if self.stopped:
+            self.kill()
+        else:
+            self.stop()
+
+
+async def _serve(app: Jetq, serving: Worker, lifeline: int | None) -> _Ending:
+    """Work until done or told to stop; how it was told."""
     # Connected before the worker runs, so that one that waits for its server can be stopped: it holds nothing yet.
     connecting = asyncio.ensure_future(app.session.broker(patient=True))
-
-    def on_signal() -> None:
-        nonlocal signals
-        signals += 1
-        if connecting.cancel():
-            _log.info("stopping: there is no connection yet")
-        elif signals == 1:
-            _log.info("stopping: running jobs may end; once more gives them back at once")
-            serving.stop()
-        else:
-            serving.kill()
-
-    _on_signals(on_signal)
+    ending = _Ending(serving, connecting)
+    if lifeline is None:
+        _on_signals(ending.stop_or_kill, signal.SIGINT, signal.SIGTERM)
+    else:
+        _obey_supervisor(ending, lifeline)
     try:
         await asyncio.wait([connecting])
         if connecting.cancelled():
-            return False
+            return ending
         connecting.result()
         await serving.run()
     finally:
         await app.session.aclose()
-    return signals > 1
+    return ending
 
 
-def _on_signals(handler: Callable[[], None]) -> None:
+def _obey_supervisor(ending: _Ending, lifeline: int) -> None:
+    """End in order at SIGTERM, however often, and when the supervisor is gone; end now at its SIGQUIT."""
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
+
+    def on_end_of_file() -> None:
+        loop.remove_reader(lifeline)
+        if not ending.stopped:
+            _log.warning("the supervisor is gone")
+        ending.stop()
+
+    os.set_inheritable(lifeline, False)
+    loop.add_reader(lifeline, on_end_of_file)
+    _on_signals(ending.stop, signal.SIGINT, signal.SIGTERM)
+    _on_signals(ending.kill, signal.SIGQUIT)
+
+
+def _with_jitter(max_jobs: int | None) -> int | None:
+    """`max_jobs` and up to a tenth more, so that processes started together are not replaced together."""
+    return None if max_jobs is None else max_jobs + random.randint(0, max_jobs // 10)
+
+
+def _memory_bound(mebibytes: int | None) -> Callable[[], bool]:
+    """Whether this process has more than `mebibytes` resident. Raises Failed if it has so before its first job."""
+    if mebibytes is None:
+        return lambda: False
+    limit = mebibytes * _MIB
+    if resident_memory() > limit:
+        raise Failed(
+            f"the worker takes {resident_memory() // _MIB} MiB before its first job, more than --max-memory",
+            hint="it would be replaced after each job; allow more",
+        )
+    return lambda: resident_memory() > limit
+
+
+def resident_memory() -> int:
+    """Bytes that this process has resident; where there is no /proc, the most that it ever had."""
+    try:
+        with open("/proc/self/statm", "rb") as statm:
+            return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except FileNotFoundError:
+        import resource
+
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak * 1024  # bytes on macOS, KiB elsewhere
+
+
+# --- several
+
+
+def _supervise(processes: int, *, burst: bool, grace: float, reload: bool) -> None:
+    if sys.platform == "win32":
+        raise Failed(
+            "--processes, --max-jobs, --max-memory and --reload need signals and pipes that Windows lacks",
+            hint="start several workers: they share the queues",
+        )
+    words = _command_line(click.get_current_context())
+
+    def command(lifeline: int, announces: bool) -> list[str]:
+        own = ["--lifeline", str(lifeline), *([] if announces else ["--unannounced"])]
+        return [sys.executable, "-m", "jetq", "worker", *own, *words]
+
+    supervisor = Supervisor(command, processes=processes, burst=burst, grace=grace)
+    outcome = supervisor.run(changes(Path.cwd()) if reload else None)
+    if outcome == NOT_IN_ORDER:
+        raise Failed("not every worker process ended in order; the unfinished jobs will run again", code=FAILED)
+    if outcome == HOPELESS:
+        click.get_current_context().exit(USAGE)
+
+
+def _command_line(context: click.Context) -> list[str]:
+    """What stood on the command line, for a worker process; it finds in the environment what came from there."""
+    words = ["--verbose"] if is_verbose(context) else []
+    arguments: list[str] = []
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        if name in _FOR_THE_SUPERVISOR or context.get_parameter_source(name) is not ParameterSource.COMMANDLINE:
+            continue
+        value = context.params.get(name)
+        if isinstance(parameter, click.Argument):
+            arguments += value or ()
+        elif isinstance(parameter, click.Option) and parameter.is_flag:
+            words += parameter.opts[-1:] if value else parameter.secondary_opts[-1:]
+        else:
+            for each in value if isinstance(value, tuple) else (value,):
+                words += [parameter.opts[-1], str(each)]
+    return [*words, "--", *arguments]
+
+
+def _on_signals(handler: Callable[[], None], *numbers: signal.Signals) -> None:
+    loop = asyncio.get_running_loop()
+    for number in numbers:
         try:
             loop.add_signal_handler(number, handler)
         except NotImplementedError:  # on Windows

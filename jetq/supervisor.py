@@ -1,0 +1,248 @@
+"""Worker processes: started, watched, started again, and ended together. What they work on is no matter here."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+__all__ = ["HOPELESS", "IN_ORDER", "NOT_IN_ORDER", "RECYCLED", "Supervisor", "in_words"]
+
+IN_ORDER = 0
+NOT_IN_ORDER = 1
+
+HOPELESS = 2
+"""Exit code of a process that would only fail again: usage or import."""
+
+RECYCLED = 83
+"""Exit code of a process that ended in order to be replaced at once. Between supervisor and process only."""
+
+_TICK = 0.1
+_FIRST_BACKOFF = 0.5
+_LAST_BACKOFF = 30.0
+_SETTLED = 60.0
+"""Seconds after which a process has proved that it can live: the next backoff is the first again."""
+
+_OVERTIME = 60.0
+"""Seconds beyond the grace time after which a process that should end is killed: it hangs."""
+
+_log = logging.getLogger("jetq.supervisor")
+
+
+class Supervisor:
+    """Keeps `processes` processes running until it is told to end, and then until they have ended.
+
+    command: the words that start one. It gets the descriptor of a pipe which the process inherits and which reads end
+    of file when the supervisor is gone, however it went; and whether the process is to introduce itself: the first
+    one is, and one more after each change. burst: a process that ends with 0 is not started again. grace: seconds that
+    the processes take at most to end in order, by what they were told.
+
+    A process is started in a session of its own, so that a terminal's Ctrl-C reaches the supervisor alone. It has to
+    take any number of SIGTERM as one request to end in order, for a service manager may send one besides, and SIGQUIT
+    as the request to end now. Needs POSIX.
+    """
+
+    def __init__(
+        self, command: Callable[[int, bool], Sequence[str]], *, processes: int, burst: bool, grace: float
+    ) -> None:
+        self._command = command
+        self._burst = burst
+        self._grace = grace
+        self._places = [_Place(number) for number in range(1, processes + 1)]
+        self._outcome = IN_ORDER
+        self._told = 0
+        self._watching = False
+
+    def run(self, changes: Iterator[Sequence[Path]] | None = None) -> int:
+        """Start the processes, and return when all have ended for good.
+
+        IN_ORDER if all did so in order, NOT_IN_ORDER if a second signal or something else cut one short, HOPELESS if
+        one ended with that at its first start. Handles SIGTERM and SIGINT meanwhile: call it in the main thread.
+        changes: yields changed files, for which all processes are started anew, and something several times a second.
+        """
+        self._watching = changes is not None
+        lifeline, held = os.pipe()
+        try:
+            with _signals() as signals:
+                self._look_after_all(lifeline)
+                for changed in changes or _ticks():
+                    self._pass_on(signals())
+                    if changed and not self._told:
+                        self._start_anew(changed)
+                    self._look_after_all(lifeline)
+                    if all(place.process is None and (place.done or self._told) for place in self._places):
+                        break
+        finally:
+            os.close(held)  # whatever still runs because of an error here ends by that
+            os.close(lifeline)
+        return self._outcome
+
+    def _look_after_all(self, lifeline: int) -> None:
+        for place in self._places:
+            self._look_after(place, lifeline)
+
+    def _look_after(self, place: _Place, lifeline: int) -> None:
+        """Note an end, kill what hangs, start what is due."""
+        now = time.monotonic()
+        if place.process is not None:
+            code = place.process.poll()
+            if code is not None:
+                self._note_end(place, code)
+            elif now > place.deadline:
+                _log.error("%s does not end; killing it", place)
+                place.process.kill()
+                place.deadline = math.inf
+        if place.process is None and not place.done and not self._told and now >= place.due:
+            self._start(place, lifeline)
+
+    def _start(self, place: _Place, lifeline: int) -> None:
+        try:
+            place.process = subprocess.Popen(
+                self._command(lifeline, place.introduces), pass_fds=(lifeline,), start_new_session=True
+            )
+        except OSError as error:  # no memory, no process left
+            self._start_later(place, f"cannot start worker process {place.number}: {error.strerror}")
+            return
+        place.starts += 1
+        place.started_at = time.monotonic()
+        place.deadline = math.inf
+        place.introduces = False
+        place.renewing = False
+        _log.info("%s started", place)
+
+    # --- ends
+
+    def _note_end(self, place: _Place, code: int) -> None:
+        """What becomes of the place of a process that has ended: stays empty, is filled at once, or later."""
+        ended = f"{place} ended: {in_words(code)}"
+        lived = time.monotonic() - place.started_at
+        place.process = None
+        place.due = 0.0
+        if lived >= _SETTLED:
+            place.backoff = 0.0
+        if self._told:
+            self._note_last_end(ended, code)
+        elif place.renewing or code == RECYCLED:
+            place.backoff = 0.0
+            _log.info("%s; starting another", ended)
+        elif code == 0 and self._burst:
+            place.done = True
+            _log.info("%s", ended)
+        elif code == HOPELESS and place.starts == 1:
+            _log.error("%s at its first start", ended)
+            self._outcome = HOPELESS
+            self._stop()
+        elif code == HOPELESS and self._watching:
+            place.due = math.inf
+            _log.error("%s; waiting for a change of the code", ended)
+        else:
+            self._start_later(place, ended)
+
+    def _note_last_end(self, ended: str, code: int) -> None:
+        # A process that SIGTERM ends by itself had not begun to work, or had ended it.
+        if code in (0, RECYCLED, -signal.SIGTERM) or self._outcome == HOPELESS:
+            _log.info("%s", ended)
+            return
+        _log.warning("%s", ended)
+        self._outcome = NOT_IN_ORDER
+
+    def _start_later(self, place: _Place, why: str) -> None:
+        place.backoff = min(max(_FIRST_BACKOFF, place.backoff * 2), _LAST_BACKOFF)
+        place.due = time.monotonic() + place.backoff
+        _log.warning("%s; starting it again in %g s", why, place.backoff)
+
+    # --- signals
+
+    def _pass_on(self, heard: int) -> None:
+        """The first signal asks the processes to end in order, the second to end now. `heard` are those so far."""
+        if heard and not self._told:
+            _log.info("stopping: running jobs may end; once more gives them back at once")
+            self._stop()
+        if heard > 1 and self._told == 1:
+            _log.warning("stopping now: running jobs are given back")
+            self._told = 2
+            self._outcome = NOT_IN_ORDER
+            self._send_all(signal.SIGQUIT, 0.0)
+
+    def _stop(self) -> None:
+        self._told = 1
+        self._send_all(signal.SIGTERM, self._grace)
+
+    def _start_anew(self, changed: Sequence[Path]) -> None:
+        names = ", ".join(path.name for path in changed[:3])
+        _log.info("%s changed: starting the worker processes anew", names)
+        for place in self._places:
+            place.renewing = True
+            place.introduces = place.number == 1
+            place.due = 0.0
+            place.backoff = 0.0
+        self._send_all(signal.SIGTERM, self._grace)
+
+    def _send_all(self, number: signal.Signals, grace: float) -> None:
+        for place in self._places:
+            if place.process is not None:
+                place.process.send_signal(number)
+                place.deadline = time.monotonic() + grace + _OVERTIME
+
+
+class _Place:
+    """Where one process runs, and the next after it.
+
+    due: when the next may start, by the monotonic clock. done: none will. renewing: the present one was asked to end
+    for another. deadline: when the present one is killed.
+    """
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.process: subprocess.Popen[bytes] | None = None
+        self.starts = 0
+        self.started_at = 0.0
+        self.due = 0.0
+        self.backoff = 0.0
+        self.deadline = math.inf
+        self.introduces = number == 1
+        self.renewing = False
+        self.done = False
+
+    def __str__(self) -> str:
+        pid = "" if self.process is None else f" (pid {self.process.pid})"
+        return f"worker process {self.number}{pid}"
+
+
+def in_words(code: int) -> str:
+    """How a process with this return code ended: `exit code 1`, or `killed by SIGKILL`."""
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return f"killed by {signal.Signals(-code).name}"
+    except ValueError:  # a real-time signal
+        return f"killed by signal {-code}"
+
+
+def _ticks() -> Iterator[Sequence[Path]]:
+    while True:
+        time.sleep(_TICK)
+        yield ()
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[Callable[[], int]]:
+    """Counts SIGTERM and SIGINT from here on instead of ending the process."""
+    count = 0
+
+    def on_signal(*_: object) -> None:
+        nonlocal count
+        count += 1
+
+    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: count
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

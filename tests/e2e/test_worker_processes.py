@@ -1,0 +1,113 @@
+"""`jetq worker` with several processes: shared work, replacements, one signal for the tree, reload."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from secrets import token_hex
+
+import pytest
+
+from tests.e2e.project import Project
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX")
+
+TASKS = """
+import os, time
+from jetq import task
+
+@task
+def note(n: int, seconds: float = 0.0) -> None:
+    time.sleep(seconds)
+    with open("notes", "a") as notes:
+        notes.write(f"{n} {os.getpid()}\\n")
+"""
+
+ENQUEUE = """
+import sys
+from tasks import note
+first, count, seconds = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
+note.delay_many(note.bind(n, seconds) for n in range(first, first + count))
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path, nats_url: str) -> Project:
+    made = Project(tmp_path, NATS_URL=nats_url, JETQ_NAMESPACE=f"many-{token_hex(4)}")
+    made.write("tasks.py", TASKS)
+    made.write("enqueue.py", ENQUEUE)
+    made.write("notes", "")
+    return made
+
+
+def enqueue(project: Project, count: int, *, first: int = 0, seconds: float = 0.0) -> None:
+    words = [sys.executable, "enqueue.py", str(first), str(count), str(seconds)]
+    subprocess.run(words, cwd=project.directory, env=project.environment, check=True, timeout=30)
+
+
+def noted(project: Project) -> list[tuple[int, int]]:
+    """Which job was run in which process."""
+    lines = (project.directory / "notes").read_text().splitlines()
+    return [(int(n), int(pid)) for n, pid in (line.split() for line in lines)]
+
+
+def until(condition: Callable[[], object], timeout: float = 30.0) -> None:
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_processes_share_the_work_one_is_replaced_and_one_signal_ends_all(project: Project) -> None:
+    enqueue(project, 60, seconds=0.2)
+    with project.running("worker", "tasks", "--processes", "3", "-c", "4") as worker:
+        until(lambda: len({pid for _, pid in noted(project)}) == 3)
+        killed = noted(project)[0][1]
+        os.kill(killed, signal.SIGKILL)
+        enqueue(project, 200, first=60, seconds=0.05)
+        until(lambda: len({pid for _, pid in noted(project)} - {killed}) == 3)
+        worker.signal(signal.SIGTERM)
+        assert worker.end() == 0, worker.output
+    left = json.loads(project.jetq("queue", "ls", "--json").stdout)[0]
+    done = Counter(n for n, _ in noted(project))
+    assert left["running"] <= 4  # what the killed one held, until its lease lapses
+    assert len(done) + left["ready"] + left["running"] == 260
+    assert set(done.values()) == {1}
+
+
+def test_processes_are_replaced_after_so_many_jobs_and_nothing_is_lost_or_doubled(project: Project) -> None:
+    enqueue(project, 200)
+    finished = project.jetq("worker", "tasks", "--processes", "2", "--max-jobs", "20", "--burst", timeout=60)
+    assert finished.returncode == 0, finished.stderr
+    assert sorted(n for n, _ in noted(project)) == list(range(200))
+    per_process = Counter(pid for _, pid in noted(project))
+    assert len(per_process) >= 8
+    assert max(per_process.values()) <= 22
+
+
+def test_a_changed_file_is_picked_up(project: Project) -> None:
+    with project.running("worker", "tasks", "--reload") as worker:
+        enqueue(project, 1)
+        until(lambda: len(noted(project)) == 1)
+        project.write("tasks.py", TASKS.replace("{n} {os", "{n + 1000} {os"))
+        worker.wait_for("changed")
+        enqueue(project, 1, first=1)
+        until(lambda: len(noted(project)) == 2)
+        worker.signal(signal.SIGINT)
+        assert worker.end() == 0, worker.output
+    assert [n for n, _ in noted(project)] == [0, 1001]
+
+
+def test_code_that_cannot_be_imported_ends_it_and_is_said_once_or_per_process(project: Project) -> None:
+    project.write("broken.py", "1 / 0\n")
+    finished = project.jetq("worker", "broken", "--processes", "2", timeout=30)
+    assert finished.returncode == 2
+    assert "module 'broken' fails to import: ZeroDivisionError" in finished.stderr
+    assert "Traceback" not in finished.stderr
