@@ -21,8 +21,9 @@ from jetq.errors import ArgumentError, BrokerError, JobTimeout, Retry
 from jetq.failures import capture
 from jetq.leases import Leases
 from jetq.model import Cancelled, Dead, Expired, Outcome, Released, Succeeded, Superseded
-from jetq.policy import RetryPolicy, crashed, decide, unknown_task
+from jetq.policy import RetryPolicy, crashed, decide, process_died, unknown_task
 from jetq.pool import ThreadLost, ThreadPool
+from jetq.process_pool import ProcessDied, ProcessPool
 from jetq.settlement import Settlement, dead, result_ttl
 from jetq.task import Task
 from jetq.wire import BadHeader, read_meta
@@ -44,7 +45,8 @@ ExpiredHook = Callable[[JobContext], Awaitable[None]]
 class Executor:
     """Runs attempts against one broker.
 
-    tasks maps names to what this worker can run, worker is its identity in records, threads runs sync functions.
+    tasks maps names to what this worker can run, worker is its identity in records, threads and processes run
+    sync functions.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class Executor:
         middleware: Sequence[Middleware],
         on_expired: ExpiredHook | None,
         threads: ThreadPool,
+        processes: ProcessPool,
         worker: str,
         app: object,
     ) -> None:
@@ -67,6 +70,7 @@ class Executor:
         self._on_expired = on_expired
         self._middleware = tuple(middleware)
         self._threads = threads
+        self._processes = processes
         self._worker = worker
         self._app = app
         self._random = random.Random()
@@ -198,10 +202,8 @@ class Executor:
 
     async def _invoke(self, attempt: Attempt, task: Task[..., Any]) -> Any:
         attempt.started, attempt.started_at = time.monotonic(), time.time()
-        timeout = task.defaults.timeout if attempt.meta.timeout is UNSET else attempt.meta.timeout
-        if timeout is not None:
-            attempt.deadline = attempt.started + timeout
-            attempt.delivery.renew_until = attempt.deadline + _UNWINDING
+        if task.defaults.run_in != "process":
+            self._set_deadline(attempt, task)
         context = self._context(attempt, task)
         CURRENT.set((context, self._app))
         attempt.interruptible = True
@@ -211,6 +213,18 @@ class Executor:
             attempt.interruptible = False
             if attempt.timed_out or attempt.released or attempt.cancelled:
                 self._forget_cancellation(attempt)
+
+    def _set_deadline(self, attempt: Attempt, task: Task[..., Any]) -> None:
+        timeout = task.defaults.timeout if attempt.meta.timeout is UNSET else attempt.meta.timeout
+        if timeout is not None:
+            attempt.deadline = attempt.started + timeout
+            attempt.delivery.renew_until = attempt.deadline + _UNWINDING
+
+    def _take_seat(self, attempt: Attempt, task: Task[..., Any]) -> JobContext:
+        """There is a process for it, and only now its time begins."""
+        attempt.started, attempt.started_at = time.monotonic(), time.time()
+        self._set_deadline(attempt, task)
+        return self._context(attempt, task)
 
     def _forget_cancellation(self, attempt: Attempt) -> None:
         """Our own cancellation ended user code, or was ignored by it; the settlement must not see it."""
@@ -223,6 +237,14 @@ class Executor:
             return self._middleware[depth](context, lambda: self._next(attempt, task, context, depth + 1))
         if task.defaults.run_in == "thread":
             return self._threads.run(task.fn, attempt.args, attempt.kwargs, deadline=attempt.deadline)
+        if task.defaults.run_in == "process":
+            return self._processes.run(
+                task.fn,
+                attempt.args,
+                attempt.kwargs,
+                context=lambda: self._take_seat(attempt, task),
+                wants_value=bool(self._middleware) or result_ttl(attempt, task) is not None,
+            )
         result: Awaitable[Any] = task.fn(*attempt.args, **attempt.kwargs)
         return result
 
@@ -257,6 +279,9 @@ class Executor:
             return Cancelled()
         if attempt.released:
             return Released()
+        if isinstance(error, ProcessDied):
+            _log.warning("%s %s: %s", attempt.name, attempt.delivery.id, error.message)
+            return process_died(attempt.meta, task.defaults.max_crashes, capture(error))
         if isinstance(error, ThreadLost):
             return dead("timeout", "jetq.ThreadLost", str(error))
         if attempt.timed_out and not isinstance(error, JobTimeout):

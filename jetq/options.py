@@ -51,7 +51,7 @@ class TaskKeywords(TypedDict, total=False):
     result_ttl: Seconds | None
     expires: Seconds | None
     key: str | Callable[..., str]
-    run_in: Literal["loop", "thread"]
+    run_in: Literal["loop", "thread", "process"]
     cron: str
     every: Seconds
     tz: str
@@ -92,7 +92,7 @@ class TaskOptions(Struct, frozen=True):
     attempt may take, None for no bound. max_crashes: starts that may end with the worker's death, from 1.
     result_ttl: seconds a result is kept, None keeps none. expires: seconds from its due time after which a job is not
     started any more, also not again; None for no bound. key: the unique key of each call: a function of the call's
-    arguments, or a text with them, like "welcome:{user_id}". run_in: on the event loop or in a thread.
+    arguments, or a text with them, like "welcome:{user_id}". run_in: on the event loop, in a thread, or in a process.
     schedules: when it runs again and again; `@task(cron=..., tz=...)` and `@task(every=...)` write one.
     """
 
@@ -104,7 +104,7 @@ class TaskOptions(Struct, frozen=True):
     result_ttl: float | None = _RESULT_TTL
     expires: float | None = None
     key: str | Callable[..., str] | None = None
-    run_in: Literal["loop", "thread"] = "loop"
+    run_in: Literal["loop", "thread", "process"] = "loop"
     schedules: tuple[Schedule, ...] = ()
 
 
@@ -222,7 +222,12 @@ def _default_pool(fn: Callable[..., Any]) -> str:
 def _check_pool(fn: Callable[..., Any], run_in: str) -> None:
     if inspect.isasyncgenfunction(fn) or inspect.isgeneratorfunction(fn):
         raise DefinitionError(f"{fn.__qualname__} is a generator; a task returns its result")
-    if run_in != _default_pool(fn):
+    if run_in == "process" and "<locals>" in fn.__qualname__:
+        raise DefinitionError(
+            f"run_in='process' needs a function at the top of a module, where a process can import it, and "
+            f"{fn.__qualname__} is a local one"
+        )
+    if (run_in == "loop") != (_default_pool(fn) == "loop"):
         need = "an async function" if run_in == "loop" else "a function that is not async"
         raise DefinitionError(f"run_in={run_in!r} needs {need}, and {fn.__qualname__} is not one")
 
@@ -271,10 +276,8 @@ def _dead_on(name: str, value: Any) -> tuple[type[BaseException], ...]:
 
 
 def _run_in(name: str, value: Any) -> str:
-    if value == "process":
-        raise DefinitionError("run_in='process' is not available in this version of jetq", hint="use 'thread'")
-    if value not in ("loop", "thread"):
-        raise DefinitionError(f"run_in must be 'loop' or 'thread', not {value!r}")
+    if value not in ("loop", "thread", "process"):
+        raise DefinitionError(f"run_in must be 'loop', 'thread' or 'process', not {value!r}")
     return str(value)
 
 

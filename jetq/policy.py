@@ -93,6 +93,15 @@ def crashed(starts: int, max_crashes: int) -> Dead | None:
     return Dead(reason="crashed", failure=Failure(type="jetq.WorkerLost", message=message))
 
 
+def process_died(meta: Meta, max_crashes: int, failure: Failure) -> Dead | Snoozed:
+    """What becomes of a job that ended its process: it runs again after some seconds, or is dead when this happened
+    `max_crashes` times. It is charged for that, and no attempt is."""
+    crashes = meta.crashes + 1
+    if crashes >= max_crashes:
+        return Dead(reason="crashed", failure=failure)
+    return Snoozed(after=float(crashes), meta=replace(meta, crashes=crashes))
+
+
 def unknown_task(
     meta: Meta, now: float, known: Collection[str], name: str, *, patience: float = _PATIENCE
 ) -> Snoozed | Dead:

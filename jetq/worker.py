@@ -25,6 +25,7 @@ from jetq.leases import Leases
 from jetq.model import Delivery, Outcome, Released, Superseded
 from jetq.names import check_queue
 from jetq.pool import ThreadPool
+from jetq.process_pool import ProcessPool
 from jetq.settlement import Settlement, dead
 from jetq.task_schedules import definitions
 from jetq.ticks import BadTick, Ticks
@@ -163,6 +164,7 @@ class Worker:
 
     async def _prepare(self, broker: Broker) -> None:
         self._threads = ThreadPool(self.concurrency)
+        self._processes = ProcessPool(min(self.concurrency, len(os.sched_getaffinity(0))))
         for queue in self.queues:
             feed = await self._unless_stopped(self._patiently(broker, queue))
             if feed is not None:
@@ -179,6 +181,7 @@ class Worker:
             middleware=self.app.middleware,
             on_expired=self.app.on_expired,
             threads=self._threads,
+            processes=self._processes,
             worker=self.name,
             app=self.app,
         )
@@ -359,6 +362,7 @@ class Worker:
         await broker.confirm()
         self._leases.stop()
         self._threads.close()
+        await self._processes.aclose()
         _log.info("worker %s has ended", self.name)
 
     async def _stop_feeds(self) -> None:
