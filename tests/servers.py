@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 from pathlib import Path
@@ -60,8 +61,9 @@ class NatsServer:
         self._process = None
 
     def pause(self) -> None:
-        """SIGSTOP: connections stay open and nothing answers."""
+        """SIGSTOP, and stopped: it does nothing any more, and its connections stay open."""
         self._running().send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WNOWAIT)  # one of its threads may be at work for a moment
 
     def resume(self) -> None:
         self._running().send_signal(signal.SIGCONT)

@@ -34,6 +34,10 @@ class Ledger:
                 found.append(Entry(name, int(n), int(attempt), int(pid), float(at), id))
         return found
 
+    def size(self) -> int:
+        """Bytes."""
+        return self.path.stat().st_size
+
     def count(self, event: str) -> Counter[int]:
         """How often `event` was noted, by job number."""
         return Counter(entry.n for entry in self.entries(event))

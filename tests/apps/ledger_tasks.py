@@ -90,6 +90,11 @@ async def asks_again(n: int) -> int:
 
 
 @task(queue="ledger")
+async def mark(n: int) -> None:
+    note("mark", n)
+
+
+@task(queue="ledger")
 async def beat(n: int) -> None:
     note("start", n)
     await asyncio.sleep(0.2)

@@ -16,6 +16,7 @@ from typing import Any
 
 from jetq import Jetq, Worker
 from jetq.broker import Broker
+from jetq.model import Delivery
 from tests.apps import ledger_tasks  # noqa: F401 - the tasks it runs
 
 _VERBS = (
@@ -63,6 +64,16 @@ class KillPoints:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
+class _Stamping(Worker):
+    """Writes down the broker's time stamp of each delivery, where JETQ_TEST_STAMPS names a file."""
+
+    def _on_delivery(self, delivery: Delivery) -> None:
+        if path := os.environ.get("JETQ_TEST_STAMPS"):
+            with open(path, "a") as stamps:
+                stamps.write(f"{delivery.id} {delivery.stored_at:.6f}\n")
+        super()._on_delivery(delivery)
+
+
 async def main(queue: str, concurrency: int, grace: float) -> None:
     app = Jetq()
     kill_at, calls = int(os.environ.get("JETQ_TEST_KILL_AT", "0")), os.environ.get("JETQ_TEST_CALLS")
@@ -73,7 +84,7 @@ async def main(queue: str, concurrency: int, grace: float) -> None:
             return KillPoints(await connect(patient=patient), kill_at, calls)
 
         app.session.connect = counted
-    worker = Worker(app, queues=[queue], concurrency=concurrency, grace=grace)
+    worker = _Stamping(app, queues=[queue], concurrency=concurrency, grace=grace)
     loop = asyncio.get_running_loop()
     stops = 0
 
