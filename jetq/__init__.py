@@ -35,6 +35,7 @@ from jetq.errors import (
     TopologyError,
 )
 from jetq.job import Job
+from jetq.queue import Queue
 from jetq.schedule import Schedule
 from jetq.schedules import ScheduleInfo
 from jetq.task import Call, Task
@@ -61,6 +62,7 @@ __all__ = [
     "NotStored",
     "PayloadTooLarge",
     "PluginError",
+    "Queue",
     "Reject",
     "Rejected",
     "RemoteTraceback",

@@ -27,6 +27,7 @@ from jetq.keys import call_key, check_template
 from jetq.model import DEFAULT_META, Debounce, JobRecord, Meta, Stored
 from jetq.names import NO_KEY, check_job_id, check_queue, check_task, key_token, keyed_id, new_job_id
 from jetq.options import CallOptions, TaskKeywords, TaskOptions, call_settings, check_identity, task_options
+from jetq.queue import Queue, check_queues
 from jetq.registry import IMPORTED, Registry, merged, task_name
 from jetq.schedule import Schedule, ScheduleKeywords
 from jetq.schedules import ScheduleInfo
@@ -69,6 +70,7 @@ class Jetq:
     servers: one URL or several; namespace: first token of every subject. Both, and every other keyword of `Settings`,
     win over the environment (`JETQ_*`, `NATS_*`) and over `jetq.toml` or `[tool.jetq]`. middleware: outermost first.
     lifespan: the context its workers run in. on_expired: called with each job that was not started before it expired.
+    queues: those that have levels or a weight.
 
     The first app made is the default of every `@task`. Connects at first use. Raises SettingsError.
     """
@@ -81,6 +83,7 @@ class Jetq:
         middleware: Sequence[Middleware] = (),
         lifespan: Lifespan | None = None,
         on_expired: ExpiredHook | None = None,
+        queues: Sequence[Queue] = (),
         **settings: Unpack[SettingsOptions],
     ) -> None:
         keywords: dict[str, object] = dict(settings)
@@ -92,6 +95,7 @@ class Jetq:
         self.middleware = tuple(middleware)
         self.lifespan = lifespan
         self.on_expired = on_expired
+        self.queues: Mapping[str, Queue] = check_queues(queues)
         self.session = Session(self._connect)
         self.client = Client(self.session)
         self._registry = Registry()
@@ -137,7 +141,7 @@ class Jetq:
 
     async def aenqueue(self, call: Call[R]) -> Job[R]:
         """`enqueue` from async code."""
-        request = _request(call)
+        request = self._request(call, time.time())
         return self._job(call, await self.client.enqueue(request))
 
     def delay_many(self, calls: Iterable[Call[Any]]) -> list[Job[Any]]:
@@ -159,7 +163,8 @@ class Jetq:
         return jobs
 
     async def _store_batch(self, batch: Sequence[Call[Any]], before: int) -> list[Job[Any]]:
-        stored = await self.client.enqueue_many([_request(call) for call in batch], before=before)
+        now = time.time()  # the same for all, so that those of one delay are stored together
+        stored = await self.client.enqueue_many([self._request(call, now) for call in batch], before=before)
         return [self._job(call, answer) for call, answer in zip(batch, stored, strict=True)]
 
     def send(self, name: str, arguments: Mapping[str, Any] | None = None, **options: Unpack[CallOptions]) -> Job[Any]:
@@ -199,6 +204,7 @@ class Jetq:
             defaults.result_ttl if settings.result_ttl is UNSET else settings.result_ttl,
             key,
             defaults.expires if settings.expires is UNSET else settings.expires,
+            settings.priority or defaults.priority,
         )
 
     def job(self, id: str, queue: str = "default") -> Job[Any]:
@@ -230,6 +236,8 @@ class Jetq:
 
     async def aschedule(self, name: str, call: Call[Any], **when: Unpack[ScheduleKeywords]) -> ScheduleInfo:
         """`schedule` from async code."""
+        if call.level != "normal":
+            self._check_levels(call)
         return await self.client.schedule(schedule_record(name, call, Schedule(**when)), call.body)
 
     def unschedule(self, name: str, queue: str | None = None) -> bool:
@@ -248,6 +256,19 @@ class Jetq:
     async def aschedules(self, queue: str | None = None) -> list[ScheduleInfo]:
         """`schedules` from async code."""
         return await self.client.schedules(queue)
+
+    def _request(self, call: Call[Any], now: float) -> Request:
+        if call.level != "normal":
+            self._check_levels(call)
+        return _request(call, now)
+
+    def _check_levels(self, call: Call[Any]) -> None:
+        queue = self.queues.get(call.queue)
+        if queue is None or queue.levels is None:
+            raise DefinitionError(
+                f"{call.task} has priority {call.level!r}, and queue {call.queue!r} has no levels",
+                hint=f"declare them: Jetq(queues=[Queue({call.queue!r}, levels='strict')])",
+            )
 
     def _find(self, name: str) -> Task[..., Any] | None:
         return self._registry.get(name) or IMPORTED.get(name)
@@ -269,17 +290,17 @@ class Jetq:
         )
 
 
-def _request(call: Call[Any]) -> Request:
-    """What to store for a call, and how."""
+def _request(call: Call[Any], now: float) -> Request:
+    """What to store for a call made `now`, and how."""
     settings = call.settings
     id = settings.id or new_job_id()
     key = NO_KEY
     if call.key is not None:
         key = key_token(call.key)
         id = keyed_id(id, key)
-    now = time.time()
     due = settings.due(now)
-    job = JobRecord(id=id, task=call.task, queue=call.queue, body=call.body, key=key, meta=_meta(call, due, now))
+    meta = _meta(call, due, now)
+    job = JobRecord(id=id, task=call.task, queue=call.queue, body=call.body, key=key, meta=meta, level=call.level)
     if not (settings.replace or settings.throttle):
         return Request(job, due)
     debounce = Debounce(max_wait=settings.max_wait) if settings.replace else None

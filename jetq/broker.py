@@ -20,6 +20,7 @@ from jetq.model import (
     Drift,
     Found,
     JobRecord,
+    Level,
     QueueInfo,
     ResultRecord,
     Stored,
@@ -43,6 +44,12 @@ class Feed(Protocol):
     @property
     def asked(self) -> int:
         """Deliveries asked for and not yet arrived."""
+        ...
+
+    @property
+    def left(self) -> int | None:
+        """Of a feed with `on_clear`: how many jobs of its level were left for others to ask for when it last heard, 0
+        only while it would get the next one; None if it does not know."""
         ...
 
     async def stop(self) -> None:
@@ -72,8 +79,9 @@ class Broker(Protocol):
 
     # --- producing
 
-    async def setup(self, queue: str) -> Sequence[Drift]:
-        """Create what `queue` needs where it is missing; report, and leave alone, what stands and differs.
+    async def setup(self, queue: str, *, levels: bool = False) -> Sequence[Drift]:
+        """Create what `queue` needs where it is missing; report, and leave alone, what stands and differs. With
+        `levels` it gets those too, as it does with the first job of high or low priority.
 
         Raises TopologyError if something of that name stands that jetq does not own.
         """
@@ -126,8 +134,20 @@ class Broker(Protocol):
 
     # --- working
 
-    async def feed(self, queue: str, deliver: Callable[[Delivery], None]) -> Feed:
-        """Start a flow from `queue`. `deliver` is called on this loop, must not block, and decides nothing.
+    async def levels(self, queue: str) -> bool:
+        """Whether `queue` has levels: jobs of high and low priority, each with a feed of its own."""
+        ...
+
+    async def feed(
+        self,
+        queue: str,
+        deliver: Callable[[Delivery], None],
+        *,
+        level: Level = "normal",
+        on_clear: Callable[[], None] | None = None,
+    ) -> Feed:
+        """Start a flow of one level from `queue`. `deliver` is called on this loop, must not block, and decides
+        nothing. So is `on_clear`, when the feed hears that nothing is left of its level; for queues with levels only.
 
         Survives restarts of the broker: what was asked for is asked again. Creates the queue on first use.
         """

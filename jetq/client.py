@@ -70,10 +70,13 @@ class Client:
         if holder is not None:
             return Stored(0, holder, "existing")
         try:
-            return await broker.enqueue(job, due=request.due, debounce=request.debounce)
+            stored = await broker.enqueue(job, due=request.due, debounce=request.debounce)
         except Rejected:
             await broker.unthrottle(job)
             raise
+        if stored.id != job.id:  # one of an earlier period still stands, and this period has had none
+            await broker.unthrottle(job)
+        return stored
 
     async def enqueue_many(self, requests: Sequence[Request], *, before: int = 0) -> list[Stored]:
         """Store many jobs at once, each at its own due time. `before` is how many the same caller has stored already.

@@ -85,8 +85,18 @@ def revived(entry: DeadEntry) -> JobRecord:
         snoozes=letter.snoozes,
         replays=letter.replays + 1,
         unknown_since=None,
+        expires=None,
+        crashes=0,
     )
-    return JobRecord(id=letter.id, task=letter.task, queue=letter.queue, body=entry.body, key=letter.key, meta=meta)
+    return JobRecord(
+        id=letter.id,
+        task=letter.task,
+        queue=letter.queue,
+        body=entry.body,
+        key=letter.key,
+        meta=meta,
+        level=letter.level,
+    )
 
 
 async def _queues(broker: Broker, queue: str | None) -> Sequence[str]:

@@ -16,6 +16,7 @@ from jetq.names import NO_KEY
 
 __all__ = [
     "DEFAULT_META",
+    "LEVELS",
     "AttemptError",
     "Cancelled",
     "Dead",
@@ -30,6 +31,7 @@ __all__ = [
     "Failure",
     "Found",
     "JobRecord",
+    "Level",
     "Meta",
     "Outcome",
     "QueueInfo",
@@ -41,9 +43,15 @@ __all__ = [
     "Stored",
     "Succeeded",
     "Superseded",
+    "in_place_of",
 ]
 
 State = Literal["scheduled", "queued", "running", "succeeded", "dead", "cancelled", "expired"]
+
+Level = Literal["high", "normal", "low"]
+"""The priority of a job, in a queue that has levels."""
+
+LEVELS: tuple[Level, ...] = ("high", "normal", "low")
 
 Disposition = Literal["new", "existing", "replaced"]
 """What an enqueue did: stored the job, found one of its id or unique key standing, or put itself in that one's place
@@ -107,6 +115,7 @@ class JobRecord(Struct, frozen=True):
     body: bytes
     key: str = NO_KEY
     meta: Meta = DEFAULT_META
+    level: Level = "normal"
 
 
 class Stored(Struct, frozen=True):
@@ -123,6 +132,26 @@ class Debounce(Struct, frozen=True):
     max_wait: float | None = None
 
 
+def in_place_of(standing: Meta, new: Meta, *, first: float, earlier: float) -> Meta:
+    """The meta of a job that takes another's place: its own wishes, and what has happened to the other so far.
+
+    first: when that one was enqueued. earlier: how many seconds before the asked time it is due.
+    """
+    return Meta(
+        attempt=standing.attempt,
+        enqueued=first,
+        max_attempts=new.max_attempts,
+        timeout=new.timeout,
+        result_ttl=new.result_ttl,
+        errors=standing.errors,
+        errors_dropped=standing.errors_dropped,
+        snoozes=standing.snoozes,
+        replays=standing.replays,
+        crashes=standing.crashes,
+        expires=None if new.expires is None else new.expires - earlier,
+    )
+
+
 class Delivery(Struct):
     """One job as the broker handed it out, undecoded.
 
@@ -132,6 +161,7 @@ class Delivery(Struct):
     count: how often the broker remembers having handed it out, from 1.
     stored_at: the broker's time stamp, unix seconds.
     since: `time.monotonic()` from which the lease surely runs: the hand-out or the last confirmed renewal, or earlier.
+    level: its priority.
     renew_until: `time.monotonic()` after which the lease is not renewed any more.
     schedule: of which recurring schedule it is a tick; empty for a job. next_at: when that ticks next, unix seconds.
     token: proof of this hand-out, opaque above the broker; what `finish` and `extend` name.
@@ -152,6 +182,7 @@ class Delivery(Struct):
     renew_until: float = math.inf
     schedule: str = ""
     next_at: float | None = None
+    level: Level = "normal"
 
 
 class Failure(Struct, frozen=True, omit_defaults=True):
@@ -204,6 +235,7 @@ class DeadLetter(Struct, frozen=True, omit_defaults=True):
     snoozes: int = 0
     replays: int = 0
     headers: Mapping[str, str] = msgspec.field(default_factory=dict)
+    level: Level = "normal"
     v: int = 1
 
 

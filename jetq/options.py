@@ -14,7 +14,9 @@ from msgspec.structs import replace
 from tenacity.wait import wait_base
 
 from jetq.errors import DefinitionError
+from jetq.model import Level
 from jetq.names import check_job_id, check_key, check_queue
+from jetq.queue import check_level
 from jetq.schedule import Schedule
 from jetq.units import instant, seconds
 
@@ -33,9 +35,9 @@ __all__ = [
 Seconds = float | timedelta
 
 _RESULT_TTL = 3600.0
-_LATER_TASK = frozenset({"priority", "unique", "limit", "limit_per", "rate"})
+_LATER_TASK = frozenset({"unique", "limit", "limit_per", "rate"})
 _WHEN = ("cron", "every", "tz", "schedules")
-_LATER_CALL = frozenset({"priority", "unique"})
+_LATER_CALL = frozenset({"unique"})
 
 
 class TaskKeywords(TypedDict, total=False):
@@ -56,6 +58,7 @@ class TaskKeywords(TypedDict, total=False):
     every: Seconds
     tz: str
     schedules: Sequence[Schedule]
+    priority: Level
 
 
 class CallOptions(TypedDict, total=False):
@@ -63,6 +66,7 @@ class CallOptions(TypedDict, total=False):
 
     queue, max_attempts, timeout, result_ttl, expires: instead of the task's own. delay: seconds or timedelta from now.
     at: an aware datetime; one in the past means now. id: the job's id, to repeat an enqueue whose fate is unknown.
+    priority: "high", "normal" or "low", in a queue that has levels.
 
     key: any text; while a job of this task, queue and key is scheduled, queued or running, another is not stored, and
     the handle is that of the one that stands. replace: if that one is not due within two seconds, it takes these
@@ -78,6 +82,7 @@ class CallOptions(TypedDict, total=False):
     delay: Seconds
     at: datetime
     id: str
+    priority: Level
     key: str
     replace: bool
     max_wait: Seconds
@@ -93,7 +98,8 @@ class TaskOptions(Struct, frozen=True):
     result_ttl: seconds a result is kept, None keeps none. expires: seconds from its due time after which a job is not
     started any more, also not again; None for no bound. key: the unique key of each call: a function of the call's
     arguments, or a text with them, like "welcome:{user_id}". run_in: on the event loop, in a thread, or in a process.
-    schedules: when it runs again and again; `@task(cron=..., tz=...)` and `@task(every=...)` write one.
+    priority: of its jobs, in a queue that has levels. schedules: when it runs again and again;
+    `@task(cron=..., tz=...)` and `@task(every=...)` write one.
     """
 
     max_attempts: int = 3
@@ -106,6 +112,7 @@ class TaskOptions(Struct, frozen=True):
     key: str | Callable[..., str] | None = None
     run_in: Literal["loop", "thread", "process"] = "loop"
     schedules: tuple[Schedule, ...] = ()
+    priority: Level = "normal"
 
 
 class CallSettings(Struct, frozen=True):
@@ -123,6 +130,7 @@ class CallSettings(Struct, frozen=True):
     replace: bool = False
     max_wait: float | None = None
     throttle: float | None = None
+    priority: Level | None = None
 
     def or_else(self, others: CallSettings) -> CallSettings:
         """These, and where they say nothing the others. Raises DefinitionError if the others name one job."""
@@ -136,11 +144,14 @@ class CallSettings(Struct, frozen=True):
 
     def due(self, now: float) -> float | None:
         """When the job is due, in unix seconds; None for at once."""
+        due = now
         if self.delay:
-            return now + self.delay
-        if self.at is not None and self.at.timestamp() > now:
-            return self.at.timestamp()
-        return None
+            due = now + self.delay
+        elif self.at is not None:
+            due = self.at.timestamp()
+        if self.max_wait is not None:
+            due = min(due, now + self.max_wait)
+        return due if due > now else None
 
 
 _NOTHING = CallSettings()
@@ -320,6 +331,7 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "delay": _seconds,
     "at": _at,
     "expires": _timeout,
+    "priority": lambda _, value: check_level(value),
     "key": _key,
     "replace": _flag,
     "max_wait": _period,

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Struct, field
 
 from jetq.errors import DefinitionError
-from jetq.model import DEFAULT_META, Meta
+from jetq.model import DEFAULT_META, Level, Meta
 from jetq.names import NO_KEY, check_schedule
 from jetq.timetable import Timetable, parse_cron, parse_every
 from jetq.units import seconds
@@ -92,6 +92,7 @@ class Schedule(Struct, frozen=True, kw_only=True):
         key: str = NO_KEY,
         expires: float | None = None,
         meta: Meta = DEFAULT_META,
+        level: Level = "normal",
     ) -> ScheduleRecord:
         """This schedule as it is stored under `name`."""
         timetable = self.timetable()
@@ -108,6 +109,7 @@ class Schedule(Struct, frozen=True, kw_only=True):
             key=key,
             expires=expires,
             meta=meta,
+            level=level,
         )
 
 
@@ -125,8 +127,8 @@ class ScheduleKeywords(TypedDict, total=False):
 class ScheduleRecord(Struct, frozen=True, omit_defaults=True):
     """A schedule as it is stored, besides the arguments of its jobs, which are the message's body.
 
-    pattern, zone: as the server reads them. source: defined in code, or made at run time. key, meta: of each job.
-    expires: seconds after its time at which a job is not run any more. paused: it does not tick.
+    pattern, zone: as the server reads them. source: defined in code, or made at run time. key, meta,
+    level: of each job. expires: seconds after its time at which a job is not run any more. paused: it does not tick.
     """
 
     name: str
@@ -142,6 +144,7 @@ class ScheduleRecord(Struct, frozen=True, omit_defaults=True):
     expires: float | None = None
     meta: Meta = DEFAULT_META
     paused: bool = False
+    level: Level = "normal"
     v: int = 1
 
 

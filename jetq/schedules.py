@@ -120,7 +120,9 @@ async def run_schedule(broker: Broker, name: str, queue: str | None = None) -> s
     if record.expires is not None:
         meta = replace(meta, expires=now + record.expires)
     id = new_job_id() if record.key == NO_KEY else keyed_id(new_job_id(), record.key)
-    job = JobRecord(id=id, task=record.task, queue=record.queue, body=stored.body, key=record.key, meta=meta)
+    job = JobRecord(
+        id=id, task=record.task, queue=record.queue, body=stored.body, key=record.key, meta=meta, level=record.level
+    )
     return (await broker.enqueue(job)).id
 
 

@@ -162,6 +162,7 @@ class Settlement:
             queue=delivery.queue,
             body=delivery.body if body is None else body,
             key=delivery.key,
+            level=delivery.level,
             meta=replace(meta, enqueued=delivery.stored_at if meta.enqueued is None else meta.enqueued),
         )
 
@@ -205,6 +206,7 @@ class Settlement:
             snoozes=meta.snoozes,
             replays=meta.replays,
             headers=dict(delivery.headers),
+            level=delivery.level,
         )
 
     def _log_outcome(self, attempt: Attempt, outcome: Outcome) -> None:

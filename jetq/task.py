@@ -11,6 +11,7 @@ from msgspec import UNSET, Struct
 from jetq.codec import Signature
 from jetq.job import Job
 from jetq.keys import call_key
+from jetq.model import Level
 from jetq.options import CallOptions, CallSettings, TaskOptions, call_settings, check_identity
 
 __all__ = ["AsyncTask", "BoundTask", "Call", "Enqueues", "SyncTask", "Task"]
@@ -25,6 +26,7 @@ class Call(Struct, Generic[R], frozen=True):
     """A task with bound and checked arguments, not stored yet.
 
     body: the arguments as JSON. key: its unique key. expires: seconds from its due time after which it is not run.
+    level: its priority.
     """
 
     task: str
@@ -35,6 +37,7 @@ class Call(Struct, Generic[R], frozen=True):
     result_ttl: float | None
     key: str | None = None
     expires: float | None = None
+    level: Level = "normal"
 
     def or_else(self, settings: CallSettings) -> Call[R]:
         """The same call with `settings` where it has none of its own. Raises DefinitionError if they name one job."""
@@ -48,6 +51,7 @@ class Call(Struct, Generic[R], frozen=True):
             self.result_ttl if chosen.result_ttl is UNSET else chosen.result_ttl,
             self.key if chosen.key is None else chosen.key,
             self.expires if chosen.expires is UNSET else chosen.expires,
+            self.level if chosen.priority is None else chosen.priority,
         )
 
 
@@ -103,6 +107,7 @@ class _Enqueuer(Generic[P, R]):
             defaults.result_ttl if settings.result_ttl is UNSET else settings.result_ttl,
             key,
             defaults.expires if settings.expires is UNSET else settings.expires,
+            settings.priority or defaults.priority,
         )
 
     def delay_many(self, calls: Iterable[Call[R]]) -> list[Job[R]]:

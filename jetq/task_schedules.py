@@ -52,6 +52,7 @@ def _record(task: Task[..., Any], schedule: Schedule) -> ScheduleRecord:
         source="code",
         key=key,
         expires=task.defaults.expires,
+        level=task.defaults.priority,
     )
 
 
@@ -92,4 +93,5 @@ def schedule_record(name: str, call: Call[Any], schedule: Schedule) -> ScheduleR
         key=NO_KEY if call.key is None else key_token(call.key),
         expires=call.expires,
         meta=meta,
+        level=call.level,
     )

@@ -119,6 +119,7 @@ def job_of_tick(record: ScheduleRecord, body: bytes, nominal: float, enqueued: f
         body=body,
         key=key,
         meta=meta,
+        level=record.level,
     )
 
 

@@ -4,13 +4,22 @@ next times by tests/integration/test_timetable_server.py.
 The server (2.15.1) reads six fields, seconds first, and walks from one second to the next match in local time: a time
 that a clock change skips is skipped, and one that it repeats ticks twice. Day and weekday must both match if one of
 them is `*` or `?`, and else either.
+
+Three ways of the server that show:
+- Where the clocks skip midnight (Havana, Santiago, Cairo, Beirut), a walk over the days of a month that meets that
+  night goes on at 23:00: what would tick earlier on a later day of that walk is missed, until the month ends. And a
+  walk over the hours of the day before does not see that a day began, and ticks on one that the pattern does not have.
+- Where they change by half an hour (Lord Howe), a walk over the hours goes on at half past, and may miss a day's tick.
+- It rounds the time of writing to a second, so the first tick comes half a second after that at the earliest.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, tzinfo
 from difflib import get_close_matches
+from functools import cache
 from zoneinfo import ZoneInfo, available_timezones
 
 from msgspec import Struct
@@ -41,6 +50,15 @@ _FIELDS: tuple[tuple[str, int, int, dict[str, int]], ...] = (
 _YEARS = 5
 """The server gives up a pattern that does not come within so many years."""
 
+_LONGEST = 9_223_372_036
+"""Seconds of the longest interval that the server takes: its nanoseconds have 63 bits."""
+
+_MOST_DIGITS = 18
+"""The server reads numbers of 64 bits."""
+
+_DAY = 86400
+_FORTNIGHT = 14 * _DAY
+_CHANGES_BACK = 400 * _DAY
 _LOOK_BACK = (64, 3700, 90_000, 700_000, 2_700_000, 32_000_000, 160_000_000)
 _EPOCH = datetime(1970, 1, 1)
 
@@ -109,39 +127,78 @@ class Cron(Struct, frozen=True):
         return times
 
     def before(self, at: float) -> float | None:
-        """The last tick earlier than `at`; None if there is none within five years."""
+        """The last tick earlier than `at`; None if there is none within five years.
+
+        Of a tick it is the one that has it as `next`. So where the server misses times after a clock change, those are
+        no ticks here either; only a schedule written in between would have them.
+        """
         end = math.ceil(at)
-        for span in _LOOK_BACK:
-            if self._comes_before(end - span, end):
-                return float(self._last_before(end - span, end))
-        return None
+        last = coming = None
+        for turn in self._turns(end):
+            if coming is None or coming < turn:
+                last = self._last_before(turn)
+                coming = None if last is None else self._next(last)
+        if coming is None or coming < end:
+            last = self._last_before(end)
+        return None if last is None else float(last)
 
     def previous(self, at: float) -> float | None:
         """The last tick at `at` or earlier; None if there is none within five years."""
         return self.before(math.floor(at) + 1)
 
+    def _last_before(self, end: int) -> int | None:
+        """The last tick before `end`, unless the server walked over a clock change on its way there."""
+        for span in _LOOK_BACK:
+            if self._comes_before(end - span, end):
+                return self._next(_last_of(end - span, end, lambda at: self._comes_before(at, end)))
+        return None
+
     def _comes_before(self, after: int, end: int) -> bool:
         found = self._next(after)
         return found is not None and found < end
 
-    def _last_before(self, low: int, end: int) -> int:
-        """Bisected: the next tick after a time never comes before the next tick after an earlier one."""
-        high = end
-        while high - low > 1:
-            middle = (low + high) // 2
-            if self._comes_before(middle, end):
-                low = middle
-            else:
-                high = middle
-        found = self._next(low)
-        assert found is not None
-        return found
+    def _turns(self, end: int) -> list[int]:
+        """Each clock change of the 400 days before `end`, and the end of its day: a walk from within it may meet it
+        again, because it begins at midnight."""
+        if self.zone is None:
+            return []
+        zone, turns = ZoneInfo(self.zone), list[int]()
+        for start in range(end - _CHANGES_BACK, end, _FORTNIGHT):
+            change = _clock_change(start, min(start + _FORTNIGHT, end), zone)
+            if change is not None:
+                turns += [change, min(change + _DAY, end)]
+        return turns
 
     def _next(self, after: int) -> int | None:
         return _Walk(self, after + 1).first_match()
 
 
 Timetable = Cron | Every
+
+
+def _last_of(low: int, high: int, holds: Callable[[int], bool]) -> int:
+    """The last time at which it holds, of those from `low`, where it does, to `high`, where it does not. Bisected."""
+    while high - low > 1:
+        middle = (low + high) // 2
+        if holds(middle):
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+def _clock_change(start: int, end: int, zone: tzinfo) -> int | None:
+    """The first second of another offset than at `start`."""
+    offset = _offset(start, zone)
+    if _offset(end, zone) == offset:
+        return None
+    return _last_of(start, end, lambda at: _offset(at, zone) == offset) + 1
+
+
+def _offset(at: int, zone: tzinfo) -> int:
+    offset = datetime.fromtimestamp(at, zone).utcoffset()
+    assert offset is not None
+    return round(offset.total_seconds())
 
 
 class _Walk:
@@ -239,15 +296,10 @@ class _Walk:
         """As Go's time.Date does it, which decides what becomes of a time that a clock change skips or repeats: by the
         offset in force at that time taken as UTC, or else by the one at the time this gives."""
         unix = round((local - _EPOCH).total_seconds())
-        offset = self._offset(unix)
-        if offset and self._offset(unix - offset) != offset:
-            offset = self._offset(unix - offset)
+        offset = _offset(unix, self._zone)
+        if offset:
+            offset = _offset(unix - offset, self._zone)
         return unix - offset
-
-    def _offset(self, at: int) -> int:
-        offset = self._to_local(at).utcoffset()
-        assert offset is not None
-        return round(offset.total_seconds())
 
 
 def parse_cron(text: str, tz: str | None = None) -> Cron:
@@ -278,15 +330,16 @@ def parse_cron(text: str, tz: str | None = None) -> Cron:
 
 
 def parse_every(seconds: float) -> Every:
-    """A tick every so many seconds. Raises DefinitionError unless they are whole, and at least one."""
-    if seconds < 1 or seconds != round(seconds):
-        raise DefinitionError(f"every takes whole seconds, from 1, not {seconds:g}")
+    """A tick every so many seconds. Raises DefinitionError unless they are whole, from 1 to 292 years."""
+    # The server takes fractions too, and rounds each tick before it counts on: 1.5 s would tick every 2 s.
+    if not 1 <= seconds <= _LONGEST or seconds != round(seconds):
+        raise DefinitionError(f"every takes whole seconds, from 1 to {_LONGEST}, not {seconds:g}")
     return Every(float(seconds))
 
 
 def _check_comes(cron: Cron, text: str) -> None:
-    # The days of a leap year show every date there is: what never comes in eight years from then never does.
-    if cron._next(round(datetime(2026, 1, 1, tzinfo=UTC).timestamp())) is None:
+    # From here the five years hold each date there is, the 29th of February too.
+    if _Walk(cron, round(datetime(2026, 1, 1, tzinfo=UTC).timestamp())).first_match() is None:
         raise _never(text)
 
 
@@ -297,7 +350,7 @@ def _never(text: str) -> DefinitionError:
 def _check_zone(tz: str) -> str:
     if not isinstance(tz, str):
         raise DefinitionError(f"tz takes the name of a time zone, not {type(tz).__name__}")
-    known = available_timezones()
+    known = _known_zones()
     if tz in known and tz not in ("localtime", "Local"):
         return tz
     close = get_close_matches(tz, known, n=1)
@@ -307,9 +360,20 @@ def _check_zone(tz: str) -> str:
     )
 
 
+@cache
+def _known_zones() -> set[str]:
+    # Finding them reads hundreds of files, and a stored schedule is parsed at each tick.
+    return available_timezones()
+
+
 def _is_open(field: str) -> bool:
     """Whether a field has a star that lets everything through."""
-    return any(part.removesuffix("/1") in ("*", "?") for part in field.split(","))
+    spans = (part.partition("/") for part in field.split(","))
+    return any(span in ("*", "?") and (not slash or int(step) == 1) for span, slash, step in spans)
+
+
+def _is_number(word: str) -> bool:
+    return word.isascii() and word.isdigit() and len(word) <= _MOST_DIGITS
 
 
 def _read_field(text: str, field: str, name: str, low: int, high: int, names: dict[str, int]) -> frozenset[int]:
@@ -327,7 +391,7 @@ def _read_range(text: str, part: str, name: str, low: int, high: int, names: dic
 
     def number(word: str) -> int:
         value = names.get(word.lower())
-        if value is None and word.isascii() and word.isdigit():
+        if value is None and _is_number(word):
             value = int(word)
         if value is None:
             raise wrong(f"{word!r} is no number" + (" or name" if names else ""))
@@ -346,6 +410,6 @@ def _read_range(text: str, part: str, name: str, low: int, high: int, names: dic
         raise wrong(f"{part!r} begins after its end")
     if not slash:
         return start, end, 1
-    if not (step.isascii() and step.isdigit()) or int(step) == 0:
+    if not _is_number(step) or int(step) == 0:
         raise wrong(f"the step {step!r} is no number from 1")
     return start, end, int(step)

@@ -10,22 +10,23 @@ import secrets
 import socket
 import sys
 import time
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
 from jetq.app import Jetq
 from jetq.attempt import Attempt
-from jetq.broker import Broker, Feed
+from jetq.broker import Broker
 from jetq.control import INSIST_AFTER, Control
 from jetq.errors import BrokerError, BrokerUnavailable, DefinitionError, Rejected
 from jetq.executor import Executor
+from jetq.intake import Intake
 from jetq.keeping import keep_schedules
 from jetq.leases import Leases
-from jetq.model import Delivery, Outcome, Released, Superseded
+from jetq.model import LEVELS, Delivery, Outcome, Released, Superseded
 from jetq.names import check_queue
 from jetq.pool import ThreadPool
 from jetq.process_pool import ProcessPool
+from jetq.queue import check_weight
 from jetq.settlement import Settlement, dead
 from jetq.task_schedules import definitions
 from jetq.ticks import BadTick, Ticks
@@ -39,19 +40,17 @@ _log = logging.getLogger("jetq.worker")
 _TICK = 0.05
 """Seconds between looks at deadlines: a timeout is late by at most this."""
 
-_BUSY = 1.0
-"""Seconds after its last delivery for which a queue takes part in the sharing of free slots."""
-
 _BURST_POLL = 0.1
+_LOOK_FOR_LEVELS = 30.0
 
 
 class Worker:
     """Runs the jobs of some queues of `app`.
 
-    queues: their names; None serves every queue of the app's tasks. concurrency: how many jobs run at once, from 1.
-    burst: end when the queues are empty (jobs scheduled for later do not count). grace: seconds that running jobs get
-    at shutdown before they are cancelled and given back. max_jobs: take so many jobs, from 1, and stop when one
-    of them has ended. enough: asked after each job; True stops the worker.
+    queues: their names, or their weights by name; None serves every queue of the app's tasks. concurrency: how many
+    jobs run at once, from 1. burst: end when the queues are empty (jobs scheduled for later do not count). grace:
+    seconds that running jobs get at shutdown before they are cancelled and given back. max_jobs: take so many jobs,
+    from 1, and stop when one of them has ended. enough: asked after each job; True stops the worker.
 
     Raises DefinitionError if there are no tasks or a value is impossible.
     """
@@ -60,7 +59,7 @@ class Worker:
         self,
         app: Jetq,
         *,
-        queues: Sequence[str] | None = None,
+        queues: Sequence[str] | Mapping[str, int] | None = None,
         concurrency: int = 100,
         burst: bool = False,
         grace: float = 25.0,
@@ -80,6 +79,9 @@ class Worker:
         self.app = app
         self.tasks = dict(app.tasks)
         self.queues = tuple(check_queue(queue) for queue in queues or sorted({t.queue for t in self.tasks.values()}))
+        self._weights = {name: queue.weight for name, queue in app.queues.items()}
+        if isinstance(queues, Mapping):
+            self._weights |= {name: check_weight(name, weight) for name, weight in queues.items()}
         self._defined = definitions(task for task in self.tasks.values() if task.queue in self.queues)
         self.concurrency = concurrency
         self.name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"
@@ -87,17 +89,15 @@ class Worker:
         self._grace = grace
         self._left = sys.maxsize if max_jobs is None else max_jobs
         self._enough = enough
-        self._feeds: dict[str, Feed] = {}
-        self._delivered_at: dict[str, float] = {}
+        self._intake = Intake(concurrency, self._weights)
         self._attempts: set[Attempt] = set()
-        self._waiting: deque[Attempt] = deque()
         self._suspects = 0
         self._control = Control(
             self.name,
             queues=self.queues,
             tasks=self.tasks,
             slots=concurrency,
-            held=lambda: (*self._attempts, *self._waiting),
+            held=lambda: (*self._attempts, *self._intake),
             stopping=lambda: self._stopping.is_set(),
         )
         self._stopping = asyncio.Event()
@@ -115,7 +115,7 @@ class Worker:
     @property
     def running(self) -> int:
         """Jobs this worker holds, started or about to be."""
-        return len(self._attempts) + len(self._waiting)
+        return len(self._attempts) + len(self._intake)
 
     @property
     def expired(self) -> int:
@@ -166,9 +166,7 @@ class Worker:
         self._threads = ThreadPool(self.concurrency)
         self._processes = ProcessPool(min(self.concurrency, len(os.sched_getaffinity(0))))
         for queue in self.queues:
-            feed = await self._unless_stopped(self._patiently(broker, queue))
-            if feed is not None:
-                self._feeds[queue] = feed
+            await self._unless_stopped(self._patiently(broker, queue))
         self._leases = Leases(self.app.session.connect, broker.lease)
         self._leases.start()
         self._settlement = Settlement(broker, self._leases, self.name)
@@ -187,24 +185,53 @@ class Worker:
         )
         _log.info("worker %s serves %s with %d slots", self.name, ", ".join(self.queues), self.concurrency)
 
-    async def _patiently(self, broker: Broker, queue: str) -> Feed:
+    async def _patiently(self, broker: Broker, queue: str) -> None:
         backoff = 0.5
         while True:
             try:
                 await self._control.listen(broker, queue)
-                return await broker.feed(queue, self._on_delivery)
+                await self._open(broker, queue)
+                return
             except BrokerUnavailable as error:
                 _log.warning("queue %s: %s; trying again in %g s", queue, error.message, backoff)
                 await asyncio.sleep(backoff)
                 backoff = min(backoff * 2, 5.0)
 
+    async def _open(self, broker: Broker, queue: str) -> None:
+        """Take in `queue`: one feed, or one for each level if it has some."""
+        declared = self.app.queues.get(queue)
+        policy = None if declared is None else declared.weights
+        if declared is not None and declared.levels is not None:
+            await broker.setup(queue, levels=True)
+        elif not await broker.levels(queue):
+            self._intake.open(queue, {"normal": await broker.feed(queue, self._on_delivery)}, None)
+            return
+        feeds = {
+            level: await broker.feed(queue, self._on_delivery, level=level, on_clear=self._take_more)
+            for level in LEVELS
+        }
+        self._intake.open(queue, feeds, policy)
+
+    async def _watch_levels(self, broker: Broker) -> None:
+        """A queue may get levels while this worker runs: with the first job that has one."""
+        while True:
+            await asyncio.sleep(_LOOK_FOR_LEVELS)
+            for queue in self.queues:
+                try:
+                    if queue in self._intake and not self._intake.has_levels(queue) and await broker.levels(queue):
+                        await self._intake.close(queue)
+                        await self._open(broker, queue)
+                except BrokerError as error:
+                    _log.warning("queue %s: whether it has levels is not known: %s", queue, error.message)
+
     async def _work(self, broker: Broker) -> None:
         timekeeping = asyncio.create_task(self._keep_time(), name="jetq-worker-time")
+        levels = asyncio.create_task(self._watch_levels(broker), name="jetq-worker-levels")
         recurring = asyncio.create_task(
             keep_schedules(broker, self.queues, self._defined, self._ticks), name="jetq-worker-schedules"
         )
         try:
-            self._ask()
+            self._take_more()
             if self._burst:
                 await self._until_empty(broker)
             else:
@@ -212,24 +239,37 @@ class Worker:
         finally:
             timekeeping.cancel()
             recurring.cancel()
+            levels.cancel()
             self._stopping.set()
 
     # --- slots
 
     def _on_delivery(self, delivery: Delivery) -> None:
         self._leases.hold(delivery)
-        self._delivered_at[delivery.queue] = time.monotonic()
         attempt = Attempt(delivery)
         if self._control.is_cancelled(delivery.id):
             attempt.cancel()
-        if self._free() > 0 or self._stopping.is_set():
+        # With several queues or levels each has a request, so more can come than there are slots.
+        if self._stopping.is_set() or self._intake.arrived(attempt, self._free() > 0):
             self._start(attempt)
-        else:  # with several queues each has a request, so up to one job of each can be too many
-            self._waiting.append(attempt)
-        self._left -= 1
+        else:
+            self._start_next()
+
+    def _start_next(self) -> None:
+        while self._free() > 0 and (attempt := self._intake.next()) is not None:
+            self._start(attempt)
+
+    def _take_more(self) -> None:
+        """Fill the free slots, with what waits and with what is asked for."""
+        if not self._stopping.is_set() and (free := self._free()) > 0:
+            if len(self._intake):
+                self._start_next()
+                free = self._free()
+            self._intake.ask(free)
 
     def _start(self, attempt: Attempt) -> None:
         self._attempts.add(attempt)
+        self._left -= 1
         if attempt.delivery.count > 1:
             self._suspects += 1
         attempt.released = self._stopping.is_set()
@@ -251,12 +291,9 @@ class Worker:
             self._attempts.discard(attempt)
             if attempt.delivery.count > 1:
                 self._suspects -= 1
-            if self._waiting and self._free() > 0:
-                self._start(self._waiting.popleft())
             if self.retired:
                 self.stop()
-            if not self._stopping.is_set():
-                self._ask()
+            self._take_more()
 
     async def _turn(self, attempt: Attempt) -> None:
         """Make a job of a tick. Also when the worker is stopping: that takes a moment, and nobody is charged for it."""
@@ -279,33 +316,6 @@ class Worker:
         waiting = min(max(0, self._suspects - 1), self.concurrency)
         return min(self.concurrency - (len(self._attempts) - waiting), self._left)
 
-    def _ask(self) -> None:
-        """Ask for the free slots: all of them when half are free, so that one request serves many jobs."""
-        free = self._free()
-        if free <= 0 or self._waiting:
-            return
-        asked = sum(feed.asked for feed in self._feeds.values())
-        if (free - asked) * 2 < self.concurrency and all(feed.asked for feed in self._feeds.values()):
-            return
-        if len(self._feeds) == 1:
-            for feed in self._feeds.values():
-                feed.ask(free)
-        else:
-            self._share(free - asked)
-
-    def _share(self, unasked: int) -> None:
-        """Split free slots over the queues with work. A quiet queue has a request for one, which wakes it, also when
-        there are more queues than slots."""
-        for feed in self._feeds.values():
-            if not feed.asked:
-                feed.ask(1)
-                unasked -= 1
-        now = time.monotonic()
-        busy = [queue for queue in self._feeds if now - self._delivered_at.get(queue, 0.0) < _BUSY]
-        for share, queue in zip(_shares(max(0, unasked), len(busy)), busy, strict=True):
-            feed = self._feeds[queue]
-            feed.ask(feed.asked + share)
-
     # --- time
 
     async def _keep_time(self) -> None:
@@ -316,7 +326,7 @@ class Worker:
                 if attempt.deadline is not None and attempt.deadline <= now and attempt.interruptible:
                     self._time_out(attempt, now)
             self._control.forget(now)
-            self._ask()  # for the slots of requests that ended unanswered
+            self._take_more()  # for the slots of requests that ended unanswered
 
     def _time_out(self, attempt: Attempt, now: float) -> None:
         if attempt.in_thread and not attempt.timed_out:
@@ -344,8 +354,9 @@ class Worker:
         except BrokerError as error:
             _log.warning("cannot see whether the queues are empty: %s", error.message)
             return False
-        mine = [info for info in infos if info.name in self._feeds]
-        return not self._attempts and all(info.ready == 0 and info.running == 0 for info in mine)
+        mine = [info for info in infos if info.name in self._intake]
+        done = all(info.running == 0 and (info.ready == 0 or info.paused_until is not None) for info in mine)
+        return not self._attempts and done
 
     # --- the end
 
@@ -366,7 +377,7 @@ class Worker:
         _log.info("worker %s has ended", self.name)
 
     async def _stop_feeds(self) -> None:
-        results = await asyncio.gather(*(feed.stop() for feed in self._feeds.values()), return_exceptions=True)
+        results = await asyncio.gather(*(feed.stop() for feed in self._intake.feeds), return_exceptions=True)
         for error in results:
             if isinstance(error, BaseException):
                 _log.warning("a feed could not be stopped in order: %s", error)
@@ -376,8 +387,8 @@ class Worker:
             if not attempt.started:
                 attempt.released = True
                 attempt.interrupt()
-        while self._waiting:
-            self._start(self._waiting.popleft())  # only to be given back, as the worker is stopping
+        for attempt in self._intake.drain():
+            self._start(attempt)  # only to be given back, as the worker is stopping
 
     def _cancel_all(self) -> None:
         for attempt in list(self._attempts):
@@ -394,8 +405,3 @@ class Worker:
         for waiter in (ended, cut):
             if waiter is not None:
                 waiter.cancel()
-
-
-def _shares(total: int, parts: int) -> list[int]:
-    """`total` in `parts` near-equal shares."""
-    return [total // parts + (index < total % parts) for index in range(parts)] if parts else []

@@ -109,7 +109,7 @@ def replay_(ids: tuple[str, ...], task: str | None, all: bool, queue: str | None
     click.echo(f"replayed {_jobs(replayed)}")
     if standing:
         raise Failed(
-            f"not replayed, because a job of that id stands in its queue already: {', '.join(standing)}",
+            f"not replayed, because a job of that id or key stands in its queue already: {', '.join(standing)}",
             hint=f"jetq job show {standing[0]}",
             code=FAILED,
         )

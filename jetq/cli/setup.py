@@ -24,12 +24,13 @@ def setup(apps: tuple[str, ...], queue: tuple[str, ...], plugins: bool) -> None:
     app = choose_app(*apps)
     if plugins and not queue:
         app.load_plugins()
-    names = queue or sorted({task.queue for task in app.tasks.values()})
+    names = queue or sorted({*(task.queue for task in app.tasks.values()), *app.queues})
     if not names:
         raise Failed("there are no tasks, so there are no queues to make", hint="name a module, or a queue with -q")
 
     async def ask(broker: Broker) -> Mapping[str, Sequence[Drift]]:
-        return {name: await broker.setup(name) for name in names}
+        declared = {name for name, queue in app.queues.items() if queue.levels is not None}
+        return {name: await broker.setup(name, levels=name in declared) for name in names}
 
     found = ask_broker(app, ask)
     for name, drifts in found.items():

@@ -13,7 +13,7 @@ import os
 import random
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import click
@@ -40,7 +40,9 @@ _FOR_THE_SUPERVISOR = ("processes", "reload")
 
 @click.command()
 @click.argument("apps", metavar="[APP]...", nargs=-1)
-@click.option("-q", "--queue", multiple=True, help="Serve this queue; every queue of the tasks without.")
+@click.option(
+    "-q", "--queue", multiple=True, metavar="NAME[=WEIGHT]", help="Serve this queue; every queue of the tasks without."
+)
 @click.option("-c", "--concurrency", type=click.IntRange(min=1), default=100, show_default=True, help="Jobs at once.")
 @click.option("--burst", is_flag=True, help="End when the queues are empty.")
 @click.option(
@@ -108,7 +110,7 @@ def worker(
         app.load_plugins(plugin or None)
     serving = Worker(
         app,
-        queues=queue or None,
+        queues=_weights(queue) or None,
         concurrency=concurrency,
         burst=burst,
         grace=grace,
@@ -125,6 +127,19 @@ def worker(
         raise Failed("the worker was killed by a second signal; its unfinished jobs were given back", code=FAILED)
     if serving.retired and not ending.stopped:
         click.get_current_context().exit(RECYCLED)
+
+
+def _weights(queues: Sequence[str]) -> list[str] | dict[str, int]:
+    """Queue names, with their weights if one has some. Raises UsageError."""
+    if not any("=" in each for each in queues):
+        return list(queues)
+    weights = {}
+    for each in queues:
+        name, _, weight = each.partition("=")
+        if weight and not (weight.isascii() and weight.isdigit()):
+            raise click.UsageError(f"-q {each}: the weight of a queue is a whole number from 1")
+        weights[name] = int(weight or 1)
+    return weights
 
 
 # --- one process

@@ -84,7 +84,7 @@ class Fleet(Ground):
                     await done.wait()
         finally:
             await subscription.unsubscribe()
-        return answers
+        return answers[:enough]  # more may have come at once
 
     async def answer(self, queue: str, respond: Callable[[bytes], bytes | None]) -> Subscription:
         def on_question(msg: Msg) -> None:

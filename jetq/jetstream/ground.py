@@ -61,6 +61,7 @@ class Ground:
         self._queues: dict[str, QueueTopology] = {}
         self._shared = False
         self._making = asyncio.Lock()
+        self._levelled: set[str] = set()
         self._acks: dict[str, Acks] = {}
 
     async def start(self) -> None:
@@ -85,11 +86,12 @@ class Ground:
         self._publisher.stop()
         await self._connection.close()
 
-    async def setup(self, queue: str) -> Sequence[Drift]:
+    async def setup(self, queue: str, *, levels: bool = False) -> Sequence[Drift]:
         self._queues.pop(queue, None)
         self._shared = False
         standing = await self._ensure(queue)
-        return (*standing.drift, *await self._topology.shared())
+        drift = await self._topology.levels(queue) if levels or await self.levels(queue) else ()
+        return (*standing.drift, *drift, *await self._topology.shared())
 
     async def _ensure(self, queue: str) -> QueueTopology:
         standing = self._queues.get(queue)
@@ -102,6 +104,21 @@ class Ground:
                     _log.warning("drift: %s", drift)
                 self._queues[queue] = standing
         return self._queues[queue]
+
+    async def levels(self, queue: str) -> bool:
+        await self._ensure(queue)
+        if queue not in self._levelled and await self._topology.has_levels(queue):
+            self._levelled.add(queue)
+        return queue in self._levelled
+
+    async def _ensure_levels(self, queue: str) -> None:
+        """Make the consumers of the levels, which most queues do without."""
+        if queue in self._levelled:
+            return
+        async with self._making:
+            for drift in await self._topology.levels(queue):
+                _log.warning("drift: %s", drift)
+            self._levelled.add(queue)
 
     async def _ensure_shared(self) -> None:
         if not self._shared:
@@ -120,6 +137,9 @@ class Ground:
         else:
             self._queues.pop(queue, None)
             await self._ensure(queue)
+            if queue in self._levelled:
+                self._levelled.discard(queue)
+                await self._ensure_levels(queue)
 
 
 def schedule_headers(due: float, target: str) -> dict[str, str]:

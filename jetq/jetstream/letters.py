@@ -35,6 +35,8 @@ class Letters(Ground):
 
     async def replay(self, entry: DeadEntry, job: JobRecord) -> bool:
         await self._ensure(job.queue)
+        if job.level != "normal":
+            await self._ensure_levels(job.queue)
         old_result = await self._api.last_message(self._names.results, self._names.result(job.id))
         headers = {
             **job_headers(job),
@@ -42,7 +44,7 @@ class Letters(Ground):
             EXPECTED: "0",
             EXPECTED_ON: self._names.anywhere(job.queue, job.task, job.key, job.id),
         }
-        subject = self._names.run(job.queue, job.task, job.key, job.id)
+        subject = self._names.run(job.queue, job.task, job.key, job.id, job.level)
         try:
             await self._publisher.publish(subject, job.body, headers)
         except WrongSequence:

@@ -13,7 +13,7 @@ from jetq.jetstream.api import StoredMessage
 from jetq.jetstream.ground import EXPECTED, EXPECTED_ON, FIRING, MSG_ID, TTL, Ground, due_of, schedule_headers
 from jetq.jetstream.publisher import PubAck, WrongSequence
 from jetq.jetstream.subjects import job_tokens
-from jetq.model import DEFAULT_META, Debounce, Found, JobRecord, Stored
+from jetq.model import DEFAULT_META, Debounce, Found, JobRecord, Stored, in_place_of
 from jetq.names import NO_KEY
 from jetq.wire import META_HEADER, job_headers, meta_or_default
 
@@ -81,6 +81,8 @@ class Producing(Ground):
     async def _begin(self, job: JobRecord, due: float | None, timeout: float | None) -> asyncio.Future[PubAck]:
         if job.queue not in self._queues:
             await self._ensure(job.queue)
+        if job.level != "normal":
+            await self._ensure_levels(job.queue)
         if len(job.body) > self._connection.max_payload - HEADROOM:
             raise PayloadTooLarge(
                 f"job {job.id} of {job.task} has {len(job.body):,} bytes of arguments; "
@@ -92,7 +94,7 @@ class Producing(Ground):
         if job.key != NO_KEY:
             headers[EXPECTED] = "0"
             headers[EXPECTED_ON] = self._names.anywhere(job.queue, job.task, job.key, job.id)
-        subject = self._names.run(job.queue, job.task, job.key, job.id)
+        subject = self._names.run(job.queue, job.task, job.key, job.id, job.level)
         if due is not None:
             headers.update(schedule_headers(due, subject))
             subject = self._names.later(job.queue, job.task, job.key, job.id)
@@ -120,9 +122,7 @@ class Producing(Ground):
                 under_way = await self._begin(job, due, timeout)
                 continue
             _, _, _, id = job_tokens(standing.subject, standing.sequence)
-            if id == job.id:  # this enqueue's own, stored by a publish whose answer was lost
-                return Stored(standing.sequence, id)
-            if debounce is None or not _is_waiting(standing):
+            if id == job.id or debounce is None or not _is_waiting(standing):
                 return Stored(standing.sequence, id, "existing")
             try:
                 return Stored(await self._take_place(standing, where, job, due, debounce), id, "replaced")
@@ -138,11 +138,12 @@ class Producing(Ground):
         self, standing: StoredMessage, where: str, job: JobRecord, due: float | None, debounce: Debounce
     ) -> int:
         """Put the arguments and the due time of `job` in the place of the schedule `standing`, whose id stays."""
-        first = meta_or_default(standing.headers).enqueued or standing.stored_at
-        when = time.time() if due is None else due
+        before = meta_or_default(standing.headers)
+        first = before.enqueued or standing.stored_at
+        asked = when = time.time() if due is None else due
         if debounce.max_wait is not None:
             when = min(when, max(first + debounce.max_wait, time.time()))
-        took = replace(job, meta=replace(job.meta, enqueued=first))
+        took = replace(job, meta=in_place_of(before, job.meta, first=first, earlier=asked - when))
         own = {name: value for name, value in _own(standing.headers).items() if name != META_HEADER}
         target = standing.headers["Nats-Schedule-Target"]
         headers = {**own, **job_headers(took), **schedule_headers(when, target), **_expecting(standing.sequence, where)}
@@ -153,16 +154,26 @@ class Producing(Ground):
         await self._ensure_shared()
         subject = self._names.throttle(job.queue, job.task, job.key)
         headers = {EXPECTED: "0", TTL: f"{max(1, round(period))}s"}
-        try:
-            await self._publisher.publish(subject, job.id.encode(), headers)
-        except WrongSequence:
-            holder = await self._api.last_message(self._names.state, subject)
-            held_by = "" if holder is None else holder.data.decode("utf-8", "replace")
-            return None if held_by == job.id else held_by
-        return None
+        for _ in range(_LOOKS):
+            try:
+                await self._publisher.publish(subject, job.id.encode(), headers)
+                return None
+            except WrongSequence:
+                holder = await self._api.last_message(self._names.state, subject)
+            if holder is not None:  # else its period ended just now
+                held_by = holder.data.decode("utf-8", "replace")
+                return None if held_by == job.id else held_by
+        raise NotStored(
+            f"job {job.id} of {job.task} is not stored: who has the period of its key changes too fast",
+            hint="enqueue it again, with the same id",
+            job_ids=(job.id,),
+        )
 
     async def unthrottle(self, job: JobRecord) -> None:
-        await self._api.purge(self._names.state, self._names.throttle(job.queue, job.task, job.key))
+        # By sequence, and only the job's own: its period may have ended meanwhile, and be another's now.
+        claim = await self._api.last_message(self._names.state, self._names.throttle(job.queue, job.task, job.key))
+        if claim is not None and claim.data == job.id.encode():
+            await self._api.delete(self._names.state, claim.sequence)
 
     # --- moving what is scheduled
 
@@ -170,7 +181,7 @@ class Producing(Ground):
         if not _is_far(found.due):
             return False
         job = found.delivery
-        target = self._names.run(job.queue, job.task, job.key, job.id)
+        target = job.headers["Nats-Schedule-Target"]
         where = self._names.anywhere(job.queue, job.task, job.key, job.id)
         headers = {**_own(job.headers), **schedule_headers(due, target), **_expecting(job.sequence, where)}
         return await self._publish_if_expected(job.address, job.body, headers)
@@ -185,7 +196,7 @@ class Producing(Ground):
             "Nats-Scheduler": job.address,
             **_expecting(job.sequence, job.address),
         }
-        target = self._names.run(job.queue, job.task, job.key, job.id)
+        target = job.headers["Nats-Schedule-Target"]
         return await self._publish_if_expected(target, job.body, headers)
 
     async def _publish_if_expected(self, subject: str, body: bytes, headers: dict[str, str]) -> bool:

@@ -17,8 +17,8 @@ from nats.aio.msg import Msg
 
 from jetq.errors import BrokerError
 from jetq.jetstream.connection import Connection, NoReply, Subscription
-from jetq.jetstream.subjects import ACK_PREFIX, ack_fields, job_tokens, tick_of
-from jetq.model import Delivery
+from jetq.jetstream.subjects import ACK_PREFIX, ack_fields, job_tokens, pending_of, tick_of
+from jetq.model import Delivery, Level
 
 __all__ = ["REPLACES", "Pull"]
 
@@ -38,26 +38,36 @@ _SECOND = 1_000_000_000
 class Pull:
     """One worker's pull on one consumer. See `broker.Feed` for what callers may rely on.
 
-    `settled` tells whether a delivery was settled here already, `remove` removes one message by its sequence.
-    `restore` is awaited when the consumer does not answer: it creates what is missing.
+    consumer: its stream's name and its own. `settled` tells whether a delivery was settled here already, `remove`
+    removes one message by its sequence. `restore` is awaited when the consumer does not answer: it creates what is
+    missing. With levels, `pending` tells how many messages it has left, and `on_clear` is called when it has none.
     """
 
     def __init__(
         self,
         connection: Connection,
         queue: str,
-        stream: str,
+        level: Level,
+        consumer: str,
         deliver: Callable[[Delivery], None],
+        *,
         settled: Callable[[Delivery], bool],
         remove: Callable[[int], Awaitable[None]],
         restore: Callable[[], Awaitable[None]],
+        pending: Callable[[], Awaitable[int | None]] | None = None,
+        on_clear: Callable[[], None] | None = None,
     ) -> None:
         self._connection = connection
         self._queue = queue
-        self._subject = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{queue}"
+        self._level: Level = level
+        self._subject = f"$JS.API.CONSUMER.MSG.NEXT.{consumer}"
         self._deliver = deliver
         self._settled = settled
         self._remove = remove
+        self._count_pending = pending
+        self._on_clear = on_clear
+        self._left: int | None = None
+        self._counting: asyncio.Task[None] | None = None
         self._successors: set[asyncio.Task[None]] = set()
         self._restore = restore
         self._loop = asyncio.get_running_loop()
@@ -85,6 +95,11 @@ class Pull:
         """Deliveries asked for and not yet arrived."""
         return self._asked
 
+    @property
+    def left(self) -> int | None:
+        """See `broker.Feed.left`."""
+        return self._left
+
     def ask(self, slots: int) -> None:
         """See `broker.Feed.ask`."""
         if slots > self._asked and not self._stopped:
@@ -96,7 +111,7 @@ class Pull:
         if self._ticker is not None:
             self._ticker.cancel()
         self._connection.off_up(self._on_reconnected)
-        for task in (self._reopening, self._catching_up):
+        for task in (self._reopening, self._catching_up, self._counting):
             if task is not None:
                 task.cancel()
         if self._subscription is not None:
@@ -116,6 +131,9 @@ class Pull:
             await old.unsubscribe()
 
     def _send_request(self, batch: int) -> None:
+        if self._count_pending is not None and not self._asked:
+            self._left = self._left or None  # while nothing was asked for, nothing was heard either
+            self._count()
         self._asked += batch
         if self._reopening is not None:  # the new inbox asks for everything again
             return
@@ -156,7 +174,10 @@ class Pull:
             since=self._previous_tick,
             token=msg.reply,
             address=msg.subject,
+            level=self._level,
         )
+        if self._count_pending is not None:
+            self._left = pending_of(msg.reply)
         if not task:
             delivery.schedule = tick_of(msg.subject)
             delivery.next_at = _instant(delivery.headers.get("Nats-Schedule-Next", ""))
@@ -237,11 +258,32 @@ class Pull:
             self._catching_up = self._loop.create_task(self._catch_up(), name="jetq-catch-up")
         elif self._catching_up is None:
             self._previous_tick = ticked_at
+        if self._count_pending is not None and self._asked and self._left != 0:
+            self._count()
         now = self._loop.time()
         if self._asked and now - self._heard > 2 * _HEARTBEAT + _TICK:
             self._heard = now
             self._reopen()
         self._ticker = self._loop.call_later(_TICK, self._tick)
+
+    def _count(self) -> None:
+        if self._counting is None and not self._stopped:
+            self._counting = self._loop.create_task(self._ask_what_is_left(), name="jetq-count-pending")
+
+    async def _ask_what_is_left(self) -> None:
+        """A request that waits says nothing of whether there was anything for it."""
+        assert self._count_pending is not None
+        try:
+            left = await self._count_pending()
+        except BrokerError as error:
+            _log.debug("queue %s: what is left of level %s is not known: %s", self._queue, self._level, error.message)
+            return
+        finally:
+            self._counting = None
+        if left is not None and self._asked:
+            self._left = left
+            if not left and self._on_clear is not None:
+                self._on_clear()
 
     async def _catch_up(self) -> None:
         """After a block: once an echo is back, all that was delivered meanwhile has been read."""

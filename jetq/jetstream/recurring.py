@@ -100,7 +100,7 @@ class Recurring(Ground):
             mark, data, headers={**headers, "Nats-Batch-Id": batch, "Nats-Batch-Sequence": "1"}
         )
         names = self._names
-        subject = names.run(job.queue, job.task, job.key, job.id)
+        subject = names.run(job.queue, job.task, job.key, job.id, job.level)
         own = {
             **job_headers(job),
             EXPECTED: "0",

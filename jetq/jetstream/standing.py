@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from jetq.jetstream.api import StoredMessage
 from jetq.jetstream.ground import FIRING, Ground, due_of
-from jetq.jetstream.subjects import job_tokens
-from jetq.model import Delivery, Found, QueueInfo
+from jetq.jetstream.subjects import job_tokens, level_of
+from jetq.model import LEVELS, Delivery, Found, Level, QueueInfo
 
 __all__ = ["Standing"]
 
 _FOREVER = datetime(2200, 1, 1, tzinfo=UTC)
 """A pause without an end ends then: the server knows no other."""
+
+_IN_A_MOMENT = timedelta(milliseconds=50)
 
 
 class Standing(Ground):
@@ -24,25 +27,28 @@ class Standing(Ground):
         message = await self._api.last_message(self._names.jobs(queue), self._names.by_id(queue, id))
         if message is None:
             return None
-        return _found(message, queue, await self._handed_out(queue))
+        return _found(message, queue, await self._handed_out(queue, level_of(message.subject)))
 
     async def standing(
         self, queue: str, *, task: str | None = None, key: str | None = None, limit: int | None = None
     ) -> Sequence[Found]:
         stream, where = self._names.jobs(queue), self._names.jobs_of(queue, task, key)
-        handed_out = await self._handed_out(queue)
+        handed_out: dict[Level, int] = {}
         found: list[Found] = []
         sequence = 1
         while limit is None or len(found) < limit:
             message = await self._api.next_message(stream, where, sequence)
             if message is None:
                 break
-            found.append(_found(message, queue, handed_out))
+            level = level_of(message.subject)
+            if level not in handed_out:
+                handed_out[level] = await self._handed_out(queue, level)
+            found.append(_found(message, queue, handed_out[level]))
             sequence = message.sequence + 1
         return found
 
-    async def _handed_out(self, queue: str) -> int:
-        consumer = await self._api.consumer_info(self._names.jobs(queue), queue)
+    async def _handed_out(self, queue: str, level: Level) -> int:
+        consumer = await self._api.consumer_info(self._names.jobs(queue), self._names.consumer(queue, level))
         return int(consumer["delivered"]["stream_seq"]) if consumer else 0
 
     @property
@@ -64,15 +70,31 @@ class Standing(Ground):
 
     async def pause(self, queue: str, until: float | None = None) -> None:
         await self._ensure(queue)
-        end = _FOREVER if until is None else datetime.fromtimestamp(until, UTC)
-        await self._pause(queue, end.isoformat(timespec="microseconds").replace("+00:00", "Z"))
+        for consumer in await self._consumers(queue):
+            await self._pause(queue, consumer, _FOREVER if until is None else datetime.fromtimestamp(until, UTC))
 
     async def resume(self, queue: str) -> None:
+        # By an end in a moment, of the server's own clock: a pause that ends hands out at once, and one that is taken
+        # back only when the server next looks at the requests that wait, up to 5 s later (nats-server 2.15.1).
         await self._ensure(queue)
-        await self._pause(queue, "0001-01-01T00:00:00Z")
+        left = 0.0
+        for consumer in await self._consumers(queue):
+            info = await self._api.consumer_info(self._names.jobs(queue), consumer)
+            if info is not None and info.get("paused"):
+                end = datetime.fromisoformat(info["ts"]) + _IN_A_MOMENT
+                left = max(left, await self._pause(queue, consumer, end))
+        await asyncio.sleep(left)
 
-    async def _pause(self, queue: str, until: str) -> None:
-        await self._api.request(f"CONSUMER.PAUSE.{self._names.jobs(queue)}.{queue}", {"pause_until": until})
+    async def _consumers(self, queue: str) -> list[str]:
+        """The names of those that stand."""
+        levels: Sequence[Level] = LEVELS if await self.levels(queue) else ("normal",)
+        return [self._names.consumer(queue, level) for level in levels]
+
+    async def _pause(self, queue: str, consumer: str, until: datetime) -> float:
+        """Seconds until the pause ends, by the server's account."""
+        end = until.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+        answer = await self._api.request(f"CONSUMER.PAUSE.{self._names.jobs(queue)}.{consumer}", {"pause_until": end})
+        return int(answer.get("pause_remaining", 0)) / 1e9
 
     async def queues(self) -> Sequence[QueueInfo]:
         names = self._names
@@ -95,21 +117,26 @@ class Standing(Ground):
 
     async def _queue_info(self, queue: str, stream: Mapping[str, object]) -> QueueInfo:
         names = self._names
-        consumer = await self._api.consumer_info(names.jobs(queue), queue)
+        config, state = stream["config"], stream["state"]
+        assert isinstance(config, dict) and isinstance(state, dict)
+        levels: Sequence[Level] = LEVELS if int(state["consumer_count"]) > 1 else ("normal",)
+        consumers = [
+            info
+            for level in levels
+            if (info := await self._api.consumer_info(names.jobs(queue), names.consumer(queue, level))) is not None
+        ]
         dead = await self._api.stream_info(names.dead_letters(queue))
-        state = stream["state"]
-        assert isinstance(state, dict)
         recurring = sum([await self._count(names.jobs(queue), subject) for subject in names.recurring_subjects(queue)])
-        ready = int(consumer["num_pending"]) if consumer else 0
-        running = int(consumer["num_ack_pending"]) if consumer else 0
+        ready = sum(int(each["num_pending"]) for each in consumers)
+        running = sum(int(each["num_ack_pending"]) for each in consumers)
         return QueueInfo(
             name=queue,
             ready=ready,
             running=running,
-            scheduled=max(0, int(state["messages"]) - ready - running - recurring) if consumer else 0,
+            scheduled=max(0, int(state["messages"]) - ready - running - recurring) if consumers else 0,
             dead=int(dead["state"]["messages"]) if dead else 0,
-            waiting=int(consumer["num_waiting"]) if consumer else 0,
-            paused_until=_paused_until(consumer or {}),
+            waiting=sum(int(each["num_waiting"]) for each in consumers),
+            paused_until=next(map(_paused_until, consumers), None),
         )
 
     async def _count(self, stream: str, subject: str) -> int:
@@ -133,6 +160,7 @@ def _found(message: StoredMessage, queue: str, handed_out: int) -> Found:
         since=0.0,
         token="",
         address=message.subject,
+        level=level_of(message.headers.get("Nats-Schedule-Target", "") if kind == "later" else message.subject),
     )
     if kind == "later":
         return Found(delivery, "scheduled", due=due_of(message.headers))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 
+from jetq.model import Level
 from jetq.names import NO_KEY, key_of
 
-__all__ = ["ACK_PREFIX", "Names", "ack_fields", "job_tokens", "task_token", "tick_of"]
+__all__ = ["ACK_PREFIX", "Names", "ack_fields", "job_tokens", "level_of", "pending_of", "task_token", "tick_of"]
 
 ACK_PREFIX = "$JS.ACK."
 _TOKEN = re.compile(r"[A-Za-z0-9_:~=-]{1,256}")
@@ -50,9 +51,18 @@ class Names:
         """All subjects of a queue's dead letters."""
         return f"{self.namespace}.{queue}.dead.>"
 
-    def run(self, queue: str, task: str, key: str, id: str) -> str:
+    def level_subjects(self, queue: str, level: Level) -> list[str]:
+        """The subjects of a level that not every queue has."""
+        return [f"{self.namespace}.{queue}.run-{level}.>"]
+
+    def consumer(self, queue: str, level: Level) -> str:
+        """The workers' consumer of a queue's level."""
+        return queue if level == "normal" else f"{queue}-{level}"
+
+    def run(self, queue: str, task: str, key: str, id: str, level: Level = "normal") -> str:
         """Where a ready job is stored."""
-        return f"{self.namespace}.{queue}.run.{task.replace('.', ':')}.{key}.{id}"
+        kind = "run" if level == "normal" else f"run-{level}"
+        return f"{self.namespace}.{queue}.{kind}.{task.replace('.', ':')}.{key}.{id}"
 
     def later(self, queue: str, task: str, key: str, id: str) -> str:
         """Where a job waits for its due time."""
@@ -140,10 +150,22 @@ def job_tokens(subject: str, sequence: int) -> tuple[str, str, str, str]:
     return "", "", NO_KEY, f"stray-{sequence}"
 
 
+def level_of(subject: str) -> Level:
+    """The level of the job that stands on `subject`, or that a schedule puts there."""
+    kind = subject.split(".", 3)[2] if subject.count(".") > 2 else ""
+    return "high" if kind == "run-high" else "low" if kind == "run-low" else "normal"
+
+
 def tick_of(subject: str) -> str:
     """The name of the recurring schedule whose ticks stand on `subject`; empty if it is no tick's."""
     tokens = subject.split(".")
     return tokens[3].replace(":", ".") if len(tokens) == 4 and tokens[2] == "tick" else ""
+
+
+def pending_of(reply: str) -> int:
+    """How many messages the consumer had left when it handed one out with this ack subject."""
+    tokens = reply.split(".")
+    return int(tokens[8 if len(tokens) == 9 else 10])
 
 
 def ack_fields(reply: str) -> tuple[int, int, int]:

@@ -14,7 +14,7 @@ from msgspec import Struct
 from jetq.errors import TopologyError
 from jetq.jetstream.api import Api, ApiError
 from jetq.jetstream.subjects import Names
-from jetq.model import Drift
+from jetq.model import Drift, Level
 from jetq.settings import Settings
 
 __all__ = ["QueueTopology", "Topology"]
@@ -55,6 +55,17 @@ class Topology:
             drift=(*drift, *dead_drift, *consumer_drift),
         )
 
+    async def levels(self, queue: str) -> Sequence[Drift]:
+        """The consumers of the levels beside the normal one, made where missing."""
+        _, high = await self._consumer(queue, "high")
+        _, low = await self._consumer(queue, "low")
+        return (*high, *low)
+
+    async def has_levels(self, queue: str) -> bool:
+        """Whether those stand."""
+        names = self._names
+        return await self._api.consumer_info(names.jobs(queue), names.consumer(queue, "high")) is not None
+
     async def shared(self) -> Sequence[Drift]:
         """The streams of results and fleet state, made where missing."""
         _, results = await self._stream(self._names.results, self._results_config())
@@ -80,22 +91,22 @@ class Topology:
             )
         return info, _compare(f"stream {name}", config, found)
 
-    async def _consumer(self, queue: str) -> tuple[dict[str, Any], list[Drift]]:
-        stream = self._names.jobs(queue)
-        config = self._consumer_config(queue)
-        info = await self._api.consumer_info(stream, queue)
+    async def _consumer(self, queue: str, level: Level = "normal") -> tuple[dict[str, Any], list[Drift]]:
+        stream, name = self._names.jobs(queue), self._names.consumer(queue, level)
+        config = self._consumer_config(queue, level)
+        info = await self._api.consumer_info(stream, name)
         if info is None:
             request = {"stream_name": stream, "config": config, "action": "create"}
             try:
-                info = await self._api.request(f"CONSUMER.CREATE.{stream}.{queue}", request)
+                info = await self._api.request(f"CONSUMER.CREATE.{stream}.{name}", request)
             except ApiError as error:
                 if error.err_code not in _CONSUMER_EXISTS:
                     raise TopologyError(
-                        f"cannot make consumer {queue} of stream {stream}: {error.description} "
+                        f"cannot make consumer {name} of stream {stream}: {error.description} "
                         f"(JetStream error {error.err_code})"
                     ) from error
-                info = await self._api.request(f"CONSUMER.INFO.{stream}.{queue}")
-        return info, _compare(f"consumer {queue} of stream {stream}", config, info["config"])
+                info = await self._api.request(f"CONSUMER.INFO.{stream}.{name}")
+        return info, _compare(f"consumer {name} of stream {stream}", config, info["config"])
 
     def _jobs_config(self, queue: str) -> dict[str, Any]:
         return {
@@ -146,11 +157,14 @@ class Topology:
             "metadata": {OWNER: role},
         }
 
-    def _consumer_config(self, queue: str) -> dict[str, Any]:
+    def _consumer_config(self, queue: str, level: Level) -> dict[str, Any]:
+        name, names = self._names.consumer(queue, level), self._names
         return {
-            "durable_name": queue,
-            "name": queue,
-            "filter_subjects": self._names.delivered_subjects(queue),
+            "durable_name": name,
+            "name": name,
+            "filter_subjects": names.delivered_subjects(queue)
+            if level == "normal"
+            else names.level_subjects(queue, level),
             "ack_policy": "explicit",
             "deliver_policy": "all",
             "replay_policy": "instant",

@@ -15,7 +15,7 @@ from jetq.jetstream.publisher import WrongSequence
 from jetq.jetstream.pull import REPLACES, Pull
 from jetq.jetstream.results import Results
 from jetq.jetstream.topology import QueueTopology
-from jetq.model import DeadLetter, Delivery, JobRecord
+from jetq.model import DeadLetter, Delivery, JobRecord, Level
 from jetq.wire import LETTER_HEADER, job_headers, letter_header
 
 __all__ = ["Working"]
@@ -28,11 +28,21 @@ _STARTS_TTL = 7 * 86400
 class Working(Results):
     """The part of the broker that workers use. See `jetq.broker.Broker`."""
 
-    async def feed(self, queue: str, deliver: Callable[[Delivery], None]) -> Pull:
+    async def feed(
+        self,
+        queue: str,
+        deliver: Callable[[Delivery], None],
+        *,
+        level: Level = "normal",
+        on_clear: Callable[[], None] | None = None,
+    ) -> Pull:
         standing = await self._ensure(queue)
-        acks = self._acks.get(queue)
+        if level != "normal":
+            await self._ensure_levels(queue)
+        stream, consumer = self._names.jobs(queue), self._names.consumer(queue, level)
+        acks = self._acks.get(_place(queue, level))
         if acks is None:
-            acks = await self._start_acks(queue, standing)
+            acks = await self._start_acks(queue, level, standing)
 
         def settled(delivery: Delivery) -> bool:
             if not acks.has_settled(delivery):
@@ -43,15 +53,33 @@ class Working(Results):
         async def restore() -> None:
             self._queues.pop(queue, None)
             await self._ensure(queue)
+            if level != "normal":
+                self._levelled.discard(queue)
+                await self._ensure_levels(queue)
+
+        async def pending() -> int | None:
+            info = await self._api.consumer_info(stream, consumer)
+            return None if info is None else int(info["num_pending"])
 
         async def remove(sequence: int) -> None:
-            await self._api.delete(self._names.jobs(queue), sequence)
+            await self._api.delete(stream, sequence)
 
-        pull = Pull(self._connection, queue, self._names.jobs(queue), deliver, settled, remove, restore)
+        pull = Pull(
+            self._connection,
+            queue,
+            level,
+            f"{stream}.{consumer}",
+            deliver,
+            settled=settled,
+            remove=remove,
+            restore=restore,
+            pending=pending if on_clear is not None else None,
+            on_clear=on_clear,
+        )
         await pull.start()
         return pull
 
-    async def _start_acks(self, queue: str, standing: QueueTopology) -> Acks:
+    async def _start_acks(self, queue: str, level: Level, standing: QueueTopology) -> Acks:
         stream = self._names.jobs(queue)
 
         async def remove(sequence: int) -> None:
@@ -61,12 +89,13 @@ class Working(Results):
             info = await self._api.stream_info(stream)
             return str(info["created"]) if info else ""
 
-        acks = self._acks[queue] = Acks(self._connection, remove, identity, standing.created)
+        acks = self._acks[_place(queue, level)] = Acks(self._connection, remove, identity, standing.created)
         await acks.start()
         return acks
 
     def finish(self, delivery: Delivery) -> None:
-        self._acks[delivery.queue].add(delivery)
+        place = delivery.queue if delivery.level == "normal" else _place(delivery.queue, delivery.level)
+        self._acks[place].add(delivery)
 
     async def reschedule(self, delivery: Delivery, job: JobRecord, due: float) -> bool:
         headers = {**job_headers(job), **self._succeed(delivery)}
@@ -74,7 +103,7 @@ class Working(Results):
             subject = delivery.address
         else:
             subject = self._names.later(job.queue, job.task, job.key, job.id)
-            headers.update(schedule_headers(due, self._names.run(job.queue, job.task, job.key, job.id)))
+            headers.update(schedule_headers(due, self._names.run(job.queue, job.task, job.key, job.id, job.level)))
         return await self._store_successor(subject, job.body, headers)
 
     async def give_back(self, delivery: Delivery, job: JobRecord) -> None:
@@ -159,3 +188,8 @@ class Working(Results):
                 await self._connection.request(held[-1].token, b"+WPI", timeout=_EXTEND_WITHIN)
             except (NoReply, NoResponders):
                 raise BrokerError(f"{len(held)} leases of queue {held[0].queue} could not be renewed") from None
+
+
+def _place(queue: str, level: Level) -> str:
+    """Which acks are confirmed together: those of one consumer."""
+    return queue if level == "normal" else f"{queue}/{level}"

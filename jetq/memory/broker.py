@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import math
 from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 from msgspec.structs import replace
 
-from jetq.errors import BrokerUnavailable, PayloadTooLarge
+from jetq.errors import PayloadTooLarge
 from jetq.failures import fit
 from jetq.memory.clock import FakeClock
 from jetq.memory.feed import MemoryFeed
+from jetq.memory.fleet import MemoryFleet
 from jetq.memory.store import MemoryStore, QueueStore, found
 from jetq.model import (
     DeadEntry,
@@ -23,6 +23,7 @@ from jetq.model import (
     Drift,
     Found,
     JobRecord,
+    Level,
     QueueInfo,
     ResultRecord,
     Stored,
@@ -40,13 +41,12 @@ _HEADROOM = 32 * 1024
 """Bytes a job stays under the limit, so that its retry and its dead letter fit too."""
 
 _LETTER_LIMIT = 24 * 1024
-_REMEMBERED = 60.0
 
 _encode = msgspec.json.Encoder().encode
 _decode_result = msgspec.json.Decoder(ResultRecord).decode
 
 
-class MemoryBroker:
+class MemoryBroker(MemoryFleet):
     """See `jetq.broker.Broker`. Brokers on one store see the same queues, also from several threads and loops.
 
     store: what to work on; None makes one of its own, whose time is that of `clock` or the real one.
@@ -56,11 +56,9 @@ class MemoryBroker:
     def __init__(self, store: MemoryStore | None = None, *, clock: FakeClock | None = None) -> None:
         if store is not None and clock is not None:
             raise TypeError("the store has its clock already")
-        self.store = MemoryStore(clock) if store is None else store
+        super().__init__(MemoryStore(clock) if store is None else store)
         self._feeds: list[MemoryFeed] = []
         self._waiting: set[asyncio.Future[ResultRecord | None]] = set()
-        self._undo: list[Callable[[], None]] = []
-        self._closed = False
 
     @property
     def lease(self) -> float:
@@ -87,16 +85,11 @@ class MemoryBroker:
         self._use()
         return self.store.queue(name)
 
-    def _use(self) -> None:
-        if self._closed:
-            raise BrokerUnavailable("this broker is closed")
-        self.store.run_due()
-
     # --- producing
 
-    async def setup(self, queue: str) -> Sequence[Drift]:
+    async def setup(self, queue: str, *, levels: bool = False) -> Sequence[Drift]:
         with self.store.lock:
-            self._queue(queue)
+            self._queue(queue).levels |= levels
         return ()
 
     async def enqueue(
@@ -147,7 +140,10 @@ class MemoryBroker:
 
     async def unthrottle(self, job: JobRecord) -> None:
         with self.store.lock:
-            self.store.throttled.pop((job.queue, job.task, job.key), None)
+            self._use()
+            where = (job.queue, job.task, job.key)
+            if self.store.throttled.get(where, ("", 0.0))[0] == job.id:
+                del self.store.throttled[where]
 
     async def move(self, found: Found, due: float) -> bool:
         return self._put_again(found, due)
@@ -166,9 +162,20 @@ class MemoryBroker:
 
     # --- working
 
-    async def feed(self, queue: str, deliver: Callable[[Delivery], None]) -> MemoryFeed:
+    async def levels(self, queue: str) -> bool:
+        with self.store.lock:
+            return self._queue(queue).levels
+
+    async def feed(
+        self,
+        queue: str,
+        deliver: Callable[[Delivery], None],
+        *,
+        level: Level = "normal",
+        on_clear: Callable[[], None] | None = None,
+    ) -> MemoryFeed:
         self._use()
-        feed = MemoryFeed(self.store, queue, deliver)
+        feed = MemoryFeed(self.store, queue, deliver, level)
         self._feeds.append(feed)
         return feed
 
@@ -344,7 +351,7 @@ class MemoryBroker:
         _check_size(job)
         with self.store.lock:
             queue = self._queue(job.queue)
-            if queue.newest(job.id) is not None:
+            if queue.stands(job):
                 return False
             self.store.results.pop(job.id, None)
             queue.dead.pop(entry.sequence, None)
@@ -388,75 +395,6 @@ class MemoryBroker:
     ) -> bool:
         with self.store.lock:
             return self._queue(record.queue).recurring.store_tick(record.name, ticked, expected, job, due)
-
-    # --- the fleet
-
-    async def mark_cancelled(self, queue: str, id: str) -> None:
-        self._mark(queue, id, True)
-
-    async def unmark_cancelled(self, queue: str, id: str) -> None:
-        self._mark(queue, id, False)
-
-    def _mark(self, queue: str, id: str, cancelled: bool) -> None:
-        with self.store.lock:
-            self._use()
-            marks = self.store.cancelled.setdefault(queue, {})
-            if cancelled:
-                marks[id] = self.store.now() + _REMEMBERED
-            else:
-                marks.pop(id, None)
-            watchers = list(self.store.watchers.get(queue, ()))
-        for tell in watchers:
-            tell(id, cancelled)
-
-    async def watch_cancelled(self, queue: str, on_mark: Callable[[str, bool], None]) -> None:
-        loop = asyncio.get_running_loop()
-
-        def tell(id: str, cancelled: bool) -> None:
-            with contextlib.suppress(RuntimeError):  # the watcher's loop is closed
-                loop.call_soon_threadsafe(on_mark, id, cancelled)
-
-        with self.store.lock:
-            self._use()
-            self.store.watchers.setdefault(queue, []).append(tell)
-            self._undo.append(lambda: self.store.watchers[queue].remove(tell))
-            marked = [id for id, until in self.store.cancelled.get(queue, {}).items() if until > self.store.now()]
-        for id in marked:
-            on_mark(id, True)
-
-    async def ask(self, queue: str, question: bytes, timeout: float, *, enough: int | None = None) -> Sequence[bytes]:
-        loop = asyncio.get_running_loop()
-        with self.store.lock:
-            self._use()
-            responders = list(self.store.responders.get(queue, ()))
-        arrived: asyncio.Queue[bytes | None] = asyncio.Queue()
-
-        def on_reply(reply: bytes | None) -> None:
-            loop.call_soon_threadsafe(arrived.put_nowait, reply)
-
-        for respond in responders:
-            respond(question, on_reply)
-        answers: list[bytes] = []
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout):
-                for _ in responders:
-                    if enough is not None and len(answers) >= enough:
-                        break
-                    if (reply := await arrived.get()) is not None:
-                        answers.append(reply)
-        return answers
-
-    async def answer(self, queue: str, respond: Callable[[bytes], bytes | None]) -> None:
-        loop = asyncio.get_running_loop()
-
-        def on_question(question: bytes, reply: Callable[[bytes | None], None]) -> None:
-            with contextlib.suppress(RuntimeError):  # the worker's loop is closed
-                loop.call_soon_threadsafe(lambda: reply(respond(question)))
-
-        with self.store.lock:
-            self._use()
-            self.store.responders.setdefault(queue, []).append(on_question)
-            self._undo.append(lambda: self.store.responders[queue].remove(on_question))
 
 
 def _check_size(job: JobRecord) -> None:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from jetq.memory.store import MemoryStore
-from jetq.model import Delivery
+from jetq.model import Delivery, Level
 
 __all__ = ["MemoryFeed"]
 
@@ -14,7 +14,10 @@ __all__ = ["MemoryFeed"]
 class MemoryFeed:
     """A flow of deliveries from one queue, on the loop it was made on. See `jetq.broker.Feed`."""
 
-    def __init__(self, store: MemoryStore, queue: str, deliver: Callable[[Delivery], None]) -> None:
+    def __init__(
+        self, store: MemoryStore, queue: str, deliver: Callable[[Delivery], None], level: Level = "normal"
+    ) -> None:
+        self.level: Level = level
         self._store = store
         self._queue = queue
         self._deliver = deliver
@@ -41,6 +44,12 @@ class MemoryFeed:
     def asked(self) -> int:
         """Deliveries asked for and not yet arrived."""
         return self._asked
+
+    @property
+    def left(self) -> int:
+        """See `jetq.broker.Feed.left`."""
+        with self._store.lock:
+            return self._store.queue(self._queue).left(self.level)
 
     async def stop(self) -> None:
         """See `jetq.broker.Feed.stop`."""

@@ -19,7 +19,19 @@ from msgspec.structs import replace
 
 from jetq.memory.clock import FakeClock, Timers
 from jetq.memory.recurring import RecurringStore
-from jetq.model import DeadEntry, DeadLetter, Debounce, Delivery, Found, JobRecord, ResultRecord, Stored
+from jetq.model import (
+    LEVELS,
+    DeadEntry,
+    DeadLetter,
+    Debounce,
+    Delivery,
+    Found,
+    JobRecord,
+    Level,
+    ResultRecord,
+    Stored,
+    in_place_of,
+)
 from jetq.names import NO_KEY
 from jetq.wire import job_headers, meta_or_default
 
@@ -32,6 +44,11 @@ SETTLED = 2.0
 
 class Taker(Protocol):
     """Whoever takes deliveries from a queue: a feed."""
+
+    @property
+    def level(self) -> Level:
+        """Which jobs it takes."""
+        ...
 
     @property
     def wants(self) -> int:
@@ -63,13 +80,14 @@ class Message(Struct, eq=False):
     held_until: float | None = None
     schedule: str = ""
     next_at: float | None = None
+    level: Level = "normal"
 
     @property
     def address(self) -> str:
         """Where it stands, in the form JetStream's subjects have."""
         if self.schedule:
             return f"jetq.{self.queue}.tick.{self.schedule.replace('.', ':')}"
-        kind = "run" if self.due is None else "later"
+        kind = "later" if self.due is not None else "run" if self.level == "normal" else f"run-{self.level}"
         return f"jetq.{self.queue}.{kind}.{self.task.replace('.', ':')}.{self.key}.{self.id}"
 
     def delivery(self) -> Delivery:
@@ -89,6 +107,7 @@ class Message(Struct, eq=False):
             address=self.address,
             schedule=self.schedule,
             next_at=self.next_at,
+            level=self.level,
         )
 
 
@@ -103,7 +122,8 @@ class QueueStore:
         self.paused_until: float | None = None
         self._store = store
         self._by_id: dict[str, list[Message]] = {}
-        self._ready: list[int] = []
+        self.levels = False
+        self._ready: dict[Level, list[int]] = {level: [] for level in LEVELS}
         self._sequence = 0
         self._dead_sequence = 0
         self._recent: OrderedDict[str, tuple[float, int]] = OrderedDict()
@@ -128,16 +148,15 @@ class QueueStore:
         standing = self.of_key(job.task, job.key)
         if standing is None:
             return self.add_once(job.id, job, due)
-        if standing.id == job.id:
-            return Stored(standing.sequence, job.id)
-        if debounce is None or not self.is_movable(standing):
+        if standing.id == job.id or debounce is None or not self.is_movable(standing):
             return Stored(standing.sequence, standing.id, "existing")
         now = self._store.now()
-        first = meta_or_default(standing.headers).enqueued or standing.stored_at
-        when = now if due is None else due
+        before = meta_or_default(standing.headers)
+        first = before.enqueued or standing.stored_at
+        asked = when = now if due is None else due
         if debounce.max_wait is not None:
             when = min(when, max(first + debounce.max_wait, now))
-        took = replace(job, meta=replace(job.meta, enqueued=first))
+        took = replace(job, meta=in_place_of(before, job.meta, first=first, earlier=asked - when))
         moved = self.put_again(standing, when, body=job.body, headers=job_headers(took))
         return Stored(moved.sequence, standing.id, "replaced")
 
@@ -160,7 +179,14 @@ class QueueStore:
     ) -> Message:
         """Store a scheduled message anew, with another due time, in place of the old one."""
         self.remove(message.sequence)
-        job = JobRecord(message.id, message.task, self.name, message.body if body is None else body, message.key)
+        job = JobRecord(
+            message.id,
+            message.task,
+            self.name,
+            message.body if body is None else body,
+            message.key,
+            level=message.level,
+        )
         return self.add(job, due, alone=message.alone, headers=message.headers if headers is None else headers)
 
     def add(
@@ -184,7 +210,9 @@ class QueueStore:
             headers=job_headers(job) if headers is None else headers,
             stored_at=now,
             alone=alone,
+            level=job.level,
         )
+        self.levels = self.levels or job.level != "normal"
         if due is not None and due > now:
             message.due = due
             self._remove_all(job.id, lambda other: other.due is not None)  # one schedule stands per job
@@ -269,21 +297,28 @@ class QueueStore:
     def _make_ready(self, message: Message) -> None:
         if message.alone:
             self._remove_all(message.id, lambda other: other is not message)
-        heapq.heappush(self._ready, message.sequence)
+        self._queue_up(message)
         self.hand_out()
+
+    def _queue_up(self, message: Message) -> None:
+        heapq.heappush(self._ready[message.level], message.sequence)
+
+    def left(self, level: Level) -> int:
+        """How many ready jobs of a level nobody has."""
+        return sum(sequence in self.messages for sequence in self._ready[level])
 
     # --- handing out
 
     def hand_out(self) -> None:
         """Give ready messages, oldest first, to those who ask, in turn."""
-        while self._ready and self.paused_until is None:
-            taker = next((each for each in self.takers if each.wants > 0), None)
-            if taker is None:
-                return
-            message = self.messages.get(heapq.heappop(self._ready))
-            if message is None:  # removed while it waited
-                continue
-            self._hand_to(taker, message)
+        for level, ready in self._ready.items():
+            while ready and self.paused_until is None:
+                taker = next((each for each in self.takers if each.wants > 0 and each.level == level), None)
+                if taker is None:
+                    break
+                message = self.messages.get(heapq.heappop(ready))
+                if message is not None:  # else removed while it waited
+                    self._hand_to(taker, message)
 
     def _hand_to(self, taker: Taker, message: Message) -> None:
         self.takers.remove(taker)
@@ -295,7 +330,7 @@ class QueueStore:
         else:
             message.count -= 1
             message.held_until = None
-            heapq.heappush(self._ready, message.sequence)
+            self._queue_up(message)
 
     def pause(self, until: float | None) -> None:
         """Hand out nothing until then; None ends a pause."""
@@ -322,7 +357,7 @@ class QueueStore:
             self._store.at(message.held_until, lambda: self._lapse(message))
             return
         message.held_until = None
-        heapq.heappush(self._ready, message.sequence)
+        self._queue_up(message)
         self.hand_out()
 
     # --- dead letters

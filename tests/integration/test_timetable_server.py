@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import math
 import time
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -53,11 +54,13 @@ def _parsed(pattern: str, zone: str | None = None) -> bool:
 TAKEN = [
     "* * * * * *", "0 0 9 * * MON-FRI", "0 0 9 ? * mon", "*/5 * * * * *", "0 5/15 * * * *", "1,2,30-40/3 * * * * *",
     "0 0 0 29 2 *", "0 0 0 1 jan,JUL *", "0 0 0 * * 0", "0 0 0 13 * 5", "0 0-23/2 * * * *", "0 0 0 */40 * *",
+    "*/61 * * * * *", "0 0 0 */01 * 1", "?/5 * * * * *", "0 0 0 * JAN-MAR/2 sun-tue",
 ]  # fmt: skip
 REFUSED = [
     "60 * * * * *", "0 60 * * * *", "0 0 24 * * *", "0 0 0 0 * *", "0 0 0 32 * *", "0 0 0 * 13 *", "0 0 0 * * 7",
     "0 0 0 * * sunday", "0 */0 * * * *", "0 5-2 * * * *", "0 1-2-3 * * * *", "0 1/2/3 * * * *", "0 0 0 30 2 *",
     "x * * * * *", "0 -1 * * * *", "* * * * * * *",
+    "*/99999999999999999999 * * * * *", "0 0 0 * * fri-mon", "0 0 0 L * *", "0 0 0 * * 1#2", "5/ * * * * *",
 ]  # fmt: skip
 
 
@@ -67,7 +70,9 @@ async def test_it_takes_the_patterns_that_the_server_takes(nats_server: NatsServ
         assert await _publish(client, f"p{number}", pattern) is _parsed(pattern) is (pattern in TAKEN), pattern
     for number, zone in enumerate([*ZONES, "Europe/Berln", "+01:00", "CEST5"]):
         assert await _publish(client, f"z{number}", "0 0 9 * * *", zone) is _parsed("0 0 9 * * *", zone), zone
-    assert await _publish(client, "every", parse_every(90).pattern)
+    for seconds in (1, 90, 9_223_372_036):
+        assert await _publish(client, f"every{seconds}", parse_every(seconds).pattern)
+    assert not await _publish(client, "longer", "@every 9223372037s")
     assert not await _publish(client, "zoned", parse_every(90).pattern, "Europe/Berlin")
     await client.close()
 
@@ -84,10 +89,31 @@ async def test_it_says_the_next_times_that_the_server_says(nats_server: NatsServ
     assert time.time() < first - 0.5
     await asyncio.sleep(first + 2 - time.time())
     for number, cron in enumerate(crons):
-        query = json.dumps({"last_by_subj": f"tick.n{number}"}).encode()
-        answer = await client.request("$JS.API.STREAM.MSG.GET.CRON", query, timeout=5)
-        assert _next_of(json.loads(answer.data)) == cron.next(first), (cron.pattern, cron.zone)
+        answer = await _message(client, last_by_subj=f"tick.n{number}")
+        assert _next_of(answer) == cron.next(first), (cron.pattern, cron.zone)
     await client.close()
+
+
+async def test_an_interval_counts_from_its_writing_rounded_to_a_second(nats_server: NatsServerFactory) -> None:
+    client = await _connect(nats_server().url)
+    stored = []
+    every = parse_every(2)
+    for number in range(3):
+        assert await _publish(client, f"e{number}", every.pattern)
+        answer = await _message(client, last_by_subj=f"cron.e{number}")
+        stored.append(datetime.fromisoformat(answer["message"]["time"]).timestamp())
+        await asyncio.sleep(0.3)
+    for number, at in enumerate(stored):
+        while "error" in (first := await _message(client, seq=1, next_by_subj=f"tick.e{number}")):
+            await asyncio.sleep(0.1)
+        assert _next_of(first) == every.next(every.next(math.floor(at + 0.5)))
+    await client.close()
+
+
+async def _message(client: Client, **query: object) -> dict[str, dict[str, str]]:
+    answer = await client.request("$JS.API.STREAM.MSG.GET.CRON", json.dumps(query).encode(), timeout=5)
+    message: dict[str, dict[str, str]] = json.loads(answer.data)
+    return message
 
 
 def _next_of(answer: dict[str, dict[str, str]]) -> float:
@@ -109,6 +135,7 @@ def _patterns(zone: str, first: int) -> list[Cron]:
         f"{at} {local.day},29 {local.month},2 *",
     ]
     for change in _changes(zone, first):
+        texts.append(f"{at} {local.day} {local.month},{change.month} *")  # days walked over the change
         for hour in {change.hour, (change.hour - 1) % 24, (change.hour + 1) % 24, local.hour}:
             days, months = f"{local.day},{change.day}", f"{local.month},{change.month}"
             texts.append(f"{local.second} {local.minute} {local.hour},{hour} {days} {months} *")

@@ -41,6 +41,8 @@ def shown(times: list[float], zone: str | None = None) -> list[str]:
         ("0 0 13 * FRI", "2026-11-01T00:00:00Z", "2026-11-06T00:00:00Z"),  # either day
         ("0 0 13 * *", "2026-11-14T00:00:00Z", "2026-12-13T00:00:00Z"),
         ("0 0 ? * 1", "2026-11-23T00:00:00Z", "2026-11-30T00:00:00Z"),
+        ("0 0 */01 * 1", "2026-11-23T00:00:00Z", "2026-11-30T00:00:00Z"),
+        ("0 0 */2 * 1", "2026-11-23T00:00:00Z", "2026-11-25T00:00:00Z"),  # either day: this is no star
     ],
 )
 def test_the_next_tick(text: str, after: str, next: str) -> None:
@@ -71,6 +73,40 @@ def test_the_tick_before() -> None:
     assert daily.previous(nine + 0.5) == nine
     assert daily.previous(nine - 0.5) == nine - 86400
     assert parse_cron("0 0 29 2 *").previous(unix("2027-01-01T00:00:00Z")) == unix("2024-02-29T00:00:00Z")
+
+
+@pytest.mark.parametrize(
+    ("text", "zone", "after", "expected"),
+    [
+        # No 25th of March: the walk over its days met the midnight of the 14th, which the clocks skip.
+        ("0 5 25 * *", "America/Havana", "2027-02-20", ["2027-02-25T05:00:00-05:00", "2027-04-25T05:00:00-04:00"]),
+        # No Monday the 7th.
+        (
+            "0 5 * * MON-FRI",
+            "America/Santiago",
+            "2026-09-04",
+            ["2026-09-04T05:00:00-04:00", "2026-09-08T05:00:00-03:00"],
+        ),
+        # A Sunday, and no Saturday the 12th.
+        ("0 5 * * SAT", "America/Santiago", "2026-09-06", ["2026-09-06T05:00:00-03:00", "2026-09-19T05:00:00-03:00"]),
+        # No 4th.
+        ("0 9 * * *", "Australia/Lord_Howe", "2026-10-03", ["2026-10-03T09:00:00+10:30", "2026-10-05T09:00:00+11:00"]),
+    ],
+)
+def test_what_the_server_misses_where_midnight_or_half_an_hour_is_skipped(
+    text: str, zone: str, after: str, expected: list[str]
+) -> None:
+    cron = parse_cron(text, zone)
+    assert shown(cron.upcoming(unix(f"{after}T03:59:59Z") - 6 * 3600, 2), zone) == expected
+
+
+@pytest.mark.parametrize("zone", ["America/Santiago", "Australia/Lord_Howe", "Atlantic/Azores", "Europe/Berlin"])
+@pytest.mark.parametrize("text", ["0 9 * * *", "0 5 * * MON-FRI", "0 5 * * SAT", "0 */7 * * SUN", "0 5 25 * *"])
+def test_the_tick_before_a_tick_is_the_one_that_has_it_as_next(text: str, zone: str) -> None:
+    cron = parse_cron(text, zone)
+    for start in ("2026-03-24T12:00:00Z", "2026-08-25T12:00:00Z"):
+        for first, second in pairwise(cron.upcoming(unix(start), 42 if text == "0 9 * * *" else 8)):
+            assert cron.before(second) == first
 
 
 FIELDS = st.tuples(
@@ -126,6 +162,8 @@ def test_around_clock_changes_and_new_year_every_second_is_judged_right(fields: 
         ("x 9 * * *", "minute: 'x' is no number"),
         ("5-2 * * * *", "minute: '5-2' begins after its end"),
         ("*/0 * * * *", "minute: the step '0' is no number from 1"),
+        ("*/99999999999999999999 * * * *", "minute: the step '99999999999999999999' is no number from 1"),
+        ("1" * 5000 + " * * * *", "is no number"),
         ("1,,2 * * * *", "minute: '' is no number"),
         ("0 9 * *", "has 4 fields"),
         ("", "has 0 fields"),
@@ -151,6 +189,6 @@ def test_an_interval() -> None:
     assert (every.pattern, every.zone) == ("@every 90s", None)
     assert every.upcoming(1000.0, 2) == [1090.0, 1180.0]
     assert every.before(every.next(1000.0)) == 1000.0
-    for seconds in (0, 0.5, 1.5):
+    for seconds in (0, 0.5, 1.5, 9_223_372_037, float("inf"), float("nan")):
         with pytest.raises(DefinitionError, match="whole seconds"):
             parse_every(seconds)

@@ -1,0 +1,248 @@
+"""What a worker takes next: feeds of several queues and levels share its slots, and jobs that found none wait here."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping, Sequence
+
+from jetq.attempt import Attempt
+from jetq.broker import Feed
+from jetq.model import LEVELS, Level
+
+__all__ = ["Intake", "Turns"]
+
+_BUSY = 1.0
+"""Seconds after its last delivery for which a queue takes part in the sharing of free slots."""
+
+_ANSWERED = 0.2
+"""Seconds within which a request is answered if the queue has jobs: a round trip, and a busy loop."""
+
+
+class Turns:
+    """Whose turn it is, by weight and smoothly: with 3 to 1, one of each four in a row is the second's."""
+
+    def __init__(self, weights: Sequence[int]) -> None:
+        self._weights = weights
+        self._credit = [0] * len(weights)
+
+    def pick(self, ready: Sequence[int], owed: Sequence[int] = ()) -> int:
+        """One of `ready`. Those of `owed` cannot have their turn now and get it later, up to a few in a row."""
+        total = sum(self._weights[each] for each in (*ready, *owed))
+        for each in (*ready, *owed):
+            self._credit[each] = min(self._credit[each] + self._weights[each], 4 * total)
+        best = max(ready, key=lambda each: self._credit[each])
+        self._credit[best] -= total
+        return best
+
+
+class _Lane:
+    """One feed, and what it brought that waits for a slot."""
+
+    def __init__(self, feed: Feed) -> None:
+        self.feed = feed
+        self.waiting: deque[Attempt] = deque()
+
+    @property
+    def clear(self) -> bool:
+        """Whether nothing of it is to be had: it would get the next job, and there is none."""
+        return not self.waiting and self.feed.left == 0 and self.feed.asked > 0
+
+    @property
+    def wanting(self) -> bool:
+        """Whether there is more to be had for sure."""
+        return bool(self.feed.left)
+
+
+class _Line:
+    """One queue: its lanes, the highest level first. policy: None for strict, else weights by level."""
+
+    def __init__(self, lanes: Mapping[Level, Feed], policy: Mapping[Level, int] | None, slots: int) -> None:
+        self.lanes = {level: _Lane(lanes[level]) for level in LEVELS if level in lanes}
+        self.delivered_at = self.asked_at = 0.0
+        self.alone = False
+        self._ordered = list(self.lanes.values())
+        self._turns = None
+        if policy is not None:
+            weights = [policy.get(level, 1) for level in self.lanes]
+            self._turns = Turns(weights)
+            # A choice needs some of each at hand: as many as would fill the slots.
+            self._at_hand = [-(-slots * weight // sum(weights)) for weight in weights]
+
+    @property
+    def asked(self) -> int:
+        """Jobs that are on their way for sure, or for all that is known."""
+        if len(self._ordered) == 1:
+            return self._ordered[0].feed.asked
+        return sum(lane.feed.asked for lane in self._ordered if not lane.clear)
+
+    def expected(self, now: float) -> int:
+        """How many of those will come at once. What a queue had, it hands out in a moment; so a request that is not
+        answered finds it empty, and the slots it was meant for go to others."""
+        return self.asked if self.alone or now - max(self.asked_at, self.delivered_at) < _ANSWERED else 0
+
+    @property
+    def listens(self) -> bool:
+        """Whether it will hear of the next job whose turn it is."""
+        for lane in self._ordered:
+            if not lane.feed.asked:
+                return False
+            if self._turns is None and not lane.clear:
+                return True
+        return True
+
+    @property
+    def waiting(self) -> int:
+        return sum(len(lane.waiting) for lane in self._ordered)
+
+    def next(self) -> Attempt | None:
+        """The job to be started next; None if there is none, or none may be before others that are on their way."""
+        lanes = self._ordered
+        if len(lanes) == 1:
+            return lanes[0].waiting.popleft() if lanes[0].waiting else None
+        if self._turns is not None:
+            ready = [place for place, lane in enumerate(lanes) if lane.waiting]
+            owed = [place for place, lane in enumerate(lanes) if not lane.waiting and lane.wanting]
+            return lanes[self._turns.pick(ready, owed)].waiting.popleft() if ready else None
+        for lane in lanes:
+            if lane.waiting:
+                return lane.waiting.popleft()
+            if not lane.clear:
+                return None
+        return None
+
+    def ask(self, slots: int) -> None:
+        """Ask for up to `slots` jobs in all, of the levels whose turn it may be."""
+        lanes = self._ordered
+        if len(lanes) == 1:
+            lanes[0].feed.ask(slots)
+        elif self._turns is None:
+            for lane in lanes:  # one request is enough to hear of the first, and that tells of the others
+                lane.feed.ask(max(1, slots) if lane.wanting else 1)
+                if not lane.clear:
+                    return
+        else:
+            for lane, at_hand in zip(lanes, self._at_hand, strict=True):
+                lane.feed.ask(max(1, at_hand - len(lane.waiting)) if lane.wanting else 1)
+
+
+class Intake:
+    """The feeds of a worker with so many slots.
+
+    A queue has one lane, or one for each level. weights: of queues, 1 if not given.
+    """
+
+    def __init__(self, concurrency: int, weights: Mapping[str, int]) -> None:
+        self._concurrency = concurrency
+        self._weights = weights
+        self._lines: dict[str, _Line] = {}
+        self._ordered: list[_Line] = []
+        self._turns = self._shares = Turns([])
+        self._only: _Lane | None = None  # the one lane of the one queue, as most workers have it
+
+    def open(self, queue: str, feeds: Mapping[Level, Feed], policy: Mapping[Level, int] | None) -> None:
+        """Take in `queue` too, or anew with levels."""
+        line = _Line(feeds, policy, self._concurrency)
+        if queue in self._lines:
+            line.lanes["normal"].waiting.extend(self._lines[queue].lanes["normal"].waiting)
+        self._lines[queue] = line
+        self._ordered = list(self._lines.values())
+        for each in self._ordered:
+            each.alone = len(self._ordered) == 1
+        self._only = line.lanes["normal"] if line.alone and len(line.lanes) == 1 else None
+        weights = [self._weights.get(name, 1) for name in self._lines]
+        self._turns, self._shares = Turns(weights), Turns(weights)
+
+    async def close(self, queue: str) -> None:
+        """Let no more come from `queue`."""
+        for lane in self._lines[queue].lanes.values():
+            await lane.feed.stop()
+
+    @property
+    def feeds(self) -> list[Feed]:
+        """All of them."""
+        return [lane.feed for line in self._ordered for lane in line.lanes.values()]
+
+    def has_levels(self, queue: str) -> bool:
+        """Whether `queue` was opened with levels."""
+        return queue in self._lines and len(self._lines[queue].lanes) > 1
+
+    def __contains__(self, queue: str) -> bool:
+        return queue in self._lines
+
+    def __len__(self) -> int:
+        """How many jobs wait."""
+        if self._only is not None:
+            return len(self._only.waiting)
+        return sum(line.waiting for line in self._ordered)
+
+    def __iter__(self) -> Iterator[Attempt]:
+        for line in self._ordered:
+            for lane in line.lanes.values():
+                yield from lane.waiting
+
+    def arrived(self, attempt: Attempt, free: bool) -> bool:
+        """A delivery has come. Whether it may be started at once, if a slot is free; else it waits for `next`."""
+        if free and self._only is not None:
+            return True
+        delivery = attempt.delivery
+        line = self._lines[delivery.queue]
+        line.delivered_at = time.monotonic()
+        if free and len(line.lanes) == 1:
+            return True
+        line.lanes[delivery.level].waiting.append(attempt)
+        return False
+
+    def drain(self) -> Iterator[Attempt]:
+        """All that wait, whoever's turn it is: they are to be given back."""
+        for line in self._ordered:
+            for lane in line.lanes.values():
+                while lane.waiting:
+                    yield lane.waiting.popleft()
+
+    def next(self) -> Attempt | None:
+        """The job to be started next, or None."""
+        if self._only is not None:
+            return self._only.waiting.popleft() if self._only.waiting else None
+        if len(self._ordered) == 1:
+            return self._ordered[0].next()
+        ready = [place for place, line in enumerate(self._ordered) if line.waiting]
+        while ready:
+            place = self._turns.pick(ready)
+            attempt = self._ordered[place].next()
+            if attempt is not None:
+                return attempt
+            ready.remove(place)
+        return None
+
+    def ask(self, free: int) -> None:
+        """Ask for the free slots: all of them when half are free, so that one request serves many jobs."""
+        if free <= 0:
+            return
+        if self._only is not None:
+            asked = self._only.feed.asked
+            if not asked or (free - asked) * 2 >= self._concurrency:
+                self._only.feed.ask(free)
+            return
+        now = time.monotonic()
+        asked = sum(line.expected(now) for line in self._ordered)
+        if (free - asked) * 2 < self._concurrency and all(line.listens for line in self._ordered):
+            return
+        if len(self._ordered) == 1:
+            self._ordered[0].ask(free)
+        else:
+            self._share(free - asked, now)
+
+    def _share(self, unasked: int, now: float) -> None:
+        """Split free slots over the queues with work. A quiet queue has a request for one, which wakes it, also when
+        there are more queues than slots."""
+        busy = [place for place, line in enumerate(self._ordered) if now - line.delivered_at < _BUSY]
+        for place, line in enumerate(self._ordered):
+            if place not in busy and not line.listens:
+                line.ask(1)
+                unasked -= 1
+        shares = Counter(self._shares.pick(busy) for _ in range(unasked if busy else 0))
+        for place, share in shares.items():
+            line = self._ordered[place]
+            line.asked_at = now
+            line.ask(line.asked + share)
