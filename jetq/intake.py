@@ -58,7 +58,7 @@ class _Line:
     """One queue: its lanes, the highest level first. policy: None for strict, else weights by level."""
 
     def __init__(self, lanes: Mapping[Level, Feed], policy: Mapping[Level, int] | None, slots: int) -> None:
-        self.lanes = {level: _Lane(lanes[level]) for level in LEVELS if level in lanes}
+        self.lanes: dict[Level, _Lane] = {level: _Lane(lanes[level]) for level in LEVELS if level in lanes}
         self.delivered_at = self.asked_at = 0.0
         self.alone = False
         self._ordered = list(self.lanes.values())

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, TypedDict, cast
 
 from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import replace
@@ -302,7 +302,7 @@ def _at(name: str, value: Any) -> datetime | None:
 
 
 def _key(name: str, value: Any) -> str | Callable[..., str]:
-    return value if callable(value) else check_key(value)
+    return cast(Callable[..., str], value) if callable(value) else check_key(value)
 
 
 def _flag(name: str, value: Any) -> bool:

@@ -15,14 +15,14 @@ from typing import Any, TypeVar
 
 from jetq.app import Jetq
 from jetq.attempt import Attempt
-from jetq.broker import Broker
+from jetq.broker import Broker, Feed
 from jetq.control import INSIST_AFTER, Control
 from jetq.errors import BrokerError, BrokerUnavailable, DefinitionError, Rejected
 from jetq.executor import Executor
 from jetq.intake import Intake
 from jetq.keeping import keep_schedules
 from jetq.leases import Leases
-from jetq.model import LEVELS, Delivery, Outcome, Released, Superseded
+from jetq.model import LEVELS, Delivery, Level, Outcome, Released, Superseded
 from jetq.names import check_queue
 from jetq.pool import ThreadPool
 from jetq.process_pool import ProcessPool
@@ -206,7 +206,7 @@ class Worker:
         elif not await broker.levels(queue):
             self._intake.open(queue, {"normal": await broker.feed(queue, self._on_delivery)}, None)
             return
-        feeds = {
+        feeds: dict[Level, Feed] = {
             level: await broker.feed(queue, self._on_delivery, level=level, on_clear=self._take_more)
             for level in LEVELS
         }
