@@ -24,11 +24,10 @@ class Harness:
         self.url = url
         self.ledger = ledger
 
-    async def send(self, task: str, count: int = 1, **arguments: object) -> list[str]:
+    async def send(self, task: str, count: int = 1, *, expires: float | None = None, **arguments: object) -> list[str]:
         """Enqueue `count` jobs numbered from 0; their ids."""
-        calls = [
-            self.app.call(f"tests.apps.ledger_tasks.{task}", {"n": n, **arguments}, queue=QUEUE) for n in range(count)
-        ]
+        name = f"tests.apps.ledger_tasks.{task}"
+        calls = [self.app.call(name, {"n": n, **arguments}, queue=QUEUE, expires=expires) for n in range(count)]
         return [job.id for job in await self.app.adelay_many(calls)]
 
     async def info(self) -> QueueInfo:

@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 
@@ -17,6 +18,12 @@ class Entry:
     pid: int
     at: float
     id: str
+
+    @property
+    def nominal(self) -> int:
+        """The time for which a schedule's job is, which its id ends in."""
+        stamp = datetime.strptime(self.id.rpartition(":")[2], "%Y%m%dT%H%M%S").replace(tzinfo=UTC)
+        return int(stamp.timestamp())
 
 
 class Ledger:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from jetq.model import State
 from tests.apps.harness import Harness, harness
 from tests.apps.ledger import Ledger
 from tests.apps.workers import WorkerProcess
@@ -25,7 +26,8 @@ pytestmark = pytest.mark.anyio
 class Scenario:
     """Two jobs of one task, and what must be seen of each at the end.
 
-    finishes: runs to the end, each of which a kill may add one to. letters: dead letters, exactly.
+    finishes: runs to the end, each of which a kill may add one to. letters: dead letters, exactly. attempts: runs of
+    each, 0 for none. expires: seconds after which it is not to be run. state: how each ends, if that is kept.
     """
 
     task: str
@@ -33,13 +35,16 @@ class Scenario:
     finishes: int = 1
     letters: int = 0
     attempts: int = 1
+    expires: float | None = None
+    state: State | None = None
 
 
 SCENARIOS = {
     "success": Scenario("quick"),
     "result": Scenario("second_time_lucky", attempts=2),
-    "dead": Scenario("failing", finishes=0, letters=1, attempts=4),
-    "arguments": Scenario("asks_again", attempts=2),
+    "dead": Scenario("failing", finishes=0, letters=1, attempts=4, state="dead"),
+    "arguments": Scenario("asks_again", attempts=2, state="succeeded"),
+    "expired": Scenario("quick", finishes=0, attempts=0, expires=0.001, state="expired"),
 }
 JOBS = 2
 
@@ -57,12 +62,16 @@ async def _run(h: Harness, scenario: Scenario, env: dict[str, str]) -> None:
 
 
 async def _points(h: Harness, scenario: Scenario, calls: Path) -> list[str]:
-    await h.send(scenario.task, JOBS, **scenario.arguments)
+    await _send(h, scenario)
     await _run(h, scenario, {"JETQ_TEST_CALLS": str(calls)})
     return [line.split(" ", 1)[1] for line in calls.read_text().splitlines()]
 
 
-async def _check(h: Harness, scenario: Scenario, where: str) -> None:
+async def _send(h: Harness, scenario: Scenario) -> list[str]:
+    return await h.send(scenario.task, JOBS, expires=scenario.expires, **scenario.arguments)
+
+
+async def _check(h: Harness, scenario: Scenario, ids: list[str], where: str) -> None:
     letters = Counter(entry.letter.id for entry in await h.dead())
     assert sum(letters.values()) == scenario.letters * JOBS, (where, letters)
     assert all(times == 1 for times in letters.values()), (where, letters)
@@ -71,7 +80,9 @@ async def _check(h: Harness, scenario: Scenario, where: str) -> None:
     per_job = Counter(entry.id for entry in h.ledger.entries("start"))
     # A kill may repeat one attempt of one job, and doubles no retry: each attempt is started once but for that.
     assert sum(per_job.values()) <= JOBS * scenario.attempts + 1, (where, per_job)
-    assert max(entry.attempt for entry in h.ledger.entries("start")) == scenario.attempts, where
+    assert max((entry.attempt for entry in h.ledger.entries("start")), default=0) == scenario.attempts, where
+    if scenario.state is not None:
+        assert {await h.app.job(id, queue="ledger").astatus() for id in ids} == {scenario.state}, where
 
 
 @pytest.mark.timeout(280)
@@ -87,6 +98,6 @@ async def test_a_kill_at_any_step_loses_nothing_and_doubles_nothing(
         for number, where in enumerate(points, start=1):
             await h.broker.purge_dead("ledger")
             h.ledger = Ledger(tmp_path / f"ledger-{number}")
-            await h.send(scenario.task, JOBS, **scenario.arguments)
+            ids = await _send(h, scenario)
             await _run(h, scenario, {"JETQ_TEST_KILL_AT": str(number)})
-            await _check(h, scenario, f"killed {where}, call {number}")
+            await _check(h, scenario, ids, f"killed {where}, call {number}")

@@ -6,13 +6,11 @@ import asyncio
 import time
 from collections import Counter
 from contextlib import ExitStack
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from tests.apps.harness import QUEUE, Harness, harness
-from tests.apps.ledger import Entry
 from tests.apps.workers import WorkerProcess
 from tests.servers import NatsServerFactory
 
@@ -20,12 +18,6 @@ pytestmark = [pytest.mark.anyio, pytest.mark.timeout(200)]
 
 LEASE = 3.0
 SECONDS = 60
-
-
-def _nominal(entry: Entry) -> int:
-    """The time a job is for, which its id ends in."""
-    stamp = datetime.strptime(entry.id.rpartition(":")[2], "%Y%m%dT%H%M%S").replace(tzinfo=UTC)
-    return int(stamp.timestamp())
 
 
 async def _start_beating(h: Harness) -> None:
@@ -50,17 +42,17 @@ async def test_a_killed_worker_costs_no_tick_and_doubles_none(nats_server: NatsS
             killed = next(worker for worker in workers if worker.pid == last)
             killed.kill()
             await h.ledger.wait(
-                lambda ledger: len({_nominal(each) for each in ledger.entries("start")}) >= SECONDS, timeout=90
+                lambda ledger: len({each.nominal for each in ledger.entries("start")}) >= SECONDS, timeout=90
             )
             await _stop_beating(h)
             starts = h.ledger.entries("start")
-    times = sorted({_nominal(each) for each in starts})
+    times = sorted({each.nominal for each in starts})
     assert times == list(range(times[0], times[0] + len(times)))
     assert len(times) >= SECONDS
     assert len({each.id for each in starts}) == len(times)
     again = Counter(each.id for each in starts if each.pid != last)
     assert set(again.values()) == {1}
-    assert {_nominal(each) for each in h.ledger.entries("finish")} == set(times)
+    assert {each.nominal for each in h.ledger.entries("finish")} == set(times)
 
 
 async def test_a_killed_server_costs_at_most_the_ticks_of_its_downtime(
@@ -79,12 +71,12 @@ async def test_a_killed_server_costs_at_most_the_ticks_of_its_downtime(
             server.start()
             up = time.time()
             await h.ledger.wait(
-                lambda ledger: len([each for each in ledger.entries("start") if _nominal(each) > up + 3]) >= 15,
+                lambda ledger: len([each for each in ledger.entries("start") if each.nominal > up + 3]) >= 15,
                 timeout=60,
             )
             await _stop_beating(h)
             starts = h.ledger.entries("start")
-    times = {_nominal(each) for each in starts}
+    times = {each.nominal for each in starts}
     assert len({each.id for each in starts}) == len(times)
     missing = set(range(min(times), max(times) + 1)) - times
     assert missing, "five seconds without a server"
