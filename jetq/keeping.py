@@ -13,7 +13,7 @@ from jetq.schedules import gone, put_schedule
 from jetq.task_schedules import Definition
 from jetq.ticks import Ticks
 
-__all__ = ["keep_schedules"]
+__all__ = ["Keeping"]
 
 _log = logging.getLogger("jetq.worker")
 
@@ -22,14 +22,28 @@ _LOOK_EVERY = 60.0
 """Seconds between looks for ticks that nobody got: the broker was down when they were due."""
 
 
-async def keep_schedules(broker: Broker, queues: Sequence[str], defined: Sequence[Definition], ticks: Ticks) -> None:
-    """Store the schedules that are defined for `queues`, and look now and then for missed ticks, until cancelled."""
-    stored = False
-    while True:
-        stored = stored or await _try(_store(broker, queues, defined), "the schedules are not stored")
-        for queue in queues:
-            await _try(ticks.catch_up(queue), f"queue {queue}: missed ticks are not known")
-        await asyncio.sleep(_LOOK_EVERY if stored else _AGAIN_AFTER)
+class Keeping:
+    """For the schedules that a worker's code defines for its `queues`, and for those that stand there."""
+
+    def __init__(self, broker: Broker, queues: Sequence[str], defined: Sequence[Definition], ticks: Ticks) -> None:
+        self._broker = broker
+        self._queues = queues
+        self._defined = defined
+        self._ticks = ticks
+        self._stored = False
+
+    async def store(self) -> None:
+        """Store what is defined. If that fails now, `keep` tries again."""
+        self._stored = await _try(_store(self._broker, self._queues, self._defined), "the schedules are not stored")
+
+    async def keep(self) -> None:
+        """Look now and then for missed ticks, until cancelled."""
+        while True:
+            for queue in self._queues:
+                await _try(self._ticks.catch_up(queue), f"queue {queue}: missed ticks are not known")
+            await asyncio.sleep(_LOOK_EVERY if self._stored else _AGAIN_AFTER)
+            if not self._stored:
+                await self.store()
 
 
 async def _store(broker: Broker, queues: Sequence[str], defined: Sequence[Definition]) -> None:

@@ -20,7 +20,7 @@ from jetq.control import INSIST_AFTER, Control
 from jetq.errors import BrokerError, BrokerUnavailable, DefinitionError, Rejected
 from jetq.executor import Executor
 from jetq.intake import Intake
-from jetq.keeping import keep_schedules
+from jetq.keeping import Keeping
 from jetq.leases import Leases
 from jetq.model import LEVELS, Delivery, Level, Outcome, Released, Superseded
 from jetq.names import check_queue
@@ -171,6 +171,8 @@ class Worker:
         self._leases.start()
         self._settlement = Settlement(broker, self._leases, self.name)
         self._ticks = Ticks(broker)
+        self._keeping = Keeping(broker, self.queues, self._defined, self._ticks)
+        await self._unless_stopped(self._keeping.store())
         self._executor = Executor(
             broker,
             self._leases,
@@ -227,9 +229,7 @@ class Worker:
     async def _work(self, broker: Broker) -> None:
         timekeeping = asyncio.create_task(self._keep_time(), name="jetq-worker-time")
         levels = asyncio.create_task(self._watch_levels(broker), name="jetq-worker-levels")
-        recurring = asyncio.create_task(
-            keep_schedules(broker, self.queues, self._defined, self._ticks), name="jetq-worker-schedules"
-        )
+        recurring = asyncio.create_task(self._keeping.keep(), name="jetq-worker-schedules")
         try:
             self._take_more()
             if self._burst:

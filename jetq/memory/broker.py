@@ -296,7 +296,7 @@ class MemoryBroker(MemoryFleet):
             self._use()
             if queue not in self.store.queues:
                 return []
-            messages = self.store.queue(queue).messages.values()
+            messages = [each for each in self.store.queue(queue).messages.values() if not each.schedule]
             return [found(each) for each in messages if task in (None, each.task) and key in (None, each.key)][:limit]
 
     @property

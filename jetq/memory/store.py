@@ -409,7 +409,8 @@ class MemoryStore:
         """Every stored job, scheduled or queued: by queue, in the order they were stored."""
         with self.lock:
             self.run_due()
-            return [found(each) for _, queue in sorted(self.queues.items()) for each in queue.messages.values()]
+            messages = [each for _, queue in sorted(self.queues.items()) for each in queue.messages.values()]
+            return [found(each) for each in messages if not each.schedule]
 
     def result(self, id: str) -> ResultRecord | None:
         """The kept result of job `id`."""

@@ -129,7 +129,8 @@ class _Observed:
         return await self._broker.put_result(result, ttl, unless_kept=unless_kept)
 
     def finish(self, delivery: Delivery) -> None:
-        self._tally.finished(delivery)
+        if not delivery.schedule:  # a tick is no attempt
+            self._tally.finished(delivery)
         self._broker.finish(delivery)
 
     def _job(self, job: JobRecord) -> JobRecord:

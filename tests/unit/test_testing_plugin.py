@@ -20,6 +20,7 @@ from jetq import (
     ArgumentError,
     Jetq,
     JobContext,
+    Queue,
     Reject,
     ResultTimeout,
     Snooze,
@@ -206,6 +207,64 @@ def test_a_job_for_later_waits_for_the_test(jobs: AppTester) -> None:
     assert jobs.run_until_empty().succeeded == 1
     jobs.advance(timedelta(days=1))
     assert jobs.run_until_empty().succeeded == 1
+
+
+def test_a_job_that_is_cancelled_or_comes_too_late_counts_as_that() -> None:
+    expired: list[str] = []
+
+    async def on_expired(job: JobContext) -> None:
+        expired.append(job.id)
+
+    app = Jetq(on_expired=on_expired)
+    with in_memory(app) as jobs:
+
+        @app.task(name="testing.note")
+        async def note() -> None: ...
+
+        late = note.options(expires=60).delay()
+        jobs.advance(61)
+        gone = note.options(delay=60).delay()
+        assert gone.cancel() == "removed"
+        assert jobs.run_until_empty() == Ran(expired=1)
+        assert (late.status(), gone.status()) == ("expired", "cancelled")
+        assert expired == [late.id]
+
+
+def test_a_recurring_task_ticks_with_the_tests_clock() -> None:
+    app = Jetq()
+    with in_memory(app) as jobs:
+        times: list[datetime | None] = []
+
+        @app.task(name="testing.hourly", cron="0 * * * *")
+        async def hourly() -> None:
+            times.append(current_job().nominal)
+
+        assert jobs.run_until_empty() == Ran()
+        for _ in range(3):
+            jobs.advance(3600)
+            assert jobs.run_until_empty() == Ran(succeeded=1)
+        assert len(set(times)) == 3
+        assert all(at is not None and (at.minute, at.second) == (0, 0) for at in times)
+        jobs.advance(timedelta(hours=10))  # nobody worked: of the ticks that came too late the newest runs
+        assert jobs.run_until_empty() == Ran(succeeded=1)
+        (info,) = app.schedules()
+        assert (info.name, info.last) == ("testing.hourly", times[-1])
+        assert app.unschedule("testing.hourly")
+
+
+def test_levels_are_kept_in_order() -> None:
+    app = Jetq(queues=[Queue("mail", levels="strict")])
+    with in_memory(app) as jobs:
+        ran: list[str] = []
+
+        @app.task(name="testing.level", queue="mail")
+        async def level(name: str) -> None:
+            ran.append(name)
+
+        for name in ("low", "normal", "high"):
+            level.options(priority=name).delay(name)
+        assert jobs.run_until_empty() == Ran(succeeded=3)
+        assert ran == ["high", "normal", "low"]
 
 
 def test_an_exception_reaches_the_caller(jobs: AppTester) -> None:
