@@ -1,52 +1,81 @@
 """A process of the pool: runs one call at a time, in its main thread, until its parent hangs up.
 
-It speaks on a socket whose number it is given. A frame is its length (8 bytes, big endian) and a pickle. The
-parent sends a `Setup` and then `CallFrame`s; this side sends one `Returned` or `Raised` for each, and log records as
-they come.
+It speaks on a socket whose number it is given. A frame is its length (8 bytes, big endian) and a pickle. The parent
+sends a `Setup`, and for each call a `Load` and then a `CallFrame`; this side answers both with one `Returned` or
+`Raised`, and sends log records as they come.
 """
 
 from __future__ import annotations
 
+import contextvars
 import importlib
+import io
 import logging
 import logging.handlers
 import multiprocessing.spawn
 import os
 import pickle
+import signal
 import socket
 import struct
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Any
 
-from jetq.context import CURRENT, JobContext
-from jetq.failures import capture
+from msgspec.structs import asdict
 
-__all__ = ["LENGTH", "CallFrame", "Logged", "Raised", "Returned", "Setup", "main"]
+from jetq.app import Jetq
+from jetq.context import CURRENT
+from jetq.errors import Reject, Retry, Snooze
+from jetq.failures import capture
+from jetq.model import Failure
+from jetq.queue import Queue
+from jetq.settings import Settings
+
+__all__ = ["LENGTH", "AppSetup", "CallFrame", "Load", "Logged", "Raised", "Returned", "Setup", "main"]
 
 LENGTH = struct.Struct(">Q")
 
 
 @dataclass(frozen=True)
+class AppSetup:
+    """The app whose worker this is: jobs that are enqueued here are stored where that one stores them."""
+
+    settings: Settings
+    queues: tuple[Queue, ...]
+
+    def made(self) -> Jetq:
+        return Jetq(**asdict(self.settings), queues=self.queues)
+
+
+@dataclass(frozen=True)
 class Setup:
-    """path: where modules are found. level: of the root logger."""
+    """path: where modules are found. level: of the root logger. app: None for the default one."""
 
     path: list[str]
     level: int
+    app: AppSetup | None
+
+
+@dataclass(frozen=True)
+class Load:
+    """The function of the next call. main: what runs as `__main__`, as `multiprocessing.spawn.prepare` takes it, if
+    the function is defined there."""
+
+    module: str
+    qualname: str
+    main: dict[str, str]
 
 
 @dataclass(frozen=True)
 class CallFrame:
-    """One call. main: the file that runs as `__main__`, if the function is defined there. arguments: the pickle of
-    args, kwargs and context. wants_value: whether anybody looks at what it returns."""
+    """A call of the loaded function. arguments: the pickle of args, kwargs and context. wants_value: whether anybody
+    looks at what it returns."""
 
-    module: str
-    qualname: str
-    main: str | None
     arguments: bytes
     wants_value: bool
 
@@ -64,25 +93,45 @@ class Raised:
     """What a call raised: pickled if that is worth something, and in any case as text."""
 
     error: bytes | None
-    type: str
-    message: str
-    traceback: str
+    failure: Failure
 
 
 @dataclass(frozen=True)
 class Logged:
-    """A log record, as `logging.handlers.QueueHandler` prepares it."""
+    """The pickle of a log record, as `logging.handlers.QueueHandler` prepares it."""
 
-    record: logging.LogRecord
+    record: bytes
 
 
-def _resolve(module: str, qualname: str) -> Callable[..., Any]:
-    """The function of that name, out of the task that has taken its place in its module."""
-    found: Any = importlib.import_module(module)
-    for name in qualname.split("."):
-        found = getattr(found, name)
-    function: Callable[..., Any] = getattr(found, "fn", found)
-    return function
+def main() -> None:
+    """Serve the parent on the socket whose number is the first argument."""
+    wire = _Wire(int(sys.argv[1]))
+    requests: SimpleQueue[bytes] = SimpleQueue()
+    threading.Thread(target=wire.frames, args=(requests.put,), name="jetq-parent", daemon=True).start()
+    setup: Setup = pickle.loads(requests.get())
+    _set_up(setup, wire)
+    calls = _Calls(setup.app)
+    with suppress(OSError):  # the parent is gone
+        while True:
+            wire.send(calls.answer(requests.get()))
+
+
+def _set_up(setup: Setup, wire: _Wire) -> None:
+    sys.path[:] = setup.path
+    sys.argv[1:] = []
+    handler = _ToParent(wire)
+    root = logging.getLogger()
+    root.addHandler(handler)
+    root.setLevel(setup.level)
+
+    def leave() -> None:
+        """What a task forks is nobody the parent talks with."""
+        root.removeHandler(handler)
+        wire.close()
+
+    os.register_at_fork(after_in_child=leave)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # what was printed is kept when the process is killed
 
 
 class _Wire:
@@ -90,6 +139,7 @@ class _Wire:
 
     def __init__(self, fd: int) -> None:
         self._socket = socket.socket(fileno=fd)
+        self._socket.set_inheritable(False)
         self._lock = threading.Lock()
 
     def send(self, frame: object) -> None:
@@ -105,7 +155,12 @@ class _Wire:
                 if data is None:
                     break
                 put(data)
+        if os.getpgrp() == os.getpid():
+            os.killpg(0, signal.SIGKILL)  # with all that its tasks have started
         os._exit(0)
+
+    def close(self) -> None:
+        self._socket.close()
 
     def _read(self, size: int) -> bytes | None:
         data = bytearray()
@@ -125,55 +180,103 @@ class _ToParent(logging.handlers.QueueHandler):
         self._wire = wire
 
     def enqueue(self, record: logging.LogRecord) -> None:
+        frame = Logged(pickle.dumps(record))
         with suppress(OSError):
-            self._wire.send(Logged(record))
+            self._wire.send(frame)
 
 
-def main() -> None:
-    """Serve the parent on the socket whose number is the first argument."""
-    wire = _Wire(int(sys.argv[1]))
-    requests: SimpleQueue[bytes] = SimpleQueue()
-    threading.Thread(target=wire.frames, args=(requests.put,), name="jetq-parent", daemon=True).start()
-    setup: Setup = pickle.loads(requests.get())
-    sys.path[:] = setup.path
-    sys.argv[1:] = []
-    logging.getLogger().addHandler(_ToParent(wire))
-    logging.getLogger().setLevel(setup.level)
-    while True:
-        wire.send(_answer(pickle.loads(requests.get())))
+# --- calls
 
 
-def _answer(frame: CallFrame) -> Returned | Raised:
-    try:
-        function, args, kwargs, context = _load(frame)
-        CURRENT.set((context, None))
-        value = function(*args, **kwargs)
-    except BaseException as error:
-        return _raised(error)
-    finally:
-        CURRENT.set(None)
-    if not frame.wants_value:
-        return Returned()
-    try:
-        return Returned(pickle.dumps(value))
-    except Exception as error:
-        return Returned(unsendable=f"{type(error).__name__}: {error}"[:500])
+class _Calls:
+    """The calls of one process: which function is next, and what became of it."""
+
+    def __init__(self, app: AppSetup | None) -> None:
+        self._app = None if app is None else app.made()  # before all others that are made here, so the default one
+        self._function: Callable[..., Any] | None = None
+
+    def answer(self, request: bytes) -> Returned | Raised:
+        try:
+            frame = pickle.loads(request)
+            if isinstance(frame, Load):
+                self._function = _find(frame)
+                return Returned()
+            return self._call(frame)
+        except BaseException as error:
+            return _raised(error)
+        finally:
+            for stream in (sys.stdout, sys.stderr):
+                with suppress(Exception):  # a task may have closed it
+                    stream.flush()
+
+    def _call(self, frame: CallFrame) -> Returned:
+        assert self._function is not None
+        args, kwargs, context = pickle.loads(frame.arguments)
+        scope = contextvars.copy_context()  # what one job sets is not seen by the next
+        scope.run(CURRENT.set, (context, self._app))
+        value = scope.run(self._function, *args, **kwargs)
+        if not frame.wants_value:
+            return Returned()
+        try:
+            return Returned(pickle.dumps(value))
+        except Exception as error:
+            return Returned(unsendable=f"{type(error).__name__}: {error}"[:500])
 
 
-def _load(frame: CallFrame) -> tuple[Callable[..., Any], tuple[Any, ...], Mapping[str, Any], JobContext]:
-    if frame.main is not None and getattr(sys.modules["__main__"], "__file__", None) != frame.main:
-        # As multiprocessing does it: the file is run under another name, so that its `__main__` block is not.
-        multiprocessing.spawn.prepare({"init_main_from_path": frame.main})
-    function = _resolve(frame.module, frame.qualname)
-    args, kwargs, context = pickle.loads(frame.arguments)
-    return function, args, kwargs, context
+def _find(load: Load) -> Callable[..., Any]:
+    """The function of that name, out of the task that has taken its place in its module."""
+    if load.main:
+        # The file is run under another name, so that its `__main__` block is not; once, however often this is called.
+        multiprocessing.spawn.prepare(load.main)
+    found: Any = importlib.import_module(load.module)
+    for name in load.qualname.split("."):
+        found = getattr(found, name)
+    function: Callable[..., Any] = getattr(found, "fn", found)
+    return function
+
+
+# --- exceptions
 
 
 def _raised(error: BaseException) -> Raised:
     failure = capture(error)
-    pickled = None
-    with suppress(Exception):
-        pickled = pickle.dumps(error)
-        if type(pickle.loads(pickled)) is not type(error):
-            pickled = None
-    return Raised(pickled, failure.type, failure.message, failure.traceback)
+    for form in _forms(error, failure):
+        with suppress(Exception):
+            pickled = pickle.dumps(form)
+            copy = pickle.loads(pickled)
+            if type(copy) is type(error) and capture(copy).message == failure.message:
+                return Raised(pickled, failure)
+    return Raised(None, failure)
+
+
+def _forms(error: BaseException, failure: Failure) -> Iterator[object]:
+    """What to send in place of `error`, the most faithful first."""
+    yield error
+    yield _Parts(error, error.args, vars(error))
+    if not isinstance(error, Retry | Snooze | Reject):  # these are nothing without their attributes
+        yield _Parts(error, (failure.message,), {name: each for name, each in vars(error).items() if _crosses(each)})
+
+
+class _Parts:
+    """An exception that is made again without its constructor, which may want something else than its `args`."""
+
+    def __init__(self, error: BaseException, args: tuple[Any, ...], attributes: dict[str, Any]) -> None:
+        self._made_of = (type(error), args, attributes)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, self._made_of
+
+
+def _rebuild(kind: type[BaseException], args: tuple[Any, ...], attributes: dict[str, Any]) -> BaseException:
+    error = kind.__new__(kind, *args)
+    error.args = args
+    vars(error).update(attributes)
+    return error
+
+
+def _crosses(value: object) -> bool:
+    try:
+        pickle.loads(pickle.dumps(value))
+    except Exception:
+        return False
+    return True

@@ -10,13 +10,15 @@ import pickle
 import signal
 import socket
 import sys
+import sysconfig
 from collections.abc import Callable, Mapping
 from types import FunctionType
 from typing import Any
 
-from jetq.context import JobContext
+from jetq.app import Jetq
+from jetq.context import CURRENT, JobContext
 from jetq.errors import JetqError, Reject, RemoteTraceback
-from jetq.process_child import LENGTH, CallFrame, Logged, Raised, Returned, Setup
+from jetq.process_child import LENGTH, AppSetup, CallFrame, Load, Logged, Raised, Returned, Setup
 from jetq.supervisor import in_words
 
 __all__ = ["ProcessDied", "ProcessPool"]
@@ -24,6 +26,7 @@ __all__ = ["ProcessDied", "ProcessPool"]
 _log = logging.getLogger("jetq.worker")
 
 _CLOSE_WITHIN = 5.0
+"""Seconds that idle processes get to end by themselves."""
 
 
 class ProcessDied(JetqError):
@@ -40,6 +43,7 @@ class ProcessPool:
         self._seats = asyncio.Semaphore(size)
         self._idle: list[_Child] = []
         self._children: set[_Child] = set()
+        self._closed = False
 
     async def run(
         self,
@@ -52,25 +56,23 @@ class ProcessPool:
     ) -> Any:
         """Call `fn` in a process as soon as one is free, and return its value or raise what it raised.
 
-        context: called when it starts, for the job's context there. When this is cancelled, the process and all it
-        has started are killed. Raises ProcessDied if the process ended by itself, Reject if the arguments or the value
-        cannot be pickled, JetqError if no process can be started.
+        context: called when the process has imported the function and it starts, for the job's context there. When this
+        is cancelled, the process and all it has started are killed. Raises ProcessDied if the process ended by itself,
+        Reject if the arguments or the value cannot be pickled, JetqError if no process can be started or the pool is
+        closed, and what the import of the function's module raises there.
         """
         if sys.platform == "win32":
             raise JetqError("run_in='process' needs process groups, which Windows lacks", hint="use 'thread'")
         async with self._seats:
-            frame = _frame(fn, args, kwargs, context(), wants_value)
-            child = await self._take()
+            child = await self._take(_load(fn))
             try:
-                answer = await child.call(frame)
-            except BaseException:
-                child.kill()
-                raise
-            self._idle.append(child)
-        return _value(answer, fn)
+                return _value(await child.ask(_call(args, kwargs, context(), wants_value)))
+            finally:
+                self._put_back(child)
 
     async def aclose(self) -> None:
-        """End all processes: the idle ones by hanging up, what still runs by force."""
+        """End all processes and what they have started: the idle ones by hanging up, what still runs by force."""
+        self._closed = True
         for child in self._children - set(self._idle):
             child.kill()
         for child in self._idle:
@@ -82,18 +84,42 @@ class ProcessPool:
             child.kill()
             await child.reaper
 
-    async def _take(self) -> _Child:
+    async def _take(self, load: Load) -> _Child:
+        """A process that has imported the function. One that has died while it was idle is passed over."""
         while self._idle:
-            child = self._idle.pop()
-            if child.alive:
-                return child
-        child = await _Child.start(self._children.discard)
-        self._children.add(child)
+            with contextlib.suppress(ProcessDied):
+                return await self._make_ready(self._idle.pop(), load)
+        return await self._make_ready(await self._start(), load)
+
+    async def _make_ready(self, child: _Child, load: Load) -> _Child:
+        answer = await child.ask(load)
+        if isinstance(answer, Raised):
+            self._put_back(child)
+            raise _exception(answer)
         return child
+
+    async def _start(self) -> _Child:
+        if not self._closed:
+            child = await _Child.start(self._forget)
+            self._children.add(child)
+            if not self._closed:
+                return child
+            child.kill()
+            await child.reaper
+        raise JetqError("no process can be started for a job: the worker has ended")
+
+    def _put_back(self, child: _Child) -> None:
+        if child.usable and not self._closed:
+            self._idle.append(child)
+
+    def _forget(self, child: _Child) -> None:
+        self._children.discard(child)
+        if child in self._idle:
+            self._idle.remove(child)
 
 
 class _Child:
-    """One process and the socket to it."""
+    """One process and the socket to it. usable: it has answered all it was asked."""
 
     def __init__(
         self,
@@ -102,6 +128,7 @@ class _Child:
         writer: asyncio.StreamWriter,
         on_end: Callable[[_Child], None],
     ) -> None:
+        self.usable = True
         self._process = process
         self._reader = reader
         self._writer = writer
@@ -110,87 +137,140 @@ class _Child:
 
     @classmethod
     async def start(cls, on_end: Callable[[_Child], None]) -> _Child:
-        ours, theirs = socket.socketpair()
+        setup = _framed(Setup(list(sys.path), logging.getLogger().level, _app()))
+        writer: asyncio.StreamWriter | None = None
         try:
+            ours, theirs = socket.socketpair()
             with theirs:
+                # Before the process: nothing that could be cancelled stands between its start and its owner.
+                reader, writer = await asyncio.open_connection(sock=ours)
                 process = await asyncio.create_subprocess_exec(
                     sys.executable,
+                    "-P",  # the working directory may hold a file named like a module that jetq needs
                     "-c",
-                    "from jetq.process_child import main; main()",
+                    "import sys; sys.path[:0] = sys.argv[2:]; from jetq.process_child import main; main()",
                     str(theirs.fileno()),
+                    *_place_of_jetq(),
                     pass_fds=(theirs.fileno(),),
                     stdin=asyncio.subprocess.DEVNULL,
                     start_new_session=True,  # a Ctrl-C is not for it, and a kill reaches what it has started
-                    env={**os.environ, "PYTHONPATH": _python_path()},
                 )
-        except OSError as error:
-            ours.close()
-            raise JetqError(f"no process can be started for a job: {error.strerror}") from None
-        reader, writer = await asyncio.open_connection(sock=ours)
-        child = cls(process, reader, writer, on_end)
-        child._send(Setup(list(sys.path), logging.getLogger().level))
-        return child
+        except BaseException as error:
+            if writer is not None:
+                writer.close()
+            if isinstance(error, OSError):
+                raise JetqError(f"no process can be started for a job: {error.strerror}") from None
+            raise
+        writer.write(setup)
+        return cls(process, reader, writer, on_end)
 
-    @property
-    def alive(self) -> bool:
-        return self._process.returncode is None and not self._reader.at_eof()
+    async def ask(self, frame: Load | CallFrame) -> Returned | Raised:
+        """Send `frame` and wait for its answer. If that does not come, or nobody waits any more, the process is killed.
 
-    async def call(self, frame: CallFrame) -> Returned | Raised:
-        """Send a call and wait for its answer. Raises ProcessDied."""
+        Raises ProcessDied.
+        """
+        self.usable = False
         try:
-            self._send(frame)
+            self._writer.write(_framed(frame))
             await self._writer.drain()
-            while True:
-                head = await self._reader.readexactly(LENGTH.size)
-                answer = pickle.loads(await self._reader.readexactly(LENGTH.unpack(head)[0]))
-                if not isinstance(answer, Logged):
-                    return answer  # type: ignore[no-any-return]
-                logging.getLogger(answer.record.name).handle(answer.record)
+            while isinstance(answer := await self._receive(), Logged):
+                _hand_on(answer)
         except (asyncio.IncompleteReadError, ConnectionError):
+            self.kill()  # a process that ends already keeps its exit code
             await self._process.wait()
             ending = in_words(self._process.returncode or 0)
             raise ProcessDied(f"the process that ran it has died: {ending}") from None
+        except BaseException:
+            self.kill()
+            raise
+        self.usable = True
+        return answer
 
     def kill(self) -> None:
         """End it and all it has started, now."""
+        self.usable = False
         if self._process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
+            self._kill_group()
 
     def hang_up(self) -> None:
         """Let it end by itself."""
         self._writer.close()
 
-    def _send(self, frame: Setup | CallFrame) -> None:
-        data = pickle.dumps(frame)
-        self._writer.write(LENGTH.pack(len(data)) + data)
+    def _kill_group(self) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS: the group has only a zombie
+            os.killpg(self._process.pid, signal.SIGKILL)
+
+    async def _receive(self) -> Returned | Raised | Logged:
+        head = await self._reader.readexactly(LENGTH.size)
+        answer: Returned | Raised | Logged = pickle.loads(await self._reader.readexactly(LENGTH.unpack(head)[0]))
+        return answer
 
     async def _reap(self) -> None:
         await self._process.wait()
+        self.usable = False
+        self._kill_group()  # a group that is not empty keeps its number, so that this hits nobody else
         self._writer.close()
         with contextlib.suppress(OSError):
             await self._writer.wait_closed()
         self._on_end(self)
 
 
-def _frame(
-    fn: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], context: JobContext, wants_value: bool
-) -> CallFrame:
-    assert isinstance(fn, FunctionType)
-    main = getattr(sys.modules["__main__"], "__file__", None) if fn.__module__ == "__main__" else None
+def _hand_on(logged: Logged) -> None:
+    """Handle a log record as if it had been made here."""
     try:
-        arguments = pickle.dumps((args, dict(kwargs), context))
+        record = pickle.loads(logged.record)
+        logger = logging.getLogger(record.name)
+        if logger.isEnabledFor(record.levelno):
+            logger.handle(record)
+    except Exception as error:  # from what a task or a filter of the app has attached to it
+        _log.warning("a log record from a process is lost: %s", type(error).__name__)
+
+
+def _framed(frame: Setup | Load | CallFrame) -> bytes:
+    data = pickle.dumps(frame)
+    return LENGTH.pack(len(data)) + data
+
+
+def _app() -> AppSetup | None:
+    """What a process needs to enqueue for the app whose worker this is."""
+    current = CURRENT.get()
+    app = None if current is None else current[1]
+    return AppSetup(app.settings, tuple(app.queues.values())) if isinstance(app, Jetq) else None
+
+
+def _load(fn: Callable[..., Any]) -> Load:
+    assert isinstance(fn, FunctionType)
+    return Load(fn.__module__, fn.__qualname__, _main() if fn.__module__ == "__main__" else {})
+
+
+def _main() -> dict[str, str]:
+    """What runs as `__main__` here, as `multiprocessing.spawn` has it: a module (`python -m`) or a file."""
+    main = sys.modules["__main__"]
+    if name := getattr(main.__spec__, "name", None):
+        return {"init_main_from_name": name}
+    path = getattr(main, "__file__", None)
+    return {} if path is None else {"init_main_from_path": path}
+
+
+def _call(args: tuple[Any, ...], kwargs: Mapping[str, Any], context: JobContext, wants_value: bool) -> CallFrame:
+    try:
+        return CallFrame(pickle.dumps((args, dict(kwargs), context)), wants_value)
     except Exception as error:
         raise Reject(f"its arguments cannot be sent to a process: {type(error).__name__}: {error}") from None
-    return CallFrame(fn.__module__, fn.__qualname__, main, arguments, wants_value)
 
 
-def _value(answer: Returned | Raised, fn: Callable[..., Any]) -> Any:
+def _value(answer: Returned | Raised) -> Any:
     if isinstance(answer, Raised):
         raise _exception(answer)
-    if answer.unsendable is not None:
-        raise Reject(f"what it returned cannot be sent back from its process: {answer.unsendable}")
-    return None if answer.value is None else pickle.loads(answer.value)
+    unsendable = answer.unsendable
+    if unsendable is None and answer.value is not None:
+        try:
+            return pickle.loads(answer.value)
+        except Exception as error:
+            unsendable = f"{type(error).__name__}: {error}"[:500]
+    if unsendable is not None:
+        raise Reject(f"what it returned cannot be sent back from its process: {unsendable}")
+    return None
 
 
 def _exception(answer: Raised) -> BaseException:
@@ -200,15 +280,13 @@ def _exception(answer: Raised) -> BaseException:
         with contextlib.suppress(Exception):
             error = pickle.loads(answer.error)
     if error is None:
-        module, _, name = answer.type.rpartition(".")
-        error = type(name or "Exception", (Exception,), {"__module__": module})(answer.message)
-    error.__cause__ = RemoteTraceback(answer.traceback)
+        module, _, name = answer.failure.type.rpartition(".")
+        error = type(name or "Exception", (Exception,), {"__module__": module})(answer.failure.message)
+    error.__cause__ = RemoteTraceback(answer.failure.traceback)
     return error
 
 
-def _python_path() -> str:
-    """Where the child finds jetq; all other places are sent to it."""
-    places = [os.path.dirname(os.path.dirname(os.path.abspath(__file__)))]
-    if inherited := os.environ.get("PYTHONPATH"):
-        places.append(inherited)
-    return os.pathsep.join(places)
+def _place_of_jetq() -> list[str]:
+    """Where the child finds jetq, if it is not among the installed packages; all other places are sent to it."""
+    place = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    return [] if place == sysconfig.get_path("purelib") else [place]

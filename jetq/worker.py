@@ -164,7 +164,7 @@ class Worker:
 
     async def _prepare(self, broker: Broker) -> None:
         self._threads = ThreadPool(self.concurrency)
-        self._processes = ProcessPool(min(self.concurrency, len(os.sched_getaffinity(0))))
+        self._processes = ProcessPool(min(self.concurrency, _cores()))
         for queue in self.queues:
             await self._unless_stopped(self._patiently(broker, queue))
         self._leases = Leases(self.app.session.connect, broker.lease)
@@ -405,3 +405,8 @@ class Worker:
         for waiter in (ended, cut):
             if waiter is not None:
                 waiter.cancel()
+
+
+def _cores() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

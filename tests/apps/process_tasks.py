@@ -7,10 +7,14 @@ import logging
 import os
 import signal
 import subprocess
+import sys
+import threading
 import time
+from contextvars import ContextVar
 from pathlib import Path
 
-from jetq import Retry, current_job, task
+from jetq import Jetq, Retry, Snooze, current_job, task
+from jetq.app import default_app
 
 
 class Odd(Exception):
@@ -77,9 +81,12 @@ def has_a_child(started: str) -> None:
 
 
 @task(run_in="process")
-def returns_a_lock() -> object:
-    import threading
+def leaves_a_child() -> tuple[int, int]:
+    return os.getpid(), subprocess.Popen(["sleep", "60"]).pid
 
+
+@task(run_in="process")
+def returns_a_lock() -> object:
     return threading.Lock()
 
 
@@ -93,3 +100,112 @@ def asks_again() -> int:
     if current_job().attempt == 1:
         raise Retry(after=0)
     return current_job().attempt
+
+
+SETTING: ContextVar[int] = ContextVar("SETTING", default=0)
+
+
+class Holding(LookupError):
+    """It holds what cannot be pickled, and something that can."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(f"code {code}")
+        self.code = code
+        self.lock = threading.Lock()
+
+
+class Unreadable:
+    """It can be pickled and not be read again."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return int, ("not a number",)
+
+
+@task(run_in="process")
+def snoozes() -> None:
+    raise Snooze(7)
+
+
+@task(run_in="process")
+def retries() -> None:
+    raise Retry(after=3, arguments={"a": 1})
+
+
+@task(run_in="process")
+def fails_holding() -> None:
+    raise Holding(5)
+
+
+@task(run_in="process")
+def fails_locally() -> None:
+    class Local(Exception):
+        pass
+
+    raise Local("from nowhere")
+
+
+@task(run_in="process")
+def sets_a_variable() -> int:
+    SETTING.set(SETTING.get() + 1)
+    return SETTING.get()
+
+
+@task(run_in="process")
+def environment() -> dict[str, str]:
+    return dict(os.environ)
+
+
+@task(run_in="process")
+def returns_the_unreadable() -> object:
+    return Unreadable()
+
+
+@task(run_in="process")
+def logs_the_unreadable() -> int:
+    logging.getLogger("app.of.the.user").warning("with something", extra={"thing": Unreadable()})
+    return os.getpid()
+
+
+@task(run_in="process")
+def same(data: bytes) -> bytes:
+    return data
+
+
+@task(run_in="process")
+def forks_and_returns() -> str:
+    forked = os.fork()
+    if not forked:
+        logging.getLogger("app.of.the.user").info("from the forked one")
+        return "the forked one"
+    os.waitpid(forked, 0)
+    return "the process"
+
+
+@task(run_in="process")
+def forks_and_dies(started: str) -> None:
+    forked = os.fork()
+    if not forked:
+        time.sleep(60)
+        os._exit(0)
+    Path(started).write_text(str(forked))
+    os._exit(3)
+
+
+@task(run_in="process")
+def prints(text: str) -> None:
+    sys.stdout.write(text)
+
+
+@task(run_in="process")
+def prints_and_waits(text: str, started: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    Path(started).touch()
+    time.sleep(60)
+
+
+@task(run_in="process")
+def namespaces() -> tuple[str, str]:
+    """Of the app that a job enqueued by a task here goes to, and of the one of threads that a task starts."""
+    enqueues = pid._app()
+    assert isinstance(enqueues, Jetq)
+    return enqueues.settings.namespace, default_app().settings.namespace

@@ -121,14 +121,14 @@ async def test_a_paused_schedule_does_not_tick_and_goes_on_when_resumed(nats_url
         await pause_schedule(broker, "fast", paused=True)
         await asyncio.sleep(0.3)
         seen = len(ran)
-        await asyncio.sleep(2.5)
+        await asyncio.sleep(1.5)
         assert len(ran) == seen
         id = await run_schedule(broker, "fast")
         await _until(lambda: len(ran) == seen + 1)
         assert set(ran) == {"fast"}
         assert id
         await pause_schedule(broker, "fast", paused=False)
-        await _until(lambda: len(ran) >= seen + 3)
+        await _until(lambda: len(ran) >= seen + 2)
         assert len(await broker.schedules("default")) == 1
 
 
@@ -141,17 +141,16 @@ async def test_overlap_skip_makes_no_job_while_one_is_running_and_allow_does(nat
     async def slow(which: str) -> None:
         running[which] += 1
         most[which] = max(most[which], running[which])
-        await asyncio.sleep(2.5)
+        await asyncio.sleep(1.6)
         running[which] -= 1
 
     async with working(app):
         await app.aschedule("skips", slow.bind("skip"), every=1, overlap="skip")
         await app.aschedule("allows", slow.bind("allow"), every=1)
-        await asyncio.sleep(6)
+        await _until(lambda: most["allow"] >= 2)
         await app.aunschedule("skips")
         await app.aunschedule("allows")
     assert most["skip"] == 1
-    assert most["allow"] >= 2
 
 
 async def test_a_tick_delivered_again_makes_no_second_job(nats_url: str) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import importlib
 import logging
 import os
 import signal
@@ -17,8 +19,9 @@ from typing import Any
 
 import pytest
 
-from jetq.context import JobContext
-from jetq.errors import Reject
+from jetq import Jetq
+from jetq.context import CURRENT, JobContext
+from jetq.errors import JetqError, Reject, Retry, Snooze
 from jetq.failures import capture
 from jetq.process_pool import ProcessDied, ProcessPool
 from jetq.task import Task
@@ -74,14 +77,66 @@ async def test_an_exception_comes_back_with_its_class_and_its_frames(pool: Proce
     with pytest.raises(Exception, match="one and two") as odd:
         await call(pool, tasks.fails_oddly)
     failure = capture(odd.value)
+    assert type(odd.value) is tasks.Odd
     assert failure.type == "tests.apps.process_tasks.Odd"
     assert "in fails_oddly" in failure.traceback
+
+
+async def test_what_steers_a_job_comes_back_with_what_it_says(pool: ProcessPool) -> None:
+    with pytest.raises(Snooze) as snooze:
+        await call(pool, tasks.snoozes)
+    assert snooze.value.after == 7
+    with pytest.raises(Retry) as retry:
+        await call(pool, tasks.retries)
+    assert (retry.value.after, retry.value.arguments) == (3, {"a": 1})
+
+
+async def test_an_exception_that_cannot_cross_whole_keeps_its_class_or_else_its_name(pool: ProcessPool) -> None:
+    with pytest.raises(tasks.Holding, match="code 5") as holding:
+        await call(pool, tasks.fails_holding)
+    assert vars(holding.value) == {"code": 5}
+    with pytest.raises(Exception, match="from nowhere") as local:
+        await call(pool, tasks.fails_locally)
+    assert type(local.value).__name__ == "Local"
+    assert "in fails_locally" in capture(local.value).traceback
+
+
+async def test_a_job_leaves_nothing_to_the_next_and_its_surroundings_are_the_workers(
+    pool: ProcessPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", "/of/the/worker")
+    assert [await call(pool, tasks.sets_a_variable) for _ in range(2)] == [1, 1]
+    assert (await call(pool, tasks.environment))["PYTHONPATH"] == "/of/the/worker"
+
+
+async def test_what_is_enqueued_there_goes_to_the_app_of_the_worker(pool: ProcessPool) -> None:
+    token = CURRENT.set((context(), Jetq("nats://nowhere:1", namespace="of-the-worker", token="a-token")))
+    try:
+        assert await call(pool, tasks.namespaces) == ("of-the-worker", "of-the-worker")
+    finally:
+        CURRENT.reset(token)
+
+
+async def test_a_file_named_like_a_module_of_jetq_or_python_harms_nobody(
+    pool: ProcessPool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("queue", "jetq", "socket"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('the wrong one')")
+    monkeypatch.chdir(tmp_path)
+    assert await call(pool, tasks.whoami) == ("an-id", 2)
+
+
+async def test_large_values_cross(pool: ProcessPool) -> None:
+    data = os.urandom(5_000_000)
+    assert await call(pool, tasks.same, data) == data
 
 
 async def test_what_cannot_be_pickled_is_refused_and_the_process_goes_on(pool: ProcessPool) -> None:
     first = await call(pool, tasks.pid)
     with pytest.raises(Reject, match="what it returned cannot be sent back"):
         await call(pool, tasks.returns_a_lock)
+    with pytest.raises(Reject, match="what it returned cannot be sent back"):
+        await call(pool, tasks.returns_the_unreadable)
     with pytest.raises(Reject, match="its arguments cannot be sent"):
         await call(pool, tasks.logs, lambda: None)
     assert await pool.run(tasks.returns_a_lock.fn, (), {}, context=context, wants_value=False) is None
@@ -92,7 +147,7 @@ async def test_what_cannot_be_pickled_is_refused_and_the_process_goes_on(pool: P
 async def test_a_cancelled_call_is_killed_and_its_neighbour_goes_on(
     pool: ProcessPool, endless: Task[..., Any], tmp_path: Path
 ) -> None:
-    neighbour = asyncio.create_task(call(pool, tasks.waits, str(tmp_path / "neighbour"), 1.0))
+    neighbour = asyncio.create_task(call(pool, tasks.waits, str(tmp_path / "neighbour"), 0.5))
     looping = asyncio.create_task(call(pool, endless, str(tmp_path / "started")))
     await until((tmp_path / "started").exists)
     (pid,) = [child._process.pid for child in pool._children if child not in pool._idle][-1:]
@@ -120,6 +175,32 @@ async def test_one_that_dies_idle_is_replaced_without_a_word(pool: ProcessPool) 
     os.kill(pid, signal.SIGKILL)
     await until(lambda: not pool._children)
     assert await call(pool, tasks.pid) != pid
+
+
+async def test_one_that_has_just_died_idle_is_not_charged_to_the_next_call(pool: ProcessPool) -> None:
+    pid = await call(pool, tasks.pid)
+    os.kill(pid, signal.SIGKILL)  # and the event loop had no chance to see it
+    assert await call(pool, tasks.pid) != pid
+
+
+async def test_what_a_dead_one_has_forked_is_killed_too(pool: ProcessPool, tmp_path: Path) -> None:
+    started = tmp_path / "started"
+    with pytest.raises(ProcessDied, match="exit code 3"):
+        await call(pool, tasks.forks_and_dies, str(started))
+    await until(lambda: not alive(int(started.read_text())))
+
+
+async def test_what_one_that_dies_idle_has_left_is_killed_too(pool: ProcessPool) -> None:
+    pid, left = await call(pool, tasks.leaves_a_child)
+    assert alive(left)
+    os.kill(pid, signal.SIGKILL)
+    await until(lambda: not alive(left))
+
+
+async def test_what_a_task_forks_does_not_speak_for_it(pool: ProcessPool, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        assert [await call(pool, tasks.forks_and_returns) for _ in range(2)] == ["the process"] * 2
+    assert "from the forked one" not in caplog.messages
 
 
 async def test_what_it_has_started_is_killed_too(pool: ProcessPool, tmp_path: Path) -> None:
@@ -161,12 +242,180 @@ async def test_a_module_that_cannot_be_imported_there_is_that_calls_error(pool: 
     assert await call(pool, tasks.whoami) == ("an-id", 2)
 
 
+async def test_an_import_that_fails_there_is_an_error_each_time_and_costs_no_process(
+    pool: ProcessPool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "needs_a_library.py").write_text(
+        f"import os\nif os.getpid() != {os.getpid()}:\n    raise ImportError('libfoo is missing')\ndef fn(): pass\n"
+    )
+    fn = importlib.import_module("needs_a_library").fn
+    first = await call(pool, tasks.pid)
+    for _ in range(2):
+        with pytest.raises(ImportError, match="libfoo is missing"):
+            await pool.run(fn, (), {}, context=context)
+    assert await call(pool, tasks.pid) == first
+
+
+async def test_the_time_of_a_call_begins_when_its_module_is_imported(
+    pool: ProcessPool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    imported = tmp_path / "imported"
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "slow_to_import.py").write_text(
+        "import os, pathlib, time\n"
+        f"if os.getpid() != {os.getpid()}:\n    time.sleep(0.3)\n    pathlib.Path({str(imported)!r}).touch()\n"
+        "def fn(): return 5\n"
+    )
+    fn = importlib.import_module("slow_to_import").fn
+    begun: list[bool] = []
+
+    def begin() -> JobContext:
+        begun.append(imported.exists())
+        return context()
+
+    assert await pool.run(fn, (), {}, context=begin) == 5
+    assert begun == [True]
+
+
+async def test_a_call_that_is_cancelled_while_its_process_starts_leaves_nothing(tmp_path: Path) -> None:
+    for steps in range(10):
+        pool = ProcessPool(1)
+        running = asyncio.create_task(call(pool, tasks.pid))
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        await pool.aclose()
+        assert not pool._children
+        gc.collect()  # what was left open is a ResourceWarning, which is an error
+
+
+async def test_a_closed_pool_has_no_processes_and_starts_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = ProcessPool(2)
+    idle, other = await asyncio.gather(call(pool, tasks.pid), call(pool, tasks.pid))
+    running = [asyncio.create_task(call(pool, tasks.waits, str(tmp_path / "started"), 60.0))]
+    await until((tmp_path / "started").exists)
+    running += [asyncio.create_task(call(pool, tasks.waits, str(tmp_path / "late"), 60.0)) for _ in range(3)]
+    await asyncio.sleep(0)
+    await pool.aclose()
+    errors = await asyncio.gather(*running, return_exceptions=True)
+    assert all(isinstance(error, JetqError) for error in errors)
+    assert not alive(idle) and not alive(other)
+    assert not pool._children
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", None)
+    with pytest.raises(JetqError, match="the worker has ended"):
+        await call(pool, tasks.pid)
+
+
 async def test_its_log_is_the_workers_log(pool: ProcessPool, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
         await call(pool, tasks.logs, "from afar")
     assert [(record.name, record.message) for record in caplog.records if record.name == "app.of.the.user"] == [
         ("app.of.the.user", "from afar")
     ]
+
+
+async def test_levels_set_at_the_worker_hold_for_its_log(pool: ProcessPool, caplog: pytest.LogCaptureFixture) -> None:
+    logger = logging.getLogger("app.of.the.user")
+    logger.setLevel(logging.ERROR)
+    try:
+        await call(pool, tasks.logs, "from afar")
+    finally:
+        logger.setLevel(logging.NOTSET)
+    assert "from afar" not in caplog.messages
+
+
+async def test_a_log_record_that_cannot_be_read_is_lost_and_its_job_is_not(
+    pool: ProcessPool, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = await call(pool, tasks.pid)
+    assert await call(pool, tasks.logs_the_unreadable) == first
+    assert "a log record from a process is lost: ValueError" in caplog.messages
+    assert await call(pool, tasks.pid) == first
+
+
+async def test_what_it_prints_is_printed(
+    pool: ProcessPool, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
+    await call(pool, tasks.prints, "half a line")
+    assert capfd.readouterr().out == "half a line"
+    running = asyncio.create_task(call(pool, tasks.prints_and_waits, "before the end", str(tmp_path / "started")))
+    await until((tmp_path / "started").exists)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert capfd.readouterr().out == "before the end\n"
+
+
+def test_it_works_under_uvloop(tmp_path: Path) -> None:
+    uvloop = pytest.importorskip("uvloop")
+
+    async def scenario() -> None:
+        pool = ProcessPool(1)
+        assert await call(pool, tasks.whoami) == ("an-id", 2)
+        with pytest.raises(ProcessDied, match="exit code 3"):
+            await call(pool, tasks.dies, "exit", str(tmp_path / "starts"))
+        running = asyncio.create_task(call(pool, tasks.waits, str(tmp_path / "started"), 60.0))
+        await until((tmp_path / "started").exists)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        pid = await call(pool, tasks.pid)
+        await pool.aclose()
+        assert not alive(pid)
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("how", "neighbour"),
+    [(["package/main_of_tasks.py"], "steps"), (["-m", "package.main_of_tasks"], ".steps")],
+    ids=["file", "module"],
+)
+def test_functions_and_classes_of_the_main_module_are_found(tmp_path: Path, how: list[str], neighbour: str) -> None:
+    package = tmp_path / "package"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "steps.py").write_text("STEP = 1\n")
+    (package / "main_of_tasks.py").write_text(
+        textwrap.dedent(f"""
+        from {neighbour} import STEP
+        import asyncio
+        from dataclasses import dataclass
+        from tests.unit.test_process_pool import context
+        from jetq import task
+        from jetq.process_pool import ProcessPool
+        @dataclass
+        class Point:
+            x: int
+        @task(run_in="process")
+        def right(point: Point) -> Point:
+            return Point(point.x + STEP)
+        async def main():
+            pool = ProcessPool(1)
+            for x in (1, 2):
+                point = await pool.run(right.fn, (Point(x),), {{}}, context=context)
+                print(point == Point(x + 1))
+            await pool.aclose()
+        if __name__ == "__main__":
+            asyncio.run(main())
+        """)
+    )
+    root = str(Path(__file__).parents[2])
+    done = subprocess.run(
+        [sys.executable, *how],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": root},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert (done.stdout, done.stderr) == ("True\nTrue\n", "")
 
 
 def test_processes_end_with_a_worker_that_is_killed(tmp_path: Path) -> None:
@@ -180,7 +429,7 @@ def test_processes_end_with_a_worker_that_is_killed(tmp_path: Path) -> None:
         async def main():
             pool = ProcessPool(2)
             print(await pool.run(tasks.pid.fn, (), {{}}, context=context), flush=True)
-            await pool.run(tasks.waits.fn, ({str(tmp_path / "started")!r}, 60), {{}}, context=context)
+            await pool.run(tasks.has_a_child.fn, ({str(tmp_path / "started")!r},), {{}}, context=context)
         asyncio.run(main())
         """)
     )
@@ -192,10 +441,10 @@ def test_processes_end_with_a_worker_that_is_killed(tmp_path: Path) -> None:
         assert parent.stdout is not None
         pid = int(parent.stdout.readline())
         deadline = time.monotonic() + 10
-        while not (tmp_path / "started").exists():
+        while not ((tmp_path / "started").exists() and (tmp_path / "started").read_text()):
             assert time.monotonic() < deadline
             time.sleep(0.01)
         parent.kill()
-    while alive(pid):
+    while alive(pid) or alive(int((tmp_path / "started").read_text())):
         assert time.monotonic() < deadline
         time.sleep(0.01)
