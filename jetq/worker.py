@@ -22,7 +22,7 @@ from jetq.executor import Executor
 from jetq.intake import Intake
 from jetq.keeping import Keeping
 from jetq.leases import Leases
-from jetq.model import LEVELS, Delivery, Level, Outcome, Released, Superseded
+from jetq.model import LEVELS, Delivery, Level, Released
 from jetq.names import check_queue
 from jetq.pool import ThreadPool
 from jetq.process_pool import ProcessPool
@@ -170,6 +170,7 @@ class Worker:
         self._leases = Leases(self.app.session.connect, broker.lease)
         self._leases.start()
         self._settlement = Settlement(broker, self._leases, self.name)
+        self._broker = broker
         self._ticks = Ticks(broker)
         self._keeping = Keeping(broker, self.queues, self._defined, self._ticks)
         await self._unless_stopped(self._keeping.store())
@@ -298,18 +299,18 @@ class Worker:
     async def _turn(self, attempt: Attempt) -> None:
         """Make a job of a tick. Also when the worker is stopping: that takes a moment, and nobody is charged for it."""
         delivery = attempt.delivery
-        outcome: Outcome = Superseded()  # there is nothing more to do, once the job is stored
         try:
             await self._ticks.turn(delivery)
+            if self._leases.valid(delivery):
+                self._broker.finish(delivery)
         except BadTick as error:
-            outcome = dead("undecodable", "jetq.BadTick", str(error))
+            await self._settlement.settle(attempt, dead("undecodable", "jetq.BadTick", str(error)))
         except Rejected as error:
-            outcome = dead("failed", "jetq.Rejected", error.message)
+            await self._settlement.settle(attempt, dead("failed", "jetq.Rejected", error.message))
         except BrokerError as error:
             _log.warning("a tick of schedule %s is left to its lease: %s", delivery.schedule, error.message)
+        finally:
             self._leases.drop(delivery)
-            return
-        await self._settlement.settle(attempt, outcome)
 
     def _free(self) -> int:
         # Suspects wait for one another and would idle the slots they hold, so up to `concurrency` of them hold none.

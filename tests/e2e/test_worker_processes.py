@@ -30,6 +30,16 @@ def note(n: int, seconds: float = 0.0) -> None:
         notes.write(f"{n} {os.getpid()}\\n")
 """
 
+GROWING = """
+kept, plain = [], note.fn
+
+def grow(n: int, seconds: float = 0.0) -> None:
+    kept.append(b"x" * (250 * 1024**2))
+    plain(n, seconds)
+
+note.fn = grow
+"""
+
 ENQUEUE = """
 import sys
 from tasks import note
@@ -90,6 +100,18 @@ def test_processes_are_replaced_after_so_many_jobs_and_nothing_is_lost_or_double
     per_process = Counter(pid for _, pid in noted(project))
     assert len(per_process) >= 8
     assert max(per_process.values()) <= 22
+
+
+def test_a_process_that_has_grown_is_replaced_between_jobs(project: Project) -> None:
+    project.write("tasks.py", TASKS + GROWING)
+    enqueue(project, 4)
+    finished = project.jetq("worker", "tasks", "-c", "1", "--max-memory", "250", "--burst", timeout=60)
+    assert finished.returncode == 0, finished.stderr
+    assert sorted(n for n, _ in noted(project)) == [0, 1, 2, 3]
+    assert len({pid for _, pid in noted(project)}) == 4
+    too_little = project.jetq("worker", "tasks", "--max-memory", "5", "--burst")
+    assert too_little.returncode == 2
+    assert "more than --max-memory" in too_little.stderr
 
 
 def test_a_changed_file_is_picked_up(project: Project) -> None:
