@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-__all__ = ["HOPELESS", "IN_ORDER", "NOT_IN_ORDER", "RECYCLED", "Supervisor", "in_words"]
+__all__ = ["HOPELESS", "IN_ORDER", "NOT_IN_ORDER", "RECYCLED", "Supervisor", "counted_signals", "in_words"]
 
 IN_ORDER = 0
 NOT_IN_ORDER = 1
@@ -69,7 +69,7 @@ class Supervisor:
         self._watching = changes is not None
         lifeline, held = os.pipe()
         try:
-            with _signals() as signals:
+            with counted_signals() as signals:
                 self._look_after_all(lifeline)
                 for changed in changes or _ticks():
                     self._pass_on(signals())
@@ -232,7 +232,7 @@ def _ticks() -> Iterator[Sequence[Path]]:
 
 
 @contextlib.contextmanager
-def _signals() -> Iterator[Callable[[], int]]:
+def counted_signals() -> Iterator[Callable[[], int]]:
     """Counts SIGTERM and SIGINT from here on instead of ending the process."""
     count = 0
 

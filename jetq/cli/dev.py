@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ from jetq.cli.failing import BROKER, USAGE, Failed, is_verbose, verbose_option
 from jetq.cli.reloading import changes
 from jetq.config import load_settings
 from jetq.server import LocalServer, PortTaken, dies_with_parent
+from jetq.supervisor import counted_signals
 
 __all__ = ["dev"]
 
@@ -42,7 +42,7 @@ def dev(app: str, port: int | None) -> None:
     The worker starts anew when a Python file below this directory changes. Commands run in this directory find the
     server. Ctrl-C stops both. Options of the worker are given as variables, for example JETQ_WORKER_CONCURRENCY.
     """
-    with _server(port) as server, _interrupts() as interrupts:
+    with _server(port) as server, counted_signals() as interrupts:
         click.echo(f"nats-server on {server.url}, data in {LOCAL}")
         if load_settings({}).servers != (server.url,):
             click.echo(f"for programs of your own: export NATS_URL={server.url}")
@@ -125,20 +125,3 @@ def _server(port: int | None) -> Iterator[LocalServer]:
         yield server
     finally:
         server.stop()
-
-
-@contextlib.contextmanager
-def _interrupts() -> Iterator[Callable[[], int]]:
-    """Counts Ctrl-C and SIGTERM from here on instead of ending the process."""
-    count = 0
-
-    def on_signal(*_: object) -> None:
-        nonlocal count
-        count += 1
-
-    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: count
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

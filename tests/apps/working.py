@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from jetq import Jetq, Worker
+from jetq import Jetq, Job, Worker
 
 
 def fresh_app(url: str, **keywords: Any) -> Jetq:
@@ -27,3 +27,25 @@ async def working(app: Jetq, **options: Any) -> AsyncIterator[Worker]:
         worker.stop()
         await running
         await app.session.aclose()
+
+
+async def until(condition: Callable[[], object], timeout: float = 15.0) -> None:
+    """Until `condition()` holds; TimeoutError after `timeout` seconds."""
+    async with asyncio.timeout(timeout):
+        while not condition():
+            await asyncio.sleep(0.02)
+
+
+async def until_state(job: Job[Any], state: str, timeout: float = 15.0) -> None:
+    """Until `job` is in that state."""
+    async with asyncio.timeout(timeout):
+        while await job.astatus() != state:
+            await asyncio.sleep(0.02)
+
+
+async def settled(app: Jetq, timeout: float = 20.0) -> None:
+    """Until nothing stands in any queue, so that nothing can run later."""
+    broker = await app.session.broker()
+    async with asyncio.timeout(timeout):
+        while any(info.ready or info.running or info.scheduled for info in await broker.queues()):
+            await asyncio.sleep(0.05)

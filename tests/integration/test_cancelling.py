@@ -9,19 +9,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from jetq import Jetq, JobCancelled, JobNotFound, Retry, current_job
+from jetq import JobCancelled, JobNotFound, Retry, current_job
 from jetq.cancelling import cancel_found
-from tests.apps.working import fresh_app, working
+from tests.apps.working import fresh_app, settled, working
 
 pytestmark = pytest.mark.anyio
-
-
-async def _settled(app: Jetq) -> None:
-    """Nothing stands any more, so nothing can run later."""
-    broker = await app.session.broker()
-    async with asyncio.timeout(15):
-        while any(info.ready or info.running or info.scheduled for info in await broker.queues()):
-            await asyncio.sleep(0.05)
 
 
 async def test_a_scheduled_and_a_queued_job_are_removed_and_a_second_cancel_says_so(nats_url: str) -> None:
@@ -41,7 +33,7 @@ async def test_a_scheduled_and_a_queued_job_are_removed_and_a_second_cancel_says
         assert (await job.ainfo()).state == "cancelled"
     async with working(app):
         await notes.adelay("other")
-        await _settled(app)
+        await settled(app)
     assert ran == ["other"]
 
 
@@ -58,11 +50,11 @@ async def test_a_finished_job_and_an_unknown_one_say_so(nats_url: str) -> None:
     async with working(app):
         job = await quick.adelay()
         assert await job.aresult() == 1
-        await _settled(app)
+        await settled(app)
         assert await job.acancel() == "finished"
         assert await job.aresult() == 1
         gone = await silent.adelay()
-        await _settled(app)
+        await settled(app)
         assert await gone.acancel() == "finished"
         with pytest.raises(JobNotFound):
             await app.job(gone.id).acancel()
@@ -91,7 +83,7 @@ async def test_a_running_async_task_is_cancelled_at_its_next_await(nats_url: str
         info = await job.ainfo()
         assert (info.state, bool(info.worker)) == ("cancelled", True)
         assert await job.acancel() == "cancelled"
-        await _settled(app)
+        await settled(app)
     assert await (await app.session.broker()).dead("default") == []
     await app.session.aclose()
 
@@ -155,7 +147,7 @@ async def test_a_task_that_ignores_its_cancellation_is_unconfirmed_and_does_not_
         await started.wait()
         assert await job.acancel(timeout=0.5) == "unconfirmed"
         let_go.set()
-        await _settled(app)
+        await settled(app)
         async with asyncio.timeout(10):
             while await job.astatus() != "cancelled":
                 await asyncio.sleep(0.05)
@@ -178,7 +170,7 @@ async def test_a_retry_that_waits_its_turn_is_removed(nats_url: str) -> None:
                 await asyncio.sleep(0.02)
         assert (await job.ainfo()).errors[0].type == "builtins.ValueError"
         assert await job.acancel() == "removed"
-        await _settled(app)
+        await settled(app)
     assert runs == [1]
 
 
@@ -214,7 +206,7 @@ async def test_of_twenty_thousand_due_at_one_instant_the_cancelled_do_not_run(na
         # From just before they fire until after: some are removed, some fire all the same, some run meanwhile.
         await asyncio.sleep((at - datetime.now(UTC)).total_seconds() - 0.1)
         said = await cancel_found(broker, chosen)
-        await _settled(app)
+        await settled(app)
     cancelled = {each.delivery.id for each, answer in zip(chosen, said, strict=True) if answer != "finished"}
     assert cancelled
     assert not cancelled & set(ran)

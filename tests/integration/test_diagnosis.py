@@ -11,7 +11,7 @@ import pytest
 
 from jetq import Jetq, Job, JobNotFound, Snooze, current_job
 from jetq.diagnosis import diagnose
-from tests.apps.working import fresh_app, working
+from tests.apps.working import fresh_app, until_state, working
 
 pytestmark = pytest.mark.anyio
 
@@ -22,12 +22,6 @@ async def _why(job: Job[Any]) -> tuple[str, tuple[str, ...]]:
     diagnosis = await diagnose(broker, job.id)
     assert diagnosis.job.id == job.id
     return diagnosis.job.state, diagnosis.reasons
-
-
-async def _until(state: str, job: Job[Any]) -> None:
-    async with asyncio.timeout(15):
-        while await job.astatus() != state:
-            await asyncio.sleep(0.02)
 
 
 async def test_without_a_worker_paused_and_not_due_are_said_together_nearest_first(nats_url: str) -> None:
@@ -82,7 +76,7 @@ async def test_busy_slots_are_counted_and_a_free_one_means_its_turn(nats_url: st
     async with working(app, concurrency=2, grace=1):
         held = [await works.adelay() for _ in range(2)]
         for job in held:
-            await _until("running", job)
+            await until_state(job, "running")
         waiting = [await works.adelay() for _ in range(3)]
         expected = "all 2 slots of the 1 workers are busy, and 3 jobs are ready"
         assert await _why(waiting[-1]) == ("queued", (expected,))
@@ -176,7 +170,7 @@ async def test_a_retry_says_what_failed_and_a_snooze_that_it_was_put_off(nats_ur
             (failed, ("attempt 2 is due in ", ": attempt 1 failed with builtins.ConnectionError")),
             (snoozed, ("it is due in ", ": it was put off by its task")),
         ):
-            await _until("scheduled", job)
+            await until_state(job, "scheduled")
             state, (why,) = await _why(job)
             assert (state, why.startswith(expected[0]), why.endswith(expected[1])) == ("scheduled", True, True), why
             assert "password" not in why
@@ -193,7 +187,7 @@ async def test_of_a_job_that_has_ended_it_is_said_how(nats_url: str) -> None:
 
     async def ended(state: str, make: Callable[[], Awaitable[Job[int]]]) -> tuple[Job[int], str]:
         job = await make()
-        await _until(state, job)
+        await until_state(job, state)
         said_state, (why,) = await _why(job)
         assert said_state == state
         return job, why
@@ -204,7 +198,7 @@ async def test_of_a_job_that_has_ended_it_is_said_how(nats_url: str) -> None:
     await asyncio.sleep(0.1)
     async with working(app):
         assert (await _why(cancelled)) == ("cancelled", ("it was cancelled",))
-        await _until("expired", expires)
+        await until_state(expires, "expired")
         assert (await _why(expires)) == ("expired", ("it was not started before it expired",))
         assert (await ended("succeeded", works.adelay))[1] == "it has succeeded"
         dead, why = await ended("dead", lambda: works.options(max_attempts=1).adelay(True))

@@ -4,27 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Any
 
 import pytest
 
-from jetq import Jetq, JobContext, JobExpired, Retry, Worker, current_job
-from tests.apps.working import fresh_app, working
+from jetq import JobContext, JobExpired, Retry, Worker, current_job
+from tests.apps.working import fresh_app, settled, until_state, working
 
 pytestmark = pytest.mark.anyio
-
-
-async def _until(job: Any, state: str) -> None:
-    async with asyncio.timeout(15):
-        while await job.astatus() != state:
-            await asyncio.sleep(0.02)
-
-
-async def _settled(app: Jetq) -> None:
-    broker = await app.session.broker()
-    async with asyncio.timeout(20):
-        while any(info.ready or info.running or info.scheduled for info in await broker.queues()):
-            await asyncio.sleep(0.05)
 
 
 async def test_an_expired_job_never_runs_and_says_so_to_its_caller_its_hook_and_its_worker(nats_url: str) -> None:
@@ -53,10 +39,10 @@ async def test_an_expired_job_never_runs_and_says_so_to_its_caller_its_hook_and_
     async with working(app) as worker:
         with pytest.raises(JobExpired, match=with_result.id):
             await with_result.aresult()
-        await _until(silent, "expired")  # also of a task without results
+        await until_state(silent, "expired")  # also of a task without results
         assert (await silent.ainfo()).state == "expired"
         assert await in_time.aresult() == "in time"
-        await _settled(app)
+        await settled(app)
         assert worker.expired == 2
         assert await lifted.astatus() == "succeeded"
         broker = await app.session.broker()
@@ -86,7 +72,7 @@ async def test_a_hook_that_raises_does_no_harm(nats_url: str, caplog: pytest.Log
                 with pytest.raises(JobExpired):
                     await job.aresult()
             assert await (await tells.adelay(7)).aresult() == 7
-            await _settled(app)
+            await settled(app)
             assert worker.expired == 3
     assert sum("hook" in record.message for record in caplog.records) == 3
 
@@ -133,7 +119,7 @@ async def test_what_runs_is_not_bounded_and_a_retry_that_comes_too_late_expires(
         with pytest.raises(JobExpired):
             await late.aresult()
         assert (await late.ainfo()).attempt == 2
-        await _settled(app)
+        await settled(app)
         assert worker.expired == 1
     assert told == [(late.id, 2)]
     assert sorted(ran) == sorted([(late.id, 1), (in_time.id, 1), (in_time.id, 2)])

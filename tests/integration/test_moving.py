@@ -9,23 +9,10 @@ from typing import Any
 
 import pytest
 
-from jetq import DefinitionError, Jetq, Job, JobContext, JobNotFound, current_job
-from tests.apps.working import fresh_app, working
+from jetq import DefinitionError, Job, JobContext, JobNotFound, current_job
+from tests.apps.working import fresh_app, settled, until_state, working
 
 pytestmark = pytest.mark.anyio
-
-
-async def _until(job: Job[Any], state: str) -> None:
-    async with asyncio.timeout(15):
-        while await job.astatus() != state:
-            await asyncio.sleep(0.02)
-
-
-async def _settled(app: Jetq) -> None:
-    broker = await app.session.broker()
-    async with asyncio.timeout(20):
-        while any(info.ready or info.running or info.scheduled for info in await broker.queues()):
-            await asyncio.sleep(0.05)
 
 
 async def test_a_scheduled_job_is_put_off_brought_forward_and_run_once_as_it_was(nats_url: str) -> None:
@@ -59,7 +46,7 @@ async def test_a_scheduled_job_is_put_off_brought_forward_and_run_once_as_it_was
         assert [what for what, *_ in ran] == ["now", "earlier"]
         assert await later.arun_now() == "queued"
         assert await later.aresult() == "later"
-        await _settled(app)
+        await settled(app)
     assert [(what, id) for what, id, *_ in ran] == [("now", now.id), ("earlier", earlier.id), ("later", later.id)]
     assert ran[1][2] >= at.timestamp()
     for *_, job in ran:
@@ -83,7 +70,7 @@ async def test_a_retry_that_waits_its_turn_is_moved_with_its_history(nats_url: s
     async with working(app):
         now, moved = await fails.adelay("now"), await fails.adelay("moved")
         for job in (now, moved):
-            await _until(job, "scheduled")
+            await until_state(job, "scheduled")
             info = await job.ainfo()
             assert (info.attempt, [error.message for error in info.errors]) == (2, ["down"])
         assert await moved.areschedule(delay=2.3) == "scheduled"
@@ -91,7 +78,7 @@ async def test_a_retry_that_waits_its_turn_is_moved_with_its_history(nats_url: s
         assert await now.arun_now() == "queued"
         assert await now.aresult() == "now"
         assert await moved.aresult() == "moved"
-        await _settled(app)
+        await settled(app)
     assert runs == [("now", 1, now.id), ("moved", 1, moved.id), ("now", 2, now.id), ("moved", 2, moved.id)]
 
 
@@ -129,11 +116,11 @@ async def test_of_a_queued_running_or_finished_job_nothing_changes_and_the_state
         assert await states(job) == ["running", "running"]
         go_on.set()
         assert await job.aresult() == 1
-        await _settled(app)
+        await settled(app)
         assert await states(job) == ["succeeded", "succeeded"]
         dead = await dies.adelay()
-        await _until(dead, "dead")
-        await _settled(app)
+        await until_state(dead, "dead")
+        await settled(app)
         assert await states(dead) == ["dead", "dead"]
         with pytest.raises(JobNotFound):
             await app.job("nobody").arun_now()
@@ -179,5 +166,5 @@ async def test_of_twenty_at_once_who_move_one_job_it_runs_once(nats_url: str) ->
             await job.arun_now()
         for job in jobs:
             assert await job.aresult() == 1
-        await _settled(app)
+        await settled(app)
     assert sorted(ran) == sorted(job.id for job in jobs)

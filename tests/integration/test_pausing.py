@@ -6,24 +6,17 @@ import asyncio
 import json
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from jetq import Jetq, ResultExpired, Worker, current_job
 from jetq.broker import Broker
 from jetq.model import QueueInfo
-from tests.apps.working import fresh_app, working
+from tests.apps.working import fresh_app, until, working
 from tests.e2e.project import Project
 from tests.servers import NatsServerFactory
 
 pytestmark = pytest.mark.anyio
-
-
-async def _until(condition: Any, timeout: float = 15.0) -> None:
-    async with asyncio.timeout(timeout):
-        while not condition():
-            await asyncio.sleep(0.02)
 
 
 async def _info(broker: Broker, queue: str = "default") -> QueueInfo:
@@ -130,7 +123,7 @@ async def test_a_pause_outlasts_a_killed_server_and_new_workers(nats_server: Nat
     again = Work(server.url, Jetq(server.url, namespace=work.app.settings.namespace))
     async with working(again.app, grace=1):
         await again.elsewhere.adelay("elsewhere again")
-        await _until(lambda: again.ran)
+        await until(lambda: again.ran)
         await asyncio.sleep(0.5)
         assert (work.ran, again.ran) == (["elsewhere"], ["elsewhere again"])
         broker = await again.app.session.broker()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,15 +11,9 @@ import pytest
 from jetq import DefinitionError, Jetq, Queue, Worker, current_job
 from jetq.dead_letters import replay
 from jetq.intake import Turns
-from tests.apps.working import fresh_app, working
+from tests.apps.working import fresh_app, until, working
 
 pytestmark = pytest.mark.anyio
-
-
-async def _until(condition: Callable[[], object], timeout: float = 30.0) -> None:
-    async with asyncio.timeout(timeout):
-        while not condition():
-            await asyncio.sleep(0.02)
 
 
 def _noting(app: Jetq, started: list[str], seconds: float = 0.001, **options: Any) -> Any:
@@ -44,7 +37,7 @@ async def test_strict_no_low_job_starts_before_the_last_high_one(nats_url: str, 
     note = _noting(app, started)
     await _enqueue(app, note, low=2000, normal=100, high=200)
     async with working(app, concurrency=concurrency):
-        await _until(lambda: len(started) == 2300)
+        await until(lambda: len(started) == 2300)
     assert started == ["high"] * 200 + ["normal"] * 100 + ["low"] * 2000
 
 
@@ -56,11 +49,11 @@ async def test_strict_over_two_workers_and_what_comes_later_goes_first(nats_url:
     other = Jetq(nats_url, namespace=app.settings.namespace)  # it says nothing of levels, and finds them
     other._registry.add(note)
     async with working(app, concurrency=5), working(other, concurrency=5):
-        await _until(lambda: started.count("low") >= 50)
+        await until(lambda: started.count("low") >= 50)
         assert "low" not in started[:200]
         await _enqueue(app, note, high=100)
         late = len(started)
-        await _until(lambda: len(started) == 900)
+        await until(lambda: len(started) == 900)
     # What had started or was on its way to a slot by then is before them, and nothing else.
     last = max(place for place, what in enumerate(started) if what == "high")
     assert started[late : last + 1].count("low") <= 20
@@ -72,7 +65,7 @@ async def test_weighted_levels_start_in_proportion(nats_url: str) -> None:
     note = _noting(app, started, seconds=0.002)
     await _enqueue(app, note, low=600, high=600)
     async with working(app, concurrency=10):
-        await _until(lambda: len(started) == 1200)
+        await until(lambda: len(started) == 1200)
     while_both = started[: max(place for place, what in enumerate(started) if what == "high") + 1]
     counts = Counter(while_both)
     assert counts["high"] == 600
@@ -93,7 +86,7 @@ async def test_a_level_survives_a_retry_a_delay_a_dead_letter_and_a_give_back(na
     found = await broker.find("mail", job.id)
     assert found is not None and found.delivery.level == "high"
     async with working(app):
-        await _until(lambda: len(seen) == 1)
+        await until(lambda: len(seen) == 1)
         async with asyncio.timeout(10):
             while (found := await broker.find("mail", job.id)) is None or found.state != "scheduled":
                 await asyncio.sleep(0.01)
@@ -124,7 +117,7 @@ async def test_pause_and_numbers_are_of_all_levels(nats_url: str) -> None:
         await asyncio.sleep(1)
         assert started == []
         await broker.resume("mail")
-        await _until(lambda: len(started) == 3)
+        await until(lambda: len(started) == 3)
     assert started[0] == "high"
 
 
@@ -173,7 +166,7 @@ async def test_queues_share_the_slots_by_weight(nats_url: str) -> None:
 
         await app.adelay_many(note.bind(name) for _ in range(600))
     async with working(app, queues={"mail": 3, "reports": 1}, concurrency=8):
-        await _until(lambda: len(started) == 1200)
+        await until(lambda: len(started) == 1200)
     counts = Counter(started[:600])
     assert counts["mail"] > 2 * counts["reports"]
     with pytest.raises(DefinitionError, match="weight of queue mail"):

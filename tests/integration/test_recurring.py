@@ -16,15 +16,9 @@ from jetq.schedule import ScheduleRecord, Ticked, encode_record
 from jetq.schedules import find_schedule, pause_schedule, put_schedule, run_schedule
 from jetq.ticks import Ticks, job_of_tick
 from jetq.wire import SCHEDULE_HEADER
-from tests.apps.working import fresh_app, working
+from tests.apps.working import fresh_app, until, working
 
 pytestmark = pytest.mark.anyio
-
-
-async def _until(condition: Any, timeout: float = 15.0) -> None:
-    async with asyncio.timeout(timeout):
-        while not condition():
-            await asyncio.sleep(0.02)
 
 
 async def test_every_second_is_run_once_by_two_workers_with_its_nominal_time(nats_url: str) -> None:
@@ -40,7 +34,7 @@ async def test_every_second_is_run_once_by_two_workers_with_its_nominal_time(nat
     other = Jetq(nats_url, namespace=app.settings.namespace)
     other._registry.add(beats)
     async with working(app), working(other):
-        await _until(lambda: len(ran) >= 5)
+        await until(lambda: len(ran) >= 5)
         (info,) = await app.aschedules()
         assert (info.name, info.queue, info.task, info.arguments) == ("beats", "default", "beats", {"who": "x"})
         assert (info.cron, info.tz, info.source, info.paused) == ("* * * * * *", None, "code", False)
@@ -117,18 +111,18 @@ async def test_a_paused_schedule_does_not_tick_and_goes_on_when_resumed(nats_url
     async with working(app):
         broker = await app.session.broker()
         await app.aschedule("fast", note.bind(), every=1)
-        await _until(lambda: len(ran) >= 2)
+        await until(lambda: len(ran) >= 2)
         await pause_schedule(broker, "fast", paused=True)
         await asyncio.sleep(0.3)
         seen = len(ran)
         await asyncio.sleep(1.5)
         assert len(ran) == seen
         id = await run_schedule(broker, "fast")
-        await _until(lambda: len(ran) == seen + 1)
+        await until(lambda: len(ran) == seen + 1)
         assert set(ran) == {"fast"}
         assert id
         await pause_schedule(broker, "fast", paused=False)
-        await _until(lambda: len(ran) >= seen + 2)
+        await until(lambda: len(ran) >= seen + 2)
         assert len(await broker.schedules("default")) == 1
 
 
@@ -147,7 +141,7 @@ async def test_overlap_skip_makes_no_job_while_one_is_running_and_allow_does(nat
     async with working(app):
         await app.aschedule("skips", slow.bind("skip"), every=1, overlap="skip")
         await app.aschedule("allows", slow.bind("allow"), every=1)
-        await _until(lambda: most["allow"] >= 2)
+        await until(lambda: most["allow"] >= 2)
         await app.aunschedule("skips")
         await app.aunschedule("allows")
     assert most["skip"] == 1

@@ -13,7 +13,7 @@ import pytest
 from jetq import ArgumentError, DefinitionError, Jetq, Job, JobExpired, PayloadTooLarge, current_job
 from jetq.broker import Broker
 from jetq.dead_letters import replay
-from tests.apps.working import fresh_app, working
+from tests.apps.working import fresh_app, settled, working
 
 pytestmark = pytest.mark.anyio
 
@@ -24,13 +24,6 @@ async def _gone(app: Jetq, id: str) -> None:
     async with asyncio.timeout(15):
         while await broker.find("default", id) is not None:
             await asyncio.sleep(0.01)
-
-
-async def _settled(app: Jetq) -> None:
-    broker = await app.session.broker()
-    async with asyncio.timeout(20):
-        while any(info.ready or info.running or info.scheduled for info in await broker.queues()):
-            await asyncio.sleep(0.05)
 
 
 def _another(app: Jetq) -> Jetq:
@@ -65,7 +58,7 @@ async def test_of_a_hundred_producers_of_one_key_at_once_one_is_new(nats_url: st
         await asyncio.to_thread(each.session.close)
     async with working(app):
         assert {await job.aresult() for job in jobs[:5]} == {"sent"}
-        await _settled(app)
+        await settled(app)
     assert ran == [id]
     for each in apps[1:]:
         await each.session.aclose()
@@ -161,7 +154,7 @@ async def test_a_key_is_free_after_success_dead_letter_cancel_and_expiry(nats_ur
             await expires.aresult()
         await _gone(app, expires.id)
         await new("at last")
-        await _settled(app)
+        await settled(app)
 
 
 async def test_one_text_is_another_key_in_another_task_and_queue(nats_url: str) -> None:
@@ -227,7 +220,7 @@ async def test_any_text_is_a_key_of_its_own(nats_url: str) -> None:
         assert await app.job(job.id).astatus() == "queued"
     async with working(app):
         assert [await job.aresult() for job in again] == list(range(len(TEXTS)))
-        await _settled(app)
+        await settled(app)
     assert sorted(ran) == list(range(len(TEXTS)))
 
 
@@ -335,7 +328,7 @@ async def test_duplicates_in_a_batch_have_the_handle_of_the_first_in_order(nats_
     assert [job.id for job in jobs] == [jobs[first[k]].id for k in ks]
     async with working(app):
         assert [await job.aresult() for job in jobs] == [first[k] for k in ks]
-        await _settled(app)
+        await settled(app)
     assert sorted(ran) == [0, 1, 3]
 
 
@@ -361,7 +354,7 @@ async def test_a_dead_job_is_not_replayed_while_another_of_its_key_stands(nats_u
         assert await broker.dead("default") == entries
         assert await living.acancel() == "removed"
         assert await replay(broker, entries) == (1, [])
-        await _settled(app)
+        await settled(app)
 
 
 # --- debounce
@@ -386,14 +379,14 @@ async def test_of_debounced_calls_the_last_arguments_run_once_at_the_last_due_ti
         assert [job.disposition for job in jobs] == ["new", "replaced", "replaced", "replaced"]
         assert len({job.id for job in jobs}) == 1
         assert await jobs[0].aresult() == 3
-        await _settled(app)
+        await settled(app)
         await asyncio.sleep(0.5)
         ((page, n, at),) = ran
         assert (page, n) == ("p", 3)
         assert at >= last + 2.4
         assert (await debounced.adelay("p", 4)).disposition == "new"
         assert (await index.options(replace=True).adelay("p", 5)).disposition in ("replaced", "existing")
-        await _settled(app)
+        await settled(app)
 
 
 async def test_max_wait_bounds_the_first_call_too(nats_url: str) -> None:
@@ -492,7 +485,7 @@ async def test_a_throttled_key_has_one_job_per_period_also_when_it_is_finished(n
         assert await job.aresult() == 100
         (again,) = await app.adelay_many([throttled.bind(101)])
         assert (again.id, again.disposition) == (job.id, "existing")
-        await _settled(app)
+        await settled(app)
     assert ran == [first, 100]
 
 
