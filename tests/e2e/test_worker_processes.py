@@ -102,6 +102,7 @@ def test_processes_are_replaced_after_so_many_jobs_and_nothing_is_lost_or_double
     assert max(per_process.values()) <= 22
 
 
+@pytest.mark.slow
 def test_a_process_that_has_grown_is_replaced_between_jobs(project: Project) -> None:
     project.write("tasks.py", TASKS + GROWING)
     enqueue(project, 4)

@@ -15,6 +15,7 @@ from tests.apps.working import fresh_app, settled, until_state, working
 pytestmark = pytest.mark.anyio
 
 
+@pytest.mark.slow
 async def test_a_scheduled_job_is_put_off_brought_forward_and_run_once_as_it_was(nats_url: str) -> None:
     app = fresh_app(nats_url)
     ran: list[tuple[str, str, float, JobContext]] = []
@@ -82,6 +83,7 @@ async def test_a_retry_that_waits_its_turn_is_moved_with_its_history(nats_url: s
     assert runs == [("now", 1, now.id), ("moved", 1, moved.id), ("now", 2, now.id), ("moved", 2, moved.id)]
 
 
+@pytest.mark.slow
 async def test_of_a_queued_running_or_finished_job_nothing_changes_and_the_state_says_so(nats_url: str) -> None:
     app = fresh_app(nats_url)
     started, go_on = asyncio.Event(), asyncio.Event()

@@ -30,7 +30,7 @@ async def _enqueue(app: Jetq, note: Any, **counts: int) -> None:
         await app.adelay_many(note.options(priority=level).bind(level) for _ in range(count))
 
 
-@pytest.mark.parametrize("concurrency", [1, 10])
+@pytest.mark.parametrize("concurrency", [10, pytest.param(1, marks=pytest.mark.slow)])
 async def test_strict_no_low_job_starts_before_the_last_high_one(nats_url: str, concurrency: int) -> None:
     app = fresh_app(nats_url, queues=[Queue("mail", levels="strict")])
     started: list[str] = []
@@ -154,6 +154,7 @@ async def test_a_priority_needs_levels_and_levels_are_checked(nats_url: str) -> 
     await app.session.aclose()
 
 
+@pytest.mark.slow
 async def test_queues_share_the_slots_by_weight(nats_url: str) -> None:
     app = fresh_app(nats_url)
     started: list[str] = []

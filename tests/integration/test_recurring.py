@@ -100,6 +100,7 @@ async def test_a_schedule_is_written_only_if_it_changed_and_stays_paused(nats_ur
     await app.session.aclose()
 
 
+@pytest.mark.slow
 async def test_a_paused_schedule_does_not_tick_and_goes_on_when_resumed(nats_url: str) -> None:
     app = fresh_app(nats_url)
     ran: list[str | None] = []
@@ -126,6 +127,7 @@ async def test_a_paused_schedule_does_not_tick_and_goes_on_when_resumed(nats_url
         assert len(await broker.schedules("default")) == 1
 
 
+@pytest.mark.slow
 async def test_overlap_skip_makes_no_job_while_one_is_running_and_allow_does(nats_url: str) -> None:
     app = fresh_app(nats_url)
     running: Counter[str] = Counter()

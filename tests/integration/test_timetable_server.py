@@ -77,6 +77,7 @@ async def test_it_takes_the_patterns_that_the_server_takes(nats_server: NatsServ
     await client.close()
 
 
+@pytest.mark.slow
 async def test_it_says_the_next_times_that_the_server_says(nats_server: NatsServerFactory) -> None:
     """The server tells with each tick when the next one is. So these tick in some seconds, and next far from now: where
     that can be had, on a day on which the clocks change."""
@@ -94,6 +95,7 @@ async def test_it_says_the_next_times_that_the_server_says(nats_server: NatsServ
     await client.close()
 
 
+@pytest.mark.slow
 async def test_an_interval_counts_from_its_writing_rounded_to_a_second(nats_server: NatsServerFactory) -> None:
     client = await _connect(nats_server().url)
     stored = []

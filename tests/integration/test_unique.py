@@ -360,6 +360,7 @@ async def test_a_dead_job_is_not_replayed_while_another_of_its_key_stands(nats_u
 # --- debounce
 
 
+@pytest.mark.slow
 async def test_of_debounced_calls_the_last_arguments_run_once_at_the_last_due_time(nats_url: str) -> None:
     app = fresh_app(nats_url)
     ran: list[tuple[str, int, float]] = []

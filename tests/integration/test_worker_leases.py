@@ -15,7 +15,9 @@ pytestmark = pytest.mark.anyio
 ACK_WAIT = 1.0
 
 
-@pytest.mark.parametrize("kind", ["async", "blocking", "thread"])
+@pytest.mark.parametrize(
+    "kind", ["blocking", pytest.param("async", marks=pytest.mark.slow), pytest.param("thread", marks=pytest.mark.slow)]
+)
 async def test_a_job_three_times_as_long_as_the_lease_runs_once(kind: str, nats_url: str) -> None:
     app = fresh_app(nats_url, ack_wait=ACK_WAIT)
     runs: list[str] = []

@@ -35,7 +35,7 @@ async def test_results_and_exceptions_cross(nats_url: str) -> None:
             await (await app.asend("tests.apps.process_tasks.returns_a_lock")).aresult()
 
 
-@pytest.mark.parametrize("name", ["loops", "sleeps_in_c"])
+@pytest.mark.parametrize("name", ["loops", pytest.param("sleeps_in_c", marks=pytest.mark.slow)])
 async def test_what_loops_for_ever_is_ended_at_its_timeout_and_its_neighbours_go_on(
     nats_url: str, tmp_path: Path, name: str
 ) -> None:

@@ -144,6 +144,7 @@ async def test_a_dead_job_is_not_replayed_while_another_of_its_key_stands(world:
 # --- debounce
 
 
+@pytest.mark.slow
 async def test_a_debounced_job_takes_arguments_and_due_time_and_keeps_id_and_age(world: World) -> None:
     broker, other = await world.broker(), await world.broker()
     first = replace(keyed("first", body=b'{"n":1}'), meta=Meta(enqueued=world.now()))
@@ -181,6 +182,7 @@ async def test_a_debounced_job_without_a_due_time_makes_the_scheduled_one_ready(
     await inbox.quiet()
 
 
+@pytest.mark.slow
 async def test_max_wait_bounds_how_long_a_job_is_put_off(world: World) -> None:
     broker = await world.broker()
     start = world.now()
@@ -291,6 +293,7 @@ def jobs_with_and_without_key(meta: Meta) -> list[JobRecord]:
     return [replace(job("plain"), meta=meta), replace(keyed("keyed"), meta=meta)]
 
 
+@pytest.mark.slow
 async def test_moved_jobs_are_delivered_once_at_their_new_time_as_they_were(world: World) -> None:
     broker, other = await world.broker(), await world.broker()
     meta = Meta(attempt=2, enqueued=5.0, snoozes=1)
@@ -319,6 +322,7 @@ async def test_moved_jobs_are_delivered_once_at_their_new_time_as_they_were(worl
     assert [(found.delivery.id, found.state) for found in await broker.standing(QUEUE)] == [("put-off", "scheduled")]
 
 
+@pytest.mark.slow
 async def test_released_jobs_are_ready_at_once_and_delivered_once(world: World) -> None:
     broker = await world.broker()
     meta = Meta(attempt=3, enqueued=5.0)
