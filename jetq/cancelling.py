@@ -117,6 +117,8 @@ class _Cancelling:
                 await asyncio.sleep(min(_POLL, left) / 4)
             if not await self._is_held():  # it has just ended, or its worker died
                 return await self._conclude()
+        # Else it would look like one that has succeeded without a result. What its worker says at its end comes later.
+        await self._broker.put_result(self._record(), _KEPT, unless_kept=True)
         return "unconfirmed"
 
     async def _conclude(self) -> Cancellation:

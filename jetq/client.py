@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Mapping, Sequence
@@ -90,8 +91,14 @@ class Client:
                 alike.setdefault((request.due, request.debounce), []).append(place)
             else:
                 answers[place] = await self._try_one(request)
-        for (due, debounce), places in alike.items():
-            stored = await self._try_many([requests[place].job for place in places], due, debounce)
+        # All at once, because each may have a due time of its own: else each would wait for the answer to the last.
+        many = await asyncio.gather(
+            *(
+                self._try_many([requests[place].job for place in places], due, debounce)
+                for (due, debounce), places in alike.items()
+            )
+        )
+        for places, stored in zip(alike.values(), many, strict=True):
             answers.update(zip(places, stored, strict=True))
         failed = {requests[place].job.id: answer for place, answer in answers.items() if isinstance(answer, Exception)}
         if failed:

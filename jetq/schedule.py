@@ -11,7 +11,7 @@ from msgspec import Struct, field
 
 from jetq.errors import DefinitionError
 from jetq.model import DEFAULT_META, Level, Meta
-from jetq.names import NO_KEY, check_schedule
+from jetq.names import NO_KEY, check_schedule, key_token
 from jetq.timetable import Timetable, parse_cron, parse_every
 from jetq.units import seconds
 
@@ -25,6 +25,7 @@ __all__ = [
     "StoredSchedule",
     "Ticked",
     "encode_record",
+    "job_key",
     "read_record",
     "timetable_of",
 ]
@@ -197,6 +198,13 @@ def read_record(text: str) -> ScheduleRecord:
     if record.v > 1:
         raise ValueError(f"it was written in version {record.v}, this jetq reads version 1")
     return record
+
+
+def job_key(record: ScheduleRecord) -> str:
+    """The unique key of a schedule's jobs: their own, or the schedule's where they may not overlap."""
+    if record.key == NO_KEY and record.overlap == "skip":
+        return key_token(f"schedule:{record.name}")
+    return record.key
 
 
 def timetable_of(record: ScheduleRecord) -> Timetable:

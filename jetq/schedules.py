@@ -14,7 +14,7 @@ from jetq.broker import Broker
 from jetq.errors import NotStored, ScheduleNotFound
 from jetq.model import JobRecord
 from jetq.names import NO_KEY, check_queue, check_schedule, keyed_id, new_job_id
-from jetq.schedule import ScheduleRecord, StoredSchedule, timetable_of
+from jetq.schedule import ScheduleRecord, StoredSchedule, job_key, timetable_of
 
 __all__ = [
     "ScheduleInfo",
@@ -119,9 +119,10 @@ async def run_schedule(broker: Broker, name: str, queue: str | None = None) -> s
     meta = replace(record.meta, schedule=record.name)
     if record.expires is not None:
         meta = replace(meta, expires=now + record.expires)
-    id = new_job_id() if record.key == NO_KEY else keyed_id(new_job_id(), record.key)
+    key = job_key(record)
+    id = new_job_id() if key == NO_KEY else keyed_id(new_job_id(), key)
     job = JobRecord(
-        id=id, task=record.task, queue=record.queue, body=stored.body, key=record.key, meta=meta, level=record.level
+        id=id, task=record.task, queue=record.queue, body=stored.body, key=key, meta=meta, level=record.level
     )
     return (await broker.enqueue(job)).id
 

@@ -12,8 +12,8 @@ from msgspec.structs import replace
 from jetq.broker import Broker
 from jetq.errors import DefinitionError, NotStored
 from jetq.model import Delivery, JobRecord
-from jetq.names import NO_KEY, key_token, keyed_id
-from jetq.schedule import ON_TIME, ScheduleRecord, StoredSchedule, Ticked, read_record, timetable_of
+from jetq.names import NO_KEY, keyed_id
+from jetq.schedule import ON_TIME, ScheduleRecord, StoredSchedule, Ticked, job_key, read_record, timetable_of
 from jetq.wire import SCHEDULE_HEADER
 
 __all__ = ["BadTick", "Ticks", "job_of_tick"]
@@ -105,9 +105,7 @@ class Ticks:
 
 def job_of_tick(record: ScheduleRecord, body: bytes, nominal: float, enqueued: float | None) -> JobRecord:
     """The job that a tick becomes. Its id says of which schedule and time, so it cannot be stored twice."""
-    key = record.key
-    if key == NO_KEY and record.overlap == "skip":
-        key = key_token(f"schedule:{record.name}")
+    key = job_key(record)
     id = _id(record, nominal)
     meta = replace(record.meta, schedule=record.name, nominal=nominal, enqueued=enqueued)
     if record.expires is not None:

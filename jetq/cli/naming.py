@@ -13,7 +13,7 @@ from jetq.app import Jetq
 from jetq.cli.arguments import fit, read_words, without_signature
 from jetq.cli.choosing import choose_app, use_local_server
 from jetq.cli.failing import Failed
-from jetq.cli.loading import import_module_of_task
+from jetq.cli.loading import add_working_directory, import_module_of_task
 from jetq.errors import PluginError
 from jetq.task import Task
 
@@ -23,6 +23,7 @@ __all__ = ["call_arguments", "choose_task"]
 def choose_task(name: str, spec: str | None) -> tuple[Jetq, Task[..., Any] | None]:
     """The app that `spec` names, or else that of the task's module, and task `name`; None if its code is not here."""
     if spec is None:
+        add_working_directory()
         use_local_server()
         import_module_of_task(name)  # first: the module may make the app, and then the task belongs to that one
     app = choose_app(spec)
