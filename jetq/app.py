@@ -362,6 +362,8 @@ def _decorate(
         )
         if options.key is not None:
             check_template(options.key, signature)
+        if options.limit_per is not None:
+            check_template(options.limit_per, signature, "limit_per")
         check_schedules(made)
         if options.result_ttl is not None:
             signature.try_result()

@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 from jetq.context import CANCEL, CancelSignal
+from jetq.gate import Gate
 from jetq.model import Delivery, Meta
 from jetq.task import Task
 
@@ -17,12 +18,13 @@ class Attempt:
 
     runner is the asyncio task that runs it. interruptible is true just while user code runs on the loop: the only time
     at which the runner may be cancelled, because a settlement must not be. released, cancelled and timed_out tell a
-    cancellation by shutdown, by request and by timeout apart. started_at is the unix time of `started`.
+    cancellation by shutdown, by request and by timeout apart. started_at is the unix time of `started`. gates are those
+    that let it in, waits_at the one that has not yet.
     """
 
     __slots__ = (
-        "args", "cancel_signal", "cancelled", "deadline", "delivery", "interruptible", "kwargs", "meta",
-        "released", "runner", "started", "started_at", "task", "timed_out",
+        "args", "cancel_signal", "cancelled", "deadline", "delivery", "gates", "interruptible", "kwargs", "meta",
+        "released", "runner", "started", "started_at", "task", "timed_out", "waits_at",
     )  # fmt: skip
 
     def __init__(self, delivery: Delivery) -> None:
@@ -39,6 +41,8 @@ class Attempt:
         self.cancelled = False
         self.cancel_signal = CancelSignal()
         self.started = self.started_at = 0.0
+        self.gates: list[Gate] = []
+        self.waits_at: Gate | None = None
 
     @property
     def in_thread(self) -> bool:
@@ -55,6 +59,12 @@ class Attempt:
         self.cancelled = self.cancel_signal.given = True
         if self.interruptible and self.runner is not None:
             self.runner.cancel(CANCEL)
+
+    def forget_cancellation(self) -> None:
+        """Our own cancellation has ended what it was meant for, or was ignored; what follows must not see it."""
+        if self.runner is not None:
+            while self.runner.uncancel() > 0:
+                pass
 
     def interrupt(self) -> None:
         """End user code that runs on the loop. Settlement is not interrupted."""

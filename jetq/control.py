@@ -113,7 +113,12 @@ class Control:
 
 
 def _held(attempt: Attempt) -> Held:
-    return Held(attempt=attempt.meta.attempt, started=attempt.started_at or None, cancelled=attempt.cancelled)
+    return Held(
+        attempt=attempt.meta.attempt,
+        started=attempt.started_at or None,
+        cancelled=attempt.cancelled,
+        waits="" if attempt.waits_at is None else attempt.waits_at.reason,
+    )
 
 
 def _version() -> str:

@@ -17,6 +17,13 @@ __all__ = ["Diagnosis", "diagnose"]
 
 _WORKERS_WITHIN = 0.5
 
+_WAITS = {
+    "limit": "as many of its task or key run as its limit allows",
+    "rate": "for its turn in the rate of its task",
+    "pause": "its task or key is paused, because a job of it was told to come later (RateLimited)",
+    "slots": "for a slot of the worker",
+}
+
 
 class Diagnosis(Struct, frozen=True):
     """A job as it stands, and why it does not run, the nearest reason first."""
@@ -36,7 +43,7 @@ async def diagnose(broker: Broker, id: str, *, queue: str | None = None) -> Diag
         return Diagnosis(job, (_running(job, workers),))
     info = next(info for info in await broker.queues() if info.name == job.queue)
     now = broker.now()
-    reasons = [*_not_due(job, now), *_paused(info, now), *_no_worker(job, workers)]
+    reasons = [*_not_due(job, now), *_in_line(job, now), *_paused(info, now), *_no_worker(job, workers)]
     if not reasons:
         reasons.append(_waits(info, workers))
     return Diagnosis(job, tuple(reasons))
@@ -59,6 +66,8 @@ def _running(job: JobView, workers: Sequence[Answer]) -> str:
         if each.held is not None and each.held.started is not None:
             ending = ", and was told to end" if each.held.cancelled else ""
             return f"it is running, on {each.worker}{ending}"
+        if each.held is not None and each.held.waits in _WAITS:
+            return f"worker {each.worker} has it, and it waits: {_WAITS[each.held.waits]}"
         if each.held is not None:
             return (
                 f"worker {each.worker} has it and has not started it: it was handed out before and may have ended its "
@@ -81,6 +90,15 @@ def _not_due(job: JobView, now: float) -> list[str]:
         after = ": it was put off by its task"
     what = f"attempt {job.attempt}" if job.attempt > 1 else "it"
     return [f"{what} is due in {span(job.due - now)}{after}"]
+
+
+def _in_line(job: JobView, now: float) -> list[str]:
+    if job.in_line is None:
+        return []
+    return [
+        f"it has waited in line for the limit or rate of its task for {span(now - job.in_line)}, and is called up when "
+        "its turn comes"
+    ]
 
 
 def _paused(info: QueueInfo, now: float) -> list[str]:

@@ -230,6 +230,18 @@ class Snooze(Exception):
         self.after = seconds(after, "after")
 
 
+class RateLimited(Snooze):
+    """Raise inside a task: whoever it works with asks for a pause, e.g. by HTTP 429.
+
+    No job of the task is started anywhere for `retry_after` seconds (or a timedelta), of its key only if the task has
+    `limit_per`; then this one runs again. Burns no attempt.
+    """
+
+    def __init__(self, retry_after: float | timedelta) -> None:
+        super().__init__(retry_after)
+        self.args = ("rate limited",)
+
+
 class Reject(Exception):
     """Raise inside a task: the job can never succeed. It goes to the dead letters at once, with `reason`."""
 

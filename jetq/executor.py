@@ -17,10 +17,11 @@ from jetq.attempt import Attempt
 from jetq.broker import Broker
 from jetq.codec import Undecodable
 from jetq.context import CURRENT, JobContext
-from jetq.errors import ArgumentError, BrokerError, JobTimeout, Retry
+from jetq.errors import ArgumentError, BrokerError, JobTimeout, RateLimited, Retry
 from jetq.failures import capture
 from jetq.leases import Leases
-from jetq.model import Cancelled, Dead, Expired, Outcome, Released, Succeeded, Superseded
+from jetq.limits import Limits
+from jetq.model import Cancelled, Dead, Expired, Outcome, Released, Snoozed, Succeeded, Superseded
 from jetq.policy import RetryPolicy, crashed, decide, process_died, unknown_task
 from jetq.pool import ThreadLost, ThreadPool
 from jetq.process_pool import ProcessDied, ProcessPool
@@ -56,6 +57,7 @@ class Executor:
         tasks: Mapping[str, Task[..., Any]],
         *,
         settlement: Settlement,
+        limits: Limits,
         middleware: Sequence[Middleware],
         on_expired: ExpiredHook | None,
         threads: ThreadPool,
@@ -67,6 +69,7 @@ class Executor:
         self._leases = leases
         self._tasks = tasks
         self._settlement = settlement
+        self._limits = limits
         self._on_expired = on_expired
         self._middleware = tuple(middleware)
         self._threads = threads
@@ -84,11 +87,39 @@ class Executor:
         else:
             outcome = await self.load(attempt)
             if outcome is None:
-                outcome = await self.call(attempt)
+                outcome = await self._call_within_limits(attempt)
             await self._settlement.settle(attempt, outcome)
+
+    async def _call_within_limits(self, attempt: Attempt) -> Outcome:
+        limits = self._limits
+        if not limits.concern(attempt):
+            return await self.call(attempt)
+        outcome = await limits.enter(attempt)
+        if outcome is not None:
+            return outcome
+        try:
+            if self._has_expired(attempt):  # while it waited
+                await self._tell_expired(attempt)
+                return Expired()
+            return await self.call(attempt)
+        finally:
+            limits.leave(attempt)
 
     async def _run_suspect(self, attempt: Attempt) -> None:
         """A redelivered job may have killed its worker: alone of its kind, and with its start on record first."""
+        # Within its limits first: who waits for those must not keep other suspects from their turn.
+        outcome = self._read(attempt)
+        if outcome is None and self._limits.concern(attempt):
+            outcome = await self._limits.enter(attempt)
+            if outcome is not None:
+                await self._settlement.settle(attempt, outcome)
+                return
+        try:
+            await self._run_alone(attempt)
+        finally:
+            self._limits.leave(attempt)
+
+    async def _run_alone(self, attempt: Attempt) -> None:
         if not await self._take_turn(attempt):
             await self._settlement.settle(attempt, Cancelled() if attempt.cancelled else Released())
             return
@@ -113,7 +144,7 @@ class Executor:
         except asyncio.CancelledError:
             if not (attempt.released or attempt.cancelled):
                 raise
-            self._forget_cancellation(attempt)
+            attempt.forget_cancellation()
             return False
         finally:
             attempt.interruptible = False
@@ -146,11 +177,14 @@ class Executor:
         outcome = self._read(attempt)
         if attempt.cancelled:
             return Cancelled()
-        expires = attempt.meta.expires
-        if expires is not None and self._broker.now() > expires and outcome is None:
+        if outcome is None and self._has_expired(attempt):
             await self._tell_expired(attempt)
             return Expired()
         return outcome
+
+    def _has_expired(self, attempt: Attempt) -> bool:
+        expires = attempt.meta.expires
+        return expires is not None and self._broker.now() > expires
 
     async def _tell_expired(self, attempt: Attempt) -> None:
         if self._on_expired is None or attempt.task is None:
@@ -197,7 +231,10 @@ class Executor:
         except GeneratorExit:  # the loop is being torn down: nothing can be awaited any more
             raise
         except BaseException as error:
-            return self._failed(attempt, task, error)
+            outcome = self._failed(attempt, task, error)
+            if isinstance(error, RateLimited) and isinstance(outcome, Snoozed):
+                await self._limits.pause(attempt, outcome.after)
+            return outcome
         return self._succeeded(attempt, task, value)
 
     async def _invoke(self, attempt: Attempt, task: Task[..., Any]) -> Any:
@@ -212,7 +249,7 @@ class Executor:
         finally:
             attempt.interruptible = False
             if attempt.timed_out or attempt.released or attempt.cancelled:
-                self._forget_cancellation(attempt)
+                attempt.forget_cancellation()
 
     def _set_deadline(self, attempt: Attempt, task: Task[..., Any]) -> None:
         timeout = task.defaults.timeout if attempt.meta.timeout is UNSET else attempt.meta.timeout
@@ -225,12 +262,6 @@ class Executor:
         attempt.started, attempt.started_at = time.monotonic(), time.time()
         self._set_deadline(attempt, task)
         return self._context(attempt, task)
-
-    def _forget_cancellation(self, attempt: Attempt) -> None:
-        """Our own cancellation ended user code, or was ignored by it; the settlement must not see it."""
-        if attempt.runner is not None:
-            while attempt.runner.uncancel() > 0:
-                pass
 
     def _next(self, attempt: Attempt, task: Task[..., Any], context: JobContext, depth: int) -> Awaitable[Any]:
         if depth < len(self._middleware):

@@ -13,7 +13,7 @@ from jetq.errors import JobNotFound
 from jetq.model import DEFAULT_META, AttemptError, DeadEntry, Found, ResultRecord, State
 from jetq.names import check_queue
 from jetq.questions import Question, encode, read_answers
-from jetq.wire import BadHeader, read_meta
+from jetq.wire import BadHeader, meta_or_default, read_meta
 
 __all__ = ["JobView", "standing_state", "state_of", "view_job"]
 
@@ -24,7 +24,8 @@ _HOLDER_WITHIN = 0.5
 class JobView(Struct, frozen=True):
     """What is known of a job. Times are unix seconds.
 
-    attempt: the run that is due, going on or was the last. due: while it is scheduled. started: when its run began,
+    attempt: the run that is due, going on or was the last. due: while it is scheduled. in_line: since when it has
+    waited for its limit to let it run. started: when its run began,
     while it runs, if its worker answers. ended: when it is over. worker: who runs it, or ran it last.
     errors: how its attempts ended, oldest first; `errors_dropped` older ones were cut. body: its arguments as stored,
     None once they are gone. result: how it ended, as long as that is kept. dead: its dead letter.
@@ -37,6 +38,7 @@ class JobView(Struct, frozen=True):
     attempt: int
     enqueued: float | None = None
     due: float | None = None
+    in_line: float | None = None
     started: float | None = None
     ended: float | None = None
     worker: str = ""
@@ -82,7 +84,7 @@ async def state_of(broker: Broker, queue: str, id: str) -> State | None:
     """Where job `id` is in its life; None if nothing is known of it."""
     found = await broker.find(queue, id)
     if found is not None and not found.in_flight:
-        return found.state
+        return standing_state(found)
     result = await broker.get_result(id)
     if found is not None:
         return result.state if result is not None and _settles(result, found) else "running"
@@ -92,8 +94,10 @@ async def state_of(broker: Broker, queue: str, id: str) -> State | None:
 
 
 def standing_state(found: Found) -> State:
-    """The state of a job that stands in its queue."""
-    return "running" if found.in_flight else found.state
+    """The state of a job that stands in its queue. In the line of a limit it is queued, though stored as a schedule."""
+    if found.in_flight:
+        return "running"
+    return "queued" if meta_or_default(found.delivery.headers).in_line is not None else found.state
 
 
 def _settles(result: ResultRecord, found: Found) -> bool:
@@ -126,7 +130,8 @@ def _waiting(found: Found) -> JobView:
         queue=delivery.queue,
         attempt=meta.attempt,
         enqueued=delivery.stored_at if meta.enqueued is None else meta.enqueued,
-        due=found.due,
+        due=found.due if meta.in_line is None else None,
+        in_line=meta.in_line,
         errors=meta.errors,
         errors_dropped=meta.errors_dropped,
         snoozes=meta.snoozes,

@@ -1,4 +1,4 @@
-"""The unique key of a call, made of its arguments as `@task(key=...)` says."""
+"""The keys of a call, made of its arguments as `@task(key=...)` and `@task(limit_per=...)` say."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ __all__ = ["call_key", "check_template"]
 KeyOption = str | Callable[..., str]
 
 
-def check_template(key: KeyOption, signature: Signature) -> None:
-    """Raises DefinitionError if `key` is a text that names what is no parameter of the task."""
+def check_template(key: KeyOption, signature: Signature, option: str = "key") -> None:
+    """Raises DefinitionError if `key`, given as `option`, is a text that names what is no parameter of the task."""
     if callable(key):
         return
     try:
         fields = [field for _, field, _, _ in Formatter().parse(key) if field is not None]
     except ValueError as error:
-        raise DefinitionError(f"key {key!r} of {signature.name} is no template: {error}") from None
+        raise DefinitionError(f"{option} {key!r} of {signature.name} is no template: {error}") from None
     for field in fields:
         name = field.partition(".")[0].partition("[")[0]
         if name not in signature.names:
             raise DefinitionError(
-                f"key {key!r} names {name!r}, which is no parameter of {signature.call_text}",
+                f"{option} {key!r} names {name!r}, which is no parameter of {signature.call_text}",
                 hint="write a brace that is meant as such twice: {{",
             )
 
@@ -41,5 +41,5 @@ def call_key(key: KeyOption, signature: Signature, args: tuple[Any, ...], kwargs
         ) from error
     if not isinstance(made, str) or not made:
         shown = "an empty text" if made == "" else type(made).__name__
-        raise ArgumentError(f"{signature.name}: a key is a text that is not empty, and its key function gave {shown}")
+        raise ArgumentError(f"{signature.name}: a key is a text that is not empty, and these arguments give {shown}")
     return made

@@ -9,11 +9,13 @@ import asyncio
 import logging
 import threading
 import time
+from collections.abc import Coroutine
 from typing import Any
 
 from jetq.broker import Broker
 from jetq.errors import BrokerError
 from jetq.model import Delivery
+from jetq.presence import Presence
 from jetq.session import Connect
 
 __all__ = ["Leases"]
@@ -28,7 +30,8 @@ _MARGIN = 0.5
 class Leases:
     """The deliveries a worker holds, renewed at a third of the lease until they are dropped or may not be any longer.
 
-    `connect` makes the broker on the thread's own loop. `lease` is the broker's, in seconds.
+    `connect` makes the broker on the thread's own loop. `lease` is the broker's, in seconds. presence: the worker's,
+    renewed with them once it was given.
     """
 
     def __init__(self, connect: Connect, lease: float) -> None:
@@ -36,6 +39,7 @@ class Leases:
         self._lease = lease
         self._margin = min(_MARGIN, lease / 10)
         self._held: dict[str, Delivery] = {}
+        self.presence = Presence(lease, self._margin)
         self._thread = threading.Thread(target=self._run, name="jetq-leases", daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping: asyncio.Event | None = None
@@ -80,7 +84,7 @@ class Leases:
                 await asyncio.wait({stopped}, timeout=pause)
                 pause = self._lease / 3
                 due = self._due()
-                if stopped.done() or not due:
+                if stopped.done() or not (due or self.presence.valid):
                     continue
                 if broker is None:
                     broker = await self._connected(stopped)
@@ -110,14 +114,21 @@ class Leases:
 
     async def _renew(self, broker: Broker, deliveries: list[Delivery]) -> bool:
         asked_at = time.monotonic()
+        renewed = await self._try(broker.extend(deliveries), f"{len(deliveries)} leases") if deliveries else True
+        if renewed:
+            for delivery in deliveries:
+                delivery.since = asked_at
+        if self.presence.valid:
+            renewed &= await self._try(self.presence.renew(broker), "the slots of limits")
+        return renewed
+
+    async def _try(self, renewal: Coroutine[Any, Any, None], what: str) -> bool:
         try:
-            await broker.extend(deliveries)
+            await renewal
         except BrokerError as error:
-            _log.warning("%d leases could not be renewed: %s", len(deliveries), error.message)
+            _log.warning("%s could not be renewed: %s", what, error.message)
             return False
         except Exception:  # this thread must outlive everything: without it every lease lapses
-            _log.exception("%d leases could not be renewed", len(deliveries))
+            _log.exception("%s could not be renewed", what)
             return False
-        for delivery in deliveries:
-            delivery.since = asked_at
         return True

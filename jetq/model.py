@@ -19,6 +19,7 @@ __all__ = [
     "LEVELS",
     "AttemptError",
     "Cancelled",
+    "Cell",
     "Dead",
     "DeadEntry",
     "DeadLetter",
@@ -30,6 +31,7 @@ __all__ = [
     "Expired",
     "Failure",
     "Found",
+    "InLine",
     "JobRecord",
     "Level",
     "Meta",
@@ -82,6 +84,7 @@ class Meta(Struct, frozen=True, omit_defaults=True):
     snoozes, replays: how often the job was put off, and brought back from the dead letters.
     unknown_since: when a worker first saw that it does not know the task.
     expires: when waiting for a run makes no sense any more.
+    in_line: since when it has waited in the line of its limit.
     crashes: how many attempts ended with the death of their process.
     schedule, nominal: of which recurring schedule it is a tick, and for which time.
     """
@@ -101,6 +104,8 @@ class Meta(Struct, frozen=True, omit_defaults=True):
     crashes: int = 0
     schedule: str | None = None
     nominal: float | None = None
+    in_line: float | None = None
+    unique: Literal["running"] | None = None
 
 
 DEFAULT_META = Meta()
@@ -124,6 +129,14 @@ class Stored(Struct, frozen=True):
     sequence: int
     id: str
     disposition: Disposition = "new"
+
+
+class Cell(Struct, frozen=True):
+    """A small value that the fleet shares. `version` grows with every write and is never used twice."""
+
+    name: str
+    value: bytes
+    version: int
 
 
 class Debounce(Struct, frozen=True):
@@ -305,6 +318,13 @@ class Snoozed(Struct, frozen=True):
     meta: Meta | None = None
 
 
+class InLine(Struct, frozen=True):
+    """Put into the line of its limit, at no cost: it is called up from there, or comes back `after` seconds."""
+
+    after: float
+    line: str
+
+
 class Dead(Struct, frozen=True):
     """The job ends here, in the dead letters. `body`: the arguments its next attempt would have had, if they differ."""
 
@@ -329,4 +349,4 @@ class Superseded(Struct, frozen=True):
     """A repeat of something settled already: remove it, do nothing more."""
 
 
-Outcome = Succeeded | Retrying | Snoozed | Dead | Cancelled | Expired | Released | Superseded
+Outcome = Succeeded | Retrying | Snoozed | InLine | Dead | Cancelled | Expired | Released | Superseded

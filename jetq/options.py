@@ -17,6 +17,7 @@ from jetq.errors import DefinitionError
 from jetq.model import Level
 from jetq.names import check_job_id, check_key, check_queue
 from jetq.queue import check_level
+from jetq.rate import Rate, parse_rate
 from jetq.schedule import Schedule
 from jetq.units import instant, seconds
 
@@ -35,7 +36,7 @@ __all__ = [
 Seconds = float | timedelta
 
 _RESULT_TTL = 3600.0
-_LATER_TASK = frozenset({"unique", "limit", "limit_per", "rate"})
+_LATER_TASK = frozenset({"unique"})
 _WHEN = ("cron", "every", "tz", "schedules")
 _LATER_CALL = frozenset({"unique"})
 
@@ -59,6 +60,9 @@ class TaskKeywords(TypedDict, total=False):
     tz: str
     schedules: Sequence[Schedule]
     priority: Level
+    limit: int
+    limit_per: str | Callable[..., str]
+    rate: str
 
 
 class CallOptions(TypedDict, total=False):
@@ -100,6 +104,10 @@ class TaskOptions(Struct, frozen=True):
     arguments, or a text with them, like "welcome:{user_id}". run_in: on the event loop, in a thread, or in a process.
     priority: of its jobs, in a queue that has levels. schedules: when it runs again and again;
     `@task(cron=..., tz=...)` and `@task(every=...)` write one.
+
+    Over all workers: limit: how many of its jobs run at once, from 1. rate: how often one is started, like "100/m",
+    evenly spread. limit_per: the parameter by whose value jobs are told apart for these two, or a text or function as
+    for `key`; each value has a limit and a rate of its own then.
     """
 
     max_attempts: int = 3
@@ -113,6 +121,9 @@ class TaskOptions(Struct, frozen=True):
     run_in: Literal["loop", "thread", "process"] = "loop"
     schedules: tuple[Schedule, ...] = ()
     priority: Level = "normal"
+    limit: int | None = None
+    limit_per: str | Callable[..., str] | None = None
+    rate: Rate | None = None
 
 
 class CallSettings(Struct, frozen=True):
@@ -305,6 +316,21 @@ def _key(name: str, value: Any) -> str | Callable[..., str]:
     return cast(Callable[..., str], value) if callable(value) else check_key(value)
 
 
+def _limit_per(name: str, value: Any) -> str | Callable[..., str]:
+    if callable(value):
+        return cast(Callable[..., str], value)
+    if not isinstance(value, str) or not value:
+        raise DefinitionError(f"{name} is the name of a parameter, like 'customer_id', not {value!r}")
+    return value if "{" in value else f"{{{value}}}"
+
+
+def _rate(name: str, value: Any) -> Rate:
+    try:
+        return parse_rate(value)
+    except ValueError as error:
+        raise DefinitionError(str(error)) from None
+
+
 def _flag(name: str, value: Any) -> bool:
     if not isinstance(value, bool):
         raise DefinitionError(f"{name} is True or False, not {value!r}")
@@ -336,4 +362,7 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "replace": _flag,
     "max_wait": _period,
     "throttle": _period,
+    "limit": _count,
+    "limit_per": _limit_per,
+    "rate": _rate,
 }

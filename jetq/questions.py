@@ -19,11 +19,12 @@ class Question(Struct, frozen=True, omit_defaults=True):
 
 
 class Held(Struct, frozen=True, omit_defaults=True):
-    """A job as its worker has it. started: unix seconds, None while it waits for its turn."""
+    """A job as its worker has it. started: unix seconds, None while it waits for its turn; waits: what for, or empty."""
 
     attempt: int = 1
     started: float | None = None
     cancelled: bool = False
+    waits: str = ""
 
 
 class Answer(Struct, frozen=True, omit_defaults=True):

@@ -22,6 +22,7 @@ from jetq.model import (
     DeadReason,
     Expired,
     Failure,
+    InLine,
     JobRecord,
     Meta,
     Outcome,
@@ -43,6 +44,10 @@ _FIRST_BACKOFF = 0.5
 _LAST_BACKOFF = 5.0
 _RECORD_TTL = 3600.0
 """Seconds for which it is kept that a job was cancelled or expired, when its task keeps no results."""
+
+
+_LONGEST_LINE = 7 * 86_400.0
+"""Seconds for which a place in a line is kept. Who waits longer than that comes back by itself."""
 
 
 class Settlement:
@@ -103,6 +108,12 @@ class Settlement:
                 stored = await broker.reschedule(delivery, job, time.time() + after)
                 if not stored and attempt.cancelled:
                     await self._record_end(attempt, "cancelled")
+                broker.finish(delivery)
+            case InLine():
+                meta = replace(attempt.meta, in_line=attempt.meta.in_line or time.time())
+                if await broker.reschedule(delivery, self._record(attempt, meta), time.time() + outcome.after):
+                    place = f"line.{outcome.line}.{delivery.id}"
+                    await broker.write_cell(place, delivery.queue.encode(), expected=0, ttl=_LONGEST_LINE)
                 broker.finish(delivery)
             case Dead():
                 await self._store_dead(attempt, outcome)
@@ -224,6 +235,8 @@ class Settlement:
                     meta.attempt + 1,
                     after,
                 )
+            case InLine(line=line):
+                _log.debug("%s %s waits in the line of %s", name, delivery.id, line)
             case Snoozed(after=after):
                 _log.info("%s %s is put off for %.1f s", name, delivery.id, after)
             case Dead(reason=reason, failure=failure):

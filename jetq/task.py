@@ -98,6 +98,8 @@ class _Enqueuer(Generic[P, R]):
         key = settings.key
         if key is None and defaults.key is not None:
             key = call_key(defaults.key, self.signature, args, kwargs)
+        if defaults.limit_per is not None:
+            call_key(defaults.limit_per, self.signature, args, kwargs)  # so that what gives none fails here
         return Call(
             self.name,
             settings.queue or self.queue,

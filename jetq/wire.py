@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import msgspec
+from msgspec.structs import replace
 
 from jetq.model import DEFAULT_META, DeadLetter, JobRecord, Meta
 
@@ -19,6 +20,7 @@ __all__ = [
     "meta_or_default",
     "read_letter",
     "read_meta",
+    "without_line",
 ]
 
 WIRE_VERSION = 1
@@ -54,6 +56,14 @@ def read_meta(headers: Mapping[str, str]) -> Meta:
     if meta.attempt < 1:
         raise BadHeader(f"header {META_HEADER} says attempt {meta.attempt}; attempts count from 1")
     return meta
+
+
+def without_line(headers: Mapping[str, str]) -> Mapping[str, str]:
+    """The headers of a job that is not in the line of a limit any more, because it was given a due time."""
+    meta = meta_or_default(headers)
+    if meta.in_line is None:
+        return headers
+    return {**headers, META_HEADER: _encode(replace(meta, in_line=None)).decode()}
 
 
 def meta_or_default(headers: Mapping[str, str]) -> Meta:

@@ -11,6 +11,7 @@ import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 from jetq.app import Jetq
@@ -22,6 +23,7 @@ from jetq.executor import Executor
 from jetq.intake import Intake
 from jetq.keeping import Keeping
 from jetq.leases import Leases
+from jetq.limits import Limits
 from jetq.model import LEVELS, Delivery, Level, Released
 from jetq.names import check_queue
 from jetq.pool import ThreadPool
@@ -54,6 +56,8 @@ class Worker:
 
     Raises DefinitionError if there are no tasks or a value is impossible.
     """
+
+    _in_time = True
 
     def __init__(
         self,
@@ -92,6 +96,7 @@ class Worker:
         self._intake = Intake(concurrency, self._weights)
         self._attempts: set[Attempt] = set()
         self._suspects = 0
+        self._prepared = False
         self._control = Control(
             self.name,
             queues=self.queues,
@@ -121,6 +126,11 @@ class Worker:
     def expired(self) -> int:
         """Jobs that came too late to be run."""
         return self._settlement.expired
+
+    @property
+    def expects_more(self) -> bool:
+        """Whether jobs are to come that stand in the line of a limit."""
+        return self._prepared and self._limits.busy
 
     @property
     def retired(self) -> bool:
@@ -166,10 +176,20 @@ class Worker:
         self._threads = ThreadPool(self.concurrency)
         self._processes = ProcessPool(min(self.concurrency, _cores()))
         for queue in self.queues:
-            await self._unless_stopped(self._patiently(broker, queue))
+            await self._unless_stopped(self._patiently(f"queue {queue}", partial(self._serve, broker, queue)))
         self._leases = Leases(self.app.session.connect, broker.lease)
         self._leases.start()
         self._settlement = Settlement(broker, self._leases, self.name)
+        self._limits = Limits(
+            broker,
+            self._leases.presence,
+            self.tasks,
+            hold=self.concurrency,
+            room=lambda: self._places(),
+            in_time=self._in_time,
+        )
+        self._prepared = True
+        await self._unless_stopped(self._patiently("limits", self._limits.listen))
         self._broker = broker
         self._ticks = Ticks(broker)
         self._keeping = Keeping(broker, self.queues, self._defined, self._ticks)
@@ -179,6 +199,7 @@ class Worker:
             self._leases,
             self.tasks,
             settlement=self._settlement,
+            limits=self._limits,
             middleware=self.app.middleware,
             on_expired=self.app.on_expired,
             threads=self._threads,
@@ -188,15 +209,18 @@ class Worker:
         )
         _log.info("worker %s serves %s with %d slots", self.name, ", ".join(self.queues), self.concurrency)
 
-    async def _patiently(self, broker: Broker, queue: str) -> None:
+    async def _serve(self, broker: Broker, queue: str) -> None:
+        await self._control.listen(broker, queue)
+        await self._open(broker, queue)
+
+    async def _patiently(self, what: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         backoff = 0.5
         while True:
             try:
-                await self._control.listen(broker, queue)
-                await self._open(broker, queue)
+                await work()
                 return
             except BrokerUnavailable as error:
-                _log.warning("queue %s: %s; trying again in %g s", queue, error.message, backoff)
+                _log.warning("%s: %s; trying again in %g s", what, error.message, backoff)
                 await asyncio.sleep(backoff)
                 backoff = min(backoff * 2, 5.0)
 
@@ -294,6 +318,7 @@ class Worker:
                 self._suspects -= 1
             if self.retired:
                 self.stop()
+            self._limits.resume()
             self._take_more()
 
     async def _turn(self, attempt: Attempt) -> None:
@@ -313,9 +338,13 @@ class Worker:
             self._leases.drop(delivery)
 
     def _free(self) -> int:
+        return min(self._places(), self._left)
+
+    def _places(self) -> int:
         # Suspects wait for one another and would idle the slots they hold, so up to `concurrency` of them hold none.
-        waiting = min(max(0, self._suspects - 1), self.concurrency)
-        return min(self.concurrency - (len(self._attempts) - waiting), self._left)
+        # Nor does who waits for a limit, and there are never many of those.
+        waiting = min(max(0, self._suspects - 1), self.concurrency) + self._limits.waiting
+        return self.concurrency - (len(self._attempts) - waiting)
 
     # --- time
 
@@ -356,6 +385,8 @@ class Worker:
             _log.warning("cannot see whether the queues are empty: %s", error.message)
             return False
         mine = [info for info in infos if info.name in self._intake]
+        if self.expects_more:
+            return False
         done = all(info.running == 0 and (info.ready == 0 or info.paused_until is not None) for info in mine)
         return not self._attempts and done
 
@@ -371,6 +402,7 @@ class Worker:
             _log.warning("%d jobs did not end in time; they are cancelled and given back", len(self._attempts))
             self._cancel_all()
             await self._wait_for_attempts(10.0)
+        await self._limits.close()
         await broker.confirm()
         self._leases.stop()
         self._threads.close()

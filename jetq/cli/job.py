@@ -205,6 +205,7 @@ def _echo(view: JobView) -> None:
         ("attempt", view.attempt),
         ("enqueued", moment(view.enqueued)),
         ("due", moment(view.due)),
+        ("in line since", moment(view.in_line)),
         ("started", moment(view.started)),
         ("ended", moment(view.ended)),
         ("worker", view.worker),

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import Callable, Sequence
 
 from nats.aio.msg import Msg
 
-from jetq.errors import BrokerError
+from jetq.jetstream.cells import Cells
 from jetq.jetstream.connection import Subscription
-from jetq.jetstream.ground import TTL, WRITE_WITHIN, Ground
+from jetq.jetstream.ground import TTL, WRITE_WITHIN
 
 __all__ = ["Fleet"]
-
-_log = logging.getLogger("jetq.jetstream")
 
 _REMEMBERED = 60
 """Seconds for which it stands that a job is cancelled: far longer than a removed schedule may still fire, and less than
@@ -25,7 +22,7 @@ _MARK = b"1"
 _NO_MARK = b"0"
 
 
-class Fleet(Ground):
+class Fleet(Cells):
     """The part of the broker by which producers reach workers. See `jetq.broker.Broker`."""
 
     async def mark_cancelled(self, queue: str, id: str) -> None:
@@ -39,31 +36,8 @@ class Fleet(Ground):
         await self._publisher.publish(subject, _NO_MARK, {TTL: f"{_REMEMBERED}s"}, timeout=WRITE_WITHIN)
 
     async def watch_cancelled(self, queue: str, on_mark: Callable[[str, bool], None]) -> None:
-        await self._ensure_shared()
-        marks, prefix = self._names.cancelled(queue), len(self._names.cancelled(queue, ""))
-        reading: set[asyncio.Task[None]] = set()
-
-        def on_push(msg: Msg) -> None:
-            on_mark(msg.subject[prefix:], msg.data == _MARK)
-
-        async def read() -> None:
-            try:
-                sequence = 1
-                while message := await self._api.next_message(self._names.state, marks, sequence):
-                    on_mark(message.subject[prefix:], message.data == _MARK)
-                    sequence = message.sequence + 1
-            except BrokerError as error:
-                _log.warning("queue %s: what was cancelled meanwhile is not known: %s", queue, error.message)
-
-        def read_again() -> None:
-            task = self._connection.loop.create_task(read(), name="jetq-read-cancelled")
-            reading.add(task)
-            task.add_done_callback(reading.discard)
-
-        # In this order: what is marked after the subscription is pushed, and what was before is read.
-        await self._connection.subscribe(marks, on_push)
-        self._connection.on_up(read_again)
-        await read()
+        prefix = self._names.cancelled(queue, "").removesuffix(".")
+        await self._watch(prefix, lambda id, mark: on_mark(id, mark == _MARK))
 
     async def ask(self, queue: str, question: bytes, timeout: float, *, enough: int | None = None) -> Sequence[bytes]:
         answers: list[bytes] = []

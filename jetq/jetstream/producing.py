@@ -15,7 +15,7 @@ from jetq.jetstream.publisher import PubAck, WrongSequence
 from jetq.jetstream.subjects import job_tokens
 from jetq.model import DEFAULT_META, Debounce, Found, JobRecord, Stored, in_place_of
 from jetq.names import NO_KEY
-from jetq.wire import META_HEADER, job_headers, meta_or_default
+from jetq.wire import META_HEADER, job_headers, meta_or_default, without_line
 
 __all__ = ["Producing"]
 
@@ -183,7 +183,11 @@ class Producing(Ground):
         job = found.delivery
         target = job.headers["Nats-Schedule-Target"]
         where = self._names.anywhere(job.queue, job.task, job.key, job.id)
-        headers = {**_own(job.headers), **schedule_headers(due, target), **_expecting(job.sequence, where)}
+        headers = {
+            **without_line(_own(job.headers)),
+            **schedule_headers(due, target),
+            **_expecting(job.sequence, where),
+        }
         return await self._publish_if_expected(job.address, job.body, headers)
 
     async def release(self, found: Found) -> bool:

@@ -113,6 +113,14 @@ class Names:
         """Where it stands that a job is cancelled, and where workers hear of it."""
         return f"{self.namespace}._state.cancelled.{queue}.{id}"
 
+    def cell(self, name: str) -> str:
+        """Where a value that the fleet shares stands."""
+        return f"{self.namespace}._state.{name}"
+
+    def signal(self, topic: str) -> str:
+        """Where workers tell one another of it."""
+        return f"{self.namespace}._ctl.{topic}"
+
     def questions(self, queue: str) -> str:
         """Where the workers of a queue are asked."""
         return f"{self.namespace}._ctl.ask.{queue}"

@@ -30,7 +30,7 @@ from jetq.model import (
 )
 from jetq.names import NO_KEY
 from jetq.schedule import Mark, ScheduleRecord, StoredSchedule, Ticked
-from jetq.wire import job_headers, letter_header, read_letter
+from jetq.wire import job_headers, letter_header, read_letter, without_line
 
 __all__ = ["MemoryBroker"]
 
@@ -157,7 +157,7 @@ class MemoryBroker(MemoryFleet):
             message = queue.messages.get(found.delivery.sequence)
             if message is None or not queue.is_movable(message):
                 return False
-            queue.put_again(message, due)
+            queue.put_again(message, due, headers=message.headers if due is None else without_line(message.headers))
             return True
 
     # --- working

@@ -6,26 +6,15 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
 
-from jetq.errors import BrokerUnavailable
-from jetq.memory.store import MemoryStore
+from jetq.memory.cells import MemoryCells
 
 __all__ = ["MemoryFleet"]
 
 _REMEMBERED = 60.0
 
 
-class MemoryFleet:
+class MemoryFleet(MemoryCells):
     """The part of the memory broker by which producers reach workers. See `jetq.broker.Broker`."""
-
-    def __init__(self, store: MemoryStore) -> None:
-        self.store = store
-        self._undo: list[Callable[[], None]] = []
-        self._closed = False
-
-    def _use(self) -> None:
-        if self._closed:
-            raise BrokerUnavailable("this broker is closed")
-        self.store.run_due()
 
     async def mark_cancelled(self, queue: str, id: str) -> None:
         self._mark(queue, id, True)

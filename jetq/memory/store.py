@@ -21,6 +21,7 @@ from jetq.memory.clock import FakeClock, Timers
 from jetq.memory.recurring import RecurringStore
 from jetq.model import (
     LEVELS,
+    Cell,
     DeadEntry,
     DeadLetter,
     Debounce,
@@ -388,6 +389,10 @@ class MemoryStore:
         self.cancelled: dict[str, dict[str, float]] = {}
         self.watchers: dict[str, list[Callable[[str, bool], None]]] = {}
         self.responders: dict[str, list[Callable[[bytes, Callable[[bytes | None], None]], None]]] = {}
+        self.cells: dict[str, Cell] = {}
+        self.cell_watchers: dict[str, list[Callable[[str, bytes], None]]] = {}
+        self.signals: dict[str, list[Callable[[bytes], None]]] = {}
+        self._cell_version = 0
         self.wakers: list[Callable[[], None]] = []
         self._listeners: dict[str, list[Callable[[ResultRecord], None]]] = {}
         self._timers = Timers()
@@ -424,6 +429,18 @@ class MemoryStore:
         self.at(expires, lambda: self._expire(record.id))
         for listener in list(self._listeners.get(record.id, ())):
             listener(record)
+
+    def write_cell(self, name: str, value: bytes, ttl: float | None) -> Cell:
+        """Keep a value under `name`, for `ttl` seconds if given."""
+        self._cell_version += 1
+        cell = self.cells[name] = Cell(name, value, self._cell_version)
+        if ttl is not None:
+            self.at(self.now() + ttl, lambda: self._drop_cell(cell))
+        return cell
+
+    def _drop_cell(self, cell: Cell) -> None:
+        if self.cells.get(cell.name) is cell:
+            del self.cells[cell.name]
 
     def listen(self, id: str, on_result: Callable[[ResultRecord], None]) -> Callable[[], None]:
         """Call `on_result` with every result of job `id` stored from now on, until what is returned is called."""

@@ -55,8 +55,10 @@ class Tally:
         return Ran(**self._counts, errors=tuple(self._errors))
 
     def rescheduled(self, delivery: Delivery, job: JobRecord) -> None:
-        """The next attempt was stored: a retry if it has a new number, else a snooze."""
-        if job.meta.attempt > _attempt(delivery):
+        """The next attempt was stored: a retry if it has a new number, else a snooze, unless it only waits its turn."""
+        if job.meta.in_line is not None:
+            self.given_back(delivery)
+        elif job.meta.attempt > _attempt(delivery):
             self._settle(delivery, "retried", job.meta.errors[-1:])
         else:
             self._settle(delivery, "snoozed")

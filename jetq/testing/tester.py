@@ -36,6 +36,7 @@ class _Tester:
     """What both kinds have: an app, a worker for it, and its dead letters."""
 
     _look_every = 0.001
+    _worker = Worker
 
     def __init__(self, app: Jetq, tally: Tally) -> None:
         self.app = app
@@ -52,10 +53,10 @@ class _Tester:
     async def arun_until_empty(self) -> Ran:
         """`run_until_empty` on the running loop."""
         self._tally.start_over()
-        worker = Worker(self.app, queues=await self._queues(), grace=0.0)
+        worker = self._worker(self.app, queues=await self._queues(), grace=0.0)
         working = asyncio.create_task(worker.run())
         try:
-            while not working.done() and not await self._is_empty():
+            while not working.done() and (not await self._is_empty() or worker.expects_more):
                 await asyncio.sleep(self._look_every)
                 if self._tally.ran.attempts > _MOST_ATTEMPTS:
                     raise AssertionError(f"jobs make jobs for ever: {_MOST_ATTEMPTS:,} attempts ended, and more wait")
@@ -84,13 +85,21 @@ class _Tester:
         return all(info.ready == 0 and info.running == 0 for info in await broker.queues())
 
 
+class _WorkerOutOfTime(Worker):
+    """A worker for whom time stands still."""
+
+    _in_time = False
+
+
 class AppTester(_Tester):
     """An app on a broker in memory. Nothing runs before `run_until_empty`, and no time passes but by `advance`.
 
     What the code under test stores is encoded, checked and decoded as ever, and run by a real worker.
 
-    app: the app under test. clock: the broker's clock, which starts at the real time.
+    app: the app under test. clock: the broker's clock, which starts at the real time. Limits are kept, rates are not.
     """
+
+    _worker = _WorkerOutOfTime
 
     def __init__(self, app: Jetq, tally: Tally, store: MemoryStore, clock: FakeClock) -> None:
         super().__init__(app, tally)

@@ -99,3 +99,22 @@ async def beat(n: int) -> None:
     note("start", n)
     await asyncio.sleep(0.2)
     note("finish", n)
+
+
+@task(queue="ledger", limit=5)
+async def limited(n: int, seconds: float = 0.05) -> None:
+    note("start", n)
+    await asyncio.sleep(seconds)
+    note("finish", n)
+
+
+@task(queue="ledger", limit=2, limit_per="customer")
+async def limited_each(n: int, customer: int, seconds: float = 0.05) -> None:
+    note("start", n)
+    await asyncio.sleep(seconds)
+    note("finish", n)
+
+
+@task(queue="ledger", rate="50/s")
+async def paced(n: int) -> None:
+    note("start", n)

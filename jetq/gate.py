@@ -1,0 +1,225 @@
+"""What jobs of one task, or of one key of it, pass before they are run: a pause, slots, and a rate."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import deque
+from collections.abc import Callable, Coroutine
+from typing import Any, Literal
+
+from jetq.errors import BrokerError
+from jetq.pace import Pace
+from jetq.slots import Slots
+
+__all__ = ["Gate", "Reason"]
+
+_log = logging.getLogger("jetq.worker")
+
+_AGAIN_AFTER = 1.0
+_SLEEP = 60.0
+_SHORTEST = 0.001
+_LINE_EVERY = 0.5
+_ARRIVES = 0.01
+"""Seconds in which a job that was called up arrives, here or elsewhere."""
+
+Reason = Literal["limit", "rate", "pause", "slots"]
+"""Why a job waits: too many run, too many were started, somebody asked for a pause, or its worker is busy."""
+
+
+class Gate:
+    """Lets in jobs in the order they came, as soon as all that is in their way is gone.
+
+    slots, pace: None if there is no such limit. now: the time, unix seconds. room: how many jobs the worker may start besides. call_up: fetches jobs
+    that wait in the line elsewhere; it is called with how many are missing here. on_idle: called with the gate when
+    nobody needs it any more; it is not to be used again.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        slots: Slots | None,
+        pace: Pace | None,
+        now: Callable[[], float],
+        room: Callable[[], int],
+        call_up: Callable[[int], Coroutine[Any, Any, None]],
+        on_idle: Callable[[Gate], None],
+    ) -> None:
+        self.name = name
+        self.slots = slots
+        self.paused_until = 0.0
+        self.has_line = False
+        self._pace = pace
+        self._now = now
+        self._room = room
+        self._call_up = call_up
+        self._on_idle = on_idle
+        self._running = 0
+        self._waiting: deque[tuple[asyncio.Future[None], bool]] = deque()
+        self._woken = asyncio.Event()
+        self._keeper: asyncio.Task[None] | None = None
+        self._calling: asyncio.Task[None] | None = None
+
+    @property
+    def waiting(self) -> int:
+        """How many jobs wait here."""
+        return len(self._waiting)
+
+    @property
+    def reason(self) -> Reason:
+        """What the next job waits for."""
+        if self._now() < self.paused_until:
+            return "pause"
+        if self.slots is not None and self._running >= self.slots.held:
+            return "limit"
+        return "rate" if self._pace is not None and not self._pace.ready else "slots"
+
+    async def enter(self, *, counted: bool = True) -> None:
+        """Wait for one's turn. Whoever was let in must `leave`, and nobody else may. counted: takes a free place of
+        the worker."""
+        if not self._waiting and self._opens(counted=counted):
+            self._let_in()
+            return
+        turn = asyncio.get_running_loop().create_future()
+        place = (turn, counted)
+        self._waiting.append(place)
+        self.wake()
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self.leave()
+            elif place in self._waiting:
+                self._waiting.remove(place)
+            raise
+
+    def leave(self) -> None:
+        """A job that was let in does not run any more."""
+        self._running -= 1
+        if self.slots is None or self.slots.fair(self._running, self._wanted()) > self._running:
+            self._admit()
+        self.wake()
+
+    def wake(self) -> None:
+        """Something has changed."""
+        self._woken.set()
+        if self._keeper is None:
+            self._keeper = asyncio.create_task(self._keep(), name=f"jetq-gate-{self.name}")
+
+    def resume(self) -> None:
+        """The worker has room again."""
+        if self._waiting:
+            self._admit()
+            self.wake()
+
+    def close(self) -> None:
+        """Let nobody in any more."""
+        for task in (self._keeper, self._calling):
+            if task is not None:
+                task.cancel()
+
+    # --- letting in
+
+    def _opens(self, *, counted: bool = True) -> bool:
+        if self._now() < self.paused_until or (counted and self._room() <= 0):
+            return False
+        if self.slots is not None and self._running >= self.slots.held:
+            return False
+        return self._pace is None or self._pace.ready > 0
+
+    def _let_in(self) -> None:
+        self._running += 1
+        if self._pace is not None:
+            self._pace.use()
+
+    def _admit(self) -> None:
+        while self._waiting:
+            turn, counted = self._waiting[0]
+            if not turn.done():
+                if not self._opens(counted=counted):
+                    return
+                self._let_in()
+                turn.set_result(None)
+            self._waiting.popleft()
+
+    # --- keeping
+
+    def _wanted(self) -> int:
+        """How many slots can be used here now."""
+        more = self._startable()
+        if self._pace is not None:
+            more = min(more, 1 + self._pace.ready)
+        return self._running + more
+
+    def _startable(self) -> int:
+        """How many of those that wait the worker has room for."""
+        if not self._waiting:
+            return 0
+        _, counted = self._waiting[0]
+        return min(len(self._waiting), max(0 if counted else 1, self._room()))
+
+    def _is_needed(self) -> bool:
+        return bool(self._waiting or self._running or self.has_line) or not (self.slots is None or self.slots.settled)
+
+    async def _keep(self) -> None:
+        try:
+            while self._is_needed():
+                self._woken.clear()
+                again_after = await self._look()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(max(again_after, _SHORTEST)):
+                        await self._woken.wait()
+        finally:
+            self._on_idle(self)
+
+    async def _look(self) -> float:
+        """Do what can be done for those that wait; seconds until that is to be repeated."""
+        try:
+            if self.slots is not None:
+                await self.slots.adjust(self._running, self._wanted())
+            if self._pace is not None:
+                await self._pace.take(self._startable())
+        except BrokerError as error:
+            _log.warning("limits of %s: %s", self.name, error.message)
+            return _AGAIN_AFTER
+        except Exception:  # a fault of jetq's own must not leave jobs waiting for ever
+            _log.exception("limits of %s", self.name)
+            return _AGAIN_AFTER
+        self._admit()
+        self._call_up_if_low()
+        return self._next_look()
+
+    def _next_look(self) -> float:
+        if not self._waiting:
+            return _LINE_EVERY if self.has_line else _SLEEP
+        paused_for = self.paused_until - self._now()
+        if paused_for > 0:
+            return min(paused_for, _SLEEP)
+        after = _LINE_EVERY if self.has_line else _SLEEP
+        if self.slots is not None and self.slots.misses(self._wanted()):
+            after = min(after, self.slots.waits_for - asyncio.get_running_loop().time())
+        elif self._pace is not None and not self._pace.ready:
+            after = min(after, self._pace.waits)
+        return after
+
+    def _call_up_if_low(self) -> None:
+        if self.has_line and self._calling is None and self._now() >= self.paused_until:
+            if (missing := self._at_hand() - len(self._waiting)) > 0:
+                self._calling = asyncio.create_task(self._fetch(missing), name=f"jetq-line-{self.name}")
+
+    def _at_hand(self) -> int:
+        """How many jobs should wait here, so that none is missed when one may start."""
+        if self.slots is not None:
+            return max(1, 2 * self.slots.held)
+        return max(1, self._room() if self._pace is None else self._pace.soon)
+
+    async def _fetch(self, missing: int) -> None:
+        try:
+            await self._call_up(missing)
+            await asyncio.sleep(_ARRIVES)
+        except BrokerError as error:
+            _log.warning("the line of %s: %s", self.name, error.message)
+        finally:
+            self._calling = None

@@ -1,0 +1,98 @@
+"""Small values that workers of memory brokers share, and signals between them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+from collections.abc import Callable, Iterator
+
+from jetq.errors import BrokerUnavailable
+from jetq.memory.store import MemoryStore
+from jetq.model import Cell
+
+__all__ = ["MemoryCells"]
+
+
+class MemoryCells:
+    """The part of the memory broker that holds what workers agree on. See `jetq.broker.Broker`."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self.store = store
+        self._undo: list[Callable[[], None]] = []
+        self._closed = False
+
+    def _use(self) -> None:
+        if self._closed:
+            raise BrokerUnavailable("this broker is closed")
+        self.store.run_due()
+
+    async def read_cell(self, name: str) -> Cell | None:
+        with self.store.lock:
+            self._use()
+            return self.store.cells.get(name)
+
+    async def first_cell(self, below: str) -> Cell | None:
+        with self.store.lock:
+            self._use()
+            return min(self._below(below), key=lambda cell: cell.version, default=None)
+
+    def _below(self, below: str) -> Iterator[Cell]:
+        return (cell for cell in self.store.cells.values() if cell.name.rpartition(".")[0] == below)
+
+    async def write_cell(
+        self, name: str, value: bytes, *, expected: int | None = None, ttl: float | None = None
+    ) -> int | None:
+        with self.store.lock:
+            self._use()
+            standing = self.store.cells.get(name)
+            if expected is not None and expected != (0 if standing is None else standing.version):
+                return None
+            cell = self.store.write_cell(name, value, None if ttl is None else max(1, math.ceil(ttl)))
+            below, _, last = name.rpartition(".")
+            for tell in list(self.store.cell_watchers.get(below, ())):
+                tell(last, value)
+            return cell.version
+
+    async def drop_cell(self, cell: Cell) -> bool:
+        with self.store.lock:
+            self._use()
+            standing = self.store.cells.get(cell.name)
+            if standing is None or standing.version != cell.version:
+                return False
+            del self.store.cells[cell.name]
+            return True
+
+    async def watch_cells(self, below: str, on_write: Callable[[str, bytes], None]) -> None:
+        loop = asyncio.get_running_loop()
+
+        def tell(last: str, value: bytes) -> None:
+            with contextlib.suppress(RuntimeError):  # the watcher's loop is closed
+                loop.call_soon_threadsafe(on_write, last, value)
+
+        with self.store.lock:
+            self._use()
+            self.store.cell_watchers.setdefault(below, []).append(tell)
+            self._undo.append(lambda: self.store.cell_watchers[below].remove(tell))
+            standing = list(self._below(below))
+        for cell in standing:
+            on_write(cell.name.rpartition(".")[2], cell.value)
+
+    async def signal(self, topic: str, data: bytes) -> None:
+        with self.store.lock:
+            self._use()
+            listeners = list(self.store.signals.get(topic, ()))
+        for tell in listeners:
+            tell(data)
+
+    async def on_signal(self, topic: str, heard: Callable[[bytes], None]) -> None:
+        loop = asyncio.get_running_loop()
+
+        def tell(data: bytes) -> None:
+            with contextlib.suppress(RuntimeError):  # the listener's loop is closed
+                loop.call_soon_threadsafe(heard, data)
+
+        with self.store.lock:
+            self._use()
+            self.store.signals.setdefault(topic, []).append(tell)
+            self._undo.append(lambda: self.store.signals[topic].remove(tell))
