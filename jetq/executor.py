@@ -21,7 +21,7 @@ from jetq.errors import ArgumentError, BrokerError, JobTimeout, RateLimited, Ret
 from jetq.failures import capture
 from jetq.leases import Leases
 from jetq.limits import Limits
-from jetq.model import Cancelled, Dead, Expired, Outcome, Released, Snoozed, Succeeded, Superseded
+from jetq.model import Cancelled, Dead, Expired, InLine, Outcome, Released, Snoozed, Succeeded, Superseded
 from jetq.policy import RetryPolicy, crashed, decide, process_died, unknown_task
 from jetq.pool import ThreadLost, ThreadPool
 from jetq.process_pool import ProcessDied, ProcessPool
@@ -88,7 +88,11 @@ class Executor:
             outcome = await self.load(attempt)
             if outcome is None:
                 outcome = await self._call_within_limits(attempt)
-            await self._settlement.settle(attempt, outcome)
+            try:
+                await self._settlement.settle(attempt, outcome)
+            finally:
+                if isinstance(outcome, InLine):
+                    self._limits.lined_up(outcome)
 
     async def _call_within_limits(self, attempt: Attempt) -> Outcome:
         limits = self._limits

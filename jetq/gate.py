@@ -21,8 +21,10 @@ _AGAIN_AFTER = 1.0
 _SLEEP = 60.0
 _SHORTEST = 0.001
 _LINE_EVERY = 0.5
-_ARRIVES = 0.01
-"""Seconds in which a job that was called up arrives, here or elsewhere."""
+_ARRIVES = 0.05
+"""Seconds in which a job that was called up has arrived, here or elsewhere."""
+
+_FEW = 10
 
 Reason = Literal["limit", "rate", "pause", "slots"]
 """Why a job waits: too many run, too many were started, somebody asked for a pause, or its worker is busy."""
@@ -31,9 +33,12 @@ Reason = Literal["limit", "rate", "pause", "slots"]
 class Gate:
     """Lets in jobs in the order they came, as soon as all that is in their way is gone.
 
-    slots, pace: None if there is no such limit. now: the time, unix seconds. room: how many jobs the worker may start besides. call_up: fetches jobs
-    that wait in the line elsewhere; it is called with how many are missing here. on_idle: called with the gate when
-    nobody needs it any more; it is not to be used again.
+    slots, pace: None if there is no such limit. now: the time, unix seconds. room: how many jobs the worker may start
+    besides. call_up: fetches jobs that wait in the line elsewhere; called with how many are missing, returns how many
+    come.
+    on_idle: called with the gate when nobody needs it any more; it is not to be used again.
+
+    has_line: jobs may stand in line. lining_up: how many are about to.
     """
 
     def __init__(
@@ -44,13 +49,14 @@ class Gate:
         pace: Pace | None,
         now: Callable[[], float],
         room: Callable[[], int],
-        call_up: Callable[[int], Coroutine[Any, Any, None]],
+        call_up: Callable[[int], Coroutine[Any, Any, int]],
         on_idle: Callable[[Gate], None],
     ) -> None:
         self.name = name
         self.slots = slots
         self.paused_until = 0.0
         self.has_line = False
+        self.lining_up = 0
         self._pace = pace
         self._now = now
         self._room = room
@@ -61,6 +67,8 @@ class Gate:
         self._woken = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
         self._calling: asyncio.Task[None] | None = None
+        self._coming = 0
+        self._coming_until = 0.0
 
     @property
     def waiting(self) -> int:
@@ -76,9 +84,11 @@ class Gate:
             return "limit"
         return "rate" if self._pace is not None and not self._pace.ready else "slots"
 
-    async def enter(self, *, counted: bool = True) -> None:
+    async def enter(self, *, counted: bool = True, called_up: bool = False) -> None:
         """Wait for one's turn. Whoever was let in must `leave`, and nobody else may. counted: takes a free place of
-        the worker."""
+        the worker. called_up: stood in line."""
+        if called_up and self._coming:
+            self._coming -= 1
         if not self._waiting and self._opens(counted=counted):
             self._let_in()
             return
@@ -161,7 +171,9 @@ class Gate:
         return min(len(self._waiting), max(0 if counted else 1, self._room()))
 
     def _is_needed(self) -> bool:
-        return bool(self._waiting or self._running or self.has_line) or not (self.slots is None or self.slots.settled)
+        return bool(self._waiting or self._running or self.has_line or self.lining_up) or not (
+            self.slots is None or self.slots.settled
+        )
 
     async def _keep(self) -> None:
         try:
@@ -192,34 +204,45 @@ class Gate:
         return self._next_look()
 
     def _next_look(self) -> float:
+        after = _SLEEP
+        if self.has_line:
+            after = _ARRIVES if self._coming else _LINE_EVERY
         if not self._waiting:
-            return _LINE_EVERY if self.has_line else _SLEEP
+            return after
+        after = min(after, _AGAIN_AFTER)  # whatever was overlooked costs no more than that
         paused_for = self.paused_until - self._now()
         if paused_for > 0:
-            return min(paused_for, _SLEEP)
-        after = _LINE_EVERY if self.has_line else _SLEEP
+            return min(after, paused_for)
         if self.slots is not None and self.slots.misses(self._wanted()):
             after = min(after, self.slots.waits_for - asyncio.get_running_loop().time())
-        elif self._pace is not None and not self._pace.ready:
+        elif self._pace is not None and self._startable():
             after = min(after, self._pace.waits)
         return after
 
     def _call_up_if_low(self) -> None:
         if self.has_line and self._calling is None and self._now() >= self.paused_until:
-            if (missing := self._at_hand() - len(self._waiting)) > 0:
+            now = asyncio.get_running_loop().time()
+            if now > self._coming_until:
+                self._coming = 0
+            if (missing := self._at_hand() - len(self._waiting) - self._coming) > 0:
                 self._calling = asyncio.create_task(self._fetch(missing), name=f"jetq-line-{self.name}")
 
     def _at_hand(self) -> int:
         """How many jobs should wait here, so that none is missed when one may start."""
         if self.slots is not None:
-            return max(1, 2 * self.slots.held)
+            return max(2 * self.slots.held, min(4 * self.slots.limit, _FEW))
         return max(1, self._room() if self._pace is None else self._pace.soon)
 
     async def _fetch(self, missing: int) -> None:
         try:
-            await self._call_up(missing)
-            await asyncio.sleep(_ARRIVES)
+            self._coming += await self._call_up(missing)
+            self._coming_until = asyncio.get_running_loop().time() + _ARRIVES
         except BrokerError as error:
             _log.warning("the line of %s: %s", self.name, error.message)
+            await asyncio.sleep(_AGAIN_AFTER)
+        except Exception:  # a fault of jetq's own: those in line come back by themselves
+            _log.exception("the line of %s", self.name)
+            await asyncio.sleep(_AGAIN_AFTER)
         finally:
             self._calling = None
+            self._woken.set()

@@ -181,7 +181,7 @@ class Limits:
                 return self._line_up(gate, attempt)
             attempt.waits_at = gate
             attempt.interruptible = True
-            await gate.enter(counted=not suspect)
+            await gate.enter(counted=not suspect, called_up=attempt.meta.in_line is not None)
         except asyncio.CancelledError:
             if not (attempt.released or attempt.cancelled):
                 raise
@@ -267,27 +267,34 @@ class Limits:
         after = min(max(now - since, _FIRST_RETURN), _LAST_RETURN) * random.uniform(0.8, 1.2)
         if expires is not None:
             after = min(after, max(expires - now, 0.0))
+        gate.lining_up += 1
+        gate.wake()
+        return InLine(after, gate.name)
+
+    def lined_up(self, outcome: InLine) -> None:
+        """The job has its place in line now, or none after all."""
+        gate = self._gates[outcome.line]
+        gate.lining_up -= 1
         if not gate.has_line:
             gate.has_line = True
             self._say(_Word(gate.name, self._presence.name, line=True))
-            gate.wake()
-        return InLine(after, gate.name)
+        gate.wake()
 
-    async def _call_up(self, name: str, missing: int) -> None:
-        """Make up to so many jobs ready that stand in line. Raises BrokerError."""
-        broker = self._broker
-        while missing > 0:
+    async def _call_up(self, name: str, missing: int) -> int:
+        """Make up to so many jobs ready that stand in line; how many. Raises BrokerError."""
+        broker, gate, called = self._broker, self._gates[name], 0
+        while called < missing:
             place = await broker.first_cell(f"line.{name}")
             if place is None:
-                if name in self._gates:
-                    self._gates[name].has_line = False
-                return
+                gate.has_line = gate.lining_up > 0
+                break
             # First out of the line, then ready: whoever dies in between leaves it to come back by itself.
             if not await broker.drop_cell(place):
                 continue  # another worker was quicker
             found = await broker.find(place.value.decode(), place.name.rpartition(".")[2])
             if found is not None and found.due is not None and meta_or_default(found.delivery.headers).in_line:
-                missing -= await broker.release(found)
+                called += await broker.release(found)
+        return called
 
     # --- pauses
 

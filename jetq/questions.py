@@ -19,7 +19,7 @@ class Question(Struct, frozen=True, omit_defaults=True):
 
 
 class Held(Struct, frozen=True, omit_defaults=True):
-    """A job as its worker has it. started: unix seconds, None while it waits for its turn; waits: what for, or empty."""
+    """A job as its worker has it. started: unix seconds, None while it waits for its turn; waits: for what."""
 
     attempt: int = 1
     started: float | None = None

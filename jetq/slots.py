@@ -51,7 +51,7 @@ class Slots:
         self._broker = broker
         self._presence = presence
         self._name = name
-        self._limit = limit
+        self.limit = limit
         self._tell = tell
         self._loop = asyncio.get_running_loop()
         self._held = 0
@@ -75,7 +75,7 @@ class Slots:
 
     def misses(self, wanted: int) -> bool:
         """Whether there are fewer than that, and than the limit allows."""
-        return self.held < min(wanted, self._limit)
+        return self.held < min(wanted, self.limit)
 
     @property
     def waits_for(self) -> float:
@@ -115,7 +115,7 @@ class Slots:
     async def adjust(self, running: int, wanted: int) -> None:
         """Come as near to `wanted` slots as may be now, of which `running` are in use. Raises BrokerError."""
         await self._appear()
-        target = min(self.fair(running, wanted), self._limit)
+        target = min(self.fair(running, wanted), self.limit)
         now = self._loop.time()
         if target == self.held and not self._unsure:
             self._look_at = now + _LOOK_EVERY if self.misses(wanted) else 0.0
@@ -157,7 +157,7 @@ class Slots:
         for _ in range(_TRIES):
             holders = self._holders()
             others = {worker: count for worker, count in holders.items() if worker != me}
-            mine = max(min(target, self._limit - sum(others.values())), min(self._held, target))
+            mine = max(min(target, self.limit - sum(others.values())), min(self._held, target))
             if mine < target and not fresh:
                 await self._read()
                 fresh = True
