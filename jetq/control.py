@@ -103,7 +103,7 @@ class Control:
                 version=me.version,
                 since=me.since,
                 slots=me.slots,
-                busy=min(me.slots, len(self._held())),
+                busy=min(me.slots, sum(each.waits_at is None for each in self._held())),
                 queues=me.queues,
                 stopping=self._stopping(),
                 knows=None if question.task is None else question.task in self._tasks,

@@ -7,7 +7,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from jetq import ArgumentError, DefinitionError, Job, JobCancelled, RateLimited, current_job
+from jetq import ArgumentError, DefinitionError, Jetq, Job, JobCancelled, RateLimited, current_job
+from jetq.diagnosis import diagnose
 from tests.apps.working import fresh_app, settled, until, until_state, working
 
 pytestmark = pytest.mark.anyio
@@ -85,8 +86,11 @@ async def test_more_than_wait_in_the_worker_stand_in_line_and_all_run(nats_url: 
                 await asyncio.sleep(0.02)
         assert info.running <= 40
         assert await jobs[-1].astatus() == "queued"
-        reasons = await jobs[-1].awhy() if hasattr(jobs[-1], "awhy") else ()
-        assert not reasons
+        assert (await jobs[-1].ainfo()).in_line is not None
+        (reason,) = (await diagnose(broker, jobs[-1].id)).reasons
+        assert "waited in line for the limit" in reason
+        waiting = await asyncio.gather(*(diagnose(broker, job.id) for job in jobs[:8]))
+        assert any("as many of its task or key run as its limit allows" in each.reasons[0] for each in waiting)
         crowd.open.set()
         await settled(app)
         assert await broker.first_cell("line.lim:two~-") is None
@@ -178,14 +182,6 @@ async def test_a_stopping_worker_gives_back_those_that_wait(nats_url: str) -> No
             while (await broker.queues())[0].ready != 9:
                 await asyncio.sleep(0.02)
         crowd.open.set()
-    other = fresh_app(nats_url)
-    counts = []
-
-    @other.task(limit=1, name="lim.one", result_ttl=None)
-    async def again() -> None:
-        counts.append(current_job().attempt)
-
-    other.settings = app.settings
     assert crowd.passed == 1
 
 
@@ -242,28 +238,23 @@ async def test_a_limited_task_may_fail_retry_and_snooze(nats_url: str) -> None:
 
 
 async def test_a_rate_limited_task_pauses_everywhere(nats_url: str) -> None:
-    one, two = fresh_app(nats_url), fresh_app(nats_url)
-    two = type(one)(nats_url, namespace=one.settings.namespace)
+    one = fresh_app(nats_url)
+    two = Jetq(nats_url, namespace=one.settings.namespace)
     started: list[float] = []
-    loop = asyncio.get_running_loop()
 
-    def define(app: object) -> object:
-        @app.task(name="lim.api", max_attempts=1, result_ttl=60)  # type: ignore[attr-defined]
-        async def api(n: int) -> int:
-            started.append(loop.time())
-            if n == 0 and len(started) == 1:
-                raise RateLimited(2.0)
-            return n
+    async def call_api(n: int) -> int:
+        started.append(asyncio.get_running_loop().time())
+        if n == 0 and len(started) == 1:
+            raise RateLimited(2.0)
+        return n
 
-        return api
-
-    api = define(one)
-    define(two)
+    api = one.task(name="lim.api", max_attempts=1)(call_api)
+    two.task(name="lim.api", max_attempts=1)(call_api)
     async with working(one), working(two):
-        first = await api.adelay(0)  # type: ignore[attr-defined]
+        first = await api.adelay(0)
         await until(lambda: started)
         await asyncio.sleep(0.3)
-        jobs = [await api.adelay(n) for n in range(1, 11)]  # type: ignore[attr-defined]
+        jobs = [await api.adelay(n) for n in range(1, 11)]
         await asyncio.sleep(0.5)
         assert len(started) == 1
         assert [await job.aresult(timeout=15) for job in jobs] == list(range(1, 11))
@@ -298,14 +289,22 @@ async def test_arguments_that_give_no_key_are_refused_where_they_are_written(nat
     @app.task(limit=1, limit_per="order[customer]", name="lim.orders")
     async def orders(order: dict[str, str]) -> None: ...
 
-    with pytest.raises(ArgumentError, match="lim.orders: these arguments give no key: KeyError"):
+    with pytest.raises(ArgumentError, match=r"lim\.orders: these arguments give no key: KeyError"):
         await orders.adelay({})
+    without_the_code = Jetq(nats_url, namespace=app.settings.namespace)
     async with working(app):
-        job = await app.asend("lim.orders", {"order": {}}, queue="default") if hasattr(app, "asend") else None
-        if job is not None:
-            await until_state(job, "dead")
-    with pytest.raises(DefinitionError, match="limit_per '{customer}' names 'customer'"):
-        app.task(limit=1, limit_per="customer", name="lim.bad")(orders.fn)
+        job = await without_the_code.asend("lim.orders", {"order": {}})
+        await until_state(job, "dead")
+        (letter,) = await (await app.session.broker()).dead("default")
+        assert letter.letter.reason == "bad-arguments"
+    await without_the_code.session.aclose()
+
+
+def test_a_key_of_no_parameter_is_refused_at_the_definition() -> None:
+    async def orders(customer: str) -> None: ...
+
+    with pytest.raises(DefinitionError, match=r"limit_per '\{client\}' names 'client'"):
+        Jetq().task(limit=1, limit_per="client", name="lim.bad")(orders)
 
 
 async def test_a_job_that_waits_can_still_be_cancelled_at_its_result(nats_url: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from jetq import (
     Jetq,
     JobContext,
     Queue,
+    RateLimited,
     Reject,
     ResultTimeout,
     Snooze,
@@ -265,6 +267,52 @@ def test_levels_are_kept_in_order() -> None:
             level.options(priority=name).delay(name)
         assert jobs.run_until_empty() == Ran(succeeded=3)
         assert ran == ["high", "normal", "low"]
+
+
+def test_limits_hold_and_rates_do_not() -> None:
+    app = Jetq()
+    inside: list[int] = []
+    most = 0
+
+    @app.task(limit=2, name="testing.limited")
+    async def limited(n: int) -> None:
+        nonlocal most
+        inside.append(n)
+        most = max(most, len(inside))
+        await asyncio.sleep(0)
+        inside.remove(n)
+
+    @app.task(rate="1/h", name="testing.paced")
+    async def paced() -> None: ...
+
+    with in_memory(app) as jobs:
+        limited.delay_many(limited.bind(n) for n in range(200))
+        paced.delay_many(paced.bind() for _ in range(3))
+        assert jobs.run_until_empty() == Ran(succeeded=203)
+    assert most == 2
+
+
+def test_what_is_told_to_come_later_waits_for_the_test() -> None:
+    app = Jetq()
+    refused: list[int] = []
+
+    @app.task(name="testing.api")
+    async def api(n: int) -> None:
+        if not refused:
+            refused.append(n)
+            raise RateLimited(60)
+
+    with in_memory(app) as jobs:
+        api.delay(0)
+        assert jobs.run_until_empty() == Ran(snoozed=1)
+        api.delay(1)
+        assert jobs.run_until_empty() == Ran(snoozed=1)
+        jobs.advance(59)
+        assert jobs.run_until_empty() == Ran()
+        jobs.advance(2)
+        assert jobs.run_until_empty() == Ran(succeeded=2)
+        api.delay(2)
+        assert jobs.run_until_empty() == Ran(succeeded=1)
 
 
 def test_an_exception_reaches_the_caller(jobs: AppTester) -> None:
