@@ -205,6 +205,7 @@ class Jetq:
             key,
             defaults.expires if settings.expires is UNSET else settings.expires,
             settings.priority or defaults.priority,
+            settings.unique or defaults.unique,
         )
 
     def job(self, id: str, queue: str = "default") -> Job[Any]:
@@ -317,6 +318,8 @@ def _meta(call: Call[Any], due: float | None, now: float) -> Meta:
         meta = replace(
             meta, max_attempts=settings.max_attempts, timeout=settings.timeout, result_ttl=settings.result_ttl
         )
+    if call.unique == "running" and call.key is not None:
+        meta = replace(meta, unique="running")
     return meta
 
 

@@ -85,6 +85,7 @@ class Meta(Struct, frozen=True, omit_defaults=True):
     unknown_since: when a worker first saw that it does not know the task.
     expires: when waiting for a run makes no sense any more.
     in_line: since when it has waited in the line of its limit.
+    unique: until when its key is taken, if not until it is done.
     crashes: how many attempts ended with the death of their process.
     schedule, nominal: of which recurring schedule it is a tick, and for which time.
     """
@@ -162,6 +163,7 @@ def in_place_of(standing: Meta, new: Meta, *, first: float, earlier: float) -> M
         replays=standing.replays,
         crashes=standing.crashes,
         expires=None if new.expires is None else new.expires - earlier,
+        unique=new.unique,
     )
 
 

@@ -27,6 +27,7 @@ __all__ = [
     "Seconds",
     "TaskKeywords",
     "TaskOptions",
+    "Unique",
     "call_settings",
     "check_identity",
     "due_time",
@@ -34,11 +35,10 @@ __all__ = [
 ]
 
 Seconds = float | timedelta
+Unique = Literal["done", "running"]
 
 _RESULT_TTL = 3600.0
-_LATER_TASK = frozenset({"unique"})
 _WHEN = ("cron", "every", "tz", "schedules")
-_LATER_CALL = frozenset({"unique"})
 
 
 class TaskKeywords(TypedDict, total=False):
@@ -54,6 +54,7 @@ class TaskKeywords(TypedDict, total=False):
     result_ttl: Seconds | None
     expires: Seconds | None
     key: str | Callable[..., str]
+    unique: Unique
     run_in: Literal["loop", "thread", "process"]
     cron: str
     every: Seconds
@@ -73,7 +74,8 @@ class CallOptions(TypedDict, total=False):
     priority: "high", "normal" or "low", in a queue that has levels.
 
     key: any text; while a job of this task, queue and key is scheduled, queued or running, another is not stored, and
-    the handle is that of the one that stands. replace: if that one is not due within two seconds, it takes these
+    the handle is that of the one that stands. unique: "done" is that; with "running" one more may be queued while one
+    runs, and is started when that one has ended. replace: if that one is not due within two seconds, it takes these
     arguments and this due time instead; max_wait: but stays due within that many seconds of the first call.
     throttle: at most one job of this key in so many seconds (whole ones, from 1), finished or not.
     """
@@ -88,6 +90,7 @@ class CallOptions(TypedDict, total=False):
     id: str
     priority: Level
     key: str
+    unique: Unique
     replace: bool
     max_wait: Seconds
     throttle: Seconds
@@ -101,7 +104,8 @@ class TaskOptions(Struct, frozen=True):
     attempt may take, None for no bound. max_crashes: starts that may end with the worker's death, from 1.
     result_ttl: seconds a result is kept, None keeps none. expires: seconds from its due time after which a job is not
     started any more, also not again; None for no bound. key: the unique key of each call: a function of the call's
-    arguments, or a text with them, like "welcome:{user_id}". run_in: on the event loop, in a thread, or in a process.
+    arguments, or a text with them, like "welcome:{user_id}". unique: a key is taken until its
+    job is "done", or until it is "running". run_in: on the event loop, in a thread, or in a process.
     priority: of its jobs, in a queue that has levels. schedules: when it runs again and again;
     `@task(cron=..., tz=...)` and `@task(every=...)` write one.
 
@@ -118,6 +122,7 @@ class TaskOptions(Struct, frozen=True):
     result_ttl: float | None = _RESULT_TTL
     expires: float | None = None
     key: str | Callable[..., str] | None = None
+    unique: Unique = "done"
     run_in: Literal["loop", "thread", "process"] = "loop"
     schedules: tuple[Schedule, ...] = ()
     priority: Level = "normal"
@@ -138,6 +143,7 @@ class CallSettings(Struct, frozen=True):
     at: datetime | None = None
     id: str | None = None
     key: str | None = None
+    unique: Unique | None = None
     replace: bool = False
     max_wait: float | None = None
     throttle: float | None = None
@@ -170,19 +176,23 @@ _NOTHING = CallSettings()
 
 def task_options(fn: Callable[..., Any], keywords: Mapping[str, Any], *, returns_none: bool) -> TaskOptions:
     """The options of the task made of `fn`. Raises DefinitionError for an unknown or impossible one."""
-    _refuse_unknown("@task", keywords, TaskKeywords.__annotations__, _LATER_TASK)
+    _refuse_unknown("@task", keywords, TaskKeywords.__annotations__)
     chosen: dict[str, Any] = {"result_ttl": None if returns_none else _RESULT_TTL, "run_in": _default_pool(fn)}
     for name, value in keywords.items():
         if name not in ("name", "queue", *_WHEN):
             chosen[name] = _CHECKS[name](name, value)
     chosen["schedules"] = _schedules(keywords)
+    if "unique" in chosen and "key" not in chosen:
+        raise DefinitionError(
+            "unique needs a key: it says which jobs are one and the same", hint='@task(key="...", unique="running")'
+        )
     _check_pool(fn, chosen["run_in"])
     return TaskOptions(**chosen)
 
 
 def call_settings(keywords: Mapping[str, Any]) -> CallSettings:
     """The options of a call. Raises DefinitionError for an unknown, impossible or contradicting one."""
-    _refuse_unknown(".options", keywords, CallOptions.__annotations__, _LATER_CALL)
+    _refuse_unknown(".options", keywords, CallOptions.__annotations__)
     if keywords.get("delay") is not None and keywords.get("at") is not None:
         raise DefinitionError("delay and at contradict each other: give one of them")
     if callable(keywords.get("key")):
@@ -204,7 +214,7 @@ def due_time(delay: Any, at: Any) -> float:
 
 def check_identity(settings: CallSettings, *, has_key: bool) -> None:
     """Raises DefinitionError for an option that needs a key when there is none."""
-    for name in ("replace", "throttle"):
+    for name in ("replace", "throttle", "unique"):
         if getattr(settings, name) and not has_key and settings.key is None:
             raise DefinitionError(
                 f"{name} needs a key: it says which jobs are one and the same",
@@ -224,12 +234,10 @@ def _schedules(keywords: Mapping[str, Any]) -> tuple[Schedule, ...]:
     return tuple(several)
 
 
-def _refuse_unknown(where: str, keywords: Mapping[str, Any], known: Iterable[str], later: frozenset[str]) -> None:
+def _refuse_unknown(where: str, keywords: Mapping[str, Any], known: Iterable[str]) -> None:
     for name in keywords:
         if name in known:
             continue
-        if name in later:
-            raise DefinitionError(f"{where}({name}=...) is not available in this version of jetq")
         close = get_close_matches(name, list(known), n=1)
         raise DefinitionError(
             f"{where} has no option {name!r}",
@@ -331,6 +339,12 @@ def _rate(name: str, value: Any) -> Rate:
         raise DefinitionError(str(error)) from None
 
 
+def _unique(name: str, value: Any) -> str:
+    if value not in ("done", "running"):
+        raise DefinitionError(f"{name} must be 'done' or 'running', not {value!r}")
+    return str(value)
+
+
 def _flag(name: str, value: Any) -> bool:
     if not isinstance(value, bool):
         raise DefinitionError(f"{name} is True or False, not {value!r}")
@@ -359,6 +373,7 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "expires": _timeout,
     "priority": lambda _, value: check_level(value),
     "key": _key,
+    "unique": _unique,
     "replace": _flag,
     "max_wait": _period,
     "throttle": _period,

@@ -12,7 +12,7 @@ from jetq.codec import Signature
 from jetq.job import Job
 from jetq.keys import call_key
 from jetq.model import Level
-from jetq.options import CallOptions, CallSettings, TaskOptions, call_settings, check_identity
+from jetq.options import CallOptions, CallSettings, TaskOptions, Unique, call_settings, check_identity
 
 __all__ = ["AsyncTask", "BoundTask", "Call", "Enqueues", "SyncTask", "Task"]
 
@@ -26,7 +26,7 @@ class Call(Struct, Generic[R], frozen=True):
     """A task with bound and checked arguments, not stored yet.
 
     body: the arguments as JSON. key: its unique key. expires: seconds from its due time after which it is not run.
-    level: its priority.
+    level: its priority. unique: until when its key is taken.
     """
 
     task: str
@@ -38,6 +38,7 @@ class Call(Struct, Generic[R], frozen=True):
     key: str | None = None
     expires: float | None = None
     level: Level = "normal"
+    unique: Unique = "done"
 
     def or_else(self, settings: CallSettings) -> Call[R]:
         """The same call with `settings` where it has none of its own. Raises DefinitionError if they name one job."""
@@ -52,6 +53,7 @@ class Call(Struct, Generic[R], frozen=True):
             self.key if chosen.key is None else chosen.key,
             self.expires if chosen.expires is UNSET else chosen.expires,
             self.level if chosen.priority is None else chosen.priority,
+            self.unique if chosen.unique is None else chosen.unique,
         )
 
 
@@ -110,6 +112,7 @@ class _Enqueuer(Generic[P, R]):
             key,
             defaults.expires if settings.expires is UNSET else settings.expires,
             settings.priority or defaults.priority,
+            settings.unique or defaults.unique,
         )
 
     def delay_many(self, calls: Iterable[Call[R]]) -> list[Job[R]]:

@@ -15,8 +15,10 @@ from jetq.jetstream.connection import Connection
 from jetq.jetstream.publisher import Publisher
 from jetq.jetstream.subjects import Names
 from jetq.jetstream.topology import QueueTopology, Topology
-from jetq.model import Drift
+from jetq.model import Delivery, Drift, Level
+from jetq.names import NO_KEY
 from jetq.settings import Settings
+from jetq.wire import meta_or_default
 
 __all__ = [
     "EXPECTED",
@@ -127,6 +129,18 @@ class Ground:
                     for drift in await self._topology.shared():
                         _log.warning("drift: %s", drift)
                     self._shared = True
+
+    def _where(self, job: Delivery) -> str:
+        """Where nothing newer may stand if the job is to be stored anew: any job of its key, unless another of its key
+        may be queued behind it."""
+        if job.key != NO_KEY and meta_or_default(job.headers).unique is not None:
+            return self._names.by_id(job.queue, job.id)
+        return self._names.anywhere(job.queue, job.task, job.key, job.id)
+
+    async def _handed_out(self, queue: str, level: Level) -> int:
+        """The sequence up to which messages of that level were handed out."""
+        consumer = await self._api.consumer_info(self._names.jobs(queue), self._names.consumer(queue, level))
+        return int(consumer["delivered"]["stream_seq"]) if consumer else 0
 
     async def _restore(self, subject: str) -> None:
         """Make again what `subject` needs: its stream may have been deleted since."""

@@ -10,11 +10,13 @@ from msgspec.structs import replace
 
 from jetq.errors import BrokerError, NotStored, PayloadTooLarge
 from jetq.jetstream.api import StoredMessage
-from jetq.jetstream.ground import EXPECTED, EXPECTED_ON, FIRING, MSG_ID, TTL, Ground, due_of, schedule_headers
+from jetq.jetstream.fleet import Fleet
+from jetq.jetstream.ground import EXPECTED, EXPECTED_ON, FIRING, MSG_ID, TTL, due_of, schedule_headers
 from jetq.jetstream.publisher import PubAck, WrongSequence
-from jetq.jetstream.subjects import job_tokens
+from jetq.jetstream.subjects import job_tokens, level_of
 from jetq.model import DEFAULT_META, Debounce, Found, JobRecord, Stored, in_place_of
 from jetq.names import NO_KEY
+from jetq.questions import Question, encode, read_answers
 from jetq.wire import META_HEADER, job_headers, meta_or_default, without_line
 
 __all__ = ["Producing"]
@@ -23,9 +25,10 @@ HEADROOM = 32 * 1024
 """Bytes a job stays under the payload limit, so that its retry and its dead letter fit too."""
 
 _LOOKS = 20
+_ANSWERS_WITHIN = 0.3
 
 
-class Producing(Ground):
+class Producing(Fleet):
     """The part of the broker that stores jobs. See `jetq.broker.Broker`."""
 
     async def enqueue(
@@ -78,7 +81,10 @@ class Producing(Ground):
             return error
         return Stored(ack.seq, job.id, "existing" if ack.duplicate else "new")
 
-    async def _begin(self, job: JobRecord, due: float | None, timeout: float | None) -> asyncio.Future[PubAck]:
+    async def _begin(
+        self, job: JobRecord, due: float | None, timeout: float | None, *, after: int = 0
+    ) -> asyncio.Future[PubAck]:
+        """Send it. after: the newest message of its key that may stand."""
         if job.queue not in self._queues:
             await self._ensure(job.queue)
         if job.level != "normal":
@@ -92,7 +98,7 @@ class Producing(Ground):
             )
         headers = {MSG_ID: job.id} if job.meta is DEFAULT_META else {MSG_ID: job.id, **job_headers(job)}
         if job.key != NO_KEY:
-            headers[EXPECTED] = "0"
+            headers[EXPECTED] = str(after)
             headers[EXPECTED_ON] = self._names.anywhere(job.queue, job.task, job.key, job.id)
         subject = self._names.run(job.queue, job.task, job.key, job.id, job.level)
         if due is not None:
@@ -121,11 +127,18 @@ class Producing(Ground):
             if standing is None:  # it ended just now
                 under_way = await self._begin(job, due, timeout)
                 continue
-            _, _, _, id = job_tokens(standing.subject, standing.sequence)
+            if job.meta.unique == "running":
+                newest = standing.sequence
+                standing = await self._that_waits(job, where)
+                if standing is None:  # another may have been stored since, and then this one is refused
+                    under_way = await self._begin(job, due, timeout, after=newest)
+                    continue
+            id = _id_of(standing)
             if id == job.id or debounce is None or not _is_waiting(standing):
                 return Stored(standing.sequence, id, "existing")
+            alone = where if job.meta.unique is None else self._names.by_id(job.queue, id)
             try:
-                return Stored(await self._take_place(standing, where, job, due, debounce), id, "replaced")
+                return Stored(await self._take_place(standing, alone, job, due, debounce), id, "replaced")
             except WrongSequence:
                 under_way = await self._begin(job, due, timeout)
         raise NotStored(
@@ -133,6 +146,25 @@ class Producing(Ground):
             hint="enqueue it again, with the same id",
             job_ids=(job.id,),
         )
+
+    async def _that_waits(self, job: JobRecord, where: str) -> StoredMessage | None:
+        """Of the jobs of a key one that is surely not started, or the job itself; None if all that stand may be."""
+        sequence = 1
+        while message := await self._api.next_message(self._names.jobs(job.queue), where, sequence):
+            sequence = message.sequence + 1
+            # The retry of one that is unique until it is done is fenced against any other job of its key.
+            if meta_or_default(message.headers).unique is None or _id_of(message) == job.id:
+                return message
+            if due_of(message.headers) is not None:
+                return message
+            if message.sequence > await self._handed_out(job.queue, level_of(message.subject)):
+                return message
+            # No answer counts as started: one run too many is better than a change that is not seen.
+            question = encode(Question(id=_id_of(message), holders=True))
+            for answer in read_answers(await self.ask(job.queue, question, _ANSWERS_WITHIN, enough=1)):
+                if answer.held is not None and answer.held.started is None:
+                    return message
+        return None
 
     async def _take_place(
         self, standing: StoredMessage, where: str, job: JobRecord, due: float | None, debounce: Debounce
@@ -182,7 +214,7 @@ class Producing(Ground):
             return False
         job = found.delivery
         target = job.headers["Nats-Schedule-Target"]
-        where = self._names.anywhere(job.queue, job.task, job.key, job.id)
+        where = self._where(job)
         headers = {
             **without_line(_own(job.headers)),
             **schedule_headers(due, target),
@@ -209,6 +241,10 @@ class Producing(Ground):
         except WrongSequence:
             return False
         return True
+
+
+def _id_of(message: StoredMessage) -> str:
+    return job_tokens(message.subject, message.sequence)[3]
 
 
 def _is_waiting(message: StoredMessage) -> bool:

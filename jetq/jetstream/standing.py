@@ -47,10 +47,6 @@ class Standing(Ground):
             sequence = message.sequence + 1
         return found
 
-    async def _handed_out(self, queue: str, level: Level) -> int:
-        consumer = await self._api.consumer_info(self._names.jobs(queue), self._names.consumer(queue, level))
-        return int(consumer["delivered"]["stream_seq"]) if consumer else 0
-
     @property
     def firing(self) -> float:
         return FIRING

@@ -129,9 +129,7 @@ class Working(Results):
         """
         return {
             EXPECTED: str(delivery.sequence),
-            EXPECTED_ON: self._names.anywhere(delivery.queue, delivery.task, delivery.key, delivery.id)
-            if delivery.task
-            else delivery.address,
+            EXPECTED_ON: self._where(delivery) if delivery.task else delivery.address,
             REPLACES: str(delivery.sequence),
         }
 
@@ -148,7 +146,7 @@ class Working(Results):
         names = self._names
         if not delivery.task:
             return False
-        where = names.anywhere(delivery.queue, delivery.task, delivery.key, delivery.id)
+        where = self._where(delivery)
         newest = await self._api.last_message(names.jobs(delivery.queue), where)
         if newest is None or newest.sequence > delivery.sequence:
             return True

@@ -29,8 +29,9 @@ from jetq.model import (
     Stored,
 )
 from jetq.names import NO_KEY
+from jetq.questions import Question, encode, read_answers
 from jetq.schedule import Mark, ScheduleRecord, StoredSchedule, Ticked
-from jetq.wire import job_headers, letter_header, read_letter, without_line
+from jetq.wire import job_headers, letter_header, meta_or_default, read_letter, without_line
 
 __all__ = ["MemoryBroker"]
 
@@ -41,6 +42,7 @@ _HEADROOM = 32 * 1024
 """Bytes a job stays under the limit, so that its retry and its dead letter fit too."""
 
 _LETTER_LIMIT = 24 * 1024
+_ANSWERS_WITHIN = 0.3
 
 _encode = msgspec.json.Encoder().encode
 _decode_result = msgspec.json.Decoder(ResultRecord).decode
@@ -108,9 +110,28 @@ class MemoryBroker(MemoryFleet):
                 job_ids=(job.id,),
             )
         _check_size(job)
+        started = await self._started(job) if job.meta.unique == "running" else ()
         with self.store.lock:
             queue = self._queue(job.queue)
-            return queue.add_once(job.id, job, due) if job.key == NO_KEY else queue.add_keyed(job, due, debounce)
+            if job.key == NO_KEY:
+                return queue.add_once(job.id, job, due)
+            return queue.add_keyed(job, due, debounce, started=started)
+
+    async def _started(self, job: JobRecord) -> set[int]:
+        """Those of its key that run, or may: by sequence."""
+        with self.store.lock:
+            handed_out = [
+                each
+                for each in self._queue(job.queue).of_key(job.task, job.key)
+                if each.count and each.id != job.id and meta_or_default(each.headers).unique == "running"
+            ]
+        started = set()
+        for message in handed_out:
+            question = encode(Question(id=message.id, holders=True))
+            answers = read_answers(await self.ask(job.queue, question, _ANSWERS_WITHIN, enough=1))
+            if not any(each.held is not None and each.held.started is None for each in answers):
+                started.add(message.sequence)
+        return started
 
     async def enqueue_many(
         self,

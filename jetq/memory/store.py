@@ -11,7 +11,7 @@ import math
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Protocol
 
 from msgspec import Struct
@@ -144,9 +144,12 @@ class QueueStore:
         self._recent[message_id] = (now + _DEDUP_WINDOW, message.sequence)
         return Stored(message.sequence, job.id)
 
-    def add_keyed(self, job: JobRecord, due: float | None, debounce: Debounce | None) -> Stored:
-        """Store `job` unless one of its task and key stands, or in the place of that one."""
-        standing = self.of_key(job.task, job.key)
+    def add_keyed(
+        self, job: JobRecord, due: float | None, debounce: Debounce | None, *, started: Collection[int] = ()
+    ) -> Stored:
+        """Store `job` unless one of its task and key stands that is not among the `started` ones, by sequence; or in
+        the place of that one."""
+        standing = next((each for each in self.of_key(job.task, job.key) if each.sequence not in started), None)
         if standing is None:
             return self.add_once(job.id, job, due)
         if standing.id == job.id or debounce is None or not self.is_movable(standing):
@@ -161,10 +164,12 @@ class QueueStore:
         moved = self.put_again(standing, when, body=job.body, headers=job_headers(took))
         return Stored(moved.sequence, standing.id, "replaced")
 
-    def of_key(self, task: str, key: str) -> Message | None:
-        """The message of a task's key that was stored last."""
+    def of_key(self, task: str, key: str) -> list[Message]:
+        """The messages of a task's key, the one that was stored last first."""
+        if key == NO_KEY:
+            return []
         standing = [each for each in self.messages.values() if each.key == key and each.task == task]
-        return max(standing, key=lambda each: each.sequence, default=None) if key != NO_KEY else None
+        return sorted(standing, key=lambda each: -each.sequence)
 
     def is_movable(self, message: Message) -> bool:
         """Whether its due time may still be changed."""
@@ -231,7 +236,7 @@ class QueueStore:
 
     def stands(self, job: JobRecord) -> bool:
         """Whether a job of that id, or of its task and key, stands."""
-        return self.newest(job.id) is not None or self.of_key(job.task, job.key) is not None
+        return self.newest(job.id) is not None or bool(self.of_key(job.task, job.key))
 
     def add_tick(self, name: str, next_at: float, body: bytes, headers: dict[str, str]) -> None:
         """A recurring schedule ticks: the workers get to know it like a job."""
