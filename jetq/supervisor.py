@@ -5,23 +5,27 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-import os
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-__all__ = ["HOPELESS", "IN_ORDER", "NOT_IN_ORDER", "RECYCLED", "Supervisor", "counted_signals", "in_words"]
+__all__ = ["HOPELESS", "IN_ORDER", "NOT_IN_ORDER", "RECYCLED", "SERVES", "Supervisor", "counted_signals", "in_words"]
 
 IN_ORDER = 0
 NOT_IN_ORDER = 1
 
 HOPELESS = 2
-"""Exit code of a process that would only fail again: usage or import."""
+"""Exit code of a process that would only fail again: usage or import. It means that only before `SERVES`: what runs
+later may end its process with any code."""
 
 RECYCLED = 83
 """Exit code of a process that ended in order to be replaced at once. Between supervisor and process only."""
+
+SERVES = b"1"
+"""What a process writes to its lifeline when it begins to work."""
 
 _TICK = 0.1
 _FIRST_BACKOFF = 0.5
@@ -38,10 +42,11 @@ _log = logging.getLogger("jetq.supervisor")
 class Supervisor:
     """Keeps `processes` processes running until it is told to end, and then until they have ended.
 
-    command: the words that start one. It gets the descriptor of a pipe which the process inherits and which reads end
-    of file when the supervisor is gone, however it went; and whether the process is to introduce itself: the first
-    one is, and one more after each change. burst: a process that ends with 0 is not started again. grace: seconds that
-    the processes take at most to end in order, by what they were told.
+    command: the words that start one. It gets the descriptor of a socket, the process's lifeline, which the process
+    inherits: it reads end of file when the supervisor is gone, however it went, and takes SERVES. And it gets whether
+    the process is to introduce itself: the first one is, and one more after each change. burst: a process that ends
+    with 0 is not started again. grace: seconds that the processes take at most to end in order, by what they were
+    told.
 
     A process is started in a session of its own, so that a terminal's Ctrl-C reaches the supervisor alone. It has to
     take any number of SIGTERM as one request to end in order, for a service manager may send one besides, and SIGQUIT
@@ -63,31 +68,31 @@ class Supervisor:
         """Start the processes, and return when all have ended for good.
 
         IN_ORDER if all did so in order, NOT_IN_ORDER if a second signal or something else cut one short, HOPELESS if
-        one ended with that at its first start. Handles SIGTERM and SIGINT meanwhile: call it in the main thread.
-        changes: yields changed files, for which all processes are started anew, and something several times a second.
+        one ended with that at its first start, before it served. Handles SIGTERM and SIGINT meanwhile: call it in the
+        main thread. changes: yields changed files, for which all processes are started anew, and something several
+        times a second.
         """
         self._watching = changes is not None
-        lifeline, held = os.pipe()
         try:
             with counted_signals() as signals:
-                self._look_after_all(lifeline)
+                self._look_after_all()
                 for changed in changes or _ticks():
                     self._pass_on(signals())
                     if changed and not self._told:
                         self._start_anew(changed)
-                    self._look_after_all(lifeline)
+                    self._look_after_all()
                     if all(place.process is None and (place.done or self._told) for place in self._places):
                         break
         finally:
-            os.close(held)  # whatever still runs because of an error here ends by that
-            os.close(lifeline)
+            for place in self._places:
+                place.let_go()  # whatever still runs because of an error here ends by that
         return self._outcome
 
-    def _look_after_all(self, lifeline: int) -> None:
+    def _look_after_all(self) -> None:
         for place in self._places:
-            self._look_after(place, lifeline)
+            self._look_after(place)
 
-    def _look_after(self, place: _Place, lifeline: int) -> None:
+    def _look_after(self, place: _Place) -> None:
         """Note an end, kill what hangs, start what is due."""
         now = time.monotonic()
         if place.process is not None:
@@ -99,14 +104,12 @@ class Supervisor:
                 place.process.kill()
                 place.deadline = math.inf
         if place.process is None and not place.done and not self._told and now >= place.due:
-            self._start(place, lifeline)
+            self._start(place)
 
-    def _start(self, place: _Place, lifeline: int) -> None:
+    def _start(self, place: _Place) -> None:
         try:
-            place.process = subprocess.Popen(
-                self._command(lifeline, place.introduces), pass_fds=(lifeline,), start_new_session=True
-            )
-        except OSError as error:  # no memory, no process left
+            place.begin(self._command)
+        except OSError as error:  # no memory, no process left, too many files
             self._start_later(place, f"cannot start worker process {place.number}: {error.strerror}")
             return
         place.starts += 1
@@ -122,7 +125,9 @@ class Supervisor:
         """What becomes of the place of a process that has ended: stays empty, is filled at once, or later."""
         ended = f"{place} ended: {in_words(code)}"
         lived = time.monotonic() - place.started_at
+        hopeless = code == HOPELESS and not place.has_served()
         place.process = None
+        place.let_go()
         place.due = 0.0
         if lived >= _SETTLED:
             place.backoff = 0.0
@@ -134,11 +139,11 @@ class Supervisor:
         elif code == 0 and self._burst:
             place.done = True
             _log.info("%s", ended)
-        elif code == HOPELESS and place.starts == 1:
+        elif hopeless and place.starts == 1:
             _log.error("%s at its first start", ended)
             self._outcome = HOPELESS
             self._stop()
-        elif code == HOPELESS and self._watching:
+        elif hopeless and self._watching:
             place.due = math.inf
             _log.error("%s; waiting for a change of the code", ended)
         else:
@@ -209,6 +214,33 @@ class _Place:
         self.introduces = number == 1
         self.renewing = False
         self.done = False
+        self._lifeline: socket.socket | None = None
+
+    def begin(self, command: Callable[[int, bool], Sequence[str]]) -> None:
+        """Start its next process."""
+        own, theirs = socket.socketpair()
+        with theirs:
+            try:
+                words = command(theirs.fileno(), self.introduces)
+                self.process = subprocess.Popen(words, pass_fds=(theirs.fileno(),), start_new_session=True)
+            except BaseException:
+                own.close()
+                raise
+        own.setblocking(False)
+        self._lifeline = own
+
+    def has_served(self) -> bool:
+        """Whether its process had begun to work."""
+        try:
+            return self._lifeline is not None and self._lifeline.recv(1) == SERVES
+        except OSError:  # it has said nothing
+            return False
+
+    def let_go(self) -> None:
+        """Hold its process no longer: should it run, it is to end."""
+        if self._lifeline is not None:
+            self._lifeline.close()
+            self._lifeline = None
 
     def __str__(self) -> str:
         pid = "" if self.process is None else f" (pid {self.process.pid})"

@@ -6,6 +6,7 @@ The work itself is done by `jetq.worker`, in this process or in processes of the
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib
 import importlib.util
 import logging
@@ -26,7 +27,7 @@ from jetq.cli.choosing import choose_app
 from jetq.cli.failing import FAILED, USAGE, Failed, is_verbose, verbose_option
 from jetq.cli.logs import LogFormat, set_up
 from jetq.cli.reloading import changes
-from jetq.supervisor import HOPELESS, NOT_IN_ORDER, RECYCLED, Supervisor
+from jetq.supervisor import HOPELESS, NOT_IN_ORDER, RECYCLED, SERVES, Supervisor
 from jetq.worker import Worker
 
 __all__ = ["worker"]
@@ -146,9 +147,10 @@ def _weights(queues: Sequence[str]) -> list[str] | dict[str, int]:
 
 
 class _Ending:
-    """How a worker is told to end: in order, any number of times, or now."""
+    """How a worker is told to end: in order, any number of times, or now. alone: no supervisor passes signals on."""
 
-    def __init__(self, serving: Worker, connecting: asyncio.Future[Broker]) -> None:
+    def __init__(self, serving: Worker, connecting: asyncio.Future[Broker], *, alone: bool) -> None:
+        self._alone = alone
         self.stopped = False
         self.killed = False
         self._serving = serving
@@ -161,7 +163,7 @@ class _Ending:
         if self._connecting.cancel():
             _log.info("stopping: there is no connection yet")
             return
-        _log.info("stopping: running jobs may end; once more gives them back at once")
+        _log.info("stopping: running jobs may end%s", "; once more gives them back at once" if self._alone else "")
         self._serving.stop()
 
     def kill(self) -> None:
@@ -182,7 +184,7 @@ async def _serve(app: Jetq, serving: Worker, lifeline: int | None) -> _Ending:
     """Work until done or told to stop; how it was told."""
     # Connected before the worker runs, so that one that waits for its server can be stopped: it holds nothing yet.
     connecting = asyncio.ensure_future(app.session.broker(patient=True))
-    ending = _Ending(serving, connecting)
+    ending = _Ending(serving, connecting, alone=lifeline is None)
     if lifeline is None:
         _on_signals(ending.stop_or_kill, signal.SIGINT, signal.SIGTERM)
     else:
@@ -192,6 +194,8 @@ async def _serve(app: Jetq, serving: Worker, lifeline: int | None) -> _Ending:
         if connecting.cancelled():
             return ending
         connecting.result()
+        if lifeline is not None:
+            _tell_that_it_serves(lifeline)
         await serving.run()
     finally:
         await app.session.aclose()
@@ -212,6 +216,11 @@ def _obey_supervisor(ending: _Ending, lifeline: int) -> None:
     loop.add_reader(lifeline, on_end_of_file)
     _on_signals(ending.stop, signal.SIGINT, signal.SIGTERM)
     _on_signals(ending.kill, signal.SIGQUIT)
+
+
+def _tell_that_it_serves(lifeline: int) -> None:
+    with contextlib.suppress(OSError):  # the supervisor is gone, which is noted elsewhere
+        os.write(lifeline, SERVES)
 
 
 def _with_jitter(max_jobs: int | None) -> int | None:

@@ -134,3 +134,18 @@ def test_code_that_cannot_be_imported_ends_it_and_is_said_once_or_per_process(pr
     assert finished.returncode == 2
     assert "module 'broken' fails to import: ZeroDivisionError" in finished.stderr
     assert "Traceback" not in finished.stderr
+
+
+def test_a_job_that_ends_its_process_with_code_2_ends_no_other(project: Project) -> None:
+    ending = '\n@task\ndef end(code: int) -> None:\n    open("ended", "a").write("x")\n    os._exit(code)\n'
+    project.write("tasks.py", TASKS + ending)
+    project.write("send.py", "from tasks import end\nend.delay(2)\n")
+    subprocess.run([sys.executable, "send.py"], cwd=project.directory, env=project.environment, check=True, timeout=30)
+    with project.running("worker", "tasks", "--processes", "2", "-c", "1") as worker:
+        until((project.directory / "ended").exists)
+        enqueue(project, 20)
+        until(lambda: len(noted(project)) == 20)
+        worker.wait_for("exit code 2; starting it again")
+        worker.signal(signal.SIGTERM)
+        assert worker.end() == 0, worker.output
+    assert worker.output.count("once more gives them back at once") == 1  # said by the supervisor alone

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from jetq.supervisor import HOPELESS, IN_ORDER, NOT_IN_ORDER, RECYCLED, in_words
+from jetq.supervisor import HOPELESS, IN_ORDER, NOT_IN_ORDER, RECYCLED, SERVES, in_words
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX")
 
@@ -140,6 +140,12 @@ def test_a_hopeless_first_start_ends_the_tree(tree: Make) -> None:
     running = tree("sys.exit(2) if number == 1 else wait(60)", processes=2)
     assert running.process.wait(20) == HOPELESS
     assert not any(map(_alive, running.starts()))
+
+
+def test_what_ends_with_that_code_while_it_works_is_started_again(tree: Make) -> None:
+    running = tree(f"os.write(lifeline, {SERVES!r}); sys.exit(2) if number == 1 else wait(60)", processes=2)
+    running.until(lambda: len(running.starts()) == 3)
+    assert running.end(signal.SIGTERM) == IN_ORDER
 
 
 def test_a_recycled_process_is_replaced_at_once_and_a_burst_ends_with_its_last(tree: Make) -> None:
