@@ -148,4 +148,4 @@ def test_a_job_that_ends_its_process_with_code_2_ends_no_other(project: Project)
         worker.wait_for("exit code 2; starting it again")
         worker.signal(signal.SIGTERM)
         assert worker.end() == 0, worker.output
-    assert worker.output.count("once more gives them back at once") == 1  # said by the supervisor alone
+    assert "\n".join(worker.output).count("once more gives them back at once") == 1  # said by the supervisor alone
