@@ -24,6 +24,9 @@ _LINE_EVERY = 0.5
 _ARRIVES = 0.05
 """Seconds in which a job that was called up has arrived, here or elsewhere."""
 
+_ELSEWHERE = 0.1
+"""Seconds without a call after one whose jobs went elsewhere: what others have more use for must not go round."""
+
 _FEW = 10
 
 Reason = Literal["limit", "rate", "pause", "slots"]
@@ -34,9 +37,9 @@ class Gate:
     """Lets in jobs in the order they came, as soon as all that is in their way is gone.
 
     slots, pace: None if there is no such limit. now: the time, unix seconds. room: how many jobs the worker may start
-    besides. call_up: fetches jobs that wait in the line elsewhere; called with how many are missing, returns how many
-    come.
-    on_idle: called with the gate when nobody needs it any more; it is not to be used again.
+    besides those that run; waits: called with 1 when one begins to wait and with -1 when it does so no more, because
+    that changes the room. call_up: fetches jobs that stand in line; called with how many are missing, returns how many
+    come. on_idle: called with the gate when nobody needs it any more; it is not to be used again.
 
     has_line: jobs may stand in line. lining_up: how many are about to.
     """
@@ -49,6 +52,7 @@ class Gate:
         pace: Pace | None,
         now: Callable[[], float],
         room: Callable[[], int],
+        waits: Callable[[int], None],
         call_up: Callable[[int], Coroutine[Any, Any, int]],
         on_idle: Callable[[Gate], None],
     ) -> None:
@@ -60,6 +64,7 @@ class Gate:
         self._pace = pace
         self._now = now
         self._room = room
+        self._waits = waits
         self._call_up = call_up
         self._on_idle = on_idle
         self._running = 0
@@ -68,7 +73,7 @@ class Gate:
         self._keeper: asyncio.Task[None] | None = None
         self._calling: asyncio.Task[None] | None = None
         self._coming = 0
-        self._coming_until = 0.0
+        self._coming_until = self._call_at = 0.0
 
     @property
     def waiting(self) -> int:
@@ -89,8 +94,11 @@ class Gate:
         the worker. called_up: stood in line."""
         if called_up and self._coming:
             self._coming -= 1
+            self._call_at = 0.0
+        if counted:
+            self._waits(1)
         if not self._waiting and self._opens(counted=counted):
-            self._let_in()
+            self._let_in(counted=counted)
             return
         turn = asyncio.get_running_loop().create_future()
         place = (turn, counted)
@@ -99,10 +107,10 @@ class Gate:
         try:
             await turn
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
+            if not turn.cancelled():
                 self.leave()
             elif place in self._waiting:
-                self._waiting.remove(place)
+                self._take_out(place)
             raise
 
     def leave(self) -> None:
@@ -139,20 +147,29 @@ class Gate:
             return False
         return self._pace is None or self._pace.ready > 0
 
-    def _let_in(self) -> None:
+    def _let_in(self, *, counted: bool) -> None:
         self._running += 1
+        if counted:
+            self._waits(-1)
         if self._pace is not None:
             self._pace.use()
 
     def _admit(self) -> None:
         while self._waiting:
             turn, counted = self._waiting[0]
-            if not turn.done():
-                if not self._opens(counted=counted):
-                    return
-                self._let_in()
+            if turn.cancelled():
+                self._take_out(self._waiting[0])
+            elif self._opens(counted=counted):
+                self._waiting.popleft()
+                self._let_in(counted=counted)
                 turn.set_result(None)
-            self._waiting.popleft()
+            else:
+                return
+
+    def _take_out(self, place: tuple[asyncio.Future[None], bool]) -> None:
+        self._waiting.remove(place)
+        if place[1]:
+            self._waits(-1)
 
     # --- keeping
 
@@ -206,7 +223,7 @@ class Gate:
     def _next_look(self) -> float:
         after = _SLEEP
         if self.has_line:
-            after = _ARRIVES if self._coming else _LINE_EVERY
+            after = _ARRIVES if self._coming else _ELSEWHERE if self._call_at else _LINE_EVERY
         if not self._waiting:
             return after
         after = min(after, _AGAIN_AFTER)  # whatever was overlooked costs no more than that
@@ -220,10 +237,11 @@ class Gate:
         return after
 
     def _call_up_if_low(self) -> None:
-        if self.has_line and self._calling is None and self._now() >= self.paused_until:
-            now = asyncio.get_running_loop().time()
-            if now > self._coming_until:
-                self._coming = 0
+        now = asyncio.get_running_loop().time()
+        if self._coming and now > self._coming_until:  # they went elsewhere
+            self._coming = 0
+            self._call_at = now + _ELSEWHERE
+        if self.has_line and self._calling is None and now >= self._call_at and self._now() >= self.paused_until:
             if (missing := self._at_hand() - len(self._waiting) - self._coming) > 0:
                 self._calling = asyncio.create_task(self._fetch(missing), name=f"jetq-line-{self.name}")
 

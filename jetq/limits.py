@@ -90,7 +90,8 @@ class Limits:
         self._hold = max(hold, _FEW)
         self._room = room
         self._in_time = in_time
-        self._cramped = False
+        self._stopping = False
+        self._cramped: dict[str, None] = {}
         self._gates: dict[str, Gate] = {}
         self._pauses: dict[str, float] = {}
         self._paused: set[str] = set()
@@ -114,10 +115,17 @@ class Limits:
 
     def resume(self) -> None:
         """The worker may start more jobs."""
-        if self._cramped:
-            self._cramped = False
-            for gate in list(self._gates.values()):
-                gate.resume()
+        for _ in range(len(self._cramped)):  # each once: who still finds no room is the last then
+            if self._room() <= 0:
+                return
+            name = next(iter(self._cramped))
+            del self._cramped[name]
+            if name in self._gates:
+                self._gates[name].resume()
+
+    def stop(self) -> None:
+        """Call nobody up any more."""
+        self._stopping = True
 
     async def close(self) -> None:
         """Give back what is held. To be called when nothing runs any more; raises nothing."""
@@ -172,9 +180,8 @@ class Limits:
         # A suspect has its place among the worker's suspects, and is never put into a line: stored anew, it would be
         # none, and what kills its worker would go round.
         suspect = attempt.delivery.count > 1
-        self.waiting += not suspect
+        gate = self._gate(way)
         try:
-            gate = self._gate(way)
             if not self._in_time and (paused_for := gate.paused_until - self._broker.now()) > 0:
                 return Snoozed(paused_for, attempt.meta)
             if not suspect and self._is_full(gate, way, attempt):
@@ -190,7 +197,6 @@ class Limits:
         finally:
             attempt.interruptible = False
             attempt.waits_at = None
-            self.waiting -= not suspect
         attempt.gates.append(gate)
         return None
 
@@ -210,7 +216,8 @@ class Limits:
                 slots=slots,
                 pace=pace,
                 now=self._broker.now,
-                room=self._room_left,
+                room=partial(self._room_for, way.name),
+                waits=self._count,
                 call_up=partial(self._call_up, way.name),
                 on_idle=self._forget,
             )
@@ -220,10 +227,14 @@ class Limits:
     def _forget(self, gate: Gate) -> None:
         del self._gates[gate.name]
 
-    def _room_left(self) -> int:
+    def _room_for(self, gate: str) -> int:
         room = self._room()
-        self._cramped |= room <= 0
+        if room <= 0:
+            self._cramped[gate] = None
         return room
+
+    def _count(self, waiting: int) -> None:
+        self.waiting += waiting
 
     def _tell(self, gate: str, has: int | None) -> None:
         self._say(_Word(gate, self._presence.name, has=has))
@@ -259,7 +270,7 @@ class Limits:
         most = max(_FEW // 2, 4 * (way.limit or 0), 2 * int(way.rate.count / way.rate.period) if way.rate else 0)
         if attempt.meta.in_line is not None:  # it was called up, by somebody who has too few
             most *= 2
-        return gate.waiting >= most or (self.waiting > self._hold and gate.waiting > 0)
+        return gate.waiting >= most or (self.waiting >= self._hold and gate.waiting > 0)
 
     def _line_up(self, gate: Gate, attempt: Attempt) -> InLine:
         now = self._broker.now()
@@ -283,7 +294,7 @@ class Limits:
     async def _call_up(self, name: str, missing: int) -> int:
         """Make up to so many jobs ready that stand in line; how many. Raises BrokerError."""
         broker, gate, called = self._broker, self._gates[name], 0
-        while called < missing:
+        while called < missing and not self._stopping:
             place = await broker.first_cell(f"line.{name}")
             if place is None:
                 gate.has_line = gate.lining_up > 0

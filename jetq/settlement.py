@@ -103,15 +103,12 @@ class Settlement:
                 assert value is not None
                 await broker.put_result(self._result(attempt, "succeeded", value=Raw(value)), ttl)
                 broker.finish(delivery)
-            case Retrying() | Snoozed():
+            case Retrying() | Snoozed() | InLine():
                 job, after = self._next_attempt(attempt, outcome)
                 stored = await broker.reschedule(delivery, job, time.time() + after)
                 if not stored and attempt.cancelled:
                     await self._record_end(attempt, "cancelled")
-                broker.finish(delivery)
-            case InLine():
-                meta = replace(attempt.meta, in_line=attempt.meta.in_line or time.time())
-                if await broker.reschedule(delivery, self._record(attempt, meta), time.time() + outcome.after):
+                if stored and isinstance(outcome, InLine):
                     place = f"line.{outcome.line}.{delivery.id}"
                     await broker.write_cell(place, delivery.queue.encode(), expected=0, ttl=_LONGEST_LINE)
                 broker.finish(delivery)
@@ -155,8 +152,10 @@ class Settlement:
             if kept is None or kept.sequence < record.sequence:  # of an earlier life of this id
                 await self._broker.put_result(record, ttl)
 
-    def _next_attempt(self, attempt: Attempt, outcome: Retrying | Snoozed) -> tuple[JobRecord, float]:
+    def _next_attempt(self, attempt: Attempt, outcome: Retrying | Snoozed | InLine) -> tuple[JobRecord, float]:
         meta = attempt.meta
+        if isinstance(outcome, InLine):
+            return self._record(attempt, replace(meta, in_line=meta.in_line or time.time())), outcome.after
         if isinstance(outcome, Snoozed):
             meta = outcome.meta or replace(meta, snoozes=meta.snoozes + 1)
             return self._record(attempt, meta), outcome.after

@@ -395,6 +395,7 @@ class Worker:
     async def _shut_down(self, broker: Broker) -> None:
         if self._attempts:
             _log.info("stopping: %d jobs have %g s to end", len(self._attempts), self._grace)
+        self._limits.stop()
         await self._stop_feeds()
         self._release_waiting()
         await self._wait_for_attempts(self._grace, until=self._killed)

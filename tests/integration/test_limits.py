@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -323,3 +324,32 @@ async def test_a_job_that_waits_can_still_be_cancelled_at_its_result(nats_url: s
             await second.aresult(timeout=5)
         crowd.open.set()
         assert await first.aresult(timeout=5) == 1
+
+
+@pytest.mark.parametrize("keywords", [{"limit": 50}, {"rate": "1000/s"}, {}], ids=["limit", "rate", "pause"])
+async def test_those_let_in_are_no_more_than_the_worker_has_slots(nats_url: str, keywords: Any) -> None:
+    app = fresh_app(nats_url)
+    inside = most = ran = 0
+    paused = False
+
+    @app.task(name="lim.many", **keywords)
+    async def many() -> None:
+        nonlocal inside, most, ran, paused
+        if not keywords and not paused:
+            paused = True
+            raise RateLimited(1.0)
+        inside += 1
+        most = max(most, inside)
+        await asyncio.sleep(0.02)
+        inside -= 1
+        ran += 1
+
+    async with working(app, concurrency=3):
+        if not keywords:
+            await many.adelay()
+            await until(lambda: paused)
+            await asyncio.sleep(0.1)
+        await many.adelay_many(many.bind() for _ in range(60))
+        await settled(app)
+    assert ran == (61 if not keywords else 60)
+    assert most <= 3
