@@ -18,9 +18,9 @@ __all__ = [
     "job_headers",
     "letter_header",
     "meta_or_default",
+    "moved_headers",
     "read_letter",
     "read_meta",
-    "without_line",
 ]
 
 WIRE_VERSION = 1
@@ -58,12 +58,15 @@ def read_meta(headers: Mapping[str, str]) -> Meta:
     return meta
 
 
-def without_line(headers: Mapping[str, str]) -> Mapping[str, str]:
-    """The headers of a job that is not in the line of a limit any more, because it was given a due time."""
+def moved_headers(headers: Mapping[str, str], before: float, due: float) -> Mapping[str, str]:
+    """The headers of a job that was due at one time and now is at another: it expires that much later or sooner. Out
+    of the line of a limit, in which it may have stood since it was due."""
     meta = meta_or_default(headers)
-    if meta.in_line is None:
+    if meta.in_line is None and meta.expires is None:
         return headers
-    return {**headers, META_HEADER: _encode(replace(meta, in_line=None)).decode()}
+    before = before if meta.in_line is None else meta.in_line
+    expires = None if meta.expires is None else meta.expires + due - before
+    return {**headers, META_HEADER: _encode(replace(meta, in_line=None, expires=expires)).decode()}
 
 
 def meta_or_default(headers: Mapping[str, str]) -> Meta:

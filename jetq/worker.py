@@ -294,7 +294,7 @@ class Worker:
 
     def _start(self, attempt: Attempt) -> None:
         self._attempts.add(attempt)
-        self._left -= 1
+        self._left -= not attempt.delivery.schedule
         if attempt.delivery.count > 1:
             self._suspects += 1
         attempt.released = self._stopping.is_set()

@@ -17,7 +17,7 @@ from jetq.jetstream.subjects import job_tokens, level_of
 from jetq.model import DEFAULT_META, Debounce, Found, JobRecord, Stored, in_place_of
 from jetq.names import NO_KEY
 from jetq.questions import Question, encode, read_answers
-from jetq.wire import META_HEADER, job_headers, meta_or_default, without_line
+from jetq.wire import META_HEADER, job_headers, meta_or_default, moved_headers
 
 __all__ = ["Producing"]
 
@@ -210,13 +210,13 @@ class Producing(Fleet):
     # --- moving what is scheduled
 
     async def move(self, found: Found, due: float) -> bool:
-        if not _is_far(found.due):
+        if found.due is None or not _is_far(found.due):
             return False
         job = found.delivery
         target = job.headers["Nats-Schedule-Target"]
         where = self._where(job)
         headers = {
-            **without_line(_own(job.headers)),
+            **moved_headers(_own(job.headers), found.due, due),
             **schedule_headers(due, target),
             **_expecting(job.sequence, where),
         }

@@ -31,7 +31,7 @@ from jetq.model import (
 from jetq.names import NO_KEY
 from jetq.questions import Question, encode, read_answers
 from jetq.schedule import Mark, ScheduleRecord, StoredSchedule, Ticked
-from jetq.wire import job_headers, letter_header, meta_or_default, read_letter, without_line
+from jetq.wire import job_headers, letter_header, meta_or_default, moved_headers, read_letter
 
 __all__ = ["MemoryBroker"]
 
@@ -178,7 +178,10 @@ class MemoryBroker(MemoryFleet):
             message = queue.messages.get(found.delivery.sequence)
             if message is None or not queue.is_movable(message):
                 return False
-            queue.put_again(message, due, headers=message.headers if due is None else without_line(message.headers))
+            headers = message.headers
+            if due is not None and message.due is not None:
+                headers = moved_headers(headers, message.due, due)
+            queue.put_again(message, due, headers=headers)
             return True
 
     # --- working

@@ -341,6 +341,19 @@ async def test_released_jobs_are_ready_at_once_and_delivered_once(world: World) 
     assert not await broker.standing(QUEUE)
 
 
+async def test_a_moved_job_expires_as_long_after_its_due_time_as_before_and_stands_in_no_line(world: World) -> None:
+    broker = await world.broker()
+    now = world.now()
+    await broker.enqueue(replace(job("job"), meta=Meta(expires=now + 660)), due=now + 600)
+    await broker.enqueue(replace(job("held"), meta=Meta(expires=now + 60, in_line=now)), due=now + 600)
+    for found in await broker.standing(QUEUE):
+        assert await broker.move(found, now + 7200)
+    for found in await broker.standing(QUEUE):
+        meta = read_meta(found.delivery.headers)
+        assert meta.in_line is None
+        assert meta.expires == pytest.approx(now + 7260, abs=0.01)
+
+
 async def test_a_released_retry_removes_what_it_succeeds(world: World) -> None:
     broker = await world.broker()
     await broker.enqueue(job("job"))
