@@ -181,6 +181,7 @@ class Limits:
         # none, and what kills its worker would go round.
         suspect = attempt.delivery.count > 1
         gate = self._gate(way)
+        gate.has_line |= attempt.meta.in_line is not None  # whoever knew of the others may be gone
         try:
             if not self._in_time and (paused_for := gate.paused_until - self._broker.now()) > 0:
                 return Snoozed(paused_for, attempt.meta)

@@ -101,6 +101,13 @@ async def beat(n: int) -> None:
     note("finish", n)
 
 
+@task(queue="ledger", limit=1)
+async def single(n: int) -> None:
+    note("start", n)
+    await asyncio.sleep(0.01)
+    note("finish", n)
+
+
 @task(queue="ledger", limit=5)
 async def limited(n: int, seconds: float = 0.05) -> None:
     note("start", n)

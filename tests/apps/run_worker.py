@@ -21,7 +21,7 @@ from tests.apps import ledger_tasks  # noqa: F401 - the tasks it runs
 
 _VERBS = (
     "finish", "reschedule", "give_back", "bury", "superseded", "starts", "record_start", "erase_starts", "put_result",
-    "ticked", "store_tick",
+    "ticked", "store_tick", "write_cell", "drop_cell", "release",
 )  # fmt: skip
 
 

@@ -44,6 +44,7 @@ SCENARIOS = {
     "result": Scenario("second_time_lucky", attempts=2),
     "dead": Scenario("failing", finishes=0, letters=1, attempts=4, state="dead"),
     "arguments": Scenario("asks_again", attempts=2, state="succeeded"),
+    "limited": Scenario("single"),
     "expired": Scenario("quick", finishes=0, attempts=0, expires=0.001, state="expired"),
 }
 JOBS = 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.apps.harness import harness
-from tests.apps.ledger import Entry
+from tests.apps.ledger import Entry, Ledger
 from tests.apps.workers import WorkerProcess
 from tests.servers import NatsServerFactory
 
@@ -126,3 +127,29 @@ async def test_a_hot_key_does_not_keep_others_waiting(nats_server: NatsServerFac
         finished = [entry.n for entry in entries if entry.event == "finish"]
         last_other = max(place for place, n in enumerate(finished) if n >= hot)
         assert last_other < hot // 2, f"{last_other} jobs had ended before the last of the other keys"
+
+
+@pytest.mark.parametrize("where", ["after reschedule", "before write_cell", "before release", "after release"])
+async def test_a_worker_killed_while_it_lines_up_or_calls_up_loses_no_job(
+    where: str, nats_server: NatsServerFactory, tmp_path: Path
+) -> None:
+    server = nats_server()
+    jobs, calls = 40, tmp_path / "calls"
+    async with harness(server.url, tmp_path, ack_wait=1.0) as h:
+        await h.send("single", jobs)
+        with WorkerProcess(server.url, h.ledger, ack_wait=1.0, env={"JETQ_TEST_CALLS": str(calls)}):
+            await h.until_done()
+        points = [line.split(" ", 1)[1] for line in calls.read_text().splitlines()]
+        # Not the first: by then others stand in line, and run.
+        number = [place for place, point in enumerate(points, start=1) if point == where][5]
+
+        h.ledger = Ledger(tmp_path / "ledger-of-the-killed")
+        await h.send("single", jobs)
+        with WorkerProcess(server.url, h.ledger, ack_wait=1.0, env={"JETQ_TEST_KILL_AT": str(number)}) as worker:
+            await asyncio.to_thread(worker.wait)
+        with WorkerProcess(server.url, h.ledger, ack_wait=1.0):
+            await h.until_done(timeout=60)
+        finished = h.ledger.count("finish")
+        assert set(finished) == set(range(jobs))
+        assert sum(finished.values()) <= jobs + 1
+        assert most_at_once([entry for entry in h.ledger.entries() if entry.pid != worker.pid]) == 1
