@@ -148,6 +148,12 @@ class ScheduleRecord(Struct, frozen=True, omit_defaults=True):
     level: Level = "normal"
     v: int = 1
 
+    @property
+    def tick_ttl(self) -> float:
+        """Seconds for which a tick may still become a job, and a while for the worker that has it. What is older is
+        removed, so that they do not pile up while there is no worker."""
+        return max(ON_TIME, self.catch_up) + 2 * ON_TIME
+
 
 class StoredSchedule(Struct, frozen=True):
     """A schedule as it stands. `sequence` changes when it is written; stored_at: unix seconds of that."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import uuid
 from collections.abc import Sequence
 
@@ -35,6 +36,7 @@ class Recurring(Ground):
         if not record.paused:  # a message that is no schedule stops the one before it (nats-server 2.15.1)
             headers["Nats-Schedule"] = record.pattern
             headers["Nats-Schedule-Target"] = names.tick(record.queue, record.name)
+            headers["Nats-Schedule-TTL"] = f"{math.ceil(record.tick_ttl)}s"
             if record.zone is not None:
                 headers["Nats-Schedule-Time-Zone"] = record.zone
         try:

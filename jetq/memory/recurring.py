@@ -17,7 +17,9 @@ class _Queue(Protocol):
 
     def next_sequence(self) -> int: ...
 
-    def add_tick(self, name: str, next_at: float, body: bytes, headers: dict[str, str]) -> None: ...
+    def add_tick(self, name: str, next_at: float, body: bytes, headers: dict[str, str]) -> int: ...
+
+    def remove(self, sequence: int) -> None: ...
 
     def remove_ticks(self, name: str) -> None: ...
 
@@ -81,5 +83,6 @@ class RecurringStore:
             return
         next_at = timetable_of(stored.record).next(due)
         headers = {SCHEDULE_HEADER: encode_record(stored.record).decode()}
-        self._queue.add_tick(stored.record.name, next_at, stored.body, headers)
+        tick = self._queue.add_tick(stored.record.name, next_at, stored.body, headers)
+        self._at(due + stored.record.tick_ttl, lambda: self._queue.remove(tick))
         self._arm(stored, due)

@@ -238,8 +238,8 @@ class QueueStore:
         """Whether a job of that id, or of its task and key, stands."""
         return self.newest(job.id) is not None or bool(self.of_key(job.task, job.key))
 
-    def add_tick(self, name: str, next_at: float, body: bytes, headers: dict[str, str]) -> None:
-        """A recurring schedule ticks: the workers get to know it like a job."""
+    def add_tick(self, name: str, next_at: float, body: bytes, headers: dict[str, str]) -> int:
+        """A recurring schedule ticks: the workers get to know it like a job. Its sequence."""
         sequence = self.next_sequence()
         message = Message(
             sequence=sequence,
@@ -255,6 +255,7 @@ class QueueStore:
         )
         self._insert(message)
         self._make_ready(message)
+        return sequence
 
     def remove_ticks(self, name: str) -> None:
         """Remove the ticks of a schedule that wait or are held."""

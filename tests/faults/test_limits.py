@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -153,3 +154,35 @@ async def test_a_worker_killed_while_it_lines_up_or_calls_up_loses_no_job(
         assert set(finished) == set(range(jobs))
         assert sum(finished.values()) <= jobs + 1
         assert most_at_once([entry for entry in h.ledger.entries() if entry.pid != worker.pid]) == 1
+
+
+async def test_kills_under_load_make_no_sixth_and_lose_nothing(nats_server: NatsServerFactory, tmp_path: Path) -> None:
+    server = nats_server()
+    jobs = 500
+    async with harness(server.url, tmp_path, ack_wait=2.0) as h:
+        await h.send("limited", jobs)
+        killed: dict[int, float] = {}
+        with ExitStack() as workers:
+
+            def start() -> WorkerProcess:
+                return workers.enter_context(WorkerProcess(server.url, h.ledger, ack_wait=2.0, concurrency=20))
+
+            fleet = [start() for _ in range(3)]
+            for _ in range(5):
+                await asyncio.sleep(1.5)
+                victim = fleet.pop(0)
+                victim.kill()
+                killed[victim.pid] = time.time()
+                fleet.append(start())
+            await h.until_done(timeout=100)
+        entries = h.ledger.entries()
+        assert set(h.ledger.count("finish")) == set(range(jobs))
+        ended = {(entry.id, entry.pid) for entry in entries if entry.event == "finish"}
+        lost = [
+            replace(entry, event="finish", at=killed[entry.pid])
+            for entry in entries
+            if entry.event == "start" and (entry.id, entry.pid) not in ended
+        ]
+        assert lost  # kills while they ran
+        assert most_at_once(sorted([*entries, *lost], key=lambda entry: entry.at)) <= 5
+        assert await h.dead() == []

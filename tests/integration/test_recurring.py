@@ -8,6 +8,7 @@ from collections import Counter
 from datetime import UTC, datetime
 from typing import Any
 
+import nats
 import pytest
 from msgspec.structs import replace
 
@@ -204,6 +205,28 @@ async def test_the_newest_missed_tick_is_caught_up_once_if_young_enough(
     await Ticks(older).catch_up("default")
     jobs = await broker.standing("default", task="t")
     assert [job_of_tick(record, b"{}", nominal, None).id] * fires == [found.delivery.id for found in jobs]
+    await app.session.aclose()
+
+
+async def test_a_tick_is_kept_as_long_as_it_may_become_a_job(nats_url: str) -> None:
+    app = fresh_app(nats_url)
+    broker = await app.session.broker()
+    record = ScheduleRecord("second", "default", "t", "* * * * * *", catch_up=600.0)
+    await put_schedule(broker, record, b"{}")
+    client = await nats.connect(nats_url)
+    js = client.jetstream()
+    stream = f"{app.settings.namespace.upper()}_DEFAULT_JOBS"
+    subject = f"{app.settings.namespace}.default.tick.second"
+    async with asyncio.timeout(5):
+        while True:
+            try:
+                tick = await js.get_last_msg(stream, subject)
+                break
+            except nats.js.errors.NotFoundError:
+                await asyncio.sleep(0.1)
+    assert tick.headers is not None
+    assert tick.headers["Nats-TTL"] in ("720s", "12m0s")
+    await client.close()
     await app.session.aclose()
 
 

@@ -31,13 +31,23 @@ async def _delete(client: Client, js: JetStreamContext) -> None:
     await client.request("$JS.API.STREAM.MSG.DELETE.X", b'{"seq":4,"no_erase":true}', timeout=3)
 
 
+async def _expire(client: Client, js: JetStreamContext) -> None:
+    while (await js.stream_info("X")).state.messages == 4:
+        await asyncio.sleep(0.05)
+
+
 @pytest.mark.parametrize(
-    ("remove", "redelivered"),
-    [(_purge, set[str]()), (_rollup, set[str]()), (_delete, {"x.1", "x.2", "x.3"})],
-    ids=["purge", "rollup", "delete"],
+    ("remove", "redelivered", "lease"),
+    [
+        (_purge, set[str](), 0.5),
+        (_rollup, set[str](), 0.5),
+        (_delete, {"x.1", "x.2", "x.3"}, 0.5),
+        (_expire, {"x.1", "x.2", "x.3"}, 3.0),
+    ],
+    ids=["purge", "rollup", "delete", "expire"],
 )
-async def test_only_a_removal_by_sequence_leaves_other_deliveries_alone(
-    remove: Remove, redelivered: set[str], nats_server: NatsServerFactory
+async def test_only_a_removal_by_sequence_or_time_leaves_other_deliveries_alone(
+    remove: Remove, redelivered: set[str], lease: float, nats_server: NatsServerFactory
 ) -> None:
     """Four messages are handed out, the last is removed, a fifth is handed out and acked; then the leases lapse. After
     a purge or rollup the other three never come back: they stay stored, and no worker gets them (nats-server 2.15.1).
@@ -46,12 +56,15 @@ async def test_only_a_removal_by_sequence_leaves_other_deliveries_alone(
     try:
         js = client.jetstream()
         stream = {"name": "X", "subjects": ["x.>"], "retention": "workqueue", "allow_rollup_hdrs": True}
+        stream["allow_msg_ttl"] = True
         await client.request("$JS.API.STREAM.CREATE.X", json.dumps(stream).encode(), timeout=3)
-        config = {"durable_name": "c", "ack_policy": "explicit", "ack_wait": 500_000_000, "filter_subjects": ["x.>"]}
+        ack_wait = int(lease * 1e9)
+        config = {"durable_name": "c", "ack_policy": "explicit", "ack_wait": ack_wait, "filter_subjects": ["x.>"]}
         create = {"stream_name": "X", "config": config, "action": "create"}
         await client.request("$JS.API.CONSUMER.CREATE.X.c", json.dumps(create).encode(), timeout=3)
         for n in range(1, 5):
-            await js.publish(f"x.{n}", b"")
+            headers = {"Nats-TTL": "1s"} if n == 4 and remove is _expire else None
+            await js.publish(f"x.{n}", b"", headers=headers)
         pull = await js.pull_subscribe("", durable="c", stream="X")
         assert len(await pull.fetch(4, timeout=3)) == 4
 
@@ -63,7 +76,7 @@ async def test_only_a_removal_by_sequence_leaves_other_deliveries_alone(
             if msg.subject == "x.5":
                 break
 
-        await asyncio.sleep(0.6)  # the lease
+        await asyncio.sleep(lease + 0.1)
         back: set[str] = set()
         try:
             while True:

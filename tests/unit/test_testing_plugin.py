@@ -25,12 +25,14 @@ from jetq import (
     RateLimited,
     Reject,
     ResultTimeout,
+    Schedule,
     Snooze,
     TaskFailed,
     current_job,
     default_app,
     task,
 )
+from jetq.memory import MemoryBroker
 from jetq.testing import AppTester, Ran, in_memory
 
 RAN: list[str] = []
@@ -252,6 +254,20 @@ def test_a_recurring_task_ticks_with_the_tests_clock() -> None:
         (info,) = app.schedules()
         assert (info.name, info.last) == ("testing.hourly", times[-1])
         assert app.unschedule("testing.hourly")
+
+
+def test_ticks_do_not_pile_up_while_nobody_works() -> None:
+    app = Jetq()
+    with in_memory(app) as jobs:
+
+        @app.task(name="testing.often", schedules=[Schedule(every=10, catch_up=0)])
+        async def often() -> None: ...
+
+        assert jobs.run_until_empty() == Ran()
+        jobs.advance(timedelta(days=1))
+        infos = asyncio.run(MemoryBroker(jobs._store).queues())
+        assert 0 < sum(info.ready for info in infos) <= 18  # those of three minutes
+        assert jobs.run_until_empty().succeeded <= 7  # those of one
 
 
 def test_levels_are_kept_in_order() -> None:
