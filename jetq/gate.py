@@ -86,7 +86,8 @@ class Gate:
         if self._now() < self.paused_until:
             return "pause"
         if self.slots is not None and self._running >= self.slots.held:
-            return "limit"
+            if self._running >= self.slots.limit or self._room() > 0:  # it holds no more than it can use
+                return "limit"
         return "rate" if self._pace is not None and not self._pace.ready else "slots"
 
     async def enter(self, *, counted: bool = True, called_up: bool = False) -> None:
@@ -197,6 +198,8 @@ class Gate:
             while self._is_needed():
                 self._woken.clear()
                 again_after = await self._look()
+                if not self._is_needed():
+                    break
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(max(again_after, _SHORTEST)):
                         await self._woken.wait()
@@ -253,8 +256,12 @@ class Gate:
 
     async def _fetch(self, missing: int) -> None:
         try:
-            self._coming += await self._call_up(missing)
-            self._coming_until = asyncio.get_running_loop().time() + _ARRIVES
+            called = await self._call_up(missing)
+            now = asyncio.get_running_loop().time()
+            self._coming += called
+            self._coming_until = now + _ARRIVES
+            if not called:  # there is none, or none may be called now
+                self._call_at = now + _ELSEWHERE
         except BrokerError as error:
             _log.warning("the line of %s: %s", self.name, error.message)
             await asyncio.sleep(_AGAIN_AFTER)
