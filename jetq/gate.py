@@ -188,6 +188,13 @@ class Gate:
         _, counted = self._waiting[0]
         return min(len(self._waiting), max(0 if counted else 1, self._room()))
 
+    def _paceable(self) -> int:
+        """How many of those that wait need nothing but a time of the rate."""
+        if self._now() < self.paused_until:
+            return 0
+        more = self._startable()
+        return more if self.slots is None else min(more, max(0, self.slots.held - self._running))
+
     def _is_needed(self) -> bool:
         return bool(self._waiting or self._running or self.has_line or self.lining_up) or not (
             self.slots is None or self.slots.settled
@@ -212,7 +219,7 @@ class Gate:
             if self.slots is not None:
                 await self.slots.adjust(self._running, self._wanted())
             if self._pace is not None:
-                await self._pace.take(self._startable())
+                await self._pace.take(self._paceable())
         except BrokerError as error:
             _log.warning("limits of %s: %s", self.name, error.message)
             return _AGAIN_AFTER
@@ -235,8 +242,8 @@ class Gate:
             return min(after, paused_for)
         if self.slots is not None and self.slots.misses(self._wanted()):
             after = min(after, self.slots.waits_for - asyncio.get_running_loop().time())
-        elif self._pace is not None and self._startable():
-            after = min(after, self._pace.waits)
+        elif self._pace is not None and (paceable := self._paceable()):
+            after = min(after, self._pace.waits(paceable))
         return after
 
     def _call_up_if_low(self) -> None:

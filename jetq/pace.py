@@ -18,7 +18,8 @@ _AHEAD = 0.25
 with it."""
 
 _STALE = 1.0
-"""Seconds after which a time that was not used is lost: used later it would make a burst."""
+"""Seconds after which a time that was not used is lost, because used later it would make a burst; of a slow rate after
+a tenth of the time between two."""
 
 _TRIES = 20
 
@@ -41,7 +42,7 @@ class Pace:
     def ready(self) -> int:
         """How many jobs may start now."""
         now = self._broker.now()
-        while self._taken and self._taken[0] < now - _STALE:
+        while self._taken and self._taken[0] < now - max(_STALE, self._rate.every / 10):
             self._taken.popleft()
         return sum(1 for each in self._taken if each <= now)
 
@@ -54,10 +55,12 @@ class Pace:
         """A job starts."""
         self._taken.popleft()
 
-    @property
-    def waits(self) -> float:
-        """Seconds until the next job may start, or until it can be asked when."""
-        return max(0.0, (min(self._taken[0], self._ask_at) if self._taken else self._ask_at) - self._broker.now())
+    def waits(self, waiting: int) -> float:
+        """Seconds until the next of so many jobs may start, or until it can be asked when."""
+        at = self._taken[0] if self._taken else self._ask_at
+        if len(self._taken) < waiting:
+            at = min(at, self._ask_at)
+        return max(0.0, at - self._broker.now())
 
     async def take(self, waiting: int) -> None:
         """Take times for the jobs that wait, as far as they lie in the near future. Raises BrokerError."""

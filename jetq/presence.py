@@ -38,14 +38,20 @@ class Presence:
             # The old name first: a renewal of it that is under way in another thread must not count for the new one.
             self._until = 0.0
             self.name = secrets.token_hex(6)
-            await self.renew(broker)
+            asked_at = time.monotonic()
+            await self._write(broker)
+            self._until = asked_at + self._lasts - self._margin
 
     async def renew(self, broker: Broker) -> None:
         """Let it stand longer. Raises BrokerError."""
         name, asked_at = self.name, time.monotonic()
-        await broker.write_cell(_cell(name), b"", ttl=self._lasts)
-        if name == self.name:
+        await self._write(broker)
+        # Not if it lapsed meanwhile: somebody may have seen it gone before this write brought it back.
+        if name == self.name and self.valid:
             self._until = asked_at + self._lasts - self._margin
+
+    async def _write(self, broker: Broker) -> None:
+        await broker.write_cell(_cell(self.name), b"", ttl=self._lasts)
 
     async def withdraw(self, broker: Broker) -> None:
         """What was taken under it is given back by that. Raises BrokerError."""

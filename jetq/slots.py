@@ -32,6 +32,9 @@ _TURN = 0.5
 _REST = 0.05
 """Seconds for which who let go of a slot leaves it to others."""
 
+_FENCE = 60.0
+"""Seconds for which an empty cell stands that is there only to refuse a first write that comes late."""
+
 _TRIES = 20
 
 _encode = msgspec.json.Encoder().encode
@@ -126,10 +129,11 @@ class Slots:
         if gives:
             self._held = target
             self._yield_to_shortest(wanted)
-        if self._unsure:
+        fence = self._unsure
+        if fence:
             await self._read()
         self._unsure = True  # until the cell is known to say so
-        reached = await self._agree(target)
+        reached = await self._agree(target, fence=fence)
         self._unsure = False
         self._look_at = 0.0 if reached else self._loop.time() + _LOOK_EVERY
         if not reached:
@@ -150,8 +154,11 @@ class Slots:
             self._rest_until = self._loop.time() + _REST
             self._turn_since = self._loop.time()
 
-    async def _agree(self, target: int) -> bool:
-        """Write how many this worker holds: `target`, or as many as are free. Whether it is `target`."""
+    async def _agree(self, target: int, *, fence: bool) -> bool:
+        """Write how many this worker holds: `target`, or as many as are free. Whether it is `target`.
+
+        fence: write in any case, because an earlier write or removal may still be on its way, and is refused then.
+        """
         me = self._holder
         fresh = looked = False
         for _ in range(_TRIES):
@@ -166,7 +173,10 @@ class Slots:
                 looked = True
                 if await self._remove_gone(others):
                     continue
-            if mine == holders.get(me, 0) or await self._write(others | ({me: mine} if mine else {})):
+            stands = mine == holders.get(me, 0) and not fence
+            if stands or await self._write(others | ({me: mine} if mine else {})):
+                if mine and not self._held:
+                    self._turn_since = self._loop.time()
                 self._held = mine
                 return mine == target
             await self._read()
@@ -190,9 +200,8 @@ class Slots:
             self._cell = None if written else self._cell
             return written
         value = _encode(holders)
-        version = await self._broker.write_cell(
-            self._name, value, expected=0 if self._cell is None else self._cell.version
-        )
+        expected = 0 if self._cell is None else self._cell.version
+        version = await self._broker.write_cell(self._name, value, expected=expected, ttl=None if holders else _FENCE)
         if version is None:
             return False
         self._cell = Cell(self._name, value, version)

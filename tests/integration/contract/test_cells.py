@@ -67,6 +67,57 @@ async def test_a_cell_is_gone_after_its_time(world: World) -> None:
     assert await broker.write_cell("present.a", b"", expected=0) is not None
 
 
+async def test_a_cell_that_is_written_again_stands_as_long_as_was_said_last(world: World) -> None:
+    broker = await world.broker()
+    for name in ("present.renewed", "present.kept", "present.anew"):
+        await broker.write_cell(name, b"", ttl=2)
+    (kept, anew) = [await broker.read_cell(name) for name in ("present.kept", "present.anew")]
+    assert kept is not None
+    assert anew is not None
+    assert await broker.write_cell("present.kept", b"", expected=kept.version) is not None
+    assert await broker.drop_cell(anew)
+    assert await broker.write_cell("present.anew", b"", expected=0, ttl=60) is not None
+    await world.sleep(1.2)
+    await broker.write_cell("present.renewed", b"", ttl=2)
+    await world.sleep(1.5)
+    for name in ("present.renewed", "present.kept", "present.anew"):
+        assert await broker.read_cell(name) is not None, name
+
+
+async def test_what_is_refused_changes_nothing(world: World) -> None:
+    broker, other = await world.broker(), await world.broker()
+    version = await broker.write_cell("rate.a", b"1")
+    assert version is not None
+    for expected in (0, version - 1, version + 1):
+        assert await other.write_cell("rate.a", b"2", expected=expected, ttl=1) is None
+    assert await other.write_cell("rate.b", b"2", expected=version) is None
+    assert not await other.drop_cell(Cell("rate.b", b"1", version + 1))
+    assert await broker.read_cell("rate.a") == Cell("rate.a", b"1", version)
+    assert await broker.read_cell("rate.b") is None
+
+
+async def test_only_one_token_below_counts(world: World) -> None:
+    broker = await world.broker()
+    heard: list[str] = []
+    await broker.watch_cells("line.a", lambda last, value: heard.append(last))
+    for name in ("line.a", "line.a.b.c", "line.ab.c", "line.a.z"):
+        await broker.write_cell(name, b"")
+    first = await broker.first_cell("line.a")
+    assert first is not None
+    assert first.name == "line.a.z"
+    await world.until(lambda: bool(heard), "the one")
+    assert heard == ["z"]
+
+
+async def test_who_is_rewritten_goes_to_the_end(world: World) -> None:
+    broker = await world.broker()
+    for name in ("line.a.1", "line.a.2", "line.a.1"):
+        await broker.write_cell(name, b"")
+    first = await broker.first_cell("line.a")
+    assert first is not None
+    assert first.name == "line.a.2"
+
+
 async def test_the_first_of_a_line_is_the_one_that_was_written_first(world: World) -> None:
     broker, other = await world.broker(), await world.broker()
     assert await other.first_cell("line.a") is None
