@@ -235,7 +235,8 @@ class Gate:
         if self.has_line:
             after = _ARRIVES if self._coming else _ELSEWHERE if self._call_at else _LINE_EVERY
         if not self._waiting:
-            return after
+            # Those that run need slots again under a new name, should the worker's sign of life have lapsed.
+            return min(after, _AGAIN_AFTER) if self.slots is not None and self._running else after
         after = min(after, _AGAIN_AFTER)  # whatever was overlooked costs no more than that
         paused_for = self.paused_until - self._now()
         if paused_for > 0:
@@ -252,7 +253,8 @@ class Gate:
             self._coming = 0
             self._call_at = now + _ELSEWHERE
         if self.has_line and self._calling is None and now >= self._call_at and self._now() >= self.paused_until:
-            if (missing := self._at_hand() - len(self._waiting) - self._coming) > 0:
+            # A worker without room calls nobody: they would not come to it, and the line would be emptied for nothing.
+            if (missing := self._at_hand() - len(self._waiting) - self._coming) > 0 and self._room() > 0:
                 self._calling = asyncio.create_task(self._fetch(missing), name=f"jetq-line-{self.name}")
 
     def _at_hand(self) -> int:

@@ -96,6 +96,7 @@ class Limits:
         self._pauses: dict[str, float] = {}
         self._paused: set[str] = set()
         self._signals: set[asyncio.Task[None]] = set()
+        self._words = 0
         self.waiting = 0
 
     async def listen(self) -> None:
@@ -261,6 +262,7 @@ class Limits:
             return
         if word.line:
             gate.has_line = True
+            self._words += 1
         elif gate.slots is not None:
             gate.slots.heard(word.worker, word.has)
         gate.wake()
@@ -296,9 +298,11 @@ class Limits:
         """Make up to so many jobs ready that stand in line; how many. Raises BrokerError."""
         broker, gate, called = self._broker, self._gates[name], 0
         while called < missing and not self._stopping:
+            words = self._words
             place = await broker.first_cell(f"line.{name}")
             if place is None:
-                gate.has_line = gate.lining_up > 0
+                if words == self._words:  # else one may have begun since
+                    gate.has_line = gate.lining_up > 0
                 break
             # First out of the line, then ready: whoever dies in between leaves it to come back by itself.
             if not await broker.drop_cell(place):
@@ -328,7 +332,7 @@ class Limits:
             return  # not written by jetq
         task = name.partition("~")[0].replace(":", ".")
         left = until - self._broker.now()
-        if task not in self._tasks or left <= 0:
+        if task not in self._tasks or left <= 0 or until <= self._pauses.get(name, 0.0):
             return
         self._pauses[name] = until
         self._paused.add(task)
@@ -338,7 +342,10 @@ class Limits:
         asyncio.get_running_loop().call_later(left, self._end_pause, name)
 
     def _end_pause(self, name: str) -> None:
-        if self._pauses.get(name, 0.0) <= self._broker.now():
+        left = self._pauses.get(name, 0.0) - self._broker.now()
+        if left > 0:  # a longer one came, or the clock was set back
+            asyncio.get_running_loop().call_later(left, self._end_pause, name)
+        else:
             self._pauses.pop(name, None)
             self._paused = {each.partition("~")[0].replace(":", ".") for each in self._pauses}
 

@@ -145,6 +145,7 @@ def test_a_hopeless_first_start_ends_the_tree(tree: Make) -> None:
 def test_what_ends_with_that_code_while_it_works_is_started_again(tree: Make) -> None:
     running = tree(f"os.write(lifeline, {SERVES!r}); sys.exit(2) if number == 1 else wait(60)", processes=2)
     running.until(lambda: len(running.starts()) == 3)
+    assert [_alive(pid) for pid in running.starts()] == [False, True, True]
     assert running.end(signal.SIGTERM) == IN_ORDER
 
 
