@@ -1,4 +1,4 @@
-"""A worker process for the fault tests: `python -m tests.apps.run_worker QUEUE CONCURRENCY GRACE`.
+"""A worker process for the fault tests: `python -m tests.apps.run_worker QUEUE CONCURRENCY GRACE MODULE`.
 
 With JETQ_TEST_KILL_AT=N the process kills itself at the N-th call of the broker's verbs (each counts twice: before it
 begins and after it returned), and with JETQ_TEST_CALLS=FILE it writes down each such call.
@@ -7,6 +7,7 @@ begins and after it returned), and with JETQ_TEST_CALLS=FILE it writes down each
 from __future__ import annotations
 
 import asyncio
+import importlib
 import inspect
 import logging
 import os
@@ -17,7 +18,6 @@ from typing import Any
 from jetq import Jetq, Worker
 from jetq.broker import Broker
 from jetq.model import Delivery
-from tests.apps import ledger_tasks  # noqa: F401 - the tasks it runs
 
 _VERBS = (
     "finish", "reschedule", "give_back", "bury", "superseded", "starts", "record_start", "erase_starts", "put_result",
@@ -100,4 +100,5 @@ async def main(queue: str, concurrency: int, grace: float) -> None:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    importlib.import_module(sys.argv[4])
     asyncio.run(main(sys.argv[1], int(sys.argv[2]), float(sys.argv[3])))

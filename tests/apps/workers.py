@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 
 
 class WorkerProcess:
-    """One `tests.apps.run_worker` process of the queue `ledger`."""
+    """One `tests.apps.run_worker` process of `queue`, with the tasks that `modules` define."""
 
     def __init__(
         self,
@@ -26,6 +26,8 @@ class WorkerProcess:
         grace: float = 25.0,
         ack_wait: float = 30.0,
         env: dict[str, str] | None = None,
+        queue: str = "ledger",
+        modules: str = "tests.apps.ledger_tasks",
     ) -> None:
         self.log = ledger.path.with_name(f"worker-{os.urandom(3).hex()}.log")
         environment = os.environ | {
@@ -37,7 +39,7 @@ class WorkerProcess:
         }
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "tests.apps.run_worker", "ledger", str(concurrency), str(grace)],
+                [sys.executable, "-m", "tests.apps.run_worker", queue, str(concurrency), str(grace), modules],
                 env=environment | (env or {}),
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -281,3 +281,156 @@ async def test_while_its_slots_cannot_be_given_back_the_gate_stays() -> None:
         d.go()
         await d.until(lambda: not fails)
         assert d.idle == 0
+
+
+async def test_a_gate_that_nobody_needs_is_forgotten_at_once() -> None:
+    d = Door(limit=1)
+    await d.come()
+    d.go()
+    await d.until(lambda: d.idle == 1)
+
+
+async def test_a_gate_with_a_line_asks_for_it_now_and_then() -> None:
+    async with door(limit=1) as d:
+        d.gate.has_line = True
+        d.gate.wake()
+        await d.until(lambda: len(d.line) > 0)
+        assert await _looks_in(d, 0.6) < 30
+        assert d.idle == 0
+        d.gate.has_line = False
+        d.gate.wake()
+
+
+async def test_a_busy_worker_is_not_taken_for_the_limit() -> None:
+    async with door(limit=5, places=2) as d:
+        tasks = [d.come(n) for n in range(3)]
+        await d.until(lambda: d.order == [0, 1])
+        assert d.gate.reason == "slots"
+        d.go()
+        await tasks[2]
+        d.go()
+        d.go()
+
+
+async def test_while_all_slots_are_in_use_a_rate_does_not_keep_the_keeper_awake() -> None:
+    async with door(limit=1, rate="100/s") as d:
+        await d.come(0)
+        waiting = d.come(1)
+        await asyncio.sleep(0.05)
+        assert await _looks_in(d, 1.0) < 50
+        d.go()
+        await waiting
+        d.go()
+
+
+async def test_who_has_no_slot_takes_no_times_from_those_who_have() -> None:
+    async with door(limit=1, rate="10/s") as d:
+        await d.come(0)
+        waiting = [d.come(n) for n in range(1, 30)]
+        await asyncio.sleep(0.5)
+        pace = Pace(MemoryBroker(d.store), "rate.a~-", parse_rate("10/s"))
+        await pace.take(1)
+        assert pace.ready == 1  # nobody has started for half a second
+        for task in waiting:
+            task.cancel()
+        d.go()
+
+
+async def test_a_slow_rate_does_not_keep_the_keeper_awake() -> None:
+    async with door(rate="2/s") as d:
+        await d.come(0)
+        last = d.come(1)
+        assert await _looks_in(d, 0.45) < 20
+        await last
+        d.go()
+        d.go()
+
+
+async def test_a_worker_without_room_calls_nobody_up() -> None:
+    async with door(limit=1, places=1) as d:
+        d.busy = 1
+        d.gate.has_line = True
+        d.gate.wake()
+        await asyncio.sleep(0.7)
+        assert d.line == []
+        d.busy = 0
+        await d.until(lambda: d.line != [])
+        d.gate.has_line = False
+        d.gate.wake()
+
+
+async def test_those_that_run_while_the_sign_of_life_lapses_have_slots_again_soon() -> None:
+    d = Door(limit=2)
+    await d.come()
+    slots = d.gate.slots
+    assert slots is not None
+    slots._presence._until = 0.0
+    assert slots.held == 0
+    await asyncio.wait_for(d.until(lambda: slots.held == 1), 3)
+    d.go()
+    await d.until(lambda: d.idle == 1)
+
+
+@pytest.mark.parametrize("keywords", [{"limit": 50}, {"rate": "1000/s"}, {}], ids=str)
+async def test_never_more_are_inside_than_the_worker_has_places(keywords: dict[str, Any]) -> None:
+    inside = most = 0
+    async with door(**keywords, places=2) as d:
+
+        async def job(n: int) -> None:
+            nonlocal inside, most
+            await d.come(n)
+            inside += 1
+            most = max(most, inside)
+            await asyncio.sleep(0)
+            inside -= 1
+            d.go()
+
+        await asyncio.wait_for(asyncio.gather(*(job(n) for n in range(20))), 20)
+    assert most == 2
+
+
+async def test_nobody_overtakes_who_waits() -> None:
+    async with door(places=1) as d:
+        await d.come(0)
+        waiting, suspect = d.come(1), d.come(2, counted=False)  # for which there is room always
+        await asyncio.sleep(0)
+        assert d.gate.waiting == 2
+        d.go()
+        await asyncio.gather(waiting, suspect)
+        d.go()
+        d.go(counted=False)
+    assert d.order == [0, 1, 2]
+
+
+async def test_a_gate_stays_while_it_has_a_line() -> None:
+    async with door() as d:
+        d.gate.has_line = True
+        await d.come()
+        d.go()
+        await d.until(lambda: len(d.line) > 1)
+        assert d.idle == 0
+        d.gate.has_line = False
+        d.gate.wake()
+
+
+async def test_who_leaves_slots_to_others_rests_too() -> None:
+    async with door(limit=3) as d:
+        other = Presence(30.0, 0.5)
+        await other.establish(d.broker)
+        assert await d.broker.write_cell("slots.a~-", b'{"%s":1}' % other.name.encode(), expected=0) is not None
+        waiting = [d.come(n) for n in range(4)]
+        await d.until(lambda: len(d.order) == 2)
+        assert d.gate.slots is not None
+        d.gate.slots.heard("another", 0)
+        d.gate.wake()
+        assert await _looks_in(d, 0.5) < 10
+        for task in waiting[2:]:
+            task.cancel()
+        d.go()
+        d.go()
+        await other.withdraw(d.broker)
+        await d.until(lambda: d.idle == 1)
+        await d.broker.write_cell("slots.a~-", b"{}")
+        cell = await d.broker.read_cell("slots.a~-")
+        assert cell is not None
+        await d.broker.drop_cell(cell)

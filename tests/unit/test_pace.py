@@ -90,3 +90,11 @@ async def test_times_taken_at_once_are_never_the_same() -> None:
     times = sorted(time for pace in paces for time in pace._taken)
     assert len(times) == 20
     assert min(later - first for first, later in pairwise(times)) == pytest.approx(0.01, rel=0.01)
+
+
+async def test_a_slow_rate_loses_no_time_to_a_moment_of_business() -> None:
+    clock = FakeClock(1_000_000.0)
+    pace = Pace(MemoryBroker(MemoryStore(clock)), "rate.a", parse_rate("1/h"))
+    await pace.take(1)
+    clock.advance(1.5)  # the loop was blocked
+    assert pace.ready == 1

@@ -12,6 +12,7 @@ import jetq.slots as slots_module
 from jetq.broker import Broker
 from jetq.errors import NotStored
 from jetq.memory import MemoryBroker, MemoryStore
+from jetq.model import Cell
 from jetq.presence import Presence
 from jetq.slots import Slots
 
@@ -215,3 +216,99 @@ async def test_with_more_slots_than_workers_each_has_one(monkeypatch: pytest.Mon
             peer.start()
         await asyncio.sleep(0.02)
     assert min(peer.slots.held for peer in fleet.peers) >= 1
+
+
+class Late:
+    """A broker whose next write or removal of the slots is given up, and arrives when `arrive` is called."""
+
+    def __init__(self, broker: MemoryBroker) -> None:
+        self._broker = broker
+        self.late = False
+        self._pending: list[Any] = []
+
+    def __getattr__(self, verb: str) -> Any:
+        return getattr(self._broker, verb)
+
+    def _give_up(self, *what: Any) -> None:
+        self._pending.append(what)
+        self.late = False
+        raise NotStored("no answer in time")
+
+    async def write_cell(self, name: str, value: bytes, **rest: Any) -> int | None:
+        if name == NAME and self.late:
+            self._give_up("write_cell", (name, value), rest)
+        return await self._broker.write_cell(name, value, **rest)
+
+    async def drop_cell(self, cell: Cell) -> bool:
+        if self.late:
+            self._give_up("drop_cell", (cell,), {})
+        return await self._broker.drop_cell(cell)
+
+    async def arrive(self) -> None:
+        for verb, args, rest in self._pending:
+            await getattr(self._broker, verb)(*args, **rest)
+
+
+def _slots(broker: Any, limit: int) -> Slots:
+    return Slots(broker, Presence(30.0, 0.5), NAME, limit, lambda has: None)
+
+
+@pytest.mark.parametrize("kept", [0, 1])
+async def test_a_write_that_arrives_late_takes_no_slot_that_is_held_again(
+    kept: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slots_module, "_LOOK_EVERY", 0.0)
+    store = MemoryStore()
+    broker = Late(MemoryBroker(store))
+    first, second = _slots(broker, 3), _slots(MemoryBroker(store), 3)
+    await first.adjust(0, 3)
+    broker.late = True
+    with pytest.raises(NotStored):
+        await first.adjust(kept, kept)
+    await first.adjust(kept, 3)  # more jobs have come meanwhile
+    await broker.arrive()
+    await second.adjust(0, 3)
+    assert first.held + second.held <= 3
+
+
+async def test_a_write_that_arrives_late_leaves_no_slot_behind() -> None:
+    store = MemoryStore()
+    broker = Late(MemoryBroker(store))
+    slots = _slots(broker, 3)
+    broker.late = True
+    with pytest.raises(NotStored):
+        await slots.adjust(0, 3)
+    await slots.adjust(0, 0)  # they are not wanted any more
+    assert slots.settled
+    await broker.arrive()
+    cell = store.cells.get(NAME)
+    assert cell is None or cell.value == b"{}"  # that lapses by itself
+
+
+async def test_a_sign_of_life_that_lapsed_meanwhile_is_not_valid_again() -> None:
+    store = MemoryStore()
+    broker, other = MemoryBroker(store), MemoryBroker(store)
+    presence = Presence(1.0, 0.1)
+    first, second = Slots(broker, presence, NAME, 1, lambda has: None), _slots(other, 1)
+    await first.adjust(1, 1)
+    assert first.held == 1
+    write = broker.write_cell
+
+    arrives = asyncio.Event()
+
+    async def slow(name: str, value: bytes, **rest: Any) -> int | None:
+        await arrives.wait()
+        return await write(name, value, **rest)
+
+    broker.write_cell = slow  # type: ignore[method-assign]
+    await asyncio.sleep(0.5)
+    assert presence.valid
+    renewal = asyncio.create_task(presence.renew(broker))
+    async with asyncio.timeout(10):
+        while await other.read_cell(f"present.{presence.name}") is not None:
+            await asyncio.sleep(0.01)
+    await second.adjust(0, 1)
+    assert second.held == 1
+    arrives.set()
+    await renewal
+    assert first.held == 0

@@ -1,0 +1,53 @@
+"""The jobs of the chaos runs. Each writes its start and its end into the ledger."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from jetq import current_job, task
+from tests.apps.ledger_tasks import note
+
+QUEUE = "chaos"
+
+
+@task(queue=QUEUE, max_crashes=50)
+async def quick(n: int) -> None:
+    note("start", n)
+    note("finish", n)
+
+
+@task(queue=QUEUE, max_crashes=50, result_ttl=60)
+async def short(n: int, seconds: float) -> int:
+    note("start", n)
+    await asyncio.sleep(seconds)
+    note("finish", n)
+    return n
+
+
+@task(queue=QUEUE, max_crashes=50)
+def threaded(n: int, seconds: float) -> None:
+    note("start", n)
+    time.sleep(seconds)
+    note("finish", n)
+
+
+@task(queue=QUEUE, max_crashes=50, max_attempts=5, wait=0.2)
+async def flaky(n: int) -> None:
+    note("start", n)
+    if current_job().attempt < 3:
+        raise ConnectionError("not yet")
+    note("finish", n)
+
+
+@task(queue=QUEUE, max_crashes=50, max_attempts=2, wait=0.2)
+async def doomed(n: int) -> None:
+    note("start", n)
+    raise ValueError("never")
+
+
+@task(queue=QUEUE, max_crashes=50, limit=3)
+async def limited(n: int, seconds: float) -> None:
+    note("start", n)
+    await asyncio.sleep(seconds)
+    note("finish", n)
