@@ -96,8 +96,8 @@ def _in_line(job: JobView, now: float) -> list[str]:
     if job.in_line is None:
         return []
     return [
-        f"it has waited in line for the limit or rate of its task for {span(now - job.in_line)}, and is called up when "
-        "its turn comes"
+        f"it has waited in line for the limit, rate or pause of its task for {span(now - job.in_line)}, and is called "
+        "up when its turn comes"
     ]
 
 
