@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+import jetq.gate as gate_module
 from jetq.errors import NotStored
 from jetq.gate import Gate
 from jetq.memory import MemoryBroker, MemoryStore
@@ -232,7 +233,7 @@ async def test_while_all_slots_are_in_use_the_keeper_rests() -> None:
         await d.come(0)
         waiting = [d.come(n) for n in range(1, 4)]
         await d.until(lambda: d.gate.waiting == 3)
-        assert await _looks_in(d, 0.5) < 10
+        assert await _looks_in(d, 0.3) < 10
         for task in waiting:
             d.go()
             await task
@@ -247,7 +248,7 @@ async def test_while_another_worker_has_all_slots_the_keeper_rests_and_then_gets
         assert version is not None
         task = d.come()
         await d.until(lambda: d.told == [0])
-        assert await _looks_in(d, 0.5) < 10
+        assert await _looks_in(d, 0.3) < 10
         assert not task.done()
         await other.withdraw(d.broker)
         await d.until(task.done)
@@ -264,7 +265,8 @@ async def test_during_a_pause_the_keeper_rests() -> None:
         d.go()
 
 
-async def test_while_its_slots_cannot_be_given_back_the_gate_stays() -> None:
+async def test_while_its_slots_cannot_be_given_back_the_gate_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gate_module, "_AGAIN_AFTER", 0.1)
     async with door(limit=1) as d:
         await d.come()
         broker = d.broker
@@ -295,7 +297,7 @@ async def test_a_gate_with_a_line_asks_for_it_now_and_then() -> None:
         d.gate.has_line = True
         d.gate.wake()
         await d.until(lambda: len(d.line) > 0)
-        assert await _looks_in(d, 0.6) < 30
+        assert await _looks_in(d, 0.3) < 30
         assert d.idle == 0
         d.gate.has_line = False
         d.gate.wake()
@@ -317,7 +319,7 @@ async def test_while_all_slots_are_in_use_a_rate_does_not_keep_the_keeper_awake(
         await d.come(0)
         waiting = d.come(1)
         await asyncio.sleep(0.05)
-        assert await _looks_in(d, 1.0) < 50
+        assert await _looks_in(d, 0.5) < 50
         d.go()
         await waiting
         d.go()
@@ -351,7 +353,7 @@ async def test_a_worker_without_room_calls_nobody_up() -> None:
         d.busy = 1
         d.gate.has_line = True
         d.gate.wake()
-        await asyncio.sleep(0.7)
+        await asyncio.sleep(0.3)
         assert d.line == []
         d.busy = 0
         await d.until(lambda: d.line != [])
@@ -359,7 +361,10 @@ async def test_a_worker_without_room_calls_nobody_up() -> None:
         d.gate.wake()
 
 
-async def test_those_that_run_while_the_sign_of_life_lapses_have_slots_again_soon() -> None:
+async def test_those_that_run_while_the_sign_of_life_lapses_have_slots_again_soon(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(gate_module, "_AGAIN_AFTER", 0.1)
     d = Door(limit=2)
     await d.come()
     slots = d.gate.slots
@@ -423,7 +428,7 @@ async def test_who_leaves_slots_to_others_rests_too() -> None:
         assert d.gate.slots is not None
         d.gate.slots.heard("another", 0)
         d.gate.wake()
-        assert await _looks_in(d, 0.5) < 10
+        assert await _looks_in(d, 0.3) < 10
         for task in waiting[2:]:
             task.cancel()
         d.go()

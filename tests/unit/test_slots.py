@@ -195,7 +195,7 @@ async def test_with_fewer_slots_than_workers_each_has_its_turn(monkeypatch: pyte
     monkeypatch.setattr(slots_module, "_REST", 0.01)
     monkeypatch.setattr(slots_module, "_LOOK_EVERY", 0.05)
     fleet = Fleet(3, 1)
-    await _work(fleet, 2.0)
+    await _work(fleet, 1.2)
     assert all(peer.ran for peer in fleet.peers), [peer.ran for peer in fleet.peers]
 
 

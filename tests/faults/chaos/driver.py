@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from jetq import BrokerError, BrokerUnavailable, Jetq, NotStored, Rejected
-from tests.apps import chaos_tasks
 from tests.apps.ledger import Ledger
 from tests.apps.workers import WorkerProcess
 from tests.faults.chaos.checker import Attempt, Disturbance, Outcome, Verdict, check
@@ -22,6 +21,8 @@ from tests.faults.chaos.proxy import Proxy
 from tests.servers import NatsServer
 
 __all__ = ["Report", "run"]
+
+QUEUE = "chaos"
 
 LEASE = 12.0
 """Longer than a pull takes to see that nothing comes any more (10.2 s). Else a delivery that the network holds back for
@@ -101,7 +102,7 @@ async def run(seed: int, jobs: int, directory: Path) -> Report:
 
 async def _start(it: _Run) -> None:
     app = Jetq(it.server.url, ack_wait=LEASE)
-    await (await app.session.broker()).setup(chaos_tasks.QUEUE)
+    await (await app.session.broker()).setup(QUEUE)
     await app.session.aclose()
     for _ in range(WORKERS + 1):  # the last is the producers'
         proxy = Proxy(it.server.port)
@@ -118,7 +119,7 @@ def _worker(it: _Run, place: int) -> WorkerProcess:
         concurrency=_CONCURRENCY,
         grace=2.0,
         ack_wait=LEASE,
-        queue=chaos_tasks.QUEUE,
+        queue=QUEUE,
         modules="tests.apps.chaos_tasks",
     )
 
@@ -147,7 +148,7 @@ async def _store(it: _Run, app: Jetq, n: int) -> None:
     outcome: Outcome = "rejected"
     for _ in range(_TRIES):
         try:
-            call = app.call(f"tests.apps.chaos_tasks.{task}", arguments, queue=chaos_tasks.QUEUE, id=id, delay=delay)
+            call = app.call(f"tests.apps.chaos_tasks.{task}", arguments, queue=QUEUE, id=id, delay=delay)
             await app.aenqueue(call)
             outcome = "stored"
             break
@@ -277,12 +278,12 @@ async def _end(it: _Run) -> Verdict:
     broker = await app.session.broker()
     deadline = time.monotonic() + _QUIET_WITHIN
     while time.monotonic() < deadline:
-        info = next(info for info in await broker.queues() if info.name == chaos_tasks.QUEUE)
+        info = next(info for info in await broker.queues() if info.name == QUEUE)
         if info.ready == info.running == info.scheduled == 0:
             break
         await asyncio.sleep(0.2)
-    standing = {found.delivery.id for found in await broker.standing(chaos_tasks.QUEUE)}
-    dead = {entry.letter.id for entry in await broker.dead(chaos_tasks.QUEUE)}
+    standing = {found.delivery.id for found in await broker.standing(QUEUE)}
+    dead = {entry.letter.id for entry in await broker.dead(QUEUE)}
     await app.session.aclose()
     return check(
         it.attempts,
