@@ -9,10 +9,16 @@ from typing import Any
 import pytest
 
 from jetq import ArgumentError, DefinitionError, Jetq, Job, JobCancelled, RateLimited, current_job
+from jetq.broker import Broker
 from jetq.diagnosis import diagnose
+from jetq.model import QueueInfo
 from tests.apps.working import fresh_app, settled, until, until_state, working
 
 pytestmark = pytest.mark.anyio
+
+
+async def _info(broker: Broker) -> QueueInfo:
+    return next(info for info in await broker.queues() if info.name == "default")
 
 
 class Crowd:
@@ -83,7 +89,7 @@ async def test_more_than_wait_in_the_worker_stand_in_line_and_all_run(nats_url: 
         broker = await app.session.broker()
         await until(lambda: crowd.inside == 2)
         async with asyncio.timeout(15):
-            while (info := (await broker.queues())[0]).scheduled < 100 or info.ready:
+            while (info := await _info(broker)).scheduled < 100 or info.ready:
                 await asyncio.sleep(0.02)
         assert info.running <= 40
         assert await jobs[-1].astatus() == "queued"
@@ -126,7 +132,7 @@ async def test_one_that_waits_in_a_worker_or_in_line_can_be_cancelled(nats_url: 
         broker = await app.session.broker()
         await until(lambda: crowd.inside == 1)
         async with asyncio.timeout(15):
-            while (await broker.queues())[0].ready:
+            while (await _info(broker)).ready:
                 await asyncio.sleep(0.02)
         states = [await broker.find("default", job.id) for job in jobs]
         held = [n for n, found in enumerate(states) if found is not None and found.state == "queued" and n not in ran]
@@ -154,7 +160,7 @@ async def test_a_job_in_line_that_is_moved_is_not_called_up(nats_url: str) -> No
         broker = await app.session.broker()
         await until(lambda: crowd.inside == 1)
         async with asyncio.timeout(15):
-            while (await broker.queues())[0].ready:
+            while (await _info(broker)).ready:
                 await asyncio.sleep(0.02)
         in_line = [n for n, job in enumerate(jobs) if (f := await broker.find("default", job.id)) and f.due is not None]
         moved = in_line[0]
@@ -180,7 +186,7 @@ async def test_a_stopping_worker_gives_back_those_that_wait(nats_url: str) -> No
         first.stop()
         broker = await app.session.broker()
         async with asyncio.timeout(10):  # at once: the lease is 30 s
-            while (await broker.queues())[0].ready != 9:
+            while (await _info(broker)).ready != 9:
                 await asyncio.sleep(0.02)
         crowd.open.set()
     assert crowd.passed == 1
