@@ -209,3 +209,13 @@ def namespaces() -> tuple[str, str]:
     enqueues = pid._app()
     assert isinstance(enqueues, Jetq)
     return enqueues.settings.namespace, default_app().settings.namespace
+
+
+@task
+async def echoes(text: str) -> str:
+    return text
+
+
+@task(run_in="process")
+def enqueues_another(text: str) -> str:
+    return echoes.delay(text).id

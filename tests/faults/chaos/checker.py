@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -40,7 +40,8 @@ class Verdict:
     """Jobs by what became of them.
 
     ok: finished. dead: in the dead letters, as they should. recovered: finished though nobody knew that they were
-    stored. never: neither known to be stored nor seen. lost: stored and gone. doubled: ran again while their worker
+    stored. never: neither known to be stored nor seen. left: finished, and standing all the same since the server was
+    killed, which is a limit (docs/explanation/faults.md). lost: stored and gone. doubled: ran again while their worker
     lived and nothing was disturbed. repeated: ran again, with a reason. unexpected: dead though they should not be, or
     run though they were surely not stored, or never enqueued at all.
     """
@@ -52,7 +53,8 @@ class Verdict:
     recovered: int = 0
     never: int = 0
     rejected: int = 0
-    repeated: int = 0
+    left: int = 0
+    repeated: Counter[str] = field(default_factory=Counter)
     lost: list[str] = field(default_factory=list)
     doubled: list[str] = field(default_factory=list)
     unexpected: list[str] = field(default_factory=list)
@@ -64,13 +66,17 @@ class Verdict:
 
     def table(self) -> str:
         """The counts, and the first few of what should not be."""
-        rows: list[tuple[str, object]] = [
-            (name, len(value) if isinstance(value, list) else value) for name, value in vars(self).items()
-        ]
-        lines = [f"{name:12}{value:>8,}" for name, value in rows]
+        lines = [f"{name:12}{_count(value):>8,}" for name, value in vars(self).items()]
+        lines += [f"  repeated: {count} {why}" for why, count in self.repeated.most_common()]
         for name in ("lost", "doubled", "unexpected"):
             lines += [f"  {name}: {each}" for each in getattr(self, name)[:10]]
         return "\n".join(lines)
+
+
+def _count(value: int | list[str] | Counter[str]) -> int:
+    if isinstance(value, Counter):
+        return value.total()
+    return len(value) if isinstance(value, list) else value
 
 
 def check(
@@ -86,10 +92,13 @@ def check(
     """Sort every job. dead, standing: ids in the dead letters and still in the queue. doomed: tasks that always fail.
     lease: seconds after which a worker that is cut off has lost its jobs."""
     verdict = Verdict(attempted=len(attempts))
-    finished = {entry.id for entry in entries if entry.event == "finish"}
+    finished = {entry.id: entry.at for entry in entries if entry.event == "finish"}
+    killed = max((each.since for each in disturbances if each.kind == "server killed"), default=0.0)
+    left = {id for id, at in finished.items() if id in standing and at < killed}
     known = {attempt.id: attempt for attempt in attempts}
     for attempt in attempts:
-        _sort(verdict, attempt, finished, dead, standing, doomed)
+        _sort(verdict, attempt, finished, dead, set(standing) - left, doomed)
+    verdict.left = len(left)
     for id in {entry.id for entry in entries} | set(dead):
         if id not in known:
             verdict.unexpected.append(f"{id} was never enqueued")
@@ -97,7 +106,7 @@ def check(
             verdict.unexpected.append(f"{id} was rejected, and is there all the same")
     for id, why in _repeats(entries, disturbances, lease):
         if why:
-            verdict.repeated += 1
+            verdict.repeated[why] += 1
         else:
             verdict.doubled.append(id)
     return verdict
@@ -141,7 +150,8 @@ def _repeats(
             runs[entry.id, entry.attempt].append(entry)
     for (id, number), starts in runs.items():
         for first, again in pairwise(starts):
-            reason = next((each.kind for each in disturbances if _allows(each, first, again, lease)), None)
+            reasons = [each for each in disturbances if _allows(each, first, again, lease)]
+            reason = max(reasons, key=lambda each: (each.pid != 0, each.since)).kind if reasons else None
             told = f"{id}, attempt {number}: pid {first.pid} and {again.at - first.at:.2f} s later pid {again.pid}"
             yield told, reason
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import socket
 import struct
+from collections.abc import Callable
 
 __all__ = ["Proxy"]
 
@@ -14,13 +15,14 @@ _MOST_UNDER_WAY = 1000
 
 
 class _Way:
-    """One direction: whether anything passes, how late, and how much a second."""
+    """One direction: whether anything passes, how late, how much a second, and what becomes of it."""
 
     def __init__(self) -> None:
         self.open = asyncio.Event()
         self.open.set()
         self.delay = 0.0
         self.rate: float | None = None
+        self.tamper: Callable[[bytes], bytes] | None = None
 
 
 class Proxy:
@@ -58,9 +60,14 @@ class Proxy:
         for way in (self.up, self.down):
             way.delay, way.rate = delay, rate
 
+    def lie(self, tamper: Callable[[bytes], bytes]) -> None:
+        """Have what the server says pass through `tamper`."""
+        self.down.tamper = tamper
+
     def heal(self) -> None:
         self.hold(up=False, down=False)
         self.slow()
+        self.down.tamper = None
 
     def reset(self) -> None:
         """Cut every connection, with an RST to both ends."""
@@ -113,7 +120,16 @@ class Proxy:
             due, data = await under_way.get()
             await asyncio.sleep(due - loop.time())
             await way.open.wait()
-            if way.rate:
-                await asyncio.sleep(len(data) / way.rate)
-            writer.write(data)
-            await writer.drain()
+            if way.tamper is not None:
+                data = way.tamper(data)
+            for piece in _pieces(data, way.rate):
+                if way.rate:
+                    await asyncio.sleep(len(piece) / way.rate)
+                writer.write(piece)
+                await writer.drain()
+
+
+def _pieces(data: bytes, rate: float | None) -> list[bytes]:
+    """What passes at once: all of it, or a tenth of a second's worth."""
+    size = len(data) if rate is None else max(1, int(rate / 10))
+    return [data[start : start + size] for start in range(0, len(data), size)]

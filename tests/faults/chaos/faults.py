@@ -1,0 +1,244 @@
+"""The faults of a chaos run. Each is over, and noted if it allows a job to run again, when it returns."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Awaitable, Callable, Mapping
+
+import nats.errors
+import nats.js.errors
+
+from tests.faults.chaos.hostile import plant
+from tests.faults.chaos.scene import QUEUE, WORKERS, Scene
+from tests.servers import NatsCluster, NatsServer
+
+__all__ = ["Fault", "menu"]
+
+Fault = Callable[[Scene], Awaitable[None]]
+
+_LONGEST = 8.0
+"""Seconds of the longest fault."""
+
+_JOBS = f"{QUEUE.upper()}_JOBS"
+_FILL = "FILL"
+_CHUNK = 512 * 1024
+
+
+def menu(nodes: int) -> Mapping[str, tuple[int, Fault]]:
+    """The faults for so many nodes by name, each with its weight."""
+    common: dict[str, tuple[int, Fault]] = {
+        "worker killed": (8, _kill_worker),
+        "worker stopped in order": (6, _stop_worker),
+        "worker paused": (4, _pause_worker),
+        "connections reset": (4, _reset),
+        "black hole": (4, _black_hole),
+        "slow network": (2, _slow),
+        "hostile messages": (4, plant),
+        "consumer deleted": (1, _delete_consumer),
+        "results deleted": (1, _delete_results),
+        "state deleted": (1, _delete_state),
+    }
+    if nodes == 1:
+        return common | {
+            "server killed": (4, _kill_server),
+            "server restarted": (4, _restart_server),
+            "server paused": (2, _pause_server),
+            "lame duck": (1, _lame_duck),
+            "store full": (2, _fill_store),
+        }
+    return common | {
+        "leader killed": (6, _kill_leader),
+        "node restarted": (4, _restart_node),
+        "leader paused": (3, _pause_leader),
+        "leader stepped down": (3, _step_down),
+        "all nodes killed": (1, _kill_all),
+    }
+
+
+# --- workers
+
+
+async def _kill_worker(scene: Scene) -> None:
+    place, since = scene.random.randrange(WORKERS), time.time()
+    worker = scene.workers[place]
+    worker.kill()
+    scene.disturbed("worker killed", since, pid=worker.pid)
+    scene.workers[place] = scene.start_worker(place)
+
+
+async def _stop_worker(scene: Scene) -> None:
+    """A deploy: what it gives back may have been handed out to it a moment before it was told."""
+    place, since = scene.random.randrange(WORKERS), time.time()
+    worker = scene.workers[place]
+    worker.stop()
+    scene.workers[place] = scene.start_worker(place)
+    await asyncio.to_thread(worker.wait, 30.0)
+    scene.disturbed("worker stopped in order", since, pid=worker.pid)
+
+
+async def _pause_worker(scene: Scene) -> None:
+    worker, since = scene.random.choice(scene.workers), time.time()
+    os.kill(worker.pid, signal.SIGSTOP)
+    await _for_a_while(scene)
+    os.kill(worker.pid, signal.SIGCONT)
+    scene.disturbed("worker paused", since, pid=worker.pid)
+
+
+# --- the network
+
+
+async def _reset(scene: Scene) -> None:
+    scene.random.choice(scene.links).reset()
+
+
+async def _black_hole(scene: Scene) -> None:
+    place, since = scene.random.randrange(WORKERS + 1), time.time()
+    way = scene.random.choice(["up", "down", "both"])
+    scene.links[place].hold(up=way != "down", down=way != "up")
+    await _for_a_while(scene)
+    scene.links[place].heal()
+    if place < WORKERS:
+        scene.disturbed("black hole", since, pid=scene.workers[place].pid)
+
+
+async def _slow(scene: Scene) -> None:
+    link = scene.random.choice(scene.links)
+    link.slow(scene.random.uniform(0.01, 0.2))
+    await asyncio.sleep(scene.random.uniform(0.5, 3.0))
+    link.heal()
+
+
+# --- one server
+
+
+async def _kill_server(scene: Scene) -> None:
+    since = time.time()
+    await _down(scene, scene.nodes[0], NatsServer.kill)
+    scene.disturbed("server killed", since)
+
+
+async def _restart_server(scene: Scene) -> None:
+    since = time.time()
+    await _down(scene, scene.nodes[0], NatsServer.stop)
+    scene.disturbed("server restarted", since)
+
+
+async def _pause_server(scene: Scene) -> None:
+    since = time.time()
+    scene.nodes[0].pause()
+    await _for_a_while(scene)
+    scene.nodes[0].resume()
+    scene.disturbed("server paused", since)
+
+
+async def _lame_duck(scene: Scene) -> None:
+    """The server sends its clients away, and ends."""
+    since = time.time()
+    os.kill(scene.nodes[0].pid, signal.SIGUSR2)
+    await _for_a_while(scene)
+    await asyncio.to_thread(scene.nodes[0].stop)
+    await asyncio.to_thread(scene.nodes[0].start)
+    scene.disturbed("lame duck", since)
+
+
+async def _fill_store(scene: Scene) -> None:
+    """Another stream takes all the space there is; then it goes."""
+    async with scene.jetstream() as jetstream:
+        await jetstream.add_stream(name=_FILL, subjects=["fill"])
+        try:
+            while True:
+                await jetstream.publish("fill", bytes(_CHUNK))
+        except nats.js.errors.APIError:
+            pass  # full
+        try:
+            while True:  # and the last gaps
+                await jetstream.publish("fill", bytes(1024))
+        except nats.js.errors.APIError:
+            pass
+        await asyncio.sleep(scene.random.uniform(0.5, 4.0))
+        await jetstream.delete_stream(_FILL)
+
+
+# --- three servers: what one of them forgets the others know, so only the end of all allows a second run
+
+
+async def _kill_leader(scene: Scene) -> None:
+    await _down(scene, _leader(scene), NatsServer.kill)
+
+
+async def _restart_node(scene: Scene) -> None:
+    await _down(scene, scene.random.choice(scene.nodes), NatsServer.stop)
+
+
+async def _pause_leader(scene: Scene) -> None:
+    leader = _leader(scene)
+    leader.pause()
+    await _for_a_while(scene)
+    leader.resume()
+    await _whole(scene)
+
+
+async def _step_down(scene: Scene) -> None:
+    async with scene.jetstream() as jetstream:
+        await jetstream._api_request(f"$JS.API.STREAM.LEADER.STEPDOWN.{_JOBS}", timeout=5.0)
+    await _whole(scene)
+
+
+async def _kill_all(scene: Scene) -> None:
+    since = time.time()
+    for node in scene.nodes:
+        node.kill()
+    await asyncio.sleep(scene.random.uniform(0.0, 2.0))
+    for node in scene.nodes:
+        await asyncio.to_thread(node.start)
+    await _whole(scene)
+    scene.disturbed("all nodes killed", since)
+
+
+# --- streams
+
+
+async def _delete_consumer(scene: Scene) -> None:
+    """What was handed out is handed out again by the consumer that the workers make."""
+    since = time.time()
+    async with scene.jetstream() as jetstream:
+        await jetstream.delete_consumer(_JOBS, QUEUE)
+    scene.disturbed("consumer deleted", since)
+
+
+async def _delete_results(scene: Scene) -> None:
+    async with scene.jetstream() as jetstream:
+        await jetstream.delete_stream("JETQ_RESULTS")
+
+
+async def _delete_state(scene: Scene) -> None:
+    async with scene.jetstream() as jetstream:
+        await jetstream.delete_stream("JETQ_STATE")
+
+
+# --- what they share
+
+
+async def _down(scene: Scene, node: NatsServer, end: Callable[[NatsServer], None]) -> None:
+    await asyncio.to_thread(end, node)
+    await asyncio.sleep(scene.random.uniform(0.0, 2.0))
+    await asyncio.to_thread(node.start)
+    await _whole(scene)
+
+
+async def _for_a_while(scene: Scene) -> None:
+    await asyncio.sleep(scene.random.uniform(0.5, _LONGEST))
+
+
+async def _whole(scene: Scene) -> None:
+    """Until every node is current: one fault at a time, or a majority is gone."""
+    if isinstance(scene.broker, NatsCluster):
+        await asyncio.to_thread(scene.broker.wait)
+
+
+def _leader(scene: Scene) -> NatsServer:
+    assert isinstance(scene.broker, NatsCluster)
+    return scene.broker.leader(_JOBS) or scene.random.choice(scene.nodes)
