@@ -6,6 +6,7 @@ from jetq.app import Jetq, default_app, task
 from jetq.context import JobContext, current_job
 from jetq.errors import (
     ArgumentError,
+    BadPayload,
     BrokerError,
     BrokerUnavailable,
     DefinitionError,
@@ -39,15 +40,19 @@ from jetq.job import Job
 from jetq.queue import Queue
 from jetq.schedule import Schedule
 from jetq.schedules import ScheduleInfo
+from jetq.sealing import EncryptedPayloads, PayloadCodec, PayloadContext, SignedPayloads
+from jetq.secret import Secret
 from jetq.task import Call, Task
 from jetq.worker import Worker
 
 __all__ = [
     "ArgumentError",
+    "BadPayload",
     "BrokerError",
     "BrokerUnavailable",
     "Call",
     "DefinitionError",
+    "EncryptedPayloads",
     "EnqueueError",
     "Jetq",
     "JetqError",
@@ -61,6 +66,8 @@ __all__ = [
     "JobTimeout",
     "NoResult",
     "NotStored",
+    "PayloadCodec",
+    "PayloadContext",
     "PayloadTooLarge",
     "PluginError",
     "Queue",
@@ -75,7 +82,9 @@ __all__ = [
     "Schedule",
     "ScheduleInfo",
     "ScheduleNotFound",
+    "Secret",
     "SettingsError",
+    "SignedPayloads",
     "Snooze",
     "Task",
     "TaskFailed",

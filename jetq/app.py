@@ -11,26 +11,26 @@ from functools import partial
 from itertools import islice
 from typing import Any, ParamSpec, Protocol, TypeVar, Unpack, overload
 
-import msgspec
 from msgspec import UNSET
 from msgspec.structs import replace
 
 from jetq import plugins
 from jetq.broker import Broker
 from jetq.client import Client, Request
-from jetq.codec import Signature, encode_plain
+from jetq.codec import Signature, decode_plain, encode_plain
 from jetq.config import load_settings
 from jetq.context import CURRENT, JobContext
 from jetq.errors import DefinitionError
 from jetq.job import Job
 from jetq.keys import call_key, check_template
-from jetq.model import DEFAULT_META, Debounce, JobRecord, Meta, Stored
+from jetq.model import DEFAULT_META, Debounce, JobRecord, Meta, ResultRecord, Stored
 from jetq.names import NO_KEY, check_job_id, check_queue, check_task, key_token, keyed_id, new_job_id
 from jetq.options import CallOptions, TaskKeywords, TaskOptions, call_settings, check_identity, task_options
 from jetq.queue import Queue, check_queues
 from jetq.registry import IMPORTED, Registry, merged, task_name
 from jetq.schedule import Schedule, ScheduleKeywords
 from jetq.schedules import ScheduleInfo
+from jetq.sealing import PayloadCodec, PayloadContext, opened, sealed
 from jetq.session import Session
 from jetq.settings import Settings, SettingsOptions
 from jetq.task import AsyncTask, Call, Enqueues, SyncTask, Task
@@ -70,7 +70,7 @@ class Jetq:
     servers: one URL or several; namespace: first token of every subject. Both, and every other keyword of `Settings`,
     win over the environment (`JETQ_*`, `NATS_*`) and over `jetq.toml` or `[tool.jetq]`. middleware: outermost first.
     lifespan: the context its workers run in. on_expired: called with each job that was not started before it expired.
-    queues: those that have levels or a weight.
+    queues: those that have levels or a weight. payloads: signs or encrypts arguments and results.
 
     The first app made is the default of every `@task`. Connects at first use. Raises SettingsError.
     """
@@ -84,6 +84,7 @@ class Jetq:
         lifespan: Lifespan | None = None,
         on_expired: ExpiredHook | None = None,
         queues: Sequence[Queue] = (),
+        payloads: PayloadCodec | None = None,
         **settings: Unpack[SettingsOptions],
     ) -> None:
         keywords: dict[str, object] = dict(settings)
@@ -96,6 +97,7 @@ class Jetq:
         self.lifespan = lifespan
         self.on_expired = on_expired
         self.queues: Mapping[str, Queue] = check_queues(queues)
+        self.payloads = payloads
         self.session = Session(self._connect)
         self.client = Client(self.session)
         self._registry = Registry()
@@ -219,7 +221,7 @@ class Jetq:
             id=check_job_id(id),
             queue=check_queue(queue),
             task="",
-            decode=lambda record: self._decoder(record.task)(bytes(record.value)),
+            decode=lambda record: self._decoder(record.task)(self.open_result(id, record.task, record)),
             result_ttl=None,
             known=False,
         )
@@ -239,7 +241,7 @@ class Jetq:
         """`schedule` from async code."""
         if call.level != "normal":
             self._check_levels(call)
-        return await self.client.schedule(schedule_record(name, call, Schedule(**when)), call.body)
+        return await self.client.schedule(schedule_record(name, call, Schedule(**when)), call.body, self.payloads)
 
     def unschedule(self, name: str, queue: str | None = None) -> bool:
         """Remove the schedule of that name, in every queue unless one is given. Jobs made of it stay. False if there is
@@ -256,12 +258,31 @@ class Jetq:
 
     async def aschedules(self, queue: str | None = None) -> list[ScheduleInfo]:
         """`schedules` from async code."""
-        return await self.client.schedules(queue)
+        return await self.client.schedules(queue, self.payloads)
+
+    # --- payloads
+
+    def seal_arguments(self, task: str, queue: str, body: bytes) -> bytes:
+        """A job's arguments, as JSON, as they are stored: as they are without `payloads`. Raises BadPayload."""
+        return sealed(self.payloads, body, PayloadContext("arguments", task, queue=queue))
+
+    def open_arguments(self, task: str, queue: str, body: bytes) -> bytes:
+        """The JSON of a job's arguments, of the bytes that are stored. Raises BadPayload if they do not open."""
+        return opened(self.payloads, body, PayloadContext("arguments", task, queue=queue))
+
+    def open_result(self, id: str, task: str, record: ResultRecord) -> bytes:
+        """The JSON of what job `id` of `task` returned. Raises BadPayload if it does not open."""
+        stored = bytes(record.value) if record.sealed is None else record.sealed
+        return opened(self.payloads, stored, PayloadContext("result", task, id=id))
 
     def _request(self, call: Call[Any], now: float) -> Request:
         if call.level != "normal":
             self._check_levels(call)
-        return _request(call, now)
+        request = _request(call, now)
+        if self.payloads is not None:
+            job = request.job
+            request = replace(request, job=replace(job, body=self.seal_arguments(job.task, job.queue, job.body)))
+        return request
 
     def _check_levels(self, call: Call[Any]) -> None:
         queue = self.queues.get(call.queue)
@@ -276,7 +297,7 @@ class Jetq:
 
     def _decoder(self, name: str) -> Callable[[bytes], Any]:
         known = self._find(name)
-        return msgspec.json.decode if known is None else known.signature.decode_result
+        return decode_plain if known is None else known.signature.decode_result
 
     def _job(self, call: Call[R], stored: Stored) -> Job[R]:
         return Job(
@@ -285,7 +306,7 @@ class Jetq:
             id=stored.id,
             queue=call.queue,
             task=call.task,
-            decode=lambda record: call.decode(bytes(record.value)),
+            decode=lambda record: call.decode(self.open_result(stored.id, call.task, record)),
             result_ttl=call.result_ttl,
             disposition=stored.disposition,
         )
@@ -446,6 +467,6 @@ def replaced_default(app: Jetq | None) -> AbstractContextManager[Jetq]:
 
 def _app_of_call() -> Jetq:
     current = CURRENT.get()
-    if current is not None and isinstance(current[1], Jetq):
-        return current[1]
+    if current is not None and isinstance(current.app, Jetq):
+        return current.app
     return _default.get()

@@ -5,9 +5,13 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import msgspec
+
 from jetq.context import CANCEL, CancelSignal
+from jetq.failures import capture
 from jetq.gate import Gate
-from jetq.model import Delivery, Meta
+from jetq.model import DEFAULT_META, Delivery, Failure
+from jetq.secret import secret_texts, veil
 from jetq.task import Task
 
 __all__ = ["Attempt"]
@@ -30,7 +34,7 @@ class Attempt:
     def __init__(self, delivery: Delivery) -> None:
         self.delivery = delivery
         self.task: Task[..., Any] | None = None
-        self.meta = Meta()
+        self.meta = DEFAULT_META
         self.args: tuple[Any, ...] = ()
         self.kwargs: dict[str, Any] = {}
         self.deadline: float | None = None
@@ -65,6 +69,28 @@ class Attempt:
         if self.runner is not None:
             while self.runner.uncancel() > 0:
                 pass
+
+    def capture(self, error: BaseException) -> Failure:
+        """`error` as text, without the job's secret arguments and those it asks for in a Retry."""
+        if self.task is None:
+            return capture(error)
+        kinds, texts = self.task.signature.kinds, set[str]()
+        for values in (self._stored_arguments(), self._arguments(), getattr(error, "arguments", None)):
+            texts |= secret_texts(values, kinds)
+        return capture(error, veil(frozenset(texts)))
+
+    def _stored_arguments(self) -> Any:
+        try:
+            return msgspec.json.decode(self.delivery.body)
+        except (ValueError, RecursionError):
+            return None
+
+    def _arguments(self) -> Any:
+        assert self.task is not None
+        try:
+            return self.task.signature.values(self.args, self.kwargs)
+        except TypeError:  # it has not been loaded
+            return None
 
     def interrupt(self) -> None:
         """End user code that runs on the loop. Settlement is not interrupted."""

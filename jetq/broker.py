@@ -9,7 +9,7 @@ Errors, on every verb: BrokerUnavailable when there is no connection, NotStored 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from jetq.model import (
@@ -27,6 +27,7 @@ from jetq.model import (
     Stored,
 )
 from jetq.schedule import Mark, ScheduleRecord, StoredSchedule, Ticked
+from jetq.survey import Survey
 
 __all__ = ["Broker", "Feed"]
 
@@ -51,6 +52,11 @@ class Feed(Protocol):
     def left(self) -> int | None:
         """Of a feed with `on_clear`: how many jobs of its level were left for others to ask for when it last heard, 0
         only while it would get the next one; None if it does not know."""
+        ...
+
+    @property
+    def trouble(self) -> str | None:
+        """Why nothing can arrive at the moment; None if it can, as far as is known."""
         ...
 
     async def stop(self) -> None:
@@ -130,7 +136,8 @@ class Broker(Protocol):
         ...
 
     async def release(self, found: Found) -> bool:
-        """Make a scheduled job ready now. False if it is due within two seconds, or not scheduled any more."""
+        """Make a scheduled job ready now, also one that is overdue. False if it is about to become ready by itself, or
+        not scheduled any more."""
         ...
 
     # --- working
@@ -223,6 +230,11 @@ class Broker(Protocol):
         """The jobs of `queue`, of one task or key token if given, in the order they were stored, at most `limit`."""
         ...
 
+    async def overdue(self, queue: str, after: int) -> tuple[Sequence[Found], int]:
+        """Scheduled jobs that the broker failed to make ready half a minute ago or more, of some hundreds whose
+        sequences are above `after`; and after which to look on, 0 once all were seen."""
+        ...
+
     @property
     def firing(self) -> float:
         """Seconds around its due time in which a scheduled job that is removed may become ready all the same."""
@@ -248,21 +260,41 @@ class Broker(Protocol):
         """All queues of the namespace, by name."""
         ...
 
+    async def survey(self, tasks: Mapping[str, str | None]) -> Survey:
+        """What stands beneath jetq, without changing it: all queues, and those of `tasks`, each with a task of its own
+        whose subjects are tried, or None."""
+        ...
+
     async def dead(
-        self, queue: str, *, id: str | None = None, task: str | None = None, limit: int | None = None
+        self, queue: str, *, id: str | None = None, task: str | None = None, after: int = 0, limit: int | None = None
     ) -> Sequence[DeadEntry]:
-        """Dead letters of `queue`, oldest first, at most `limit`, of one job or task if given."""
+        """Dead letters of `queue`, oldest first, those whose sequence is above `after`, at most `limit`, of one job or
+        task if given."""
         ...
 
     async def replay(self, entry: DeadEntry, job: JobRecord) -> bool:
-        """Put `job`, made of `entry`, back into its queue and drop the dead letter and the kept result.
+        """Put `job`, made of `entry`, back into its queue, then drop the kept result and the dead letter, with older
+        ones of that job.
 
-        False, and nothing is changed, if a job of that id stands in the queue already.
+        False, and nothing is changed, if a job of that id or key stands in the queue already. Raises PayloadTooLarge
+        for other arguments than those of `entry` if they are more than may be enqueued.
         """
         ...
 
     async def purge_dead(self, queue: str, *, id: str | None = None, task: str | None = None) -> int:
         """Drop dead letters, of one job or task if given; how many."""
+        ...
+
+    async def drop_dead(self, entry: DeadEntry) -> bool:
+        """Drop just this dead letter. False if it is gone already."""
+        ...
+
+    async def put_dead(self, entry: DeadEntry) -> bool:
+        """Store a dead letter that was read from elsewhere, as the newest of the queue that it names. Makes the queue.
+
+        False, and nothing is stored, if it stands there already: of the same job, message and time of death. It says
+        of no delivery here that it was settled, because its sequence may be another server's. Raises PayloadTooLarge.
+        """
         ...
 
     # --- recurring schedules
@@ -271,6 +303,10 @@ class Broker(Protocol):
         """Store a schedule, which ticks from then on unless it is paused. False, and nothing is changed, if what stands
         under its name has not the sequence `expected`; 0 stands for nothing. Raises Rejected if the broker cannot read
         its pattern or zone. Creates the queue on first use."""
+        ...
+
+    async def wake_schedule(self, stored: StoredSchedule) -> bool:
+        """Set up a schedule anew that ceased to tick. False if a tick of it waits, or it was changed or removed."""
         ...
 
     async def get_schedule(self, queue: str, name: str) -> StoredSchedule | None:
@@ -354,5 +390,6 @@ class Broker(Protocol):
         ...
 
     async def answer(self, queue: str, respond: Callable[[bytes], bytes | None]) -> object:
-        """Answer such questions: `respond` must not block, and returns None for no answer."""
+        """Answer such questions, at the latest once anything this broker does next is done: `respond` must not block,
+        and returns None for no answer."""
         ...

@@ -24,6 +24,7 @@ from jetq.errors import (
 from jetq.inspect import JobView, standing_state, state_of, view_job
 from jetq.model import Debounce, Found, JobRecord, ResultRecord, State, Stored
 from jetq.moving import move_job
+from jetq.questions import Question, encode
 from jetq.schedule import ScheduleRecord
 from jetq.schedules import (
     ScheduleInfo,
@@ -33,6 +34,7 @@ from jetq.schedules import (
     remove_schedule,
     view_schedule,
 )
+from jetq.sealing import PayloadCodec
 from jetq.session import Session
 
 __all__ = ["Client", "Request"]
@@ -41,6 +43,7 @@ _log = logging.getLogger("jetq.client")
 
 _FIRST_LOOK = 1.0
 _LOOK_EVERY = 3.0
+_ANSWERS_WITHIN = 2.0
 
 
 class Request(Struct, frozen=True):
@@ -136,20 +139,22 @@ class Client:
         """Give a scheduled job another due time (None: now); its state then, or None if it was not scheduled."""
         return await move_job(await self._session.broker(), queue, id, due)
 
-    async def schedule(self, record: ScheduleRecord, body: bytes) -> ScheduleInfo:
-        """Store a recurring schedule unless it stands just so. Raises Rejected, NotStored."""
+    async def schedule(self, record: ScheduleRecord, body: bytes, payloads: PayloadCodec | None) -> ScheduleInfo:
+        """Store a recurring schedule unless it stands just so. Raises Rejected, NotStored, BadPayload."""
         broker = await self._session.broker()
-        await put_schedule(broker, record, body)
-        return await view_schedule(broker, await find_schedule(broker, record.name, record.queue))
+        await put_schedule(broker, record, body, payloads)
+        stored = await find_schedule(broker, record.name, record.queue)
+        return await view_schedule(broker, stored, payloads=payloads)
 
     async def unschedule(self, name: str, queue: str | None) -> bool:
         """Remove the schedule of that name; False if there is none."""
         return await remove_schedule(await self._session.broker(), name, queue)
 
-    async def schedules(self, queue: str | None) -> list[ScheduleInfo]:
+    async def schedules(self, queue: str | None, payloads: PayloadCodec | None) -> list[ScheduleInfo]:
         """All schedules, by queue and name."""
         broker = await self._session.broker()
-        return [await view_schedule(broker, stored) for stored in await list_schedules(broker, queue)]
+        standing = await list_schedules(broker, queue)
+        return [await view_schedule(broker, stored, payloads=payloads) for stored in standing]
 
     async def result(self, queue: str, id: str, timeout: float | None, expires_after: float | None) -> ResultRecord:
         """The result of job `id`, pushed as soon as it is stored.
@@ -172,7 +177,7 @@ class Client:
                 assert timeout is not None
                 raise _timed_out(found, timeout)
             if look == _LOOK_EVERY and not complained:
-                complained = await self._complain_of_no_worker(broker, queue)
+                complained = await self._complain_of_no_worker(broker, queue, deadline)
             look = _LOOK_EVERY
 
     async def _settled(self, broker: Broker, queue: str, id: str, expires_after: float | None) -> ResultRecord:
@@ -204,9 +209,10 @@ class Client:
             hint="ask earlier, or raise the task's result_ttl",
         )
 
-    async def _complain_of_no_worker(self, broker: Broker, queue: str) -> bool:
-        idle = next((info for info in await broker.queues() if info.name == queue), None)
-        if idle is not None and idle.waiting == 0 and idle.running == 0:
+    async def _complain_of_no_worker(self, broker: Broker, queue: str, deadline: float | None) -> bool:
+        left = _ANSWERS_WITHIN if deadline is None else max(0.0, deadline - time.monotonic())
+        within = min(_ANSWERS_WITHIN, left)
+        if not await broker.ask(queue, encode(Question()), within, enough=1):
             _log.warning("waiting: queue %r has no live worker", queue)
         return True
 

@@ -17,7 +17,7 @@ import types
 import typing
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, NoReturn
 
 import msgspec
@@ -25,6 +25,7 @@ from msgspec import UNSET, DecodeError, Struct, ValidationError
 from msgspec.inspect import Type, type_info
 from msgspec.structs import asdict, astuple
 
+from jetq.bounds import DEEPEST, is_too_deep
 from jetq.errors import ArgumentError, DefinitionError
 from jetq.fidelity import (
     NO_JSON_FORM,
@@ -38,9 +39,10 @@ from jetq.fidelity import (
     is_vague,
     to_json,
 )
+from jetq.secret import secret_texts, veil
 from jetq.shown import readable, shown_type
 
-__all__ = ["Signature", "Undecodable", "encode_plain"]
+__all__ = ["Signature", "Undecodable", "decode_plain", "encode_plain"]
 
 _PLACE = re.compile(r"(?s)(?P<what>.*?)(?: - at `(?P<key>key` in `)?\$(?P<place>.*)`)?")
 _VALUE = re.compile(r"(?s)^(Invalid enum value|Invalid value) .*$")
@@ -48,6 +50,7 @@ _VALUE = re.compile(r"(?s)^(Invalid enum value|Invalid value) .*$")
 _INSTEAD = "pass an id instead, and load the object in the task"
 _TYPES = "use a Struct, dataclass, TypedDict, Enum, datetime, UUID, Decimal, bytes, Path, or lists and dicts of those"
 _ANNOTATE = "annotate the parameter with its type, or pass JSON values: None, bool, int, float, str, list, dict"
+_TOO_DEEP = f"arrays and objects in it are nested deeper than {DEEPEST} levels"
 
 _encode = msgspec.json.Encoder(enc_hook=to_json).encode
 
@@ -131,6 +134,24 @@ class Signature:
             return self._kind(parameter)
 
     @property
+    def kinds(self) -> dict[str, Any]:
+        """The annotations of a call's JSON by parameter name; none if one cannot be resolved yet."""
+        with suppress(NameError, DefinitionError):
+            return {parameter.name: _collected(parameter, self._kind(parameter)) for parameter in self._parameters}
+        return {}
+
+    @property
+    def result_kind(self) -> Any:
+        """The annotation of the result; Any if it cannot be resolved yet, or is not there."""
+        with suppress(NameError, DefinitionError):
+            return self._hints.get("return", Any)
+        return Any
+
+    def conceal(self, text: str, values: Any) -> str:
+        """`text` without what is secret in `values`: arguments by parameter name, as the task takes them or as JSON."""
+        return veil(secret_texts(values, self.kinds))(text)
+
+    @property
     def names(self) -> tuple[str, ...]:
         """The names of all parameters."""
         return tuple(parameter.name for parameter in self._parameters)
@@ -159,7 +180,7 @@ class Signature:
         Raises ArgumentError if they do not fit.
         """
         body = encode_plain(self.call_text, arguments)
-        self._check_body(body)
+        self.check(body)
         return body
 
     def merge(self, body: bytes, arguments: Mapping[str, Any]) -> bytes:
@@ -193,15 +214,18 @@ class Signature:
             received = self._decode(body)
         except Exception as error:  # also what the __post_init__ of an argument's type raises
             self._refuse(error, values)
+        if is_too_deep(body):
+            raise ArgumentError(f"{self.call_text}: {_TOO_DEEP}")
         for name in self._vague:
             found = difference(getattr(arguments, name), getattr(received, name))
             if found is not None:
                 hint = _ANNOTATE if "would arrive" in found[1] else None
-                raise ArgumentError(f"{self.call_text}: {name}{found[0]}: {found[1]}", hint=hint)
+                told = self.conceal(f"{name}{found[0]}: {found[1]}", values)
+                raise ArgumentError(f"{self.call_text}: {told}", hint=hint)
         for name in self._partial:
             key = dropped_key(values.get(name), getattr(arguments, name))
             if key is not None:
-                raise ArgumentError(f"{self.call_text}: {name}{key}: is unknown")
+                raise ArgumentError(f"{self.call_text}: {self.conceal(f'{name}{key}', values)}: is unknown")
         return body
 
     def _bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
@@ -220,17 +244,23 @@ class Signature:
         except TypeError as error:
             raise ArgumentError(f"{self.call_text}: {error}") from None
 
-    def _check_body(self, body: bytes) -> None:
+    def check(self, body: bytes) -> None:
+        """Raises ArgumentError for what the worker would refuse."""
         try:
             self._read(body)
         except Undecodable as error:
             raise ArgumentError(f"{self.call_text}: {error}") from None
 
     def _read(self, body: bytes) -> Any:
+        if is_too_deep(body):
+            raise Undecodable(_TOO_DEEP)
         try:
             return self._decode(body)
         except ValidationError as error:
-            raise ArgumentError(f"{self.call_text}: {_explained(error)}") from None
+            told = _explained(error)
+            if error.__cause__ is not None:  # the __post_init__ of an argument's type said it, perhaps with the value
+                told = self.conceal(told, _json(body))
+            raise ArgumentError(f"{self.call_text}: {told}") from None
         except (DecodeError, UnicodeError, RecursionError) as error:
             raise Undecodable(f"the arguments are not readable JSON: {error}") from None
         except DefinitionError:
@@ -258,16 +288,19 @@ class Signature:
 
     def _refuse(self, error: Exception, values: Mapping[str, Any]) -> NoReturn:
         """Raise the ArgumentError for a call that failed its check with `error`."""
+        hide = partial(self.conceal, values=values)
         for name, value in values.items():
             found = _no_json(value)
             if found is not None:
                 place, sentence = found
                 foreign = sentence.startswith("cannot encode")  # the annotations do not matter then
                 where, hint = (self.name, _INSTEAD) if foreign else (self.call_text, None)
-                raise ArgumentError(f"{where}: {name}{place}: {sentence}", hint=hint) from None
+                raise ArgumentError(f"{where}: {name}{hide(place)}: {hide(sentence)}", hint=hint) from None
         if isinstance(error, ValidationError):
-            raise ArgumentError(f"{self.call_text}: {_explained(error)}") from None
-        raise ArgumentError(f"{self.call_text}: {type(error).__name__}: {error}") from error
+            raise ArgumentError(f"{self.call_text}: {hide(_explained(error))}") from None
+        text = str(error)
+        cause = error if hide(text) == text else None
+        raise ArgumentError(f"{self.call_text}: {type(error).__name__}: {hide(text)}") from cause
 
     # --- results
 
@@ -289,6 +322,8 @@ class Signature:
             else:
                 told = told.removeprefix("value") if told.startswith("value") else f": {told}"
             raise TypeError(f"{self.text}: result{told}") from None
+        if is_too_deep(body):
+            raise ValueError(f"{self.text}: result: {_TOO_DEEP}")
         if result.vague and b"null" in body and (found := _no_json(value)):
             raise ValueError(f"{self.text}: result{found[0]}: {found[1]}")
         return body
@@ -296,6 +331,8 @@ class Signature:
     def decode_result(self, raw: bytes) -> Any:
         """A stored result as annotated. Raises ValueError if it is not of that type."""
         result = self._result_codec()
+        if is_too_deep(raw):
+            raise ValueError(_TOO_DEEP)
         try:
             return result.decode(raw)
         except ValueError as error:  # msgspec's errors are
@@ -321,9 +358,9 @@ class Signature:
         return msgspec.defstruct("Bound", by_name, bases=(first,), kw_only=True) if by_name else first
 
     def _compile(self) -> None:
-        kinds = {parameter: self._kind(parameter) for parameter in self._parameters}
-        infos = {parameter.name: self._inspected(parameter.name, kind) for parameter, kind in kinds.items()}
-        fields = [_field(parameter, _collected(parameter, kind)) for parameter, kind in kinds.items()]
+        kinds = [(parameter, self._kind(parameter)) for parameter in self._parameters]
+        infos = {parameter.name: self._inspected(parameter.name, kind) for parameter, kind in kinds}
+        fields = [_field(parameter, _collected(parameter, kind)) for parameter, kind in kinds]
         arguments = msgspec.defstruct("Arguments", fields, kw_only=True, forbid_unknown_fields=True)
         self._decode = msgspec.json.Decoder(arguments, dec_hook=from_json).decode
         self._vague = tuple(name for name, info in infos.items() if is_vague(info))
@@ -396,11 +433,26 @@ def encode_plain(where: str, arguments: Mapping[str, Any]) -> bytes:
     return _encode(dict(arguments))
 
 
+def decode_plain(raw: bytes) -> Any:
+    """JSON values from their bytes. Raises ValueError for what is none, or too deep."""
+    if is_too_deep(raw):
+        raise ValueError(_TOO_DEEP)
+    try:
+        return msgspec.json.decode(raw)
+    except RecursionError:  # this stack is deep itself
+        raise ValueError(_TOO_DEEP) from None
+
+
+def _json(body: bytes) -> Any:
+    """The values in `body`, of which the beginning at least is JSON. Raises Undecodable."""
+    try:
+        return msgspec.json.decode(body)
+    except (DecodeError, UnicodeError, RecursionError) as error:
+        raise Undecodable(f"the arguments are not readable JSON: {error}") from None
+
+
 def _optional(parameter: inspect.Parameter) -> bool:
-    return parameter.default is not parameter.empty or parameter.kind in (
-        parameter.VAR_POSITIONAL,
-        parameter.VAR_KEYWORD,
-    )
+    return parameter.default is not parameter.empty or parameter.kind.name.startswith("VAR_")
 
 
 def _field(parameter: inspect.Parameter, kind: Any) -> tuple[str, Any] | tuple[str, Any, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextvars import ContextVar
 from datetime import datetime
 
@@ -9,7 +10,7 @@ from msgspec import Struct, field
 
 from jetq.errors import JetqError
 
-__all__ = ["CANCEL", "CURRENT", "CancelSignal", "JobContext", "current_job"]
+__all__ = ["CANCEL", "CURRENT", "CancelSignal", "Current", "JobContext", "current_job"]
 
 CANCEL = "jetq: the job is cancelled"
 """The message of a CancelledError that ends a job on request, and not for a shutdown or timeout."""
@@ -51,8 +52,28 @@ class JobContext(Struct, frozen=True):
         return self._cancel.given
 
 
-CURRENT: ContextVar[tuple[JobContext, object] | None] = ContextVar("jetq_current", default=None)
-"""The running job and the app whose worker runs it, which is also the app of what the job enqueues."""
+class Current:
+    """The running job, and the app whose worker runs it, which is also the app of what the job enqueues.
+
+    make: makes `job` when it is first asked for, because most tasks never do.
+    """
+
+    __slots__ = ("_job", "_make", "app")
+
+    def __init__(self, make: Callable[[], JobContext], app: object) -> None:
+        self._make = make
+        self._job: JobContext | None = None
+        self.app = app
+
+    @property
+    def job(self) -> JobContext:
+        """What the job's code may know of it."""
+        if self._job is None:
+            self._job = self._make()
+        return self._job
+
+
+CURRENT: ContextVar[Current | None] = ContextVar("jetq_current", default=None)
 
 
 def current_job() -> JobContext:
@@ -63,4 +84,4 @@ def current_job() -> JobContext:
             "there is no current job: this code does not run in a worker",
             hint="current_job() works inside a task that a worker runs, not in a plain call of it",
         )
-    return current[0]
+    return current.job

@@ -6,11 +6,10 @@ import os
 import socket
 import time
 from collections.abc import Callable, Collection, Sequence
-from importlib.metadata import PackageNotFoundError, version
 
 from jetq.attempt import Attempt
 from jetq.broker import Broker
-from jetq.questions import Answer, Held, encode, read_question
+from jetq.questions import Answer, Held, encode, own_version, read_question
 
 __all__ = ["INSIST_AFTER", "Control"]
 
@@ -45,7 +44,7 @@ class Control:
             worker=name,
             host=socket.gethostname(),
             pid=os.getpid(),
-            version=_version(),
+            version=own_version(),
             since=time.time(),
             slots=slots,
             busy=0,
@@ -108,6 +107,8 @@ class Control:
                 stopping=self._stopping(),
                 knows=None if question.task is None else question.task in self._tasks,
                 held=None if attempt is None else _held(attempt),
+                lacks=tuple(task for task in question.tasks if task not in self._tasks),
+                now=time.time(),
             )
         )
 
@@ -119,10 +120,3 @@ def _held(attempt: Attempt) -> Held:
         cancelled=attempt.cancelled,
         waits="" if attempt.waits_at is None else attempt.waits_at.reason,
     )
-
-
-def _version() -> str:
-    try:
-        return version("jetq-nats")
-    except PackageNotFoundError:  # run from its sources
-        return ""

@@ -4,6 +4,7 @@ JetqError
 |-- DefinitionError          a task, queue, option or name that cannot work, found where it is written
 |-- SettingsError            a setting that is unknown or has an impossible value
 |-- ArgumentError            a call that does not fit its task's signature (also a TypeError)
+|-- BadPayload               a payload that cannot be opened, or sealed
 |-- PluginError              a plugin distribution that cannot be used
 |-- BrokerError              the broker refused or could not be used
 |   |-- BrokerUnavailable    no usable connection within the deadline
@@ -36,6 +37,7 @@ from jetq.units import seconds
 
 __all__ = [
     "ArgumentError",
+    "BadPayload",
     "BrokerError",
     "BrokerUnavailable",
     "DefinitionError",
@@ -92,6 +94,10 @@ class SettingsError(JetqError):
 
 class ArgumentError(JetqError, TypeError):
     """The arguments of a call do not fit the task's signature; nothing was sent."""
+
+
+class BadPayload(JetqError):
+    """Arguments or a result that were not sealed by the app's keys for this task or job, or cannot be sealed."""
 
 
 class PluginError(JetqError):

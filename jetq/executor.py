@@ -8,6 +8,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from msgspec import UNSET
@@ -16,16 +17,16 @@ from msgspec.structs import replace
 from jetq.attempt import Attempt
 from jetq.broker import Broker
 from jetq.codec import Undecodable
-from jetq.context import CURRENT, JobContext
-from jetq.errors import ArgumentError, BrokerError, JobTimeout, RateLimited, Retry
-from jetq.failures import capture
+from jetq.context import CURRENT, Current, JobContext
+from jetq.errors import ArgumentError, BadPayload, BrokerError, JobTimeout, RateLimited, Retry
 from jetq.leases import Leases
 from jetq.limits import Limits
-from jetq.model import Cancelled, Dead, Expired, InLine, Outcome, Released, Snoozed, Succeeded, Superseded
+from jetq.model import Cancelled, Dead, Delivery, Expired, InLine, Outcome, Released, Snoozed, Succeeded, Superseded
 from jetq.policy import RetryPolicy, crashed, decide, process_died, unknown_task
 from jetq.pool import ThreadLost, ThreadPool
 from jetq.process_pool import ProcessDied, ProcessPool
-from jetq.settlement import Settlement, dead, result_ttl
+from jetq.sealing import PayloadCodec, PayloadContext, opened, sealed
+from jetq.settlement import Settlement, dead, result_ttl, stray
 from jetq.task import Task
 from jetq.wire import BadHeader, read_meta
 
@@ -64,6 +65,7 @@ class Executor:
         processes: ProcessPool,
         worker: str,
         app: object,
+        payloads: PayloadCodec | None,
     ) -> None:
         self._broker = broker
         self._leases = leases
@@ -76,6 +78,7 @@ class Executor:
         self._processes = processes
         self._worker = worker
         self._app = app
+        self._payloads = payloads
         self._random = random.Random()
         self._policies: dict[str, RetryPolicy] = {}
         self._suspects = asyncio.Lock()
@@ -84,20 +87,19 @@ class Executor:
         """The whole life of an attempt. Raises nothing: what cannot be settled comes back when its lease lapses."""
         if attempt.delivery.count > 1:
             await self._run_suspect(attempt)
-        else:
-            outcome = await self.load(attempt)
-            if outcome is None:
-                outcome = await self._call_within_limits(attempt)
-            try:
-                await self._settlement.settle(attempt, outcome)
-            finally:
-                if isinstance(outcome, InLine):
-                    self._limits.lined_up(outcome)
+            return
+        outcome = await self.load(attempt)
+        if outcome is None:
+            limited = self._limits.concern(attempt)
+            outcome = await (self._call_within_limits(attempt) if limited else self.call(attempt))
+        try:
+            await self._settlement.settle(attempt, outcome)
+        finally:
+            if isinstance(outcome, InLine):
+                self._limits.lined_up(outcome)
 
     async def _call_within_limits(self, attempt: Attempt) -> Outcome:
         limits = self._limits
-        if not limits.concern(attempt):
-            return await self.call(attempt)
         outcome = await limits.enter(attempt)
         if outcome is not None:
             return outcome
@@ -177,7 +179,10 @@ class Executor:
     # --- load
 
     async def load(self, attempt: Attempt) -> Outcome | None:
-        """Read the job. An outcome if it cannot or must not run."""
+        """Read the job. An outcome if it cannot or must not run.
+
+        Guarantee: tests/integration/test_fuzzed_frames.py: whatever was stored is run, or dead with its bytes, once.
+        """
         outcome = self._read(attempt)
         if attempt.cancelled:
             return Cancelled()
@@ -194,7 +199,7 @@ class Executor:
         if self._on_expired is None or attempt.task is None:
             return
         try:
-            await self._on_expired(self._context(attempt, attempt.task))
+            await self._on_expired(self._context(attempt, attempt.task, None))
         except Exception:  # user code, and a fault in it must not make the job go round
             _log.exception("the hook for the expired %s %s failed", attempt.name, attempt.delivery.id)
 
@@ -207,18 +212,31 @@ class Executor:
         task = self._tasks.get(delivery.task)
         if task is None:
             if not delivery.task:
-                return dead("undecodable", "jetq.BadSubject", f"{delivery.address!r} is not the subject of a job")
+                return stray(delivery.address)
             return unknown_task(attempt.meta, time.time(), self._tasks.keys(), delivery.task)
         attempt.task = task
         try:
-            attempt.args, attempt.kwargs = task.signature.decode(delivery.body)
+            body = delivery.body if self._payloads is None else self._opened(delivery)
+            attempt.args, attempt.kwargs = task.signature.decode(body)
+        except BadPayload as error:
+            return dead("undecodable", "jetq.BadPayload", error.message)
         except Undecodable as error:
-            return dead("undecodable", "jetq.Undecodable", str(error))
+            return self._undecodable(delivery, error)
         except ArgumentError as error:
             return dead("bad-arguments", "jetq.ArgumentError", error.message)
         except Exception as error:  # an argument's own type may raise anything, and must not make the job go round
-            return Dead(reason="bad-arguments", failure=capture(error))
+            return Dead(reason="bad-arguments", failure=attempt.capture(error))
         return None
+
+    def _opened(self, delivery: Delivery) -> bytes:
+        return opened(self._payloads, delivery.body, _arguments_of(delivery))
+
+    def _undecodable(self, delivery: Delivery, error: Undecodable) -> Outcome:
+        try:
+            self._opened(delivery)  # without a codec nobody has looked yet whether it takes one
+        except BadPayload as bad:
+            return dead("undecodable", "jetq.BadPayload", bad.message)
+        return dead("undecodable", "jetq.Undecodable", str(error))
 
     # --- call
 
@@ -245,11 +263,11 @@ class Executor:
         attempt.started, attempt.started_at = time.monotonic(), time.time()
         if task.defaults.run_in != "process":
             self._set_deadline(attempt, task)
-        context = self._context(attempt, task)
-        CURRENT.set((context, self._app))
+        current = Current(partial(self._context, attempt, task, attempt.deadline), self._app)
+        CURRENT.set(current)
         attempt.interruptible = True
         try:
-            return await self._next(attempt, task, context, 0)
+            return await self._next(attempt, task, current, 0)
         finally:
             attempt.interruptible = False
             if attempt.timed_out or attempt.released or attempt.cancelled:
@@ -265,11 +283,11 @@ class Executor:
         """There is a process for it, and only now its time begins."""
         attempt.started, attempt.started_at = time.monotonic(), time.time()
         self._set_deadline(attempt, task)
-        return self._context(attempt, task)
+        return self._context(attempt, task, attempt.deadline)
 
-    def _next(self, attempt: Attempt, task: Task[..., Any], context: JobContext, depth: int) -> Awaitable[Any]:
+    def _next(self, attempt: Attempt, task: Task[..., Any], current: Current, depth: int) -> Awaitable[Any]:
         if depth < len(self._middleware):
-            return self._middleware[depth](context, lambda: self._next(attempt, task, context, depth + 1))
+            return self._middleware[depth](current.job, lambda: self._next(attempt, task, current, depth + 1))
         if task.defaults.run_in == "thread":
             return self._threads.run(task.fn, attempt.args, attempt.kwargs, deadline=attempt.deadline)
         if task.defaults.run_in == "process":
@@ -283,9 +301,8 @@ class Executor:
         result: Awaitable[Any] = task.fn(*attempt.args, **attempt.kwargs)
         return result
 
-    def _context(self, attempt: Attempt, task: Task[..., Any]) -> JobContext:
+    def _context(self, attempt: Attempt, task: Task[..., Any], deadline: float | None) -> JobContext:
         delivery, meta = attempt.delivery, attempt.meta
-        deadline = attempt.deadline
         return JobContext(
             id=delivery.id,
             attempt=meta.attempt,
@@ -305,9 +322,14 @@ class Executor:
         if ttl is None:
             return Succeeded()
         try:
-            return Succeeded(value=task.signature.encode_result(value), result_ttl=ttl)
+            encoded = task.signature.encode_result(value)
+            if self._payloads is None:
+                return Succeeded(value=encoded, result_ttl=ttl)
+            context = PayloadContext("result", task.name, id=attempt.delivery.id)
+            return Succeeded(value=sealed(self._payloads, encoded, context), result_ttl=ttl, sealed=True)
         except Exception as error:  # the value's own type may raise anything
-            return dead("failed", "jetq.ResultError", f"the result cannot be stored: {capture(error).message}")
+            told = attempt.capture(error).message
+            return dead("failed", "jetq.ResultError", f"the result cannot be stored: {told}")
 
     def _failed(self, attempt: Attempt, task: Task[..., Any], error: BaseException) -> Outcome:
         if attempt.cancelled:
@@ -316,7 +338,7 @@ class Executor:
             return Released()
         if isinstance(error, ProcessDied):
             _log.warning("%s %s: %s", attempt.name, attempt.delivery.id, error.message)
-            return process_died(attempt.meta, task.defaults.max_crashes, capture(error))
+            return process_died(attempt.meta, task.defaults.max_crashes, attempt.capture(error))
         if isinstance(error, ThreadLost):
             return dead("timeout", "jetq.ThreadLost", str(error))
         if attempt.timed_out and not isinstance(error, JobTimeout):
@@ -327,12 +349,13 @@ class Executor:
         arguments = getattr(error, "arguments", None) if isinstance(error, Retry) else None  # a subclass may lack it
         if arguments:
             try:
-                body = task.signature.merge(attempt.delivery.body, arguments)
-            except Exception as bad:  # ArgumentError, or what the new arguments' own types raise
-                return Dead(reason="bad-arguments", failure=capture(bad))
-        return decide(
-            error, attempt.meta.attempt, capture(error), self._policy(attempt, task), random=self._random, body=body
-        )
+                delivery = attempt.delivery
+                body = task.signature.merge(self._opened(delivery), arguments)
+                body = sealed(self._payloads, body, _arguments_of(delivery))
+            except Exception as bad:  # ArgumentError, or what the new arguments' own types or the codec raise
+                return Dead(reason="bad-arguments", failure=attempt.capture(bad))
+        failure = attempt.capture(error)
+        return decide(error, attempt.meta.attempt, failure, self._policy(attempt, task), random=self._random, body=body)
 
     def _policy(self, attempt: Attempt, task: Task[..., Any]) -> RetryPolicy:
         policy = self._policies.get(task.name)
@@ -344,6 +367,10 @@ class Executor:
         if attempt.meta.max_attempts is not None:
             policy = replace(policy, max_attempts=attempt.meta.max_attempts)
         return policy
+
+
+def _arguments_of(delivery: Delivery) -> PayloadContext:
+    return PayloadContext("arguments", delivery.task, queue=delivery.queue)
 
 
 def _utc(seconds: float) -> datetime:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any, cast
@@ -32,17 +32,18 @@ _OWN_CODE = str(Path(__file__).parent) + os.sep
 _encode = msgspec.json.Encoder().encode
 
 
-def capture(error: BaseException) -> Failure:
+def capture(error: BaseException, hide: Callable[[str], str] = str) -> Failure:
     """`error` as text. Never raises, whatever its `__str__`, its arguments or its class do.
 
     The message is cut to 2,000 characters, the traceback to 16,000: from the middle, saying how much. The frames of
-    jetq that lead to the user's code are left out. What UTF-8 cannot hold is replaced.
+    jetq that lead to the user's code are left out. What UTF-8 cannot hold is replaced. `hide` takes secrets out of a
+    text, before it is cut: half of one is still one.
     """
     return Failure(
         type=_type_name(type(error)),
-        message=_cut(_text(error), _MESSAGE),
-        traceback=_traceback(error),
-        args=_plain_args(error),
+        message=_cut(hide(_text(error)), _MESSAGE),
+        traceback=_traceback(error, hide),
+        args=_plain_args(error, hide),
     )
 
 
@@ -140,13 +141,13 @@ def _text(error: BaseException) -> str:
         return f"<its text raises {_type_name(type(broken))}>"
 
 
-def _traceback(error: BaseException) -> str:
+def _traceback(error: BaseException, hide: Callable[[str], str]) -> str:
     for form in (_full_traceback, _bare_traceback):
         try:
-            return _cut("".join(_cut(each, _TRACEBACK_ENTRY) for each in form(error)), _TRACEBACK)
+            return _cut("".join(_cut(hide(each), _TRACEBACK_ENTRY) for each in form(error)), _TRACEBACK)
         except BaseException:  # the full form reads attributes that a class may compute, and follows every cause
             continue
-    return f"{_type_name(type(error))}: {_cut(_text(error), _MESSAGE)}\n"
+    return f"{_type_name(type(error))}: {_cut(hide(_text(error)), _MESSAGE)}\n"
 
 
 def _full_traceback(error: BaseException) -> Iterator[str]:
@@ -166,14 +167,15 @@ def _user_frames(error: BaseException) -> TracebackType | None:
     return frame or error.__traceback__
 
 
-def _plain_args(error: BaseException) -> tuple[Any, ...] | None:
-    """The exception's arguments, if they are few and the same after a journey as JSON."""
+def _plain_args(error: BaseException, hide: Callable[[str], str]) -> tuple[Any, ...] | None:
+    """The exception's arguments, if they are few, the same after a journey as JSON, and without secrets."""
     try:
         text = _encode(list(error.args))
         if len(text) > _ARGS_BYTES:
             return None
         args = msgspec.json.decode(text)
-        return tuple(args) if args == list(error.args) else None
+        plain = text.decode()
+        return tuple(args) if args == list(error.args) and hide(plain) == plain else None
     except BaseException:  # arguments of any kind, with any `__eq__`
         return None
 

@@ -41,7 +41,8 @@ class Gate:
     that changes the room. call_up: fetches jobs that stand in line; called with how many are missing, returns how many
     come. on_idle: called with the gate when nobody needs it any more; it is not to be used again.
 
-    has_line: jobs may stand in line. lining_up: how many are about to.
+    has_line: jobs may stand in line. lining_up: how many are about to. marked_at: the loop's time when others were last
+    told of the line.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class Gate:
         self.paused_until = 0.0
         self.has_line = False
         self.lining_up = 0
+        self.marked_at = 0.0
         self._pace = pace
         self._now = now
         self._room = room

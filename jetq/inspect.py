@@ -13,6 +13,7 @@ from jetq.errors import JobNotFound
 from jetq.model import DEFAULT_META, AttemptError, DeadEntry, Found, ResultRecord, State
 from jetq.names import check_queue
 from jetq.questions import Question, encode, read_answers
+from jetq.secret import Discreet
 from jetq.wire import BadHeader, meta_or_default, read_meta
 
 __all__ = ["JobView", "standing_state", "state_of", "view_job"]
@@ -21,7 +22,7 @@ _HOLDER_WITHIN = 0.5
 """Seconds in which the worker that has a job answers: a round trip, and the longest that a busy loop may take."""
 
 
-class JobView(Struct, frozen=True):
+class JobView(Discreet, Struct, frozen=True):
     """What is known of a job. Times are unix seconds.
 
     attempt: the run that is due, going on or was the last. due: while it is scheduled. in_line: since when it has
@@ -46,6 +47,7 @@ class JobView(Struct, frozen=True):
     errors_dropped: int = 0
     snoozes: int = 0
     replays: int = 0
+    edits: int = 0
     body: bytes | None = None
     result: ResultRecord | None = None
     dead: DeadEntry | None = None
@@ -136,6 +138,7 @@ def _waiting(found: Found) -> JobView:
         errors_dropped=meta.errors_dropped,
         snoozes=meta.snoozes,
         replays=meta.replays,
+        edits=meta.edits,
         body=delivery.body,
     )
 
@@ -155,6 +158,7 @@ def _dead(entry: DeadEntry, result: ResultRecord | None) -> JobView:
         errors_dropped=letter.errors_dropped,
         snoozes=letter.snoozes,
         replays=letter.replays,
+        edits=letter.edits,
         body=entry.body,
         result=result,
         dead=entry,

@@ -6,6 +6,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 
+from jetq.ahead import Ahead
 from jetq.attempt import Attempt
 from jetq.broker import Feed
 from jetq.model import LEVELS, Level
@@ -17,6 +18,10 @@ _BUSY = 1.0
 
 _ANSWERED = 0.2
 """Seconds within which a request is answered if the queue has jobs: a round trip, and a busy loop."""
+
+
+_AHEAD = 100
+"""Jobs that are asked for ahead at most, or as many as there are slots."""
 
 
 class Turns:
@@ -129,16 +134,22 @@ class _Line:
 class Intake:
     """The feeds of a worker with so many slots.
 
-    A queue has one lane, or one for each level. weights: of queues, 1 if not given.
+    A queue has one lane, or one for each level. weights: of queues, 1 if not given. ahead: jobs may be asked for
+    beyond the free slots, where one queue without levels is served; with several a job would keep its place from those
+    of another one.
+
+    Guarantee: tests/faults/test_storms.py::test_a_million_jobs_waiting_slow_nothing_down_and_take_no_memory: it asks
+    for what there are slots for, and a bounded number ahead, so a worker's memory does not grow with what waits.
     """
 
-    def __init__(self, concurrency: int, weights: Mapping[str, int]) -> None:
+    def __init__(self, concurrency: int, weights: Mapping[str, int], *, ahead: bool) -> None:
         self._concurrency = concurrency
         self._weights = weights
         self._lines: dict[str, _Line] = {}
         self._ordered: list[_Line] = []
         self._turns = self._shares = Turns([])
         self._only: _Lane | None = None  # the one lane of the one queue, as most workers have it
+        self._ahead = Ahead(max(concurrency, _AHEAD) if ahead else 0, time.monotonic())
 
     def open(self, queue: str, feeds: Mapping[Level, Feed], policy: Mapping[Level, int] | None) -> None:
         """Take in `queue` too, or anew with levels."""
@@ -183,8 +194,13 @@ class Intake:
 
     def arrived(self, attempt: Attempt, free: bool) -> bool:
         """A delivery has come. Whether it may be started at once, if a slot is free; else it waits for `next`."""
-        if free and self._only is not None:
-            return True
+        if self._only is not None:
+            self._ahead.answered(time.monotonic())
+            if free and not self._only.waiting:
+                self._ahead.started += 1
+                return True
+            self._only.waiting.append(attempt)  # behind those that came before it
+            return False
         delivery = attempt.delivery
         line = self._lines[delivery.queue]
         line.delivered_at = time.monotonic()
@@ -192,6 +208,12 @@ class Intake:
             return True
         line.lanes[delivery.level].waiting.append(attempt)
         return False
+
+    def surplus(self) -> Iterator[Attempt]:
+        """Those that were asked for ahead and would wait long for a slot: they are to be given back."""
+        if self._only is not None:
+            for _ in range(self._ahead.too_many(len(self._only.waiting))):
+                yield self._only.waiting.pop()
 
     def drain(self) -> Iterator[Attempt]:
         """All that wait, whoever's turn it is: they are to be given back."""
@@ -203,7 +225,10 @@ class Intake:
     def next(self) -> Attempt | None:
         """The job to be started next, or None."""
         if self._only is not None:
-            return self._only.waiting.popleft() if self._only.waiting else None
+            if not self._only.waiting:
+                return None
+            self._ahead.started += 1
+            return self._only.waiting.popleft()
         if len(self._ordered) == 1:
             return self._ordered[0].next()
         ready = [place for place, line in enumerate(self._ordered) if line.waiting]
@@ -217,12 +242,10 @@ class Intake:
 
     def ask(self, free: int) -> None:
         """Ask for the free slots: all of them when half are free, so that one request serves many jobs."""
-        if free <= 0:
-            return
         if self._only is not None:
-            asked = self._only.feed.asked
-            if not asked or (free - asked) * 2 >= self._concurrency:
-                self._only.feed.ask(free)
+            self._ask_ahead(self._only, free)
+            return
+        if free <= 0:
             return
         now = time.monotonic()
         asked = sum(line.expected(now) for line in self._ordered)
@@ -232,6 +255,16 @@ class Intake:
             self._ordered[0].ask(free)
         else:
             self._share(free - asked, now)
+
+    def _ask_ahead(self, lane: _Lane, free: int) -> None:
+        now, ahead, asked = time.monotonic(), self._ahead, lane.feed.asked
+        ahead.look(now)
+        missing = free + ahead.jobs - len(lane.waiting) - asked
+        idle = free > 0 and not asked
+        if idle or (missing > 0 and missing * 2 >= (ahead.jobs or self._concurrency)):
+            if not asked:
+                ahead.asked(now)
+            lane.feed.ask(asked + missing)
 
     def _share(self, unasked: int, now: float) -> None:
         """Split free slots over the queues with work. A quiet queue has a request for one, which wakes it, also when

@@ -32,6 +32,9 @@ class Leases:
 
     `connect` makes the broker on the thread's own loop. `lease` is the broker's, in seconds. presence: the worker's,
     renewed with them once it was given.
+
+    Guarantee: tests/integration/test_worker_leases.py: while its worker lives, no job is delivered again, however long
+    it runs or blocks the event loop.
     """
 
     def __init__(self, connect: Connect, lease: float) -> None:

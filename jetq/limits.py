@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 from typing import Any
 
@@ -14,12 +14,13 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from jetq.attempt import Attempt
+from jetq.bounds import LATEST
 from jetq.broker import Broker
-from jetq.errors import ArgumentError, BrokerError
+from jetq.errors import ArgumentError, BrokerError, DefinitionError
 from jetq.gate import Gate
 from jetq.keys import call_key
 from jetq.model import Cancelled, Dead, Failure, InLine, Outcome, Released, Snoozed
-from jetq.names import NO_KEY, key_token
+from jetq.names import NO_KEY, check_queue, key_token
 from jetq.pace import Pace
 from jetq.policy import LONGEST_WAIT
 from jetq.presence import Presence
@@ -37,6 +38,15 @@ _FIRST_RETURN, _LAST_RETURN = 15.0, 600.0
 """Seconds after which a job in line comes back by itself, should nobody call it up: as long as it has waited, so that
 it comes back a few times and not again and again."""
 
+_LINE_KNOWN = 30 * 86_400.0
+"""Seconds for which it is kept that a gate has a line: longer than any job stands in one."""
+
+_MARKED_FOR = 1.0
+"""Seconds after which that is written again, with the next job: another worker may have seen the line empty then."""
+
+_LAST_WORDS = 1.0
+"""Seconds that a worker which ends has for what it still has to tell the others."""
+
 _TOPIC = "limits"
 
 
@@ -49,13 +59,12 @@ class _Way(Struct, frozen=True):
 
 
 class _Word(Struct, array_like=True):
-    """What a worker tells the others of a gate: that it has only `has` slots and needs more, that it has let go of one
-    (None), or that there is a line now."""
+    """What a worker tells the others of a gate: that it has only `has` slots and needs more, or that it has let go of
+    one (None)."""
 
     gate: str
     worker: str
-    has: int | None = None
-    line: bool = False
+    has: int | None
 
 
 _encode = msgspec.json.Encoder().encode
@@ -95,14 +104,22 @@ class Limits:
         self._gates: dict[str, Gate] = {}
         self._pauses: dict[str, float] = {}
         self._paused: set[str] = set()
-        self._signals: set[asyncio.Task[None]] = set()
-        self._words = 0
+        self._saying: set[asyncio.Task[None]] = set()
+        self._lines_seen = 0
+        self._listening = False
         self.waiting = 0
 
     async def listen(self) -> None:
-        """Hear from now on of pauses, and what other workers say. Raises BrokerError."""
+        """Hear from now on of pauses, of lines, also those that stand already, and what other workers say.
+
+        Guarantee: tests/integration/test_limits.py::test_a_line_whose_workers_are_gone_is_found_by_the_next_one.
+
+        Raises BrokerError.
+        """
         await self._broker.watch_cells("pause", self._on_pause)
+        await self._broker.watch_cells("lines", self._on_line)
         await self._broker.on_signal(_TOPIC, self._on_word)
+        self._listening = True
 
     def concern(self, attempt: Attempt) -> bool:
         """Whether the job has to `enter`. Most have not."""
@@ -132,8 +149,10 @@ class Limits:
         """Give back what is held. To be called when nothing runs any more; raises nothing."""
         for gate in list(self._gates.values()):
             gate.close()
-        for signal in self._signals:
-            signal.cancel()
+        if self._saying:
+            await asyncio.wait(self._saying, timeout=_LAST_WORDS)
+        for saying in self._saying:
+            saying.cancel()
         try:
             await self._presence.withdraw(self._broker)
         except BrokerError as error:
@@ -239,31 +258,28 @@ class Limits:
         self.waiting += waiting
 
     def _tell(self, gate: str, has: int | None) -> None:
-        self._say(_Word(gate, self._presence.name, has=has))
+        self._say(gate, self._broker.signal(_TOPIC, _encode(_Word(gate, self._presence.name, has))))
 
-    def _say(self, word: _Word) -> None:
-        signal = asyncio.create_task(self._send(word))
-        self._signals.add(signal)
-        signal.add_done_callback(self._signals.discard)
+    def _say(self, gate: str, word: Coroutine[Any, Any, object]) -> None:
+        saying = asyncio.create_task(self._send(gate, word))
+        self._saying.add(saying)
+        saying.add_done_callback(self._saying.discard)
 
-    async def _send(self, word: _Word) -> None:
+    async def _send(self, gate: str, word: Coroutine[Any, Any, object]) -> None:
         try:
-            await self._broker.signal(_TOPIC, _encode(word))
+            await word
         except BrokerError as error:  # whoever does not hear it looks by itself
-            _log.debug("limits of %s: not told: %s", word.gate, error.message)
+            _log.debug("limits of %s: not told: %s", gate, error.message)
 
     def _on_word(self, data: bytes) -> None:
         try:
             word = _decode(data)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (ValueError, RecursionError):
             return  # anyone with the permission may write there
         gate = self._gates.get(word.gate)
         if gate is None or word.worker == self._presence.name:
             return
-        if word.line:
-            gate.has_line = True
-            self._words += 1
-        elif gate.slots is not None:
+        if gate.slots is not None:
             gate.slots.heard(word.worker, word.has)
         gate.wake()
 
@@ -289,25 +305,56 @@ class Limits:
         """The job has its place in line now, or none after all."""
         gate = self._gates[outcome.line]
         gate.lining_up -= 1
-        if not gate.has_line:
-            gate.has_line = True
-            self._say(_Word(gate.name, self._presence.name, line=True))
+        now = asyncio.get_running_loop().time()
+        if not gate.has_line or now - gate.marked_at > _MARKED_FOR:
+            gate.has_line, gate.marked_at = True, now
+            mark = self._presence.name.encode()
+            self._say(gate.name, self._broker.write_cell(f"lines.{gate.name}", mark, ttl=_LINE_KNOWN))
         gate.wake()
+
+    def _on_line(self, name: str, _: bytes) -> None:
+        """There is a line at the gate of that name."""
+        self._lines_seen += 1
+        gate = self._gates.get(name)
+        if gate is None and not self._listening:  # it stood before this worker began, and perhaps no other one is left
+            way = self._way_named(name)
+            gate = None if way is None else self._gate(way)
+        if gate is not None:
+            gate.has_line = True
+            gate.wake()
+
+    def _way_named(self, gate: str) -> _Way | None:
+        token, tilde, key = gate.partition("~")
+        task = self._tasks.get(token.replace(":", "."))
+        if task is None or not tilde:
+            return None
+        if key.startswith("~"):
+            return _Way(gate, limit=1)
+        if task.name not in self._limited:
+            return None
+        return _Way(gate, task.defaults.limit, task.defaults.rate if self._in_time else None)
 
     async def _call_up(self, name: str, missing: int) -> int:
         """Make up to so many jobs ready that stand in line; how many. Raises BrokerError."""
         broker, gate, called = self._broker, self._gates[name], 0
+        mark = await broker.read_cell(f"lines.{name}")
         while called < missing and not self._stopping:
-            words = self._words
+            seen = self._lines_seen
             place = await broker.first_cell(f"line.{name}")
             if place is None:
-                if words == self._words:  # else one may have begun since
+                if seen == self._lines_seen:  # else one may have begun since
                     gate.has_line = gate.lining_up > 0
+                    if mark is not None and not gate.has_line:
+                        await broker.drop_cell(mark)
                 break
             # First out of the line, then ready: whoever dies in between leaves it to come back by itself.
             if not await broker.drop_cell(place):
                 continue  # another worker was quicker
-            found = await broker.find(place.value.decode(), place.name.rpartition(".")[2])
+            try:
+                queue = check_queue(place.value.decode())
+            except (DefinitionError, UnicodeDecodeError):
+                continue  # not written by jetq
+            found = await broker.find(queue, place.name.rpartition(".")[2])
             if found is not None and found.due is not None and meta_or_default(found.delivery.headers).in_line:
                 called += await broker.release(found)
         return called
@@ -330,6 +377,8 @@ class Limits:
             until = float(value)
         except ValueError:
             return  # not written by jetq
+        if not 0 <= until <= LATEST:  # nor that
+            return
         task = name.partition("~")[0].replace(":", ".")
         left = until - self._broker.now()
         if task not in self._tasks or left <= 0 or until <= self._pauses.get(name, 0.0):

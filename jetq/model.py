@@ -13,6 +13,7 @@ import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from jetq.names import NO_KEY
+from jetq.secret import Discreet
 
 __all__ = [
     "DEFAULT_META",
@@ -46,6 +47,7 @@ __all__ = [
     "Succeeded",
     "Superseded",
     "in_place_of",
+    "is_same_letter",
 ]
 
 State = Literal["scheduled", "queued", "running", "succeeded", "dead", "cancelled", "expired"]
@@ -81,7 +83,8 @@ class Meta(Struct, frozen=True, omit_defaults=True):
     enqueued: when `.delay` was called, if the broker's own time stamp of the message is not that.
     max_attempts, timeout, result_ttl: the caller's overrides of the task's options.
     errors: how earlier attempts ended, oldest first; `errors_dropped` more were cut to keep the job small.
-    snoozes, replays: how often the job was put off, and brought back from the dead letters.
+    snoozes, replays: how often the job was put off, and brought back from the dead letters; edits: how often of those
+    with other arguments.
     unknown_since: when a worker first saw that it does not know the task.
     expires: when waiting for a run makes no sense any more.
     in_line: since when it has waited in the line of its limit.
@@ -100,6 +103,7 @@ class Meta(Struct, frozen=True, omit_defaults=True):
     errors_dropped: int = 0
     snoozes: int = 0
     replays: int = 0
+    edits: int = 0
     unknown_since: float | None = None
     expires: float | None = None
     crashes: int = 0
@@ -112,7 +116,7 @@ class Meta(Struct, frozen=True, omit_defaults=True):
 DEFAULT_META = Meta()
 
 
-class JobRecord(Struct, frozen=True):
+class JobRecord(Discreet, Struct, frozen=True):
     """One stored call. `body` is the arguments as a JSON object by parameter name."""
 
     id: str
@@ -132,7 +136,7 @@ class Stored(Struct, frozen=True):
     disposition: Disposition = "new"
 
 
-class Cell(Struct, frozen=True):
+class Cell(Discreet, Struct, frozen=True):
     """A small value that the fleet shares. `version` grows with every write and is never used twice."""
 
     name: str
@@ -161,13 +165,14 @@ def in_place_of(standing: Meta, new: Meta, *, first: float, earlier: float) -> M
         errors_dropped=standing.errors_dropped,
         snoozes=standing.snoozes,
         replays=standing.replays,
+        edits=standing.edits,
         crashes=standing.crashes,
         expires=None if new.expires is None else new.expires - earlier,
         unique=new.unique,
     )
 
 
-class Delivery(Struct):
+class Delivery(Discreet, Struct):
     """One job as the broker handed it out, undecoded.
 
     task, key, id: the tokens of its address, dots restored in the task's name.
@@ -209,8 +214,9 @@ class Failure(Struct, frozen=True, omit_defaults=True):
     args: tuple[Any, ...] | None = None
 
 
-class ResultRecord(Struct, frozen=True, omit_defaults=True):
-    """How a job ended, kept for its caller. `sequence` is that of the delivery it settles."""
+class ResultRecord(Discreet, Struct, frozen=True, omit_defaults=True):
+    """How a job ended, kept for its caller. `sequence` is that of the delivery it settles. `sealed` takes the place of
+    `value` where payloads are sealed."""
 
     id: str
     state: Literal["succeeded", "dead", "cancelled", "expired"]
@@ -221,11 +227,12 @@ class ResultRecord(Struct, frozen=True, omit_defaults=True):
     at: float
     worker: str = ""
     value: Raw = Raw(b"null")
+    sealed: bytes | None = None
     failure: Failure | None = None
     v: int = 1
 
 
-class DeadLetter(Struct, frozen=True, omit_defaults=True):
+class DeadLetter(Discreet, Struct, frozen=True, omit_defaults=True):
     """All that is known of a dead job besides its bytes, which are kept beside it unchanged.
 
     address, headers, sequence: where and how it was stored; `count`: how often it had been handed out.
@@ -249,12 +256,18 @@ class DeadLetter(Struct, frozen=True, omit_defaults=True):
     errors_dropped: int = 0
     snoozes: int = 0
     replays: int = 0
+    edits: int = 0
     headers: Mapping[str, str] = msgspec.field(default_factory=dict)
     level: Level = "normal"
     v: int = 1
 
 
-class DeadEntry(Struct, frozen=True):
+def is_same_letter(one: DeadLetter, other: DeadLetter) -> bool:
+    """Whether both tell of the same death: of one job, message and time."""
+    return (one.id, one.sequence, one.at) == (other.id, other.sequence, other.at)
+
+
+class DeadEntry(Discreet, Struct, frozen=True):
     """One entry of a dead-letter queue: the letter, the original bytes, and its place there."""
 
     letter: DeadLetter
@@ -298,14 +311,15 @@ class Drift(Struct, frozen=True):
         return f"{self.thing}: {self.field} is {self.found!r}, jetq needs {self.wanted!r}"
 
 
-class Succeeded(Struct, frozen=True):
-    """The attempt returned. `value` is its encoded result, or None when no result is kept."""
+class Succeeded(Discreet, Struct, frozen=True):
+    """The attempt returned. `value` is its encoded result, or None when no result is kept; `sealed` if it is that."""
 
     value: bytes | None = None
     result_ttl: float = 0.0
+    sealed: bool = False
 
 
-class Retrying(Struct, frozen=True):
+class Retrying(Discreet, Struct, frozen=True):
     """The attempt failed and another follows `after` seconds. `body`: new arguments, if the task asked for them."""
 
     after: float
@@ -327,7 +341,7 @@ class InLine(Struct, frozen=True):
     line: str
 
 
-class Dead(Struct, frozen=True):
+class Dead(Discreet, Struct, frozen=True):
     """The job ends here, in the dead letters. `body`: the arguments its next attempt would have had, if they differ."""
 
     reason: DeadReason

@@ -13,6 +13,7 @@ from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import replace
 from tenacity.wait import wait_base
 
+from jetq.bounds import LONGEST
 from jetq.errors import DefinitionError
 from jetq.model import Level
 from jetq.names import check_job_id, check_key, check_queue
@@ -270,9 +271,12 @@ def _count(name: str, value: Any) -> int:
 
 def _seconds(name: str, value: Any) -> float:
     try:
-        return seconds(value, name)
+        checked = seconds(value, name)
     except (TypeError, ValueError) as error:
         raise DefinitionError(str(error)) from None
+    if checked > LONGEST:
+        raise DefinitionError(f"{name} must be at most {LONGEST:.0f} s, not {checked:g}: NATS counts no further")
+    return checked
 
 
 def _timeout(name: str, value: Any) -> float | None:

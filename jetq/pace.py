@@ -6,6 +6,7 @@ from collections import deque
 
 import msgspec
 
+from jetq.bounds import LATEST
 from jetq.broker import Broker
 from jetq.errors import BrokerError
 from jetq.model import Cell
@@ -88,9 +89,10 @@ class Pace:
 
     def _next(self) -> float:
         try:
-            return 0.0 if self._cell is None else _decode(self._cell.value)
+            time = 0.0 if self._cell is None else _decode(self._cell.value)
         except (msgspec.DecodeError, UnicodeDecodeError):
             return 0.0  # not written by jetq, and the next write puts that right
+        return time if 0 <= time <= LATEST else 0.0
 
     async def _write(self, time: float, now: float) -> bool:
         value = _encode(time)

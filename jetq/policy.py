@@ -36,6 +36,9 @@ class RetryPolicy(Struct, frozen=True):
 
     max_attempts: runs in all, from 1. wait: seconds, a tenacity wait strategy, or None for `default_wait`. dead_on:
     exceptions that no further attempt would mend.
+
+    Guarantee: tests/integration/test_worker_retries.py: no attempt is early, and each counts once;
+    tests/faults/test_crash_sweep.py: none is lost with its worker.
     """
 
     max_attempts: int = 3
@@ -82,7 +85,11 @@ def decide(
 
 def crashed(starts: int, max_crashes: int) -> Dead | None:
     """Dead, if a redelivered job was started `max_crashes` times and never ended: once before its first redelivery,
-    which nobody recorded, and `starts` times since. None if it may be started again."""
+    which nobody recorded, and `starts` times since. None if it may be started again.
+
+    Guarantee: tests/faults/test_poison.py: who kills its worker is dead after `max_crashes` starts, and its neighbours
+    are not charged.
+    """
     if starts + 1 < max_crashes:
         return None
     times = "once" if starts == 0 else f"{starts + 1} times"

@@ -29,11 +29,12 @@ from typing import Any
 from msgspec.structs import asdict
 
 from jetq.app import Jetq
-from jetq.context import CURRENT
+from jetq.context import CURRENT, Current
 from jetq.errors import Reject, Retry, Snooze
 from jetq.failures import capture
 from jetq.model import Failure
 from jetq.queue import Queue
+from jetq.sealing import PayloadCodec
 from jetq.settings import Settings
 
 __all__ = ["LENGTH", "AppSetup", "CallFrame", "Load", "Logged", "Raised", "Returned", "Setup", "main"]
@@ -47,9 +48,10 @@ class AppSetup:
 
     settings: Settings
     queues: tuple[Queue, ...]
+    payloads: PayloadCodec | None
 
     def made(self) -> Jetq:
-        return Jetq(**asdict(self.settings), queues=self.queues)
+        return Jetq(**asdict(self.settings), queues=self.queues, payloads=self.payloads)
 
 
 @dataclass(frozen=True)
@@ -213,7 +215,7 @@ class _Calls:
         assert self._function is not None
         args, kwargs, context = pickle.loads(frame.arguments)
         scope = contextvars.copy_context()  # what one job sets is not seen by the next
-        scope.run(CURRENT.set, (context, self._app))
+        scope.run(CURRENT.set, Current(lambda: context, self._app))
         value = scope.run(self._function, *args, **kwargs)
         if not frame.wants_value:
             return Returned()

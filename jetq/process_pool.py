@@ -21,7 +21,7 @@ from jetq.errors import JetqError, Reject, RemoteTraceback
 from jetq.process_child import LENGTH, AppSetup, CallFrame, Load, Logged, Raised, Returned, Setup
 from jetq.supervisor import in_words
 
-__all__ = ["ProcessDied", "ProcessPool"]
+__all__ = ["ProcessDied", "ProcessPool", "usable_cores"]
 
 _log = logging.getLogger("jetq.worker")
 
@@ -234,8 +234,17 @@ def _framed(frame: Setup | Load | CallFrame) -> bytes:
 def _app() -> AppSetup | None:
     """What a process needs to enqueue for the app whose worker this is."""
     current = CURRENT.get()
-    app = None if current is None else current[1]
-    return AppSetup(app.settings, tuple(app.queues.values())) if isinstance(app, Jetq) else None
+    app = None if current is None else current.app
+    if not isinstance(app, Jetq):
+        return None
+    try:
+        pickle.dumps(app.payloads)
+    except Exception as error:
+        raise JetqError(
+            f"the app's payload codec cannot be sent to a process: {type(error).__name__}: {error}",
+            hint="give its class a __reduce__, or use run_in='thread'",
+        ) from None
+    return AppSetup(app.settings, tuple(app.queues.values()), app.payloads)
 
 
 def _load(fn: Callable[..., Any]) -> Load:
@@ -290,3 +299,8 @@ def _place_of_jetq() -> list[str]:
     """Where the child finds jetq, if it is not among the installed packages; all other places are sent to it."""
     place = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     return [] if place == sysconfig.get_path("purelib") else [place]
+
+
+def usable_cores() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

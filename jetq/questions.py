@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from importlib.metadata import PackageNotFoundError, version
 
 import msgspec
 from msgspec import Struct
 
-__all__ = ["Answer", "Held", "Question", "encode", "read_answers", "read_question"]
+from jetq.bounds import check_numbers, is_too_deep
+
+__all__ = ["Answer", "Held", "Question", "encode", "own_version", "read_answers", "read_question"]
 
 
 class Question(Struct, frozen=True, omit_defaults=True):
-    """About job `id` and task `task`, as far as given. holders: only a worker that has the job is to answer."""
+    """About job `id` and tasks `task` and `tasks`, as far as given. holders: only a worker that has the job is to
+    answer."""
 
     id: str | None = None
     task: str | None = None
     holders: bool = False
+    tasks: tuple[str, ...] = ()
 
 
 class Held(Struct, frozen=True, omit_defaults=True):
@@ -31,7 +36,8 @@ class Answer(Struct, frozen=True, omit_defaults=True):
     """A worker as it is now.
 
     busy of its `slots` run jobs. stopping: it takes no more. knows: whether it can run the task that was asked for.
-    held: the job that was asked for, if it has it.
+    held: the job that was asked for, if it has it. lacks: those of the `tasks` it cannot run; now: its clock. Older
+    versions tell neither.
     """
 
     worker: str
@@ -45,6 +51,8 @@ class Answer(Struct, frozen=True, omit_defaults=True):
     stopping: bool = False
     knows: bool | None = None
     held: Held | None = None
+    lacks: tuple[str, ...] | None = None
+    now: float | None = None
 
 
 encode = msgspec.json.Encoder().encode
@@ -55,8 +63,8 @@ _answer = msgspec.json.Decoder(Answer).decode
 def read_question(data: bytes) -> Question | None:
     """The question, or None if it is none."""
     try:
-        return _question(data)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None if is_too_deep(data) else _question(data)
+    except (ValueError, RecursionError):  # msgspec.DecodeError and UnicodeError are ValueErrors
         return None
 
 
@@ -65,7 +73,23 @@ def read_answers(replies: Iterable[bytes]) -> list[Answer]:
     answers = []
     for reply in replies:
         try:
-            answers.append(_answer(reply))
-        except (msgspec.DecodeError, UnicodeDecodeError):
+            if not is_too_deep(reply):
+                answers.append(_checked(_answer(reply)))
+        except (ValueError, RecursionError):
             continue  # anyone with the permission may answer there
     return sorted(answers, key=lambda answer: answer.worker)
+
+
+def _checked(answer: Answer) -> Answer:
+    check_numbers(answer, counts=("slots", "busy"), times=("since", "now"))
+    if answer.held is not None:
+        check_numbers(answer.held, counts=("attempt",), times=("started",))
+    return answer
+
+
+def own_version() -> str:
+    """That of the installed package; empty when it is run from its sources alone."""
+    try:
+        return version("jetq-nats")
+    except PackageNotFoundError:
+        return ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any, Literal, TypedDict
@@ -9,11 +10,14 @@ from typing import Any, Literal, TypedDict
 import msgspec
 from msgspec import Struct, field
 
+from jetq.bounds import LONGEST_HEADER, check_numbers
 from jetq.errors import DefinitionError
 from jetq.model import DEFAULT_META, Level, Meta
-from jetq.names import NO_KEY, check_schedule, key_token
+from jetq.names import NO_KEY, check_queue, check_schedule, check_task, key_token
+from jetq.secret import Discreet
 from jetq.timetable import Timetable, parse_cron, parse_every
 from jetq.units import seconds
+from jetq.wire import check_meta
 
 __all__ = [
     "ON_TIME",
@@ -36,9 +40,10 @@ ON_TIME = 60.0
 """Seconds for which a tick counts as on time. One that is later runs only if no newer one is due, as a catch-up."""
 
 _CATCH_UP = 3600.0
+_HASHED = re.compile(r"=[0-9a-f]{32}")
 
 
-class Schedule(Struct, frozen=True, kw_only=True):
+class Schedule(Discreet, Struct, frozen=True, kw_only=True):
     """When a task runs again and again, and with which arguments: for `@task(schedules=[...])`.
 
     cron: five fields (minute hour day month weekday), six with seconds in front, or `@hourly`, `@daily`, `@weekly`,
@@ -155,7 +160,7 @@ class ScheduleRecord(Struct, frozen=True, omit_defaults=True):
         return max(ON_TIME, self.catch_up) + 2 * ON_TIME
 
 
-class StoredSchedule(Struct, frozen=True):
+class StoredSchedule(Discreet, Struct, frozen=True):
     """A schedule as it stands. `sequence` changes when it is written; stored_at: unix seconds of that."""
 
     record: ScheduleRecord
@@ -200,10 +205,30 @@ _decode_record = msgspec.json.Decoder(ScheduleRecord).decode
 
 def read_record(text: str) -> ScheduleRecord:
     """The record in a header's text. Raises ValueError, also for one of a newer version."""
-    record = _decode_record(text)
+    if len(text) > LONGEST_HEADER:
+        raise ValueError(f"it has {len(text):,} characters, more than {LONGEST_HEADER:,}")
+    try:
+        record = _decode_record(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
     if record.v > 1:
         raise ValueError(f"it was written in version {record.v}, this jetq reads version 1")
+    _check(record)
     return record
+
+
+def _check(record: ScheduleRecord) -> None:
+    """Raises ValueError for what would make a subject or a time that cannot be."""
+    try:
+        for check, name in ((check_schedule, record.name), (check_queue, record.queue), (check_task, record.task)):
+            check(name)
+        timetable_of(record)
+    except (DefinitionError, OverflowError) as error:
+        raise ValueError(str(error).partition("\n")[0]) from None
+    if record.key not in (NO_KEY, key_token(record.key)) and not _HASHED.fullmatch(record.key):
+        raise ValueError("its key is none")
+    check_numbers(record, spans=("catch_up", "jitter", "expires"))
+    check_meta(record.meta)
 
 
 def job_key(record: ScheduleRecord) -> str:

@@ -11,10 +11,12 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from jetq.broker import Broker
-from jetq.errors import NotStored, ScheduleNotFound
+from jetq.errors import BadPayload, NotStored, ScheduleNotFound
 from jetq.model import JobRecord
 from jetq.names import NO_KEY, check_queue, check_schedule, keyed_id, new_job_id
 from jetq.schedule import ScheduleRecord, StoredSchedule, job_key, timetable_of
+from jetq.sealing import PayloadCodec, PayloadContext, key_of, opened, sealed
+from jetq.secret import Discreet
 
 __all__ = [
     "ScheduleInfo",
@@ -31,10 +33,11 @@ __all__ = [
 _TRIES = 20
 
 
-class ScheduleInfo(Struct, frozen=True):
+class ScheduleInfo(Discreet, Struct, frozen=True):
     """A recurring schedule as it stands.
 
-    cron, tz: as the broker reads them, with seconds; or every, in seconds. arguments: of its jobs, as JSON has them.
+    cron, tz: as the broker reads them, with seconds; or every, in seconds. arguments: of its jobs, as JSON has them;
+    None if they cannot be read here, because they are sealed.
     source: "code" if a task's definition says it, "runtime" if `app.schedule` or the command line did. next: its next
     times, aware UTC, none while it is paused. last: the newest of which a job was made, None if there is none.
     """
@@ -55,20 +58,24 @@ class ScheduleInfo(Struct, frozen=True):
     last: datetime | None
 
 
-async def put_schedule(broker: Broker, record: ScheduleRecord, body: bytes) -> bool:
+async def put_schedule(
+    broker: Broker, record: ScheduleRecord, body: bytes, payloads: PayloadCodec | None = None
+) -> bool:
     """Store a schedule unless it stands just so; whether it was written. One that is paused stays paused.
 
-    Written only if changed, because `@every` counts from its writing. Raises Rejected, NotStored, BrokerUnavailable.
+    `body` is the arguments as JSON; they are stored sealed by `payloads`. Written only if changed, because `@every`
+    counts from its writing. Raises BadPayload, Rejected, NotStored, BrokerUnavailable.
     """
+    made = sealed(payloads, body, _arguments_of(record))
     for _ in range(_TRIES):
         standing = await broker.get_schedule(record.queue, record.name)
         expected = 0
         if standing is not None:
             expected = standing.sequence
             record = replace(record, paused=standing.record.paused)
-            if (standing.record, standing.body) == (record, body):
+            if standing.record == record and _stands_for(standing, body, made, payloads):
                 return False
-        if await broker.put_schedule(record, body, expected):
+        if await broker.put_schedule(record, made, expected):
             return True
     raise NotStored(f"schedule {record.name} of queue {record.queue} is not stored: others write it all the time")
 
@@ -127,7 +134,9 @@ async def run_schedule(broker: Broker, name: str, queue: str | None = None) -> s
     return (await broker.enqueue(job)).id
 
 
-async def view_schedule(broker: Broker, stored: StoredSchedule, upcoming: int = 1) -> ScheduleInfo:
+async def view_schedule(
+    broker: Broker, stored: StoredSchedule, upcoming: int = 1, payloads: PayloadCodec | None = None
+) -> ScheduleInfo:
     """A schedule with its next `upcoming` times and its last."""
     record = stored.record
     mark = await broker.ticked(record.queue, record.name)
@@ -139,7 +148,7 @@ async def view_schedule(broker: Broker, stored: StoredSchedule, upcoming: int = 
         name=record.name,
         queue=record.queue,
         task=record.task,
-        arguments=_arguments(stored.body),
+        arguments=_arguments(stored, payloads),
         cron=None if every else record.pattern,
         every=float(record.pattern[7:-1]) if every else None,
         tz=record.zone,
@@ -164,12 +173,28 @@ async def _queues(broker: Broker, queue: str | None) -> Sequence[str]:
     return [check_queue(queue)] if queue is not None else [info.name for info in await broker.queues()]
 
 
-def _arguments(body: bytes) -> Mapping[str, Any] | None:
+def _stands_for(standing: StoredSchedule, body: bytes, made: bytes, payloads: PayloadCodec | None) -> bool:
+    """Whether what stands holds `body`, sealed by the same key as `made`. The bytes differ with each sealing."""
+    if standing.body == made:
+        return True
     try:
+        same = opened(payloads, standing.body, _arguments_of(standing.record)) == body
+    except BadPayload:
+        return False
+    return same and key_of(standing.body) == key_of(made)
+
+
+def _arguments(stored: StoredSchedule, payloads: PayloadCodec | None) -> Mapping[str, Any] | None:
+    try:
+        body = opened(payloads, stored.body, _arguments_of(stored.record))
         arguments: Mapping[str, Any] = msgspec.json.decode(body)
-    except (ValueError, RecursionError):
+    except (ValueError, RecursionError, BadPayload):
         return None
     return arguments
+
+
+def _arguments_of(record: ScheduleRecord) -> PayloadContext:
+    return PayloadContext("arguments", record.task, queue=record.queue)
 
 
 def _utc(at: float) -> datetime:

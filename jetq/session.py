@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import concurrent.futures
+import contextlib
 import contextvars
 import inspect
 import os
@@ -12,7 +13,7 @@ import threading
 import warnings
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 from weakref import WeakKeyDictionary
 
 from jetq.broker import Broker
@@ -114,14 +115,8 @@ class Session:
         with self._thread_lock:  # so that what is submitted comes before the thread's end, which cancels it
             if self._thread is None:
                 self._thread = _Thread(self.aclose)
-            future = self._thread.submit(work)
-        try:
-            return future.result()
-        except concurrent.futures.CancelledError:
-            raise BrokerUnavailable("the app's connections were closed before an answer came") from None
-        except KeyboardInterrupt:  # nobody waits for it any more
-            future.cancel()
-            raise
+            crossing = self._thread.submit(work)
+        return crossing.result()
 
     def _warn_on_running_loop(self) -> None:
         if self._warned:
@@ -139,6 +134,58 @@ class Session:
         )
 
 
+class _Crossing(Generic[T]):
+    """One call on another thread's loop, whose result this thread waits for.
+
+    A lock in place of the condition of a `concurrent.futures.Future`: this is on the way of each `.delay`.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, work: Callable[[], Coroutine[Any, Any, T]]) -> None:
+        self._loop = loop
+        self._work = work
+        self._task: asyncio.Task[None] | None = None
+        self._value: T
+        self._error: BaseException | None = None
+        self._ended = threading.Lock()
+        self._ended.acquire()
+
+    def begin(self) -> None:
+        """Called on the loop."""
+        self._task = self._loop.create_task(self._run())
+
+    async def _run(self) -> None:
+        try:
+            self._value = await self._work()
+        except BaseException as error:
+            self._error = error
+            if not isinstance(error, Exception):
+                raise
+        finally:
+            self._ended.release()
+
+    def result(self) -> T:
+        """What it returns or raises. Raises BrokerUnavailable if it is cancelled because its loop ends."""
+        try:
+            self._ended.acquire()
+        except BaseException:  # KeyboardInterrupt, say: nobody waits for it any more
+            with contextlib.suppress(RuntimeError):  # the loop has ended, and its tasks with it
+                self._loop.call_soon_threadsafe(self._cancel)
+            raise
+        error, self._error = self._error, None  # an error must not refer to itself through its traceback's frames
+        if isinstance(error, asyncio.CancelledError):
+            raise BrokerUnavailable("the app's connections were closed before an answer came") from None
+        if error is not None:
+            try:
+                raise error
+            finally:
+                error = None
+        return self._value
+
+    def _cancel(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+
+
 class _Thread:
     """An event loop on a daemon thread. `before_end` runs on it before it ends, by `stop` or with the process."""
 
@@ -151,9 +198,11 @@ class _Thread:
         self._loop = self._started.result()
         atexit.register(self.stop)
 
-    def submit(self, work: Callable[[], Coroutine[Any, Any, T]]) -> concurrent.futures.Future[T]:
+    def submit(self, work: Callable[[], Coroutine[Any, Any, T]]) -> _Crossing[T]:
         """Start `work()` on the loop, in the caller's context."""
-        return asyncio.run_coroutine_threadsafe(work(), self._loop)
+        crossing = _Crossing(self._loop, work)
+        self._loop.call_soon_threadsafe(crossing.begin)
+        return crossing
 
     def stop(self) -> None:
         """End it, at most three seconds later. What still runs there is cancelled."""

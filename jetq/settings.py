@@ -90,6 +90,8 @@ class Settings(Struct, frozen=True):
         value = getattr(self, name)
         if name == "servers":
             return tuple(map(safe_url, self.servers))
+        if name in _PATHS and value is not None and _KEY_MATERIAL.search(value):
+            return "***"
         return "***" if name in _SECRET and value is not None else value
 
 
@@ -119,12 +121,16 @@ class Given(Struct, frozen=True):
     value: object
     source: str
 
+    def __repr__(self) -> str:
+        return f"<what {self.source} says>"
+
 
 Layer = Mapping[str, Given]
 """What one source says, by the setting's name."""
 
 _TYPES = get_type_hints(Settings, include_extras=True)
 _SECRET = frozenset({"password", "token"})
+_PATHS = frozenset({"creds", "nkey", "tls_ca", "tls_cert", "tls_key"})
 _WAYS = {"user": "user", "password": "user", "token": "token", "creds": "creds", "nkey": "nkey"}
 """The settings that say who jetq is, and which of the four ways each belongs to."""
 
@@ -153,7 +159,7 @@ _CONTEXT_KEYS = {
     "inbox_prefix": "inbox_prefix",
 }
 _REFUSED_CONTEXT_KEYS = ("nsc", "jetstream_domain", "jetstream_api_prefix", "user_jwt", "user_seed", "socks_proxy")
-_COMMANDS = ("WORKER", "DEV", "SERVER", "CALL", "QUEUE", "JOB", "SCHEDULE", "DLQ", "SETUP", "PLUGINS")
+_COMMANDS = ("WORKER", "DEV", "SERVER", "CALL", "QUEUE", "JOB", "SCHEDULE", "DLQ", "SETUP", "DOCTOR", "PLUGINS")
 _FOREIGN_PREFIXES = (
     "JETQ_EMAIL_",
     "JETQ_TEST_",
@@ -164,6 +170,10 @@ _FOREIGN_PREFIXES = (
 """Variables of others: the mail plugin, the tests, and the options of the `jetq` command."""
 
 _PORTS = range(1, 65536)
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_KEY_MATERIAL = re.compile(r"-----BEGIN |\bS[UAOCN][A-Z2-7]{56}\b|\beyJ[\w-]{20,}")
+"""PEM, a seed, a JWT: what stands in a file, and not in its name."""
+
 _INBOX_PREFIX = re.compile(r"[A-Za-z0-9_$-]+(\.[A-Za-z0-9_$-]+)*")
 
 
@@ -295,6 +305,11 @@ def _value(name: str, given: Given) -> object:
             value = seconds(value, name)
         # Text stands for itself, or in the environment for a number or truth value.
         value = msgspec.convert(value, _TYPES[name], strict=not isinstance(value, str))
+        if name in _PATHS and _KEY_MATERIAL.search(str(value)):
+            raise SettingsError(
+                f"{given.source}: expected the path of a file, got what stands in one",
+                hint="write it into a file that only jetq's user may read, and name that",
+            )
         if name == "namespace":
             check_namespace(str(value))
         if name == "inbox_prefix" and not _INBOX_PREFIX.fullmatch(str(value)):
@@ -311,7 +326,7 @@ def _servers(given: Given) -> tuple[tuple[str, ...], dict[str, str]]:
     written = given.value.split(",") if isinstance(given.value, str) else given.value
     if not isinstance(written, list | tuple) or not all(isinstance(url, str) for url in written):
         raise SettingsError(f"{given.source}: expected URLs, got {type(given.value).__name__}")
-    parsed = [_server(url.strip(), given.source) for url in written if url.strip()]
+    parsed = [_server(url.strip(), given.source, whole=given.value) for url in written if url.strip()]
     if not parsed:
         raise SettingsError(f"{given.source}: expected at least one URL, like {DEFAULT_SERVER}")
     users = [user for _, user in parsed if user]
@@ -320,9 +335,11 @@ def _servers(given: Given) -> tuple[tuple[str, ...], dict[str, str]]:
     return tuple(url for url, _ in parsed), users[0] if users else {}
 
 
-def _server(written: str, source: str) -> tuple[str, dict[str, str]]:
+def _server(written: str, source: str, *, whole: object) -> tuple[str, dict[str, str]]:
     url = written if "://" in written else f"nats://{written}"
-    wrong = SettingsError(f"{source}: {safe_url(written)!r} is no URL of a NATS server", hint=f"like {DEFAULT_SERVER}")
+    # A password with a comma in it was taken apart: this may be its first half.
+    shown = "one of several" if isinstance(whole, str) and "@" in whole and "@" not in written else safe_url(written)
+    wrong = SettingsError(f"{source}: {shown!r} is no URL of a NATS server", hint=f"like {DEFAULT_SERVER}")
     try:
         parts = urlsplit(url)
         port = 4222 if parts.port is None else parts.port
@@ -347,5 +364,5 @@ def _user(username: str | None, password: str | None) -> dict[str, str]:
 
 def safe_url(url: str) -> str:
     """`url` without what comes before its host: user, password or token."""
-    scheme, separator, rest = url.rpartition("://")
-    return f"{scheme}{separator}{rest.rpartition('@')[2]}"
+    scheme = _SCHEME.match(url)
+    return f"{scheme[0] if scheme else ''}{url[scheme.end() if scheme else 0 :].rpartition('@')[2]}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from typing import Any, Literal
 
@@ -34,12 +35,12 @@ from jetq.model import (
     Superseded,
 )
 from jetq.task import Task
+from jetq.wire import BadHeader, read_meta
 
-__all__ = ["Settlement", "dead", "result_ttl"]
+__all__ = ["Settlement", "dead", "result_ttl", "stray"]
 
 _log = logging.getLogger("jetq.worker")
 
-_NULL = Raw(b"null")
 _FIRST_BACKOFF = 0.5
 _LAST_BACKOFF = 5.0
 _RECORD_TTL = 3600.0
@@ -57,13 +58,15 @@ class Settlement:
         self._broker = broker
         self._leases = leases
         self._worker = worker
+        self._buried: set[str] = set()
         self.expired = 0
 
     async def settle(self, attempt: Attempt, outcome: Outcome) -> bool:
         """Store what the outcome leaves behind, then remove the job. False if the job is no longer this worker's.
 
-        While the broker cannot be reached it is tried again for as long as the lease holds; after that the job is
-        delivered anew, and nothing here touches it.
+        While the broker cannot be reached or has no room it is tried again for as long as the lease holds, which is
+        renewed without an end from then on, because the run is over; after that the job is delivered anew, and nothing
+        here touches it.
 
         Guarantee: tests/faults/test_crash_sweep.py kills the worker before and after each broker call made here.
         """
@@ -71,6 +74,10 @@ class Settlement:
         backoff = _FIRST_BACKOFF
         try:
             while self._leases.valid(delivery):
+                if type(outcome) is Succeeded and outcome.value is None and not attempt.cancelled:
+                    self._broker.finish(delivery)  # nothing is to be stored first, and nothing to be waited for
+                    self._log_outcome(attempt, outcome)
+                    return True
                 try:
                     await self._store(attempt, outcome)
                     return True
@@ -84,8 +91,10 @@ class Settlement:
                         "%s %s is not settled yet, trying again in %g s: %s",
                         attempt.name, delivery.id, backoff, error.message,
                     )  # fmt: skip
+                    delivery.renew_until = math.inf
                     await asyncio.sleep(backoff)
                     backoff = min(backoff * 2, _LAST_BACKOFF)
+            self._buried.discard(delivery.token)
             _log.warning("%s %s: its lease lapsed before it was settled; it will run again", attempt.name, delivery.id)
             return False
         finally:
@@ -97,11 +106,13 @@ class Settlement:
             case Succeeded(value=None) if attempt.cancelled:  # it ended by itself all the same, and who cancels asks
                 await broker.put_result(self._result(attempt, "succeeded"), _RECORD_TTL)
                 broker.finish(delivery)
-            case Succeeded(value=None) | Superseded():
+            case Superseded():
                 broker.finish(delivery)
             case Succeeded(value=value, result_ttl=ttl):
                 assert value is not None
-                await broker.put_result(self._result(attempt, "succeeded", value=Raw(value)), ttl)
+                result = self._result(attempt, "succeeded")
+                result = replace(result, sealed=value) if outcome.sealed else replace(result, value=Raw(value))
+                await broker.put_result(result, ttl)
                 broker.finish(delivery)
             case Retrying() | Snoozed() | InLine():
                 job, after = self._next_attempt(attempt, outcome)
@@ -114,6 +125,7 @@ class Settlement:
                 broker.finish(delivery)
             case Dead():
                 await self._store_dead(attempt, outcome)
+                self._buried.discard(delivery.token)
                 broker.finish(delivery)
             case Cancelled():
                 await self._record_end(attempt, "cancelled")
@@ -123,6 +135,12 @@ class Settlement:
                 await self._record_end(attempt, "expired")
                 broker.finish(delivery)
             case Released():
+                if not delivery.task:  # nor can it go back: it may have stood on a subject that no text can name
+                    return await self._store(attempt, stray(delivery.address))
+                try:  # what was not begun has not been read either, and goes back as it came
+                    attempt.meta = read_meta(delivery.headers)
+                except BadHeader as error:
+                    return await self._store(attempt, dead("undecodable", "jetq.BadHeader", str(error)))
                 await broker.give_back(delivery, self._record(attempt, attempt.meta))
         self._log_outcome(attempt, outcome)
 
@@ -130,7 +148,9 @@ class Settlement:
         delivery = attempt.delivery
         if outcome.body is not None:  # a replay goes on where the task asked to, not where this attempt began
             delivery = replace(delivery, body=outcome.body)
-        await self._broker.bury(delivery, self._letter(attempt, outcome))
+        if delivery.token not in self._buried:  # tried again for minutes, the broker would not know it any more
+            await self._broker.bury(delivery, self._letter(attempt, outcome))
+            self._buried.add(delivery.token)
         ttl = None if attempt.task is None else result_ttl(attempt, attempt.task)
         if ttl is not None:
             try:
@@ -176,9 +196,7 @@ class Settlement:
             meta=replace(meta, enqueued=delivery.stored_at if meta.enqueued is None else meta.enqueued),
         )
 
-    def _result(
-        self, attempt: Attempt, state: Any, *, value: Raw = _NULL, failure: Failure | None = None
-    ) -> ResultRecord:
+    def _result(self, attempt: Attempt, state: Any, *, failure: Failure | None = None) -> ResultRecord:
         delivery = attempt.delivery
         return ResultRecord(
             id=delivery.id,
@@ -189,7 +207,6 @@ class Settlement:
             sequence=delivery.sequence,
             at=time.time(),
             worker=self._worker,
-            value=value,
             failure=failure,
         )
 
@@ -215,16 +232,18 @@ class Settlement:
             errors_dropped=meta.errors_dropped + dropped,
             snoozes=meta.snoozes,
             replays=meta.replays,
+            edits=meta.edits,
             headers=dict(delivery.headers),
             level=delivery.level,
         )
 
     def _log_outcome(self, attempt: Attempt, outcome: Outcome) -> None:
+        if type(outcome) is Succeeded and not _log.isEnabledFor(logging.DEBUG):
+            return
         name, delivery, meta = attempt.name, attempt.delivery, attempt.meta
         match outcome:
             case Succeeded():
-                if _log.isEnabledFor(logging.DEBUG):
-                    _log.debug("%s %s succeeded in %.3f s", name, delivery.id, time.monotonic() - attempt.started)
+                _log.debug("%s %s succeeded in %.3f s", name, delivery.id, time.monotonic() - attempt.started)
             case Retrying(after=after, failure=failure):
                 _log.warning(
                     "%s %s failed: %s; attempt %d is due in %.1f s",
@@ -252,6 +271,11 @@ class Settlement:
 
 def dead(reason: DeadReason, type: str, message: str) -> Dead:
     return Dead(reason=reason, failure=Failure(type=type, message=message[:2000]))
+
+
+def stray(address: str) -> Dead:
+    """What becomes of a message that is no job's."""
+    return dead("undecodable", "jetq.BadSubject", f"{address!r} is not the subject of a job")
 
 
 def result_ttl(attempt: Attempt, task: Task[..., Any]) -> float | None:

@@ -8,9 +8,12 @@ import types
 from enum import Enum
 from typing import Any
 
+from jetq.secret import is_secret, is_secret_name
+
 __all__ = ["readable", "shown_type"]
 
 _SHORT = 24
+_SECRET = re.compile(r"typing\.Annotated\[([^,\[\]]+(?:\[[^\[\]]*\])?), Secret\]")
 _MODULES = re.compile(r"\b(?:[A-Za-z_]\w*\.)+(?=[A-Za-z_])")
 
 
@@ -25,9 +28,9 @@ class _Text:
 
 
 def readable(signature: inspect.Signature) -> inspect.Signature:
-    """`signature` made for being printed: types without their modules or quotes, long defaults as `...`."""
+    """`signature` made for being printed: types without their modules or quotes, long and secret defaults as `...`."""
     parameters = [
-        parameter.replace(annotation=_annotation(parameter.annotation), default=_default(parameter.default))
+        parameter.replace(annotation=_annotation(parameter.annotation), default=_default(parameter))
         for parameter in signature.parameters.values()
     ]
     return signature.replace(parameters=parameters, return_annotation=_annotation(signature.return_annotation))
@@ -41,7 +44,7 @@ def shown_type(annotation: Any) -> str:
         return "None"
     if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
         return annotation.__name__
-    text = repr(annotation)
+    text = _SECRET.sub(r"Secret[\1]", repr(annotation))
     return text if "'" in text or '"' in text else _MODULES.sub("", text)
 
 
@@ -49,8 +52,14 @@ def _annotation(annotation: Any) -> Any:
     return annotation if annotation is inspect.Signature.empty else _Text(shown_type(annotation))
 
 
-def _default(default: Any) -> Any:
+def _default(parameter: inspect.Parameter) -> Any:
+    default = parameter.default
     if default is inspect.Parameter.empty:
         return default
-    plain = default is None or isinstance(default, bool | int | float | str | Enum)
+    plain = default is None or (isinstance(default, bool | int | float | str | Enum) and not _secret(parameter))
     return _Text(text) if plain and len(text := repr(default)) <= _SHORT else _Text("...")
+
+
+def _secret(parameter: inspect.Parameter) -> bool:
+    kind = parameter.annotation
+    return is_secret_name(parameter.name) or is_secret(kind) or (isinstance(kind, str) and "Secret[" in kind)

@@ -12,7 +12,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-__all__ = ["HOPELESS", "IN_ORDER", "NOT_IN_ORDER", "RECYCLED", "SERVES", "Supervisor", "counted_signals", "in_words"]
+from jetq.health import DEAD_AFTER, SILENT_AFTER
+
+__all__ = [
+    "HOPELESS", "IN_ORDER", "NOT_IN_ORDER", "NOT_READY", "READY", "RECYCLED", "SERVES",
+    "Supervisor", "counted_signals", "in_words",
+]  # fmt: skip
 
 IN_ORDER = 0
 NOT_IN_ORDER = 1
@@ -26,6 +31,9 @@ RECYCLED = 83
 
 SERVES = b"1"
 """What a process writes to its lifeline when it begins to work."""
+
+READY, NOT_READY = b"+", b"-"
+"""What it writes there every second from then on: whether it takes jobs."""
 
 _TICK = 0.1
 _FIRST_BACKOFF = 0.5
@@ -43,7 +51,8 @@ class Supervisor:
     """Keeps `processes` processes running until it is told to end, and then until they have ended.
 
     command: the words that start one. It gets the descriptor of a socket, the process's lifeline, which the process
-    inherits: it reads end of file when the supervisor is gone, however it went, and takes SERVES. And it gets whether
+    inherits: it reads end of file when the supervisor is gone, however it went, and takes SERVES, and READY or
+    NOT_READY every second. And it gets whether
     the process is to introduce itself: the first one is, and one more after each change. burst: a process that ends
     with 0 is not started again. grace: seconds that the processes take at most to end in order, by what they were
     told.
@@ -63,6 +72,7 @@ class Supervisor:
         self._outcome = IN_ORDER
         self._told = 0
         self._watching = False
+        self._looked_at = time.monotonic()
 
     def run(self, changes: Iterator[Sequence[Path]] | None = None) -> int:
         """Start the processes, and return when all have ended for good.
@@ -88,12 +98,27 @@ class Supervisor:
                 place.let_go()  # whatever still runs because of an error here ends by that
         return self._outcome
 
+    def dead(self) -> str | None:
+        """See `health.Condition.dead`: this loop, or a process that served, has been silent for too long."""
+        silent = time.monotonic() - self._looked_at
+        if silent > DEAD_AFTER:
+            return f"the supervisor has been stuck for {silent:.0f} s"
+        return next((trouble for place in self._places if (trouble := place.dead()) is not None), None)
+
+    def unready(self) -> str | None:
+        """See `health.Condition.unready`: one process that takes jobs is enough."""
+        if self._told:
+            return "stopping"
+        return None if any(place.is_ready() for place in self._places) else "no worker process takes jobs"
+
     def _look_after_all(self) -> None:
+        self._looked_at = time.monotonic()
         for place in self._places:
             self._look_after(place)
 
     def _look_after(self, place: _Place) -> None:
-        """Note an end, kill what hangs, start what is due."""
+        """Hear what it says, note an end, kill what hangs, start what is due."""
+        place.listen()
         now = time.monotonic()
         if place.process is not None:
             code = place.process.poll()
@@ -125,7 +150,8 @@ class Supervisor:
         """What becomes of the place of a process that has ended: stays empty, is filled at once, or later."""
         ended = f"{place} ended: {in_words(code)}"
         lived = time.monotonic() - place.started_at
-        hopeless = code == HOPELESS and not place.has_served()
+        place.listen()
+        hopeless = code == HOPELESS and not place.served
         place.process = None
         place.let_go()
         place.due = 0.0
@@ -165,7 +191,8 @@ class Supervisor:
     # --- signals
 
     def _pass_on(self, heard: int) -> None:
-        """The first signal asks the processes to end in order, the second to end now. `heard` are those so far."""
+        """The first signal asks the processes to end in order, the second to end now, the third kills them. `heard` are
+        those so far."""
         if heard and not self._told:
             _log.info("stopping: running jobs may end; once more gives them back at once")
             self._stop()
@@ -174,6 +201,11 @@ class Supervisor:
             self._told = 2
             self._outcome = NOT_IN_ORDER
             self._send_all(signal.SIGQUIT, 0.0)
+
+        if heard > 2 and self._told == 2:
+            _log.warning("ending at once: what runs comes back when its lease ends")
+            self._told = 3
+            self._send_all(signal.SIGKILL, 0.0)
 
     def _stop(self) -> None:
         self._told = 1
@@ -214,6 +246,9 @@ class _Place:
         self.introduces = number == 1
         self.renewing = False
         self.done = False
+        self.served = False
+        self._ready = False
+        self._heard = 0.0
         self._lifeline: socket.socket | None = None
 
     def begin(self, command: Callable[[int, bool], Sequence[str]]) -> None:
@@ -228,13 +263,31 @@ class _Place:
                 raise
         own.setblocking(False)
         self._lifeline = own
+        self.served = self._ready = False
 
-    def has_served(self) -> bool:
-        """Whether its process had begun to work."""
+    def listen(self) -> None:
+        """Hear what its process has said since."""
+        if self._lifeline is None:
+            return
         try:
-            return self._lifeline is not None and self._lifeline.recv(1) == SERVES
-        except OSError:  # it has said nothing
-            return False
+            said = self._lifeline.recv(4096)
+        except OSError:  # nothing
+            return
+        if said:
+            self.served = True
+            self._ready = said.endswith(READY)
+            self._heard = time.monotonic()
+
+    def is_ready(self) -> bool:
+        """Whether its process lately said that it takes jobs."""
+        return self.process is not None and self._ready and time.monotonic() - self._heard <= SILENT_AFTER
+
+    def dead(self) -> str | None:
+        """Why its process does not live, though it is there; None if it does."""
+        silent = time.monotonic() - self._heard
+        if self.process is None or not self.served or silent <= DEAD_AFTER:
+            return None
+        return f"the event loop of {self} has been blocked for {silent:.0f} s"
 
     def let_go(self) -> None:
         """Hold its process no longer: should it run, it is to end."""

@@ -13,6 +13,7 @@ from jetq.job import Job
 from jetq.keys import call_key
 from jetq.model import Level
 from jetq.options import CallOptions, CallSettings, TaskOptions, Unique, call_settings, check_identity
+from jetq.secret import Discreet
 
 __all__ = ["AsyncTask", "BoundTask", "Call", "Enqueues", "SyncTask", "Task"]
 
@@ -22,7 +23,7 @@ R = TypeVar("R")
 _NO_OPTIONS = CallSettings()
 
 
-class Call(Struct, Generic[R], frozen=True):
+class Call(Discreet, Struct, Generic[R], frozen=True):
     """A task with bound and checked arguments, not stored yet.
 
     body: the arguments as JSON. key: its unique key. expires: seconds from its due time after which it is not run.

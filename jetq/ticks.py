@@ -13,7 +13,7 @@ from jetq.broker import Broker
 from jetq.errors import DefinitionError, NotStored
 from jetq.model import Delivery, JobRecord
 from jetq.names import NO_KEY, keyed_id
-from jetq.schedule import ON_TIME, ScheduleRecord, StoredSchedule, Ticked, job_key, read_record, timetable_of
+from jetq.schedule import ON_TIME, Mark, ScheduleRecord, StoredSchedule, Ticked, job_key, read_record, timetable_of
 from jetq.wire import SCHEDULE_HEADER
 
 __all__ = ["BadTick", "Ticks", "job_of_tick"]
@@ -41,11 +41,14 @@ class Ticks:
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
         self._random = random.Random()
+        self._missing: dict[tuple[str, str], float] = {}
 
     async def turn(self, delivery: Delivery) -> None:
         """Make a job of a tick, or nothing if that was decided already. Raises BadTick, BrokerError."""
         try:
             record = read_record(delivery.headers.get(SCHEDULE_HEADER, ""))
+            if (record.queue, record.name) != (delivery.queue, delivery.schedule):
+                raise ValueError(f"it says that it is of schedule {record.name} in queue {record.queue}")
             nominal = _nominal(record, delivery.next_at)
         except (ValueError, DefinitionError) as error:
             raise BadTick(f"this tick of schedule {delivery.schedule} cannot be read: {error}") from None
@@ -53,23 +56,36 @@ class Ticks:
 
     async def catch_up(self, queue: str) -> None:
         """Make jobs of the newest ticks that were missed: the broker was down at their time. Raises BrokerError."""
-        for stored in await self._broker.schedules(queue):
-            nominal = self._missed(stored)
-            if nominal is not None:
-                await self._decide(stored.record, stored.body, nominal)
+        broker = self._broker
+        for stored in await broker.schedules(queue):
+            record, nominal = stored.record, self._newest(stored)
+            if nominal is None or _is_decided(await self._broker.ticked(queue, record.name), nominal, broker.now()):
+                self._missing.pop((queue, record.name), None)
+            else:
+                await self._decide(record, stored.body, nominal)
+                await self._wake(stored, nominal)
 
-    def _missed(self, stored: StoredSchedule) -> float | None:
-        """The newest time at which it should have ticked, if that is a while ago."""
+    async def _wake(self, stored: StoredSchedule, nominal: float) -> None:
+        """Store a schedule anew that missed two ticks in a row: one that fires while the store is full does not fire
+        again before that, or before the server is restarted (nats-server 2.15.1)."""
+        record = stored.record
+        before = self._missing.setdefault((record.queue, record.name), nominal)
+        if nominal > before and await self._broker.wake_schedule(stored):
+            del self._missing[record.queue, record.name]
+            _log.warning(
+                "schedule %s had ceased to tick (was the broker's store full?); it is set up anew", record.name
+            )
+
+    def _newest(self, stored: StoredSchedule) -> float | None:
+        """The newest time at which it should have ticked, of those that are a while ago."""
         record, now = stored.record, self._broker.now()
         if record.paused:
             return None
         try:
-            nominal = timetable_of(record).previous(now)
+            nominal = timetable_of(record).previous(now - _SURE)
         except DefinitionError:
             return None
-        if nominal is None or nominal <= stored.stored_at or nominal > now - _SURE:
-            return None
-        return nominal
+        return None if nominal is None or nominal <= stored.stored_at else nominal
 
     async def _decide(self, record: ScheduleRecord, body: bytes, nominal: float) -> None:
         broker = self._broker
@@ -79,7 +95,7 @@ class Ticks:
                 _log.info("schedule %s: its tick for %s came too late to be run", record.name, _utc(nominal))
                 return
             mark = await broker.ticked(record.queue, record.name)
-            if mark.ticked.has(nominal) or (now - nominal > ON_TIME and nominal < mark.ticked.newest):
+            if _is_decided(mark, nominal, now):
                 return
             ticked = mark.ticked.having(nominal, now - _REMEMBERED)
             due = self._due(record, nominal, now)
@@ -101,6 +117,11 @@ class Ticks:
     def _due(self, record: ScheduleRecord, nominal: float, now: float) -> float | None:
         due = nominal + self._random.uniform(0.0, record.jitter) if record.jitter else nominal
         return due if due > now else None
+
+
+def _is_decided(mark: Mark, nominal: float, now: float) -> bool:
+    """Whether it is known what became of a tick: of an old one newer ones tell that."""
+    return mark.ticked.has(nominal) or (now - nominal > ON_TIME and nominal < mark.ticked.newest)
 
 
 def job_of_tick(record: ScheduleRecord, body: bytes, nominal: float, enqueued: float | None) -> JobRecord:

@@ -2,35 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import TypeVar
 
 import msgspec
 from msgspec.structs import replace
 
-from jetq.model import DEFAULT_META, DeadLetter, JobRecord, Meta
+from jetq.bounds import LONGEST_HEADER, check_numbers, is_too_deep
+from jetq.model import DEFAULT_META, AttemptError, DeadLetter, JobRecord, Meta, ResultRecord
 
 __all__ = [
+    "IMPORTED_HEADER",
     "LETTER_HEADER",
     "META_HEADER",
     "SCHEDULE_HEADER",
     "WIRE_VERSION",
     "BadHeader",
+    "check_meta",
     "job_headers",
     "letter_header",
     "meta_or_default",
     "moved_headers",
     "read_letter",
     "read_meta",
+    "read_result",
 ]
+
+T = TypeVar("T")
 
 WIRE_VERSION = 1
 META_HEADER = "Jetq"
 LETTER_HEADER = "Jetq-Letter"
+IMPORTED_HEADER = "Jetq-Imported"
+"""Of a dead letter that was read from a file: when, in unix seconds."""
+
 SCHEDULE_HEADER = "Jetq-Schedule"
 
 _encode = msgspec.json.Encoder().encode
 _decode_meta = msgspec.json.Decoder(Meta).decode
 _decode_letter = msgspec.json.Decoder(DeadLetter).decode
+_decode_result = msgspec.json.Decoder(ResultRecord).decode
+
+_TOKEN = re.compile(r"[^.*>\s\x00-\x1f\x7f]+")
+_WORDS = re.compile(r"[^*>\s\x00-\x1f\x7f]*")
+"""What may stand in a subject: one token, and a task's name, which is empty for what is no job. Not what may be given
+as a name: whatever came is dead-lettered under what it called itself."""
 
 
 class BadHeader(ValueError):
@@ -47,15 +64,47 @@ def read_meta(headers: Mapping[str, str]) -> Meta:
     text = headers.get(META_HEADER) if headers else None
     if text is None:
         return DEFAULT_META
-    try:
-        meta = _decode_meta(text)
-    except (ValueError, RecursionError) as error:  # msgspec.DecodeError and UnicodeError are ValueErrors
-        raise BadHeader(f"header {META_HEADER} is unreadable: {error}") from None
+    meta = _read(META_HEADER, text, _decode_meta)
     if meta.v > WIRE_VERSION:
         raise BadHeader(f"the job was written in wire version {meta.v}, this jetq reads versions up to {WIRE_VERSION}")
-    if meta.attempt < 1:
-        raise BadHeader(f"header {META_HEADER} says attempt {meta.attempt}; attempts count from 1")
+    try:
+        check_meta(meta)
+    except ValueError as error:
+        raise BadHeader(f"header {META_HEADER} says {error}") from None
     return meta
+
+
+def check_meta(meta: Meta) -> None:
+    """Raises ValueError for numbers that a job cannot have."""
+    if meta.attempt < 1:
+        raise ValueError(f"attempt {meta.attempt}; attempts count from 1")
+    if meta.max_attempts is not None and meta.max_attempts < 1:
+        raise ValueError(f"max_attempts {meta.max_attempts}; attempts count from 1")
+    check_numbers(
+        meta,
+        counts=("attempt", "max_attempts", "errors_dropped", "snoozes", "replays", "edits", "crashes"),
+        spans=("timeout", "result_ttl"),
+        times=("enqueued", "unknown_since", "expires", "nominal", "in_line"),
+    )
+    _check_errors(meta.errors)
+
+
+def _check_errors(errors: Iterable[AttemptError]) -> None:
+    for error in errors:
+        check_numbers(error, counts=("attempt",), times=("at",))
+
+
+def _read(header: str, text: str, decode: Callable[[str], T]) -> T:
+    if len(text) > LONGEST_HEADER:
+        raise BadHeader(f"header {header} has {len(text):,} characters, more than {LONGEST_HEADER:,}")
+    try:
+        if is_too_deep(text.encode("utf-8", "surrogatepass")):
+            raise BadHeader(f"header {header} is nested too deeply")
+        return decode(text)
+    except BadHeader:
+        raise
+    except (ValueError, RecursionError) as error:  # msgspec.DecodeError and UnicodeError are ValueErrors
+        raise BadHeader(f"header {header} is unreadable: {error}") from None
 
 
 def moved_headers(headers: Mapping[str, str], before: float, due: float) -> Mapping[str, str]:
@@ -84,7 +133,32 @@ def letter_header(letter: DeadLetter) -> str:
 
 def read_letter(text: str) -> DeadLetter:
     """The dead letter in a header's text. Raises BadHeader."""
+    letter = _read(LETTER_HEADER, text, _decode_letter)
+    # A replay makes subjects of these names, and numbers are added to.
+    for name in ("queue", "key", "id"):
+        if not _TOKEN.fullmatch(getattr(letter, name)):
+            raise BadHeader(f"header {LETTER_HEADER} has a {name} that is none")
+    if not _WORDS.fullmatch(letter.task):
+        raise BadHeader(f"header {LETTER_HEADER} has a task that is none")
     try:
-        return _decode_letter(text)
-    except (ValueError, RecursionError) as error:
-        raise BadHeader(f"header {LETTER_HEADER} is unreadable: {error}") from None
+        check_numbers(
+            letter,
+            counts=("attempt", "count", "errors_dropped", "snoozes", "replays", "edits"),
+            times=("at", "enqueued"),
+        )
+        _check_errors(letter.errors)
+    except ValueError as error:
+        raise BadHeader(f"header {LETTER_HEADER} says {error}") from None
+    return letter
+
+
+def read_result(data: bytes) -> ResultRecord | None:
+    """How a job ended, from the body of a message; None for one that is not jetq's."""
+    if is_too_deep(data):
+        return None
+    try:
+        record = _decode_result(data)
+        check_numbers(record, counts=("attempt",), times=("at",))
+    except (ValueError, RecursionError):
+        return None
+    return record

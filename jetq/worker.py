@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import logging
 import os
 import secrets
 import socket
 import sys
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
@@ -20,14 +22,16 @@ from jetq.broker import Broker, Feed
 from jetq.control import INSIST_AFTER, Control
 from jetq.errors import BrokerError, BrokerUnavailable, DefinitionError, Rejected
 from jetq.executor import Executor
+from jetq.first_step import FirstSteps
 from jetq.intake import Intake
 from jetq.keeping import Keeping
 from jetq.leases import Leases
 from jetq.limits import Limits
+from jetq.loop_watch import LoopWatch
 from jetq.model import LEVELS, Delivery, Level, Released
 from jetq.names import check_queue
 from jetq.pool import ThreadPool
-from jetq.process_pool import ProcessPool
+from jetq.process_pool import ProcessPool, usable_cores
 from jetq.queue import check_weight
 from jetq.settlement import Settlement, dead
 from jetq.task_schedules import definitions
@@ -93,10 +97,13 @@ class Worker:
         self._grace = grace
         self._left = sys.maxsize if max_jobs is None else max_jobs
         self._enough = enough
-        self._intake = Intake(concurrency, self._weights)
+        self._intake = Intake(concurrency, self._weights, ahead=max_jobs is None)
         self._attempts: set[Attempt] = set()
+        self._taken: deque[Attempt] = deque()
+        self._begin_due = False
         self._suspects = 0
         self._prepared = False
+        self._serving = False
         self._control = Control(
             self.name,
             queues=self.queues,
@@ -107,6 +114,8 @@ class Worker:
         )
         self._stopping = asyncio.Event()
         self._killed = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
 
     def stop(self) -> None:
         """Take no more jobs, give back those not started, let the running ones end within the grace time."""
@@ -133,6 +142,15 @@ class Worker:
         return self._prepared and self._limits.busy
 
     @property
+    def trouble(self) -> str | None:
+        """Why this worker takes no jobs at the moment; None if it does, be it ever so busy."""
+        if self._stopping.is_set():
+            return "stopping"
+        if not self._serving:
+            return "starting"
+        return next((feed.trouble for feed in self._intake.feeds if feed.trouble is not None), None)
+
+    @property
     def retired(self) -> bool:
         """Whether this worker has taken `max_jobs`, or has had `enough`."""
         return self._left <= 0 or self._enough()
@@ -140,9 +158,12 @@ class Worker:
     async def run(self) -> None:
         """Work until `stop`, or until the queues are empty with `burst`, then end in order.
 
-        Guarantee: tests/faults/test_shutdown.py: a stop under load loses nothing and charges nothing.
+        Guarantee: tests/faults/test_shutdown.py: a stop under load loses nothing and charges nothing;
+        tests/faults/test_rolling.py: nor do a hundred in a row.
         """
         self._loop = asyncio.get_running_loop()
+        self._context = contextvars.copy_context()
+        self._steps = FirstSteps(self._loop)
         broker = await self._unless_stopped(self.app.session.broker(patient=True))
         if broker is None:
             return
@@ -174,7 +195,7 @@ class Worker:
 
     async def _prepare(self, broker: Broker) -> None:
         self._threads = ThreadPool(self.concurrency)
-        self._processes = ProcessPool(min(self.concurrency, _cores()))
+        self._processes = ProcessPool(min(self.concurrency, usable_cores()))
         for queue in self.queues:
             await self._unless_stopped(self._patiently(f"queue {queue}", partial(self._serve, broker, queue)))
         self._leases = Leases(self.app.session.connect, broker.lease)
@@ -192,7 +213,7 @@ class Worker:
         await self._unless_stopped(self._patiently("limits", self._limits.listen))
         self._broker = broker
         self._ticks = Ticks(broker)
-        self._keeping = Keeping(broker, self.queues, self._defined, self._ticks)
+        self._keeping = Keeping(broker, self.queues, self._defined, self._ticks, self.app.payloads)
         await self._unless_stopped(self._keeping.store())
         self._executor = Executor(
             broker,
@@ -206,6 +227,7 @@ class Worker:
             processes=self._processes,
             worker=self.name,
             app=self.app,
+            payloads=self.app.payloads,
         )
         _log.info("worker %s serves %s with %d slots", self.name, ", ".join(self.queues), self.concurrency)
 
@@ -250,12 +272,17 @@ class Worker:
                         await self._open(broker, queue)
                 except BrokerError as error:
                     _log.warning("queue %s: whether it has levels is not known: %s", queue, error.message)
+                except Exception:  # see `Keeping`
+                    _log.exception("queue %s: whether it has levels is not known", queue)
 
     async def _work(self, broker: Broker) -> None:
+        self._watch = LoopWatch(self._running_now)
+        self._watch.start()
         timekeeping = asyncio.create_task(self._keep_time(), name="jetq-worker-time")
         levels = asyncio.create_task(self._watch_levels(broker), name="jetq-worker-levels")
         recurring = asyncio.create_task(self._keeping.keep(), name="jetq-worker-schedules")
         try:
+            self._serving = True
             self._take_more()
             if self._burst:
                 await self._until_empty(broker)
@@ -263,6 +290,7 @@ class Worker:
                 await self._stopping.wait()
         finally:
             timekeeping.cancel()
+            self._watch.stop()
             recurring.cancel()
             levels.cancel()
             self._stopping.set()
@@ -286,21 +314,40 @@ class Worker:
 
     def _take_more(self) -> None:
         """Fill the free slots, with what waits and with what is asked for."""
-        if not self._stopping.is_set() and (free := self._free()) > 0:
+        if not self._stopping.is_set():
             if len(self._intake):
                 self._start_next()
-                free = self._free()
-            self._intake.ask(free)
+            self._intake.ask(self._free())
 
     def _start(self, attempt: Attempt) -> None:
+        if not self._attempts:
+            self._idle.clear()
         self._attempts.add(attempt)
         self._left -= not attempt.delivery.schedule
         if attempt.delivery.count > 1:
             self._suspects += 1
-        attempt.released = self._stopping.is_set()
-        attempt.runner = self._loop.create_task(self._run(attempt))
+        attempt.released = attempt.released or self._stopping.is_set()
+        self._taken.append(attempt)
+        self._begin_soon()
+
+    def _begin_soon(self) -> None:
+        # Not in this step, which may be a job's own; and in the worker's context, which is no job's.
+        if not self._begin_due:
+            self._begin_due = True
+            self._loop.call_soon(self._begin, context=self._context)
+
+    def _begin(self) -> None:
+        self._begin_due = False
+        begin, run = self._steps.begin, self._run
+        try:
+            for _ in range(len(self._taken)):  # what comes meanwhile waits until acks are sent and messages read
+                begin(run(self._taken.popleft()))
+        finally:
+            if self._taken:
+                self._begin_soon()
 
     async def _run(self, attempt: Attempt) -> None:
+        attempt.runner = asyncio.current_task()
         try:
             if attempt.delivery.schedule:
                 await self._turn(attempt)
@@ -314,6 +361,8 @@ class Worker:
             self._leases.drop(attempt.delivery)
         finally:
             self._attempts.discard(attempt)
+            if not self._attempts:
+                self._idle.set()
             if attempt.delivery.count > 1:
                 self._suspects -= 1
             if self.retired:
@@ -338,25 +387,38 @@ class Worker:
             self._leases.drop(delivery)
 
     def _free(self) -> int:
-        return min(self._places(), self._left)
+        places, left = self._places(), self._left
+        return places if places < left else left
 
     def _places(self) -> int:
-        # Suspects wait for one another and would idle the slots they hold, so up to `concurrency` of them hold none.
-        # Nor does who waits for a limit, and there are never many of those.
-        waiting = min(max(0, self._suspects - 1), self.concurrency) + self._limits.waiting
-        return self.concurrency - (len(self._attempts) - waiting)
+        # Who waits for a limit holds no slot, and there are never many of those. Suspects wait for one another and
+        # would idle the slots they hold, so up to `concurrency` of them hold none either.
+        places = self.concurrency - len(self._attempts) + self._limits.waiting
+        return places if self._suspects < 2 else places + min(self._suspects - 1, self.concurrency)
 
     # --- time
+
+    def _running_now(self) -> str:
+        """The job whose code the loop runs at the moment, asked while it is blocked."""
+        task = asyncio.current_task(self._loop)
+        for attempt in list(self._attempts):
+            if attempt.runner is task:
+                return f"{attempt.name} {attempt.delivery.id}"
+        return "something that is no job's own code"
 
     async def _keep_time(self) -> None:
         while True:
             await asyncio.sleep(_TICK)
+            self._watch.turned()
             now = time.monotonic()
             for attempt in list(self._attempts):
                 if attempt.deadline is not None and attempt.deadline <= now and attempt.interruptible:
                     self._time_out(attempt, now)
             self._control.forget(now)
             self._take_more()  # for the slots of requests that ended unanswered
+            for attempt in self._intake.surplus():
+                attempt.released = True
+                self._start(attempt)  # only to be given back
 
     def _time_out(self, attempt: Attempt, now: float) -> None:
         if attempt.in_thread and not attempt.timed_out:
@@ -403,6 +465,7 @@ class Worker:
             _log.warning("%d jobs did not end in time; they are cancelled and given back", len(self._attempts))
             self._cancel_all()
             await self._wait_for_attempts(10.0)
+        self._steps.close()
         await self._limits.close()
         await broker.confirm()
         self._leases.stop()
@@ -430,17 +493,7 @@ class Worker:
             attempt.interrupt()
 
     async def _wait_for_attempts(self, seconds: float, until: asyncio.Event | None = None) -> None:
-        runners = [attempt.runner for attempt in self._attempts if attempt.runner is not None]
-        if not runners:
-            return
-        ended = asyncio.ensure_future(asyncio.wait(runners, timeout=seconds))
-        cut = asyncio.ensure_future(until.wait()) if until is not None else None
-        await asyncio.wait({ended, cut} if cut is not None else {ended}, return_when=asyncio.FIRST_COMPLETED)
-        for waiter in (ended, cut):
-            if waiter is not None:
-                waiter.cancel()
-
-
-def _cores() -> int:
-    """How many this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        waiters = [asyncio.ensure_future(event.wait()) for event in (self._idle, until) if event is not None]
+        await asyncio.wait(waiters, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        for waiter in waiters:
+            waiter.cancel()

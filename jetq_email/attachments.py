@@ -143,13 +143,21 @@ def _open_inside(root: Path, path: str) -> int:
 # --- URLs
 
 
+def _shown(url: str) -> str:
+    """`url` without user, password and query: what opens a download stands there."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
 def _check_url(url: str, settings: Settings) -> None:
     parts = urlsplit(url)
+    if "@" in parts.netloc:
+        raise Unsendable(f"attachment {_shown(url)!r}: a URL with a user or password cannot be attached")
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise Unsendable(f"attachment {url!r}: only http and https URLs can be attached")
+        raise Unsendable(f"attachment {_shown(url)!r}: only http and https URLs can be attached")
     if parts.hostname not in settings.attachment_hosts:
         raise Unsendable(
-            f"attachment {url!r}: the host {parts.hostname!r} is not allowed",
+            f"attachment {_shown(url)!r}: the host {parts.hostname!r} is not allowed",
             hint="JETQ_EMAIL_ATTACHMENT_HOSTS of the worker lists the hosts attachments may come from",
         )
 
@@ -193,10 +201,10 @@ def _download(url: str, settings: Settings, room: int) -> bytes:
     except urllib.error.HTTPError as error:
         with error:
             if error.code in (408, 425, 429) or error.code >= 500:
-                raise TransportError(f"attachment {url!r}: the host answered {error.code}") from None
-            raise Unsendable(f"attachment {url!r}: the host answered {error.code} {error.reason}") from None
+                raise TransportError(f"attachment {_shown(url)!r}: the host answered {error.code}") from None
+            raise Unsendable(f"attachment {_shown(url)!r}: the host answered {error.code} {error.reason}") from None
     except (OSError, http.client.HTTPException, ValueError) as error:
-        raise TransportError(f"attachment {url!r}: {str(error) or type(error).__name__}") from error
+        raise TransportError(f"attachment {_shown(url)!r}: {str(error) or type(error).__name__}") from error
 
 
 def _read_response(
@@ -208,5 +216,5 @@ def _read_response(
         if len(content) > room:
             raise _too_large(url, settings)
         if time.monotonic() > deadline:
-            raise TransportError(f"attachment {url!r}: not complete after {settings.timeout:g} s")
+            raise TransportError(f"attachment {_shown(url)!r}: not complete after {settings.timeout:g} s")
     return bytes(content)

@@ -157,6 +157,11 @@ def _explain(error: msgspec.ValidationError) -> str:
 
 
 def _check(settings: Settings) -> None:
+    if settings.host is not None and ("@" in settings.host or "/" in settings.host):  # it may hold a password
+        raise SettingsError(
+            f"{PREFIX}HOST is a host's name or address, and this is a URL or more",
+            hint=f"port, user and password have variables of their own: {PREFIX}PORT, {PREFIX}USER, {PREFIX}PASSWORD",
+        )
     if settings.transport == "smtp" and settings.host is None:
         raise SettingsError("transport smtp needs a server", hint=f"set {PREFIX}HOST")
     if (settings.user is None) != (settings.password is None):

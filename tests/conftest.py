@@ -38,8 +38,14 @@ def nats_server(tmp_path: Path) -> Iterator[NatsServerFactory]:
         server.stop()
 
 
+_FAULTS_WITHIN = 180
+"""Seconds. Many wait for leases, and some work for most of a minute on a machine that does nothing else."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     faults = Path(__file__).parent / "faults"
     for item in items:
         if faults in item.path.parents:
             item.add_marker(pytest.mark.faults)
+            if item.get_closest_marker("timeout") is None:
+                item.add_marker(pytest.mark.timeout(_FAULTS_WITHIN))

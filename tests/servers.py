@@ -1,17 +1,23 @@
-"""A nats-server that tests may stop, kill, pause and start again on the same port and store."""
+"""A nats-server that tests may stop, kill, pause and start again on the same port and store, and a cluster of three."""
 
 from __future__ import annotations
 
 import json
 import os
 import signal
+import socket
 import subprocess
+import time
+import urllib.error
+import urllib.request
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from jetq.server import end, launch
 
-__all__ = ["NatsServer", "NatsServerFactory"]
+__all__ = ["NatsCluster", "NatsServer", "NatsServerFactory"]
+
+_FORMS_WITHIN = 30.0
 
 
 class NatsServer:
@@ -68,9 +74,87 @@ class NatsServer:
     def resume(self) -> None:
         self._running().send_signal(signal.SIGCONT)
 
+    @property
+    def running(self) -> bool:
+        """Whether it was started, and not stopped or killed since."""
+        return self._process is not None
+
+    @property
+    def monitoring(self) -> str:
+        """The URL of its monitoring."""
+        ports = json.loads(next(self.directory.glob(f"*_{self.pid}.ports")).read_bytes())
+        return str(ports["monitoring"][0])
+
+    def monitor(self, path: str) -> Any:
+        """What the monitoring of a server that has one (`http: ...` in its configuration) answers; None for no
+        answer within a second, or one that says no."""
+        try:
+            with urllib.request.urlopen(self.monitoring + path, timeout=1.0) as answer:
+                return json.loads(answer.read())
+        except (OSError, urllib.error.HTTPError):
+            return None
+
     def _running(self) -> subprocess.Popen[bytes]:
         assert self._process is not None, "this server was stopped"
         return self._process
+
+
+class NatsCluster:
+    """Three nats-servers that know one another. Clients are told of no other than those they name, so that a test can
+    put a proxy before each."""
+
+    def __init__(self, directory: Path, *, config: str = "") -> None:
+        routes = [f"127.0.0.1:{port}" for port in _free_ports(3)]
+        all_routes = ", ".join(f"nats-route://{route}" for route in routes)
+        self.nodes = [
+            NatsServer(
+                directory / f"node-{place}",
+                config=f'server_name: node-{place}\nhttp: "127.0.0.1:-1"\n'
+                f'cluster {{ name: c, listen: "{route}", no_advertise: true, routes: [{all_routes}] }}\n{config}',
+            )
+            for place, route in enumerate(routes)
+        ]
+        self.wait()
+
+    @property
+    def urls(self) -> list[str]:
+        return [node.url for node in self.nodes]
+
+    def wait(self) -> None:
+        """Return once every running node says that all its streams are current."""
+        deadline = time.monotonic() + _FORMS_WITHIN
+        for node in self.nodes:
+            while node.running and (node.monitor("/healthz") or {}).get("status") != "ok":
+                assert time.monotonic() < deadline, f"no cluster within {_FORMS_WITHIN:g} s:\n{node.log[-2000:]}"
+                time.sleep(0.05)
+
+    def leader(self, stream: str) -> NatsServer | None:
+        """The node that leads `stream`, as far as the nodes know."""
+        for node in self.nodes:
+            answer = node.monitor("/jsz?streams=true&accounts=true") if node.running else None
+            for account in (answer or {}).get("account_details", []):
+                for detail in account.get("stream_detail", []):
+                    name = (detail.get("cluster") or {}).get("leader", "")
+                    if detail["name"] == stream and name:
+                        return self.nodes[int(name.removeprefix("node-"))]
+        return None
+
+    def stop(self) -> None:
+        """An orderly shutdown of all."""
+        for node in self.nodes:
+            node.stop()
+
+
+def _free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on, all different."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()
 
 
 class NatsServerFactory(Protocol):

@@ -1,28 +1,22 @@
-"""`jetq dlq`: dead letters listed, shown, replayed and purged."""
+"""`jetq dlq`: dead letters listed, shown and purged; what makes jobs of them, or files, is in modules of its own."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
-
 import click
 import msgspec
+from msgspec.structs import replace
 
+from jetq.app import Jetq
 from jetq.broker import Broker
 from jetq.cli.choosing import ask_broker, choose_app, for_app
-from jetq.cli.failing import FAILED, Failed, verbose_option
-from jetq.cli.showing import (
-    age,
-    arguments,
-    echo_errors,
-    echo_fields,
-    echo_json,
-    echo_table,
-    errors_json,
-    moment,
-    printable,
-)
-from jetq.dead_letters import count_dead, find_dead, list_dead, purge_dead, replay
+from jetq.cli.dlq_edit import edit
+from jetq.cli.dlq_files import export, import_
+from jetq.cli.dlq_replay import replay
+from jetq.cli.failing import verbose_option
+from jetq.cli.filtering import described, for_letters
+from jetq.cli.letters import count, echo_rows, row, summary
+from jetq.cli.showing import arguments, concealed, echo_errors, echo_fields, echo_json, errors_json, moment, printable
+from jetq.dead_letters import EVERY, DeadFilter, count_dead, each_dead, find_dead, purge_dead
 from jetq.model import DeadEntry
 
 __all__ = ["dlq"]
@@ -33,45 +27,44 @@ def dlq() -> None:
     """Dead letters: jobs that can or may not run again by themselves."""
 
 
+for command in (replay, edit, export, import_):
+    dlq.add_command(command)
+
+
 @dlq.command("list")
-@click.option("-q", "--queue", help="Of this queue; of all without.")
-@click.option("--task", help="Of this task.")
-@click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="At most so many.")
+@for_letters(ids=False, limit=50)
 @for_app
 @click.option("--json", is_flag=True, help="Print JSON.")
 @verbose_option
-def list_(queue: str | None, task: str | None, limit: int, spec: str | None, json: bool) -> None:
+def list_(which: DeadFilter, spec: str | None, json: bool) -> None:
     """List dead letters by queue, the oldest first."""
+    app, limit = choose_app(spec), which.limit
+    form = summary if json else row
 
-    async def ask(broker: Broker) -> tuple[Sequence[DeadEntry], int]:
-        return await list_dead(broker, queue=queue, task=task, limit=limit), await count_dead(broker, queue=queue)
+    async def ask(broker: Broker) -> tuple[list[object], str]:
+        found: list[object] = []
+        one_more = which if limit is None else replace(which, limit=limit + 1)
+        async for entry in each_dead(broker, one_more):
+            if len(found) == limit:
+                return found, await _in_all(broker, which)
+            found.append(form(concealed(app, entry)))
+        return found, ""
 
-    entries, total = ask_broker(choose_app(spec), ask)
+    found, in_all = ask_broker(app, ask)
     if json:
-        echo_json([_summary(entry) for entry in entries])
-        return
-    if not entries:
+        echo_json(found)
+    elif not found:
         click.echo("no dead letters")
-        return
-    now = time.time()
-    echo_table(
-        ("JOB", "QUEUE", "TASK", "REASON", "ATTEMPT", "AGE", "ERROR"),
-        [
-            (
-                e.letter.id,
-                e.letter.queue,
-                e.letter.task,
-                e.letter.reason,
-                e.letter.attempt,
-                age(now - e.letter.at),
-                _error(e),
-            )
-            for e in entries
-        ],
-        right=(4, 5),
-    )
-    if len(entries) == limit and total > limit:
-        click.echo(f"the first {limit} of {total} in all; --limit shows more")
+    else:
+        echo_rows([each for each in found if isinstance(each, tuple)])
+        if in_all:
+            click.echo(f"the first {limit}{in_all}; --limit shows more, --all every one")
+
+
+async def _in_all(broker: Broker, which: DeadFilter) -> str:
+    """How many there are, if that is known without looking into them."""
+    known = replace(which, queue=None, limit=None) == EVERY
+    return f" of {await count_dead(broker, queue=which.queue)} in all" if known else ""
 
 
 @dlq.command()
@@ -82,92 +75,30 @@ def list_(queue: str | None, task: str | None, limit: int, spec: str | None, jso
 @verbose_option
 def show(id: str, queue: str | None, spec: str | None, json: bool) -> None:
     """Show the dead letter of job ID: every attempt's error, the traceback and the arguments."""
-    entry = ask_broker(choose_app(spec), lambda broker: find_dead(broker, id, queue=queue))
+    app = choose_app(spec)
+    entry = ask_broker(app, lambda broker: find_dead(broker, id, queue=queue))
+    entry = concealed(app, entry)
     if json:
-        echo_json({**_summary(entry), **_details(entry)})
+        echo_json({**summary(entry), **_details(app, entry)})
     else:
-        _echo(entry)
-
-
-@dlq.command("replay")
-@click.argument("ids", metavar="[ID]...", nargs=-1)
-@click.option("--task", help="All of this task.")
-@click.option("--all", is_flag=True, help="All of them.")
-@click.option("-q", "--queue", help="Of this queue; of all without.")
-@for_app
-@verbose_option
-def replay_(ids: tuple[str, ...], task: str | None, all: bool, queue: str | None, spec: str | None) -> None:
-    """Put dead jobs back into their queues, with the same id and their history, their attempts counted anew."""
-    _check_choice(ids, task, all)
-
-    async def ask(broker: Broker) -> tuple[int, list[str]]:
-        if ids:
-            return await replay(broker, [await find_dead(broker, id, queue=queue) for id in ids])
-        return await replay(broker, await list_dead(broker, queue=queue, task=task))
-
-    replayed, standing = ask_broker(choose_app(spec), ask)
-    click.echo(f"replayed {_jobs(replayed)}")
-    if standing:
-        raise Failed(
-            f"not replayed, because a job of that id or key stands in its queue already: {', '.join(standing)}",
-            hint=f"jetq job show {standing[0]}",
-            code=FAILED,
-        )
+        _echo(app, entry)
 
 
 @dlq.command()
-@click.argument("ids", metavar="[ID]...", nargs=-1)
-@click.option("--task", help="All of this task.")
-@click.option("--all", is_flag=True, help="All of them.")
-@click.option("-q", "--queue", help="Of this queue; of all without.")
+@for_letters(named=True)
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @for_app
 @verbose_option
-def purge(ids: tuple[str, ...], task: str | None, all: bool, queue: str | None, yes: bool, spec: str | None) -> None:
+def purge(which: DeadFilter, yes: bool, spec: str | None) -> None:
     """Drop dead letters for good."""
-    _check_choice(ids, task, all)
     app = choose_app(spec)
     if not yes:
-        click.confirm(f"Drop the dead letters {_choice(ids, task, queue)} for good?", abort=True, err=True)
-    dropped = ask_broker(app, lambda broker: purge_dead(broker, ids=ids, task=task, queue=queue))
-    click.echo(f"dropped {dropped} dead letter{'' if dropped == 1 else 's'}")
+        click.confirm(f"Drop the dead letters {described(which)} for good?", abort=True, err=True)
+    dropped = ask_broker(app, lambda broker: purge_dead(broker, which))
+    click.echo(f"dropped {count(dropped, 'dead letter')}")
 
 
-def _check_choice(ids: Sequence[str], task: str | None, all: bool) -> None:
-    if sum((bool(ids), task is not None, all)) != 1:
-        raise click.UsageError("say which: one or more IDs, --task NAME, or --all")
-
-
-def _choice(ids: Sequence[str], task: str | None, queue: str | None) -> str:
-    what = f"of {_jobs(len(ids))}" if ids else "of every task" if task is None else f"of task {task}"
-    return f"{what} in {'every queue' if queue is None else f'queue {queue}'}"
-
-
-def _jobs(count: int) -> str:
-    return f"{count} job{'' if count == 1 else 's'}"
-
-
-def _error(entry: DeadEntry) -> str:
-    text = f"{entry.letter.failure.type}: {entry.letter.failure.message}"
-    return text if len(text) <= 60 else f"{text[:59]}…"
-
-
-def _summary(entry: DeadEntry) -> dict[str, object]:
-    letter = entry.letter
-    return {
-        "id": letter.id,
-        "task": letter.task,
-        "queue": letter.queue,
-        "reason": letter.reason,
-        "attempt": letter.attempt,
-        "at": letter.at,
-        "enqueued": letter.enqueued,
-        "error": {"type": letter.failure.type, "message": letter.failure.message},
-        "replays": letter.replays,
-    }
-
-
-def _details(entry: DeadEntry) -> dict[str, object]:
+def _details(app: Jetq, entry: DeadEntry) -> dict[str, object]:
     letter = entry.letter
     return {
         "worker": letter.worker,
@@ -176,14 +107,14 @@ def _details(entry: DeadEntry) -> dict[str, object]:
         "errors": errors_json(letter.errors),
         "errors_dropped": letter.errors_dropped,
         "traceback": letter.failure.traceback,
-        "arguments": arguments(entry.body),
+        "arguments": arguments(app, letter, entry.body),
         "address": letter.address,
         "sequence": letter.sequence,
         "headers": dict(letter.headers),
     }
 
 
-def _echo(entry: DeadEntry) -> None:
+def _echo(app: Jetq, entry: DeadEntry) -> None:
     letter = entry.letter
     echo_fields(
         [
@@ -197,7 +128,8 @@ def _echo(entry: DeadEntry) -> None:
             ("worker", letter.worker),
             ("snoozed", f"{letter.snoozes} times" if letter.snoozes else ""),
             ("replayed", f"{letter.replays} times" if letter.replays else ""),
-            ("arguments", msgspec.json.encode(arguments(entry.body)).decode()),
+            ("edited", f"{letter.edits} times" if letter.edits else ""),
+            ("arguments", msgspec.json.encode(arguments(app, letter, entry.body)).decode()),
         ]
     )
     click.echo("errors")

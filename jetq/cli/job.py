@@ -8,13 +8,25 @@ from datetime import datetime
 
 import click
 import msgspec
+from msgspec.structs import replace
 
+from jetq.app import Jetq
 from jetq.broker import Broker
 from jetq.cancelling import Cancellation, cancel, cancel_found
 from jetq.cli.choosing import ask_broker, choose_app, for_app
 from jetq.cli.durations import DURATION
 from jetq.cli.failing import FAILED, Failed, verbose_option
-from jetq.cli.showing import arguments, echo_errors, echo_fields, echo_json, errors_json, moment
+from jetq.cli.showing import (
+    arguments,
+    concealed,
+    concealed_errors,
+    echo_errors,
+    echo_fields,
+    echo_json,
+    errors_json,
+    moment,
+    result,
+)
 from jetq.diagnosis import diagnose
 from jetq.inspect import JobView, view_job
 from jetq.model import Found
@@ -37,11 +49,16 @@ def job() -> None:
 @verbose_option
 def show(id: str, queue: str | None, spec: str | None, json: bool) -> None:
     """Show where job ID stands, its arguments, its attempts and its result."""
-    view = ask_broker(choose_app(spec), lambda broker: view_job(broker, id, queue=queue))
+    app = choose_app(spec)
+    view = ask_broker(app, lambda broker: view_job(broker, id, queue=queue))
+    if view.dead is not None:
+        view = replace(view, dead=concealed(app, view.dead))
+    if view.body is not None:
+        view = replace(view, errors=concealed_errors(app, view, view.body, view.errors))
     if json:
-        echo_json(_as_json(view))
+        echo_json(_as_json(app, view))
     else:
-        _echo(view)
+        _echo(app, view)
 
 
 @job.command()
@@ -182,21 +199,21 @@ def reschedule(
         raise Failed(f"job {id} is {state}, so it has no due time any more", code=FAILED)
 
 
-def _as_json(view: JobView) -> dict[str, object]:
+def _as_json(app: Jetq, view: JobView) -> dict[str, object]:
     shown: dict[str, object] = {
         name: getattr(view, name) for name in view.__struct_fields__ if name not in ("errors", "body", "result", "dead")
     }
     shown["errors"] = errors_json(view.errors)
-    shown["arguments"] = None if view.body is None else arguments(view.body)
+    shown["arguments"] = None if view.body is None else arguments(app, view, view.body)
     if view.result is not None and view.result.state == "succeeded":
-        shown["result"] = view.result.value
+        shown["result"] = result(app, view.result)
     if view.dead is not None:
         shown["reason"] = view.dead.letter.reason
         shown["failure"] = view.dead.letter.failure
     return shown
 
 
-def _echo(view: JobView) -> None:
+def _echo(app: Jetq, view: JobView) -> None:
     fields: list[tuple[str, object]] = [
         ("job", view.id),
         ("task", view.task),
@@ -211,11 +228,12 @@ def _echo(view: JobView) -> None:
         ("worker", view.worker),
         ("snoozed", f"{view.snoozes} times" if view.snoozes else ""),
         ("replayed", f"{view.replays} times" if view.replays else ""),
+        ("edited", f"{view.edits} times" if view.edits else ""),
     ]
     if view.body is not None:
-        fields.append(("arguments", msgspec.json.encode(arguments(view.body)).decode()))
+        fields.append(("arguments", msgspec.json.encode(arguments(app, view, view.body)).decode()))
     if view.result is not None and view.result.state == "succeeded":
-        fields.append(("result", bytes(view.result.value).decode("utf-8", "replace")))
+        fields.append(("result", msgspec.json.encode(result(app, view.result)).decode()))
     echo_fields(fields)
     if view.errors:
         click.echo("errors")

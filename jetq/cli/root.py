@@ -7,27 +7,35 @@ from __future__ import annotations
 
 import logging
 import sys
+from importlib import import_module
 from typing import NoReturn
 
 import click
 
-from jetq.cli.call import call
-from jetq.cli.dev import dev
-from jetq.cli.dlq import dlq
 from jetq.cli.failing import BROKER, FAILED, USAGE, Failed, is_verbose, report, verbose_option
-from jetq.cli.job import job
-from jetq.cli.plugins import plugins
-from jetq.cli.queue import queue
-from jetq.cli.schedule import schedule
-from jetq.cli.server import server
-from jetq.cli.setup import setup
-from jetq.cli.worker import worker
 from jetq.errors import BrokerError, JetqError, ResultError
 
 __all__ = ["cli", "main"]
 
 
-@click.group(context_settings={"auto_envvar_prefix": "JETQ", "help_option_names": ["-h", "--help"]})
+_VERBS = ("call", "dev", "dlq", "doctor", "job", "plugins", "queue", "schedule", "server", "setup", "worker")
+
+
+class _Verbs(click.Group):
+    """Each verb is a module of its name, which is imported when it is asked for: most of them use what others do not,
+    and a worker should start quickly."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _VERBS:
+            return None
+        command: click.Command = getattr(import_module(f"jetq.cli.{cmd_name}"), cmd_name)
+        return command
+
+
+@click.group(cls=_Verbs, context_settings={"auto_envvar_prefix": "JETQ", "help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="jetq-nats", prog_name="jetq", message="%(prog)s %(version)s")
 @verbose_option
 def cli() -> None:
@@ -39,10 +47,6 @@ def cli() -> None:
 
     Every option has an environment variable: JETQ_WORKER_CONCURRENCY is `jetq worker --concurrency`.
     """
-
-
-for command in (dev, server, worker, call, queue, job, schedule, dlq, setup, plugins):
-    cli.add_command(command)
 
 
 def main() -> NoReturn:

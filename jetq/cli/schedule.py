@@ -7,6 +7,7 @@ from datetime import datetime
 
 import click
 import msgspec
+from msgspec.structs import replace
 
 from jetq.app import Jetq
 from jetq.broker import Broker
@@ -28,6 +29,7 @@ from jetq.schedules import (
     run_schedule,
     view_schedule,
 )
+from jetq.secret import hidden
 from jetq.task_schedules import definitions, schedule_record
 from jetq.units import span
 
@@ -49,10 +51,13 @@ def schedule() -> None:
 def ls(queue: str | None, spec: str | None, json: bool) -> None:
     """List the recurring schedules with their next time."""
 
-    async def look(broker: Broker) -> list[ScheduleInfo]:
-        return [await view_schedule(broker, stored) for stored in await list_schedules(broker, queue)]
+    app = choose_app(spec)
 
-    infos = ask_broker(choose_app(spec), look)
+    async def look(broker: Broker) -> list[ScheduleInfo]:
+        standing = await list_schedules(broker, queue)
+        return [await view_schedule(broker, stored, payloads=app.payloads) for stored in standing]
+
+    infos = [_discreet(info, app) for info in ask_broker(app, look)]
     if json:
         echo_json(infos)
     elif infos:
@@ -72,10 +77,12 @@ def ls(queue: str | None, spec: str | None, json: bool) -> None:
 def show(name: str, queue: str | None, count: int, spec: str | None, json: bool) -> None:
     """Show schedule NAME and its next times."""
 
-    async def look(broker: Broker) -> ScheduleInfo:
-        return await view_schedule(broker, await find_schedule(broker, name, queue), count)
+    app = choose_app(spec)
 
-    info = ask_broker(choose_app(spec), look)
+    async def look(broker: Broker) -> ScheduleInfo:
+        return await view_schedule(broker, await find_schedule(broker, name, queue), count, app.payloads)
+
+    info = _discreet(ask_broker(app, look), app)
     if json:
         echo_json(info)
         return
@@ -145,7 +152,7 @@ def add(
     record = schedule_record(name, call, when)
 
     async def store(broker: Broker) -> tuple[bool, ScheduleInfo]:
-        written = await put_schedule(broker, record, call.body)
+        written = await put_schedule(broker, record, call.body, app.payloads)
         return written, await view_schedule(broker, await find_schedule(broker, name, record.queue))
 
     written, info = ask_broker(app, store)
@@ -253,3 +260,8 @@ def _when(info: ScheduleInfo) -> str:
 
 def _local(times: Sequence[datetime]) -> str:
     return " ".join(at.astimezone().strftime("%Y-%m-%d %H:%M:%S") for at in times)
+
+
+def _discreet(info: ScheduleInfo, app: Jetq) -> ScheduleInfo:
+    task = app.tasks.get(info.task)
+    return replace(info, arguments=hidden(info.arguments, None if task is None else task.signature.kinds))

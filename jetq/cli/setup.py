@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import click
 
 from jetq.broker import Broker
+from jetq.cli.acl import acl
 from jetq.cli.choosing import ask_broker, choose_app
 from jetq.cli.failing import BROKER, Failed, verbose_option
 from jetq.model import Drift
@@ -14,12 +15,30 @@ from jetq.model import Drift
 __all__ = ["setup"]
 
 
-@click.command()
+class _Setup(click.Group):
+    """Makes the queues, unless the first word is another verb: `jetq setup tasks` is `jetq setup queues tasks`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        first = args[0] if args else ""
+        if first not in self.commands and first not in self.get_help_option_names(ctx):
+            args = ["queues", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(cls=_Setup, subcommand_metavar="[queues] [OPTIONS] [APP]... | acl [OPTIONS] APP...")
+def setup() -> None:
+    """Make what must stand before producers and workers start: queues (what it does unless told), or permissions."""
+
+
+setup.add_command(acl)
+
+
+@setup.command()
 @click.argument("apps", metavar="[APP]...", nargs=-1)
-@click.option("-q", "--queue", multiple=True, help="This queue; every queue of the tasks without.")
-@click.option("--plugins/--no-plugins", default=True, help="Also the queues of installed plugins.")
+@click.option("-q", "--queue", multiple=True, envvar="JETQ_SETUP_QUEUE", help="This queue; every queue without.")
+@click.option("--plugins/--no-plugins", default=True, envvar="JETQ_SETUP_PLUGINS", help="Also the queues of plugins.")
 @verbose_option
-def setup(apps: tuple[str, ...], queue: tuple[str, ...], plugins: bool) -> None:
+def queues(apps: tuple[str, ...], queue: tuple[str, ...], plugins: bool) -> None:
     """Make the queues of the tasks that the modules APP define, and report where what stands differs."""
     app = choose_app(*apps)
     if plugins and not queue:

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import base64
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import click
 import msgspec
+from msgspec.structs import replace
 
-from jetq.model import AttemptError
+from jetq.app import Jetq
+from jetq.errors import BadPayload
+from jetq.inspect import JobView
+from jetq.model import AttemptError, DeadEntry, DeadLetter, ResultRecord
+from jetq.secret import hidden, is_secret_name, secret_texts, veil
 
 __all__ = [
+    "Placed",
     "age",
     "arguments",
+    "concealed",
+    "concealed_errors",
     "echo_errors",
     "echo_fields",
     "echo_json",
@@ -22,7 +30,11 @@ __all__ = [
     "errors_json",
     "moment",
     "printable",
+    "result",
 ]
+
+Placed = JobView | DeadLetter
+"""What says of which task and queue a job is."""
 
 _UNITS = ((86400.0, "d"), (3600.0, "h"), (60.0, "m"))
 
@@ -66,12 +78,67 @@ def errors_json(errors: Sequence[AttemptError]) -> list[dict[str, Any]]:
     return [{field: getattr(error, field) for field in error.__struct_fields__} for error in errors]
 
 
-def arguments(body: bytes) -> Any:
-    """A job's arguments: the JSON they are, or `{"base64": ...}` for bytes that are none."""
+def arguments(app: Jetq, job: Placed, body: bytes) -> Any:
+    """A job's arguments without what is secret by name, or by the annotations of its task in `app`.
+
+    The JSON they are. For bytes that are none `{"base64": ...}`, or only `{"bytes": count}` if a secret's name stands
+    among them; `{"sealed": why}` for those that `app` cannot open.
+    """
     try:
-        return msgspec.json.decode(body)
+        body = app.open_arguments(job.task, job.queue, body)
+        return hidden(msgspec.json.decode(body), _kinds(app, job))
+    except BadPayload as error:
+        return {"sealed": error.message}
     except (ValueError, RecursionError):
+        if is_secret_name(body.decode("latin-1")):
+            return {"bytes": len(body)}
         return {"base64": base64.b64encode(body).decode()}
+
+
+def result(app: Jetq, record: ResultRecord) -> Any:
+    """A job's result without what is secret."""
+    task = app.tasks.get(record.task)
+    kind = Any if task is None else task.signature.result_kind
+    try:
+        value = app.open_result(record.id, record.task, record)
+        return hidden({"result": msgspec.json.decode(value)}, {"result": kind})["result"]
+    except BadPayload as error:
+        return {"sealed": error.message}
+    except (ValueError, RecursionError):  # nested too deeply to be read here
+        return {"bytes": len(bytes(record.value))}
+
+
+def concealed(app: Jetq, entry: DeadEntry) -> DeadEntry:
+    """`entry` without the secret arguments in its texts, for letters of workers that did not know them as such."""
+    letter = entry.letter
+    hide = _hiding(app, letter, entry.body)
+    message, traceback = hide(letter.failure.message), hide(letter.failure.traceback)
+    args = msgspec.json.encode(letter.failure.args).decode()
+    failure = replace(
+        letter.failure, message=message, traceback=traceback, args=letter.failure.args if hide(args) == args else None
+    )
+    errors = concealed_errors(app, letter, entry.body, letter.errors)
+    headers = hidden({name: hide(value) for name, value in letter.headers.items()})
+    return replace(entry, letter=replace(letter, failure=failure, errors=errors, headers=headers))
+
+
+def concealed_errors(app: Jetq, job: Placed, body: bytes, errors: Sequence[AttemptError]) -> tuple[AttemptError, ...]:
+    """`errors` without the secret arguments in `body`."""
+    hide = _hiding(app, job, body)
+    return tuple(replace(error, message=hide(error.message)) for error in errors)
+
+
+def _hiding(app: Jetq, job: Placed, body: bytes) -> Callable[[str], str]:
+    try:
+        values = msgspec.json.decode(app.open_arguments(job.task, job.queue, body))
+    except (ValueError, RecursionError, BadPayload):
+        return str
+    return veil(secret_texts(values, _kinds(app, job)))
+
+
+def _kinds(app: Jetq, job: Placed) -> dict[str, Any]:
+    task = app.tasks.get(job.task)
+    return {} if task is None else task.signature.kinds
 
 
 def moment(at: float | None) -> str:

@@ -14,8 +14,9 @@ import os
 import random
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import click
 from click.core import ParameterSource
@@ -27,7 +28,9 @@ from jetq.cli.choosing import choose_app
 from jetq.cli.failing import FAILED, USAGE, Failed, is_verbose, verbose_option
 from jetq.cli.logs import LogFormat, set_up
 from jetq.cli.reloading import changes
-from jetq.supervisor import HOPELESS, NOT_IN_ORDER, RECYCLED, SERVES, Supervisor
+from jetq.cli.signals import on_signals, on_signals_at_most_twice
+from jetq.health import TELL_EVERY, Condition, Health
+from jetq.supervisor import HOPELESS, NOT_IN_ORDER, NOT_READY, READY, RECYCLED, SERVES, Supervisor
 from jetq.worker import Worker
 
 __all__ = ["worker"]
@@ -36,7 +39,17 @@ _log = logging.getLogger("jetq.worker")
 
 
 _MIB = 1024**2
-_FOR_THE_SUPERVISOR = ("processes", "reload")
+_FOR_THE_SUPERVISOR = ("processes", "reload", "health")
+
+
+def _place(_context: click.Context, _parameter: click.Parameter, value: str | None) -> tuple[str, int] | None:
+    """Host and port of [HOST:]PORT."""
+    if value is None:
+        return None
+    host, _, port = value.rpartition(":")
+    if not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+        raise click.BadParameter(f"{value} is no [HOST:]PORT, like 8080 or 0.0.0.0:8080")
+    return host.strip("[]") or "127.0.0.1", int(port)
 
 
 @click.command()
@@ -73,6 +86,12 @@ _FOR_THE_SUPERVISOR = ("processes", "reload")
     "--max-memory", type=click.IntRange(min=1), help="Replace a process when a job leaves it above so many MiB."
 )
 @click.option("--reload", is_flag=True, help="Start anew when a Python file below this directory changes.")
+@click.option(
+    "--health",
+    metavar="[HOST:]PORT",
+    callback=_place,
+    help="Answer GET /live, /ready and /health there; on 127.0.0.1 without a host.",
+)
 @click.option("--show-example", is_flag=True, hidden=True)
 @click.option("--unannounced", is_flag=True, hidden=True, allow_from_autoenv=False)
 @click.option("--lifeline", type=int, hidden=True, allow_from_autoenv=False)
@@ -92,6 +111,7 @@ def worker(
     max_jobs: int | None,
     max_memory: int | None,
     reload: bool,
+    health: tuple[str, int] | None,
     show_example: bool,
     unannounced: bool,
     lifeline: int | None,
@@ -103,7 +123,7 @@ def worker(
     """
     set_up(log_format, "debug" if is_verbose() else log_level)
     if lifeline is None and (processes > 1 or max_jobs or max_memory or reload):
-        _supervise(processes, burst=burst, grace=grace, reload=reload)
+        _supervise(processes, burst=burst, grace=grace, reload=reload, health=health)
         return
     app = choose_app(*apps)
     sample = example(app.tasks) if show_example and not unannounced else None
@@ -123,7 +143,7 @@ def worker(
     if sample is not None:
         click.echo(f"try: {sample}")
     with asyncio.Runner(loop_factory=_loop_factory(uvloop)) as runner:
-        ending = runner.run(_serve(app, serving, lifeline))
+        ending = runner.run(_serve(app, serving, lifeline, health))
     if ending.killed:
         raise Failed("the worker was killed by a second signal; its unfinished jobs were given back", code=FAILED)
     if serving.retired and not ending.stopped:
@@ -180,13 +200,37 @@ class _Ending:
             self.stop()
 
 
-async def _serve(app: Jetq, serving: Worker, lifeline: int | None) -> _Ending:
+async def _serve(app: Jetq, serving: Worker, lifeline: int | None, health: tuple[str, int] | None) -> _Ending:
     """Work until done or told to stop; how it was told."""
+    if health is None or lifeline is not None:  # the supervisor answers for its processes
+        return await _work(app, serving, lifeline)
+    own = Health()
+    with _answering(*health, own), _each_second(lambda: own.tell(serving.trouble)):
+        return await _work(app, serving, lifeline)
+
+
+@contextlib.contextmanager
+def _each_second(say: Callable[[], None]) -> Iterator[None]:
+    """Call `say` every second meanwhile, in the running loop."""
+
+    async def go_on() -> None:
+        while True:
+            say()
+            await asyncio.sleep(TELL_EVERY)
+
+    saying = asyncio.create_task(go_on(), name="jetq-health")
+    try:
+        yield
+    finally:
+        saying.cancel()
+
+
+async def _work(app: Jetq, serving: Worker, lifeline: int | None) -> _Ending:
     # Connected before the worker runs, so that one that waits for its server can be stopped: it holds nothing yet.
     connecting = asyncio.ensure_future(app.session.broker(patient=True))
     ending = _Ending(serving, connecting, alone=lifeline is None)
     if lifeline is None:
-        _on_signals(ending.stop_or_kill, signal.SIGINT, signal.SIGTERM)
+        on_signals_at_most_twice(ending.stop_or_kill, signal.SIGINT, signal.SIGTERM, otherwise=_ended_at_once)
     else:
         _obey_supervisor(ending, lifeline)
     try:
@@ -194,9 +238,12 @@ async def _serve(app: Jetq, serving: Worker, lifeline: int | None) -> _Ending:
         if connecting.cancelled():
             return ending
         connecting.result()
-        if lifeline is not None:
-            _tell_that_it_serves(lifeline)
-        await serving.run()
+        if lifeline is None:
+            await serving.run()
+        else:
+            _say(lifeline, SERVES)
+            with _each_second(lambda: _say(lifeline, NOT_READY if serving.trouble else READY)):
+                await serving.run()
     finally:
         await app.session.aclose()
     return ending
@@ -213,14 +260,38 @@ def _obey_supervisor(ending: _Ending, lifeline: int) -> None:
         ending.stop()
 
     os.set_inheritable(lifeline, False)
+    os.set_blocking(lifeline, False)  # a supervisor that is stopped does not listen
     loop.add_reader(lifeline, on_end_of_file)
-    _on_signals(ending.stop, signal.SIGINT, signal.SIGTERM)
-    _on_signals(ending.kill, signal.SIGQUIT)
+    on_signals(ending.stop, signal.SIGINT, signal.SIGTERM)
+    on_signals(ending.kill, signal.SIGQUIT)
 
 
-def _tell_that_it_serves(lifeline: int) -> None:
-    with contextlib.suppress(OSError):  # the supervisor is gone, which is noted elsewhere
-        os.write(lifeline, SERVES)
+def _ended_at_once() -> NoReturn:
+    os.write(2, b"error: ended at once by a third signal; what ran comes back when its lease ends\n")
+    os._exit(FAILED)
+
+
+def _say(lifeline: int, word: bytes) -> None:
+    with contextlib.suppress(OSError):  # the supervisor is gone, which is noted elsewhere, or does not listen
+        os.write(lifeline, word)
+
+
+@contextlib.contextmanager
+def _answering(host: str, port: int, condition: Condition) -> Iterator[None]:
+    """Answer for `condition` over HTTP meanwhile. Raises Failed if that cannot be."""
+    from jetq.cli.probes import answering  # 20 ms of imports that most workers do not need
+
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(answering(host, port, condition))
+        except OSError as error:
+            raise Failed(
+                f"cannot answer on {host}:{port}: {error.strerror}",
+                hint="is another worker there? give each its own --health port",
+                code=USAGE,
+            ) from None
+        _log.info("health is told at http://%s:%d/ready", f"[{host}]" if ":" in host else host, port)
+        yield
 
 
 def _with_jitter(max_jobs: int | None) -> int | None:
@@ -256,7 +327,7 @@ def resident_memory() -> int:
 # --- several
 
 
-def _supervise(processes: int, *, burst: bool, grace: float, reload: bool) -> None:
+def _supervise(processes: int, *, burst: bool, grace: float, reload: bool, health: tuple[str, int] | None) -> None:
     if sys.platform == "win32":
         raise Failed(
             "--processes, --max-jobs, --max-memory and --reload need signals and pipes that Windows lacks",
@@ -269,7 +340,8 @@ def _supervise(processes: int, *, burst: bool, grace: float, reload: bool) -> No
         return [sys.executable, "-m", "jetq", "worker", *own, *words]
 
     supervisor = Supervisor(command, processes=processes, burst=burst, grace=grace)
-    outcome = supervisor.run(changes(Path.cwd()) if reload else None)
+    with contextlib.nullcontext() if health is None else _answering(*health, supervisor):
+        outcome = supervisor.run(changes(Path.cwd()) if reload else None)
     if outcome == NOT_IN_ORDER:
         raise Failed("not every worker process ended in order; the unfinished jobs will run again", code=FAILED)
     if outcome == HOPELESS:
@@ -293,15 +365,6 @@ def _command_line(context: click.Context) -> list[str]:
             for each in value if isinstance(value, tuple) else (value,):
                 words += [parameter.opts[-1], str(each)]
     return [*words, "--", *arguments]
-
-
-def _on_signals(handler: Callable[[], None], *numbers: signal.Signals) -> None:
-    loop = asyncio.get_running_loop()
-    for number in numbers:
-        try:
-            loop.add_signal_handler(number, handler)
-        except NotImplementedError:  # on Windows
-            signal.signal(number, lambda _number, _frame: loop.call_soon_threadsafe(handler))
 
 
 def _loop_factory(wanted: bool | None) -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -12,10 +12,9 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
-from nats.aio.msg import Msg
-
 from jetq.errors import BrokerError
 from jetq.jetstream.connection import Connection
+from jetq.jetstream.message import Message
 from jetq.model import Delivery
 
 __all__ = ["Acks"]
@@ -50,8 +49,8 @@ class Acks:
         self._inbox = connection.new_inbox() + "."
         self._waiting: list[Delivery] = []
         self._unconfirmed: dict[str, list[int]] = {}
-        self._settled: dict[int, str] = {}
-        self._settled_before: dict[int, str] = {}
+        self._settled: dict[int, float] = {}
+        self._settled_before: dict[int, float] = {}
         self._batch = 0
         self._flush_due = False
         self._mending: set[asyncio.Task[None]] = set()
@@ -70,9 +69,12 @@ class Acks:
             self._loop.call_soon(self._flush)
 
     def has_settled(self, delivery: Delivery) -> bool:
-        """Whether this process settled that very message a short while ago: a repeat of it is acked, not run."""
+        """Whether this process settled that very message a short while ago: a repeat of it is acked, not run.
+
+        Its time tells it from one of a stream made anew, where an id may come again under the same sequence.
+        """
         sequence = delivery.sequence
-        return (self._settled.get(sequence) or self._settled_before.get(sequence)) == delivery.id
+        return (self._settled.get(sequence) or self._settled_before.get(sequence)) == delivery.stored_at
 
     async def confirm(self, timeout: float) -> None:
         """Wait up to `timeout` seconds until everything added so far is confirmed; not at all without a connection."""
@@ -91,7 +93,7 @@ class Acks:
     def _remember(self, delivery: Delivery) -> None:
         if len(self._settled) >= _REMEMBERED:  # two generations: deleting the oldest of a dict scans its dead slots
             self._settled_before, self._settled = self._settled, {}
-        self._settled[delivery.sequence] = delivery.id
+        self._settled[delivery.sequence] = delivery.stored_at
 
     def _flush(self) -> None:
         # Runs after the callbacks that were ready with the first ack, so it finds all theirs.
@@ -110,7 +112,9 @@ class Acks:
             _log.warning("%d acks are put off: %s", len(batch) + 1, error.message)
         self._loop.call_later(_CONFIRM_WITHIN, self._on_overdue, token)
 
-    def _on_confirmed(self, msg: Msg) -> None:
+    def _on_confirmed(self, msg: Message) -> None:
+        if msg.headers.get("Status") == "503":
+            return  # nobody heard it: the consumer was deleted, or has no leader just now
         self._unconfirmed.pop(msg.subject[len(self._inbox) :], None)
 
     def _on_overdue(self, token: str) -> None:

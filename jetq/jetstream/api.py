@@ -3,25 +3,41 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from base64 import b64decode
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
 import msgspec
 from msgspec import Struct
-from nats.aio.msg import Msg
 
 from jetq.errors import BrokerError, BrokerUnavailable
-from jetq.jetstream.connection import Connection, NoReply, NoResponders
+from jetq.jetstream.connection import Connection, NoReply, NoResponders, NotAllowed
+from jetq.jetstream.message import Message, read_headers
 
-__all__ = ["Api", "ApiError", "StoredMessage"]
+__all__ = ["NO_PERMISSION_HINT", "Api", "ApiError", "Denied", "StoredMessage"]
 
 NOT_FOUND = frozenset({10014, 10037, 10043, 10057, 10059})
 """Error codes for a consumer, message or stream that is not there (a missing message is 10037 or 10057, by API)."""
 
+_NOT_NOW = 10008
+"""JetStream is not available: three nodes, and no leader of them all."""
+
 _RETRY_AFTER = 0.1
+_ASK_AGAIN_AFTER = 1.0
+"""Seconds. What is asked of a stream without a leader is never answered (nats-server 2.15, three nodes)."""
 _NO_LEADER_HINT = "see `nats server report jetstream`, or try again in a moment"
+NO_PERMISSION_HINT = "`jetq setup acl` prints the permissions that jetq needs"
 _NO_ANSWER_HINT = "is the server overloaded or away, or does the user lack permission for this subject?"
+
+
+class Denied(BrokerUnavailable):
+    """The user of the connection may not publish to `subject`, and so not ask that."""
+
+    def __init__(self, subject: str) -> None:
+        super().__init__(f"the NATS user has no permission to publish to {subject}", hint=NO_PERMISSION_HINT)
+        self.subject = subject
 
 
 class ApiError(BrokerError):
@@ -71,13 +87,21 @@ class Api:
 
     async def request(self, name: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Ask `$JS.API.<name>`. Raises ApiError for an answer that is an error, BrokerUnavailable for none."""
-        answer = await self._ask(f"$JS.API.{name}", _encode(body) if body is not None else b"")
-        error = _decode_answer(answer.data).error
-        if error is not None:
-            raise ApiError(error.err_code, error.description, subject=name)
-        return _decode(answer.data)
+        deadline = asyncio.get_running_loop().time() + self.timeout
+        while True:
+            answer = await self._ask(f"$JS.API.{name}", _encode(body) if body is not None else b"")
+            with _legible(name):
+                error = _decode_answer(answer.data).error
+                decoded = _decode(answer.data)
+            if error is None:
+                return decoded
+            if error.err_code != _NOT_NOW:
+                raise ApiError(error.err_code, error.description, subject=name)
+            if asyncio.get_running_loop().time() + _RETRY_AFTER > deadline:
+                raise BrokerUnavailable(f"JetStream cannot answer {name}: {error.description}", hint=_NO_LEADER_HINT)
+            await asyncio.sleep(_RETRY_AFTER)
 
-    async def _ask(self, subject: str, payload: bytes, *, stream: str = "") -> Msg:
+    async def _ask(self, subject: str, payload: bytes, *, stream: str = "") -> Message:
         """One request, repeated until the timeout: every request made here may be.
 
         "No responders" means a stream without a leader as well as JetStream being off (nats-server 2.15), and for
@@ -87,11 +111,14 @@ class Api:
         deadline = loop.time() + self.timeout
         while True:
             try:
-                return await self._connection.request(subject, payload, timeout=max(deadline - loop.time(), 0.01))
+                left = max(deadline - loop.time(), 0.01)
+                return await self._connection.request(subject, payload, timeout=left, again=_ASK_AGAIN_AFTER)
             except NoResponders:
                 trouble, hint = f"nobody answers {subject}: JetStream has no leader or is off", _NO_LEADER_HINT
                 if stream and await self.stream_info(stream) is None:
                     raise
+            except NotAllowed:
+                raise Denied(subject) from None
             except NoReply:  # also at once, when the connection is lost meanwhile
                 trouble, hint = f"no answer to {subject} within {self.timeout:g} s", _NO_ANSWER_HINT
             if loop.time() + _RETRY_AFTER > deadline:
@@ -115,11 +142,38 @@ class Api:
             raise
 
     async def last_message(self, stream: str, subject: str) -> StoredMessage | None:
-        """The last message on `subject`, which may hold wildcards; None if there is none."""
-        return await self._direct(stream, {"last_by_subj": subject})
+        """The last message on `subject`, which may hold wildcards; None if there is none. The leader is asked, so this
+        can be built on: a direct get is answered by any replica, also by one that lags behind and says that a job is
+        gone which stands (nats-server 2.15.1, three nodes)."""
+        return await self._leaders(stream, {"last_by_subj": subject})
+
+    async def message(self, stream: str, sequence: int) -> StoredMessage | None:
+        """The message of that sequence, as the leader has it; None if it is gone."""
+        return await self._leaders(stream, {"seq": sequence})
+
+    async def first_message(self, stream: str, subject: str, sequence: int) -> StoredMessage | None:
+        """The first message on `subject` from `sequence` on, as the leader has it; None if there is none."""
+        return await self._leaders(stream, {"seq": sequence, "next_by_subj": subject})
+
+    async def _leaders(self, stream: str, query: Mapping[str, Any]) -> StoredMessage | None:
+        try:
+            answer = await self.request(f"STREAM.MSG.GET.{stream}", query)
+        except ApiError as error:
+            if error.err_code in NOT_FOUND:
+                return None
+            raise
+        with _legible(f"STREAM.MSG.GET.{stream}"):
+            message = answer["message"]
+            return StoredMessage(
+                subject=message["subject"],
+                sequence=message["seq"],
+                data=b64decode(message.get("data", "")),
+                headers=read_headers(b64decode(message.get("hdrs", ""))),
+                stored_at=_timestamp(message["time"]),
+            )
 
     async def next_message(self, stream: str, subject: str, sequence: int) -> StoredMessage | None:
-        """The first message on `subject` from `sequence` on; None if there is none."""
+        """The first message on `subject` from `sequence` on, as some replica has it; None if there is none."""
         return await self._direct(stream, {"seq": sequence, "next_by_subj": subject})
 
     async def _direct(self, stream: str, query: Mapping[str, Any]) -> StoredMessage | None:
@@ -127,21 +181,23 @@ class Api:
             answer = await self._ask(f"$JS.API.DIRECT.GET.{stream}", _encode(query), stream=stream)
         except NoResponders:
             return None
-        headers = answer.headers or {}
+        headers = answer.headers
         if "Nats-Sequence" not in headers:  # a bare status, e.g. 404; a stored message may carry a `Status` of its own
             return None
-        return StoredMessage(
-            subject=headers["Nats-Subject"],
-            sequence=int(headers["Nats-Sequence"]),
-            data=answer.data,
-            headers={name: value for name, value in headers.items() if name not in _DIRECT_HEADERS},
-            stored_at=_timestamp(headers["Nats-Time-Stamp"]),
-        )
+        with _legible(f"DIRECT.GET.{stream}"):
+            return StoredMessage(
+                subject=headers["Nats-Subject"],
+                sequence=int(headers["Nats-Sequence"]),
+                data=answer.data,
+                headers={name: value for name, value in headers.items() if name not in _DIRECT_HEADERS},
+                stored_at=_timestamp(headers["Nats-Time-Stamp"]),
+            )
 
-    async def purge(self, stream: str, subject: str) -> int:
-        """Remove all messages on `subject`; how many."""
+    async def purge(self, stream: str, subject: str, *, up_to: int | None = None) -> int:
+        """Remove all messages on `subject`, or those whose sequence is at most `up_to`; how many."""
+        which = {"filter": subject} if up_to is None else {"filter": subject, "seq": up_to + 1}
         try:
-            answer = await self.request(f"STREAM.PURGE.{stream}", {"filter": subject})
+            answer = await self.request(f"STREAM.PURGE.{stream}", which)
         except ApiError as error:
             if error.err_code in NOT_FOUND:
                 return 0
@@ -157,6 +213,18 @@ class Api:
                 raise
             return False
         return True
+
+
+@contextmanager
+def _legible(name: str) -> Iterator[None]:
+    """Raises BrokerUnavailable for an answer that is not what JetStream says, so that whoever asked may ask again."""
+    try:
+        yield
+    except (LookupError, TypeError, ValueError) as error:  # msgspec's own are ValueErrors
+        raise BrokerUnavailable(
+            f"the answer to {name} is not JetStream's ({type(error).__name__})",
+            hint="is there something between jetq and the server?",
+        ) from None
 
 
 def _timestamp(text: str) -> float:

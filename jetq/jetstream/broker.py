@@ -6,11 +6,11 @@ from jetq.jetstream.fleet import Fleet
 from jetq.jetstream.letters import Letters
 from jetq.jetstream.producing import Producing
 from jetq.jetstream.recurring import Recurring
-from jetq.jetstream.standing import Standing
+from jetq.jetstream.surveying import Surveying
 from jetq.jetstream.working import Working
 
 __all__ = ["JetStreamBroker"]
 
 
-class JetStreamBroker(Producing, Working, Standing, Letters, Fleet, Recurring):
+class JetStreamBroker(Producing, Working, Surveying, Letters, Fleet, Recurring):
     """See `jetq.broker.Broker`. Belongs to the event loop it was made on."""

@@ -7,10 +7,9 @@ import logging
 import math
 from collections.abc import Callable
 
-from nats.aio.msg import Msg
-
 from jetq.errors import BrokerError
 from jetq.jetstream.ground import EXPECTED, TTL, Ground
+from jetq.jetstream.message import Message
 from jetq.jetstream.publisher import WrongSequence
 from jetq.model import Cell
 
@@ -61,7 +60,7 @@ class Cells(Ground):
         subject, start = f"{prefix}.*", len(prefix) + 1
         reading: set[asyncio.Task[None]] = set()
 
-        def on_push(msg: Msg) -> None:
+        def on_push(msg: Message) -> None:
             on_write(msg.subject[start:], msg.data)
 
         async def read() -> None:

@@ -1,11 +1,12 @@
 """The one place that knows nats-py's inside: a client of one TCP connection that says why it died.
 
-nats-py does the handshake, authentication and parsing. Its reconnecting, writing and dispatching are replaced, because
+nats-py does the handshake and authentication. Its reconnecting, reading, writing and dispatching are replaced, because
 (2.16.0, read and run):
 - a reconnect offers credentials in clear text when a `tls://` server answers without TLS, leaks a socket per failed
   attempt, and dies silently with an unexpected exception;
 - an unexpected exception in the read loop (a header block of exactly `NATS/1.0`, a subject that is not UTF-8) ends it
   while the state stays "connected";
+- its parser is misled by subjects that anybody may store, see `protocol`;
 - its flusher swallows cancellation, and a writer that waits for a connection that breaks may wait for ever.
 """
 
@@ -13,21 +14,31 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from typing import Any, NoReturn
 
 import nats.errors
 from nats.aio.client import Client as NatsClient
 from nats.aio.client import Srv
-from nats.aio.msg import Msg
 from nats.aio.transport import TcpTransport
 from nats.protocol import command
+
+from jetq.jetstream.message import Message
+from jetq.jetstream.protocol import Parser, ProtocolError
 
 __all__ = ["Client", "header_block"]
 
 _READ_SIZE = 256 * 1024
 _WRITE_AT_ONCE = 256 * 1024
+_HEADROOM = 64 * 1024
+"""Bytes that the server may add to a message in headers of its own."""
+
+_SIGN_OF_LIFE = 8 * 1024
+"""Bytes of a message under way. So much comes in ten seconds over the thinnest of lines, and not in answers to pings
+that a message of a wrong size swallows."""
+
 _PRIVATE_METHODS = (
     "_build_message",
     "_close",
@@ -36,10 +47,10 @@ _PRIVATE_METHODS = (
     "_flush_pending",
     "_flusher",
     "_process_err",
-    "_process_headers",
     "_process_info",
-    "_process_msg",
     "_process_op_err",
+    "_process_ping",
+    "_process_pong",
     "_read_loop",
     "_select_next_server",
     "_send_command",
@@ -48,7 +59,6 @@ _PRIVATE_ATTRIBUTES = (
     "_current_server",
     "_error_cb",
     "_ping_interval_task",
-    "_ps",
     "_reading_task",
     "_server_info",
     "_server_pool",
@@ -72,9 +82,14 @@ def _check_nats_py() -> None:
 _check_nats_py()
 
 
-def header_block(headers: dict[str, str]) -> bytes:
-    """`headers` as they go over the wire. Raises ValueError for a name or value that would break out of its line."""
-    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+def header_block(headers: Mapping[str, str] | None) -> bytes:
+    """`headers` as they go over the wire; nothing for none.
+
+    Raises ValueError for a name or value that would break out of its line.
+    """
+    if not headers:
+        return b""
+    lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
     if lines.count("\n") != len(headers) or lines.count("\r") != len(headers):
         raise ValueError("a header's name or value contains a line break")
     return f"NATS/1.0\r\n{lines}\r\n".encode()
@@ -86,8 +101,8 @@ class Client(NatsClient):
     `secure`: refuse to speak in clear text. `complain` gets each error line of the server that is not the end, e.g. a
     permission that is missing.
 
-    `lost` is done when the connection has ended, with the reason. `reached`: a TCP connection stood. `received` counts
-    bytes. All must be used on the loop it was made on.
+    `lost` is done when the connection has ended, with the reason. `reached`: a TCP connection stood. All must be used
+    on the loop it was made on.
     """
 
     def __init__(self, *, secure: bool, complain: Callable[[str], None]) -> None:
@@ -95,13 +110,14 @@ class Client(NatsClient):
         self._secure = secure
         self.complain = complain
         self._loop = asyncio.get_running_loop()
-        self._handlers: dict[int, Callable[[Msg], None]] = {}
+        self._handlers: dict[bytes, Callable[[Message], None]] = {}
         self._out: list[bytes] = []
         self._out_size = 0
         self._server_said = ""
         self.lost: asyncio.Future[str] = self._loop.create_future()
         self.reached = False
-        self.received = 0
+        self._received = 0
+        self._parser = Parser(self._handlers, self._largest)
 
     # --- what the connection uses
 
@@ -115,13 +131,24 @@ class Client(NatsClient):
         """Whether the server has closed its side."""
         return self._transport is not None and self._transport.at_eof()
 
+    @property
+    def encrypted(self) -> bool:
+        """Whether TLS is spoken."""
+        return self._tcp._io_writer.get_extra_info("ssl_object") is not None
+
+    @property
+    def peer(self) -> str:
+        """The server's address; empty if it is not known any more."""
+        address = self._tcp._io_writer.get_extra_info("peername")
+        return str(address[0]) if address else ""
+
     def discovered_urls(self) -> list[str]:
         """The other servers of the cluster, as the server told them."""
         return [uri.geturl() for uri in self.discovered_servers]
 
-    def listen(self, sid: int, subject: str, handler: Callable[[Msg], None]) -> None:
+    def listen(self, sid: int, subject: str, handler: Callable[[Message], None]) -> None:
         """Let `handler` have each message on `subject`. It must neither block nor raise."""
-        self._handlers[sid] = handler
+        self._handlers[b"%d" % sid] = handler
         self.write(command.sub_cmd(subject, "", sid))
 
     def unlisten(self, sid: int) -> None:
@@ -130,12 +157,12 @@ class Client(NatsClient):
 
     def forget(self, sid: int) -> None:
         """Drop whatever still arrives for `sid`."""
-        self._handlers.pop(sid, None)
+        self._handlers.pop(b"%d" % sid, None)
 
-    def send(self, subject: str, payload: bytes, reply: str, headers: dict[str, str] | None) -> None:
-        """Write one message, at the end of this loop turn."""
-        if headers:
-            self.write(command.hpub_cmd(subject, reply, header_block(headers), payload))
+    def send(self, subject: str, payload: bytes, reply: str = "", block: bytes = b"") -> None:
+        """Write one message, at the end of this loop turn. block: its headers, as `header_block` makes it."""
+        if block:
+            self.write(command.hpub_cmd(subject, reply, block, payload))
         else:
             self.write(command.pub_cmd(subject, reply, payload))
 
@@ -157,6 +184,10 @@ class Client(NatsClient):
         if self.is_connected:
             with contextlib.suppress(OSError):
                 await self._tcp._io_writer.drain()
+
+    def heard(self) -> tuple[int, int]:
+        """Changes with every sign of life: a message or word that was understood, or a good part of a large one."""
+        return self._parser.words, self._received // _SIGN_OF_LIFE
 
     def backlog(self) -> int:
         """Bytes written here that the operating system has not taken yet."""
@@ -227,34 +258,31 @@ class Client(NatsClient):
         try:
             reader = self._tcp._io_reader
             while data := await reader.read(_READ_SIZE):
-                self.received += len(data)
-                await self._ps.parse(data)
+                self._received += len(data)
+                for word, rest in self._parser.feed(data):
+                    await self._process_word(word, rest)
         except OSError as error:
             reason = error.strerror or str(error) or type(error).__name__
+        except ProtocolError as error:
+            reason = f"unreadable data from the server: {error}"
         except Exception as error:
             reason = f"unreadable data from the server ({type(error).__name__})"
         self.drop(self._server_said or reason)
 
-    async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes | None) -> None:
-        handler = self._handlers.get(sid)
-        if handler is None:
-            return
-        parsed = None
-        if headers:
-            try:
-                parsed = await self._process_headers(headers)
-            except Exception:
-                parsed = None  # any client can store such a block; the message counts without it
-        handler(
-            Msg(
-                _client=self,
-                subject=subject.decode(errors="backslashreplace"),
-                reply=reply.decode(errors="backslashreplace"),
-                data=data,
-                headers=parsed,
-                _sid=sid,
-            )
-        )
+    async def _process_word(self, word: bytes, rest: bytes) -> None:
+        if word == b"PING":
+            await self._process_ping()
+        elif word == b"PONG":
+            await self._process_pong()
+        elif word == b"INFO":
+            await self._process_info(json.loads(rest))
+        elif rest:
+            await self._process_err(rest.decode(errors="backslashreplace").lower())
+        else:
+            raise ProtocolError("an error without a word")
+
+    def _largest(self) -> int:
+        return int(self.max_payload) + _HEADROOM
 
     async def _process_err(self, err_msg: str) -> None:
         # The server closes the connection itself after an error that is fatal to it.

@@ -14,12 +14,12 @@ import msgspec
 import nats.errors
 from msgspec import Struct
 from nats.aio.client import RawCredentials
-from nats.aio.msg import Msg
 from nats.nuid import NUID
 
 from jetq.errors import SettingsError
 from jetq.jetstream.client import Client
 from jetq.jetstream.explain import explain, unusable
+from jetq.jetstream.message import Message
 from jetq.settings import Settings
 
 __all__ = ["OLDEST_SERVER", "PING_INTERVAL", "check_files", "connect", "server_version"]
@@ -31,6 +31,7 @@ PING_INTERVAL = 5
 """Seconds between pings, so that a connection that is alive is heard of at least that often."""
 
 _SILENCE = 1.0
+_LONGEST_PATH = 1024
 _JETSTREAM_OFF = frozenset({10039, 10076})
 _JWT = re.compile(r"-+BEGIN NATS USER JWT-+\s+(\S+)\s+-+END NATS USER JWT-+")
 _SEED = re.compile(r"-+BEGIN USER NKEY SEED-+\s+(\S+)\s+-+END USER NKEY SEED-+")
@@ -138,9 +139,9 @@ def _check_version(client: Client, url: str) -> None:
 async def _check_jetstream(client: Client, settings: Settings, url: str, patience: float | None) -> None:
     """Ask for the account's JetStream, for at most `patience` seconds if that is not None. That it has no leader at the
     moment is no reason to refuse it."""
-    answer: asyncio.Future[Msg | str] = asyncio.get_running_loop().create_future()
+    answer: asyncio.Future[Message | str] = asyncio.get_running_loop().create_future()
 
-    def settle(outcome: Msg | str) -> None:
+    def settle(outcome: Message | str) -> None:
         if not answer.done():
             answer.set_result(outcome)
 
@@ -151,7 +152,7 @@ async def _check_jetstream(client: Client, settings: Settings, url: str, patienc
     client.complain = settle
     client.lost.add_done_callback(lost)
     client.listen(0, inbox, settle)
-    client.send("$JS.API.INFO", b"", inbox, None)
+    client.send("$JS.API.INFO", b"", inbox)
     await asyncio.wait([answer], timeout=patience)
     client.lost.remove_done_callback(lost)
     client.unlisten(0)
@@ -168,7 +169,7 @@ async def _check_jetstream(client: Client, settings: Settings, url: str, patienc
 _JETSTREAM_PERMISSIONS = "jetq's user must be able to publish to $JS.API.> and subscribe to its inbox (inbox_prefix)"
 
 
-def _why_no_jetstream(answer: Msg) -> tuple[str, str] | None:
+def _why_no_jetstream(answer: Message) -> tuple[str, str] | None:
     if not answer.data:  # 503, no responders
         return "JetStream is off there", "start it with JetStream: nats-server -js -sd DIRECTORY, or `jetq server`"
     error = msgspec.json.decode(answer.data, type=_AccountInfo).error
@@ -218,7 +219,8 @@ def _read(setting: str, path: str) -> str:
 
 def _unreadable(setting: str, path: str, error: OSError | UnicodeDecodeError) -> SettingsError:
     reason = (error.strerror or str(error)).lower() if isinstance(error, OSError) else "it is not text"
-    return SettingsError(f"{setting}: cannot read {path}: {reason}")
+    shown = path if path.isprintable() and len(path) <= _LONGEST_PATH else "what it names"  # may be the key itself
+    return SettingsError(f"{setting}: cannot read {shown}: {reason}")
 
 
 def _check_seed(setting: str, path: str, seed: str) -> None:

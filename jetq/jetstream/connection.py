@@ -8,25 +8,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import inspect
 import ipaddress
 import logging
 import os
 import random
-from collections import deque
 from collections.abc import Awaitable, Callable
 from functools import partial
 from urllib.parse import urlsplit
 
-from nats.aio.msg import Msg
 from nats.nuid import NUID
 
 from jetq.errors import BrokerUnavailable, JetqError
-from jetq.jetstream.client import Client
+from jetq.jetstream.client import Client, header_block
+from jetq.jetstream.complaints import Complaints, all_failed, denied_subject
 from jetq.jetstream.connect import PING_INTERVAL, check_files, connect, server_version
+from jetq.jetstream.message import Message
+from jetq.jetstream.subscription import Subscription
 from jetq.settings import Settings, safe_url
 
-__all__ = ["Connection", "NoReply", "NoResponders", "Subscription"]
+__all__ = ["Connection", "NoReply", "NoResponders", "NotAllowed", "Subscription"]
 
 _log = logging.getLogger("jetq.connection")
 
@@ -37,7 +37,6 @@ _SILENT_TICKS = 11
 _FIRST_BACKOFF = 0.25
 _LAST_BACKOFF = 5.0
 _LAST_BACKOFF_AFTER_LOSS = 2.0
-_REMIND = 30.0
 _LAST_PING = 1.0
 _LAST_STEP = 0.3
 """`close` takes one ping and up to three steps: within 2 s."""
@@ -51,83 +50,16 @@ class NoResponders(Exception):
     """Nobody listens on the subject of the request: it was surely not done."""
 
 
-class Subscription:
-    """Interest in one subject. It stays through lost connections until `unsubscribe` or `drain`."""
-
-    def __init__(
-        self,
-        connection: Connection,
-        subject: str,
-        callback: Callable[[Msg], Awaitable[None] | None],
-        tell: Callable[[], None],
-        forget: Callable[[], None],
-    ) -> None:
-        """Made by `Connection.subscribe`. `tell` lets the server know of the end, `forget` ends the delivery."""
-        self._connection = connection
-        self._callback = callback
-        self._tell = tell
-        self._forget = forget
-        self._queue: deque[Msg] = deque()
-        self._running: asyncio.Task[None] | None = None
-        self.subject = subject
-        self.deliver: Callable[[Msg], None] = self._later if inspect.iscoroutinefunction(callback) else self._at_once
-
-    async def unsubscribe(self) -> None:
-        """End the interest; no callback starts after this. Never raises, whatever the connection's state."""
-        self._tell()
-        self._forget()
-        self._queue.clear()
-
-    async def drain(self, timeout: float = 1.0) -> None:
-        """End the interest, but have the callback called for what the server sent before it knew, as far as that
-        arrives within `timeout` seconds. Never raises."""
-        self._tell()
-        with contextlib.suppress(NoReply, JetqError):
-            await self._connection.ping(timeout)
-        self._forget()
-        if self._running is not None and self._running is not asyncio.current_task():
-            await asyncio.wait([self._running], timeout=timeout)
-
-    def _at_once(self, msg: Msg) -> None:
-        try:
-            self._callback(msg)
-        except Exception:
-            _log.exception("the handler of %s failed", self.subject)
-
-    def _later(self, msg: Msg) -> None:
-        # A task only while there is something to do, so that none is left over when the loop ends.
-        self._queue.append(msg)
-        if self._running is None:
-            self._running = self._connection.loop.create_task(self._run(), name=f"jetq-subscription {self.subject}")
-
-    async def _run(self) -> None:
-        try:
-            while self._queue:
-                awaitable = self._callback(self._queue.popleft())
-                try:
-                    if awaitable is not None:
-                        await awaitable
-                except Exception:
-                    _log.exception("the handler of %s failed", self.subject)
-        finally:
-            self._running = None
-
-
-class _Complaints:
-    """Says why there is no connection: each cause at once, and the same cause again only every 30 s."""
-
-    def __init__(self) -> None:
-        self._last: dict[str, float] = {}
-
-    def __call__(self, error: JetqError, now: float) -> None:
-        last = self._last.get(error.message)
-        if last is None or now - last >= _REMIND:
-            self._last[error.message] = now
-            _log.warning("%s; trying again%s", error.message, f" (hint: {error.hint})" if error.hint else "")
+class NotAllowed(NoReply):
+    """The user may not publish there: it was surely not done."""
 
 
 class Connection:
-    """One connection to the broker, on the loop it was opened on. Not thread-safe."""
+    """One connection to the broker, on the loop it was opened on. Not thread-safe.
+
+    Guarantee: tests/faults/test_server_restart.py: work goes on within seconds of the broker's return;
+    tests/integration/test_lying_server.py: and a broker that talks nonsense is left as one that is gone.
+    """
 
     def __init__(self, settings: Settings, name: str) -> None:
         """Use `open`."""
@@ -144,11 +76,13 @@ class Connection:
         self._down: list[Callable[[], None]] = []
         self._subscriptions: dict[int, Subscription] = {}
         self._sid = 0
-        self._held: list[tuple[str, bytes, str, dict[str, str] | None]] = []
+        self._held: list[tuple[str, bytes, str, bytes]] = []
         self._held_bytes = 0
         self._nuid = NUID()
         self._inbox = self.new_inbox() + "."
-        self._replies: dict[str, asyncio.Future[Msg]] = {}
+        self._replies: dict[str, asyncio.Future[Message]] = {}
+        self._asked: dict[str, str] = {}
+        self._denied: list[Callable[[str], None]] = []
         self._request = 0
         self._max_payload = 0
         self._server_version = (0, 0, 0)
@@ -182,6 +116,11 @@ class Connection:
         return self._server_version
 
     @property
+    def client(self) -> Client | None:
+        """That of the TCP connection that stands now, to look at; None while there is none."""
+        return self._client
+
+    @property
     def connected(self) -> bool:
         """Whether the connection stands, as far as is known."""
         return self._client is not None and self._client.is_connected
@@ -210,6 +149,10 @@ class Connection:
         """Call `callback` on the loop each time the connection is lost."""
         self._down.append(callback)
 
+    def on_denied(self, callback: Callable[[str], None]) -> None:
+        """Call `callback` with the subject, in lower case, of each publish that the user has no permission for."""
+        self._denied.append(callback)
+
     def off_up(self, callback: Callable[[], None]) -> None:
         """Forget an `on_up` callback, for what ends before the connection does."""
         with contextlib.suppress(ValueError):
@@ -221,55 +164,66 @@ class Connection:
         """A subject of this connection's own, for replies."""
         return f"{self._settings.inbox_prefix}.{self._nuid.next().decode()}"
 
-    def send(self, subject: str, payload: bytes, reply: str = "", headers: dict[str, str] | None = None) -> None:
+    def send(self, subject: str, payload: bytes, reply: str = "", block: bytes = b"") -> None:
         """`publish` for small messages: returns at once, and does not slow down a sender that is too fast."""
         client = self._client
         if client is not None and client.is_connected:
-            client.send(subject, payload, reply, headers)
+            client.send(subject, payload, reply, block)
         else:
-            self._hold(subject, payload, reply, headers)
+            self._hold(subject, payload, reply, block)
 
-    async def publish(
-        self, subject: str, payload: bytes, reply: str = "", headers: dict[str, str] | None = None
-    ) -> None:
+    async def publish(self, subject: str, payload: bytes, reply: str = "", block: bytes = b"") -> None:
         """Send a message without waiting for an answer, but for the network when it is behind.
 
         While the connection is lost the message is held back, up to 8 MiB in all, and sent once it is back; what was on
-        its way when the connection broke may be gone. Subjects are not checked: whoever makes them has. Raises
-        BrokerUnavailable when closed or when 8 MiB are held, ValueError for a header with a line break.
+        its way when the connection broke may be gone. Subjects are not checked: whoever makes them has. block: the
+        headers, as `header_block` makes it. Raises BrokerUnavailable when closed or when 8 MiB are held.
         """
         client = self._client
         if client is not None and client.is_connected:
-            client.send(subject, payload, reply, headers)
+            client.send(subject, payload, reply, block)
             if client.congested:
                 await client.drained()
         else:
-            self._hold(subject, payload, reply, headers)
+            self._hold(subject, payload, reply, block)
 
     async def request(
-        self, subject: str, payload: bytes = b"", *, headers: dict[str, str] | None = None, timeout: float
-    ) -> Msg:
-        """Send a message and return its reply. Raises NoReply after `timeout` seconds or when the connection is lost
-        meanwhile, NoResponders at once when nobody listens, BrokerUnavailable as `publish` does."""
+        self,
+        subject: str,
+        payload: bytes = b"",
+        *,
+        headers: dict[str, str] | None = None,
+        timeout: float,
+        again: float | None = None,
+    ) -> Message:
+        """Send a message and return its reply. With `again` it is sent anew while so many seconds bring none: whoever
+        has to answer may only just be on its way. Raises NoReply after `timeout` seconds or when the connection is lost
+        meanwhile, at once NoResponders when nobody listens and NotAllowed without the permission, BrokerUnavailable
+        as `publish` does, ValueError for a header with a line break."""
+        block = header_block(headers)
         self._request += 1
         token = str(self._request)
-        reply: asyncio.Future[Msg] = self.loop.create_future()
+        reply: asyncio.Future[Message] = self.loop.create_future()
         self._replies[token] = reply
+        self._asked[token] = subject
         try:
             async with asyncio.timeout(timeout):
-                await self.publish(subject, payload, self._inbox + token, headers)
-                msg = await reply
+                while not reply.done():
+                    await self.publish(subject, payload, self._inbox + token, block)
+                    await asyncio.wait([reply], timeout=again)
+                msg = reply.result()
         except TimeoutError:
             raise NoReply(f"no reply from {subject} within {timeout:g} s") from None
         finally:
             self._replies.pop(token, None)
+            self._asked.pop(token, None)
             if reply.done() and not reply.cancelled():
                 reply.exception()  # a request that was cancelled as it failed leaves no "never retrieved" behind
-        if not msg.data and msg.headers is not None and msg.headers.get("Status") == "503":
+        if not msg.data and msg.headers.get("Status") == "503":
             raise NoResponders(f"nobody listens on {subject}")
         return msg
 
-    async def subscribe(self, subject: str, callback: Callable[[Msg], Awaitable[None] | None]) -> Subscription:
+    async def subscribe(self, subject: str, callback: Callable[[Message], Awaitable[None] | None]) -> Subscription:
         """Call `callback` for each message on `subject`, one after the other, also after the connection was lost and
         is back. The interest reaches the server before anything published after this returns.
 
@@ -280,7 +234,13 @@ class Connection:
             raise self._is_closed()
         self._sid += 1
         sid = self._sid
-        subscription = Subscription(self, subject, callback, partial(self._unlisten, sid), partial(self._forget, sid))
+        subscription = Subscription(
+            subject,
+            callback,
+            tell=partial(self._unlisten, sid),
+            catch_up=self._catch_up,
+            forget=partial(self._forget, sid),
+        )
         self._subscriptions[sid] = subscription
         if self._client is not None:
             self._client.listen(sid, subject, subscription.deliver)
@@ -292,7 +252,7 @@ class Connection:
         # ends the read loop (2.16.0).
         self._request += 1
         token = str(self._request)
-        echo: asyncio.Future[Msg] = self.loop.create_future()
+        echo: asyncio.Future[Message] = self.loop.create_future()
         self._replies[token] = echo
         try:
             async with asyncio.timeout(timeout):
@@ -313,9 +273,10 @@ class Connection:
             with contextlib.suppress(NoReply, JetqError):
                 await self.ping(_LAST_PING)
         self._closed = True
-        if self._watch is not None:
-            self._watch.cancel()
-            await asyncio.wait([self._watch], timeout=_LAST_STEP)
+        for _ in range(3):  # see `_connect_patiently`
+            if self._watch is not None and not self._watch.done():
+                self._watch.cancel()
+                await asyncio.wait([self._watch], timeout=_LAST_STEP / 3)
         self._fail_replies("the connection was closed")
         if self._client is not None:
             await self._client.shutdown(_LAST_STEP)
@@ -329,6 +290,8 @@ class Connection:
                 lost_at = self.loop.time()
                 self._lost(reason)
                 client = await self._connect_patiently(_LAST_BACKOFF_AFTER_LOSS)
+                if self._closed:
+                    return client.drop("closed")
                 self._use(client)
                 _log.info("connected to %s again after %.1f s", safe_url(self._url), self.loop.time() - lost_at)
                 self._call(self._up)
@@ -341,12 +304,12 @@ class Connection:
     async def _until_lost(self, client: Client) -> str:
         """Why `client` lost its connection. A dead one is dropped."""
         # Ticks are counted, not seconds: after the loop was blocked, what arrived meanwhile is read before the next.
-        silent, seen = 0, (client.received, client.backlog())
+        silent, seen = 0, (client.heard(), client.backlog())
         while True:
             await asyncio.wait([client.lost], timeout=1.0)
             if client.lost.done():
                 return client.lost.result()
-            now = (client.received, client.backlog())
+            now = (client.heard(), client.backlog())
             # A shrinking backlog is a sign of life too: on a thin line the answer to a ping waits behind it.
             silent = silent + 1 if now[0] == seen[0] and now[1] >= seen[1] else 0
             seen = now
@@ -374,16 +337,28 @@ class Connection:
             client.send(*message)
 
     async def _connect_patiently(self, last_backoff: float) -> Client:
+        # A cancellation that meets the end of an attempt is lost: `asyncio.wait_for` of Python 3.11 then returns or
+        # raises what the attempt does. Whoever cancels once, as a loop that ends does, would wait for ever.
+        task = asyncio.current_task()
+        assert task is not None
+        cancellations = task.cancelling()
         backoff = _FIRST_BACKOFF
-        complain = _Complaints()
-        while True:
+        complain = Complaints()
+        while not self._closed:
             try:
-                return await self._connect()
+                client = await self._connect()
             except JetqError as error:
                 self._trouble = error
                 complain(error, self.loop.time())
+            else:
+                if task.cancelling() == cancellations:
+                    return client
+                client.drop("cancelled")
+            if task.cancelling() > cancellations:
+                break
             await asyncio.sleep(backoff * random.uniform(0.5, 1.0))
             backoff = min(backoff * 2, last_backoff)
+        raise asyncio.CancelledError
 
     async def _connect(self) -> Client:
         """One round over the servers, in random order, within `connect_timeout`."""
@@ -401,7 +376,7 @@ class Connection:
                     url,
                     name=self._name,
                     within=max(within, 0.05),
-                    complain=_complain,
+                    complain=self._hear,
                     tls_hostname=self._certified_name(url),
                     await_jetstream=first_time,
                 )
@@ -410,7 +385,7 @@ class Connection:
             else:
                 self._url = url
                 return client
-        raise _all_failed(errors)
+        raise all_failed(errors)
 
     def _certified_name(self, url: str) -> str | None:
         # Servers of a cluster advertise addresses, and their certificates bear the name that was configured.
@@ -423,17 +398,17 @@ class Connection:
 
     # --- small steps
 
-    def _hold(self, subject: str, payload: bytes, reply: str, headers: dict[str, str] | None) -> None:
+    def _hold(self, subject: str, payload: bytes, reply: str, block: bytes) -> None:
         if self._closed:
             raise self._is_closed()
-        size = len(payload) + len(subject) + len(reply) + 64
+        size = len(payload) + len(block) + len(subject) + len(reply) + 64
         if self._held_bytes + size > _HELD_BYTES:
             trouble = self._trouble
             raise BrokerUnavailable(
                 trouble.message if trouble else f"the connection to {safe_url(self._url)} is lost",
                 hint=f"{_HELD_BYTES // 1024 // 1024} MiB wait to be sent; no more is taken until it is back",
             )
-        self._held.append((subject, payload, reply, headers))
+        self._held.append((subject, payload, reply, block))
         self._held_bytes += size
 
     def _is_closed(self) -> BrokerUnavailable:
@@ -443,14 +418,30 @@ class Connection:
         if self._subscriptions.pop(sid, None) is not None and self._client is not None:
             self._client.unlisten(sid)
 
+    async def _catch_up(self, timeout: float) -> None:
+        if self.connected:
+            with contextlib.suppress(NoReply, JetqError):
+                await self.ping(timeout)
+
     def _forget(self, sid: int) -> None:
         if self._client is not None:
             self._client.forget(sid)
 
-    def _on_reply(self, msg: Msg) -> None:
+    def _on_reply(self, msg: Message) -> None:
         reply = self._replies.get(msg.subject[len(self._inbox) :])
         if reply is not None and not reply.done():
             reply.set_result(msg)
+
+    def _hear(self, said: str) -> None:
+        _log.warning("the NATS server said: %s", said)
+        denied = denied_subject(said)
+        if denied is None:
+            return
+        for token, subject in self._asked.items():
+            if subject.lower() == denied and not self._replies[token].done():
+                self._replies[token].set_exception(NotAllowed(f"no permission to publish to {subject}"))
+        for callback in self._denied:
+            callback(denied)
 
     def _fail_replies(self, reason: str) -> None:
         for reply in self._replies.values():
@@ -463,17 +454,3 @@ class Connection:
                 callback()
             except Exception:
                 _log.exception("a callback of the connection failed")
-
-
-def _complain(said: str) -> None:
-    _log.warning("the NATS server said: %s", said)
-
-
-def _all_failed(errors: list[BrokerUnavailable]) -> BrokerUnavailable:
-    if len(errors) == 1:
-        return errors[0]
-    # In a stable order, so that a worker's log recognises the same trouble.
-    messages = sorted({error.message.removeprefix("cannot connect to NATS at ") for error in errors})
-    return BrokerUnavailable(
-        f"cannot connect to any NATS server: {'; '.join(messages)}", hint=min(errors, key=str).hint
-    )

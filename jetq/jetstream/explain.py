@@ -102,9 +102,10 @@ def _refused(error: Exception, client: Client, settings: Settings, within: float
         )
     if isinstance(error, TimeoutError):
         return f"it did not finish the handshake within {_rounded(within)} s", "is the server overloaded or paused?"
-    if client.greeting.get("tls_verify") and not settings.tls_cert:
+    hung_up = isinstance(error, nats.errors.UnexpectedEOF | OSError)
+    if client.greeting.get("tls_verify") and (hung_up or not settings.tls_cert):
         return _WANTS_CERTIFICATE
-    if isinstance(error, nats.errors.UnexpectedEOF | OSError):
+    if hung_up:
         return "it hung up during the handshake", "its log may say why"
     return f"the server said: {said}", "its log may say more"
 

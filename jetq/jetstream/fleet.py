@@ -6,11 +6,10 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
 
-from nats.aio.msg import Msg
-
 from jetq.jetstream.cells import Cells
 from jetq.jetstream.connection import Subscription
 from jetq.jetstream.ground import TTL, WRITE_WITHIN
+from jetq.jetstream.message import Message
 
 __all__ = ["Fleet"]
 
@@ -44,7 +43,7 @@ class Fleet(Cells):
         done = asyncio.Event()
         inbox = self._connection.new_inbox()
 
-        def on_answer(msg: Msg) -> None:
+        def on_answer(msg: Message) -> None:
             if msg.data:
                 answers.append(msg.data)
             if not msg.data or len(answers) == enough:  # no data: the server's word that nobody listens
@@ -61,7 +60,7 @@ class Fleet(Cells):
         return answers[:enough]  # more may have come at once
 
     async def answer(self, queue: str, respond: Callable[[bytes], bytes | None]) -> Subscription:
-        def on_question(msg: Msg) -> None:
+        def on_question(msg: Message) -> None:
             reply = respond(msg.data)
             if reply is not None and msg.reply:
                 self._connection.send(msg.reply, reply)

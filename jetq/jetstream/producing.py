@@ -8,10 +8,20 @@ from collections.abc import Mapping, Sequence
 
 from msgspec.structs import replace
 
-from jetq.errors import BrokerError, NotStored, PayloadTooLarge
+from jetq.errors import BrokerError, NotStored
 from jetq.jetstream.api import StoredMessage
 from jetq.jetstream.fleet import Fleet
-from jetq.jetstream.ground import EXPECTED, EXPECTED_ON, FIRING, MSG_ID, TTL, due_of, schedule_headers
+from jetq.jetstream.ground import (
+    EXPECTED,
+    EXPECTED_ON,
+    FIRING,
+    HEADROOM,
+    MSG_ID,
+    TTL,
+    due_of,
+    is_overdue,
+    schedule_headers,
+)
 from jetq.jetstream.publisher import PubAck, WrongSequence
 from jetq.jetstream.subjects import job_tokens, level_of
 from jetq.model import DEFAULT_META, Debounce, Found, JobRecord, Stored, in_place_of
@@ -20,9 +30,6 @@ from jetq.questions import Question, encode, read_answers
 from jetq.wire import META_HEADER, job_headers, meta_or_default, moved_headers
 
 __all__ = ["Producing"]
-
-HEADROOM = 32 * 1024
-"""Bytes a job stays under the payload limit, so that its retry and its dead letter fit too."""
 
 _LOOKS = 20
 _ANSWERS_WITHIN = 0.3
@@ -90,12 +97,7 @@ class Producing(Fleet):
         if job.level != "normal":
             await self._ensure_levels(job.queue)
         if len(job.body) > self._connection.max_payload - HEADROOM:
-            raise PayloadTooLarge(
-                f"job {job.id} of {job.task} has {len(job.body):,} bytes of arguments; "
-                f"the limit is {self._connection.max_payload - HEADROOM:,}",
-                hint="store the data elsewhere and pass its id or path, or raise max_payload of the server",
-                job_ids=(job.id,),
-            )
+            raise self._too_large(job)
         headers = {MSG_ID: job.id} if job.meta is DEFAULT_META else {MSG_ID: job.id, **job_headers(job)}
         if job.key != NO_KEY:
             headers[EXPECTED] = str(after)
@@ -136,7 +138,7 @@ class Producing(Fleet):
             id = _id_of(standing)
             if id == job.id or debounce is None or not _is_waiting(standing):
                 return Stored(standing.sequence, id, "existing")
-            alone = where if job.meta.unique is None else self._names.by_id(job.queue, id)
+            alone = where if job.meta.unique is None else self._names.of_job(job.queue, job.task, job.key, id)
             try:
                 return Stored(await self._take_place(standing, alone, job, due, debounce), id, "replaced")
             except WrongSequence:
@@ -152,7 +154,7 @@ class Producing(Fleet):
         sequence = 1
         while message := await self._api.next_message(self._names.jobs(job.queue), where, sequence):
             sequence = message.sequence + 1
-            # The retry of one that is unique until it is done is fenced against any other job of its key.
+            # One that is unique until it is done suffers no other of its key beside it.
             if meta_or_default(message.headers).unique is None or _id_of(message) == job.id:
                 return message
             if due_of(message.headers) is not None:
@@ -223,7 +225,7 @@ class Producing(Fleet):
         return await self._publish_if_expected(job.address, job.body, headers)
 
     async def release(self, found: Found) -> bool:
-        if not _is_far(found.due):
+        if not (_is_far(found.due) or is_overdue(found.due, time.time())):
             return False
         job = found.delivery
         headers = {

@@ -1,22 +1,26 @@
 """Storing messages: many under way at once, one inbox for all answers, and repeats that cannot store twice.
 
-A publish is repeated after a reconnect (what was written to a dying socket is gone: measured, 1,000 of 1,000) and after
-"no responders" (no leader for about 5 s when one is killed, nats-server 2.15). That is safe because a repeat stores
-nothing twice: a message carries `Nats-Msg-Id` or an expected sequence, or its stream keeps one per subject.
+A publish is repeated after a reconnect (what was written to a dying socket is gone: measured, 1,000 of 1,000), after
+"no responders" (no leader for 4 to 10 s when one is killed, nats-server 2.15), and when it stays unanswered: a leader
+took it along. That is safe because a repeat stores nothing twice: a message carries `Nats-Msg-Id` or an expected
+sequence, or its stream keeps one per subject.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
 
 import msgspec
 from msgspec import Struct
-from nats.aio.msg import Msg
 
 from jetq.errors import BrokerError, NotStored, PayloadTooLarge, Rejected
+from jetq.jetstream.api import NO_PERMISSION_HINT
+from jetq.jetstream.client import header_block
 from jetq.jetstream.connection import Connection
+from jetq.jetstream.message import Message
 
 __all__ = ["PubAck", "Publisher", "WrongSequence"]
 
@@ -25,6 +29,9 @@ _IN_A_MOMENT = frozenset({10158, 10164, 10008})
 """Three servers: this id, or this subject's expectation, is in process; JetStream is not available yet."""
 
 _SWEEP = 0.25
+_UNANSWERED = 1.0
+"""Seconds after which an unanswered publish is repeated; then after twice as many, and so on."""
+
 _FIRST_BACKOFF = 0.05
 _LAST_BACKOFF = 1.0
 
@@ -48,32 +55,35 @@ class PubAck(Struct):
 
 
 class _Pending:
-    __slots__ = ("backoff", "deadline", "future", "headers", "payload", "refusal", "reply", "subject")
+    __slots__ = (
+        "backoff", "block", "deadline", "future", "overdue", "patience", "payload", "refusal", "repeated",
+        "reply", "subject",
+    )  # fmt: skip
 
     def __init__(
         self,
         subject: str,
         reply: str,
         payload: bytes,
-        headers: dict[str, str] | None,
+        block: bytes,
         future: asyncio.Future[PubAck],
-        deadline: float,
+        now: float,
+        timeout: float,
     ) -> None:
         self.subject = subject
         self.reply = reply
         self.payload = payload
-        self.headers = headers
+        self.block = block
         self.future = future
-        self.deadline = deadline
+        self.deadline = now + timeout
+        self.patience = _UNANSWERED
+        self.overdue = now + _UNANSWERED
         self.backoff = _FIRST_BACKOFF
         self.refusal = ""
+        self.repeated = False
 
 
 _decode_ack = msgspec.json.Decoder(PubAck).decode
-
-
-def _length(text: str) -> int:
-    return len(text) if text.isascii() else len(text.encode())
 
 
 class Publisher:
@@ -92,11 +102,13 @@ class Publisher:
         self._loop = asyncio.get_running_loop()
         self._sweeper: asyncio.TimerHandle | None = None
         self._repeats: set[asyncio.Task[None]] = set()
+        self._restoring: set[str] = set()
 
     async def start(self) -> None:
         """Listen for answers. To be called once, before the first publish."""
         await self._connection.subscribe(self._inbox + "*", self._on_answer)
         self._connection.on_up(self._repeat_all)
+        self._connection.on_denied(self._refuse)
 
     def stop(self) -> None:
         """Give up what is under way: its callers get NotStored."""
@@ -129,34 +141,32 @@ class Publisher:
 
         Waits for nothing but the network, when that is behind. Raises PayloadTooLarge, BrokerUnavailable.
         """
-        self._check_size(subject, payload, headers)
+        block = header_block(headers)
+        if len(block) + len(payload) > self._connection.max_payload:
+            raise self._too_large(subject, len(block) + len(payload))
         self._token += 1
         token = str(self._token)
         limit = self._timeout if timeout is None else timeout
         reply = self._inbox + token
-        pending = _Pending(subject, reply, payload, headers, self._loop.create_future(), self._loop.time() + limit)
+        pending = _Pending(subject, reply, payload, block, self._loop.create_future(), self._loop.time(), limit)
         self._pending[token] = pending
         if self._sweeper is None:
             self._sweeper = self._loop.call_later(_SWEEP, self._sweep)
         try:
-            await self._connection.publish(subject, payload, reply, headers)
+            await self._connection.publish(subject, payload, reply, block)
         except BaseException:
             del self._pending[token]
             raise
         return pending.future
 
-    def _check_size(self, subject: str, payload: bytes, headers: dict[str, str] | None) -> None:
+    def _too_large(self, subject: str, size: int) -> PayloadTooLarge:
         # A message over the limit makes the server reset the connection, and nats-py then closes for good (2.16).
-        size = len(payload)
-        if headers:
-            size += len("NATS/1.0\r\n\r\n") + sum(_length(name) + _length(value) + 4 for name, value in headers.items())
         limit = self._connection.max_payload
-        if size > limit:
-            raise PayloadTooLarge(
-                f"the message for {subject} has {size:,} bytes with its headers, the server takes {limit:,}"
-            )
+        return PayloadTooLarge(
+            f"the message for {subject} has {size:,} bytes with its headers, the server takes {limit:,}"
+        )
 
-    def _on_answer(self, msg: Msg) -> None:
+    def _on_answer(self, msg: Message) -> None:
         token = msg.subject[len(self._inbox) :]
         pending = self._pending.get(token)
         if pending is None:
@@ -186,29 +196,54 @@ class Publisher:
                 Rejected(f"{pending.subject} was refused: {error.description} (JetStream error {error.err_code})")
             )
 
+    def _refuse(self, denied: str) -> None:
+        """Let what is on its way to `denied`, in lower case, know that the user may not publish there."""
+        for pending in self._pending.values():
+            if pending.subject.lower() == denied and not pending.future.done():
+                # What was sent before may have been stored before the permission was taken away.
+                refused = NotStored if pending.repeated else Rejected
+                pending.future.set_exception(
+                    refused(
+                        f"{pending.subject} was refused: the NATS user has no permission to publish there",
+                        hint=NO_PERMISSION_HINT,
+                    )
+                )
+
     def _again(self, pending: _Pending, reason: str) -> None:
         pending.refusal = reason
-        task = self._loop.create_task(self._repeat(pending))
-        self._repeats.add(task)
-        task.add_done_callback(self._repeats.discard)
+        self._spawn(self._repeat(pending))
 
     async def _repeat(self, pending: _Pending) -> None:
         await asyncio.sleep(pending.backoff)
         pending.backoff = min(pending.backoff * 2, _LAST_BACKOFF)
-        with contextlib.suppress(Exception):  # a broker that cannot restore now is tried again by the next repeat
-            await self._restore(pending.subject)
+        # Beside the repeat, because nothing is answered about a stream that is only waiting for its leader.
+        stream = ".".join(pending.subject.split(".", 2)[:2])
+        if stream not in self._restoring:
+            self._restoring.add(stream)
+            self._spawn(self._restore_once(stream, pending.subject))
         await self._send_again(pending)
+
+    async def _restore_once(self, stream: str, subject: str) -> None:
+        try:
+            with contextlib.suppress(Exception):  # a broker that cannot restore now is tried again by a later repeat
+                await self._restore(subject)
+        finally:
+            self._restoring.discard(stream)
 
     def _repeat_all(self) -> None:
         for pending in list(self._pending.values()):
-            task = self._loop.create_task(self._send_again(pending))
-            self._repeats.add(task)
-            task.add_done_callback(self._repeats.discard)
+            self._spawn(self._send_again(pending))
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(work)
+        self._repeats.add(task)
+        task.add_done_callback(self._repeats.discard)
 
     async def _send_again(self, pending: _Pending) -> None:
         if not pending.future.done():
+            pending.repeated = True
             with contextlib.suppress(BrokerError):  # still no connection: its return sends it again, or time runs out
-                await self._connection.publish(pending.subject, pending.payload, pending.reply, pending.headers)
+                await self._connection.publish(pending.subject, pending.payload, pending.reply, pending.block)
 
     def _sweep(self) -> None:
         self._sweeper = None
@@ -224,5 +259,10 @@ class Publisher:
                         hint="it may be stored all the same; a repeat with the same id is safe",
                     )
                 )
+        for pending in self._pending.values():
+            if pending.overdue <= now:
+                pending.patience *= 2
+                pending.overdue = now + pending.patience
+                self._spawn(self._send_again(pending))
         if self._pending:
             self._sweeper = self._loop.call_later(_SWEEP, self._sweep)

@@ -13,10 +13,9 @@ import time
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 
-from nats.aio.msg import Msg
-
 from jetq.errors import BrokerError
 from jetq.jetstream.connection import Connection, NoReply, Subscription
+from jetq.jetstream.message import Message
 from jetq.jetstream.subjects import ACK_PREFIX, ack_fields, job_tokens, pending_of, tick_of
 from jetq.model import Delivery, Level
 
@@ -28,6 +27,9 @@ REPLACES = "Jetq-Replaces"
 _log = logging.getLogger("jetq.jetstream")
 
 _EXPIRES = 10
+_SEQUENCE_DIGITS = 20
+"""What a stream can count to has no more."""
+
 _HEARTBEAT = 5
 _TICK = 0.2
 _BLOCKED = 1.0
@@ -39,8 +41,9 @@ class Pull:
     """One worker's pull on one consumer. See `broker.Feed` for what callers may rely on.
 
     consumer: its stream's name and its own. `settled` tells whether a delivery was settled here already, `remove`
-    removes one message by its sequence. `restore` is awaited when the consumer does not answer: it creates what is
-    missing. With levels, `pending` tells how many messages it has left, and `on_clear` is called when it has none.
+    removes what a delivery succeeds, by its sequence. `restore` is awaited when the consumer does not answer: it
+    creates what is missing. With levels, `pending` tells how many messages it has left, and `on_clear` is called
+    when it has none.
     """
 
     def __init__(
@@ -52,7 +55,7 @@ class Pull:
         deliver: Callable[[Delivery], None],
         *,
         settled: Callable[[Delivery], bool],
-        remove: Callable[[int], Awaitable[None]],
+        remove: Callable[[Delivery, int], Awaitable[None]],
         restore: Callable[[], Awaitable[None]],
         pending: Callable[[], Awaitable[int | None]] | None = None,
         on_clear: Callable[[], None] | None = None,
@@ -99,6 +102,13 @@ class Pull:
     def left(self) -> int | None:
         """See `broker.Feed.left`."""
         return self._left
+
+    @property
+    def trouble(self) -> str | None:
+        """See `broker.Feed.trouble`."""
+        if not self._connection.connected:
+            return f"queue {self._queue}: there is no connection"
+        return None if self._reopening is None else f"queue {self._queue}: the consumer does not answer"
 
     def ask(self, slots: int) -> None:
         """See `broker.Feed.ask`."""
@@ -151,14 +161,14 @@ class Pull:
         if len(self._requests) > 512:  # the server's own limit of waiting requests; fulfilled ones end without a word
             self._requests.pop(next(iter(self._requests)))
 
-    def _on_message(self, msg: Msg) -> None:
+    def _on_message(self, msg: Message) -> None:
         self._heard = self._loop.time()
         if msg.reply.startswith(ACK_PREFIX):
             self._on_job(msg)
         else:
             self._on_status(msg)
 
-    def _on_job(self, msg: Msg) -> None:
+    def _on_job(self, msg: Message) -> None:
         count, sequence, nanoseconds = ack_fields(msg.reply)
         _, task, key, id = job_tokens(msg.subject, sequence)
         delivery = Delivery(
@@ -167,7 +177,7 @@ class Pull:
             key=key,
             id=id,
             body=msg.data,
-            headers=msg.headers or {},
+            headers=msg.headers,
             sequence=sequence,
             count=count,
             stored_at=nanoseconds / _SECOND,
@@ -181,7 +191,7 @@ class Pull:
         if not task:
             delivery.schedule = tick_of(msg.subject)
             delivery.next_at = _instant(delivery.headers.get("Nats-Schedule-Next", ""))
-        if msg.headers is not None and REPLACES in msg.headers:
+        if REPLACES in delivery.headers:
             handing_out = self._loop.create_task(self._hand_out_successor(delivery), name="jetq-successor")
             self._successors.add(handing_out)
             handing_out.add_done_callback(self._successors.discard)
@@ -200,14 +210,14 @@ class Pull:
         """First remove what it succeeds: if its worker died before the ack, that would come back and run again."""
         replaced = delivery.headers[REPLACES]
         try:
-            if replaced.isdecimal():
-                await self._remove(int(replaced))
+            if replaced.isdecimal() and len(replaced) <= _SEQUENCE_DIGITS:
+                await self._remove(delivery, int(replaced))
         except BrokerError as error:
             _log.warning("queue %s: an earlier attempt may run again: %s", self._queue, error.message)
         self._hand_out(delivery)
 
-    def _on_status(self, msg: Msg) -> None:
-        headers = msg.headers or {}
+    def _on_status(self, msg: Message) -> None:
+        headers = msg.headers
         status = headers.get("Status", "")
         if status == "100" or self._stopped:  # idle heartbeat
             return
@@ -242,8 +252,10 @@ class Pull:
                 break
             except BrokerError as error:
                 _log.warning("queue %s: %s; trying again in %g s", self._queue, error.message, backoff)
-                await asyncio.sleep(backoff)
-                backoff = min(backoff * 2, 5.0)
+            except Exception:  # a fault of jetq's own must not leave the queue unserved for good
+                _log.exception("queue %s cannot be asked for jobs; trying again in %g s", self._queue, backoff)
+            await asyncio.sleep(backoff)
+            backoff = min(backoff * 2, 5.0)
         self._reopening = None
         self._heard = self._loop.time()
         wanted, self._asked = self._asked, 0
@@ -299,5 +311,5 @@ def _instant(text: str) -> float | None:
     """Unix seconds of a time as the server writes it; None for anything else."""
     try:
         return datetime.fromisoformat(text).timestamp()
-    except ValueError:
+    except (ValueError, OverflowError):
         return None

@@ -9,11 +9,14 @@ from collections.abc import Sequence
 
 import msgspec
 
+from jetq.bounds import check_numbers
 from jetq.errors import BrokerUnavailable, NotStored, Rejected
 from jetq.jetstream.api import StoredMessage
+from jetq.jetstream.client import header_block
 from jetq.jetstream.connection import NoReply, NoResponders
 from jetq.jetstream.ground import EXPECTED, EXPECTED_ON, WRITE_WITHIN, Ground, schedule_headers
 from jetq.jetstream.publisher import WRONG_LAST_SEQUENCE, WrongSequence
+from jetq.jetstream.subjects import task_token
 from jetq.model import JobRecord
 from jetq.schedule import Mark, ScheduleRecord, StoredSchedule, Ticked, encode_record, read_record
 from jetq.wire import SCHEDULE_HEADER, job_headers
@@ -45,16 +48,23 @@ class Recurring(Ground):
             return False
         return True
 
+    async def wake_schedule(self, stored: StoredSchedule) -> bool:
+        record = stored.record
+        tick = self._names.tick(record.queue, record.name)
+        if await self._api.last_message(self._names.jobs(record.queue), tick) is not None:
+            return False
+        return await self.put_schedule(record, stored.body, stored.sequence)
+
     async def get_schedule(self, queue: str, name: str) -> StoredSchedule | None:
         message = await self._api.last_message(self._names.jobs(queue), self._names.cron(queue, name))
-        return None if message is None else _stored(message)
+        return None if message is None else _stored(message, queue)
 
     async def schedules(self, queue: str) -> Sequence[StoredSchedule]:
         stream, where = self._names.jobs(queue), self._names.crons(queue)
         found: dict[str, StoredSchedule] = {}
         sequence = 1
         while message := await self._api.next_message(stream, where, sequence):
-            stored = _stored(message)
+            stored = _stored(message, queue)
             if stored is not None:
                 found[stored.record.name] = stored
             sequence = message.sequence + 1
@@ -75,9 +85,11 @@ class Recurring(Ground):
         if message is None:
             return Mark()
         try:
-            return Mark(_decode_ticked(message.data), message.sequence)
-        except (msgspec.DecodeError, UnicodeDecodeError):  # not jetq's: its place is taken by the next one
+            ticked = _decode_ticked(message.data)
+            check_numbers(ticked, times=("newest",))
+        except (ValueError, RecursionError):  # not jetq's: its place is taken by the next one
             return Mark(sequence=message.sequence)
+        return Mark(ticked, message.sequence)
 
     async def store_tick(
         self, record: ScheduleRecord, ticked: Ticked, expected: int, job: JobRecord | None, due: float | None
@@ -98,9 +110,8 @@ class Recurring(Ground):
     ) -> None:
         """Both or neither, as one atomic batch: the mark may not stand without the job, nor the job twice."""
         batch = uuid.uuid4().hex
-        await self._connection.publish(
-            mark, data, headers={**headers, "Nats-Batch-Id": batch, "Nats-Batch-Sequence": "1"}
-        )
+        first = header_block({**headers, "Nats-Batch-Id": batch, "Nats-Batch-Sequence": "1"})
+        await self._connection.publish(mark, data, block=first)
         names = self._names
         subject = names.run(job.queue, job.task, job.key, job.id, job.level)
         own = {
@@ -133,9 +144,11 @@ def _check(data: bytes, job: JobRecord) -> None:
     raise Rejected(f"the tick of {job.task} was refused: {error.get('description')} (error {error.get('err_code')})")
 
 
-def _stored(message: StoredMessage) -> StoredSchedule | None:
+def _stored(message: StoredMessage, queue: str) -> StoredSchedule | None:
     try:
         record = read_record(message.headers.get(SCHEDULE_HEADER, ""))
     except ValueError:
         return None  # not jetq's, or a newer one's
+    if record.queue != queue or task_token(record.name) != message.subject.rpartition(".")[2]:
+        return None  # who may write here could else have it done elsewhere
     return StoredSchedule(record, message.data, message.sequence, message.stored_at)

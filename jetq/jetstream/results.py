@@ -6,17 +6,17 @@ import asyncio
 import math
 
 import msgspec
-from nats.aio.msg import Msg
 
 from jetq.jetstream.connection import NoReply
 from jetq.jetstream.ground import EXPECTED, TTL, WRITE_WITHIN, Ground
+from jetq.jetstream.message import Message
 from jetq.jetstream.publisher import WrongSequence
 from jetq.model import ResultRecord
+from jetq.wire import read_result
 
 __all__ = ["Results"]
 
 _encode = msgspec.json.Encoder().encode
-_decode_result = msgspec.json.Decoder(ResultRecord).decode
 
 
 class Results(Ground):
@@ -36,13 +36,13 @@ class Results(Ground):
 
     async def get_result(self, id: str) -> ResultRecord | None:
         message = await self._api.last_message(self._names.results, self._names.result(id))
-        return None if message is None else _result(message.data)
+        return None if message is None else read_result(message.data)
 
     async def wait_result(self, id: str, timeout: float) -> ResultRecord | None:
         arrived: asyncio.Future[ResultRecord] = asyncio.get_running_loop().create_future()
 
-        def on_push(msg: Msg) -> None:
-            record = _result(msg.data)
+        def on_push(msg: Message) -> None:
+            record = read_result(msg.data)  # None: not jetq's; anyone with the permission may publish there
             if record is not None and not arrived.done():
                 arrived.set_result(record)
 
@@ -57,10 +57,3 @@ class Results(Ground):
             return None
         finally:
             await subscription.unsubscribe()
-
-
-def _result(data: bytes) -> ResultRecord | None:
-    try:
-        return _decode_result(data)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return None  # not jetq's: anyone with the permission may publish there

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from jetq.model import Level
 from jetq.names import NO_KEY, key_of
@@ -11,6 +12,8 @@ __all__ = ["ACK_PREFIX", "Names", "ack_fields", "job_tokens", "level_of", "pendi
 
 ACK_PREFIX = "$JS.ACK."
 _TOKEN = re.compile(r"[A-Za-z0-9_:~=-]{1,256}")
+_KINDS = frozenset({"run", "run-high", "run-low", "later"})
+"""Where jobs stand."""
 
 
 def task_token(task: str) -> str:
@@ -68,10 +71,17 @@ class Names:
         """Where a job waits for its due time."""
         return f"{self.namespace}.{queue}.later.{task.replace('.', ':')}.{key}.{id}"
 
+    def scheduled(self, queue: str) -> str:
+        """All of these."""
+        return f"{self.namespace}.{queue}.later.>"
+
     def anywhere(self, queue: str, task: str, key: str, id: str) -> str:
-        """Wherever this job stands, ready or not. Of a keyed job: any job of its key."""
-        last = id if key == NO_KEY else "*"
-        return f"{self.namespace}.{queue}.*.{task.replace('.', ':')}.{key}.{last}"
+        """Wherever what stands in the way of storing this job stands, ready or not: the job, or any of its key."""
+        return self.of_job(queue, task, key, id if key == NO_KEY else "*")
+
+    def of_job(self, queue: str, task: str, key: str, id: str) -> str:
+        """Wherever this very job stands, ready or not."""
+        return f"{self.namespace}.{queue}.*.{task.replace('.', ':')}.{key}.{id}"
 
     def by_id(self, queue: str, id: str) -> str:
         """Wherever the job `id` of any task stands. Fast because the id tells its key."""
@@ -146,16 +156,24 @@ def job_tokens(subject: str, sequence: int) -> tuple[str, str, str, str]:
     """Kind, task, key and id of a job's subject.
 
     A subject that is not one of jetq's making gives the empty task and an id made of its sequence, so that whatever
-    arrives has a legal name for its dead letter. Ids are checked because they become parts of other subjects, where
-    a `*` or `>` would reach further than one job.
+    arrives has a legal name for its dead letter. All parts are checked because they become parts of other subjects,
+    where a `*` or `>` would reach further than one job, and which the server would not store; and because of a subject
+    that is no UTF-8 only a text arrives here, under which nothing stands.
     """
     tokens = subject.split(".")
     if len(tokens) == 6:
-        _, _, kind, task, key, id = tokens
-        if (id.isalnum() and id.isascii()) or _TOKEN.fullmatch(id):
-            if key == NO_KEY or _TOKEN.fullmatch(key):
-                return kind, task.replace(":", "."), key, id
+        _, _, kind, token, key, id = tokens
+        if kind in _KINDS and ((id.isalnum() and id.isascii()) or _TOKEN.fullmatch(id)):
+            task = _task_of(token)
+            if task and (key == NO_KEY or _TOKEN.fullmatch(key)):
+                return kind, task, key, id
     return "", "", NO_KEY, f"stray-{sequence}"
+
+
+@lru_cache(1024)
+def _task_of(token: str) -> str:
+    """The task's name that a token stands for; empty for a token that is none."""
+    return token.replace(":", ".") if _TOKEN.fullmatch(token) else ""
 
 
 def level_of(subject: str) -> Level:

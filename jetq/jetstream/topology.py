@@ -17,7 +17,7 @@ from jetq.jetstream.subjects import Names
 from jetq.model import Drift, Level
 from jetq.settings import Settings
 
-__all__ = ["QueueTopology", "Topology"]
+__all__ = ["QueueTopology", "Seen", "Topology"]
 
 OWNER = "jetq"
 _STREAM_EXISTS = 10058
@@ -33,6 +33,15 @@ class QueueTopology(Struct, frozen=True):
     ack_wait: float
     created: str
     drift: tuple[Drift, ...]
+
+
+class Seen(Struct, frozen=True):
+    """A stream or consumer looked at: the server's word on it, None if it is missing, and what differs. `foreign`: it
+    is not jetq's."""
+
+    info: dict[str, Any] | None
+    drift: tuple[Drift, ...] = ()
+    foreign: bool = False
 
 
 class Topology:
@@ -72,6 +81,30 @@ class Topology:
         _, state = await self._stream(self._names.state, self._state_config())
         return (*results, *state)
 
+    def streams_of(self, queue: str) -> Sequence[dict[str, Any]]:
+        """The streams that `queue` needs, as they are wanted."""
+        return (self._jobs_config(queue), self._dead_config(queue))
+
+    def shared_streams(self) -> Sequence[dict[str, Any]]:
+        """The streams that the namespace needs, as they are wanted."""
+        return (self._results_config(), self._state_config())
+
+    async def look_at_stream(self, wanted: Mapping[str, Any]) -> Seen:
+        """What stands of such a stream. Nothing is made."""
+        info = await self._api.stream_info(wanted["name"])
+        if info is None or not _is_own(info["config"], wanted):
+            return Seen(info, foreign=info is not None)
+        return Seen(info, tuple(_compare(f"stream {wanted['name']}", wanted, info["config"])))
+
+    async def look_at_consumer(self, queue: str, level: Level) -> Seen:
+        """What stands of a queue's consumer. Nothing is made."""
+        stream, name = self._names.jobs(queue), self._names.consumer(queue, level)
+        info = await self._api.consumer_info(stream, name)
+        if info is None:
+            return Seen(info)
+        wanted = self._consumer_config(queue, level)
+        return Seen(info, tuple(_compare(f"consumer {name} of stream {stream}", wanted, info["config"])))
+
     async def _stream(self, name: str, config: Mapping[str, Any]) -> tuple[dict[str, Any], list[Drift]]:
         info = await self._api.stream_info(name)
         if info is None:
@@ -84,7 +117,7 @@ class Topology:
                     ) from error
                 info = await self._api.request(f"STREAM.INFO.{name}")
         found = info["config"]
-        if (found.get("metadata") or {}).get(OWNER) != config["metadata"][OWNER]:
+        if not _is_own(found, config):
             raise TopologyError(
                 f"stream {name} exists and is not jetq's",
                 hint="rename that stream, or give jetq another namespace (JETQ_NAMESPACE)",
@@ -151,6 +184,7 @@ class Topology:
             "num_replicas": self._settings.replicas,
             "max_msgs": -1,
             "max_bytes": -1,
+            "max_msg_size": -1,
             "max_age": 0,
             "allow_direct": True,
             "allow_msg_ttl": True,
@@ -173,6 +207,11 @@ class Topology:
             "max_ack_pending": -1,
             "metadata": {OWNER: "worker"},
         }
+
+
+def _is_own(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    """Whether a stream was made for what it is wanted for."""
+    return bool((found.get("metadata") or {}).get(OWNER) == wanted["metadata"][OWNER])
 
 
 def _compare(thing: str, wanted: Mapping[str, Any], found: Mapping[str, Any]) -> list[Drift]:

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import msgspec
 from msgspec.structs import replace
 
 from jetq.errors import PayloadTooLarge
-from jetq.failures import fit
 from jetq.memory.clock import FakeClock
 from jetq.memory.feed import MemoryFeed
-from jetq.memory.fleet import MemoryFleet
+from jetq.memory.letters import MemoryLetters
+from jetq.memory.sizes import MAX_PAYLOAD, check_arguments, check_size
 from jetq.memory.store import MemoryStore, QueueStore, found
 from jetq.model import (
-    DeadEntry,
-    DeadLetter,
     Debounce,
     Delivery,
     Drift,
@@ -31,24 +29,18 @@ from jetq.model import (
 from jetq.names import NO_KEY
 from jetq.questions import Question, encode, read_answers
 from jetq.schedule import Mark, ScheduleRecord, StoredSchedule, Ticked
-from jetq.wire import job_headers, letter_header, meta_or_default, moved_headers, read_letter
+from jetq.survey import ConsumerFacts, ServerFacts, StreamFacts, Survey
+from jetq.wire import meta_or_default, moved_headers
 
 __all__ = ["MemoryBroker"]
 
-_MAX_PAYLOAD = 1024 * 1024
-"""nats-server's default limit of one message."""
-
-_HEADROOM = 32 * 1024
-"""Bytes a job stays under the limit, so that its retry and its dead letter fit too."""
-
-_LETTER_LIMIT = 24 * 1024
 _ANSWERS_WITHIN = 0.3
 
 _encode = msgspec.json.Encoder().encode
 _decode_result = msgspec.json.Decoder(ResultRecord).decode
 
 
-class MemoryBroker(MemoryFleet):
+class MemoryBroker(MemoryLetters):
     """See `jetq.broker.Broker`. Brokers on one store see the same queues, also from several threads and loops.
 
     store: what to work on; None makes one of its own, whose time is that of `clock` or the real one.
@@ -83,10 +75,6 @@ class MemoryBroker(MemoryFleet):
         for waiting in self._waiting:
             _settle(waiting, None)
 
-    def _queue(self, name: str) -> QueueStore:
-        self._use()
-        return self.store.queue(name)
-
     # --- producing
 
     async def setup(self, queue: str, *, levels: bool = False) -> Sequence[Drift]:
@@ -102,14 +90,8 @@ class MemoryBroker(MemoryFleet):
         timeout: float | None = None,
         debounce: Debounce | None = None,
     ) -> Stored:
-        limit = _MAX_PAYLOAD - _HEADROOM
-        if len(job.body) > limit:
-            raise PayloadTooLarge(
-                f"job {job.id} of {job.task} has {len(job.body):,} bytes of arguments; the limit is {limit:,}",
-                hint="store the data elsewhere and pass its id or path",
-                job_ids=(job.id,),
-            )
-        _check_size(job)
+        check_arguments(job)
+        check_size(job)
         started = await self._started(job) if job.meta.unique == "running" else ()
         with self.store.lock:
             queue = self._queue(job.queue)
@@ -208,7 +190,7 @@ class MemoryBroker(MemoryFleet):
             self._queue(delivery.queue).remove(delivery.sequence)
 
     async def reschedule(self, delivery: Delivery, job: JobRecord, due: float) -> bool:
-        _check_size(job)
+        check_size(job)
         with self.store.lock:
             queue = self._queue(delivery.queue)
             if not queue.is_newest(delivery):
@@ -222,12 +204,6 @@ class MemoryBroker(MemoryFleet):
             if queue.is_newest(delivery):
                 queue.add(replace(job, body=delivery.body), None, alone=True)
 
-    async def bury(self, delivery: Delivery, letter: DeadLetter) -> None:
-        room = _MAX_PAYLOAD - len(delivery.body) - 1024
-        letter = read_letter(letter_header(fit(letter, min(_LETTER_LIMIT, room))))
-        with self.store.lock:
-            self._queue(delivery.queue).bury(delivery, letter)
-
     async def superseded(self, delivery: Delivery) -> bool:
         if not delivery.task:
             return False
@@ -235,7 +211,7 @@ class MemoryBroker(MemoryFleet):
             queue = self._queue(delivery.queue)
             if not queue.is_newest(delivery):
                 return True
-            if any(_is_about(entry.letter, delivery) for entry in queue.dead.values()):
+            if queue.dead.has_buried(delivery):
                 return True
             result = self.store.result(delivery.id)
             return result is not None and result.queue == delivery.queue and result.sequence == delivery.sequence
@@ -265,9 +241,9 @@ class MemoryBroker(MemoryFleet):
 
     async def put_result(self, result: ResultRecord, ttl: float, *, unless_kept: bool = False) -> bool:
         encoded = _encode(result)
-        if len(encoded) > _MAX_PAYLOAD:
+        if len(encoded) > MAX_PAYLOAD:
             raise PayloadTooLarge(
-                f"the result of job {result.id} has {len(encoded):,} bytes, the limit is {_MAX_PAYLOAD:,}"
+                f"the result of job {result.id} has {len(encoded):,} bytes, the limit is {MAX_PAYLOAD:,}"
             )
         record = _decode_result(encoded)
         with self.store.lock:
@@ -323,6 +299,9 @@ class MemoryBroker(MemoryFleet):
             messages = [each for each in self.store.queue(queue).messages.values() if not each.schedule]
             return [found(each) for each in messages if task in (None, each.task) and key in (None, each.key)][:limit]
 
+    async def overdue(self, queue: str, after: int) -> tuple[Sequence[Found], int]:
+        return (), 0
+
     @property
     def firing(self) -> float:
         return 0.0
@@ -354,47 +333,25 @@ class MemoryBroker(MemoryFleet):
             self._use()
             return [_info(queue) for _, queue in sorted(self.store.queues.items())]
 
-    async def dead(
-        self, queue: str, *, id: str | None = None, task: str | None = None, limit: int | None = None
-    ) -> Sequence[DeadEntry]:
-        with self.store.lock:
-            self._use()
-            return self._dead(queue, id, task)[:limit]
-
-    def _dead(self, queue: str, id: str | None, task: str | None) -> list[DeadEntry]:
-        if queue not in self.store.queues:
-            return []
-        entries = self.store.queue(queue).dead.values()
-        return [
-            entry
-            for entry in entries
-            if (id is None or entry.letter.id == id) and (task is None or entry.letter.task == task)
-        ]
-
-    async def replay(self, entry: DeadEntry, job: JobRecord) -> bool:
-        _check_size(job)
-        with self.store.lock:
-            queue = self._queue(job.queue)
-            if queue.stands(job):
-                return False
-            self.store.results.pop(job.id, None)
-            queue.dead.pop(entry.sequence, None)
-            queue.add_once(f"{job.id}.r{entry.sequence}", job, None)
-            return True
-
-    async def purge_dead(self, queue: str, *, id: str | None = None, task: str | None = None) -> int:
-        with self.store.lock:
-            self._use()
-            entries = self._dead(queue, id, task)
-            for entry in entries:
-                del self.store.queue(queue).dead[entry.sequence]
-            return len(entries)
+    async def survey(self, tasks: Mapping[str, str | None]) -> Survey:
+        infos = await self.queues()
+        return Survey(
+            ServerFacts("memory", "", MAX_PAYLOAD, True, True, True, False, 0.0, 0.0),
+            streams=tuple(StreamFacts(info.name, info.name, "jobs", storage="memory") for info in infos),
+            consumers=tuple(
+                ConsumerFacts(i.name, i.name, i.name, ready=i.ready, running=i.running, waiting=i.waiting)
+                for i in infos
+            ),
+        )
 
     # --- recurring schedules
 
     async def put_schedule(self, record: ScheduleRecord, body: bytes, expected: int) -> bool:
         with self.store.lock:
             return self._queue(record.queue).recurring.put(record, body, expected)
+
+    async def wake_schedule(self, stored: StoredSchedule) -> bool:
+        return False
 
     async def get_schedule(self, queue: str, name: str) -> StoredSchedule | None:
         return next((stored for stored in await self.schedules(queue) if stored.record.name == name), None)
@@ -419,19 +376,6 @@ class MemoryBroker(MemoryFleet):
     ) -> bool:
         with self.store.lock:
             return self._queue(record.queue).recurring.store_tick(record.name, ticked, expected, job, due)
-
-
-def _check_size(job: JobRecord) -> None:
-    size = len(job.body) + sum(len(name) + len(value.encode()) + 4 for name, value in job_headers(job).items())
-    if size > _MAX_PAYLOAD:
-        raise PayloadTooLarge(
-            f"job {job.id} of {job.task} has {size:,} bytes with its headers, the limit is {_MAX_PAYLOAD:,}",
-            job_ids=(job.id,),
-        )
-
-
-def _is_about(letter: DeadLetter, delivery: Delivery) -> bool:
-    return letter.id == delivery.id and letter.sequence == delivery.sequence
 
 
 def _settle(future: asyncio.Future[ResultRecord | None], record: ResultRecord | None) -> None:

@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Iterator
 
 from jetq.errors import BrokerUnavailable
-from jetq.memory.store import MemoryStore
+from jetq.memory.store import MemoryStore, QueueStore
 from jetq.model import Cell
 
 __all__ = ["MemoryCells"]
@@ -26,6 +26,10 @@ class MemoryCells:
         if self._closed:
             raise BrokerUnavailable("this broker is closed")
         self.store.run_due()
+
+    def _queue(self, name: str) -> QueueStore:
+        self._use()
+        return self.store.queue(name)
 
     async def read_cell(self, name: str) -> Cell | None:
         with self.store.lock:

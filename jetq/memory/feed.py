@@ -46,6 +46,11 @@ class MemoryFeed:
         return self._asked
 
     @property
+    def trouble(self) -> str | None:
+        """See `broker.Feed.trouble`: nothing stands between a worker and memory."""
+        return None
+
+    @property
     def left(self) -> int:
         """See `jetq.broker.Feed.left`."""
         with self._store.lock:

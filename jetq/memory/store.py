@@ -18,12 +18,11 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from jetq.memory.clock import FakeClock, Timers
+from jetq.memory.graveyard import Graveyard
 from jetq.memory.recurring import RecurringStore
 from jetq.model import (
     LEVELS,
     Cell,
-    DeadEntry,
-    DeadLetter,
     Debounce,
     Delivery,
     Found,
@@ -119,16 +118,14 @@ class QueueStore:
         self.name = name
         self.messages: dict[int, Message] = {}
         self.takers: list[Taker] = []
-        self.dead: dict[int, DeadEntry] = {}
+        self.dead = Graveyard()
         self.paused_until: float | None = None
         self._store = store
         self._by_id: dict[str, list[Message]] = {}
         self.levels = False
         self._ready: dict[Level, list[int]] = {level: [] for level in LEVELS}
         self._sequence = 0
-        self._dead_sequence = 0
         self._recent: OrderedDict[str, tuple[float, int]] = OrderedDict()
-        self._buried: set[tuple[str, int]] = set()
         self.recurring = RecurringStore(self, store.now, store.at)
 
     # --- storing
@@ -366,15 +363,6 @@ class QueueStore:
         message.held_until = None
         self._queue_up(message)
         self.hand_out()
-
-    # --- dead letters
-
-    def bury(self, delivery: Delivery, letter: DeadLetter) -> None:
-        """Keep a dead letter, once for one message."""
-        if (delivery.id, delivery.sequence) not in self._buried:
-            self._buried.add((delivery.id, delivery.sequence))
-            self._dead_sequence += 1
-            self.dead[self._dead_sequence] = DeadEntry(letter, delivery.body, self._dead_sequence)
 
 
 class MemoryStore:

@@ -10,15 +10,17 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
+from jetq.app import Jetq
 from jetq.errors import ArgumentError
 from jetq.model import Found
+from jetq.secret import Discreet, hidden
 from jetq.task import Task
 from jetq.wire import read_meta
 
 __all__ = ["EnqueuedJob", "as_enqueued", "check_parameters", "no_such_job"]
 
 
-class EnqueuedJob(Struct, frozen=True):
+class EnqueuedJob(Discreet, Struct, frozen=True):
     """A job that waits in its queue. `arguments` by parameter name, defaults included, as the task will get them.
 
     due: when it is to run, aware UTC by the test's clock; None if it is ready. attempt: which run it waits for, from 1.
@@ -37,20 +39,21 @@ class EnqueuedJob(Struct, frozen=True):
         return all(name in self.arguments and self.arguments[name] == value for name, value in arguments.items())
 
     def __str__(self) -> str:
-        given = ", ".join(f"{name}={value!r}" for name, value in self.arguments.items())
+        given = _listed(self.arguments)
         when = "" if self.due is None else f", due {self.due:%Y-%m-%d %H:%M:%S} UTC"
         again = "" if self.attempt == 1 else f", attempt {self.attempt}"
         return f"{self.task}({given}) in queue {self.queue}{when}{again}"
 
 
-def as_enqueued(found: Found, tasks: Mapping[str, Task[..., Any]]) -> EnqueuedJob:
+def as_enqueued(found: Found, app: Jetq, tasks: Mapping[str, Task[..., Any]]) -> EnqueuedJob:
     """The stored job as a test sees it. Of a task that is not in `tasks`, the arguments are the JSON values."""
     delivery = found.delivery
+    body = app.open_arguments(delivery.task, delivery.queue, delivery.body)
     return EnqueuedJob(
         id=delivery.id,
         task=delivery.task,
         queue=delivery.queue,
-        arguments=_arguments(delivery.body, tasks.get(delivery.task)),
+        arguments=_arguments(body, tasks.get(delivery.task)),
         state=found.state,
         due=None if found.due is None else datetime.fromtimestamp(found.due, UTC),
         attempt=read_meta(delivery.headers).attempt,
@@ -77,6 +80,11 @@ def check_parameters(task: Task[..., Any], arguments: Mapping[str, Any]) -> None
 
 def no_such_job(task: str, arguments: Mapping[str, Any], jobs: list[EnqueuedJob]) -> str:
     """What an assertion says that found no such job: what it looked for, and what there is instead."""
-    wanted = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
+    wanted = _listed(arguments)
     there = "\n".join(f"  {job}" for job in jobs) or "  nothing"
     return f"no job {task}({wanted}) is enqueued; enqueued:\n{there}"
+
+
+def _listed(arguments: Mapping[str, Any]) -> str:
+    """`arguments` as they are written in a call, without what is secret by name."""
+    return ", ".join(f"{name}={value!r}" for name, value in hidden(dict(arguments)).items())

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from jetq.app import Jetq, replaced_default
 from jetq.broker import Broker
 from jetq.client import Client
-from jetq.dead_letters import list_dead
+from jetq.dead_letters import each_dead
 from jetq.memory import FakeClock, MemoryBroker, MemoryStore
 from jetq.model import DeadLetter
 from jetq.session import Connect, Session
@@ -71,7 +71,7 @@ class _Tester:
 
     async def adead_letters(self) -> list[DeadLetter]:
         """`dead_letters` on the running loop."""
-        return [entry.letter for entry in await list_dead(await self.app.session.broker())]
+        return [entry.letter async for entry in each_dead(await self.app.session.broker())]
 
     async def _queues(self) -> list[str]:
         """Every queue there is, and those of the app's tasks."""
@@ -120,7 +120,7 @@ class AppTester(_Tester):
         name = _name(task) if task is not None else None
         if name is not None and name in tasks:
             check_parameters(tasks[name], arguments)
-        jobs = [as_enqueued(found, tasks) for found in self._store.standing()]
+        jobs = [as_enqueued(found, self.app, tasks) for found in self._store.standing()]
         return [job for job in jobs if name in (None, job.task) and job.has(arguments)]
 
     def assert_enqueued(self, task: Task[..., Any] | str, **arguments: Any) -> EnqueuedJob:

@@ -48,6 +48,16 @@ async def nap(seconds: float) -> str:
     return "rested"
 """
 
+BLOCKING = """
+import time
+from jetq import task
+
+@task
+async def block(seconds: float) -> None:
+    print("asleep now", flush=True)
+    time.sleep(seconds)
+"""
+
 
 @pytest.fixture
 def project(tmp_path: Path, nats_url: str) -> Project:
@@ -112,6 +122,7 @@ def test_dev_serves_what_call_asks_and_leaves_nothing_behind(fresh: Project) -> 
     assert running_at(fresh.directory / ".jetq") is None
 
 
+@pytest.mark.slow
 def test_dev_reloads_changed_code_and_waits_while_it_is_broken(fresh: Project) -> None:
     with fresh.running("dev", "tasks.py") as dev:
         dev.wait_for("serves")
@@ -130,6 +141,7 @@ def test_dev_reloads_changed_code_and_waits_while_it_is_broken(fresh: Project) -
         stop(dev)
 
 
+@pytest.mark.slow
 def test_dev_starts_a_worker_again_that_a_job_has_killed(fresh: Project) -> None:
     fresh.write("tasks.py", TASKS + "\n@task(max_crashes=1)\ndef kill() -> None:\n    os._exit(9)\n")
     with fresh.running("dev", "tasks.py") as dev:
@@ -209,6 +221,7 @@ def test_call_without_the_code_needs_names_and_still_gets_its_result(project: Pr
         assert project.jetq("call", "tasks.add", "--x", "2", "--y", "3").stdout == "5\n"
 
 
+@pytest.mark.slow
 def test_call_can_be_left_and_says_that_the_job_goes_on(project: Project) -> None:
     with project.running("call", "tasks.add", "2", "3") as call:
         call.wait_for("waiting: queue 'default' has no live worker")
@@ -297,6 +310,19 @@ def test_second_signal_gives_jobs_back_at_once(project: Project) -> None:
     assert (shown["state"], shown["attempt"], shown["errors"]) == ("queued", 1, [])
 
 
+@pytest.mark.parametrize("processes", [[], ["--processes", "2"]])
+def test_third_signal_ends_a_worker_whose_loop_a_job_blocks(project: Project, processes: list[str]) -> None:
+    """Guarantee: a worker can be ended by its signals alone, whatever its jobs do."""
+    project.write("blocking.py", BLOCKING)
+    enqueue(project, "blocking.block", "600")
+    with project.running("worker", "blocking", "--no-plugins", *processes) as worker:
+        worker.wait_for("asleep now")
+        for _ in range(3):
+            worker.signal(signal.SIGTERM)
+            time.sleep(0.5)  # signals that come at once are one
+        assert worker.end() == 1
+
+
 @pytest.mark.parametrize(
     ("words", "error"),
     [
@@ -348,13 +374,14 @@ def test_queues_and_jobs_in_numbers(project: Project) -> None:
     }  # fmt: skip
 
     shown = project.jetq("job", "show", id).stdout
-    assert 'arguments  {"secret":"hello"}' in shown
+    assert 'arguments  {"secret":"***"}' in shown
     assert "state      queued" in shown
     missing = project.jetq("job", "show", "nope")
     assert missing.returncode == 1
     assert missing.stderr.startswith("error: job nope is not in any queue")
 
 
+@pytest.mark.slow
 def test_dead_letters_are_listed_shown_replayed_and_purged(project: Project) -> None:
     marker = project.directory / "marker"
     id = enqueue(project, "tasks.fail_once", str(marker))
@@ -371,10 +398,10 @@ def test_dead_letters_are_listed_shown_replayed_and_purged(project: Project) -> 
 
     shown = project.jetq("dlq", "show", other).stdout
     assert shown.count("ValueError: no good") >= 3  # both attempts, and the traceback
-    assert 'arguments  {"secret":"x"}' in shown
+    assert 'arguments  {"secret":"***"}' in shown
     details = json.loads(project.jetq("dlq", "show", other, "--json").stdout)
     assert [error["attempt"] for error in details["errors"]] == [1, 2]
-    assert details["arguments"] == {"secret": "x"}
+    assert details["arguments"] == {"secret": "***"}
 
     marker.touch()
     assert project.jetq("dlq", "replay", id).stdout == "replayed 1 job\n"
@@ -393,11 +420,13 @@ def test_dead_letters_are_listed_shown_replayed_and_purged(project: Project) -> 
     assert project.jetq("dlq", "purge", "--all", "--yes").stdout == "dropped 0 dead letters\n"
 
 
-@pytest.mark.parametrize("words", [["replay"], ["purge"], ["replay", "x", "--all"], ["purge", "--task", "a", "--all"]])
+@pytest.mark.parametrize("words", [["replay"], ["purge"], ["replay", "-q", "a"], ["purge", "--task", "a", "--all"]])
 def test_replay_and_purge_want_to_know_which(project: Project, words: list[str]) -> None:
     done = project.jetq("dlq", *words)
     assert done.returncode == 2
-    assert done.stderr.startswith("error: say which: one or more IDs, --task NAME, or --all\nhint: jetq dlq ")
+    assert done.stderr.startswith(
+        "error: say which: one or more IDs, filters such as --task NAME, or --all\nhint: jetq dlq "
+    )
 
 
 def test_setup_makes_queues_and_can_be_repeated(project: Project) -> None:
@@ -493,3 +522,42 @@ def test_version_and_help(project: Project) -> None:
     unknown = project.jetq("frobnicate")
     assert unknown.returncode == 2
     assert unknown.stderr.startswith("error: No such command 'frobnicate'.\nhint: jetq --help\n")
+
+
+def test_doctor_says_what_is_wrong_in_words_in_json_and_as_a_code(project: Project) -> None:
+    healthy = project.jetq("doctor")
+    assert (healthy.returncode, healthy.stderr) == (0, "")
+    assert "durability" in healthy.stdout
+    assert healthy.stdout.endswith("\nnothing is wrong\n")
+
+    notes = project.jetq("doctor", "tasks")
+    assert (notes.returncode, notes.stderr) == (0, "")
+    assert "note  no-queue  default: the queue is not made yet" in notes.stdout
+
+    wrong = project.jetq("doctor", "--monitor", "ftp://host")
+    assert wrong.returncode == 2
+    assert "is no URL of a server's monitoring" in wrong.stderr
+
+    project.jetq("call", "--no-wait", "tasks.add", "1", "2")
+    ill = project.jetq("doctor")
+    assert ill.returncode == 1
+    assert "problem  no-worker  default: no live worker serves it; 1 jobs wait" in ill.stdout
+    assert "  hint: `jetq worker ... -q default` starts one" in ill.stdout
+    assert ill.stderr == "error: 1 thing found wrong or weak\n"
+
+    as_json = project.jetq("doctor", "--json")
+    found = json.loads(as_json.stdout)
+    assert as_json.returncode == 1
+    assert not found["healthy"]
+    assert [(each["severity"], each["code"], each["about"]) for each in found["findings"]] == [
+        ("problem", "no-worker", "default")
+    ]
+    assert found["durability"]["kind"] == "single"
+    assert found["queues"][0]["ready"] == 1
+
+
+def test_doctor_without_a_server_that_can_be_used_ends_with_the_code_of_the_broker(project: Project) -> None:
+    project.environment["NATS_URL"] = "nats://127.0.0.1:1"
+    nobody = project.jetq("doctor", "--json")
+    assert (nobody.returncode, nobody.stdout) == (3, "")
+    assert "connection refused" in nobody.stderr

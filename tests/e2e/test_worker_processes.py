@@ -101,6 +101,7 @@ def test_processes_share_the_work_one_is_replaced_and_one_signal_ends_all(projec
     assert set(done.values()) == {1}
 
 
+@pytest.mark.slow
 def test_processes_are_replaced_after_so_many_jobs_and_nothing_is_lost_or_doubled(project: Project) -> None:
     enqueue(project, 200)
     finished = project.jetq("worker", "tasks", "--processes", "2", "--max-jobs", "20", "--burst", timeout=60)
@@ -146,6 +147,7 @@ def test_code_that_cannot_be_imported_ends_it_and_is_said_once_or_per_process(pr
     assert "Traceback" not in finished.stderr
 
 
+@pytest.mark.slow
 def test_a_job_that_ends_its_process_with_code_2_ends_no_other(project: Project) -> None:
     project.environment["JETQ_ACK_WAIT"] = "2"  # seconds until the job that kills is looked at again
     project.write("tasks.py", TASKS + ENDING)

@@ -10,6 +10,7 @@ import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import nkeys
 import pytest
@@ -459,6 +460,30 @@ async def test_waiting_can_be_cancelled(free_port: int) -> None:
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.5):
             await Connection.open(settings, name="test", patient=True)
+
+
+@pytest.mark.parametrize("attempt", ["refused", "connected"])
+async def test_a_cancellation_that_an_attempt_swallows_is_heeded(attempt: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guarantee: a loop that ends, and cancels what is left once, does not wait for a connection that is being made."""
+    dropped: list[str] = []
+    connected = SimpleNamespace(drop=dropped.append)
+
+    async def swallow(self: Connection) -> object:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            if attempt == "refused":
+                raise BrokerUnavailable("refused") from None
+        return connected
+
+    monkeypatch.setattr(Connection, "_connect", swallow)
+    opening = asyncio.create_task(Connection.open(Settings(), name="test", patient=True))
+    await asyncio.sleep(0.01)
+    opening.cancel()
+    async with asyncio.timeout(10):
+        with pytest.raises(asyncio.CancelledError):
+            await opening
+    assert dropped == (["cancelled"] if attempt == "connected" else [])
 
 
 async def test_a_failed_attempt_leaves_no_socket(nats_server: NatsServerFactory) -> None:

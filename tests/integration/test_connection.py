@@ -16,11 +16,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from nats.aio.msg import Msg
 
 from jetq.errors import BrokerUnavailable
 from jetq.jetstream.client import header_block
 from jetq.jetstream.connection import Connection, NoReply, NoResponders
+from jetq.jetstream.message import Message
 from jetq.settings import Settings
 from tests.integration.impostor import impostor, pretend_nats
 from tests.servers import NatsServer, NatsServerFactory
@@ -35,7 +35,7 @@ class Watched:
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
-        self.got: list[Msg] = []
+        self.got: list[Message] = []
         self.ups = 0
         self.downs = 0
         self.changed = asyncio.Event()
@@ -64,7 +64,7 @@ class Watched:
         self.downs += 1
         self.changed.set()
 
-    def _message(self, msg: Msg) -> None:
+    def _message(self, msg: Message) -> None:
         self.got.append(msg)
         self.changed.set()
 
@@ -106,7 +106,8 @@ async def tell(url: str, *frames: bytes, login: bytes = b'"user":""') -> None:
 
 async def test_messages_come_in_order_with_their_headers(shared: Watched) -> None:
     for number in range(3000):
-        await shared.connection.publish("test.n", b"%d" % number, "reply.here", {"N": str(number), "V": "grün"})
+        headers = header_block({"N": str(number), "V": "grün"})
+        await shared.connection.publish("test.n", b"%d" % number, "reply.here", headers)
     await shared.connection.ping(5.0)
     assert shared.data == [b"%d" % number for number in range(3000)]
     assert shared.got[7].headers == {"N": "7", "V": "grün"}
@@ -116,7 +117,7 @@ async def test_messages_come_in_order_with_their_headers(shared: Watched) -> Non
 async def test_send_and_publish_keep_their_order(shared: Watched) -> None:
     shared.connection.send("test.a", b"1")
     await shared.connection.publish("test.a", b"2")
-    shared.connection.send("test.a", b"3", headers={"X": "y"})
+    shared.connection.send("test.a", b"3", block=header_block({"X": "y"}))
     await shared.connection.ping(5.0)
     assert shared.data == [b"1", b"2", b"3"]
 
@@ -134,7 +135,9 @@ async def test_more_than_the_network_takes_at_once(shared: Watched) -> None:
 async def test_a_header_cannot_break_out_of_its_line(shared: Watched) -> None:
     for headers in ({"a": "x\r\nPUB test.b 0\r\n"}, {"a\n": "x"}, {"a": "\r"}):
         with pytest.raises(ValueError, match="line break"):
-            await shared.connection.publish("test.a", b"", headers=headers)
+            header_block(headers)
+        with pytest.raises(ValueError, match="line break"):
+            await shared.connection.request("test.a", headers=headers, timeout=5.0)
     await shared.connection.ping(5.0)
     assert shared.got == []
     assert header_block({"a": "b", "c": "d"}) == b"NATS/1.0\r\na: b\r\nc: d\r\n\r\n"
@@ -144,7 +147,7 @@ async def test_a_coroutine_handler_gets_one_message_after_the_other(shared: Watc
     seen: list[tuple[str, bytes]] = []
     done = asyncio.Event()
 
-    async def handle(msg: Msg) -> None:
+    async def handle(msg: Message) -> None:
         seen.append(("starts", msg.data))
         await asyncio.sleep(0.001)
         seen.append(("ends", msg.data))
@@ -160,10 +163,10 @@ async def test_a_coroutine_handler_gets_one_message_after_the_other(shared: Watc
 
 
 async def test_a_handler_that_fails_is_logged_and_goes_on(shared: Watched, caplog: pytest.LogCaptureFixture) -> None:
-    async def fail_later(msg: Msg) -> None:
+    async def fail_later(msg: Message) -> None:
         raise RuntimeError("later")
 
-    def fail(msg: Msg) -> None:
+    def fail(msg: Message) -> None:
         raise RuntimeError("at once")
 
     await shared.connection.subscribe("test.bad", fail_later)
@@ -179,7 +182,7 @@ async def test_a_handler_that_fails_is_logged_and_goes_on(shared: Watched, caplo
 async def test_unsubscribe_ends_it_at_once(shared: Watched) -> None:
     got: list[bytes] = []
 
-    async def handle(msg: Msg) -> None:
+    async def handle(msg: Message) -> None:
         got.append(msg.data)
 
     subscription = await shared.connection.subscribe("mine", handle)
@@ -197,7 +200,7 @@ async def test_unsubscribe_ends_it_at_once(shared: Watched) -> None:
 async def test_drain_hands_over_what_was_under_way(shared: Watched) -> None:
     got: list[bytes] = []
 
-    async def handle(msg: Msg) -> None:
+    async def handle(msg: Message) -> None:
         await asyncio.sleep(0)
         got.append(msg.data)
 
@@ -212,10 +215,9 @@ async def test_drain_hands_over_what_was_under_way(shared: Watched) -> None:
 
 
 async def test_requests(shared: Watched) -> None:
-    async def answer(msg: Msg) -> None:
-        await shared.connection.publish(
-            msg.reply, msg.data * 2, headers={"Status": "503"} if msg.data == b"s" else None
-        )
+    async def answer(msg: Message) -> None:
+        headers = {"Status": "503"} if msg.data == b"s" else None
+        await shared.connection.publish(msg.reply, msg.data * 2, block=header_block(headers))
 
     await shared.connection.subscribe("double", answer)
     replies = await asyncio.gather(
@@ -514,7 +516,7 @@ async def test_closing_from_a_handler(nats_url: str) -> None:
     connection = await Connection.open(Settings(servers=(nats_url,)), name="test")
     closed = asyncio.Event()
 
-    async def handle(msg: Msg) -> None:
+    async def handle(msg: Message) -> None:
         await connection.close()
         closed.set()
 

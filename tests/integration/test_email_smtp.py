@@ -17,7 +17,7 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult, LoginPassword
 
 from jetq import Reject, Retry
-from jetq.context import CURRENT, JobContext
+from jetq.context import CURRENT, Current, JobContext
 from jetq_email import TransportError, send_email, send_template
 from jetq_email.settings import current
 from jetq_email.transports import transport_for
@@ -105,7 +105,7 @@ async def serve(sink: Sink, environment: pytest.MonkeyPatch) -> AsyncIterator[An
 async def attempt(number: int = 1, /, **arguments: Any) -> BaseException | None:
     """One attempt of job `job1`, as the worker runs it: what it raised."""
     job = JobContext("job1", number, 3, "jetq_email.send_email", "email", WHEN, None, "worker")
-    token = CURRENT.set((job, object()))
+    token = CURRENT.set(Current(lambda: job, object()))
     try:
         await send_email(**{"to": ["a@x.com"], "subject": "Hi", "text": "hello"} | arguments)
     except Exception as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -102,6 +103,37 @@ async def test_more_than_wait_in_the_worker_stand_in_line_and_all_run(nats_url: 
         await settled(app)
         assert await broker.first_cell("line.lim:two~-") is None
     assert (crowd.most, crowd.passed) == (2, 200)
+
+
+@pytest.mark.parametrize("options", [{"limit": 1}, {"rate": "200/s", "limit": 2}, {"limit": 1, "limit_per": "{key}"}])
+async def test_a_line_whose_workers_are_gone_is_found_by_the_next_one(nats_url: str, options: dict[str, Any]) -> None:
+    crowd = Crowd()
+    ran: dict[str, float] = {}
+    app = fresh_app(nats_url)
+    apps = [app, *(Jetq(nats_url, namespace=app.settings.namespace) for _ in range(2))]
+
+    async def found(key: str) -> None:
+        await crowd.pass_through()
+        ran[current_job().id] = time.time()
+
+    tasks = [each.task(name="lim.found", **options)(found) for each in apps]
+    jobs = await tasks[0].adelay_many(tasks[0].bind("a") for _ in range(50))
+    broker = await app.session.broker()
+    async with working(apps[1], concurrency=5) as first:
+        async with asyncio.timeout(15):
+            while (info := await _info(broker)).scheduled < 10 or info.ready:
+                await asyncio.sleep(0.02)
+        first.kill()
+    in_line = {each.delivery.id: each.due for each in await broker.standing("default") if each.due is not None}
+    for job in jobs:  # what else there is would tell of the line as well
+        if job.id not in in_line:
+            await job.acancel()
+    crowd.open.set()
+    async with working(apps[2], concurrency=5):
+        await settled(app)
+    await app.session.aclose()
+    assert set(ran) == set(in_line)
+    assert [id for id, due in in_line.items() if ran[id] >= due] == [], "came back by itself"
 
 
 async def test_a_burst_worker_empties_the_line(nats_url: str) -> None:
@@ -332,6 +364,7 @@ async def test_a_job_that_waits_can_still_be_cancelled_at_its_result(nats_url: s
         assert await first.aresult(timeout=5) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keywords", [{"limit": 50}, {"rate": "1000/s"}, {}], ids=["limit", "rate", "pause"])
 async def test_those_let_in_are_no_more_than_the_worker_has_slots(nats_url: str, keywords: Any) -> None:
     app = fresh_app(nats_url)

@@ -22,6 +22,7 @@ from tests.apps.working import fresh_app, until, working
 pytestmark = pytest.mark.anyio
 
 
+@pytest.mark.slow
 async def test_every_second_is_run_once_by_two_workers_with_its_nominal_time(nats_url: str) -> None:
     app = fresh_app(nats_url)
     ran: list[tuple[str, datetime]] = []

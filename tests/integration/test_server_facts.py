@@ -36,12 +36,13 @@ async def _expire(client: Client, js: JetStreamContext) -> None:
         await asyncio.sleep(0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("remove", "redelivered", "lease"),
     [
-        (_purge, set[str](), 0.5),
-        (_rollup, set[str](), 0.5),
-        (_delete, {"x.1", "x.2", "x.3"}, 0.5),
+        (_purge, set[str](), 1.5),
+        (_rollup, set[str](), 1.5),
+        (_delete, {"x.1", "x.2", "x.3"}, 1.5),
         (_expire, {"x.1", "x.2", "x.3"}, 3.0),
     ],
     ids=["purge", "rollup", "delete", "expire"],

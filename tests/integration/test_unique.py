@@ -14,6 +14,7 @@ import pytest
 from jetq import ArgumentError, DefinitionError, Jetq, Job, JobExpired, PayloadTooLarge, Snooze, current_job
 from jetq.broker import Broker
 from jetq.dead_letters import replay
+from tests.apps.wire import Wire
 from tests.apps.working import fresh_app, settled, until, working
 
 pytestmark = pytest.mark.anyio
@@ -611,6 +612,30 @@ async def test_the_retry_of_the_first_is_not_lost_to_the_second(nats_url: str) -
         assert await first.aresult() == 0
         await settled(app)
     assert sorted(seen) == [(0, 1), (0, 2), (1, 1)]
+
+
+async def test_of_two_of_a_key_that_no_producer_stored_neither_is_lost(nats_url: str) -> None:
+    """Guarantee: what stands beside a job never makes its next attempt vanish."""
+    app = fresh_app(nats_url)
+    ran: list[tuple[str, int]] = []
+
+    @app.task(name="index", key="one", wait=0.5, max_attempts=2)
+    async def index(n: int) -> None:
+        ran.append((current_job().id, current_job().attempt))
+        if current_job().attempt == 1:
+            await until(lambda: len(ran) >= 2)  # both of them are handed out, so the other one is stored
+            raise ConnectionError
+
+    await (await app.session.broker()).setup("default")
+    wire = await Wire.open(nats_url)
+    for id in ("earlier~k", "later~k"):
+        stored = await wire.store(f"{app.settings.namespace}.default.run.index.k.{id}".encode(), None, b'{"n":1}')
+        assert stored.sequence
+    await wire.close()
+    async with working(app):
+        await until(lambda: len(ran) == 4)
+        await settled(app)
+    assert sorted(ran) == [("earlier~k", 1), ("earlier~k", 2), ("later~k", 1), ("later~k", 2)]
 
 
 @pytest.mark.parametrize("end", ["snooze", "dead", "cancelled", "given back"])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import sys
 from dataclasses import dataclass
 
 import nats
@@ -52,12 +54,13 @@ async def test_what_is_no_job_is_dead_lettered_with_its_bytes(nats_url: str) -> 
         for id, body in bodies.items():
             await js.publish(f"{namespace}.default.run.good.-.{id}", body)
         await js.publish(f"{namespace}.default.run.short", b"stray")
+        await js.publish(f"{namespace}.default.run.*.-.wild", b"wild")
         await js.publish(f"{namespace}.default.run.good.-.header", b'{"n":1}', headers={"Jetq": "{nonsense"})
         await js.publish(f"{namespace}.default.run.good.-.newer", b'{"n":1}', headers={"Jetq": '{"v":99}'})
         await js.publish(f"{namespace}.default.run.good.-.status", b'{"n":41}', headers={"Status": "404"})
         await client.close()
 
-        entries = await _dead(app, len(bodies) + 3)
+        entries = await _dead(app, len(bodies) + 4)
         by_id = {entry.letter.id: entry for entry in entries}
         for id, body in bodies.items():
             assert by_id[id].body == body
@@ -65,8 +68,9 @@ async def test_what_is_no_job_is_dead_lettered_with_its_bytes(nats_url: str) -> 
         assert reasons["random"] == reasons["header"] == reasons["newer"] == "undecodable"
         assert reasons["types"] == reasons["missing"] == reasons["unknown"] == "bad-arguments"
         assert reasons["nested"] in ("undecodable", "bad-arguments")
-        (stray,) = [entry for entry in entries if entry.letter.task == ""]
-        assert (stray.body, stray.letter.reason) == (b"stray", "undecodable")
+        stray = [entry for entry in entries if entry.letter.task == ""]
+        assert sorted(entry.body for entry in stray) == [b"stray", b"wild"]
+        assert {entry.letter.reason for entry in stray} == {"undecodable"}
 
         result = await broker.wait_result("status", timeout=10)
         assert result is not None
@@ -182,3 +186,31 @@ async def test_a_dead_letter_that_cannot_be_read_hides_no_other(nats_url: str) -
     (entry,) = await broker.dead("default")
     assert (entry.letter.id, entry.letter.task, entry.body) == ("id-1", "some.task", b"bytes")
     await app.session.aclose()
+
+
+async def test_nothing_is_imported_because_a_message_names_it(nats_url: str) -> None:
+    """Guarantee: a name in a message finds what the worker has, and loads nothing."""
+    app = fresh_app(nats_url)
+    strange = ["antigravity", "antigravity.fly", "this", "idlelib.idle.main", "os.system", "builtins.eval"]
+
+    @app.task(name="good")
+    async def good(n: int) -> int:
+        return n
+
+    async with working(app):
+        broker = await app.session.broker()
+        await broker.setup("default")
+        client = await nats.connect(nats_url)
+        js = client.jetstream()
+        before = set(sys.modules)
+        for place, name in enumerate(strange):
+            await js.publish(f"{app.settings.namespace}.default.run.{name.replace('.', ':')}.-.t{place}", b"{}")
+            error = {"attempt": 1, "type": name, "message": "m", "at": 1}
+            meta = json.dumps({"errors": [error], "schedule": name})
+            headers = {"Jetq": meta, "Content-Type": f"application/x-python;{name}", "Jetq-Schedule": name}
+            await js.publish(f"{app.settings.namespace}.default.run.good.-.h{place}", b'{"n":1}', headers=headers)
+        await client.close()
+        for place in range(len(strange)):
+            result = await broker.wait_result(f"h{place}", timeout=10)
+            assert result is not None
+        assert set(sys.modules) - before == set()

@@ -50,6 +50,7 @@ async def test_a_job_three_times_as_long_as_the_lease_runs_once(kind: str, nats_
         assert (info.ready, info.running, info.dead) == (0, 0, 0)
 
 
+@pytest.mark.slow
 async def test_jobs_delivered_while_the_loop_was_blocked_are_run_once(nats_url: str) -> None:
     app = fresh_app(nats_url, ack_wait=ACK_WAIT)
     runs: list[int] = []

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import pytest
 
 from jetq import Jetq, Worker
-from tests.apps.working import fresh_app, working
+from jetq.model import AttemptError, JobRecord, Meta
+from jetq.wire import read_meta
+from tests.apps.working import fresh_app, until, working
 
 pytestmark = pytest.mark.anyio
 
@@ -102,3 +105,39 @@ async def test_a_worker_is_stopped_while_it_waits_for_its_server() -> None:
 
 def nothing() -> None:
     """A task of no interest."""
+
+
+async def test_what_is_given_back_unread_is_as_it_was(nats_url: str) -> None:
+    """Guarantee: a stop costs no attempt and gives none: a job that was handed out and not begun keeps its attempt, its
+    history, its expiry and its own options."""
+    app = fresh_app(nats_url)
+    broker = await app.session.broker()
+    started = asyncio.Event()
+
+    @app.task(name="holds", queue="holds")
+    async def holds() -> None:
+        started.set()
+        await asyncio.sleep(30.0)
+
+    @app.task(name="waits", queue="waits")
+    async def waits() -> None:
+        raise AssertionError("there was no slot for it")
+
+    error = AttemptError(attempt=2, type="builtins.ConnectionError", message="not yet", at=time.time(), worker="w")
+    before = Meta(attempt=3, errors=(error,), max_attempts=6, timeout=7.0, expires=time.time() + 600.0, enqueued=1.5e9)
+    job = JobRecord(id="w1", task="waits", queue="waits", body=b"{}", key="-", meta=before, level="normal")
+    worker = Worker(app, queues=["holds", "waits"], concurrency=1, grace=0.1)
+    running = asyncio.create_task(worker.run())
+    try:
+        await app.asend("holds")
+        await asyncio.wait_for(started.wait(), 15.0)
+        await broker.enqueue(job)
+        await until(lambda: worker.running == 2)  # it was handed out, and waits for the only slot
+    finally:
+        worker.stop()
+        await running
+    broker = await app.session.broker()
+    found = await broker.find("waits", "w1")
+    assert found is not None and found.state == "queued" and not found.in_flight
+    assert read_meta(found.delivery.headers) == before
+    await app.session.aclose()

@@ -13,6 +13,7 @@ from tenacity import wait_exponential
 from jetq import Reject, Retry, Snooze, TaskFailed, current_job
 from jetq.broker import Broker
 from jetq.dead_letters import replay
+from jetq.model import QueueInfo
 from tests.apps.working import fresh_app, working
 
 pytestmark = pytest.mark.anyio
@@ -49,6 +50,35 @@ async def test_an_always_failing_task_runs_max_attempts_times_with_growing_delay
     assert (letter.id, letter.reason, letter.attempt) == (job.id, "failed", 4)
     assert [(error.attempt, error.message) for error in letter.errors] == [(n, f"attempt {n}") for n in (1, 2, 3, 4)]
     assert entry.body == b'{"secret":"x"}'
+
+
+async def test_retries_that_wait_hold_nothing_and_keep_no_fresh_job_waiting(nats_url: str) -> None:
+    app = fresh_app(nats_url)
+
+    @app.task(name="fails", wait=600.0)
+    async def fails() -> None:
+        raise ValueError("no")
+
+    @app.task(name="fresh")
+    async def fresh() -> int:
+        return 1
+
+    async with working(app, concurrency=2):
+        await app.adelay_many(fails.bind() for _ in range(100))
+        broker = await app.session.broker()
+        async with asyncio.timeout(15):
+            while _counts(await _default_queue(broker)) != (0, 0, 100, 0):  # read one by one, so wrong in between
+                await asyncio.sleep(0.02)
+        assert await (await fresh.adelay()).aresult(timeout=5) == 1
+
+
+def _counts(info: QueueInfo) -> tuple[int, int, int, int]:
+    return info.ready, info.running, info.scheduled, info.dead
+
+
+async def _default_queue(broker: Broker) -> QueueInfo:
+    """Other tests' tasks may have queues of their own, which the worker makes too."""
+    return next(info for info in await broker.queues() if info.name == "default")
 
 
 async def test_five_snoozes_in_a_row_burn_no_attempt_and_lose_nothing(nats_url: str) -> None:

@@ -21,7 +21,7 @@ import jetq
 from jetq import Jetq, Job, default_app, task
 from jetq.app import _Default
 from jetq.broker import Broker
-from jetq.context import CURRENT, JobContext
+from jetq.context import CURRENT, Current, JobContext
 from jetq.errors import (
     ArgumentError,
     BrokerUnavailable,
@@ -218,7 +218,7 @@ def test_a_task_goes_to_the_running_jobs_app(world: World) -> None:
     context = JobContext(
         id="1", attempt=1, max_attempts=1, task="t", queue="q", enqueued_at=None, deadline=None, worker="w"  # type: ignore[arg-type]
     )  # fmt: skip
-    token = CURRENT.set((context, other.app))
+    token = CURRENT.set(Current(lambda: context, other.app))
     try:
         noted.delay("a")
     finally:

@@ -52,6 +52,15 @@ def test_one_that_nobody_knew_to_be_stored_may_have_run() -> None:
     assert (found.recovered, found.holds) == (1, True)
 
 
+def test_what_is_done_and_stands_is_left_by_a_kill_of_the_server_alone() -> None:
+    killed = Disturbance("server killed", 0, 12.0, 13.0)
+    found = verdict(STORED, entries=ran("a", 10.0), standing={"a"}, disturbances=[killed])
+    assert (found.ok, found.left, found.holds) == (1, 1, True)
+    assert not verdict(STORED, entries=ran("a", 20.0), standing={"a"}, disturbances=[killed]).holds
+    assert not verdict(STORED, standing={"a"}, disturbances=[killed]).holds
+    assert not verdict(STORED, entries=ran("a", 10.0), standing={"a"}).holds
+
+
 def test_what_should_not_be_there_is_unexpected() -> None:
     rejected = Attempt("b", 1, "quick", "rejected")
     found = verdict(STORED, rejected, entries=[*ran("b", 10.0), *ran("c", 11.0)], dead={"a"})
@@ -77,7 +86,7 @@ def test_a_second_run_is_doubled_unless_something_allows_it() -> None:
         Disturbance("server killed", 0, 11.0, 12.0),
     ):
         found = verdict(STORED, entries=twice, disturbances=[allowed])
-        assert (found.repeated, found.doubled) == (1, [])
+        assert (found.repeated.total(), found.doubled) == (1, [])
 
 
 def test_the_next_attempt_is_no_second_run() -> None:

@@ -8,8 +8,10 @@ import sys
 
 import pytest
 
+from jetq import Jetq
 from jetq.cli.logs import ConsoleFormatter, JsonFormatter
 from jetq.cli.showing import age, arguments, echo_errors, echo_fields, echo_table, printable
+from jetq.inspect import JobView
 from jetq.model import AttemptError
 
 
@@ -42,9 +44,11 @@ def test_age_is_in_the_largest_unit(seconds: float, text: str) -> None:
 
 
 def test_arguments_that_are_no_json_are_shown_as_base64() -> None:
-    assert arguments(b'{"x": 1}') == {"x": 1}
-    assert arguments(b"\xff\x00") == {"base64": "/wA="}
-    assert arguments(b"[" * 5000).keys() == {"base64"}
+    app, job = Jetq(), JobView("1", "dead", "t", "q", 1)
+    assert arguments(app, job, b'{"x": 1}') == {"x": 1}
+    assert arguments(app, job, b"\xff\x00") == {"base64": "/wA="}
+    assert arguments(app, job, b"[" * 5000).keys() == {"base64"}
+    assert arguments(app, job, b"{'user': 'bob', 'password': 'c4n4ry'}") == {"bytes": 37}
 
 
 def record(message: str, *args: object, failing: bool = False) -> logging.LogRecord:

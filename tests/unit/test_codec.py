@@ -511,7 +511,7 @@ def test_a_result_comes_back(kind: Any, value: Any, received: Any) -> None:
         (Any, "\ud800", "tasks.f() -> Any: result: has characters that UTF-8 cannot hold (a lone surrogate)"),
         (None, 3, "tasks.f() -> None: result: expected null, got int"),
     ],
-    ids=str,
+    ids=lambda value: "lock" if isinstance(value, type(threading.Lock())) else str(value),
 )
 def test_a_result_that_would_not_come_back(kind: Any, value: Any, sentence: str) -> None:
     with pytest.raises((TypeError, ValueError)) as caught:

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-import jetq.limits as limits_module
 from jetq.limits import Limits
 from jetq.memory import MemoryBroker, MemoryStore
 from jetq.model import Cell
@@ -25,7 +24,7 @@ async def test_a_line_that_begins_while_it_was_seen_empty_is_not_forgotten() -> 
     limits = _limits(store)
 
     class Gate:
-        has_line, lining_up, name, slots = True, 0, "a~-", None
+        has_line, lining_up, name = True, 0, "a~-"
 
         def wake(self) -> None: ...
 
@@ -35,7 +34,7 @@ async def test_a_line_that_begins_while_it_was_seen_empty_is_not_forgotten() -> 
 
     async def first(below: str) -> Cell | None:
         seen = await read(below)
-        limits._on_word(limits_module._encode(limits_module._Word("a~-", "another", line=True)))
+        limits._on_line("a~-", b"another")
         return seen
 
     limits._broker.first_cell = first  # type: ignore[method-assign]

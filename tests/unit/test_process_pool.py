@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from jetq import Jetq
-from jetq.context import CURRENT, JobContext
+from jetq.context import CURRENT, Current, JobContext
 from jetq.errors import JetqError, Reject, Retry, Snooze
 from jetq.failures import capture
 from jetq.process_pool import ProcessDied, ProcessPool
@@ -110,7 +110,7 @@ async def test_a_job_leaves_nothing_to_the_next_and_its_surroundings_are_the_wor
 
 
 async def test_what_is_enqueued_there_goes_to_the_app_of_the_worker(pool: ProcessPool) -> None:
-    token = CURRENT.set((context(), Jetq("nats://nowhere:1", namespace="of-the-worker", token="a-token")))
+    token = CURRENT.set(Current(context, Jetq("nats://nowhere:1", namespace="of-the-worker", token="a-token")))
     try:
         assert await call(pool, tasks.namespaces) == ("of-the-worker", "of-the-worker")
     finally:

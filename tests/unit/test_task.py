@@ -329,7 +329,7 @@ def test_when_a_call_is_due() -> None:
         ({"expires": 0}, "expires must be more than 0 s"),
         ({"expires": "soon"}, "expires: expected seconds or a timedelta"),
     ],
-    ids=str,
+    ids=lambda value: ",".join(value) if isinstance(value, dict) else value,
 )
 def test_impossible_call_options_are_refused_where_written(options: Any, sentence: str) -> None:
     assert sentence in str(refused(lambda: task(plain).options(**options)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Callable
 
 import pytest
 from msgspec.structs import replace
@@ -291,6 +292,13 @@ async def test_what_was_marked_before_is_told_at_once_and_what_was_unmarked_is_n
 # --- questions
 
 
+async def answering(world: World, respond: Callable[[bytes], bytes | None], queue: str = QUEUE) -> None:
+    """A broker that answers by now: whatever it does after that is done when the server has read that it listens."""
+    broker = await world.broker()
+    await broker.answer(queue, respond)
+    await broker.queues()
+
+
 async def test_every_worker_of_the_queue_may_answer_and_enough_ends_the_waiting(world: World) -> None:
     asking = await world.broker()
     asked: list[bytes] = []
@@ -300,8 +308,8 @@ async def test_every_worker_of_the_queue_may_answer_and_enough_ends_the_waiting(
             asked.append(question)
             return name
 
-        await (await world.broker()).answer(QUEUE, respond)
-    await (await world.broker()).answer("other", lambda _: b"of another queue")
+        await answering(world, respond)
+    await answering(world, lambda _: b"of another queue", "other")
 
     assert sorted(await asking.ask(QUEUE, b"who?", 0.5)) == [b"one", b"three", b"two"]
     assert asked == [b"who?"] * 3
@@ -312,8 +320,8 @@ async def test_every_worker_of_the_queue_may_answer_and_enough_ends_the_waiting(
 
 async def test_who_has_no_answer_gives_none_and_does_not_count(world: World) -> None:
     asking = await world.broker()
-    await (await world.broker()).answer(QUEUE, lambda _: None)
-    await (await world.broker()).answer(QUEUE, lambda question: b"me" if question == b"holder?" else None)
+    await answering(world, lambda _: None)
+    await answering(world, lambda question: b"me" if question == b"holder?" else None)
 
     assert await asking.ask(QUEUE, b"holder?", 60, enough=1) == [b"me"]
     assert await asking.ask(QUEUE, b"something else", 0.3) == []

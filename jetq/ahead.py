@@ -1,0 +1,61 @@
+"""How many jobs a worker asks for beyond its free slots, so that short ones do not wait for a round trip each.
+
+As many as it starts in two round trips: one is on its way while the other is worked off. Long jobs start rarely, so
+none of them is held back here while another worker might run it; and a job that was asked for while jobs were short,
+and finds the slots full of long ones, is given back.
+"""
+
+from __future__ import annotations
+
+import math
+
+__all__ = ["Ahead"]
+
+_WINDOW = 0.05
+"""Seconds over which starts are counted."""
+
+_USUAL = 0.001
+_LONGEST = 0.02
+"""Seconds of a round trip. What takes longer waited for a job to be stored."""
+
+_PATIENCE = 1.0
+"""Seconds within which a job that was asked for ahead should be started."""
+
+
+class Ahead:
+    """For the jobs of one feed, of which up to `most` are asked for ahead: `jobs`, as of the last `look`.
+
+    Whoever starts a job counts it in `started`. All times are `time.monotonic()`.
+    """
+
+    def __init__(self, most: int, now: float) -> None:
+        self._most = most
+        self._since = now
+        self._rate = 0.0
+        self._round_trip = _USUAL
+        self._asked_at: float | None = None
+        self.jobs = 0
+        self.started = 0
+
+    def asked(self, now: float) -> None:
+        """A request is on its way, and no other."""
+        self._asked_at = now
+
+    def answered(self, now: float) -> None:
+        """A job has come."""
+        if self._asked_at is not None:
+            took, self._asked_at = now - self._asked_at, None
+            if took < _LONGEST:
+                self._round_trip += (took - self._round_trip) / 8
+
+    def look(self, now: float) -> None:
+        """Decide anew how many `jobs` to ask for ahead, once enough time has passed."""
+        passed = now - self._since
+        if passed >= _WINDOW:
+            self._rate = (self._rate + self.started / passed) / 2
+            self.started, self._since = 0, now
+            self.jobs = min(self._most, math.floor(2 * self._rate * self._round_trip))
+
+    def too_many(self, waiting: int) -> int:
+        """How many of the jobs that wait for a slot will not get one soon, and are better given back."""
+        return max(0, waiting - max(self.jobs, math.floor(self._rate * _PATIENCE)))

@@ -1,0 +1,118 @@
+"""`jetq doctor`: what is wrong with a deployment or weak, in words and as an exit code."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+from msgspec.structs import asdict
+
+from jetq.app import Jetq
+from jetq.cli.choosing import ask_broker, choose_app
+from jetq.cli.failing import FAILED, Failed, verbose_option
+from jetq.cli.showing import echo_fields, echo_json, printable
+from jetq.doctor import Report, examine
+from jetq.findings import Finding, Fleet
+from jetq.survey import Usage
+from jetq.units import size
+
+__all__ = ["doctor"]
+
+
+@click.command()
+@click.argument("apps", metavar="[APP]...", nargs=-1)
+@click.option(
+    "--monitor", multiple=True, metavar="URL", help="Also ask the monitoring of this server; for each server."
+)
+@click.option("--json", is_flag=True, help="Print JSON.")
+@verbose_option
+def doctor(apps: tuple[str, ...], monitor: tuple[str, ...], json: bool) -> None:
+    """Examine the server, its streams and the workers, and say what is wrong or weak.
+
+    Nothing is changed. With modules APP it also says which of their tasks no worker can run. Exit code 0: nothing is
+    wrong, though there may be notes; 1: there are problems or warnings; 3: no server that jetq can use.
+    """
+    app = choose_app(*apps)
+    tasks = _tasks_by_queue(app) if apps else {}
+    replicas = app.settings.replicas
+    report = ask_broker(app, lambda broker: examine(broker, tasks, replicas=replicas, monitors=monitor))
+    if json:
+        echo_json(_as_json(report))
+    else:
+        _show(report)
+    if not report.healthy:
+        bad = [finding for finding in report.findings if finding.severity != "note"]
+        raise Failed(f"{len(bad)} thing{'s' if len(bad) > 1 else ''} found wrong or weak", code=FAILED)
+
+
+def _tasks_by_queue(app: Jetq) -> dict[str, list[str]]:
+    tasks: dict[str, list[str]] = {queue: [] for queue in app.queues}
+    for name, task in sorted(app.tasks.items()):
+        tasks.setdefault(task.queue, []).append(name)
+    return tasks
+
+
+def _show(report: Report) -> None:
+    server = report.survey.server
+    ways = [
+        f"NATS {server.version}",
+        "encrypted" if server.encrypted else "in clear text",
+        f"messages up to {size(server.max_payload)}",
+    ]
+    echo_fields(
+        [
+            ("server", f"{server.address} ({', '.join(ways)})"),
+            ("durability", report.durability.text),
+            *((use.what, _used(use)) for use in report.survey.usage if use.bytes),
+            *((f"queue {fleet.queue.name}", _numbers(fleet)) for fleet in report.fleets),
+        ]
+    )
+    click.echo()
+    for finding in report.findings:
+        _show_finding(finding)
+    if not report.findings:
+        click.echo("nothing is wrong")
+
+
+def _show_finding(finding: Finding) -> None:
+    click.echo(printable(f"{finding.severity}  {finding.code}  {finding.about}: {finding.message}"))
+    if finding.hint:
+        click.echo(printable(f"  hint: {finding.hint}"))
+
+
+def _used(use: Usage) -> str:
+    return size(use.used) if use.limit is None else f"{size(use.used)} of {size(use.limit)}"
+
+
+def _numbers(fleet: Fleet) -> str:
+    queue, workers = fleet.queue, len(fleet.workers)
+    return (
+        f"{workers} worker{'' if workers == 1 else 's'}, {queue.ready} ready, {queue.running} running, "
+        f"{queue.scheduled} scheduled, {queue.dead} dead"
+    )
+
+
+def _as_json(report: Report) -> dict[str, Any]:
+    survey = report.survey
+    return {
+        "healthy": report.healthy,
+        "findings": [asdict(finding) for finding in report.findings],
+        "durability": asdict(report.durability),
+        "server": asdict(survey.server),
+        "usage": [asdict(use) for use in survey.usage],
+        "streams": [asdict(stream) for stream in survey.streams],
+        "queues": [
+            {
+                "name": fleet.queue.name,
+                "ready": fleet.queue.ready,
+                "running": fleet.queue.running,
+                "scheduled": fleet.queue.scheduled,
+                "dead": fleet.queue.dead,
+                "workers": [
+                    {"worker": each.worker, "version": each.version, "slots": each.slots, "busy": each.busy}
+                    for each in fleet.workers
+                ],
+            }
+            for fleet in report.fleets
+        ],
+    }

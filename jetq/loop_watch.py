@@ -1,0 +1,92 @@
+"""An event loop that does not turn is announced, with what blocks it and where: everything else of its worker waits."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+import time
+from collections.abc import Callable
+from types import FrameType
+
+__all__ = ["LoopWatch"]
+
+_log = logging.getLogger("jetq.worker")
+
+_BLOCKED_AFTER = 1.0
+"""Seconds. Ten times what the collector of a large process takes, and long enough to be felt by every other job."""
+
+_LOOK_EVERY = 0.5
+
+_SHOWN = 2
+"""Frames of each end of a stack: where it hangs, and what of the task led there."""
+
+
+class LoopWatch:
+    """Watches, from a thread, the event loop of the thread that starts it, which calls `turned` several times a second.
+
+    running: names what the loop runs at the moment; called in the thread, while the loop is blocked.
+    """
+
+    def __init__(self, running: Callable[[], str]) -> None:
+        self._running = running
+        self._turned_at = time.monotonic()
+        self._watched = 0
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="jetq-loop-watch", daemon=True)
+
+    def start(self) -> None:
+        """Watch the calling thread."""
+        self._watched = threading.get_ident()
+        self.turned()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def turned(self) -> None:
+        """The loop has turned."""
+        self._turned_at = time.monotonic()
+
+    def _watch(self) -> None:
+        announced: float | None = None
+        looked_at = time.monotonic()
+        while not self._stopping.wait(_LOOK_EVERY):
+            now, turned_at = time.monotonic(), self._turned_at
+            stood, looked_at = now - looked_at - _LOOK_EVERY, now
+            if announced is not None and turned_at != announced:
+                _log.warning("the event loop goes on after %.1f s", turned_at - announced)
+                announced = None
+            if stood > _BLOCKED_AFTER:  # this thread stood too, so nobody saw the loop
+                _log.warning("the process stood still for %.1f s: stopped, or its interpreter's lock was held", stood)
+            elif now - turned_at > _BLOCKED_AFTER and announced is None:
+                announced = turned_at
+                self._announce(now - turned_at)
+
+    def _announce(self, blocked: float) -> None:
+        frames = sys._current_frames()  # pyright: ignore[reportPrivateUsage]  # the documented way to see other threads
+        _log.warning(
+            "%s has blocked the event loop for %.1f s, and all other jobs of this worker with it: it is at %s; "
+            "await it, or let the task be a plain function, which runs in a thread",
+            self._running(),
+            blocked,
+            _stack(frames.get(self._watched)),
+        )
+
+
+def _stack(frame: FrameType | None) -> str:
+    """Where the code that jetq or the loop has called is: `file.py:12 in function`, innermost first."""
+    places: list[str] = []
+    while frame is not None and (not places or not _is_ours(frame)):
+        places.append(f"{frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_qualname}")
+        frame = frame.f_back
+    if len(places) > 2 * _SHOWN:
+        places[_SHOWN:-_SHOWN] = ["..."]
+    return ", called at ".join(places)
+
+
+def _is_ours(frame: FrameType) -> bool:
+    return str(frame.f_globals.get("__name__", "")).partition(".")[0] in ("asyncio", "jetq")

@@ -1,0 +1,34 @@
+"""Jobs that the broker forgot to start: their time came while its store was full, and it does not look again."""
+
+from __future__ import annotations
+
+import logging
+
+from jetq.broker import Broker
+
+__all__ = ["Overdue"]
+
+_log = logging.getLogger("jetq.worker")
+
+
+class Overdue:
+    """Looks through scheduled jobs a few hundred at a time, so that a look costs the same however many there are."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        self._seen: dict[str, int] = {}
+
+    async def release(self, queue: str) -> None:
+        """Make ready what is overdue among the next jobs, and look on at once while there is something. Any number of
+        workers may: a job is released once. Raises BrokerError."""
+        more = True
+        while more:
+            forgotten, self._seen[queue] = await self._broker.overdue(queue, self._seen.get(queue, 0))
+            released = [await self._broker.release(found) for found in forgotten]
+            if any(released):
+                _log.warning(
+                    "queue %s: %d jobs were due half a minute ago or more, and the broker had not made them ready; now "
+                    "they are (was its store full?)",
+                    queue, sum(released),
+                )  # fmt: skip
+            more = bool(forgotten) and self._seen[queue] > 0

@@ -1,0 +1,312 @@
+"""The permissions that `jetq setup acl` prints: they suffice, none of them is idle, and nothing else works."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import nats
+import pytest
+
+from jetq import Jetq, JetqError, Queue, RateLimited, Rejected, ResultExpired, Retry
+from jetq.cli.acl import permissions, render
+from jetq.jetstream.pull import REPLACES
+from tests.apps.working import until, working
+from tests.servers import NatsServer, NatsServerFactory
+
+pytestmark = pytest.mark.anyio
+
+QUEUES = ["mail", "post"]  # other tests' tasks, which any app has, are of others
+
+USERS = """
+authorization {
+  users: [
+    { user: admin, password: x }
+    { user: producer, password: x, permissions: $JETQ_PRODUCER }
+    { user: worker, password: x, permissions: $JETQ_WORKER }
+  ]
+}
+http: "127.0.0.1:-1"
+trace: true
+"""
+
+
+def define(url: str = "nats://127.0.0.1:4222") -> Jetq:
+    """An app that uses what there is."""
+    app = Jetq(url, namespace="shop", queues=[Queue("post", levels="strict")])
+    tried: set[int] = set()
+
+    @app.task(name="mail.plain", queue="mail")
+    async def plain(n: int) -> int:
+        return n
+
+    @app.task(name="mail.keyed", queue="mail", key="{n}", unique="running")
+    async def keyed(n: int) -> None:
+        await asyncio.sleep(0.3)
+
+    @app.task(name="mail.again", queue="mail", wait=1.0)
+    async def again(n: int) -> None:
+        if n not in tried:
+            tried.add(n)
+            raise Retry
+
+    @app.task(name="mail.dies", queue="mail", max_attempts=1)
+    async def dies() -> int:
+        raise ValueError
+
+    @app.task(name="mail.limited", queue="mail", limit=1)
+    async def limited() -> None:
+        await asyncio.sleep(0.1)
+
+    @app.task(name="mail.rated", queue="mail", rate="5/s")
+    async def rated() -> None: ...
+
+    @app.task(name="mail.asked", queue="mail")
+    async def asked(n: int) -> None:
+        if n not in tried:
+            tried.add(n)
+            raise RateLimited(0.2)
+
+    @app.task(name="post.letter", queue="post", every=1.0)
+    async def letter() -> None: ...
+
+    @app.task(name="post.again", queue="post", wait=1.0)
+    async def again_there(n: int) -> None:
+        await again(n)
+
+    @app.task(name="post.parcel", queue="post")
+    async def parcel(weight: float) -> float:
+        await asyncio.sleep(weight)
+        return weight
+
+    return app
+
+
+def url_of(server: NatsServer, user: str) -> str:
+    return server.url.replace("//", f"//{user}:x@")
+
+
+@asynccontextmanager
+async def roles(start: NatsServerFactory, *, keys: bool = False) -> AsyncIterator[tuple[NatsServer, Jetq, Jetq]]:
+    """A server with both users, its queues made, and an app for each of them."""
+    server = start(render(permissions(define(), queues=QUEUES, keys=keys)) + USERS)
+    admin = define(url_of(server, "admin"))
+    broker = await admin.session.broker()
+    await broker.setup("mail")
+    await broker.setup("post", levels=True)
+    await admin.session.aclose()
+    producer, worker = define(url_of(server, "producer")), define(url_of(server, "worker"))
+    try:
+        yield server, producer, worker
+    finally:
+        await producer.session.aclose()
+        await worker.session.aclose()
+
+
+async def hand_out_once(server: NatsServer) -> None:
+    """Take a job of each queue and give it back, as a worker that died would: the next one looks what became of it."""
+    client = await nats.connect(url_of(server, "worker"))
+    for queue in QUEUES:
+        subject = f"$JS.API.CONSUMER.MSG.NEXT.SHOP_{queue.upper()}_JOBS.{queue}"
+        inbox = client.new_inbox()
+        subscription = await client.subscribe(inbox)
+        await client.publish(subject, b'{"batch": 1}', reply=inbox)
+        taken = await subscription.next_msg(5)
+        await client.publish(taken.reply, b"-NAK")
+    await client.close()
+
+
+async def leave_what_was_replaced(server: NatsServer) -> None:
+    """In each queue a next attempt whose predecessor still stands, as a worker leaves it that dies before its ack."""
+    client = await nats.connect(url_of(server, "worker"))
+    jetstream = client.jetstream()
+    for job, body in (("mail.{}.mail:plain.-.again", b'{"n": 1}'), ("post.{}.post:letter.-.again", b"{}")):
+        earlier = await jetstream.publish(f"shop.{job.format('later')}", body)
+        await jetstream.publish(f"shop.{job.format('run')}", body, headers={REPLACES: str(earlier.seq)})
+    await client.close()
+
+
+async def everything(server: NatsServer, producer: Jetq, worker: Jetq, second: Jetq) -> None:
+    """Enqueue in every way, have it run in every way, and wait for results."""
+    tasks = producer.tasks
+    waits = await tasks["mail.keyed"].adelay(0)
+    assert (await tasks["mail.keyed"].adelay(0)).id == waits.id
+    debounced = tasks["mail.keyed"].options(delay=60, replace=True)
+    assert (await debounced.adelay(1)).disposition == "new"
+    assert (await tasks["mail.keyed"].options(delay=2.2, replace=True).adelay(1)).disposition == "replaced"
+    await tasks["mail.keyed"].options(throttle=60).adelay(2)
+    assert (await tasks["mail.keyed"].options(throttle=60).adelay(2)).disposition == "existing"
+    await tasks["mail.keyed"].options(delay=3).adelay(5)
+    assert (await tasks["mail.keyed"].options(throttle=60).adelay(5)).disposition == "existing"
+    for level in ("high", "normal", "low"):
+        for task, arguments in (
+            (tasks["post.letter"], ()),
+            (tasks["post.parcel"], (0.0,)),
+            (tasks["post.again"], (100,)),
+        ):
+            await task.options(priority=level).adelay(*arguments)
+            await task.options(priority=level, delay=0.1).adelay(*arguments)
+    for n in range(3):
+        for name in ("mail.limited", "mail.rated", "mail.dies"):
+            await tasks[name].adelay()
+            await tasks[name].options(delay=0.05).adelay()
+        for name in ("mail.asked", "mail.again", "mail.plain"):
+            await tasks[name].adelay(n)
+            await tasks[name].options(delay=0.05).adelay(n + 10)
+    await producer.adelay_many([tasks["mail.plain"].bind(n) for n in range(20)])
+    await producer.adelay_many([tasks["mail.limited"].bind() for _ in range(20)])
+    dead = await tasks["mail.dies"].adelay()
+    short = [await tasks[name].options(result_ttl=1).adelay(0) for name in ("mail.plain", "post.parcel")]
+    await hand_out_once(server)
+    await leave_what_was_replaced(server)
+    few = {"queues": QUEUES, "concurrency": 8}  # so that both of them get some of each task
+    async with working(worker, **few), working(second, **few):
+        assert await (await tasks["post.parcel"].adelay(4.3)).aresult(timeout=20) == 4.3
+        for job in short:
+            with pytest.raises(ResultExpired):
+                await job.aresult(timeout=20)
+        job = await tasks["mail.plain"].adelay(7)
+        assert await job.aresult(timeout=20) == 7
+        with pytest.raises(ValueError):
+            await dead.aresult(timeout=20)
+        running = await tasks["mail.keyed"].adelay(3)
+        await asyncio.sleep(0.1)
+        queued = await tasks["mail.keyed"].adelay(3)
+        assert (await tasks["mail.keyed"].adelay(3)).id == queued.id != running.id
+        await settled_by(worker)
+
+
+async def settled_by(worker: Jetq) -> None:
+    """Until nothing stands, looking by what a worker may look at."""
+    broker = await worker.session.broker()
+    async with asyncio.timeout(40):
+        for queue in QUEUES:
+            while await broker.standing(queue, limit=1):
+                await asyncio.sleep(0.05)
+
+
+def published_by(server: NatsServer, user: str) -> set[str]:
+    """Every subject that the user has published to, by the server's trace."""
+    connections = server.monitor("/connz?auth=1&state=all")["connections"]
+    of_user = {each["cid"] for each in connections if each.get("authorized_user") == user}
+    traced = re.findall(r"cid:(\d+) .*<<- \[H?PUB (\S+) ", server.log)
+    return {subject for cid, subject in traced if int(cid) in of_user}
+
+
+def matches(pattern: str, subject: str) -> bool:
+    wanted, tokens = pattern.split("."), subject.split(".")
+    if wanted[-1] == ">":
+        wanted, tokens = wanted[:-1], tokens[: len(wanted) - 1]
+    return len(wanted) == len(tokens) and all(w in ("*", t) for w, t in zip(wanted, tokens, strict=True))
+
+
+@pytest.mark.slow
+async def test_each_set_suffices_and_none_of_it_is_idle(nats_server: NatsServerFactory) -> None:
+    """Guarantee: a producer and a worker with these permissions can do all that is theirs."""
+    async with roles(nats_server) as (server, producer, worker):
+        await everything(server, producer, worker, define(url_of(server, "worker")))
+        published = {user: published_by(server, user) for user in ("producer", "worker")}
+        violations = re.findall(r"(?:Publish|Subscription) Violation - .*", server.log)
+    assert not violations
+    for user, allowed in permissions(define(), queues=QUEUES).items():
+        idle = [each for each in allowed.publish if not any(matches(each, done) for done in published[user])]
+        assert not idle, user
+
+
+FORBIDDEN = {
+    "producer": [
+        "shop.mail.run.mail:other.-.x",
+        "shop.mail.run.mail:plain.key.x",
+        "shop.mail.run-high.mail:plain.-.x",
+        "shop.other.run.mail:plain.-.x",
+        "shop.mail.dead.mail:plain.x",
+        "shop.mail.cron.mail:plain",
+        "shop._result.x",
+        "shop._state.pause.x",
+        "$JS.API.STREAM.DELETE.SHOP_MAIL_JOBS",
+        "$JS.API.STREAM.UPDATE.SHOP_MAIL_JOBS",
+        "$JS.API.STREAM.PURGE.SHOP_MAIL_JOBS",
+        "$JS.API.STREAM.MSG.DELETE.SHOP_MAIL_JOBS",
+        "$JS.API.CONSUMER.CREATE.SHOP_MAIL_JOBS.mine",
+        "$JS.API.CONSUMER.MSG.NEXT.SHOP_MAIL_JOBS.mail",
+        "$JS.API.STREAM.LIST",
+        "$JS.ACK.SHOP_MAIL_JOBS.mail.1.1.1.1.0",
+    ],
+    "worker": [
+        "shop.other.run.mail:plain.-.x",
+        "$JS.API.STREAM.DELETE.SHOP_MAIL_JOBS",
+        "$JS.API.STREAM.UPDATE.SHOP_MAIL_JOBS",
+        "$JS.API.STREAM.DELETE.SHOP_MAIL_DLQ",
+        "$JS.API.STREAM.PURGE.SHOP_MAIL_DLQ",
+        "$JS.API.STREAM.MSG.DELETE.SHOP_MAIL_DLQ",
+        "$JS.API.CONSUMER.CREATE.SHOP_MAIL_JOBS.mine",
+        "$JS.API.CONSUMER.MSG.NEXT.SHOP_OTHER_JOBS.other",
+        "$JS.API.STREAM.CREATE.SHOP_OTHER_JOBS",
+        "other.anything",
+    ],
+}
+
+
+@pytest.mark.parametrize("user", ["producer", "worker"])
+async def test_nothing_else_works(user: str, nats_server: NatsServerFactory) -> None:
+    """Guarantee: who has the permissions of one role can do neither what the other does nor anything else."""
+    async with roles(nats_server) as (server, _, _):
+        said: list[str] = []
+
+        async def hear(error: Exception) -> None:
+            said.append(str(error).lower())
+
+        client = await nats.connect(url_of(server, user), error_cb=hear)
+        for subject in FORBIDDEN[user]:
+            await client.publish(subject, b"{}")
+        for subject in ("shop.>", "$JS.API.>", ">", "shop.mail.run.>"):
+            await client.subscribe(subject)
+        await client.flush()
+        await until(lambda: len(said) == len(FORBIDDEN[user]) + 4)
+        await client.close()
+    assert [subject for subject in FORBIDDEN[user] if not any(f'"{subject.lower()}"' in each for each in said)] == []
+
+
+async def test_a_key_at_the_call_of_a_task_without_one_takes_a_word_to_setup_acl(
+    nats_server: NatsServerFactory,
+) -> None:
+    async with roles(nats_server) as (_, producer, _):
+        with pytest.raises(Rejected):
+            await producer.tasks["mail.plain"].options(key="k").adelay(1)
+
+
+async def test_with_that_word_it_works(nats_server: NatsServerFactory) -> None:
+    async with roles(nats_server, keys=True) as (_, producer, _):
+        plain = producer.tasks["mail.plain"].options(key="k")
+        assert (await plain.adelay(1)).id == (await plain.adelay(1)).id
+
+
+async def test_what_is_not_allowed_fails_at_once_and_says_which_permission_it_lacks(
+    nats_server: NatsServerFactory,
+) -> None:
+    """Neither waits for its timeout, which is a minute here."""
+    async with roles(nats_server) as (server, _, _):
+        app = Jetq(url_of(server, "worker"), namespace="shop", publish_timeout=60, connect_timeout=60)
+
+        @app.task(name="elsewhere", queue="elsewhere")
+        async def elsewhere() -> None: ...
+
+        producer = Jetq(url_of(server, "producer"), namespace="shop", publish_timeout=60, connect_timeout=60)
+
+        @producer.task(name="mail.other", queue="mail")
+        async def other() -> None: ...
+
+        try:
+            async with asyncio.timeout(20):
+                with pytest.raises(
+                    JetqError, match=r"no permission to publish to \$JS.API.STREAM.INFO.SHOP_ELSEWHERE_JOBS"
+                ):
+                    await elsewhere.adelay()
+                with pytest.raises(Rejected, match=r"shop.mail.run.mail:other.*no permission") as refused:
+                    await other.adelay()
+            assert "jetq setup acl" in str(refused.value.hint)
+        finally:
+            await app.session.aclose()
+            await producer.session.aclose()

@@ -1,0 +1,265 @@
+"""What counts as secret, how it is hidden in values, and how it is taken out of texts."""
+
+from __future__ import annotations
+
+import dataclasses
+import traceback
+from collections.abc import Callable
+from typing import Annotated, Any, Generic, NamedTuple, NewType, Required, TypedDict, TypeVar
+from urllib.parse import quote
+
+import msgspec
+import pytest
+from msgspec import Struct
+
+import jetq.model as model
+from jetq import ArgumentError, DefinitionError, Jetq, Schedule, Secret
+from jetq.codec import Signature
+from jetq.failures import capture
+from jetq.secret import hidden, is_secret_name, secret_texts, veil
+from jetq.testing.enqueued import EnqueuedJob, no_such_job
+
+CANARY = "c4n4ry-of-the-tests"
+T = TypeVar("T")
+Pin = NewType("Pin", str)
+
+
+class Login(Struct, rename="camel"):
+    user: str
+    pin_code: Secret[str]
+    password: str = ""
+
+
+class Refusing(Struct):
+    pin: Secret[str]
+
+    def __post_init__(self) -> None:
+        if self.pin != "fine":
+            raise ValueError(f"{self.pin} is not fine")
+
+
+@dataclasses.dataclass
+class Card:
+    holder: str
+    number: Secret[int] | None
+
+
+class Box(Struct, Generic[T]):
+    item: T
+
+
+class Pair(NamedTuple):
+    name: str
+    value: Secret[str]
+
+
+class Row(Struct, array_like=True, tag="row"):
+    name: str
+    value: Secret[str]
+
+
+class Options(TypedDict):
+    pin: Required[Secret[str]]
+
+
+class Node(Struct):
+    pin: Secret[str]
+    next: Node | None = None
+
+
+def everything(
+    plain: str,
+    login: Login,
+    cards: list[Card],
+    *more: Secret[str],
+    pin: Secret[str] | None = None,
+    typed: Secret[Pin] | None = None,
+    box: Box[Secret[str]] | None = None,
+    pair: Pair | None = None,
+    row: Row | None = None,
+    options: Options | None = None,
+    node: Node | None = None,
+    raw: Secret[bytes] = b"",
+    by_name: dict[str, Secret[str]] | None = None,
+    both: tuple[str, Secret[str]] | None = None,
+    nested: Annotated[Secret[str], "more"] = "",
+    anything: Any = None,
+    **others: Secret[str],
+) -> None: ...
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["password", "PASSWORD", "db_password", "passwordHash", "accessToken", "tokens", "X-Api-Key", "apikey", "APIKey",
+     "private_key", "privateKeyPEM", "Set-Cookie", "Proxy-Authorization", "client.secret", "credentials", "secret2"],
+)  # fmt: skip
+def test_names_of_secrets(name: str) -> None:
+    assert is_secret_name(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["tokenize", "secretary", "key", "customer_key", "author", "compass", "turkey_api", ""]
+)
+def test_names_that_only_look_like_one(name: str) -> None:
+    assert not is_secret_name(name)
+
+
+def test_what_is_annotated_is_hidden_wherever_it_stands_and_arrives_as_it_is() -> None:
+    signature = Signature(everything, "t.everything")
+    secrets = [f"{CANARY}-{place}" for place in range(14)]
+    body = signature.encode(
+        ("shown", Login("bob", secrets[0], secrets[1]), [Card("bob", 123456789)], secrets[2]),
+        {
+            "pin": secrets[3], "typed": Pin(secrets[4]), "box": Box(secrets[5]), "pair": Pair("shown", secrets[6]),
+            "row": Row("shown", secrets[7]), "options": {"pin": secrets[8]}, "node": Node("x" * 9, Node(secrets[9])),
+            "raw": secrets[10].encode(), "by_name": {"shown": secrets[11]}, "both": ("shown", secrets[12]),
+            "nested": secrets[13], "anything": [{"api_key": secrets[0]}], "other": secrets[1],
+        },
+    )  # fmt: skip
+    stored = msgspec.json.decode(body)
+    shown = msgspec.json.encode(hidden(stored, signature.kinds)).decode()
+    assert CANARY not in shown and "123456789" not in shown and stored["raw"] not in shown and "x" * 9 not in shown
+    assert shown.count('"shown"') == 5 and shown.count('"bob"') == 2
+    args, kwargs = signature.decode(body)
+    assert args[1] == Login("bob", secrets[0], secrets[1]) and type(kwargs["pin"]) is str
+    assert set(secrets) <= secret_texts(stored, signature.kinds)
+
+
+def test_names_alone_decide_without_annotations_at_any_depth() -> None:
+    value = {"user": "bob", "a": [{"b": {"apiToken": {"x": 1}, "token": None}}], "password": CANARY}
+    assert hidden(value) == {"user": "bob", "a": [{"b": {"apiToken": "***", "token": None}}], "password": "***"}
+
+
+def test_what_is_too_deep_to_be_looked_through_is_hidden_as_a_whole() -> None:
+    value: Any = {"password": CANARY}
+    for _ in range(5000):
+        value = [value]
+    assert hidden({"x": value}) == "***"
+    assert secret_texts({"x": value}) == frozenset()  # and no RecursionError
+
+
+@pytest.mark.parametrize(
+    "form",
+    [str, repr, lambda s: msgspec.json.encode(s).decode(), lambda s: f"https://u:{quote(s)}@h"],
+    ids=["as it is", "repr", "json", "url"],
+)  # fmt: skip
+def test_a_secret_is_found_in_its_escaped_forms(form: Callable[[str], str]) -> None:
+    secret = 'pä\'s "quote"\\ & more/1'
+    hide = veil(secret_texts({"password": secret}))
+    assert "more" not in hide(f"before {form(secret)} after")
+    assert hide("before") == "before"
+
+
+def test_the_lines_of_a_key_and_the_bytes_of_base64_are_secret_too() -> None:
+    key = "-----BEGIN X-----\nMIIEpAIBAAKCAQEA\n-----END X-----\n"
+    assert "MIIE" not in veil(secret_texts({"private_key": key}))("  | MIIEpAIBAAKCAQEA")
+    raw = b"\x00binary-canary"
+    hide = veil(secret_texts({"raw": raw}, {"raw": Secret[bytes]}))
+    assert "canary" not in hide(f"cannot use {raw!r}")
+
+
+def test_short_secrets_and_truth_values_do_not_blot_out_texts() -> None:
+    hide = veil(secret_texts({"password": "abc", "token": True, "secret": None}))
+    assert hide("abc True None") == "abc True None"
+
+
+def test_a_failure_has_no_secret_in_message_traceback_causes_notes_and_arguments() -> None:
+    def fail() -> None:
+        try:
+            raise KeyError(f"first {CANARY}")
+        except KeyError as error:
+            error.add_note(f"note {CANARY}")
+            raise ValueError(f"second {CANARY}", {"x": CANARY}) from error
+
+    with pytest.raises(ValueError) as caught:
+        fail()
+    bare = capture(caught.value)
+    assert CANARY in bare.message and bare.traceback.count(CANARY) >= 3 and bare.args is not None
+    failure = capture(caught.value, veil(frozenset({CANARY})))
+    assert CANARY not in repr(failure) and "second ***" in failure.message and failure.args is None
+
+
+def test_no_half_of_a_secret_is_left_where_a_text_is_cut() -> None:
+    error = ValueError("x" * 970 + CANARY * 30 + "y" * 5000)
+    failure = capture(error, veil(frozenset({CANARY})))
+    assert "c4n4ry" not in repr(failure) and "-tests" not in repr(failure)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda s: s.encode((CANARY, 5), {}),
+        lambda s: s.encode((1, {CANARY: object()}), {}),
+        lambda s: s.encode((1, "x"), {"c": Refusing}),
+        lambda s: s.encode_json({"a": 1, "password": "xxxx", "c": {"pin": CANARY}}),
+        lambda s: s.decode(msgspec.json.encode({"a": 1, "password": "xxxx", "c": {"pin": CANARY}})),
+        lambda s: s.decode(msgspec.json.encode({"a": 1, "password": [CANARY]})),
+    ],
+)
+def test_an_argument_error_names_the_type_and_not_the_value(call: Callable[[Signature], object]) -> None:
+    def login(a: int, password: Secret[str], c: Refusing | None = None) -> None: ...
+
+    with pytest.raises(ArgumentError) as caught:
+        call(Signature(login, "t.login"))
+    assert CANARY not in "".join(traceback.format_exception(caught.value))
+    assert "password: Secret[str]" in caught.value.message or "cannot encode" in caught.value.message
+
+
+def test_a_refusal_at_the_producer_hides_what_the_type_said() -> None:
+    def login(c: Annotated[Refusing, "x"]) -> None: ...
+
+    made = Refusing("fine")
+    made.pin = CANARY
+    with pytest.raises(ArgumentError) as caught:
+        Signature(login, "t.login").encode((made,), {})
+    assert "*** is not fine" in caught.value.message
+    assert CANARY not in "".join(traceback.format_exception(caught.value))
+
+
+def test_defaults_of_secrets_are_not_shown() -> None:
+    def login(user: str = "bob", password: str = "c4n4ry", pin: Secret[str] = "c4n4ry") -> None: ...
+
+    assert Signature(login, "t").call_text == "t(user: str = 'bob', password: str = ..., pin: Secret[str] = ...)"
+
+
+def test_a_key_cannot_be_made_of_a_secret() -> None:
+    app = Jetq()
+    with pytest.raises(DefinitionError, match="names a secret"):
+
+        @app.task(name="one", key="user-{pin}")
+        def one(pin: Secret[str]) -> None: ...
+
+    with pytest.raises(DefinitionError, match="names a secret"):
+
+        @app.task(name="two", key="user-{login[password]}")
+        def two(login: dict[str, str]) -> None: ...
+
+
+def test_reprs_tell_sizes_and_not_contents() -> None:
+    app = Jetq(user="bob", password=CANARY)
+
+    @app.task(name="login")
+    def login(user: str, password: Secret[str]) -> None: ...
+
+    body = login.signature.encode(("bob", CANARY), {})
+    headers = {"Authorization": CANARY}
+    delivery = model.Delivery("q", "t", "-", "1", body, headers, 1, 1, 0.0, 0.0, "", "")
+    failure = model.Failure("E", "m")
+    letter = model.DeadLetter("1", "t", "q", "-", "failed", failure, 1, 0.0, 0.0, "", 1, headers=headers)
+    shown: list[object] = [
+        app, app.settings, login, login.bind("bob", CANARY), delivery, letter, model.Found(delivery, "queued"),
+        model.JobRecord("1", "t", "q", body), model.DeadEntry(letter, body, 1), model.Cell("c", body, 1),
+        model.Retrying(1.0, failure, body), model.Dead("failed", failure, body), model.Succeeded(body),
+        model.ResultRecord("1", "succeeded", "t", "q", 1, 1, 0.0, value=msgspec.Raw(body)),
+        Schedule(cron="* * * * *", arguments={"password": CANARY}),
+    ]  # fmt: skip
+    for each in shown:
+        assert CANARY not in repr(each) + str(each), type(each)
+        assert CANARY not in str(list(getattr(each, "__rich_repr__", list)())), type(each)
+    assert f"body=<{len(body)} bytes>" in repr(login.bind("bob", CANARY))
+
+
+def test_jobs_that_a_test_prints_hide_secrets_by_name() -> None:
+    job = EnqueuedJob("1", "t", "q", {"user": "bob", "password": CANARY}, "queued", None, 1)
+    assert CANARY not in no_such_job("t", {"token": CANARY}, [job]) + repr(job)
+    assert "user='bob'" in str(job)

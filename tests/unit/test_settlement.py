@@ -1,0 +1,69 @@
+"""An outcome is spent step by step, and a step that has held is not repeated with those that have not."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import pytest
+
+from jetq import settlement
+from jetq.attempt import Attempt
+from jetq.errors import Rejected
+from jetq.leases import Leases
+from jetq.memory import MemoryBroker
+from jetq.model import Dead, DeadLetter, Delivery, Failure, JobRecord, Meta
+from jetq.settlement import Settlement
+from jetq.task import Task
+
+pytestmark = pytest.mark.anyio
+
+
+class Held:
+    """Leases that hold for ever."""
+
+    def valid(self, delivery: Delivery) -> bool:
+        return True
+
+    def drop(self, delivery: Delivery) -> None:
+        pass
+
+
+class NoRoomForResults(MemoryBroker):
+    """A broker that refuses the first three results."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.refused = 0
+        self.buried: list[DeadLetter] = []
+
+    async def put_result(self, *args: Any, **keywords: Any) -> bool:
+        self.refused += 1
+        if self.refused <= 3:
+            raise Rejected("no room")
+        return await super().put_result(*args, **keywords)
+
+    async def bury(self, delivery: Delivery, letter: DeadLetter) -> None:
+        self.buried.append(letter)
+        await super().bury(delivery, letter)
+
+
+async def test_a_letter_that_is_stored_is_not_stored_again_while_its_result_cannot_be(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Guarantee: one letter, also when that goes on for longer than the broker knows repeats by their id."""
+    monkeypatch.setattr(settlement, "_FIRST_BACKOFF", 0.001)
+    broker = NoRoomForResults()
+    got: list[Delivery] = []
+    await broker.enqueue(JobRecord(id="job", task="tasks.f", queue="email", body=b"{}"))
+    feed = await broker.feed("email", got.append)
+    feed.ask(1)
+    await feed.stop()
+    attempt = Attempt(got[0])
+    attempt.task, attempt.meta = cast("Task[..., Any]", object()), Meta(result_ttl=60.0)
+    spent = Settlement(broker, cast(Leases, Held()), "w")
+
+    assert await spent.settle(attempt, Dead(reason="failed", failure=Failure(type="E", message="no good")))
+
+    assert (broker.refused, len(broker.buried)) == (4, 1)
+    assert len(await broker.dead("email")) == 1
+    assert await broker.find("email", "job") is None
