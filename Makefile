@@ -7,12 +7,18 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.jetq-setup
 PYTEST := $(BIN)/python -m pytest -q
+# Most tests wait for a server or a clock, so more of them than there are cores run side by side.
+TESTS_AT_ONCE ?= 4
+# Of the faults at random: which ones, on one server and on three. Those of .ci/run are fewer.
+SEEDS ?= 1 2 3
+CLUSTER_SEEDS ?= 1
+HOURS ?= 8
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help setup test lint format slow faults demo bench clean
+.PHONY: help setup test lint format slow faults soak demo bench bench-long bench-peers clean
 
 help: ## show the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
 
 setup: $(STAMP) ## create .venv with everything development needs
 
@@ -21,11 +27,11 @@ $(STAMP): pyproject.toml
 	@echo "setting up $(VENV) with $(PYTHON)"
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install -qq 'pip>=25.1'
-	@$(BIN)/python -m pip install -qq -e '.[server,email,uvloop]' --group dev
+	@$(BIN)/python -m pip install -qq -e '.[server,email,uvloop,crypto]' --group dev
 	@touch $@
 
 test: $(STAMP) ## unit, integration and end-to-end tests
-	@$(PYTEST)
+	@$(PYTEST) -n $(TESTS_AT_ONCE)
 
 lint: $(STAMP) ## ruff, mypy --strict and pyright
 	@$(BIN)/ruff check -q .
@@ -40,14 +46,26 @@ format: $(STAMP) ## format and sort imports
 slow: $(STAMP) ## the tests that take their time
 	@$(PYTEST) -m slow
 
-faults: $(STAMP) ## kills, restarts and cut connections
+faults: $(STAMP) ## kills, restarts and cut connections, one by one and then at random
+	@$(BIN)/python -m tests.faults.matrix
 	@$(PYTEST) -m faults
+	@$(BIN)/python -m tests.faults.chaos --seeds $(SEEDS) --jobs 20000
+	@$(BIN)/python -m tests.faults.chaos --seeds $(CLUSTER_SEEDS) --nodes 3 --jobs 10000
+
+soak: $(STAMP) ## faults at random and an even load under watch, for HOURS=8
+	@$(BIN)/python -m tests.faults.soak --hours $(HOURS)
 
 demo: $(STAMP) ## a thousand mails through a local server, some refused
 	@$(BIN)/python docs/examples/mail_demo/run.py
 
-bench: $(STAMP) ## jetq beside a bare nats-py loop
-	@$(BIN)/python -m benchmarks.throughput
+bench: $(STAMP) ## jetq beside a bare nats-py program: a quarter of an hour
+	@$(BIN)/python -m benchmarks
+
+bench-long: $(STAMP) ## a million waiting, schedules, ids, ten minutes at half load
+	@$(BIN)/python -m benchmarks --only backlog scheduled ids soak
+
+bench-peers: $(STAMP) ## jetq beside taskiq, celery, dramatiq, arq, saq, streaq, docket and huey
+	@$(BIN)/python -m benchmarks.peers
 
 clean: ## remove .venv and what tools leave behind
-	@rm -rf $(VENV) dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@rm -rf $(VENV) .bench-venvs dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
