@@ -112,10 +112,16 @@ class Session:
         """
         self._check_fork()
         self._warn_on_running_loop()
-        with self._thread_lock:  # so that what is submitted comes before the thread's end, which cancels it
-            if self._thread is None:
-                self._thread = _Thread(self.aclose)
-            crossing = self._thread.submit(work)
+        crossing = _Crossing(work)
+        try:
+            with self._thread_lock:  # so that what is submitted comes before the thread's end, which cancels it
+                if self._thread is None:
+                    self._thread = _Thread(self.aclose)
+                self._thread.submit(crossing)
+            crossing.wait()
+        except BaseException:  # KeyboardInterrupt, say, which can come anywhere in here: nobody waits for it any more
+            crossing.cancel()
+            raise
         return crossing.result()
 
     def _warn_on_running_loop(self) -> None:
@@ -140,18 +146,22 @@ class _Crossing(Generic[T]):
     A lock in place of the condition of a `concurrent.futures.Future`: this is on the way of each `.delay`.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, work: Callable[[], Coroutine[Any, Any, T]]) -> None:
-        self._loop = loop
+    def __init__(self, work: Callable[[], Coroutine[Any, Any, T]]) -> None:
         self._work = work
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
         self._value: T
         self._error: BaseException | None = None
         self._ended = threading.Lock()
         self._ended.acquire()
 
-    def begin(self) -> None:
-        """Called on the loop."""
-        self._task = self._loop.create_task(self._run())
+    def begin(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Start the work on `loop`, in the caller's context."""
+        self._loop = loop
+        loop.call_soon_threadsafe(self._start, loop)
+
+    def _start(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._task = loop.create_task(self._run())
 
     async def _run(self) -> None:
         try:
@@ -163,14 +173,12 @@ class _Crossing(Generic[T]):
         finally:
             self._ended.release()
 
+    def wait(self) -> None:
+        """Block until it has ended."""
+        self._ended.acquire()
+
     def result(self) -> T:
-        """What it returns or raises. Raises BrokerUnavailable if it is cancelled because its loop ends."""
-        try:
-            self._ended.acquire()
-        except BaseException:  # KeyboardInterrupt, say: nobody waits for it any more
-            with contextlib.suppress(RuntimeError):  # the loop has ended, and its tasks with it
-                self._loop.call_soon_threadsafe(self._cancel)
-            raise
+        """What it returned or raises, once it has ended. Raises BrokerUnavailable if it was cancelled with its loop."""
         error, self._error = self._error, None  # an error must not refer to itself through its traceback's frames
         if isinstance(error, asyncio.CancelledError):
             raise BrokerUnavailable("the app's connections were closed before an answer came") from None
@@ -180,6 +188,12 @@ class _Crossing(Generic[T]):
             finally:
                 error = None
         return self._value
+
+    def cancel(self) -> None:
+        """Cancel it wherever it is; nothing may wait for it any more."""
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended, and its tasks with it
+                self._loop.call_soon_threadsafe(self._cancel)
 
     def _cancel(self) -> None:
         if self._task is not None:
@@ -198,11 +212,9 @@ class _Thread:
         self._loop = self._started.result()
         atexit.register(self.stop)
 
-    def submit(self, work: Callable[[], Coroutine[Any, Any, T]]) -> _Crossing[T]:
-        """Start `work()` on the loop, in the caller's context."""
-        crossing = _Crossing(self._loop, work)
-        self._loop.call_soon_threadsafe(crossing.begin)
-        return crossing
+    def submit(self, crossing: _Crossing[Any]) -> None:
+        """Start it on the loop, in the caller's context."""
+        crossing.begin(self._loop)
 
     def stop(self) -> None:
         """End it, at most three seconds later. What still runs there is cancelled."""
