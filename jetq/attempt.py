@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -14,7 +16,12 @@ from jetq.model import DEFAULT_META, Delivery, Failure
 from jetq.secret import secret_texts, veil
 from jetq.task import Task
 
-__all__ = ["Attempt"]
+__all__ = ["INSIST_AFTER", "Attempt", "running_now"]
+
+_log = logging.getLogger("jetq.worker")
+
+INSIST_AFTER = 10.0
+"""Seconds after which a task that ignores its cancellation is cancelled again, and reported."""
 
 
 class Attempt:
@@ -22,13 +29,14 @@ class Attempt:
 
     runner is the asyncio task that runs it. interruptible is true just while user code runs on the loop: the only time
     at which the runner may be cancelled, because a settlement must not be. released, cancelled and timed_out tell a
-    cancellation by shutdown, by request and by timeout apart. started_at is the unix time of `started`. gates are those
+    cancellation by shutdown, by request and by timeout apart. storing: it has ended and holds no slot, and what it has
+    returned is on its way to the broker. started_at is the unix time of `started`. gates are those
     that let it in, waits_at the one that has not yet.
     """
 
     __slots__ = (
         "args", "cancel_signal", "cancelled", "deadline", "delivery", "gates", "interruptible", "kwargs", "meta",
-        "released", "runner", "started", "started_at", "task", "timed_out", "waits_at",
+        "released", "runner", "started", "started_at", "storing", "task", "timed_out", "waits_at",
     )  # fmt: skip
 
     def __init__(self, delivery: Delivery) -> None:
@@ -43,6 +51,7 @@ class Attempt:
         self.timed_out = False
         self.released = False
         self.cancelled = False
+        self.storing = False
         self.cancel_signal = CancelSignal()
         self.started = self.started_at = 0.0
         self.gates: list[Gate] = []
@@ -92,7 +101,29 @@ class Attempt:
         except TypeError:  # it has not been loaded
             return None
 
+    def time_out(self, now: float) -> None:
+        """Its deadline has passed, by `time.monotonic()`. To be called again at the next one, if it goes on."""
+        if self.in_thread and not self.timed_out:
+            # The pool raises JobTimeout inside the thread and gives it up 10 s later; this is for the middleware.
+            self.timed_out = True
+            self.deadline = now + INSIST_AFTER + 1.0
+            return
+        if self.timed_out or self.cancelled:
+            _log.error("%s %s ignores its cancellation; cancelling it again", self.name, self.delivery.id)
+        self.timed_out = True
+        self.deadline = now + INSIST_AFTER
+        self.interrupt()
+
     def interrupt(self) -> None:
         """End user code that runs on the loop. Settlement is not interrupted."""
         if self.interruptible and self.runner is not None:
             self.runner.cancel()
+
+
+def running_now(attempts: Iterable[Attempt], loop: asyncio.AbstractEventLoop) -> str:
+    """Of which of these the code is that `loop` runs at the moment: for people. From any thread."""
+    task = asyncio.current_task(loop)
+    for attempt in attempts:
+        if attempt.runner is task:
+            return f"{attempt.name} {attempt.delivery.id}"
+    return "something that is no job's own code"

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
+from jetq.errors import BrokerError
 from jetq.model import (
     Cell,
     DeadEntry,
@@ -207,6 +208,14 @@ class Broker(Protocol):
         """Keep `result` for `ttl` seconds (at least one) and push it to whoever waits for it.
 
         False, and nothing is stored, if one is kept already and `unless_kept`.
+        """
+        ...
+
+    def send_result(self, result: ResultRecord, ttl: float, told: Callable[[BrokerError | None], None]) -> bool:
+        """`put_result` without waiting: `told` is called once it is stored, with None, or with what kept it from that.
+
+        It is called later, on this loop, and never in here. False, and nothing is sent, if that cannot be done without
+        waiting now: `put_result` can, or says why not.
         """
         ...
 

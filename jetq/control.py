@@ -7,14 +7,11 @@ import socket
 import time
 from collections.abc import Callable, Collection, Sequence
 
-from jetq.attempt import Attempt
+from jetq.attempt import INSIST_AFTER, Attempt
 from jetq.broker import Broker
 from jetq.questions import Answer, Held, encode, own_version, read_question
 
-__all__ = ["INSIST_AFTER", "Control"]
-
-INSIST_AFTER = 10.0
-"""Seconds after which a task that ignores its cancellation is cancelled again, and reported."""
+__all__ = ["Control"]
 
 _REMEMBERED = 120.0
 """Seconds for which a cancelled id is remembered: longer than the broker keeps it on record."""

@@ -88,10 +88,14 @@ class Executor:
         if attempt.delivery.count > 1:
             await self._run_suspect(attempt)
             return
-        outcome = await self.load(attempt)
+        outcome = self.load(attempt)
         if outcome is None:
             limited = self._limits.concern(attempt)
             outcome = await (self._call_within_limits(attempt) if limited else self.call(attempt))
+        elif isinstance(outcome, Expired):
+            await self._tell_expired(attempt)
+        if self._settlement.begin(attempt, outcome):
+            return
         try:
             await self._settlement.settle(attempt, outcome)
         finally:
@@ -161,7 +165,9 @@ class Executor:
         delivery = attempt.delivery
         if await self._broker.superseded(delivery):
             return Superseded(), False
-        outcome = await self.load(attempt)
+        outcome = self.load(attempt)
+        if isinstance(outcome, Expired):
+            await self._tell_expired(attempt)
         if outcome is not None or attempt.task is None:
             return outcome, False
         starts = await self._broker.starts(delivery)
@@ -178,7 +184,7 @@ class Executor:
 
     # --- load
 
-    async def load(self, attempt: Attempt) -> Outcome | None:
+    def load(self, attempt: Attempt) -> Outcome | None:
         """Read the job. An outcome if it cannot or must not run.
 
         Guarantee: tests/integration/test_fuzzed_frames.py: whatever was stored is run, or dead with its bytes, once.
@@ -187,7 +193,6 @@ class Executor:
         if attempt.cancelled:
             return Cancelled()
         if outcome is None and self._has_expired(attempt):
-            await self._tell_expired(attempt)
             return Expired()
         return outcome
 

@@ -17,9 +17,9 @@ from functools import partial
 from typing import Any, TypeVar
 
 from jetq.app import Jetq
-from jetq.attempt import Attempt
+from jetq.attempt import Attempt, running_now
 from jetq.broker import Broker, Feed
-from jetq.control import INSIST_AFTER, Control
+from jetq.control import Control
 from jetq.errors import BrokerError, BrokerUnavailable, DefinitionError, Rejected
 from jetq.executor import Executor
 from jetq.first_step import FirstSteps
@@ -100,7 +100,7 @@ class Worker:
         self._intake = Intake(concurrency, self._weights, ahead=max_jobs is None)
         self._attempts: set[Attempt] = set()
         self._taken: deque[Attempt] = deque()
-        self._begin_due = False
+        self._begin_due = self._resume_due = False
         self._suspects = 0
         self._prepared = False
         self._serving = False
@@ -200,7 +200,7 @@ class Worker:
             await self._unless_stopped(self._patiently(f"queue {queue}", partial(self._serve, broker, queue)))
         self._leases = Leases(self.app.session.connect, broker.lease)
         self._leases.start()
-        self._settlement = Settlement(broker, self._leases, self.name)
+        self._settlement = Settlement(broker, self._leases, self.name, ended=self._end)
         self._limits = Limits(
             broker,
             self._leases.presence,
@@ -276,7 +276,7 @@ class Worker:
                     _log.exception("queue %s: whether it has levels is not known", queue)
 
     async def _work(self, broker: Broker) -> None:
-        self._watch = LoopWatch(self._running_now)
+        self._watch = LoopWatch(lambda: running_now(list(self._attempts), self._loop))
         self._watch.start()
         timekeeping = asyncio.create_task(self._keep_time(), name="jetq-worker-time")
         levels = asyncio.create_task(self._watch_levels(broker), name="jetq-worker-levels")
@@ -337,12 +337,16 @@ class Worker:
             self._loop.call_soon(self._begin, context=self._context)
 
     def _begin(self) -> None:
-        self._begin_due = False
         begin, run = self._steps.begin, self._run
         try:
+            if self._resume_due:
+                self._resume()
             for _ in range(len(self._taken)):  # what comes meanwhile waits until acks are sent and messages read
                 begin(run(self._taken.popleft()))
         finally:
+            self._begin_due = False
+            if self._resume_due:
+                self._resume()
             if self._taken:
                 self._begin_soon()
 
@@ -360,15 +364,31 @@ class Worker:
             _log.exception("%s %s could not be handled", attempt.name, attempt.delivery.id)
             self._leases.drop(attempt.delivery)
         finally:
-            self._attempts.discard(attempt)
-            if not self._attempts:
-                self._idle.set()
-            if attempt.delivery.count > 1:
-                self._suspects -= 1
-            if self.retired:
-                self.stop()
-            self._limits.resume()
-            self._take_more()
+            if attempt.storing:
+                self._resume_soon()
+            else:
+                self._end(attempt)
+
+    def _end(self, attempt: Attempt) -> None:
+        """It is settled, or given up."""
+        self._attempts.discard(attempt)
+        if not self._attempts:
+            self._idle.set()
+        if attempt.delivery.count > 1:
+            self._suspects -= 1
+        if self.retired:
+            self.stop()
+        self._resume_soon()
+
+    def _resume_soon(self) -> None:
+        """There may be free slots: look once for all that end in this loop turn."""
+        self._resume_due = True
+        self._begin_soon()
+
+    def _resume(self) -> None:
+        self._resume_due = False
+        self._limits.resume()
+        self._take_more()
 
     async def _turn(self, attempt: Attempt) -> None:
         """Make a job of a tick. Also when the worker is stopping: that takes a moment, and nobody is charged for it."""
@@ -391,20 +411,14 @@ class Worker:
         return places if places < left else left
 
     def _places(self) -> int:
-        # Who waits for a limit holds no slot, and there are never many of those. Suspects wait for one another and
-        # would idle the slots they hold, so up to `concurrency` of them hold none either.
-        places = self.concurrency - len(self._attempts) + self._limits.waiting
+        # Who waits for a limit holds no slot, and there are never many of those. Nor does whose result is being stored,
+        # up to `concurrency` of them. Suspects wait for one another and would idle the slots they hold, so up to
+        # `concurrency` of them hold none either.
+        storing = min(self._settlement.storing, self.concurrency)
+        places = self.concurrency - len(self._attempts) + storing + self._limits.waiting
         return places if self._suspects < 2 else places + min(self._suspects - 1, self.concurrency)
 
     # --- time
-
-    def _running_now(self) -> str:
-        """The job whose code the loop runs at the moment, asked while it is blocked."""
-        task = asyncio.current_task(self._loop)
-        for attempt in list(self._attempts):
-            if attempt.runner is task:
-                return f"{attempt.name} {attempt.delivery.id}"
-        return "something that is no job's own code"
 
     async def _keep_time(self) -> None:
         while True:
@@ -413,24 +427,12 @@ class Worker:
             now = time.monotonic()
             for attempt in list(self._attempts):
                 if attempt.deadline is not None and attempt.deadline <= now and attempt.interruptible:
-                    self._time_out(attempt, now)
+                    attempt.time_out(now)
             self._control.forget(now)
             self._take_more()  # for the slots of requests that ended unanswered
             for attempt in self._intake.surplus():
                 attempt.released = True
                 self._start(attempt)  # only to be given back
-
-    def _time_out(self, attempt: Attempt, now: float) -> None:
-        if attempt.in_thread and not attempt.timed_out:
-            # The pool raises JobTimeout inside the thread and gives it up 10 s later; this is for the middleware.
-            attempt.timed_out = True
-            attempt.deadline = now + INSIST_AFTER + 1.0
-            return
-        if attempt.timed_out or attempt.cancelled:
-            _log.error("%s %s ignores its cancellation; cancelling it again", attempt.name, attempt.delivery.id)
-        attempt.timed_out = True
-        attempt.deadline = now + INSIST_AFTER
-        attempt.interrupt()
 
     async def _until_empty(self, broker: Broker) -> None:
         while not self._stopping.is_set():
@@ -447,10 +449,8 @@ class Worker:
             _log.warning("cannot see whether the queues are empty: %s", error.message)
             return False
         mine = [info for info in infos if info.name in self._intake]
-        if self.expects_more:
-            return False
         done = all(info.running == 0 and (info.ready == 0 or info.paused_until is not None) for info in mine)
-        return not self._attempts and done
+        return done and not self._attempts and not self.expects_more
 
     # --- the end
 

@@ -165,12 +165,23 @@ class Connection:
         return f"{self._settings.inbox_prefix}.{self._nuid.next().decode()}"
 
     def send(self, subject: str, payload: bytes, reply: str = "", block: bytes = b"") -> None:
-        """`publish` for small messages: returns at once, and does not slow down a sender that is too fast."""
+        """`publish` that returns at once: a sender who may be too fast looks at `congested`."""
         client = self._client
         if client is not None and client.is_connected:
             client.send(subject, payload, reply, block)
         else:
             self._hold(subject, payload, reply, block)
+
+    @property
+    def congested(self) -> bool:
+        """Whether who sends much should await `drained` before more."""
+        client = self._client
+        return client is not None and client.congested
+
+    async def drained(self) -> None:
+        """Wait until the network has taken most of what was sent, or the connection is lost."""
+        if self._client is not None:
+            await self._client.drained()
 
     async def publish(self, subject: str, payload: bytes, reply: str = "", block: bytes = b"") -> None:
         """Send a message without waiting for an answer, but for the network when it is behind.
@@ -179,13 +190,9 @@ class Connection:
         its way when the connection broke may be gone. Subjects are not checked: whoever makes them has. block: the
         headers, as `header_block` makes it. Raises BrokerUnavailable when closed or when 8 MiB are held.
         """
-        client = self._client
-        if client is not None and client.is_connected:
-            client.send(subject, payload, reply, block)
-            if client.congested:
-                await client.drained()
-        else:
-            self._hold(subject, payload, reply, block)
+        self.send(subject, payload, reply, block)
+        if self.congested:
+            await self.drained()
 
     async def request(
         self,

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 from msgspec import Struct
@@ -22,7 +22,7 @@ from jetq.jetstream.client import header_block
 from jetq.jetstream.connection import Connection
 from jetq.jetstream.message import Message
 
-__all__ = ["PubAck", "Publisher", "WrongSequence"]
+__all__ = ["Answer", "PubAck", "Publisher", "WrongSequence"]
 
 WRONG_LAST_SEQUENCE = 10071
 _IN_A_MOMENT = frozenset({10158, 10164, 10008})
@@ -54,9 +54,25 @@ class PubAck(Struct):
     error: _Error | None = None
 
 
+class Answer(Protocol):
+    """Who is told what became of a publish. A future is one."""
+
+    def done(self) -> bool:
+        """Whether it was told, or does not want to know any more."""
+        ...
+
+    def set_result(self, ack: PubAck, /) -> None:
+        """It is stored."""
+        ...
+
+    def set_exception(self, error: BrokerError | WrongSequence, /) -> None:
+        """It is not, or that is not known."""
+        ...
+
+
 class _Pending:
     __slots__ = (
-        "backoff", "block", "deadline", "future", "overdue", "patience", "payload", "refusal", "repeated",
+        "answer", "backoff", "block", "deadline", "overdue", "patience", "payload", "refusal", "repeated",
         "reply", "subject",
     )  # fmt: skip
 
@@ -66,7 +82,7 @@ class _Pending:
         reply: str,
         payload: bytes,
         block: bytes,
-        future: asyncio.Future[PubAck],
+        answer: Answer,
         now: float,
         timeout: float,
     ) -> None:
@@ -74,7 +90,7 @@ class _Pending:
         self.reply = reply
         self.payload = payload
         self.block = block
-        self.future = future
+        self.answer = answer
         self.deadline = now + timeout
         self.patience = _UNANSWERED
         self.overdue = now + _UNANSWERED
@@ -118,8 +134,8 @@ class Publisher:
         for task in self._repeats:
             task.cancel()
         for pending in self._pending.values():
-            if not pending.future.done():
-                pending.future.set_exception(
+            if not pending.answer.done():
+                pending.answer.set_exception(
                     NotStored(f"the connection was closed before {pending.subject} was confirmed")
                 )
         self._pending.clear()
@@ -141,23 +157,32 @@ class Publisher:
 
         Waits for nothing but the network, when that is behind. Raises PayloadTooLarge, BrokerUnavailable.
         """
-        block = header_block(headers)
+        answer: asyncio.Future[PubAck] = self._loop.create_future()
+        self.send(subject, payload, header_block(headers), answer, timeout=timeout)
+        if self._connection.congested:
+            try:
+                await self._connection.drained()
+            except BaseException:
+                answer.cancel()
+                raise
+        return answer
+
+    def send(self, subject: str, payload: bytes, block: bytes, answer: Answer, *, timeout: float | None = None) -> None:
+        """`publish` without waiting: `answer` is told what that would return or raise, and never in here.
+
+        block: the headers, as `header_block` makes it. Many in a row must wait for the network, see
+        `Connection.congested`. Raises PayloadTooLarge, BrokerUnavailable.
+        """
         if len(block) + len(payload) > self._connection.max_payload:
             raise self._too_large(subject, len(block) + len(payload))
         self._token += 1
         token = str(self._token)
         limit = self._timeout if timeout is None else timeout
         reply = self._inbox + token
-        pending = _Pending(subject, reply, payload, block, self._loop.create_future(), self._loop.time(), limit)
-        self._pending[token] = pending
+        self._connection.send(subject, payload, reply, block)
+        self._pending[token] = _Pending(subject, reply, payload, block, answer, self._loop.time(), limit)
         if self._sweeper is None:
             self._sweeper = self._loop.call_later(_SWEEP, self._sweep)
-        try:
-            await self._connection.publish(subject, payload, reply, block)
-        except BaseException:
-            del self._pending[token]
-            raise
-        return pending.future
 
     def _too_large(self, subject: str, size: int) -> PayloadTooLarge:
         # A message over the limit makes the server reset the connection, and nats-py then closes for good (2.16).
@@ -171,7 +196,7 @@ class Publisher:
         pending = self._pending.get(token)
         if pending is None:
             return
-        if pending.future.done():  # its caller went away
+        if pending.answer.done():  # its caller went away
             del self._pending[token]
             return
         if not msg.data:  # a bare status: 503, no responders
@@ -188,21 +213,21 @@ class Publisher:
             return
         del self._pending[token]
         if error is None:
-            pending.future.set_result(ack)
+            pending.answer.set_result(ack)
         elif error.err_code == WRONG_LAST_SEQUENCE:
-            pending.future.set_exception(WrongSequence(error.description))
+            pending.answer.set_exception(WrongSequence(error.description))
         else:
-            pending.future.set_exception(
+            pending.answer.set_exception(
                 Rejected(f"{pending.subject} was refused: {error.description} (JetStream error {error.err_code})")
             )
 
     def _refuse(self, denied: str) -> None:
         """Let what is on its way to `denied`, in lower case, know that the user may not publish there."""
         for pending in self._pending.values():
-            if pending.subject.lower() == denied and not pending.future.done():
+            if pending.subject.lower() == denied and not pending.answer.done():
                 # What was sent before may have been stored before the permission was taken away.
                 refused = NotStored if pending.repeated else Rejected
-                pending.future.set_exception(
+                pending.answer.set_exception(
                     refused(
                         f"{pending.subject} was refused: the NATS user has no permission to publish there",
                         hint=NO_PERMISSION_HINT,
@@ -240,7 +265,7 @@ class Publisher:
         task.add_done_callback(self._repeats.discard)
 
     async def _send_again(self, pending: _Pending) -> None:
-        if not pending.future.done():
+        if not pending.answer.done():
             pending.repeated = True
             with contextlib.suppress(BrokerError):  # still no connection: its return sends it again, or time runs out
                 await self._connection.publish(pending.subject, pending.payload, pending.reply, pending.block)
@@ -248,12 +273,12 @@ class Publisher:
     def _sweep(self) -> None:
         self._sweeper = None
         now = self._loop.time()
-        over = [token for token, each in self._pending.items() if each.deadline <= now or each.future.done()]
+        over = [token for token, each in self._pending.items() if each.deadline <= now or each.answer.done()]
         for token in over:
             pending = self._pending.pop(token)
-            if not pending.future.done():
+            if not pending.answer.done():
                 because = f": {pending.refusal}" if pending.refusal else ""
-                pending.future.set_exception(
+                pending.answer.set_exception(
                     NotStored(
                         f"no confirmation for {pending.subject} in time{because}",
                         hint="it may be stored all the same; a repeat with the same id is safe",

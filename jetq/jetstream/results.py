@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Callable
+from functools import lru_cache
 
 import msgspec
 
+from jetq.errors import BrokerError, NotStored
+from jetq.jetstream.client import header_block
 from jetq.jetstream.connection import NoReply
 from jetq.jetstream.ground import EXPECTED, TTL, WRITE_WITHIN, Ground
 from jetq.jetstream.message import Message
-from jetq.jetstream.publisher import WrongSequence
+from jetq.jetstream.publisher import PubAck, WrongSequence
 from jetq.model import ResultRecord
 from jetq.wire import read_result
 
@@ -19,18 +23,49 @@ __all__ = ["Results"]
 _encode = msgspec.json.Encoder().encode
 
 
+class _Told:
+    """The answer to a publish, for somebody who is called back."""
+
+    __slots__ = ("_call", "_done")
+
+    def __init__(self, call: Callable[[BrokerError | None], None]) -> None:
+        self._call = call
+        self._done = False
+
+    def done(self) -> bool:
+        return self._done
+
+    def set_result(self, _: PubAck, /) -> None:
+        self._done = True
+        self._call(None)
+
+    def set_exception(self, error: BrokerError | WrongSequence, /) -> None:
+        self._done = True
+        self._call(error if isinstance(error, BrokerError) else NotStored(str(error)))
+
+
 class Results(Ground):
     """The part of the broker that keeps results. See `jetq.broker.Broker`."""
 
     async def put_result(self, result: ResultRecord, ttl: float, *, unless_kept: bool = False) -> bool:
         await self._ensure_shared()
-        headers = {TTL: str(max(1, math.ceil(ttl)))}
+        headers = {TTL: _seconds(ttl)}
         if unless_kept:
             headers[EXPECTED] = "0"
         subject = self._names.result(result.id)
         try:
             await self._publisher.publish(subject, _encode(result), headers, timeout=WRITE_WITHIN)
         except WrongSequence:
+            return False
+        return True
+
+    def send_result(self, result: ResultRecord, ttl: float, told: Callable[[BrokerError | None], None]) -> bool:
+        if not self._shared or not self._connection.connected or self._connection.congested:
+            return False
+        subject, block = self._names.result(result.id), _ttl_block(_seconds(ttl))
+        try:
+            self._publisher.send(subject, _encode(result), block, _Told(told), timeout=WRITE_WITHIN)
+        except BrokerError:
             return False
         return True
 
@@ -57,3 +92,12 @@ class Results(Ground):
             return None
         finally:
             await subscription.unsubscribe()
+
+
+def _seconds(ttl: float) -> str:
+    return str(max(1, math.ceil(ttl)))
+
+
+@lru_cache(1024)
+def _ttl_block(seconds: str) -> bytes:
+    return header_block({TTL: seconds})

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import msgspec
 from msgspec.structs import replace
 
-from jetq.errors import PayloadTooLarge
+from jetq.errors import BrokerError, PayloadTooLarge
 from jetq.memory.clock import FakeClock
 from jetq.memory.feed import MemoryFeed
 from jetq.memory.letters import MemoryLetters
@@ -240,6 +240,17 @@ class MemoryBroker(MemoryLetters):
     # --- results
 
     async def put_result(self, result: ResultRecord, ttl: float, *, unless_kept: bool = False) -> bool:
+        return self._keep_result(result, ttl, unless_kept=unless_kept)
+
+    def send_result(self, result: ResultRecord, ttl: float, told: Callable[[BrokerError | None], None]) -> bool:
+        try:
+            self._keep_result(result, ttl)
+        except BrokerError:
+            return False
+        asyncio.get_running_loop().call_soon(told, None)
+        return True
+
+    def _keep_result(self, result: ResultRecord, ttl: float, *, unless_kept: bool = False) -> bool:
         encoded = _encode(result)
         if len(encoded) > MAX_PAYLOAD:
             raise PayloadTooLarge(

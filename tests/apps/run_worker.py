@@ -21,7 +21,7 @@ from jetq.model import Delivery
 
 _VERBS = (
     "finish", "reschedule", "give_back", "bury", "superseded", "starts", "record_start", "erase_starts", "put_result",
-    "ticked", "store_tick", "write_cell", "drop_cell", "release",
+    "send_result", "ticked", "store_tick", "write_cell", "drop_cell", "release",
 )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ import time
 import pytest
 from msgspec import Raw
 
-from jetq.errors import PayloadTooLarge
+from jetq.errors import BrokerError, PayloadTooLarge
 from jetq.model import Failure, ResultRecord
 from tests.integration.contract.world import QUEUE, World
 
@@ -128,4 +128,30 @@ async def test_a_result_too_large_is_refused(world: World) -> None:
     with pytest.raises(PayloadTooLarge):
         await broker.put_result(result("job", value=b'"%s"' % (b"x" * 1024 * 1024)), 60)
 
+    assert await broker.get_result("job") is None
+
+
+async def test_a_result_is_sent_without_waiting_and_its_sender_told(world: World) -> None:
+    broker = await world.broker()
+    await broker.put_result(result("earlier"), 60)
+    told: asyncio.Queue[BrokerError | None] = asyncio.Queue()
+
+    assert broker.send_result(result("job"), 60, told.put_nowait)
+    assert told.empty()
+
+    assert await told.get() is None
+    found = await broker.get_result("job")
+    assert found is not None
+    assert bytes(found.value) == b"5"
+
+
+async def test_a_result_that_cannot_be_sent_at_once_is_not_sent_at_all(world: World) -> None:
+    broker = await world.broker()
+    await broker.put_result(result("earlier"), 60)
+    told: list[BrokerError | None] = []
+
+    assert not broker.send_result(result("job", value=b'"%s"' % (b"x" * 1024 * 1024)), 60, told.append)
+
+    await world.sleep(0.1)
+    assert told == []
     assert await broker.get_result("job") is None
