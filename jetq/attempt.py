@@ -8,11 +8,12 @@ from collections.abc import Iterable
 from typing import Any
 
 import msgspec
+from msgspec import Struct, field
 
 from jetq.context import CANCEL, CancelSignal
 from jetq.failures import capture
 from jetq.gate import Gate
-from jetq.model import DEFAULT_META, Delivery, Failure
+from jetq.model import DEFAULT_META, Delivery, Failure, Meta
 from jetq.secret import secret_texts, veil
 from jetq.task import Task
 
@@ -24,7 +25,7 @@ INSIST_AFTER = 10.0
 """Seconds after which a task that ignores its cancellation is cancelled again, and reported."""
 
 
-class Attempt:
+class Attempt(Struct, eq=False):
     """One run of one job, from its delivery to its outcome.
 
     runner is the asyncio task that runs it. interruptible is true just while user code runs on the loop: the only time
@@ -34,28 +35,26 @@ class Attempt:
     that let it in, waits_at the one that has not yet.
     """
 
-    __slots__ = (
-        "args", "cancel_signal", "cancelled", "deadline", "delivery", "gates", "interruptible", "kwargs", "meta",
-        "released", "runner", "started", "started_at", "storing", "task", "timed_out", "waits_at",
-    )  # fmt: skip
+    delivery: Delivery
+    task: Task[..., Any] | None = None
+    meta: Meta = DEFAULT_META
+    args: tuple[Any, ...] = ()
+    kwargs: dict[str, Any] = {}
+    deadline: float | None = None
+    runner: asyncio.Task[None] | None = None
+    interruptible: bool = False
+    timed_out: bool = False
+    released: bool = False
+    cancelled: bool = False
+    storing: bool = False
+    cancel_signal: CancelSignal = field(default_factory=CancelSignal)
+    started: float = 0.0
+    started_at: float = 0.0
+    gates: list[Gate] = []
+    waits_at: Gate | None = None
 
-    def __init__(self, delivery: Delivery) -> None:
-        self.delivery = delivery
-        self.task: Task[..., Any] | None = None
-        self.meta = DEFAULT_META
-        self.args: tuple[Any, ...] = ()
-        self.kwargs: dict[str, Any] = {}
-        self.deadline: float | None = None
-        self.runner: asyncio.Task[None] | None = None
-        self.interruptible = False
-        self.timed_out = False
-        self.released = False
-        self.cancelled = False
-        self.storing = False
-        self.cancel_signal = CancelSignal()
-        self.started = self.started_at = 0.0
-        self.gates: list[Gate] = []
-        self.waits_at: Gate | None = None
+    def __repr__(self) -> str:
+        return f"<attempt at {self.name} {self.delivery.id}>"  # without its arguments
 
     @property
     def in_thread(self) -> bool:
@@ -112,10 +111,15 @@ class Attempt:
             _log.error("%s %s ignores its cancellation; cancelling it again", self.name, self.delivery.id)
         self.timed_out = True
         self.deadline = now + INSIST_AFTER
-        self.interrupt()
+        self._interrupt()
 
-    def interrupt(self) -> None:
-        """End user code that runs on the loop. Settlement is not interrupted."""
+    def release(self) -> None:
+        """Give it back: now if it runs on the loop, or instead of its start."""
+        self.released = True
+        self._interrupt()
+
+    def _interrupt(self) -> None:
+        # User code only, because a settlement must not be.
         if self.interruptible and self.runner is not None:
             self.runner.cancel()
 

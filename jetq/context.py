@@ -52,24 +52,21 @@ class JobContext(Struct, frozen=True):
         return self._cancel.given
 
 
-class Current:
+class Current(Struct, eq=False):
     """The running job, and the app whose worker runs it, which is also the app of what the job enqueues.
 
     make: makes `job` when it is first asked for, because most tasks never do.
     """
 
-    __slots__ = ("_job", "_make", "app")
-
-    def __init__(self, make: Callable[[], JobContext], app: object) -> None:
-        self._make = make
-        self._job: JobContext | None = None
-        self.app = app
+    make: Callable[[], JobContext]
+    app: object
+    _job: JobContext | None = None
 
     @property
     def job(self) -> JobContext:
         """What the job's code may know of it."""
         if self._job is None:
-            self._job = self._make()
+            self._job = self.make()
         return self._job
 
 

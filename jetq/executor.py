@@ -34,6 +34,8 @@ __all__ = ["Executor", "ExpiredHook", "Middleware"]
 
 _log = logging.getLogger("jetq.worker")
 
+_NOTHING_KEPT = Succeeded()
+
 Middleware = Callable[[JobContext, Callable[[], Awaitable[Any]]], Awaitable[Any]]
 """`async (job, call_next) -> value`. It may observe, wrap and raise; what it returns is the job's result."""
 
@@ -253,30 +255,35 @@ class Executor:
             return Cancelled()
         if not self._leases.valid(attempt.delivery):
             return Superseded()  # `settle` finds the lapsed lease and touches nothing
+        current = self._begin(attempt, task)
         try:
-            value = await self._invoke(attempt, task)
+            value = await self._next(attempt, task, current, 0)
         except GeneratorExit:  # the loop is being torn down: nothing can be awaited any more
             raise
         except BaseException as error:
+            self._end(attempt)
             outcome = self._failed(attempt, task, error)
             if isinstance(error, RateLimited) and isinstance(outcome, Snoozed):
                 await self._limits.pause(attempt, outcome.after)
             return outcome
+        self._end(attempt)
         return self._succeeded(attempt, task, value)
 
-    async def _invoke(self, attempt: Attempt, task: Task[..., Any]) -> Any:
+    def _begin(self, attempt: Attempt, task: Task[..., Any]) -> Current:
+        """From now on user code runs."""
         attempt.started, attempt.started_at = time.monotonic(), time.time()
         if task.defaults.run_in != "process":
             self._set_deadline(attempt, task)
         current = Current(partial(self._context, attempt, task, attempt.deadline), self._app)
         CURRENT.set(current)
         attempt.interruptible = True
-        try:
-            return await self._next(attempt, task, current, 0)
-        finally:
-            attempt.interruptible = False
-            if attempt.timed_out or attempt.released or attempt.cancelled:
-                attempt.forget_cancellation()
+        return current
+
+    def _end(self, attempt: Attempt) -> None:
+        """User code does not run any more."""
+        attempt.interruptible = False
+        if attempt.timed_out or attempt.released or attempt.cancelled:
+            attempt.forget_cancellation()
 
     def _set_deadline(self, attempt: Attempt, task: Task[..., Any]) -> None:
         timeout = task.defaults.timeout if attempt.meta.timeout is UNSET else attempt.meta.timeout
@@ -325,7 +332,7 @@ class Executor:
     def _succeeded(self, attempt: Attempt, task: Task[..., Any], value: Any) -> Outcome:
         ttl = result_ttl(attempt, task)
         if ttl is None:
-            return Succeeded()
+            return _NOTHING_KEPT
         try:
             encoded = task.signature.encode_result(value)
             if self._payloads is None:

@@ -42,10 +42,12 @@ class FirstSteps:
         if _EAGER:
             asyncio.Task(coro, loop=self._loop, eager_start=True)  # type: ignore[call-arg]
             return
-        spare = self._ready_spare()
-        if spare is None:
+        spares = self._spares
+        if not spares or not spares[-1].ready:
+            self._spare_another()
             self._loop.create_task(coro)
             return
+        spare = spares[-1]
         scope = contextvars.copy_context()
         _enter(self._loop, spare.task)
         try:
@@ -54,19 +56,14 @@ class FirstSteps:
             return
         finally:
             _leave(self._loop, spare.task)
-        self._spares.pop().take(coro, scope, waits_for)
-        self._spares.appendleft(_Spare(self._loop))
+        spares.pop().take(coro, scope, waits_for)
+        spares.appendleft(_Spare(self._loop))
 
-    def _ready_spare(self) -> _Spare | None:
-        """The last one, if it is ready; if none is, another is made for those to come."""
-        spares = self._spares
-        while spares and spares[-1].spoiled:
-            spares.pop()
-        if spares and spares[-1].ready:
-            return spares[-1]
-        if self._can_spare and len(spares) < _MOST:
-            spares.appendleft(_Spare(self._loop))
-        return None
+    def _spare_another(self) -> None:
+        while self._spares and self._spares[-1].spoiled:
+            self._spares.pop()
+        if self._can_spare and len(self._spares) < _MOST:
+            self._spares.appendleft(_Spare(self._loop))
 
     def close(self) -> None:
         """Leave no task behind but those of coroutines that still run."""
@@ -90,12 +87,12 @@ class _Spare:
     @property
     def ready(self) -> bool:
         """Whether it waits for a coroutine. Before its own first step a cancellation would end it for good."""
-        return self._parked and not self.spoiled
+        return self._parked and not self._start.done()
 
     @property
     def spoiled(self) -> bool:
-        """Whether a coroutine that ended in its name has cancelled it."""
-        return self._start.done() or self.task.cancelling() > 0
+        """Whether a coroutine that ended in its name has cancelled it, and so what it waits for."""
+        return self._start.done()
 
     def take(self, coro: Coroutine[Any, Any, None], scope: contextvars.Context, waits_for: Any) -> None:
         """Go on with `coro` once it has what its first step has ended with."""

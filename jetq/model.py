@@ -172,7 +172,7 @@ def in_place_of(standing: Meta, new: Meta, *, first: float, earlier: float) -> M
     )
 
 
-class Delivery(Discreet, Struct):
+class Delivery(Discreet, Struct, gc=False):
     """One job as the broker handed it out, undecoded.
 
     task, key, id: the tokens of its address, dots restored in the task's name.
@@ -214,7 +214,10 @@ class Failure(Struct, frozen=True, omit_defaults=True):
     args: tuple[Any, ...] | None = None
 
 
-class ResultRecord(Discreet, Struct, frozen=True, omit_defaults=True):
+NO_VALUE = Raw(b"null")
+
+
+class ResultRecord(Discreet, Struct, frozen=True, omit_defaults=True, gc=False):
     """How a job ended, kept for its caller. `sequence` is that of the delivery it settles. `sealed` takes the place of
     `value` where payloads are sealed."""
 
@@ -226,7 +229,7 @@ class ResultRecord(Discreet, Struct, frozen=True, omit_defaults=True):
     sequence: int
     at: float
     worker: str = ""
-    value: Raw = Raw(b"null")
+    value: Raw = NO_VALUE
     sealed: bytes | None = None
     failure: Failure | None = None
     v: int = 1

@@ -19,6 +19,7 @@ from jetq.errors import BrokerError, PayloadTooLarge
 from jetq.failures import bounded, summarize
 from jetq.leases import Leases
 from jetq.model import (
+    NO_VALUE,
     Cancelled,
     Dead,
     DeadLetter,
@@ -108,7 +109,8 @@ class Settlement:
         """Remove the job: nothing is to be stored before, or it is."""
         self._broker.finish(attempt.delivery)
         self._leases.drop(attempt.delivery)
-        self._log_outcome(attempt, outcome)
+        if _log.isEnabledFor(logging.DEBUG):
+            self._log_outcome(attempt, outcome)
 
     async def _settle_and_end(self, attempt: Attempt, outcome: Outcome) -> None:
         try:
@@ -248,9 +250,17 @@ class Settlement:
         assert outcome.value is not None
         if outcome.sealed:
             return self._result(attempt, "succeeded", sealed=outcome.value)
-        return self._result(attempt, "succeeded", value=Raw(outcome.value))
+        return self._result(attempt, "succeeded", Raw(outcome.value))
 
-    def _result(self, attempt: Attempt, state: Any, **rest: Any) -> ResultRecord:
+    def _result(
+        self,
+        attempt: Attempt,
+        state: Any,
+        value: Raw = NO_VALUE,
+        *,
+        sealed: bytes | None = None,
+        failure: Failure | None = None,
+    ) -> ResultRecord:
         delivery = attempt.delivery
         return ResultRecord(
             id=delivery.id,
@@ -261,7 +271,9 @@ class Settlement:
             sequence=delivery.sequence,
             at=time.time(),
             worker=self._worker,
-            **rest,
+            value=value,
+            sealed=sealed,
+            failure=failure,
         )
 
     def _letter(self, attempt: Attempt, outcome: Dead) -> DeadLetter:
@@ -292,8 +304,6 @@ class Settlement:
         )
 
     def _log_outcome(self, attempt: Attempt, outcome: Outcome) -> None:
-        if type(outcome) is Succeeded and not _log.isEnabledFor(logging.DEBUG):
-            return
         name, delivery, meta = attempt.name, attempt.delivery, attempt.meta
         match outcome:
             case Succeeded():

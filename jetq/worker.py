@@ -302,8 +302,10 @@ class Worker:
         attempt = Attempt(delivery)
         if self._control.is_cancelled(delivery.id):
             attempt.cancel()
+        if self._stopping.is_set():
+            self._give_back(attempt)
         # With several queues or levels each has a request, so more can come than there are slots.
-        if self._stopping.is_set() or self._intake.arrived(attempt, self._free() > 0):
+        elif self._intake.arrived(attempt, self._free() > 0):
             self._start(attempt)
         else:
             self._start_next()
@@ -326,9 +328,12 @@ class Worker:
         self._left -= not attempt.delivery.schedule
         if attempt.delivery.count > 1:
             self._suspects += 1
-        attempt.released = attempt.released or self._stopping.is_set()
         self._taken.append(attempt)
         self._begin_soon()
+
+    def _give_back(self, attempt: Attempt) -> None:
+        attempt.released = True
+        self._start(attempt)
 
     def _begin_soon(self) -> None:
         # Not in this step, which may be a job's own; and in the worker's context, which is no job's.
@@ -351,7 +356,7 @@ class Worker:
                 self._begin_soon()
 
     async def _run(self, attempt: Attempt) -> None:
-        attempt.runner = asyncio.current_task()
+        attempt.runner = asyncio.current_task(self._loop)
         try:
             if attempt.delivery.schedule:
                 await self._turn(attempt)
@@ -376,14 +381,15 @@ class Worker:
             self._idle.set()
         if attempt.delivery.count > 1:
             self._suspects -= 1
-        if self.retired:
+        if self._left <= 0 or self._enough():
             self.stop()
         self._resume_soon()
 
     def _resume_soon(self) -> None:
         """There may be free slots: look once for all that end in this loop turn."""
-        self._resume_due = True
-        self._begin_soon()
+        if not self._resume_due:
+            self._resume_due = True
+            self._begin_soon()
 
     def _resume(self) -> None:
         self._resume_due = False
@@ -431,8 +437,7 @@ class Worker:
             self._control.forget(now)
             self._take_more()  # for the slots of requests that ended unanswered
             for attempt in self._intake.surplus():
-                attempt.released = True
-                self._start(attempt)  # only to be given back
+                self._give_back(attempt)
 
     async def _until_empty(self, broker: Broker) -> None:
         while not self._stopping.is_set():
@@ -463,7 +468,8 @@ class Worker:
         await self._wait_for_attempts(self._grace, until=self._killed)
         if self._attempts:
             _log.warning("%d jobs did not end in time; they are cancelled and given back", len(self._attempts))
-            self._cancel_all()
+            for attempt in list(self._attempts):
+                attempt.release()
             await self._wait_for_attempts(10.0)
         self._steps.close()
         await self._limits.close()
@@ -482,15 +488,9 @@ class Worker:
     def _release_waiting(self) -> None:
         for attempt in self._attempts:
             if not attempt.started:
-                attempt.released = True
-                attempt.interrupt()
+                attempt.release()
         for attempt in self._intake.drain():
-            self._start(attempt)  # only to be given back, as the worker is stopping
-
-    def _cancel_all(self) -> None:
-        for attempt in list(self._attempts):
-            attempt.released = True
-            attempt.interrupt()
+            self._give_back(attempt)
 
     async def _wait_for_attempts(self, seconds: float, until: asyncio.Event | None = None) -> None:
         waiters = [asyncio.ensure_future(event.wait()) for event in (self._idle, until) if event is not None]

@@ -62,7 +62,9 @@ class Acks:
 
     def add(self, delivery: Delivery) -> None:
         """Ack `delivery` at the end of this loop turn."""
-        self._remember(delivery)
+        if len(self._settled) >= _REMEMBERED:  # two generations: deleting the oldest of a dict scans its dead slots
+            self._settled_before, self._settled = self._settled, {}
+        self._settled[delivery.sequence] = delivery.stored_at
         self._waiting.append(delivery)
         if not self._flush_due:
             self._flush_due = True
@@ -90,11 +92,6 @@ class Acks:
         for task in self._mending:
             task.cancel()
 
-    def _remember(self, delivery: Delivery) -> None:
-        if len(self._settled) >= _REMEMBERED:  # two generations: deleting the oldest of a dict scans its dead slots
-            self._settled_before, self._settled = self._settled, {}
-        self._settled[delivery.sequence] = delivery.stored_at
-
     def _flush(self) -> None:
         # Runs after the callbacks that were ready with the first ack, so it finds all theirs.
         self._flush_due = False
@@ -102,12 +99,10 @@ class Acks:
         self._batch += 1
         token = str(self._batch)
         self._unconfirmed[token] = [delivery.sequence for delivery in batch]
-        send = self._connection.send
         last = batch.pop()
         try:
-            for delivery in batch:
-                send(delivery.token, _ACK)
-            send(last.token, _ACK, self._inbox + token)
+            self._connection.send_each([delivery.token for delivery in batch], _ACK)
+            self._connection.send(last.token, _ACK, self._inbox + token)
         except BrokerError as error:
             _log.warning("%d acks are put off: %s", len(batch) + 1, error.message)
         self._loop.call_later(_CONFIRM_WITHIN, self._on_overdue, token)

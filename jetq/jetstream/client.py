@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import version
 from typing import Any, NoReturn
 
@@ -31,7 +31,13 @@ from jetq.jetstream.protocol import Parser, ProtocolError
 __all__ = ["Client", "header_block"]
 
 _READ_SIZE = 256 * 1024
-_WRITE_AT_ONCE = 256 * 1024
+_WRITE_AT_ONCE = 32 * 1024
+"""Bytes. The rest of a large batch is made while the server stores its beginning: 53k -> 62k jobs/s stored by one
+caller, with 256 KiB before; less than 32 changes nothing."""
+
+_BEHIND = 64 * 1024
+"""Bytes that the network has not taken, from which on writers wait: as asyncio's own streams."""
+
 _HEADROOM = 64 * 1024
 """Bytes that the server may add to a message in headers of its own."""
 
@@ -101,8 +107,9 @@ class Client(NatsClient):
     `secure`: refuse to speak in clear text. `complain` gets each error line of the server that is not the end, e.g. a
     permission that is missing.
 
-    `lost` is done when the connection has ended, with the reason. `reached`: a TCP connection stood. All must be used
-    on the loop it was made on.
+    `lost` is done when the connection has ended, with the reason. `reached`: a TCP connection stood. `congested`: the
+    network was behind at the last write, and who writes more should await `drained` first. All must be used on the loop
+    it was made on.
     """
 
     def __init__(self, *, secure: bool, complain: Callable[[str], None]) -> None:
@@ -113,6 +120,7 @@ class Client(NatsClient):
         self._handlers: dict[bytes, Callable[[Message], None]] = {}
         self._out: list[bytes] = []
         self._out_size = 0
+        self.congested = False
         self._server_said = ""
         self.lost: asyncio.Future[str] = self._loop.create_future()
         self.reached = False
@@ -166,17 +174,21 @@ class Client(NatsClient):
         else:
             self.write(command.pub_cmd(subject, reply, payload))
 
+    def send_each(self, subjects: Iterable[str], payload: bytes) -> None:
+        """Write the same message to each of these: acks, which are as many as jobs."""
+        message = payload.decode("ascii")
+        rest = f" {len(message)}\r\n{message}\r\n"
+        if words := "".join([f"PUB {subject}{rest}" for subject in subjects]):
+            self.write(words.encode())
+
     def write(self, data: bytes) -> None:
         """Write protocol bytes in order, gathered per loop turn: one system call for many small messages."""
         if not self._out:
             self._loop.call_soon(self._write_out)
         self._out.append(data)
         self._out_size += len(data)
-
-    @property
-    def congested(self) -> bool:
-        """Whether a writer should await `drained` before it writes more."""
-        return self._out_size > _WRITE_AT_ONCE
+        if self._out_size > _WRITE_AT_ONCE:
+            self._write_out()
 
     async def drained(self) -> None:
         """Wait until the network has taken most of what was written, or the connection is lost."""
@@ -184,6 +196,7 @@ class Client(NatsClient):
         if self.is_connected:
             with contextlib.suppress(OSError):
                 await self._tcp._io_writer.drain()
+        self.congested = False
 
     def heard(self) -> tuple[int, int]:
         """Changes with every sign of life: a message or word that was understood, or a good part of a large one."""
@@ -226,7 +239,9 @@ class Client(NatsClient):
         if self._out and self.is_connected:
             chunks, self._out = self._out, []
             self._out_size = 0
-            self._tcp._io_writer.writelines(chunks)
+            writer = self._tcp._io_writer
+            writer.writelines(chunks)
+            self.congested = writer.transport.get_write_buffer_size() > _BEHIND
 
     @property
     def _tcp(self) -> Any:

@@ -12,7 +12,7 @@ import ipaddress
 import logging
 import os
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from urllib.parse import urlsplit
 
@@ -172,11 +172,26 @@ class Connection:
         else:
             self._hold(subject, payload, reply, block)
 
+    def send_each(self, subjects: Iterable[str], payload: bytes) -> None:
+        """`send` the same small message to each of these."""
+        client = self._client
+        if client is not None and client.is_connected:
+            client.send_each(subjects, payload)
+        else:
+            for subject in subjects:
+                self._hold(subject, payload, "", b"")
+
     @property
     def congested(self) -> bool:
         """Whether who sends much should await `drained` before more."""
         client = self._client
         return client is not None and client.congested
+
+    @property
+    def free(self) -> bool:
+        """Whether what is sent now goes out at once."""
+        client = self._client
+        return client is not None and client.is_connected and not client.congested
 
     async def drained(self) -> None:
         """Wait until the network has taken most of what was sent, or the connection is lost."""

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+from msgspec import Struct
+
+from jetq.secret import Discreet
+
 __all__ = ["Message", "read_headers"]
 
 _VERSION = b"NATS/1.0"
 _ID_ALONE = b"NATS/1.0\r\nNats-Msg-Id: "
 
 
-class Message:
+class Message(Discreet, Struct, gc=False):
     """One message. block: its header block as it was stored, empty if it has none."""
 
-    __slots__ = ("_headers", "block", "data", "reply", "subject")
-
-    def __init__(self, subject: str, reply: str, data: bytes, block: bytes = b"") -> None:
-        self.subject = subject
-        self.reply = reply
-        self.data = data
-        self.block = block
-        self._headers: dict[str, str] | None = None
+    subject: str
+    reply: str
+    data: bytes
+    block: bytes = b""
+    _headers: dict[str, str] | None = None
 
     @property
     def headers(self) -> dict[str, str]:
@@ -30,7 +31,7 @@ class Message:
 
 def read_headers(block: bytes) -> dict[str, str]:
     """The headers of a block. Never raises: any client can store any bytes there (nats-server 2.15 checks nothing)."""
-    if block.startswith(_ID_ALONE) and block.count(b"\r\n") == 3:  # a job as it is stored: most messages
+    if block.startswith(_ID_ALONE) and block.find(b"\r\n", len(_ID_ALONE)) == len(block) - 4:  # most jobs as stored
         return {"Nats-Msg-Id": block[len(_ID_ALONE) :].decode("utf-8", "replace").strip()}
     if not block.startswith(_VERSION):
         return {}

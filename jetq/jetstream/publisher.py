@@ -70,33 +70,18 @@ class Answer(Protocol):
         ...
 
 
-class _Pending:
-    __slots__ = (
-        "answer", "backoff", "block", "deadline", "overdue", "patience", "payload", "refusal", "repeated",
-        "reply", "subject",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        subject: str,
-        reply: str,
-        payload: bytes,
-        block: bytes,
-        answer: Answer,
-        now: float,
-        timeout: float,
-    ) -> None:
-        self.subject = subject
-        self.reply = reply
-        self.payload = payload
-        self.block = block
-        self.answer = answer
-        self.deadline = now + timeout
-        self.patience = _UNANSWERED
-        self.overdue = now + _UNANSWERED
-        self.backoff = _FIRST_BACKOFF
-        self.refusal = ""
-        self.repeated = False
+class _Pending(Struct, eq=False):
+    subject: str
+    reply: str
+    payload: bytes
+    block: bytes
+    answer: Answer
+    deadline: float
+    overdue: float
+    patience: float = _UNANSWERED
+    backoff: float = _FIRST_BACKOFF
+    refusal: str = ""
+    repeated: bool = False
 
 
 _decode_ack = msgspec.json.Decoder(PubAck).decode
@@ -180,7 +165,8 @@ class Publisher:
         limit = self._timeout if timeout is None else timeout
         reply = self._inbox + token
         self._connection.send(subject, payload, reply, block)
-        self._pending[token] = _Pending(subject, reply, payload, block, answer, self._loop.time(), limit)
+        now = self._loop.time()
+        self._pending[token] = _Pending(subject, reply, payload, block, answer, now + limit, now + _UNANSWERED)
         if self._sweeper is None:
             self._sweeper = self._loop.call_later(_SWEEP, self._sweep)
 

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime
 
 from jetq.errors import BrokerError
+from jetq.jetstream.acks import Acks
 from jetq.jetstream.connection import Connection, NoReply, Subscription
 from jetq.jetstream.message import Message
 from jetq.jetstream.subjects import ACK_PREFIX, ack_fields, job_tokens, pending_of, tick_of
@@ -40,7 +41,7 @@ _SECOND = 1_000_000_000
 class Pull:
     """One worker's pull on one consumer. See `broker.Feed` for what callers may rely on.
 
-    consumer: its stream's name and its own. `settled` tells whether a delivery was settled here already, `remove`
+    consumer: its stream's name and its own. acks: of those who settle what it hands out. `remove`
     removes what a delivery succeeds, by its sequence. `restore` is awaited when the consumer does not answer: it
     creates what is missing. With levels, `pending` tells how many messages it has left, and `on_clear` is called
     when it has none.
@@ -54,7 +55,7 @@ class Pull:
         consumer: str,
         deliver: Callable[[Delivery], None],
         *,
-        settled: Callable[[Delivery], bool],
+        acks: Acks,
         remove: Callable[[Delivery, int], Awaitable[None]],
         restore: Callable[[], Awaitable[None]],
         pending: Callable[[], Awaitable[int | None]] | None = None,
@@ -65,7 +66,7 @@ class Pull:
         self._level: Level = level
         self._subject = f"$JS.API.CONSUMER.MSG.NEXT.{consumer}"
         self._deliver = deliver
-        self._settled = settled
+        self._acks = acks
         self._remove = remove
         self._count_pending = pending
         self._on_clear = on_clear
@@ -201,7 +202,8 @@ class Pull:
     def _hand_out(self, delivery: Delivery) -> None:
         if self._asked:
             self._asked -= 1
-        if self._settled(delivery):
+        if self._acks.has_settled(delivery):
+            self._acks.add(delivery)
             self._send_request(1)
         else:
             self._deliver(delivery)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import lru_cache
 
 import msgspec
+from msgspec import Struct
 
 from jetq.errors import BrokerError, NotStored
 from jetq.jetstream.client import header_block
@@ -23,14 +24,11 @@ __all__ = ["Results"]
 _encode = msgspec.json.Encoder().encode
 
 
-class _Told:
+class _Told(Struct, eq=False):
     """The answer to a publish, for somebody who is called back."""
 
-    __slots__ = ("_call", "_done")
-
-    def __init__(self, call: Callable[[BrokerError | None], None]) -> None:
-        self._call = call
-        self._done = False
+    _call: Callable[[BrokerError | None], None]
+    _done: bool = False
 
     def done(self) -> bool:
         return self._done
@@ -49,7 +47,7 @@ class Results(Ground):
 
     async def put_result(self, result: ResultRecord, ttl: float, *, unless_kept: bool = False) -> bool:
         await self._ensure_shared()
-        headers = {TTL: _seconds(ttl)}
+        headers = _ttl(ttl)
         if unless_kept:
             headers[EXPECTED] = "0"
         subject = self._names.result(result.id)
@@ -60,11 +58,11 @@ class Results(Ground):
         return True
 
     def send_result(self, result: ResultRecord, ttl: float, told: Callable[[BrokerError | None], None]) -> bool:
-        if not self._shared or not self._connection.connected or self._connection.congested:
+        if not self._shared or not self._connection.free:
             return False
-        subject, block = self._names.result(result.id), _ttl_block(_seconds(ttl))
+        subject = self._names.result(result.id)
         try:
-            self._publisher.send(subject, _encode(result), block, _Told(told), timeout=WRITE_WITHIN)
+            self._publisher.send(subject, _encode(result), _ttl_block(ttl), _Told(told), timeout=WRITE_WITHIN)
         except BrokerError:
             return False
         return True
@@ -94,10 +92,10 @@ class Results(Ground):
             await subscription.unsubscribe()
 
 
-def _seconds(ttl: float) -> str:
-    return str(max(1, math.ceil(ttl)))
+def _ttl(seconds: float) -> dict[str, str]:
+    return {TTL: str(max(1, math.ceil(seconds)))}
 
 
 @lru_cache(1024)
-def _ttl_block(seconds: str) -> bytes:
-    return header_block({TTL: seconds})
+def _ttl_block(seconds: float) -> bytes:
+    return header_block(_ttl(seconds))

@@ -47,12 +47,6 @@ class Working(Results):
         if acks is None:
             acks = await self._start_acks(queue, level, standing)
 
-        def settled(delivery: Delivery) -> bool:
-            if not acks.has_settled(delivery):
-                return False
-            acks.add(delivery)
-            return True
-
         async def restore() -> None:
             await self._restore_queue(queue)
 
@@ -72,7 +66,7 @@ class Working(Results):
             level,
             f"{stream}.{consumer}",
             deliver,
-            settled=settled,
+            acks=acks,
             remove=remove,
             restore=restore,
             pending=pending if on_clear is not None else None,
