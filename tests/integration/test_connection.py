@@ -197,6 +197,38 @@ async def test_unsubscribe_ends_it_at_once(shared: Watched) -> None:
     await subscription.drain()
 
 
+async def test_one_message_to_many_keeps_its_place_among_others(shared: Watched) -> None:
+    connection = shared.connection
+    connection.send("test.first", b"1")
+    connection.send_each([f"test.{n}" for n in range(3)], b"+ACK")
+    connection.send_each([], b"+ACK")
+    connection.send("test.last", b"2", "reply")
+    await connection.ping(5.0)
+    assert [(msg.subject, msg.data) for msg in shared.got] == [
+        ("test.first", b"1"), ("test.0", b"+ACK"), ("test.1", b"+ACK"), ("test.2", b"+ACK"), ("test.last", b"2"),
+    ]  # fmt: skip
+
+
+async def test_who_sends_much_is_told_when_the_network_is_behind(nats_server: NatsServerFactory) -> None:
+    server = nats_server()
+    async with watched(server.url) as self:
+        connection = self.connection
+        server.pause()
+        try:
+            assert connection.free
+            while not connection.congested:
+                connection.send("test.much", bytes(32 * 1024))
+            assert not connection.free
+            draining = asyncio.create_task(connection.drained())
+            await asyncio.sleep(0.2)
+            assert not draining.done()
+        finally:
+            server.resume()
+        async with asyncio.timeout(5.0):
+            await draining
+        assert connection.free
+
+
 async def test_drain_hands_over_what_was_under_way(shared: Watched) -> None:
     got: list[bytes] = []
 
