@@ -58,11 +58,13 @@ soak: $(STAMP) ## faults at random and an even load under watch, for HOURS=8
 demo: $(STAMP) ## a thousand mails through a local server, some refused
 	@$(BIN)/python docs/examples/mail_demo/run.py
 
-bench: $(STAMP) ## jetq beside a bare nats-py program: a quarter of an hour
-	@$(BIN)/python -m benchmarks
+bench: $(STAMP) ## jetq beside a bare nats-py program, what guarantees cost, where the time goes: a quarter of an hour
+	@$(BIN)/python -m benchmarks --json benchmarks/figures/bench.json --charts benchmarks/figures
+	@$(BIN)/python -m benchmarks.guarantees
+	@$(BIN)/python -m benchmarks.anatomy
 
 bench-long: $(STAMP) ## a million waiting, schedules, ids, ten minutes at half load
-	@$(BIN)/python -m benchmarks --only backlog scheduled ids soak
+	@$(BIN)/python -m benchmarks --only backlog scheduled ids soak --json benchmarks/figures/bench-long.json
 
 bench-peers: $(STAMP) ## jetq beside taskiq, celery, dramatiq, arq, saq, streaq, docket and huey
 	@$(BIN)/python -m benchmarks.peers

@@ -122,6 +122,7 @@ def main() -> int:
     for name, failure in results.failures.items():
         print(f"error: {name}: {failure}")
     if options.json:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps(results.document(found, options.scale), indent=2) + "\n", encoding="utf-8")
     if options.charts:
         draw(results, options.charts)

@@ -51,8 +51,8 @@ class Feed(Protocol):
 
     @property
     def left(self) -> int | None:
-        """Of a feed with `on_clear`: how many jobs of its level were left for others to ask for when it last heard, 0
-        only while it would get the next one; None if it does not know."""
+        """How many jobs of its queue or level were left for others to ask for when it last heard, which is with each
+        job; None if it does not know. Of a feed with `on_clear` 0 only while it would get the next one."""
         ...
 
     @property

@@ -84,7 +84,14 @@ class _Line:
     def expected(self, now: float) -> int:
         """How many of those will come at once. What a queue had, it hands out in a moment; so a request that is not
         answered finds it empty, and the slots it was meant for go to others."""
-        return self.asked if self.alone or now - max(self.asked_at, self.delivered_at) < _ANSWERED else 0
+        if self.alone:
+            return self.asked
+        return self.asked if now - max(self.asked_at, self.delivered_at) < _ANSWERED and not self.exhausted else 0
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether it has said with its last job that there were no more."""
+        return len(self._ordered) == 1 and self._ordered[0].feed.left == 0
 
     @property
     def listens(self) -> bool:
@@ -269,13 +276,14 @@ class Intake:
     def _share(self, unasked: int, now: float) -> None:
         """Split free slots over the queues with work. A quiet queue has a request for one, which wakes it, also when
         there are more queues than slots."""
-        busy = [place for place, line in enumerate(self._ordered) if now - line.delivered_at < _BUSY]
-        for place, line in enumerate(self._ordered):
+        lines = self._ordered
+        busy = [n for n, line in enumerate(lines) if now - line.delivered_at < _BUSY and not line.exhausted]
+        for place, line in enumerate(lines):
             if place not in busy and not line.listens:
                 line.ask(1)
                 unasked -= 1
         shares = Counter(self._shares.pick(busy) for _ in range(unasked if busy else 0))
         for place, share in shares.items():
-            line = self._ordered[place]
+            line = lines[place]
             line.asked_at = now
             line.ask(line.asked + share)

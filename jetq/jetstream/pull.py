@@ -71,6 +71,7 @@ class Pull:
         self._count_pending = pending
         self._on_clear = on_clear
         self._left: int | None = None
+        self._newest = ""
         self._counting: asyncio.Task[None] | None = None
         self._successors: set[asyncio.Task[None]] = set()
         self._restore = restore
@@ -102,6 +103,11 @@ class Pull:
     @property
     def left(self) -> int | None:
         """See `broker.Feed.left`."""
+        if self._count_pending is None and self._newest:
+            self._left, self._newest = (
+                pending_of(self._newest),
+                "",
+            )  # only now: most workers serve one queue and never ask
         return self._left
 
     @property
@@ -187,7 +193,9 @@ class Pull:
             address=msg.subject,
             level=self._level,
         )
-        if self._count_pending is not None:
+        if self._count_pending is None:
+            self._newest = msg.reply
+        else:
             self._left = pending_of(msg.reply)
         if not task:
             delivery.schedule = tick_of(msg.subject)
