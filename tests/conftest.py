@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from tests.servers import NatsServer, NatsServerFactory
+
+# A property says nothing of time, and on a busy machine the first example alone may take longer than hypothesis allows.
+hypothesis.settings.register_profile("jetq", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("jetq")
 
 
 @pytest.fixture(scope="session")
