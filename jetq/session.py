@@ -24,6 +24,7 @@ __all__ = ["Connect", "Session"]
 T = TypeVar("T")
 
 _EXIT_WITHIN = 3.0
+_SIGNALS_WITHIN = 0.5
 _OWN_CODE = f"{Path(__file__).parent}{os.sep}"
 
 _abandoned: list[object] = []
@@ -175,7 +176,10 @@ class _Crossing(Generic[T]):
 
     def wait(self) -> None:
         """Block until it has ended."""
-        self._ended.acquire()
+        # A signal that comes as the wait begins does not interrupt it, and its handler runs at the next turn of this
+        # loop (CPython 3.11: a Ctrl-C of ten thousands was not noticed before the end).
+        while not self._ended.acquire(timeout=_SIGNALS_WITHIN):
+            pass
 
     def result(self) -> T:
         """What it returned or raises, once it has ended. Raises BrokerUnavailable if it was cancelled with its loop."""

@@ -89,6 +89,38 @@ async def test_it_ends_without_a_task_if_it_never_waits(beginner: Beginner) -> N
         assert set(seen) == {before}
 
 
+async def test_as_many_as_went_on_to_wait_take_their_first_step_at_once_the_next_time(beginner: Beginner) -> None:
+    begun: list[int] = []
+    go_on = asyncio.Event()
+
+    async def work() -> None:
+        begun.append(len(begun))
+        await go_on.wait()
+
+    beginner.begin(*(work() for _ in range(20)))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert len(begun) == 20
+    await asyncio.sleep(0)  # the spares that were made of it are ready now
+    at_once: list[int] = []
+    coros = [work() for _ in range(20)]
+
+    def now() -> None:
+        for coro in coros:
+            beginner.steps.begin(coro)
+        at_once.append(len(begun) - 20)
+
+    beginner.loop.call_soon(now)
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert len(begun) == 40
+    if beginner.steps._can_spare or sys.version_info >= (3, 12):
+        assert at_once == [20]
+    go_on.set()
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+
+
 async def test_the_task_is_the_same_before_and_after_the_first_wait(beginner: Beginner) -> None:
     tasks: list[tuple[object, object]] = []
 

@@ -219,7 +219,16 @@ def hasty_threads() -> Iterator[None]:
     sys.setswitchinterval(usual)
 
 
-def test_ctrl_c_ends_the_wait_and_the_work_wherever_it_comes(session: Session, hasty_threads: None) -> None:
+@pytest.fixture
+def heeding_ctrl_c() -> Iterator[None]:
+    """Also where the tests run in the background of a shell, which has them ignore it."""
+    usual = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, usual)
+
+
+@pytest.mark.usefixtures("hasty_threads", "heeding_ctrl_c")
+def test_ctrl_c_ends_the_wait_and_the_work_wherever_it_comes(session: Session) -> None:
     session.run(_nothing)
     for _ in range(500):  # sent by the work itself, it often comes before the wait for it has begun
         cancelled = threading.Event()
