@@ -176,8 +176,8 @@ class _Crossing(Generic[T]):
 
     def wait(self) -> None:
         """Block until it has ended."""
-        # A signal that comes as the wait begins does not interrupt it, and its handler runs at the next turn of this
-        # loop (CPython 3.11: a Ctrl-C of ten thousands was not noticed before the end).
+        # A signal that comes just as the wait begins does not interrupt it (CPython 3.11, seen with Ctrl-C on a busy
+        # machine): its handler runs at the next turn of this loop.
         while not self._ended.acquire(timeout=_SIGNALS_WITHIN):
             pass
 
