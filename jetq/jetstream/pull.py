@@ -17,7 +17,7 @@ from jetq.errors import BrokerError
 from jetq.jetstream.acks import Acks
 from jetq.jetstream.connection import Connection, NoReply, Subscription
 from jetq.jetstream.message import Message
-from jetq.jetstream.subjects import ACK_PREFIX, ack_fields, job_tokens, pending_of, tick_of
+from jetq.jetstream.subjects import ACK_PREFIX, ack_fields, job_tokens, tick_of
 from jetq.model import Delivery, Level
 
 __all__ = ["REPLACES", "Pull"]
@@ -71,7 +71,6 @@ class Pull:
         self._count_pending = pending
         self._on_clear = on_clear
         self._left: int | None = None
-        self._newest = ""
         self._counting: asyncio.Task[None] | None = None
         self._successors: set[asyncio.Task[None]] = set()
         self._restore = restore
@@ -103,11 +102,6 @@ class Pull:
     @property
     def left(self) -> int | None:
         """See `broker.Feed.left`."""
-        if self._count_pending is None and self._newest:
-            self._left, self._newest = (
-                pending_of(self._newest),
-                "",
-            )  # only now: most workers serve one queue and never ask
         return self._left
 
     @property
@@ -176,7 +170,7 @@ class Pull:
             self._on_status(msg)
 
     def _on_job(self, msg: Message) -> None:
-        count, sequence, nanoseconds = ack_fields(msg.reply)
+        count, sequence, nanoseconds, self._left = ack_fields(msg.reply)
         _, task, key, id = job_tokens(msg.subject, sequence)
         delivery = Delivery(
             queue=self._queue,
@@ -193,10 +187,6 @@ class Pull:
             address=msg.subject,
             level=self._level,
         )
-        if self._count_pending is None:
-            self._newest = msg.reply
-        else:
-            self._left = pending_of(msg.reply)
         if not task:
             delivery.schedule = tick_of(msg.subject)
             delivery.next_at = _instant(delivery.headers.get("Nats-Schedule-Next", ""))

@@ -8,7 +8,7 @@ from functools import lru_cache
 from jetq.model import Level
 from jetq.names import NO_KEY, key_of
 
-__all__ = ["ACK_PREFIX", "Names", "ack_fields", "job_tokens", "level_of", "pending_of", "task_token", "tick_of"]
+__all__ = ["ACK_PREFIX", "Names", "ack_fields", "job_tokens", "level_of", "task_token", "tick_of"]
 
 ACK_PREFIX = "$JS.ACK."
 _TOKEN = re.compile(r"[A-Za-z0-9_:~=-]{1,256}")
@@ -188,18 +188,12 @@ def tick_of(subject: str) -> str:
     return tokens[3].replace(":", ".") if len(tokens) == 4 and tokens[2] == "tick" else ""
 
 
-def pending_of(reply: str) -> int:
-    """How many messages the consumer had left when it handed one out with this ack subject."""
-    tokens = reply.split(".")
-    return int(tokens[8 if len(tokens) == 9 else 10])
-
-
-def ack_fields(reply: str) -> tuple[int, int, int]:
-    """Delivery count, stream sequence and time stamp (ns) of an ack subject.
+def ack_fields(reply: str) -> tuple[int, int, int, int]:
+    """Delivery count, stream sequence and time stamp (ns) of an ack subject, and what the consumer had left by then.
 
     `$JS.ACK.<stream>.<consumer>.<count>.<seq>.<consumer seq>.<ns>.<pending>`, or with `<domain>.<account>` before the
     stream and perhaps a token at the end (nats-server 2.15 behind a feature flag).
     """
     tokens = reply.split(".")
     at = 4 if len(tokens) == 9 else 6
-    return int(tokens[at]), int(tokens[at + 1]), int(tokens[at + 3])
+    return int(tokens[at]), int(tokens[at + 1]), int(tokens[at + 3]), int(tokens[at + 4])
