@@ -115,6 +115,8 @@ class Settlement:
     async def _settle_and_end(self, attempt: Attempt, outcome: Outcome) -> None:
         try:
             await self.settle(attempt, outcome)
+        except Exception:  # a fault of jetq's own: not settled, the job comes back when its lease lapses
+            _log.exception("%s %s could not be settled", attempt.name, attempt.delivery.id)
         finally:
             self._ended(attempt)
 
