@@ -139,12 +139,11 @@ class Jetq:
 
     def enqueue(self, call: Call[R]) -> Job[R]:
         """Store a bound call. Raises as `Task.delay` does."""
-        return self.session.run(lambda: self.aenqueue(call))
+        return self._job(call, self.client.enqueue_and_wait(self._request(call, time.time())))
 
     async def aenqueue(self, call: Call[R]) -> Job[R]:
         """`enqueue` from async code."""
-        request = self._request(call, time.time())
-        return self._job(call, await self.client.enqueue(request))
+        return self._job(call, await self.client.enqueue(self._request(call, time.time())))
 
     def delay_many(self, calls: Iterable[Call[Any]]) -> list[Job[Any]]:
         """Store many calls, of one task or several, far faster than one by one; their handles in order.

@@ -112,6 +112,15 @@ class Broker(Protocol):
         """
         ...
 
+    def send_job(self, job: JobRecord, told: Callable[[Stored | BrokerError], None]) -> bool:
+        """`enqueue` of a job that is due at once and has no key, without waiting: `told` is called with what that would
+        return or raise.
+
+        It is called later, on this loop, and never in here. False, and nothing is sent, if that cannot be done without
+        waiting now: `enqueue` can, or says why not.
+        """
+        ...
+
     async def enqueue_many(
         self,
         jobs: Sequence[JobRecord],

@@ -24,6 +24,7 @@ from jetq.errors import (
 from jetq.inspect import JobView, standing_state, state_of, view_job
 from jetq.model import Debounce, Found, JobRecord, ResultRecord, State, Stored
 from jetq.moving import move_job
+from jetq.names import NO_KEY
 from jetq.questions import Question, encode
 from jetq.schedule import ScheduleRecord
 from jetq.schedules import (
@@ -81,6 +82,13 @@ class Client:
         if stored.id != job.id:  # one of an earlier period still stands, and this period has had none
             await broker.unthrottle(job)
         return stored
+
+    def enqueue_and_wait(self, request: Request) -> Stored:
+        """`enqueue` for code that is not async."""
+        job = request.job
+        if job.key != NO_KEY or request.due is not None or request.throttle is not None:
+            return self._session.run(lambda: self.enqueue(request))
+        return self._session.run(lambda: self.enqueue(request), lambda broker, told: broker.send_job(job, told))
 
     async def enqueue_many(self, requests: Sequence[Request], *, before: int = 0) -> list[Stored]:
         """Store many jobs at once, each at its own due time. `before` is how many the same caller has stored already.

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from msgspec.structs import replace
 
 from jetq.errors import BrokerError, NotStored
 from jetq.jetstream.api import StoredMessage
+from jetq.jetstream.client import header_block
 from jetq.jetstream.fleet import Fleet
 from jetq.jetstream.ground import (
     EXPECTED,
@@ -22,7 +24,7 @@ from jetq.jetstream.ground import (
     is_overdue,
     schedule_headers,
 )
-from jetq.jetstream.publisher import PubAck, WrongSequence
+from jetq.jetstream.publisher import PubAck, Told, WrongSequence
 from jetq.jetstream.subjects import job_tokens, level_of
 from jetq.model import DEFAULT_META, Debounce, Found, JobRecord, Stored, in_place_of
 from jetq.names import NO_KEY
@@ -47,9 +49,18 @@ class Producing(Fleet):
         debounce: Debounce | None = None,
     ) -> Stored:
         if job.key == NO_KEY:
-            ack = await (await self._begin(job, due, timeout))
-            return Stored(ack.seq, job.id, "existing" if ack.duplicate else "new")
+            return _stored(job, await (await self._begin(job, due, timeout)))
         return await self._keyed(job, due, timeout, debounce, await self._begin(job, due, timeout))
+
+    def send_job(self, job: JobRecord, told: Callable[[Stored | BrokerError], None]) -> bool:
+        if job.queue not in self._queues or job.level != "normal" or not self._connection.free:
+            return False
+        try:
+            subject, headers = self._message(job)
+            self._publisher.send(subject, job.body, header_block(headers), Told(told, partial(_stored, job)))
+        except BrokerError:
+            return False
+        return True
 
     async def enqueue_many(
         self,
@@ -83,10 +94,9 @@ class Producing(Fleet):
         try:
             if job.key != NO_KEY:
                 return await self._keyed(job, due, timeout, debounce, under_way)
-            ack = await under_way
+            return _stored(job, await under_way)
         except Exception as error:  # the answer to this job, whatever it is; the others have theirs
             return error
-        return Stored(ack.seq, job.id, "existing" if ack.duplicate else "new")
 
     async def _begin(
         self, job: JobRecord, due: float | None, timeout: float | None, *, after: int = 0
@@ -96,17 +106,21 @@ class Producing(Fleet):
             await self._ensure(job.queue)
         if job.level != "normal":
             await self._ensure_levels(job.queue)
-        if len(job.body) > self._connection.max_payload - HEADROOM:
-            raise self._too_large(job)
-        headers = {MSG_ID: job.id} if job.meta is DEFAULT_META else {MSG_ID: job.id, **job_headers(job)}
+        subject, headers = self._message(job)
         if job.key != NO_KEY:
             headers[EXPECTED] = str(after)
             headers[EXPECTED_ON] = self._names.anywhere(job.queue, job.task, job.key, job.id)
-        subject = self._names.run(job.queue, job.task, job.key, job.id, job.level)
         if due is not None:
             headers.update(schedule_headers(due, subject))
             subject = self._names.later(job.queue, job.task, job.key, job.id)
         return await self._publisher.begin(subject, job.body, headers, timeout=timeout)
+
+    def _message(self, job: JobRecord) -> tuple[str, dict[str, str]]:
+        """Where a job that is due goes, and with which headers. Raises PayloadTooLarge."""
+        if len(job.body) > self._connection.max_payload - HEADROOM:
+            raise self._too_large(job)
+        headers = {MSG_ID: job.id} if job.meta is DEFAULT_META else {MSG_ID: job.id, **job_headers(job)}
+        return self._names.run(job.queue, job.task, job.key, job.id, job.level), headers
 
     # --- unique keys
 
@@ -122,8 +136,7 @@ class Producing(Fleet):
         where = self._names.anywhere(job.queue, job.task, job.key, job.id)
         for _ in range(_LOOKS):
             try:
-                ack = await under_way
-                return Stored(ack.seq, job.id, "existing" if ack.duplicate else "new")
+                return _stored(job, await under_way)
             except WrongSequence:
                 standing = await self._api.last_message(self._names.jobs(job.queue), where)
             if standing is None:  # it ended just now
@@ -243,6 +256,10 @@ class Producing(Fleet):
         except WrongSequence:
             return False
         return True
+
+
+def _stored(job: JobRecord, ack: PubAck) -> Stored:
+    return Stored(ack.seq, job.id, "existing" if ack.duplicate else "new")
 
 
 def _id_of(message: StoredMessage) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -22,7 +22,9 @@ from jetq.jetstream.client import header_block
 from jetq.jetstream.connection import Connection
 from jetq.jetstream.message import Message
 
-__all__ = ["Answer", "PubAck", "Publisher", "WrongSequence"]
+__all__ = ["Answer", "PubAck", "Publisher", "Told", "WrongSequence"]
+
+T = TypeVar("T")
 
 WRONG_LAST_SEQUENCE = 10071
 _IN_A_MOMENT = frozenset({10158, 10164, 10008})
@@ -68,6 +70,25 @@ class Answer(Protocol):
     def set_exception(self, error: BrokerError | WrongSequence, /) -> None:
         """It is not, or that is not known."""
         ...
+
+
+class Told(Struct, Generic[T], eq=False):
+    """An answer for somebody who is called back: with what `read` makes of the acknowledgement, or with the error."""
+
+    call: Callable[[T | BrokerError], None]
+    read: Callable[[PubAck], T]
+    _done: bool = False
+
+    def done(self) -> bool:
+        return self._done
+
+    def set_result(self, ack: PubAck, /) -> None:
+        self._done = True
+        self.call(self.read(ack))
+
+    def set_exception(self, error: BrokerError | WrongSequence, /) -> None:
+        self._done = True
+        self.call(error if isinstance(error, BrokerError) else NotStored(str(error)))
 
 
 class _Pending(Struct, eq=False):

@@ -8,38 +8,19 @@ from collections.abc import Callable
 from functools import lru_cache
 
 import msgspec
-from msgspec import Struct
 
-from jetq.errors import BrokerError, NotStored
+from jetq.errors import BrokerError
 from jetq.jetstream.client import header_block
 from jetq.jetstream.connection import NoReply
 from jetq.jetstream.ground import EXPECTED, TTL, WRITE_WITHIN, Ground
 from jetq.jetstream.message import Message
-from jetq.jetstream.publisher import PubAck, WrongSequence
+from jetq.jetstream.publisher import PubAck, Told, WrongSequence
 from jetq.model import ResultRecord
 from jetq.wire import read_result
 
 __all__ = ["Results"]
 
 _encode = msgspec.json.Encoder().encode
-
-
-class _Told(Struct, eq=False):
-    """The answer to a publish, for somebody who is called back."""
-
-    _call: Callable[[BrokerError | None], None]
-    _done: bool = False
-
-    def done(self) -> bool:
-        return self._done
-
-    def set_result(self, _: PubAck, /) -> None:
-        self._done = True
-        self._call(None)
-
-    def set_exception(self, error: BrokerError | WrongSequence, /) -> None:
-        self._done = True
-        self._call(error if isinstance(error, BrokerError) else NotStored(str(error)))
 
 
 class Results(Ground):
@@ -62,7 +43,7 @@ class Results(Ground):
             return False
         subject = self._names.result(result.id)
         try:
-            self._publisher.send(subject, _encode(result), _ttl_block(ttl), _Told(told), timeout=WRITE_WITHIN)
+            self._publisher.send(subject, _encode(result), _ttl_block(ttl), Told(told, _nothing), timeout=WRITE_WITHIN)
         except BrokerError:
             return False
         return True
@@ -99,3 +80,7 @@ def _ttl(seconds: float) -> dict[str, str]:
 @lru_cache(1024)
 def _ttl_block(seconds: float) -> bytes:
     return header_block(_ttl(seconds))
+
+
+def _nothing(_: PubAck) -> None:
+    """What there is to know of a result that is stored."""

@@ -99,6 +99,17 @@ class MemoryBroker(MemoryLetters):
                 return queue.add_once(job.id, job, due)
             return queue.add_keyed(job, due, debounce, started=started)
 
+    def send_job(self, job: JobRecord, told: Callable[[Stored | BrokerError], None]) -> bool:
+        check_arguments(job)
+        try:
+            check_size(job)
+        except BrokerError:
+            return False
+        with self.store.lock:
+            stored = self._queue(job.queue).add_once(job.id, job, None)
+        asyncio.get_running_loop().call_soon(told, stored)
+        return True
+
     async def _started(self, job: JobRecord) -> set[int]:
         """Those of its key that run, or may: by sequence."""
         with self.store.lock:
