@@ -66,8 +66,8 @@ bench: $(STAMP) ## jetq beside a bare nats-py program, what guarantees cost, whe
 bench-long: $(STAMP) ## a million waiting, schedules, ids, ten minutes at half load
 	@$(BIN)/python -m benchmarks --only backlog scheduled ids soak --json benchmarks/figures/bench-long.json
 
-bench-peers: $(STAMP) ## jetq beside taskiq, celery, dramatiq, arq, saq, streaq, docket and huey
-	@$(BIN)/python -m benchmarks.peers
+bench-peers: $(STAMP) ## jetq beside taskiq, celery, dramatiq, arq, saq, streaq, docket and huey: half an hour
+	@$(BIN)/python -m benchmarks.peers --json benchmarks/figures/bench-peers.json --chart benchmarks/figures/peers.svg
 
 clean: ## remove .venv and what tools leave behind
 	@rm -rf $(VENV) .bench-venvs dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -39,8 +39,8 @@ def main() -> None:
 def arguments() -> argparse.Namespace:
     names = [one.name for one in ROSTER]
     parser = argparse.ArgumentParser(prog="python -m benchmarks.peers", description=__doc__)
-    parser.add_argument("--count", type=int, default=5_000, help="jobs per case (5,000); a fifth of it one by one")
-    parser.add_argument("--rounds", type=int, default=3, help="rounds over all contestants (3)")
+    parser.add_argument("--count", type=int, default=10_000, help="jobs per case (10,000); a fifth of it one by one")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds over all contestants (5)")
     parser.add_argument("--only", nargs="+", choices=names, default=names, metavar="NAME", help=", ".join(names))
     parser.add_argument("--callers", type=int, default=100, help="callers at a time (100)")
     parser.add_argument("--slots", type=int, default=100, help="coroutines at a time in a worker (100)")

@@ -16,6 +16,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from importlib.metadata import version
 from typing import Any, NoReturn
 
@@ -31,6 +32,11 @@ from jetq.jetstream.protocol import Parser, ProtocolError
 __all__ = ["Client", "header_block"]
 
 _READ_SIZE = 256 * 1024
+_FEW = 1024
+"""Bytes: a job, or some acknowledgements. They are read where they arrive, a loop turn earlier than by the task that
+reads: a fifth more `.delay` from ten threads, 7 % from one. What is more is left to that task, which gathers a loop
+turn's: a drain was 7 % slower without it."""
+
 _WRITE_AT_ONCE = 32 * 1024
 """Bytes. The rest of a large batch is made while the server stores its beginning: 53k -> 62k jobs/s stored by one
 caller, with 256 KiB before; less than 32 changes nothing."""
@@ -125,6 +131,8 @@ class Client(NatsClient):
         self.lost: asyncio.Future[str] = self._loop.create_future()
         self.reached = False
         self._received = 0
+        self._gathering = False
+        self._answering: set[asyncio.Task[None]] = set()
         self._parser = Parser(self._handlers, self._largest)
 
     # --- what the connection uses
@@ -272,17 +280,43 @@ class Client(NatsClient):
         reason = "the server closed it"
         try:
             reader = self._tcp._io_reader
+            reader.feed_data = partial(self._take, reader.feed_data)
             while data := await reader.read(_READ_SIZE):
-                self._received += len(data)
-                for word, rest in self._parser.feed(data):
-                    await self._process_word(word, rest)
+                self._gathering = len(data) == _READ_SIZE  # there may be more
+                await self._process_words(self._read(data))
         except OSError as error:
             reason = error.strerror or str(error) or type(error).__name__
-        except ProtocolError as error:
-            reason = f"unreadable data from the server: {error}"
         except Exception as error:
-            reason = f"unreadable data from the server ({type(error).__name__})"
+            reason = _unreadable(error)
         self.drop(self._server_said or reason)
+
+    def _take(self, gather: Callable[[bytes], None], data: bytes) -> None:
+        if self._gathering or len(data) > _FEW:
+            self._gathering = True
+            gather(data)
+            return
+        try:
+            words = self._read(data)
+        except Exception as error:
+            self.drop(self._server_said or _unreadable(error))
+            return
+        if words:
+            task = self._loop.create_task(self._process_words(words))
+            self._answering.add(task)
+            task.add_done_callback(self._answered)
+
+    def _answered(self, task: asyncio.Task[None]) -> None:
+        self._answering.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.drop(self._server_said or _unreadable(error))
+
+    def _read(self, data: bytes) -> list[tuple[bytes, bytes]]:
+        self._received += len(data)
+        return self._parser.feed(data)
+
+    async def _process_words(self, words: list[tuple[bytes, bytes]]) -> None:
+        for word, rest in words:
+            await self._process_word(word, rest)
 
     async def _process_word(self, word: bytes, rest: bytes) -> None:
         if word == b"PING":
@@ -325,6 +359,11 @@ class Client(NatsClient):
     async def publish(self, *args: object, **kwargs: object) -> NoReturn:
         """Not to be used: `send` is."""
         raise NotImplementedError("jetq writes through Client.send")
+
+
+def _unreadable(error: BaseException) -> str:
+    why = f": {error}" if isinstance(error, ProtocolError) else f" ({type(error).__name__})"
+    return f"unreadable data from the server{why}"
 
 
 def _current_task() -> asyncio.Task[Any] | None:

@@ -100,13 +100,13 @@ class MemoryBroker(MemoryLetters):
             return queue.add_keyed(job, due, debounce, started=started)
 
     def send_job(self, job: JobRecord, told: Callable[[Stored | BrokerError], None]) -> bool:
-        check_arguments(job)
         try:
+            check_arguments(job)
             check_size(job)
+            with self.store.lock:
+                stored = self._queue(job.queue).add_once(job.id, job, None)
         except BrokerError:
             return False
-        with self.store.lock:
-            stored = self._queue(job.queue).add_once(job.id, job, None)
         asyncio.get_running_loop().call_soon(told, stored)
         return True
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import random
+import re
 import signal
 import socket
 import subprocess
@@ -14,6 +16,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -481,6 +484,35 @@ async def test_garbage_from_the_server_costs_one_connection(garbage: bytes) -> N
             server.writers[0].write(garbage)
             await self.until(lambda s: s.ups == 1, 5.0)
             await self.connection.ping(5.0)
+
+
+async def test_messages_and_words_keep_their_order_however_they_arrive() -> None:
+    """What is short is read where it arrives, and what is long in a task that gathers: neither overtakes the other."""
+    dice = random.Random(7)
+    async with impostor(pretend_nats()) as server, watched(server.url) as self:
+        (sid,) = re.findall(rb"SUB test\.>\s+(\d+)", server.heard)
+        await self.connection.ping(5.0)
+        self.got.clear()
+        pongs = server.heard.count(b"PONG")
+        assert self.connection.client is not None
+        stream: Any = self.connection.client._transport
+        arrive = stream._io_writer.transport.get_protocol().data_received
+        datas = [b"%d" % number + bytes(dice.randrange(200)) for number in range(5_000)]
+        sent = b"".join(
+            b"MSG test.n %s %d\r\n%s\r\n" % (sid, len(data), data) + b"PING\r\n" * (number % 50 == 0)
+            for number, data in enumerate(datas)
+        )
+        while sent:  # handed over as a transport does, where several may come in one loop turn
+            size = dice.choice((1, 7, 100, 1000, 1024, 1025, 5_000, 40_000))
+            arrive(sent[:size])
+            sent = sent[size:]
+            if dice.random() < 0.5:
+                await asyncio.sleep(0)
+        await self.until(lambda s: len(s.got) == 5_000, 10.0)
+        await self.connection.ping(5.0)
+        assert self.data == datas
+        assert server.heard.count(b"PONG") == pongs + 100
+        assert self.downs == 0
 
 
 async def test_an_error_of_the_server_that_ends_nothing(

@@ -269,3 +269,66 @@ def test_a_forked_child_makes_its_own(session: Session, made: Made) -> None:
         assert told.read() == b"well"
     os.waitpid(child, 0)
     assert session.run(session.broker) is made.brokers[0]
+
+
+Told = Callable[[str | Exception], None]
+
+
+class Beginner:
+    """Begins work without a coroutine if it `can`, and has it end as `ends`."""
+
+    def __init__(self) -> None:
+        self.can = True
+        self.ends: str | Exception = "begun"
+        self.brokers: list[Broker] = []
+
+    def begin(self, broker: Broker, told: Told) -> bool:
+        self.brokers.append(broker)
+        if self.can:
+            asyncio.get_running_loop().call_soon(told, self.ends)
+        return self.can
+
+
+async def _awaited() -> str:
+    return "awaited"
+
+
+def test_what_can_begin_without_a_coroutine_does_once_there_is_a_connection(session: Session, made: Made) -> None:
+    beginner = Beginner()
+    assert session.run(_awaited, beginner.begin) == "awaited"
+    session.run(session.broker)
+    assert session.run(_awaited, beginner.begin) == "begun"
+    assert beginner.brokers == made.brokers
+
+    beginner.can = False
+    assert session.run(_awaited, beginner.begin) == "awaited"
+
+
+def test_an_error_of_what_began_without_a_coroutine_crosses_as_it_is(session: Session) -> None:
+    beginner = Beginner()
+    beginner.ends = LookupError("x")
+
+    def fail(broker: Broker, told: Told) -> bool:
+        raise KeyError("y")
+
+    session.run(session.broker)
+    with pytest.raises(LookupError, match="x"):
+        session.run(_awaited, beginner.begin)
+    with pytest.raises(KeyError, match="y"):
+        session.run(_awaited, fail)
+
+
+@pytest.mark.usefixtures("heeding_ctrl_c")
+def test_ctrl_c_ends_the_wait_for_what_began_without_a_coroutine(session: Session) -> None:
+    late: list[Told] = []
+
+    def interrupt(broker: Broker, told: Told) -> bool:
+        late.append(told)
+        os.kill(os.getpid(), signal.SIGINT)
+        return True
+
+    session.run(session.broker)
+    with pytest.raises(KeyboardInterrupt):
+        session.run(_awaited, interrupt)
+    late[0]("nobody waits for it any more")
+    assert session.run(_awaited) == "awaited"

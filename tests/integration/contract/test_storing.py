@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from jetq.errors import PayloadTooLarge
+from jetq.errors import BrokerError, PayloadTooLarge
 from jetq.model import Meta, Stored
 from jetq.wire import META_HEADER, read_meta
 from tests.integration.contract.world import QUEUE, World, job, letter, retry_of
@@ -31,6 +31,36 @@ async def test_a_stored_job_is_delivered_as_it_was_given(world: World) -> None:
     assert (delivery.sequence, delivery.count) == (stored.sequence, 1)
     assert before - 1 <= delivery.stored_at <= world.now() + 1
     assert META_HEADER not in delivery.headers
+
+
+async def test_a_job_is_sent_without_waiting_and_its_sender_told(world: World) -> None:
+    broker = await world.broker()
+    await broker.setup(QUEUE)
+    given = job(meta=Meta(max_attempts=7))
+    told: asyncio.Queue[Stored | BrokerError] = asyncio.Queue()
+
+    for _ in range(2):
+        assert broker.send_job(given, told.put_nowait)
+        assert told.empty()
+    first, again = await told.get(), await told.get()
+
+    inbox = await world.feed(broker, 2)
+    (delivery,) = await inbox.collect(1)
+    assert first == Stored(delivery.sequence, given.id, "new")
+    assert again == Stored(delivery.sequence, given.id, "existing")
+    assert (delivery.body, read_meta(delivery.headers)) == (given.body, given.meta)
+
+
+async def test_a_job_that_cannot_be_sent_at_once_is_not_sent_at_all(world: World) -> None:
+    broker = await world.broker()
+    await broker.setup(QUEUE)
+    told: list[Stored | BrokerError] = []
+
+    assert not broker.send_job(job(body=b"x" * (LIMIT + 1)), told.append)
+
+    await world.sleep(0.1)
+    assert told == []
+    assert (await world.info(broker)).ready == 0
 
 
 async def test_what_a_job_has_beyond_the_default_travels_with_it(world: World) -> None:
