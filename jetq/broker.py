@@ -65,6 +65,25 @@ class Feed(Protocol):
         ...
 
 
+class Line(Protocol):
+    """A way to store jobs without the broker's loop, for one thread at a time."""
+
+    used: int
+    """How many jobs were sent over it."""
+
+    is_open: bool
+    """Whether it can be used again."""
+
+    def store(self, job: JobRecord) -> Stored | None:
+        """`Broker.send_job` that waits. None: it is not, or not surely, stored; the broker can say, asked to store it
+        with the same id. Whatever interrupts it, e.g. a KeyboardInterrupt, closes the line and is raised."""
+        ...
+
+    def close(self) -> None:
+        """Hang up; from any thread. Never raises; may be called twice."""
+        ...
+
+
 class Broker(Protocol):
     """One connection's view of the queues, results and dead letters of one namespace."""
 
@@ -119,6 +138,10 @@ class Broker(Protocol):
         It is called later, on this loop, and never in here. False, and nothing is sent, if that cannot be done without
         waiting now: `enqueue` can, or says why not.
         """
+        ...
+
+    async def open_line(self) -> Line | None:
+        """A line for the threads of this process; None if there is no such thing here. Raises BrokerUnavailable."""
         ...
 
     async def enqueue_many(

@@ -88,7 +88,9 @@ class Client:
         job = request.job
         if job.key != NO_KEY or request.due is not None or request.throttle is not None:
             return self._session.run(lambda: self.enqueue(request))
-        return self._session.run(lambda: self.enqueue(request), lambda broker, told: broker.send_job(job, told))
+        return self._session.store(job) or self._session.run(
+            lambda: self.enqueue(request), lambda broker, told: broker.send_job(job, told)
+        )
 
     async def enqueue_many(self, requests: Sequence[Request], *, before: int = 0) -> list[Stored]:
         """Store many jobs at once, each at its own due time. `before` is how many the same caller has stored already.

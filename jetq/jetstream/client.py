@@ -15,6 +15,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
+import socket
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from importlib.metadata import version
@@ -29,7 +32,7 @@ from nats.protocol import command
 from jetq.jetstream.message import Message
 from jetq.jetstream.protocol import Parser, ProtocolError
 
-__all__ = ["Client", "header_block"]
+__all__ = ["Client", "frame", "header_block"]
 
 _READ_SIZE = 256 * 1024
 _FEW = 1024
@@ -107,6 +110,13 @@ def header_block(headers: Mapping[str, str] | None) -> bytes:
     return f"NATS/1.0\r\n{lines}\r\n".encode()
 
 
+def frame(subject: str, payload: bytes, reply: str, block: bytes) -> bytes:
+    """A message as it goes over the wire. block: its headers, as `header_block` makes it."""
+    if block:
+        return command.hpub_cmd(subject, reply, block, payload)
+    return command.pub_cmd(subject, reply, payload)
+
+
 class Client(NatsClient):
     """A nats-py client of one TCP connection, which it never renews.
 
@@ -177,10 +187,7 @@ class Client(NatsClient):
 
     def send(self, subject: str, payload: bytes, reply: str = "", block: bytes = b"") -> None:
         """Write one message, at the end of this loop turn. block: its headers, as `header_block` makes it."""
-        if block:
-            self.write(command.hpub_cmd(subject, reply, block, payload))
-        else:
-            self.write(command.pub_cmd(subject, reply, payload))
+        self.write(frame(subject, payload, reply, block))
 
     def send_each(self, subjects: Iterable[str], payload: bytes) -> None:
         """Write the same message to each of these: acks, which are as many as jobs."""
@@ -227,6 +234,17 @@ class Client(NatsClient):
         self._out.clear()
         if self._transport is not None and self._tcp._io_writer is not None:
             self._tcp._io_writer.transport.abort()
+
+    @property
+    def can_hand_over(self) -> bool:
+        """Whether the socket can be had alone: TLS has state beside it, and on Windows an event loop keeps it."""
+        return not self.encrypted and sys.platform != "win32"
+
+    def hand_over(self) -> socket.socket:
+        """End this client, but not its connection: the socket, which is the caller's from here on."""
+        taken = socket.socket(fileno=os.dup(self._tcp._io_writer.get_extra_info("socket").fileno()))
+        self.drop("handed over")
+        return taken
 
     async def shutdown(self, grace: float) -> None:
         """Write what is buffered, as far as that takes no longer than `grace` seconds, and end the connection."""

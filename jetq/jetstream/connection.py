@@ -65,7 +65,7 @@ class Connection:
         """Use `open`."""
         self.loop = asyncio.get_running_loop()
         self._settings = settings
-        self._name = name
+        self.name = name
         self._pid = os.getpid()
         self._discovered: list[str] = []
         self._client: Client | None = None
@@ -157,6 +157,18 @@ class Connection:
         """Forget an `on_up` callback, for what ends before the connection does."""
         with contextlib.suppress(ValueError):
             self._up.remove(callback)
+
+    async def another(self, name: str) -> Client:
+        """A client of a TCP connection of its own to the same server. Raises BrokerUnavailable."""
+        return await connect(
+            self._settings,
+            self._url,
+            name=name,
+            within=self._settings.connect_timeout,
+            complain=lambda _: None,
+            tls_hostname=self._certified_name(self._url),
+            await_jetstream=False,
+        )
 
     # --- messages
 
@@ -396,7 +408,7 @@ class Connection:
                 client = await connect(
                     self._settings,
                     url,
-                    name=self._name,
+                    name=self.name,
                     within=max(within, 0.05),
                     complain=self._hear,
                     tls_hostname=self._certified_name(url),

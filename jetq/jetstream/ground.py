@@ -13,10 +13,10 @@ from jetq.errors import PayloadTooLarge
 from jetq.jetstream.acks import Acks
 from jetq.jetstream.api import Api
 from jetq.jetstream.connection import Connection
-from jetq.jetstream.publisher import Publisher
+from jetq.jetstream.publisher import PubAck, Publisher
 from jetq.jetstream.subjects import Names
 from jetq.jetstream.topology import QueueTopology, Topology
-from jetq.model import Delivery, Drift, JobRecord, Level
+from jetq.model import Delivery, Drift, JobRecord, Level, Stored
 from jetq.settings import Settings
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "due_of",
     "rfc3339",
     "schedule_headers",
+    "stored",
 ]
 
 _log = logging.getLogger("jetq.jetstream")
@@ -170,6 +171,11 @@ class Ground:
         self._queues[queue] = await self._topology.queue(queue)
         if queue in self._levelled:
             await self._topology.levels(queue)
+
+
+def stored(job: JobRecord, ack: PubAck) -> Stored:
+    """What became of `job`, for which the stream answered `ack`."""
+    return Stored(ack.seq, job.id, "existing" if ack.duplicate else "new")
 
 
 def schedule_headers(due: float, target: str) -> dict[str, str]:

@@ -9,6 +9,7 @@ from functools import partial
 
 from msgspec.structs import replace
 
+from jetq.broker import Line
 from jetq.errors import BrokerError, NotStored
 from jetq.jetstream.api import StoredMessage
 from jetq.jetstream.client import header_block
@@ -23,8 +24,10 @@ from jetq.jetstream.ground import (
     due_of,
     is_overdue,
     schedule_headers,
+    stored,
 )
-from jetq.jetstream.publisher import PubAck, Told, WrongSequence
+from jetq.jetstream.line import JetStreamLine
+from jetq.jetstream.publisher import Answer, PubAck, Told, WrongSequence
 from jetq.jetstream.subjects import job_tokens, level_of
 from jetq.model import DEFAULT_META, Debounce, Found, JobRecord, Stored, in_place_of
 from jetq.names import NO_KEY
@@ -49,18 +52,22 @@ class Producing(Fleet):
         debounce: Debounce | None = None,
     ) -> Stored:
         if job.key == NO_KEY:
-            return _stored(job, await (await self._begin(job, due, timeout)))
+            if due is None and timeout is None:
+                answer: asyncio.Future[PubAck] = asyncio.get_running_loop().create_future()
+                if self._send(job, answer):
+                    return stored(job, await answer)
+            return stored(job, await (await self._begin(job, due, timeout)))
         return await self._keyed(job, due, timeout, debounce, await self._begin(job, due, timeout))
 
     def send_job(self, job: JobRecord, told: Callable[[Stored | BrokerError], None]) -> bool:
-        if job.queue not in self._queues or job.level != "normal" or not self._connection.free:
-            return False
-        try:
-            subject, headers = self._message(job)
-            self._publisher.send(subject, job.body, header_block(headers), Told(told, partial(_stored, job)))
-        except BrokerError:
-            return False
-        return True
+        return self._send(job, Told(told, partial(stored, job)))
+
+    async def open_line(self) -> Line | None:
+        if (standing := self._connection.client) is not None and not standing.can_hand_over:
+            return None
+        client = await self._connection.another(f"{self._connection.name}-line")
+        sock, inbox = client.hand_over(), self._connection.new_inbox()
+        return JetStreamLine(sock, inbox, self._connection.max_payload, self._queues, self._message)
 
     async def enqueue_many(
         self,
@@ -94,7 +101,7 @@ class Producing(Fleet):
         try:
             if job.key != NO_KEY:
                 return await self._keyed(job, due, timeout, debounce, under_way)
-            return _stored(job, await under_way)
+            return stored(job, await under_way)
         except Exception as error:  # the answer to this job, whatever it is; the others have theirs
             return error
 
@@ -114,6 +121,17 @@ class Producing(Fleet):
             headers.update(schedule_headers(due, subject))
             subject = self._names.later(job.queue, job.task, job.key, job.id)
         return await self._publisher.begin(subject, job.body, headers, timeout=timeout)
+
+    def _send(self, job: JobRecord, answer: Answer) -> bool:
+        """Send a job that is due and has no key; False, and nothing is sent, if something must be waited for."""
+        if job.queue not in self._queues or job.level != "normal" or not self._connection.free:
+            return False
+        try:
+            subject, headers = self._message(job)
+            self._publisher.send(subject, job.body, header_block(headers), answer)
+        except BrokerError:
+            return False
+        return True
 
     def _message(self, job: JobRecord) -> tuple[str, dict[str, str]]:
         """Where a job that is due goes, and with which headers. Raises PayloadTooLarge."""
@@ -136,7 +154,7 @@ class Producing(Fleet):
         where = self._names.anywhere(job.queue, job.task, job.key, job.id)
         for _ in range(_LOOKS):
             try:
-                return _stored(job, await under_way)
+                return stored(job, await under_way)
             except WrongSequence:
                 standing = await self._api.last_message(self._names.jobs(job.queue), where)
             if standing is None:  # it ended just now
@@ -256,10 +274,6 @@ class Producing(Fleet):
         except WrongSequence:
             return False
         return True
-
-
-def _stored(job: JobRecord, ack: PubAck) -> Stored:
-    return Stored(ack.seq, job.id, "existing" if ack.duplicate else "new")
 
 
 def _id_of(message: StoredMessage) -> str:

@@ -22,7 +22,7 @@ from jetq.jetstream.client import header_block
 from jetq.jetstream.connection import Connection
 from jetq.jetstream.message import Message
 
-__all__ = ["Answer", "PubAck", "Publisher", "Told", "WrongSequence"]
+__all__ = ["Answer", "PubAck", "Publisher", "Told", "WrongSequence", "read_ack"]
 
 T = TypeVar("T")
 
@@ -105,7 +105,8 @@ class _Pending(Struct, eq=False):
     repeated: bool = False
 
 
-_decode_ack = msgspec.json.Decoder(PubAck).decode
+read_ack = msgspec.json.Decoder(PubAck).decode
+"""Raises msgspec.DecodeError."""
 
 
 class Publisher:
@@ -210,7 +211,7 @@ class Publisher:
             self._again(pending, "no stream takes this subject, or it has no leader")
             return
         try:
-            ack = _decode_ack(msg.data)
+            ack = read_ack(msg.data)
         except msgspec.DecodeError:
             self._again(pending, "the answer was not JetStream's")
             return

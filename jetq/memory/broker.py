@@ -110,6 +110,9 @@ class MemoryBroker(MemoryLetters):
         asyncio.get_running_loop().call_soon(told, stored)
         return True
 
+    async def open_line(self) -> None:
+        return None
+
     async def _started(self, job: JobRecord) -> set[int]:
         """Those of its key that run, or may: by sequence."""
         with self.store.lock:

@@ -1,0 +1,110 @@
+"""A connection of one thread, which writes a job to its socket and reads the acknowledgement itself."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Container
+
+import msgspec
+
+from jetq.errors import PayloadTooLarge
+from jetq.jetstream.client import frame, header_block
+from jetq.jetstream.ground import stored
+from jetq.jetstream.message import Message
+from jetq.jetstream.protocol import Parser, ProtocolError
+from jetq.jetstream.publisher import read_ack
+from jetq.model import JobRecord, Stored
+
+__all__ = ["JetStreamLine"]
+
+_WITHIN = 0.25
+"""Seconds for an acknowledgement. Who gets none asks again where patience is, and the stream knows the job's id."""
+
+_LARGEST = 32 * 1024
+"""Bytes of arguments: what any network takes in less."""
+
+_READS = 10
+_READ_SIZE = 4096
+_PONG = b"PONG\r\n"
+
+
+class JetStreamLine:
+    """See `jetq.broker.Line`. `message` says where a job goes and with which headers, for the queues in `known`.
+
+    sock: connected, and logged in; it is closed with the line. largest: bytes of a message.
+    """
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        inbox: str,
+        largest: int,
+        known: Container[str],
+        message: Callable[[JobRecord], tuple[str, dict[str, str]]],
+    ) -> None:
+        sock.settimeout(_WITHIN)
+        self._sock = sock
+        self._inbox = inbox + "."
+        self._known = known
+        self._message = message
+        self._parser = Parser({b"1": self._hear}, lambda: largest)
+        self._awaited = ""
+        self._answer: Message | None = None
+        self._last = False
+        self.used = 0
+        self.is_open = True
+        sock.sendall(b"SUB %s.* 1\r\n" % inbox.encode())
+
+    def store(self, job: JobRecord) -> Stored | None:
+        if job.queue not in self._known or job.level != "normal" or len(job.body) > _LARGEST:
+            return None
+        try:
+            subject, headers = self._message(job)
+        except PayloadTooLarge:
+            return None
+        try:
+            answer = self._exchange(frame(subject, job.body, self._next_reply(), header_block(headers)))
+            ack = read_ack(answer.data) if answer.data else None  # without: a status, no stream takes it
+        except (OSError, ProtocolError, msgspec.DecodeError):
+            self.close()
+            return None
+        except BaseException:  # in the middle of a word, perhaps
+            self.close()
+            raise
+        if self._last:
+            self.close()
+        return None if ack is None or ack.error is not None else stored(job, ack)
+
+    def close(self) -> None:
+        self.is_open = False
+        self._sock.close()
+
+    def _next_reply(self) -> str:
+        self.used += 1
+        self._awaited = f"{self._inbox}{self.used}"
+        return self._awaited
+
+    def _exchange(self, sent: bytes) -> Message:
+        self._answer = None
+        self._sock.sendall(sent)
+        for _ in range(_READS):
+            data = self._sock.recv(_READ_SIZE)
+            if not data:
+                break
+            for word, rest in self._parser.feed(data):
+                self._heed(word, rest)
+            if self._answer is not None:
+                return self._answer
+        raise ProtocolError("no answer")
+
+    def _heed(self, word: bytes, rest: bytes) -> None:
+        if word == b"PING":
+            self._sock.sendall(_PONG)
+        elif word == b"-ERR":
+            raise ProtocolError(rest.decode(errors="backslashreplace"))
+        elif word == b"INFO":  # the cluster is another one now, or this server is about to leave it
+            self._last = True
+
+    def _hear(self, msg: Message) -> None:
+        if msg.subject == self._awaited:
+            self._answer = msg
