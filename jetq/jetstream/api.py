@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from base64 import b64decode
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import Any
 
@@ -16,7 +16,9 @@ from jetq.errors import BrokerError, BrokerUnavailable
 from jetq.jetstream.connection import Connection, NoReply, NoResponders, NotAllowed
 from jetq.jetstream.message import Message, read_headers
 
-__all__ = ["NO_PERMISSION_HINT", "Api", "ApiError", "Denied", "StoredMessage"]
+__all__ = ["EXPECTED", "NO_PERMISSION_HINT", "Api", "ApiError", "Denied", "StoredMessage"]
+
+EXPECTED = "Nats-Expected-Last-Subject-Sequence"
 
 NOT_FOUND = frozenset({10014, 10037, 10043, 10057, 10059})
 """Error codes for a consumer, message or stream that is not there (a missing message is 10037 or 10057, by API)."""
@@ -100,6 +102,13 @@ class Api:
             if asyncio.get_running_loop().time() + _RETRY_AFTER > deadline:
                 raise BrokerUnavailable(f"JetStream cannot answer {name}: {error.description}", hint=_NO_LEADER_HINT)
             await asyncio.sleep(_RETRY_AFTER)
+
+    async def place(self, subject: str) -> None:
+        """Store an empty message on `subject`, unless one stands there. Whether that could be done is not told."""
+        with suppress(NoReply, NoResponders):
+            await self._connection.request(
+                subject, headers={EXPECTED: "0"}, timeout=self.timeout, again=_ASK_AGAIN_AFTER
+            )
 
     async def _ask(self, subject: str, payload: bytes, *, stream: str = "") -> Message:
         """One request, repeated until the timeout: every request made here may be.

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 from jetq.errors import PayloadTooLarge
 from jetq.jetstream.acks import Acks
-from jetq.jetstream.api import Api
+from jetq.jetstream.api import EXPECTED, Api
 from jetq.jetstream.connection import Connection
 from jetq.jetstream.publisher import PubAck, Publisher
 from jetq.jetstream.subjects import Names
@@ -37,7 +37,6 @@ __all__ = [
 _log = logging.getLogger("jetq.jetstream")
 
 MSG_ID = "Nats-Msg-Id"
-EXPECTED = "Nats-Expected-Last-Subject-Sequence"
 EXPECTED_ON = "Nats-Expected-Last-Subject-Sequence-Subject"
 TTL = "Nats-TTL"
 

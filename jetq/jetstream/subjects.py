@@ -115,6 +115,10 @@ class Names:
         """Where it stands which ticks of a recurring schedule became jobs."""
         return f"{self.namespace}.{queue}.last.{task_token(name)}"
 
+    def first(self, queue: str) -> str:
+        """Where the message stands that is the first of a queue's stream for ever. No schedule has such a name."""
+        return f"{self.namespace}.{queue}.last.:first"
+
     def throttle(self, queue: str, task: str, key: str) -> str:
         """Where it stands that a key has had its job for this period."""
         return f"{self.namespace}._state.throttle.{queue}.{task_token(task)}.{key}"
