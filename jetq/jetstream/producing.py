@@ -10,7 +10,7 @@ from functools import partial
 from msgspec.structs import replace
 
 from jetq.broker import Line
-from jetq.errors import BrokerError, NotStored
+from jetq.errors import BrokerError, BrokerUnavailable, NotStored
 from jetq.jetstream.api import StoredMessage
 from jetq.jetstream.client import header_block
 from jetq.jetstream.fleet import Fleet
@@ -67,7 +67,11 @@ class Producing(Fleet):
             return None
         client = await self._connection.another(f"{self._connection.name}-line")
         sock, inbox = client.hand_over(), self._connection.new_inbox()
-        return JetStreamLine(sock, inbox, self._connection.max_payload, self._queues, self._message)
+        try:
+            return JetStreamLine(sock, inbox, self._connection.max_payload, self._queues, self._message)
+        except OSError as error:
+            sock.close()
+            raise BrokerUnavailable(f"the connection broke off: {error.strerror or error}") from None
 
     async def enqueue_many(
         self,

@@ -14,8 +14,10 @@ from secrets import token_hex
 import pytest
 
 from jetq import Jetq
+from jetq.errors import BrokerUnavailable
 from jetq.jetstream import connect_broker
 from jetq.jetstream.broker import JetStreamBroker
+from jetq.jetstream.client import Client
 from jetq.jetstream.line import JetStreamLine
 from jetq.model import JobRecord, Level, Meta, Stored
 from jetq.names import new_job_id
@@ -106,6 +108,18 @@ async def test_with_its_server_it_ends_in_a_moment(nats_server: NatsServerFactor
     if fault == "pause":
         server.resume()
     await here.broker.close()
+
+
+@pytest.mark.anyio
+async def test_one_that_breaks_off_as_it_is_opened_leaves_no_socket_behind(
+    here: Lined, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, theirs = socket.socketpair()
+    theirs.close()
+    monkeypatch.setattr(Client, "hand_over", lambda client: client.drop("handed over") or ours)
+    with pytest.raises(BrokerUnavailable, match="broke off"):
+        await here.broker.open_line()
+    assert ours.fileno() == -1
 
 
 @pytest.mark.anyio
