@@ -8,20 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import logging
 import os
 import random
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
-from urllib.parse import urlsplit
 
 from nats.nuid import NUID
 
 from jetq.errors import BrokerUnavailable, JetqError
 from jetq.jetstream.client import Client, header_block
 from jetq.jetstream.complaints import Complaints, all_failed, denied_subject
-from jetq.jetstream.connect import PING_INTERVAL, check_files, connect, server_version
+from jetq.jetstream.connect import PING_INTERVAL, certified_name, check_files, connect, server_version
 from jetq.jetstream.message import Message
 from jetq.jetstream.subscription import Subscription
 from jetq.settings import Settings, safe_url
@@ -31,8 +29,16 @@ __all__ = ["Connection", "NoReply", "NoResponders", "NotAllowed", "Subscription"
 _log = logging.getLogger("jetq.connection")
 
 _HELD_BYTES = 8 * 1024 * 1024
+_MOST_STORED = 32 * 1024 * 1024 - 8 * 1024
+"""Bytes. JetStream stores no more than 32 MiB of a message, its subject included, whatever `max_payload` is
+(nats-server 2.15.1: error 10077, "message too large")."""
+
 _SILENT_TICKS = 11
 """Seconds without a byte, after which the connection is dead: two pings were not answered."""
+
+_STEADY = 10.0
+"""Seconds for which a connection must have stood if the next is to be made at once. One that is lost sooner may be lost
+for what is done over it, again and again."""
 
 _FIRST_BACKOFF = 0.25
 _LAST_BACKOFF = 5.0
@@ -56,6 +62,8 @@ class NotAllowed(NoReply):
 
 class Connection:
     """One connection to the broker, on the loop it was opened on. Not thread-safe.
+
+    `lost_by_size`: it was last lost because the server took a message for too large, and so did not store that.
 
     Guarantee: tests/faults/test_server_restart.py: work goes on within seconds of the broker's return;
     tests/integration/test_lying_server.py: and a broker that talks nonsense is left as one that is gone.
@@ -85,6 +93,7 @@ class Connection:
         self._denied: list[Callable[[str], None]] = []
         self._request = 0
         self._max_payload = 0
+        self.lost_by_size = False
         self._server_version = (0, 0, 0)
         self._trouble: JetqError | None = None
 
@@ -107,7 +116,7 @@ class Connection:
 
     @property
     def max_payload(self) -> int:
-        """The most bytes of headers and payload together that the server takes in one message."""
+        """The most bytes of headers and payload together that the server takes and stores in one message."""
         return self._max_payload
 
     @property
@@ -166,7 +175,7 @@ class Connection:
             name=name,
             within=self._settings.connect_timeout,
             complain=lambda _: None,
-            tls_hostname=self._certified_name(self._url),
+            tls_hostname=certified_name(self._settings, self._url),
             await_jetstream=False,
         )
 
@@ -318,11 +327,15 @@ class Connection:
     # --- keeping it up
 
     async def _run(self, client: Client) -> None:
+        pause = 0.0
         try:
             while True:
+                begun = self.loop.time()
                 reason = await self._until_lost(client)
                 lost_at = self.loop.time()
                 self._lost(reason)
+                pause = 0.0 if lost_at - begun >= _STEADY else min(max(2 * pause, _FIRST_BACKOFF), _LAST_BACKOFF)
+                await asyncio.sleep(pause * random.uniform(0.5, 1.0))
                 client = await self._connect_patiently(_LAST_BACKOFF_AFTER_LOSS)
                 if self._closed:
                     return client.drop("closed")
@@ -352,6 +365,7 @@ class Connection:
 
     def _lost(self, reason: str) -> None:
         _log.warning("connection to %s lost: %s; connecting again", safe_url(self._url), reason)
+        self.lost_by_size = "maximum payload" in reason
         if self._client is not None:
             self._discovered = self._client.discovered_urls()
         self._client = None
@@ -361,14 +375,19 @@ class Connection:
     def _use(self, client: Client) -> None:
         self._client = client
         self._trouble = None
-        self._max_payload = client.max_payload
+        client.limited = partial(self._limit, client)
+        self._limit(client)
         self._server_version = server_version(client)
         for sid, subscription in self._subscriptions.items():
             client.listen(sid, subscription.subject, subscription.deliver)
         held, self._held = self._held, []
         self._held_bytes = 0
         for message in held:
-            client.send(*message)
+            if len(message[1]) + len(message[3]) <= self._max_payload:  # else this connection would be lost for it too
+                client.send(*message)
+
+    def _limit(self, client: Client) -> None:
+        self._max_payload = min(client.max_payload, _MOST_STORED)
 
     async def _connect_patiently(self, last_backoff: float) -> Client:
         # A cancellation that meets the end of an attempt is lost: `asyncio.wait_for` of Python 3.11 then returns or
@@ -411,7 +430,7 @@ class Connection:
                     name=self.name,
                     within=max(within, 0.05),
                     complain=self._hear,
-                    tls_hostname=self._certified_name(url),
+                    tls_hostname=certified_name(self._settings, url),
                     await_jetstream=first_time,
                 )
             except BrokerUnavailable as error:
@@ -420,15 +439,6 @@ class Connection:
                 self._url = url
                 return client
         raise all_failed(errors)
-
-    def _certified_name(self, url: str) -> str | None:
-        # Servers of a cluster advertise addresses, and their certificates bear the name that was configured.
-        host = urlsplit(url).hostname or ""
-        try:
-            ipaddress.ip_address(host)
-        except ValueError:
-            return None
-        return None if url in self._settings.servers else urlsplit(self._settings.servers[0]).hostname
 
     # --- small steps
 

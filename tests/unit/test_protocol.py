@@ -18,7 +18,7 @@ class Reader:
 
     def __init__(self, largest: int = 1_000_000) -> None:
         self.said: list[Said] = []
-        self.parser = Parser({b"7": self._message}, lambda: largest)
+        self.parser = Parser({b"7": self._message}, largest)
 
     def read(self, *pieces: bytes) -> list[Said]:
         for piece in pieces:
