@@ -13,7 +13,7 @@ from functools import lru_cache
 
 from jetq.jetstream.message import Message
 
-__all__ = ["Parser", "ProtocolError"]
+__all__ = ["LARGEST", "Parser", "ProtocolError"]
 
 _LONGEST_LINE = 1024 * 1024
 """Bytes. The longest is the INFO of a large cluster; a message's is its subjects, 4 KiB each by default."""
