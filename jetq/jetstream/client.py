@@ -44,6 +44,10 @@ _WRITE_AT_ONCE = 32 * 1024
 """Bytes. The rest of a large batch is made while the server stores its beginning: 53k -> 62k jobs/s stored by one
 caller, with 256 KiB before; less than 32 changes nothing."""
 
+_MOST_STORED = 32 * 1024 * 1024 - 8 * 1024
+"""Bytes. JetStream stores no more than 32 MiB of a message, its subject included, whatever `max_payload` is
+(nats-server 2.15.1: error 10077, "message too large")."""
+
 _BEHIND = 64 * 1024
 """Bytes that the network has not taken, from which on writers wait: as asyncio's own streams."""
 
@@ -146,6 +150,11 @@ class Client(NatsClient):
         return self._server_info
 
     @property
+    def most_stored(self) -> int:
+        """The most bytes of headers and payload together that the server takes and stores in one message."""
+        return min(int(self.max_payload), _MOST_STORED)
+
+    @property
     def hung_up(self) -> bool:
         """Whether the server has closed its side."""
         return self._transport is not None and self._transport.at_eof()
@@ -209,6 +218,11 @@ class Client(NatsClient):
     def heard(self) -> tuple[int, int]:
         """Changes with every sign of life: a message or word that was understood, or a good part of a large one."""
         return self._parser.words, self._parser.progress
+
+    @property
+    def receiving(self) -> bool:
+        """Whether a good part of a large message has come, and the rest has not yet."""
+        return self._parser.progress > 0
 
     def backlog(self) -> int:
         """Bytes written here that the operating system has not taken yet."""

@@ -29,10 +29,6 @@ __all__ = ["Connection", "NoReply", "NoResponders", "NotAllowed", "Subscription"
 _log = logging.getLogger("jetq.connection")
 
 _HELD_BYTES = 8 * 1024 * 1024
-_MOST_STORED = 32 * 1024 * 1024 - 8 * 1024
-"""Bytes. JetStream stores no more than 32 MiB of a message, its subject included, whatever `max_payload` is
-(nats-server 2.15.1: error 10077, "message too large")."""
-
 _SILENT_TICKS = 11
 """Seconds without a byte, after which the connection is dead: two pings were not answered."""
 
@@ -240,9 +236,9 @@ class Connection:
         again: float | None = None,
     ) -> Message:
         """Send a message and return its reply. With `again` it is sent anew while so many seconds bring none: whoever
-        has to answer may only just be on its way. Raises NoReply after `timeout` seconds or when the connection is lost
-        meanwhile, at once NoResponders when nobody listens and NotAllowed without the permission, BrokerUnavailable
-        as `publish` does, ValueError for a header with a line break."""
+        has to answer may only just be on its way. Not while a long answer comes in. Raises NoReply after `timeout`
+        seconds or when the connection is lost meanwhile, at once NoResponders when nobody listens and NotAllowed
+        without the permission, BrokerUnavailable as `publish` does, ValueError for a header with a line break."""
         block = header_block(headers)
         self._request += 1
         token = str(self._request)
@@ -254,6 +250,8 @@ class Connection:
                 while not reply.done():
                     await self.publish(subject, payload, self._inbox + token, block)
                     await asyncio.wait([reply], timeout=again)
+                    while not reply.done() and self._client is not None and self._client.receiving:
+                        await asyncio.wait([reply], timeout=again)
                 msg = reply.result()
         except TimeoutError:
             raise NoReply(f"no reply from {subject} within {timeout:g} s") from None
@@ -333,8 +331,8 @@ class Connection:
                 begun = self.loop.time()
                 reason = await self._until_lost(client)
                 lost_at = self.loop.time()
-                self._lost(reason)
                 pause = 0.0 if lost_at - begun >= _STEADY else min(max(2 * pause, _FIRST_BACKOFF), _LAST_BACKOFF)
+                self._lost(reason, pause)
                 await asyncio.sleep(pause * random.uniform(0.5, 1.0))
                 client = await self._connect_patiently(_LAST_BACKOFF_AFTER_LOSS)
                 if self._closed:
@@ -363,8 +361,9 @@ class Connection:
             if silent >= _SILENT_TICKS:
                 client.drop(f"nothing was heard of the server for {silent} s, though asked every {PING_INTERVAL:g} s")
 
-    def _lost(self, reason: str) -> None:
-        _log.warning("connection to %s lost: %s; connecting again", safe_url(self._url), reason)
+    def _lost(self, reason: str, pause: float) -> None:
+        when = f" in {pause:g} s" if pause else ""
+        _log.warning("connection to %s lost: %s; connecting again%s", safe_url(self._url), reason, when)
         self.lost_by_size = "maximum payload" in reason
         if self._client is not None:
             self._discovered = self._client.discovered_urls()
@@ -387,7 +386,7 @@ class Connection:
                 client.send(*message)
 
     def _limit(self, client: Client) -> None:
-        self._max_payload = min(client.max_payload, _MOST_STORED)
+        self._max_payload = client.most_stored
 
     async def _connect_patiently(self, last_backoff: float) -> Client:
         # A cancellation that meets the end of an attempt is lost: `asyncio.wait_for` of Python 3.11 then returns or
