@@ -13,7 +13,8 @@ from msgspec import Struct, field
 from jetq.context import CANCEL, CancelSignal
 from jetq.failures import capture
 from jetq.gate import Gate
-from jetq.model import DEFAULT_META, Delivery, Failure, Meta
+from jetq.kept import Kept
+from jetq.model import DEFAULT_META, Cell, Delivery, Failure, Meta
 from jetq.secret import secret_texts, veil
 from jetq.task import Task
 
@@ -32,7 +33,7 @@ class Attempt(Struct, eq=False):
     at which the runner may be cancelled, because a settlement must not be. released, cancelled and timed_out tell a
     cancellation by shutdown, by request and by timeout apart. storing: it has ended and holds no slot, and what it has
     returned is on its way to the broker. started_at is the unix time of `started`. gates are those
-    that let it in, waits_at the one that has not yet.
+    that let it in, waits_at the one that has not yet. kept: what stood in the cell beside a job that stays where it is.
     """
 
     delivery: Delivery
@@ -52,6 +53,7 @@ class Attempt(Struct, eq=False):
     started_at: float = 0.0
     gates: list[Gate] = []
     waits_at: Gate | None = None
+    kept: tuple[Kept, Cell] | None = None
 
     def __repr__(self) -> str:
         return f"<attempt at {self.name} {self.delivery.id}>"  # without its arguments

@@ -210,6 +210,11 @@ class Broker(Protocol):
         """Put the delivery back to be handed out at once, its count forgotten; also settles it."""
         ...
 
+    async def put_off(self, delivery: Delivery, after: float) -> None:
+        """Leave the delivery's message where it is, to be handed out again in `after` seconds, its count higher; sooner
+        if this is lost with the connection. It is not held any more."""
+        ...
+
     async def bury(self, delivery: Delivery, letter: DeadLetter) -> None:
         """Store the dead letter with the delivery's bytes, once however often it is repeated. Then `finish`."""
         ...

@@ -88,7 +88,8 @@ class Executor:
     async def run(self, attempt: Attempt) -> None:
         """The whole life of an attempt. Raises nothing: what cannot be settled comes back when its lease lapses."""
         if attempt.delivery.count > 1:
-            await self._run_suspect(attempt)
+            if await self._recalled(attempt):
+                await self._run_suspect(attempt)
             return
         outcome = self.load(attempt)
         if outcome is None:
@@ -116,6 +117,20 @@ class Executor:
             return await self.call(attempt)
         finally:
             limits.leave(attempt)
+
+    async def _recalled(self, attempt: Attempt) -> bool:
+        """What was kept of it is known now, if anything. False if it must not run and was dealt with."""
+        try:
+            outcome = await self._settlement.recall(attempt)
+        except BrokerError as error:
+            _log.warning("%s %s is left to its lease: %s", attempt.name, attempt.delivery.id, error.message)
+            self._leases.drop(attempt.delivery)
+            return False
+        if outcome is None:
+            return True
+        attempt.task = self._tasks.get(attempt.delivery.task)  # for how long its result is kept
+        await self._settlement.settle(attempt, Cancelled() if attempt.cancelled else outcome)
+        return False
 
     async def _run_suspect(self, attempt: Attempt) -> None:
         """A redelivered job may have killed its worker: alone of its kind, and with its start on record first."""
@@ -213,7 +228,7 @@ class Executor:
     def _read(self, attempt: Attempt) -> Outcome | None:
         delivery = attempt.delivery
         try:
-            attempt.meta = read_meta(delivery.headers)
+            attempt.meta = read_meta(delivery.headers) if attempt.kept is None else attempt.kept[0].meta
         except BadHeader as error:
             return dead("undecodable", "jetq.BadHeader", str(error))
         task = self._tasks.get(delivery.task)

@@ -7,6 +7,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any, Literal
 
@@ -17,10 +18,12 @@ from jetq.attempt import Attempt
 from jetq.broker import Broker
 from jetq.errors import BrokerError, PayloadTooLarge
 from jetq.failures import bounded, summarize
+from jetq.kept import Kept, Staying, kept_name, pause_after, read_kept, write_kept
 from jetq.leases import Leases
 from jetq.model import (
     NO_VALUE,
     Cancelled,
+    Cell,
     Dead,
     DeadLetter,
     DeadReason,
@@ -49,6 +52,12 @@ _LAST_BACKOFF = 5.0
 _RECORD_TTL = 3600.0
 """Seconds for which it is kept that a job was cancelled or expired, when its task keeps no results."""
 
+
+_KEPT_TTL = 30 * 86_400.0
+"""Seconds for which it is kept beyond its time what a job that stays where it is has behind it."""
+
+_EARLY = 0.5
+"""Seconds before its time at which such a job may run: it was put off for that long, and clocks differ by as much."""
 
 _LONGEST_LINE = 7 * 86_400.0
 """Seconds for which a place in a line is kept. Who waits longer than that comes back by itself."""
@@ -120,12 +129,12 @@ class Settlement:
         finally:
             self._ended(attempt)
 
-    async def settle(self, attempt: Attempt, outcome: Outcome) -> bool:
+    async def settle(self, attempt: Attempt, outcome: Outcome | Staying) -> bool:
         """Store what the outcome leaves behind, then remove the job. False if the job is no longer this worker's.
 
         While the broker cannot be reached or has no room it is tried again for as long as the lease holds, which is
         renewed without an end from then on, because the run is over; after that the job is delivered anew, and nothing
-        here touches it.
+        here touches it. What the broker has no room for in a message stays where it is: see `jetq.kept`.
 
         Guarantee: tests/faults/test_crash_sweep.py kills the worker before and after each broker call made here.
         """
@@ -137,10 +146,10 @@ class Settlement:
                     await self._store(attempt, outcome)
                     return True
                 except PayloadTooLarge as error:
-                    if isinstance(outcome, Dead):
-                        _log.critical("%s %s cannot be dead-lettered: %s", attempt.name, delivery.id, error.message)
+                    if isinstance(outcome, Staying):
+                        _log.critical("%s %s is left to its lease: %s", attempt.name, delivery.id, error.message)
                         return False
-                    outcome = dead("failed", "jetq.PayloadTooLarge", f"its outcome cannot be stored: {error.message}")
+                    outcome = self._instead(attempt, outcome, error)
                 except BrokerError as error:
                     _log.warning(
                         "%s %s is not settled yet, trying again in %g s: %s",
@@ -155,9 +164,68 @@ class Settlement:
         finally:
             self._leases.drop(delivery)
 
-    async def _store(self, attempt: Attempt, outcome: Outcome) -> None:
+    # --- what there is no room for
+
+    async def recall(self, attempt: Attempt) -> Dead | Staying | None:
+        """Take up what was kept of a job that stays where it is. If it must not run now: what to `settle` it by.
+
+        Guarantee: tests/integration/test_max_payload.py: it runs as often as its task says, and what is dead does not
+        run again.
+        """
+        delivery = attempt.delivery
+        cell = await self._broker.read_cell(kept_name(delivery))
+        kept = None if cell is None else read_kept(cell.value)
+        if cell is None or kept is None or kept.sequence != delivery.sequence:
+            return None
+        attempt.kept, attempt.meta = (kept, cell), kept.meta
+        left = kept.due - self._broker.now()
+        return kept.dead or (Staying(left) if left > _EARLY else None)
+
+    def _instead(self, attempt: Attempt, outcome: Outcome, error: PayloadTooLarge) -> Outcome | Staying:
+        """What to do where there is no room for what `outcome` would store."""
+        delivery, now = attempt.delivery, self._broker.now()
+        match outcome:
+            case Retrying(body=None) | Snoozed() | InLine():
+                job, after = self._next_attempt(attempt, outcome)
+                stays = Staying(after, Kept(delivery.sequence, job.meta, now + after))
+            case Released():
+                stays = Staying(0.0)
+            case Dead(body=None, reason=reason, failure=failure):
+                tries = 0 if attempt.kept is None else attempt.kept[0].tries
+                after = pause_after(tries)
+                kept = Kept(delivery.sequence, attempt.meta, now + after, tries + 1, reason, failure)
+                stays = Staying(after, kept)
+            case Dead():  # with the arguments that it was stored with, then
+                return replace(outcome, body=None)
+            case _:
+                return dead("failed", "jetq.PayloadTooLarge", f"its outcome cannot be stored: {error.message}")
+        is_dead = stays.kept is not None and stays.kept.reason
+        _log.log(
+            logging.ERROR if is_dead else logging.WARNING,
+            "%s %s stays where it is for %.1f s%s: %s; raise max_payload of the server",
+            attempt.name, delivery.id, stays.after, f", though dead ({is_dead})" if is_dead else "", error.message,
+        )  # fmt: skip
+        return stays
+
+    async def _stay(self, attempt: Attempt, stays: Staying) -> None:
+        if stays.kept is not None:
+            ttl = stays.after + _KEPT_TTL
+            await self._broker.write_cell(kept_name(attempt.delivery), write_kept(stays.kept), ttl=ttl)
+        await self._broker.put_off(attempt.delivery, stays.after)
+
+    async def _forget_kept(self, cell: Cell) -> None:
+        try:
+            await self._broker.drop_cell(cell)
+        except BrokerError as error:  # it names a message that is gone, and expires
+            _log.debug("%s stays: %s", cell.name, error.message)
+
+    # --- what is stored
+
+    async def _store(self, attempt: Attempt, outcome: Outcome | Staying) -> None:
         broker, delivery = self._broker, attempt.delivery
         match outcome:
+            case Staying():
+                return await self._stay(attempt, outcome)
             case Succeeded(value=None) if attempt.cancelled:  # it ended by itself all the same, and who cancels asks
                 await broker.put_result(self._result(attempt, "succeeded"), _RECORD_TTL)
                 broker.finish(delivery)
@@ -190,11 +258,13 @@ class Settlement:
                 if not delivery.task:  # nor can it go back: it may have stood on a subject that no text can name
                     return await self._store(attempt, stray(delivery.address))
                 try:  # what was not begun has not been read either, and goes back as it came
-                    attempt.meta = read_meta(delivery.headers)
+                    attempt.meta = read_meta(delivery.headers) if attempt.kept is None else attempt.kept[0].meta
                 except BadHeader as error:
                     return await self._store(attempt, dead("undecodable", "jetq.BadHeader", str(error)))
                 await broker.give_back(delivery, self._record(attempt, attempt.meta))
         self._log_outcome(attempt, outcome)
+        if attempt.kept is not None:
+            await self._forget_kept(attempt.kept[1])
 
     async def _store_dead(self, attempt: Attempt, outcome: Dead) -> None:
         delivery = attempt.delivery
@@ -210,7 +280,8 @@ class Settlement:
                 await self._broker.put_result(self._result(attempt, "dead", failure=failure), ttl)
             except PayloadTooLarge:  # the dead letter has it all
                 short = replace(outcome.failure, traceback="", args=None)
-                await self._broker.put_result(self._result(attempt, "dead", failure=short), ttl)
+                with suppress(PayloadTooLarge):
+                    await self._broker.put_result(self._result(attempt, "dead", failure=short), ttl)
 
     async def _record_end(self, attempt: Attempt, state: Literal["cancelled", "expired"]) -> None:
         """Also without results, because a job that is gone without a trace counts as succeeded."""

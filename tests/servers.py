@@ -51,6 +51,15 @@ class NatsServer:
         if self._process is None:
             self._process, self.port = launch(self._config, self.directory, port=self.port)
 
+    def configure(self, config: str) -> None:
+        """Give it another configuration, which counts from its next start or `reload` on."""
+        store = self._config.read_text("utf-8").splitlines()[0]
+        self._config.write_text(f"{store}\n{config}\n", encoding="utf-8")
+
+    def reload(self) -> None:
+        """Have it read its configuration again while it runs."""
+        self._running().send_signal(signal.SIGHUP)
+
     def stop(self) -> None:
         """An orderly shutdown."""
         if self._process is not None:

@@ -44,15 +44,12 @@ _WRITE_AT_ONCE = 32 * 1024
 """Bytes. The rest of a large batch is made while the server stores its beginning: 53k -> 62k jobs/s stored by one
 caller, with 256 KiB before; less than 32 changes nothing."""
 
+_MOST_STORED = 32 * 1024 * 1024 - 8 * 1024
+"""Bytes. JetStream stores no more than 32 MiB of a message, its subject included, whatever `max_payload` is
+(nats-server 2.15.1: error 10077, "message too large")."""
+
 _BEHIND = 64 * 1024
 """Bytes that the network has not taken, from which on writers wait: as asyncio's own streams."""
-
-_HEADROOM = 64 * 1024
-"""Bytes that the server may add to a message in headers of its own."""
-
-_SIGN_OF_LIFE = 8 * 1024
-"""Bytes of a message under way. So much comes in ten seconds over the thinnest of lines, and not in answers to pings
-that a message of a wrong size swallows."""
 
 _PRIVATE_METHODS = (
     "_build_message",
@@ -124,8 +121,8 @@ class Client(NatsClient):
     permission that is missing.
 
     `lost` is done when the connection has ended, with the reason. `reached`: a TCP connection stood. `congested`: the
-    network was behind at the last write, and who writes more should await `drained` first. All must be used on the loop
-    it was made on.
+    network was behind at the last write, and who writes more should await `drained` first. `limited` is called whenever
+    the server tells its `max_payload` later on. All must be used on the loop it was made on.
     """
 
     def __init__(self, *, secure: bool, complain: Callable[[str], None]) -> None:
@@ -138,12 +135,12 @@ class Client(NatsClient):
         self._out_size = 0
         self.congested = False
         self._server_said = ""
+        self.limited: Callable[[], None] = _nothing
         self.lost: asyncio.Future[str] = self._loop.create_future()
         self.reached = False
-        self._received = 0
         self._gathering = False
         self._answering: set[asyncio.Task[None]] = set()
-        self._parser = Parser(self._handlers, self._largest)
+        self._parser = Parser(self._handlers)
 
     # --- what the connection uses
 
@@ -151,6 +148,11 @@ class Client(NatsClient):
     def greeting(self) -> dict[str, Any]:
         """The server's INFO; empty before it came."""
         return self._server_info
+
+    @property
+    def most_stored(self) -> int:
+        """The most bytes of headers and payload together that the server takes and stores in one message."""
+        return min(int(self.max_payload), _MOST_STORED)
 
     @property
     def hung_up(self) -> bool:
@@ -215,7 +217,12 @@ class Client(NatsClient):
 
     def heard(self) -> tuple[int, int]:
         """Changes with every sign of life: a message or word that was understood, or a good part of a large one."""
-        return self._parser.words, self._received // _SIGN_OF_LIFE
+        return self._parser.words, self._parser.progress
+
+    @property
+    def receiving(self) -> bool:
+        """Whether a good part of a large message has come, and the rest has not yet."""
+        return self._parser.progress > 0
 
     def backlog(self) -> int:
         """Bytes written here that the operating system has not taken yet."""
@@ -287,6 +294,9 @@ class Client(NatsClient):
         if self._secure and info.get("tls_available"):
             info["tls_required"] = True  # nats-py upgrades to TLS only if the server insists
         await super()._process_info(info, initial_connection)
+        if isinstance(limit := info.get("max_payload"), int):  # nats-py believes the first alone
+            self._max_payload = limit
+            self.limited()
 
     def _connect_command(self) -> bytes:
         # The last moment before the credentials leave.
@@ -301,7 +311,7 @@ class Client(NatsClient):
             reader.feed_data = partial(self._take, reader.feed_data)
             while data := await reader.read(_READ_SIZE):
                 self._gathering = len(data) == _READ_SIZE  # there may be more
-                await self._process_words(self._read(data))
+                await self._process_words(self._parser.feed(data))
         except OSError as error:
             reason = error.strerror or str(error) or type(error).__name__
         except Exception as error:
@@ -314,7 +324,7 @@ class Client(NatsClient):
             gather(data)
             return
         try:
-            words = self._read(data)
+            words = self._parser.feed(data)
         except Exception as error:
             self.drop(self._server_said or _unreadable(error))
             return
@@ -327,10 +337,6 @@ class Client(NatsClient):
         self._answering.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             self.drop(self._server_said or _unreadable(error))
-
-    def _read(self, data: bytes) -> list[tuple[bytes, bytes]]:
-        self._received += len(data)
-        return self._parser.feed(data)
 
     async def _process_words(self, words: list[tuple[bytes, bytes]]) -> None:
         for word, rest in words:
@@ -347,9 +353,6 @@ class Client(NatsClient):
             await self._process_err(rest.decode(errors="backslashreplace").lower())
         else:
             raise ProtocolError("an error without a word")
-
-    def _largest(self) -> int:
-        return int(self.max_payload) + _HEADROOM
 
     async def _process_err(self, err_msg: str) -> None:
         # The server closes the connection itself after an error that is fatal to it.
@@ -377,6 +380,10 @@ class Client(NatsClient):
     async def publish(self, *args: object, **kwargs: object) -> NoReturn:
         """Not to be used: `send` is."""
         raise NotImplementedError("jetq writes through Client.send")
+
+
+def _nothing() -> None:
+    """Until somebody wants to know."""
 
 
 def _unreadable(error: BaseException) -> str:

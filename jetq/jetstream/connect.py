@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import re
 import ssl
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypedDict
+from urllib.parse import urlsplit
 
 import msgspec
 import nats.errors
@@ -22,7 +24,7 @@ from jetq.jetstream.explain import explain, unusable
 from jetq.jetstream.message import Message
 from jetq.settings import Settings
 
-__all__ = ["OLDEST_SERVER", "PING_INTERVAL", "check_files", "connect", "server_version"]
+__all__ = ["OLDEST_SERVER", "PING_INTERVAL", "certified_name", "check_files", "connect", "server_version"]
 
 OLDEST_SERVER = (2, 14)
 """The first version that has what jetq stores: cron schedules, time zones and rollups of schedules (ADR-51)."""
@@ -94,6 +96,17 @@ def check_files(settings: Settings) -> None:
     _credentials(settings)
     if settings.wants_tls:
         _tls_context(settings)
+
+
+def certified_name(settings: Settings, url: str) -> str | None:
+    """The name that the certificate of the server at `url` must bear, if not that in `url`: servers of a cluster
+    advertise addresses, and their certificates bear the name that was configured."""
+    host = urlsplit(url).hostname or ""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return None
+    return None if url in settings.servers else urlsplit(settings.servers[0]).hostname
 
 
 def server_version(client: Client) -> tuple[int, int, int]:

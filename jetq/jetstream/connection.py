@@ -8,20 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import logging
 import os
 import random
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
-from urllib.parse import urlsplit
 
 from nats.nuid import NUID
 
 from jetq.errors import BrokerUnavailable, JetqError
 from jetq.jetstream.client import Client, header_block
 from jetq.jetstream.complaints import Complaints, all_failed, denied_subject
-from jetq.jetstream.connect import PING_INTERVAL, check_files, connect, server_version
+from jetq.jetstream.connect import PING_INTERVAL, certified_name, check_files, connect, server_version
 from jetq.jetstream.message import Message
 from jetq.jetstream.subscription import Subscription
 from jetq.settings import Settings, safe_url
@@ -33,6 +31,10 @@ _log = logging.getLogger("jetq.connection")
 _HELD_BYTES = 8 * 1024 * 1024
 _SILENT_TICKS = 11
 """Seconds without a byte, after which the connection is dead: two pings were not answered."""
+
+_STEADY = 10.0
+"""Seconds for which a connection must have stood if the next is to be made at once. One that is lost sooner may be lost
+for what is done over it, again and again."""
 
 _FIRST_BACKOFF = 0.25
 _LAST_BACKOFF = 5.0
@@ -56,6 +58,8 @@ class NotAllowed(NoReply):
 
 class Connection:
     """One connection to the broker, on the loop it was opened on. Not thread-safe.
+
+    `lost_by_size`: it was last lost because the server took a message for too large, and so did not store that.
 
     Guarantee: tests/faults/test_server_restart.py: work goes on within seconds of the broker's return;
     tests/integration/test_lying_server.py: and a broker that talks nonsense is left as one that is gone.
@@ -85,6 +89,7 @@ class Connection:
         self._denied: list[Callable[[str], None]] = []
         self._request = 0
         self._max_payload = 0
+        self.lost_by_size = False
         self._server_version = (0, 0, 0)
         self._trouble: JetqError | None = None
 
@@ -107,7 +112,7 @@ class Connection:
 
     @property
     def max_payload(self) -> int:
-        """The most bytes of headers and payload together that the server takes in one message."""
+        """The most bytes of headers and payload together that the server takes and stores in one message."""
         return self._max_payload
 
     @property
@@ -166,7 +171,7 @@ class Connection:
             name=name,
             within=self._settings.connect_timeout,
             complain=lambda _: None,
-            tls_hostname=self._certified_name(self._url),
+            tls_hostname=certified_name(self._settings, self._url),
             await_jetstream=False,
         )
 
@@ -231,9 +236,9 @@ class Connection:
         again: float | None = None,
     ) -> Message:
         """Send a message and return its reply. With `again` it is sent anew while so many seconds bring none: whoever
-        has to answer may only just be on its way. Raises NoReply after `timeout` seconds or when the connection is lost
-        meanwhile, at once NoResponders when nobody listens and NotAllowed without the permission, BrokerUnavailable
-        as `publish` does, ValueError for a header with a line break."""
+        has to answer may only just be on its way. Not while a long answer comes in. Raises NoReply after `timeout`
+        seconds or when the connection is lost meanwhile, at once NoResponders when nobody listens and NotAllowed
+        without the permission, BrokerUnavailable as `publish` does, ValueError for a header with a line break."""
         block = header_block(headers)
         self._request += 1
         token = str(self._request)
@@ -245,6 +250,8 @@ class Connection:
                 while not reply.done():
                     await self.publish(subject, payload, self._inbox + token, block)
                     await asyncio.wait([reply], timeout=again)
+                    while not reply.done() and self._client is not None and self._client.receiving:
+                        await asyncio.wait([reply], timeout=again)
                 msg = reply.result()
         except TimeoutError:
             raise NoReply(f"no reply from {subject} within {timeout:g} s") from None
@@ -318,11 +325,15 @@ class Connection:
     # --- keeping it up
 
     async def _run(self, client: Client) -> None:
+        pause = 0.0
         try:
             while True:
+                begun = self.loop.time()
                 reason = await self._until_lost(client)
                 lost_at = self.loop.time()
-                self._lost(reason)
+                pause = 0.0 if lost_at - begun >= _STEADY else min(max(2 * pause, _FIRST_BACKOFF), _LAST_BACKOFF)
+                self._lost(reason, pause)
+                await asyncio.sleep(pause * random.uniform(0.5, 1.0))
                 client = await self._connect_patiently(_LAST_BACKOFF_AFTER_LOSS)
                 if self._closed:
                     return client.drop("closed")
@@ -350,8 +361,10 @@ class Connection:
             if silent >= _SILENT_TICKS:
                 client.drop(f"nothing was heard of the server for {silent} s, though asked every {PING_INTERVAL:g} s")
 
-    def _lost(self, reason: str) -> None:
-        _log.warning("connection to %s lost: %s; connecting again", safe_url(self._url), reason)
+    def _lost(self, reason: str, pause: float) -> None:
+        when = f" in {pause:g} s" if pause else ""
+        _log.warning("connection to %s lost: %s; connecting again%s", safe_url(self._url), reason, when)
+        self.lost_by_size = "maximum payload" in reason
         if self._client is not None:
             self._discovered = self._client.discovered_urls()
         self._client = None
@@ -361,14 +374,19 @@ class Connection:
     def _use(self, client: Client) -> None:
         self._client = client
         self._trouble = None
-        self._max_payload = client.max_payload
+        client.limited = partial(self._limit, client)
+        self._limit(client)
         self._server_version = server_version(client)
         for sid, subscription in self._subscriptions.items():
             client.listen(sid, subscription.subject, subscription.deliver)
         held, self._held = self._held, []
         self._held_bytes = 0
         for message in held:
-            client.send(*message)
+            if len(message[1]) + len(message[3]) <= self._max_payload:  # else this connection would be lost for it too
+                client.send(*message)
+
+    def _limit(self, client: Client) -> None:
+        self._max_payload = client.most_stored
 
     async def _connect_patiently(self, last_backoff: float) -> Client:
         # A cancellation that meets the end of an attempt is lost: `asyncio.wait_for` of Python 3.11 then returns or
@@ -411,7 +429,7 @@ class Connection:
                     name=self.name,
                     within=max(within, 0.05),
                     complain=self._hear,
-                    tls_hostname=self._certified_name(url),
+                    tls_hostname=certified_name(self._settings, url),
                     await_jetstream=first_time,
                 )
             except BrokerUnavailable as error:
@@ -420,15 +438,6 @@ class Connection:
                 self._url = url
                 return client
         raise all_failed(errors)
-
-    def _certified_name(self, url: str) -> str | None:
-        # Servers of a cluster advertise addresses, and their certificates bear the name that was configured.
-        host = urlsplit(url).hostname or ""
-        try:
-            ipaddress.ip_address(host)
-        except ValueError:
-            return None
-        return None if url in self._settings.servers else urlsplit(self._settings.servers[0]).hostname
 
     # --- small steps
 

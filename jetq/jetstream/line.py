@@ -31,14 +31,13 @@ _PONG = b"PONG\r\n"
 class JetStreamLine:
     """See `jetq.broker.Line`. `message` says where a job goes and with which headers, for the queues in `known`.
 
-    sock: connected, and logged in; it is closed with the line. largest: bytes of a message.
+    sock: connected, and logged in; it is closed with the line.
     """
 
     def __init__(
         self,
         sock: socket.socket,
         inbox: str,
-        largest: int,
         known: Container[str],
         message: Callable[[JobRecord], tuple[str, dict[str, str]]],
     ) -> None:
@@ -47,7 +46,7 @@ class JetStreamLine:
         self._inbox = inbox + "."
         self._known = known
         self._message = message
-        self._parser = Parser({b"1": self._hear}, lambda: largest)
+        self._parser = Parser({b"1": self._hear})
         self._awaited = ""
         self._answer: Message | None = None
         self._last = False

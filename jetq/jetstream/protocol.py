@@ -13,10 +13,23 @@ from functools import lru_cache
 
 from jetq.jetstream.message import Message
 
-__all__ = ["Parser", "ProtocolError"]
+__all__ = ["LARGEST", "Parser", "ProtocolError"]
 
 _LONGEST_LINE = 1024 * 1024
 """Bytes. The longest is the INFO of a large cluster; a message's is its subjects, 4 KiB each by default."""
+
+LARGEST = 128 * 1024 * 1024
+"""Bytes of a message that a server may send: its `max_payload` says nothing of that. It may have been higher when the
+message was stored, and what the API answers has the body in base64. nats-server allows 64 MiB unless `max_pending` is
+raised too, which is 85 MiB then. Only what has come takes memory, never what a size claims."""
+
+_SIGN_OF_LIFE = 8 * 1024
+"""Bytes of a message under way. So much comes in ten seconds over the thinnest of lines, and not in answers to pings
+that a message of a wrong size swallows."""
+
+_SIGNS_OF_LIFE = 64
+"""A message under way gives at most so many: else a wrong size near `LARGEST` would swallow a quiet connection's words
+for days."""
 
 _MOST_DIGITS = 10
 _CRLF = b"\r\n"
@@ -34,7 +47,7 @@ class Parser:
     `words` counts what was understood: messages and other words, each when it was complete.
     """
 
-    def __init__(self, handlers: Mapping[bytes, Callable[[Message], None]], largest: Callable[[], int]) -> None:
+    def __init__(self, handlers: Mapping[bytes, Callable[[Message], None]], largest: int = LARGEST) -> None:
         self._handlers = handlers
         self._largest = largest
         self._held = bytearray()
@@ -55,7 +68,7 @@ class Parser:
     def _read(self, data: bytes) -> list[tuple[bytes, bytes]]:
         # One loop without calls of our own: this runs once for each job, acknowledgement and result.
         words: list[tuple[bytes, bytes]] = []
-        handlers, largest = self._handlers, self._largest()
+        handlers, largest = self._handlers, self._largest
         find, startswith = data.find, data.startswith
         at = count = needed = 0
         while (end := find(_CRLF, at)) >= 0:
@@ -95,6 +108,11 @@ class Parser:
         self.words += count
         self._hold(data[at:], needed)
         return words
+
+    @property
+    def progress(self) -> int:
+        """How far a message under way has come, in signs of life: each is 8 KiB of it, or a 64th if that is more."""
+        return len(self._held) // max(_SIGN_OF_LIFE, self._needed // _SIGNS_OF_LIFE)
 
     def _hold(self, rest: bytes, needed: int) -> None:
         if not needed and len(rest) > _LONGEST_LINE:

@@ -38,6 +38,12 @@ _FIRST_BACKOFF = 0.05
 _LAST_BACKOFF = 1.0
 
 
+_TOO_LONG_FOR_THE_STREAM = 10054
+"""Somebody has set `max_msg_size` of the stream."""
+
+_STORE_FAILED = 10077
+
+
 class WrongSequence(Exception):
     """The expected last sequence was another (10071): something newer stands there, or nothing any more."""
 
@@ -103,6 +109,13 @@ class _Pending(Struct, eq=False):
     backoff: float = _FIRST_BACKOFF
     refusal: str = ""
     repeated: bool = False
+
+
+def _is_of_size(error: _Error) -> bool:
+    """Whether a message was refused because it is too long, so that a repeat is of no use."""
+    return error.err_code == _TOO_LONG_FOR_THE_STREAM or (
+        error.err_code == _STORE_FAILED and error.description == "message too large"
+    )
 
 
 read_ack = msgspec.json.Decoder(PubAck).decode
@@ -199,6 +212,16 @@ class Publisher:
             f"the message for {subject} has {size:,} bytes with its headers, the server takes {limit:,}"
         )
 
+    def _too_large_now(self, subject: str, size: int) -> BrokerError:
+        """What to raise for a message that was sent, and that the server's limit of now does not allow to repeat."""
+        error = self._too_large(subject, size)
+        if self._connection.lost_by_size:
+            return error
+        return NotStored(
+            f"no confirmation for {subject} in time, and it cannot be sent again: {error.message}",
+            hint="it may be stored all the same, from before the server's limit was lowered",
+        )
+
     def _on_answer(self, msg: Message) -> None:
         token = msg.subject[len(self._inbox) :]
         pending = self._pending.get(token)
@@ -225,8 +248,9 @@ class Publisher:
         elif error.err_code == WRONG_LAST_SEQUENCE:
             pending.answer.set_exception(WrongSequence(error.description))
         else:
+            refused = PayloadTooLarge if _is_of_size(error) else Rejected
             pending.answer.set_exception(
-                Rejected(f"{pending.subject} was refused: {error.description} (JetStream error {error.err_code})")
+                refused(f"{pending.subject} was refused: {error.description} (JetStream error {error.err_code})")
             )
 
     def _refuse(self, denied: str) -> None:
@@ -273,7 +297,10 @@ class Publisher:
         task.add_done_callback(self._repeats.discard)
 
     async def _send_again(self, pending: _Pending) -> None:
-        if not pending.answer.done():
+        size = len(pending.block) + len(pending.payload)
+        if not pending.answer.done() and size > self._connection.max_payload:  # it may have been more at first
+            pending.answer.set_exception(self._too_large_now(pending.subject, size))
+        elif not pending.answer.done():
             pending.repeated = True
             with contextlib.suppress(BrokerError):  # still no connection: its return sends it again, or time runs out
                 await self._connection.publish(pending.subject, pending.payload, pending.reply, pending.block)

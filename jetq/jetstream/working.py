@@ -158,6 +158,10 @@ class Working(Results):
             REPLACES: str(delivery.sequence),
         }
 
+    async def put_off(self, delivery: Delivery, after: float) -> None:
+        word = b'-NAK {"delay":%d}' % int(after * 1e9) if after > 0 else b"-NAK"
+        await self._connection.publish(delivery.token, word)
+
     async def bury(self, delivery: Delivery, letter: DeadLetter) -> None:
         once = {MSG_ID: f"{delivery.id}.{delivery.sequence}"}
         story = {LETTER_HEADER: letter_beside(delivery.body, letter, self._connection.max_payload)}

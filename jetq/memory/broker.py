@@ -218,6 +218,10 @@ class MemoryBroker(MemoryLetters):
             if queue.is_newest(delivery):
                 queue.add(replace(job, body=delivery.body), None, alone=True)
 
+    async def put_off(self, delivery: Delivery, after: float) -> None:
+        with self.store.lock:
+            self._queue(delivery.queue).put_off(delivery.sequence, after)
+
     async def superseded(self, delivery: Delivery) -> bool:
         if not delivery.task:
             return False

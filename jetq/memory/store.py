@@ -354,6 +354,13 @@ class QueueStore:
         if message is not None and message.held_until is not None:
             message.held_until = self._store.now() + self._store.lease
 
+    def put_off(self, sequence: int, after: float) -> None:
+        """Let the message be handed out again in `after` seconds, by whoever it is held."""
+        message = self.messages.get(sequence)
+        if message is not None and message.held_until is not None:
+            message.held_until = self._store.now() + after
+            self._store.at(message.held_until, lambda: self._lapse(message))
+
     def _lapse(self, message: Message) -> None:
         if self.messages.get(message.sequence) is not message or message.held_until is None:
             return

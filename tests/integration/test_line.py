@@ -152,9 +152,7 @@ class Wire:
     def __init__(self) -> None:
         ours, self.theirs = socket.socketpair()
         self.theirs.settimeout(5)
-        self.line = JetStreamLine(
-            ours, INBOX, 1024, {"default"}, lambda job: ("jobs." + job.id, {"Nats-Msg-Id": job.id})
-        )
+        self.line = JetStreamLine(ours, INBOX, {"default"}, lambda job: ("jobs." + job.id, {"Nats-Msg-Id": job.id}))
 
 
 @pytest.fixture

@@ -135,6 +135,26 @@ async def test_a_lie_costs_its_connection(nats_url: str, lie: Callable[[bytes], 
             await connection.close()
 
 
+async def test_a_size_near_the_bound_is_not_believed_because_bytes_still_come(
+    nats_url: str, soon_noticed: None
+) -> None:
+    async with proxy_to(nats_url) as proxy:
+        connection = await Connection.open(Settings(servers=(proxy.url,), connect_timeout=1.0), name="test")
+        try:
+            lost = asyncio.Event()
+            connection.on_down(lost.set)
+            subject = connection.new_inbox()
+            await connection.subscribe(subject, lambda msg: None)
+            proxy.lie(lambda data: data.replace(b" 2\r\nhi", b" 100000000\r\nhi"))
+            connection.send(subject, b"hi")
+            async with asyncio.timeout(12.0):
+                while not lost.is_set():
+                    connection.send(subject, bytes(10_000))
+                    await asyncio.sleep(0.05)
+        finally:
+            await connection.close()
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("seed", SEEDS)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from jetq.jetstream.message import Message, read_headers
-from jetq.jetstream.protocol import Parser, ProtocolError
+from jetq.jetstream.protocol import LARGEST, Parser, ProtocolError
 from tests.unit.properties.examples import examples
 
 Said = tuple[object, ...]
@@ -18,7 +20,7 @@ class Reader:
 
     def __init__(self, largest: int = 1_000_000) -> None:
         self.said: list[Said] = []
-        self.parser = Parser({b"7": self._message}, lambda: largest)
+        self.parser = Parser({b"7": self._message}, largest)
 
     def read(self, *pieces: bytes) -> list[Said]:
         for piece in pieces:
@@ -94,6 +96,31 @@ def test_what_no_server_says_ends_it_at_once(line: bytes) -> None:
     """Guarantee: nothing is waited for that will not come."""
     with pytest.raises(ProtocolError):
         Reader().read(b"PING\r\n" + line)
+
+
+def test_a_size_that_is_claimed_takes_no_memory() -> None:
+    reader = Reader(LARGEST)
+    tracemalloc.start()
+    try:
+        reader.read(b"MSG a 7 %d\r\n" % LARGEST, b"x" * 1000)
+        assert tracemalloc.get_traced_memory()[1] < 1024 * 1024
+    finally:
+        tracemalloc.stop()
+    assert reader.said == []
+
+
+@pytest.mark.parametrize(("size", "sign"), [(20_000, 8 * 1024), (64 * 1024 * 1024, 1024 * 1024)])
+def test_a_message_under_way_shows_signs_of_life_but_not_for_ever(size: int, sign: int) -> None:
+    """Guarantee: a wrong size is not believed for longer than 64 signs of life."""
+    reader = Reader(LARGEST)
+    reader.read(b"PING\r\n", b"MSG a 7 %d\r\n" % size)
+    assert reader.parser.progress == 0
+    reader.read(b"x" * (sign - 100))
+    assert reader.parser.progress == 0
+    reader.read(b"x" * 200)
+    assert reader.parser.progress == 1
+    reader.read(b"x" * (size - sign - 100), b"\r\n")
+    assert (reader.parser.progress, len(reader.said)) == (0, 2)
 
 
 @examples(200)
