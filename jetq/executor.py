@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import random
 import time
@@ -22,11 +21,12 @@ from jetq.errors import ArgumentError, BadPayload, BrokerError, JobTimeout, Rate
 from jetq.leases import Leases
 from jetq.limits import Limits
 from jetq.model import Cancelled, Dead, Delivery, Expired, InLine, Outcome, Released, Snoozed, Succeeded, Superseded
-from jetq.policy import RetryPolicy, crashed, decide, process_died, unknown_task
+from jetq.policy import RetryPolicy, decide, process_died, unknown_task
 from jetq.pool import ThreadLost, ThreadPool
 from jetq.process_pool import ProcessDied, ProcessPool
 from jetq.sealing import PayloadCodec, PayloadContext, opened, sealed
 from jetq.settlement import Settlement, dead, result_ttl, stray
+from jetq.suspects import Suspects
 from jetq.task import Task
 from jetq.wire import BadHeader, read_meta
 
@@ -68,6 +68,7 @@ class Executor:
         worker: str,
         app: object,
         payloads: PayloadCodec | None,
+        suspects: Suspects,
     ) -> None:
         self._broker = broker
         self._leases = leases
@@ -83,13 +84,17 @@ class Executor:
         self._payloads = payloads
         self._random = random.Random()
         self._policies: dict[str, RetryPolicy] = {}
-        self._suspects = asyncio.Lock()
+        self._suspects = suspects
+        # A process of its own that dies is charged exactly, and with no start on record.
+        options = {name: task.defaults for name, task in tasks.items()}
+        self._once = {name for name, each in options.items() if each.max_crashes == 1 and each.run_in != "process"}
 
     async def run(self, attempt: Attempt) -> None:
         """The whole life of an attempt. Raises nothing: what cannot be settled comes back when its lease lapses."""
-        if attempt.delivery.count > 1:
-            if await self._recalled(attempt):
-                await self._run_suspect(attempt)
+        if attempt.delivery.count > 1 and not await self._recalled(attempt):
+            return
+        if attempt.delivery.count > 1 or (self._once and attempt.delivery.task in self._once):
+            await self._run_suspect(attempt)
             return
         outcome = self.load(attempt)
         if outcome is None:
@@ -107,7 +112,7 @@ class Executor:
 
     async def _call_within_limits(self, attempt: Attempt) -> Outcome:
         limits = self._limits
-        outcome = await limits.enter(attempt)
+        outcome = await limits.enter(attempt, limits.find(attempt))
         if outcome is not None:
             return outcome
         try:
@@ -133,71 +138,49 @@ class Executor:
         return False
 
     async def _run_suspect(self, attempt: Attempt) -> None:
-        """A redelivered job may have killed its worker: alone of its kind, and with its start on record first."""
-        # Within its limits first: who waits for those must not keep other suspects from their turn.
-        outcome = self._read(attempt)
-        if outcome is None and self._limits.concern(attempt):
-            outcome = await self._limits.enter(attempt)
-            if outcome is not None:
-                await self._settlement.settle(attempt, outcome)
-                return
+        """A redelivered job may have killed its worker: nothing of the user's runs before its turn has come and its
+        start is on record. The same for one that may be started once only."""
         try:
-            await self._run_alone(attempt)
-        finally:
-            self._limits.leave(attempt)
-
-    async def _run_alone(self, attempt: Attempt) -> None:
-        if not await self._take_turn(attempt):
-            await self._settlement.settle(attempt, Cancelled() if attempt.cancelled else Released())
-            return
-        try:
-            outcome, recorded = await self._examine(attempt)
+            outcome = await self._recognize_suspect(attempt)
+            if outcome is None and self._limits.concern(attempt):
+                outcome = await self._enter_as_suspect(attempt)
+            if outcome is None:
+                outcome = await self._suspects.begin(attempt)
+            if outcome is None:
+                outcome = await self._load_and_tell(attempt)
             if outcome is None:
                 outcome = await self.call(attempt)
-            settled = await self._settlement.settle(attempt, outcome)
-            if settled and recorded:
-                await self._forget_starts(attempt)
+            if await self._settlement.settle(attempt, outcome):
+                await self._suspects.acquit(attempt)
         except BrokerError as error:
             _log.warning("%s %s is left to its lease: %s", attempt.name, attempt.delivery.id, error.message)
             self._leases.drop(attempt.delivery)
         finally:
-            self._suspects.release()
+            self._suspects.end(attempt)
+            self._limits.leave(attempt)
 
-    async def _take_turn(self, attempt: Attempt) -> bool:
-        """Wait until no other suspect runs. False if the job is cancelled or the worker is stopped before that."""
-        attempt.interruptible = True
-        try:
-            await self._suspects.acquire()
-        except asyncio.CancelledError:
-            if not (attempt.released or attempt.cancelled):
-                raise
-            attempt.forget_cancellation()
-            return False
-        finally:
-            attempt.interruptible = False
-        return True
+    async def _recognize_suspect(self, attempt: Attempt) -> Outcome | None:
+        outcome = self._recognize(attempt)
+        if outcome is not None and await self._broker.superseded(attempt.delivery):
+            return Superseded()
+        return outcome
 
-    async def _examine(self, attempt: Attempt) -> tuple[Outcome | None, bool]:
-        """An outcome if the suspect must not run, and whether its start is on record now."""
-        delivery = attempt.delivery
-        if await self._broker.superseded(delivery):
-            return Superseded(), False
+    async def _enter_as_suspect(self, attempt: Attempt) -> Outcome | None:
+        """Wait for its limits. Not within its turn, which others wait for; but what they are is asked within one."""
+        outcome = await self._suspects.begin(attempt)
+        if outcome is None:
+            outcome = await self._load_and_tell(attempt)
+        if outcome is not None:
+            return outcome
+        ways = self._limits.find(attempt)
+        await self._suspects.interrupt(attempt)
+        return await self._limits.enter(attempt, ways)
+
+    async def _load_and_tell(self, attempt: Attempt) -> Outcome | None:
         outcome = self.load(attempt)
         if isinstance(outcome, Expired):
             await self._tell_expired(attempt)
-        if outcome is not None or attempt.task is None:
-            return outcome, False
-        starts = await self._broker.starts(delivery)
-        outcome = crashed(starts, attempt.task.defaults.max_crashes)
-        if outcome is None:
-            await self._broker.record_start(delivery, starts + 1)
-        return outcome, outcome is None
-
-    async def _forget_starts(self, attempt: Attempt) -> None:
-        try:
-            await self._broker.erase_starts(attempt.delivery)
-        except BrokerError as error:  # the record names a message that is gone, and expires
-            _log.debug("starts of %s stay on record: %s", attempt.delivery.id, error.message)
+        return outcome
 
     # --- load
 
@@ -206,7 +189,9 @@ class Executor:
 
         Guarantee: tests/integration/test_fuzzed_frames.py: whatever was stored is run, or dead with its bytes, once.
         """
-        outcome = self._read(attempt)
+        outcome = self._recognize(attempt)
+        if outcome is None and attempt.task is not None:
+            outcome = self._decode(attempt, attempt.task)
         if attempt.cancelled:
             return Cancelled()
         if outcome is None and self._has_expired(attempt):
@@ -225,7 +210,8 @@ class Executor:
         except Exception:  # user code, and a fault in it must not make the job go round
             _log.exception("the hook for the expired %s %s failed", attempt.name, attempt.delivery.id)
 
-    def _read(self, attempt: Attempt) -> Outcome | None:
+    def _recognize(self, attempt: Attempt) -> Outcome | None:
+        """What the job is, without any code of the user's. An outcome if it cannot run."""
         delivery = attempt.delivery
         try:
             attempt.meta = read_meta(delivery.headers) if attempt.kept is None else attempt.kept[0].meta
@@ -237,6 +223,10 @@ class Executor:
                 return stray(delivery.address)
             return unknown_task(attempt.meta, time.time(), self._tasks.keys(), delivery.task)
         attempt.task = task
+        return None
+
+    def _decode(self, attempt: Attempt, task: Task[..., Any]) -> Outcome | None:
+        delivery = attempt.delivery
         try:
             body = delivery.body if self._payloads is None else self._opened(delivery)
             attempt.args, attempt.kwargs = task.signature.decode(body)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 
 from jetq.ahead import Ahead
 from jetq.attempt import Attempt
@@ -216,11 +217,15 @@ class Intake:
         line.lanes[delivery.level].waiting.append(attempt)
         return False
 
-    def surplus(self) -> Iterator[Attempt]:
-        """Those that were asked for ahead and would wait long for a slot: they are to be given back."""
-        if self._only is not None:
-            for _ in range(self._ahead.too_many(len(self._only.waiting))):
-                yield self._only.waiting.pop()
+    def surplus(self, *, all: bool = False) -> Iterator[Attempt]:
+        """Those that would wait long for a slot, asked for ahead, or `all`: they are to be given back. Never one that
+        was delivered before: given back it would be like new, and what kills its worker would go round."""
+        if all:
+            for line in self._ordered:
+                for lane in line.lanes.values():
+                    yield from _take_fresh(lane.waiting, len(lane.waiting))
+        elif self._only is not None and (too_many := self._ahead.too_many(len(self._only.waiting))):
+            yield from _take_fresh(self._only.waiting, too_many)
 
     def drain(self) -> Iterator[Attempt]:
         """All that wait, whoever's turn it is: they are to be given back."""
@@ -287,3 +292,11 @@ class Intake:
             line = lines[place]
             line.asked_at = now
             line.ask(line.asked + share)
+
+
+def _take_fresh(waiting: deque[Attempt], most: int) -> list[Attempt]:
+    """Take so many out that were delivered for the first time, those that came last."""
+    taken = list(islice((each for each in reversed(waiting) if each.delivery.count == 1), most))
+    for attempt in taken:
+        waiting.remove(attempt)
+    return taken

@@ -58,6 +58,9 @@ class _Way(Struct, frozen=True):
     rate: Rate | None = None
 
 
+Ways = list[_Way]
+
+
 class _Word(Struct, array_like=True):
     """What a worker tells the others of a gate: that it has only `has` slots and needs more, or that it has let go of
     one (None)."""
@@ -160,13 +163,19 @@ class Limits:
 
     # --- jobs
 
-    async def enter(self, attempt: Attempt) -> Outcome | None:
-        """Wait until the job may be run: None, and it must `leave`. Else what becomes of it instead."""
+    def find(self, attempt: Attempt) -> Ways | Dead:
+        """Which gates the job has to pass: its `limit_per` is asked, which may be the user's own code."""
         task = self._tasks[attempt.delivery.task]
         try:
-            ways = self._ways(attempt, task)
+            return self._ways(attempt, task)
         except ArgumentError as error:
             return Dead("bad-arguments", Failure(type="jetq.ArgumentError", message=error.message))
+
+    async def enter(self, attempt: Attempt, ways: Ways | Dead) -> Outcome | None:
+        """Wait until the job may be run, none of whose code is called: None, and it must `leave`. Else what becomes of
+        it instead. ways: those that were found for it."""
+        if isinstance(ways, Dead):
+            return ways
         for way in ways:
             outcome = await self._pass(way, attempt)
             if outcome is not None:
@@ -181,7 +190,7 @@ class Limits:
         while attempt.gates:
             attempt.gates.pop().leave()
 
-    def _ways(self, attempt: Attempt, task: Task[..., Any]) -> list[_Way]:
+    def _ways(self, attempt: Attempt, task: Task[..., Any]) -> Ways:
         token, options = task.name.replace(".", ":"), task.defaults
         ways = []
         if attempt.meta.unique == "running":

@@ -84,15 +84,16 @@ def decide(
 
 
 def crashed(starts: int, max_crashes: int) -> Dead | None:
-    """Dead, if a redelivered job was started `max_crashes` times and never ended: once before its first redelivery,
-    which nobody recorded, and `starts` times since. None if it may be started again.
+    """Dead, if a job was started `max_crashes` times and never ended: `starts` times on record, and once before its
+    first redelivery, which is not recorded unless it is the only one. None if it may be started again.
 
     Guarantee: tests/faults/test_poison.py: who kills its worker is dead after `max_crashes` starts, and its neighbours
     are not charged.
     """
-    if starts + 1 < max_crashes:
+    started = starts if max_crashes == 1 else starts + 1
+    if started < max_crashes:
         return None
-    times = "once" if starts == 0 else f"{starts + 1} times"
+    times = "once" if started == 1 else f"{started} times"
     message = (
         f"the worker was lost {times} while it ran this job: it was killed, ran out of memory, or was cut off"
         " from the broker for longer than its lease"

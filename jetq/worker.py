@@ -34,6 +34,7 @@ from jetq.pool import ThreadPool
 from jetq.process_pool import ProcessPool, usable_cores
 from jetq.queue import check_weight
 from jetq.settlement import Settlement, dead
+from jetq.suspects import Suspects
 from jetq.task_schedules import definitions
 from jetq.ticks import BadTick, Ticks
 
@@ -101,9 +102,9 @@ class Worker:
         self._attempts: set[Attempt] = set()
         self._taken: deque[Attempt] = deque()
         self._begin_due = self._resume_due = False
+        self._slots = concurrency
         self._suspects = 0
-        self._prepared = False
-        self._serving = False
+        self._prepared = self._serving = False
         self._control = Control(
             self.name,
             queues=self.queues,
@@ -202,12 +203,7 @@ class Worker:
         self._leases.start()
         self._settlement = Settlement(broker, self._leases, self.name, ended=self._end)
         self._limits = Limits(
-            broker,
-            self._leases.presence,
-            self.tasks,
-            hold=self.concurrency,
-            room=lambda: self._places(),
-            in_time=self._in_time,
+            broker, self._leases.presence, self.tasks, hold=self.concurrency, room=self._places, in_time=self._in_time
         )
         self._prepared = True
         await self._unless_stopped(self._patiently("limits", self._limits.listen))
@@ -228,6 +224,7 @@ class Worker:
             worker=self.name,
             app=self.app,
             payloads=self.app.payloads,
+            suspects=Suspects(broker, lambda: self._attempts, self._admit),
         )
         _log.info("worker %s serves %s with %d slots", self.name, ", ".join(self.queues), self.concurrency)
 
@@ -326,14 +323,19 @@ class Worker:
             self._idle.clear()
         self._attempts.add(attempt)
         self._left -= not attempt.delivery.schedule
-        if attempt.delivery.count > 1:
-            self._suspects += 1
+        self._suspects += attempt.delivery.count > 1
         self._taken.append(attempt)
         self._begin_soon()
 
     def _give_back(self, attempt: Attempt) -> None:
         attempt.released = True
+        self._left += not attempt.delivery.schedule
         self._start(attempt)
+
+    def _admit(self, others: bool) -> None:
+        """Begin other jobs, or none for now."""
+        self._slots = self.concurrency if others else -sys.maxsize
+        self._resume_soon()
 
     def _begin_soon(self) -> None:
         # Not in this step, which may be a job's own; and in the worker's context, which is no job's.
@@ -379,8 +381,7 @@ class Worker:
         self._attempts.discard(attempt)
         if not self._attempts:
             self._idle.set()
-        if attempt.delivery.count > 1:
-            self._suspects -= 1
+        self._suspects -= attempt.delivery.count > 1
         if self._left <= 0 or self._enough():
             self.stop()
         self._resume_soon()
@@ -421,7 +422,7 @@ class Worker:
         # up to `concurrency` of them. Suspects wait for one another and would idle the slots they hold, so up to
         # `concurrency` of them hold none either.
         storing = min(self._settlement.storing, self.concurrency)
-        places = self.concurrency - len(self._attempts) + storing + self._limits.waiting
+        places = self._slots - len(self._attempts) + storing + self._limits.waiting
         return places if self._suspects < 2 else places + min(self._suspects - 1, self.concurrency)
 
     # --- time
@@ -436,7 +437,7 @@ class Worker:
                     attempt.time_out(now)
             self._control.forget(now)
             self._take_more()  # for the slots of requests that ended unanswered
-            for attempt in self._intake.surplus():
+            for attempt in self._intake.surplus(all=self._slots < 0):
                 self._give_back(attempt)
 
     async def _until_empty(self, broker: Broker) -> None:

@@ -209,16 +209,25 @@ def test_a_wait_ends_within_the_calendar() -> None:
 
 @pytest.mark.parametrize(
     ("recorded", "max_crashes", "dead"),
-    [(0, 1, True), (0, 2, False), (1, 2, True), (0, 3, False), (1, 3, False), (2, 3, True), (7, 3, True)],
+    [
+        (0, 1, False),
+        (1, 1, True),
+        (0, 2, False),
+        (1, 2, True),
+        (0, 3, False),
+        (1, 3, False),
+        (2, 3, True),
+        (7, 3, True),
+    ],
 )
-def test_starts_are_counted_with_the_first_one_that_nobody_recorded(
+def test_starts_are_counted_with_the_first_one_that_is_recorded_only_where_it_is_the_last(
     recorded: int, max_crashes: int, dead: bool
 ) -> None:
     outcome = crashed(recorded, max_crashes)
     assert (outcome is not None) == dead
     if outcome is not None:
         assert outcome.reason == "crashed"
-        assert ("once" if recorded == 0 else f"{recorded + 1} times") in outcome.failure.message
+        assert ("once" if max_crashes == 1 else f"{recorded + 1} times") in outcome.failure.message
 
 
 # --- unknown tasks
