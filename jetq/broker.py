@@ -26,6 +26,7 @@ from jetq.model import (
     QueueInfo,
     ResultRecord,
     Stored,
+    Terms,
 )
 from jetq.schedule import Mark, ScheduleRecord, StoredSchedule, Ticked
 from jetq.survey import Survey
@@ -58,6 +59,11 @@ class Feed(Protocol):
     @property
     def trouble(self) -> str | None:
         """Why nothing can arrive at the moment; None if it can, as far as is known."""
+        ...
+
+    def expect(self, by: str | None) -> None:
+        """It was heard that the one with this name hands out now (see `Terms.by`), or None: nobody. Makes sure that
+        somebody does, and asks again if it is another than this feed knew."""
         ...
 
     async def stop(self) -> None:
@@ -231,7 +237,15 @@ class Broker(Protocol):
         ...
 
     async def extend(self, deliveries: Iterable[Delivery]) -> None:
-        """Renew the leases from now on. Returns once the broker confirmed them; raises if it did not."""
+        """Renew the leases from now on. Returns once the broker confirmed them; raises if it did not.
+
+        Nothing is kept for later: without a connection it raises. What arrives late may renew the lease of the next
+        holder, so who calls this believes a confirmation only if it came before the old lease's end.
+        """
+        ...
+
+    async def terms(self, queue: str, level: Level) -> Terms | None:
+        """The terms as they stand at the broker now; None if nobody hands out any more."""
         ...
 
     # --- results

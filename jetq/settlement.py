@@ -24,6 +24,7 @@ from jetq.model import (
     Dead,
     DeadLetter,
     DeadReason,
+    Delivery,
     Expired,
     Failure,
     InLine,
@@ -54,6 +55,10 @@ _LONGEST_LINE = 7 * 86_400.0
 """Seconds for which a place in a line is kept. Who waits longer than that comes back by itself."""
 
 
+class _Lapsed(Exception):
+    """The lease ended between two steps."""
+
+
 class Settlement:
     """Spends outcomes on one broker, for the worker of that name. ended: told of each attempt that was `storing`.
 
@@ -68,7 +73,7 @@ class Settlement:
         self._worker = worker
         self._ended = ended
         self._loop = asyncio.get_running_loop()
-        self._buried: set[str] = set()
+        self._buried: set[tuple[str, int]] = set()
         self._refused: set[asyncio.Task[None]] = set()
         self.expired = self.storing = 0
 
@@ -96,11 +101,14 @@ class Settlement:
     def _on_answer(self, attempt: Attempt, outcome: Succeeded, error: BrokerError | None) -> None:
         attempt.storing = False
         self.storing -= 1
-        if error is None:
+        if error is None and self._leases.valid(attempt.delivery):
             self._finish(attempt, outcome)
             self._ended(attempt)
         else:
-            _log.warning("%s %s: its result is not stored yet: %s", attempt.name, attempt.delivery.id, error.message)
+            if error is not None:
+                _log.warning(
+                    "%s %s: its result is not stored yet: %s", attempt.name, attempt.delivery.id, error.message
+                )
             task = self._loop.create_task(self._settle_and_end(attempt, outcome), name="jetq-settle")
             self._refused.add(task)
             task.add_done_callback(self._refused.discard)
@@ -127,15 +135,17 @@ class Settlement:
         renewed without an end from then on, because the run is over; after that the job is delivered anew, and nothing
         here touches it.
 
-        Guarantee: tests/faults/test_crash_sweep.py kills the worker before and after each broker call made here.
+        Guarantee: tests/faults/test_crash_sweep.py kills the worker before and after each broker call made here;
+        tests/integration/test_lapsed_leases.py: whoever has lost the lease goes no further.
         """
         delivery = attempt.delivery
         backoff = _FIRST_BACKOFF
         try:
             while self._leases.valid(delivery):
                 try:
-                    await self._store(attempt, outcome)
-                    return True
+                    if await self._store_in_time(attempt, outcome):
+                        return True
+                    delivery.renew_until = math.inf
                 except PayloadTooLarge as error:
                     if isinstance(outcome, Dead):
                         _log.critical("%s %s cannot be dead-lettered: %s", attempt.name, delivery.id, error.message)
@@ -149,23 +159,44 @@ class Settlement:
                     delivery.renew_until = math.inf
                     await asyncio.sleep(backoff)
                     backoff = min(backoff * 2, _LAST_BACKOFF)
-            self._buried.discard(delivery.token)
+            self._buried.discard(_place(delivery))
             _log.warning("%s %s: its lease lapsed before it was settled; it will run again", attempt.name, delivery.id)
             return False
         finally:
             self._leases.drop(delivery)
+
+    async def _store_in_time(self, attempt: Attempt, outcome: Outcome) -> bool:
+        """`_store` for as long as the lease lasts as it is now. False if it did not end in time: it is to be done
+        again if the lease was renewed meanwhile, and nothing of it goes on if it was not."""
+        bound = asyncio.timeout(self._leases.left(attempt.delivery))
+        try:
+            async with bound:
+                await self._store(attempt, outcome)
+        except _Lapsed:
+            return False
+        except TimeoutError:
+            if not bound.expired():
+                raise
+            return False
+        return True
+
+    def _remove(self, delivery: Delivery) -> None:
+        """The last step of all. Raises _Lapsed if it is another's by now, whom a stale ack would rob of it."""
+        if not self._leases.valid(delivery):
+            raise _Lapsed
+        self._broker.finish(delivery)
 
     async def _store(self, attempt: Attempt, outcome: Outcome) -> None:
         broker, delivery = self._broker, attempt.delivery
         match outcome:
             case Succeeded(value=None) if attempt.cancelled:  # it ended by itself all the same, and who cancels asks
                 await broker.put_result(self._result(attempt, "succeeded"), _RECORD_TTL)
-                broker.finish(delivery)
+                self._remove(delivery)
             case Succeeded(value=None) | Superseded():
-                broker.finish(delivery)
+                self._remove(delivery)
             case Succeeded():
                 await broker.put_result(self._success(attempt, outcome), outcome.result_ttl)
-                broker.finish(delivery)
+                self._remove(delivery)
             case Retrying() | Snoozed() | InLine():
                 job, after = self._next_attempt(attempt, outcome)
                 stored = await broker.reschedule(delivery, job, time.time() + after)
@@ -174,18 +205,18 @@ class Settlement:
                 if stored and isinstance(outcome, InLine):
                     place = f"line.{outcome.line}.{delivery.id}"
                     await broker.write_cell(place, delivery.queue.encode(), expected=0, ttl=_LONGEST_LINE)
-                broker.finish(delivery)
+                self._remove(delivery)
             case Dead():
                 await self._store_dead(attempt, outcome)
-                self._buried.discard(delivery.token)
-                broker.finish(delivery)
+                self._buried.discard(_place(delivery))
+                self._remove(delivery)
             case Cancelled():
                 await self._record_end(attempt, "cancelled")
-                broker.finish(delivery)
+                self._remove(delivery)
             case Expired():
                 self.expired += 1
                 await self._record_end(attempt, "expired")
-                broker.finish(delivery)
+                self._remove(delivery)
             case Released():
                 if not delivery.task:  # nor can it go back: it may have stood on a subject that no text can name
                     return await self._store(attempt, stray(delivery.address))
@@ -200,9 +231,9 @@ class Settlement:
         delivery = attempt.delivery
         if outcome.body is not None:  # a replay goes on where the task asked to, not where this attempt began
             delivery = replace(delivery, body=outcome.body)
-        if delivery.token not in self._buried:  # tried again for minutes, the broker would not know it any more
+        if _place(delivery) not in self._buried:  # tried again for minutes, the broker would not know it any more
             await self._broker.bury(delivery, self._letter(attempt, outcome))
-            self._buried.add(delivery.token)
+            self._buried.add(_place(delivery))
         ttl = None if attempt.task is None else result_ttl(attempt, attempt.task)
         if ttl is not None:
             try:
@@ -333,6 +364,10 @@ class Settlement:
                 _log.info("%s %s is given back", name, delivery.id)
             case Superseded():
                 _log.info("%s %s was settled already", name, delivery.id)
+
+
+def _place(delivery: Delivery) -> tuple[str, int]:
+    return delivery.queue, delivery.sequence  # not its token, which is another once it is handed out again
 
 
 def dead(reason: DeadReason, type: str, message: str) -> Dead:

@@ -25,6 +25,7 @@ from jetq.model import (
     QueueInfo,
     ResultRecord,
     Stored,
+    Terms,
 )
 from jetq.names import NO_KEY
 from jetq.questions import Question, encode, read_answers
@@ -250,6 +251,9 @@ class MemoryBroker(MemoryLetters):
         with self.store.lock:
             for delivery in deliveries:
                 self._queue(delivery.queue).extend(delivery.sequence)
+
+    async def terms(self, queue: str, level: Level) -> Terms | None:
+        return Terms(self.store.lease, "memory")
 
     # --- results
 
