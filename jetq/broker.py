@@ -99,7 +99,18 @@ class Broker(Protocol):
         ...
 
     def now(self) -> float:
-        """The broker's time, as far as this process knows it, in unix seconds."""
+        """The broker's time, as far as this process knows it, in unix seconds: the one clock by which instants are
+        made and compared. From any thread; costs nothing."""
+        ...
+
+    @property
+    def knows_time(self) -> bool:
+        """Whether `now` is the broker's time. Until it has answered something about a queue it is this machine's."""
+        ...
+
+    async def time(self, queue: str, *, make: bool = True) -> float:
+        """`now`, once that is known: the broker is asked about `queue`, which is created on first use. Without `make`
+        it is not, and of a queue that is missing nothing may be learnt."""
         ...
 
     async def confirm(self) -> None:

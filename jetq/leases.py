@@ -43,8 +43,8 @@ class Leases:
     """The deliveries a worker holds, renewed until they are dropped or may not be any longer.
 
     `connect` makes the broker on the thread's own loop. `lease` is the broker's at first, in seconds, the least of
-    `queues`; the terms are looked at every other second while something is held. heard: called on the loop this was made on. presence: the
-    worker's, renewed with them once it was given.
+    `queues`; the terms are looked at every other second while something is held. heard: called on the loop this was
+    made on. presence: the worker's, renewed with them once it was given.
 
     Guarantee: tests/integration/test_worker_leases.py: while its worker lives, no job is delivered again, however long
     it runs or blocks the event loop. tests/integration/test_lapsed_leases.py: a lease that lapsed is not renewed, and

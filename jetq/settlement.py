@@ -199,7 +199,7 @@ class Settlement:
                 self._remove(delivery)
             case Retrying() | Snoozed() | InLine():
                 job, after = self._next_attempt(attempt, outcome)
-                stored = await broker.reschedule(delivery, job, time.time() + after)
+                stored = await broker.reschedule(delivery, job, self._broker.now() + after)
                 if not stored and attempt.cancelled:
                     await self._record_end(attempt, "cancelled")
                 if stored and isinstance(outcome, InLine):
@@ -258,11 +258,11 @@ class Settlement:
     def _next_attempt(self, attempt: Attempt, outcome: Retrying | Snoozed | InLine) -> tuple[JobRecord, float]:
         meta = attempt.meta
         if isinstance(outcome, InLine):
-            return self._record(attempt, replace(meta, in_line=meta.in_line or time.time())), outcome.after
+            return self._record(attempt, replace(meta, in_line=meta.in_line or self._broker.now())), outcome.after
         if isinstance(outcome, Snoozed):
             meta = outcome.meta or replace(meta, snoozes=meta.snoozes + 1)
             return self._record(attempt, meta), outcome.after
-        error = summarize(outcome.failure, meta.attempt, time.time(), self._worker)
+        error = summarize(outcome.failure, meta.attempt, self._broker.now(), self._worker)
         errors, dropped = bounded(meta.errors, error)
         meta = replace(meta, attempt=meta.attempt + 1, errors=errors, errors_dropped=meta.errors_dropped + dropped)
         return self._record(attempt, meta, outcome.body), outcome.after
@@ -302,7 +302,7 @@ class Settlement:
             queue=delivery.queue,
             attempt=attempt.meta.attempt,
             sequence=delivery.sequence,
-            at=time.time(),
+            at=self._broker.now(),
             worker=self._worker,
             value=value,
             sealed=sealed,
@@ -311,7 +311,7 @@ class Settlement:
 
     def _letter(self, attempt: Attempt, outcome: Dead) -> DeadLetter:
         delivery, meta = attempt.delivery, attempt.meta
-        error = summarize(outcome.failure, meta.attempt, time.time(), self._worker)
+        error = summarize(outcome.failure, meta.attempt, self._broker.now(), self._worker)
         errors, dropped = bounded(meta.errors, error)
         return DeadLetter(
             id=delivery.id,

@@ -43,8 +43,8 @@ class Pull:
 
     consumer: its stream's name and its own. acks: of those who settle what it hands out. `remove`
     removes what a delivery succeeds, by its sequence. `restore` is awaited when the consumer does not answer: it
-    creates what is missing, and tells when the consumer that stands was made, as `made` does at first. With levels, `pending` tells how many messages it has left, and `on_clear` is called
-    when it has none.
+    creates what is missing, and tells when the consumer that stands was made, as `made` does at first. With levels,
+    `pending` tells how many messages it has left, and `on_clear` is called when it has none.
     """
 
     def __init__(

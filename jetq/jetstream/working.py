@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Iterable, Sequence
 
 from jetq.errors import BrokerError, BrokerUnavailable, NotStored, PayloadTooLarge
@@ -103,7 +102,7 @@ class Working(Results):
 
     async def reschedule(self, delivery: Delivery, job: JobRecord, due: float) -> bool:
         headers = {**job_headers(job), **self._succeed(delivery)}
-        if due <= time.time():  # a schedule fires up to 250 ms late (nats-server 2.15)
+        if due <= self.now():  # a schedule fires up to 250 ms late (nats-server 2.15)
             subject = delivery.address
         else:
             subject = self._names.later(job.queue, job.task, job.key, job.id)

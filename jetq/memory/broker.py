@@ -62,6 +62,13 @@ class MemoryBroker(MemoryLetters):
     def now(self) -> float:
         return self.store.now()
 
+    @property
+    def knows_time(self) -> bool:
+        return True
+
+    async def time(self, queue: str, *, make: bool = True) -> float:
+        return self.store.now()
+
     async def confirm(self) -> None:
         pass  # a `finish` has held when it returns
 
