@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, contextmanager
 from functools import partial
@@ -139,11 +138,17 @@ class Jetq:
 
     def enqueue(self, call: Call[R]) -> Job[R]:
         """Store a bound call. Raises as `Task.delay` does."""
-        return self._job(call, self.client.enqueue_and_wait(self._request(call, time.time())))
+        now = self._time_for([call])
+        if now is None:
+            return self.session.run(lambda: self.aenqueue(call))
+        return self._job(call, self.client.enqueue_and_wait(self._request(call, now)))
 
     async def aenqueue(self, call: Call[R]) -> Job[R]:
         """`enqueue` from async code."""
-        return self._job(call, await self.client.enqueue(self._request(call, time.time())))
+        now = self._time_for([call])
+        if now is None:
+            now = await self.session.time(call.queue)
+        return self._job(call, await self.client.enqueue(self._request(call, now)))
 
     def delay_many(self, calls: Iterable[Call[Any]]) -> list[Job[Any]]:
         """Store many calls, of one task or several, far faster than one by one; their handles in order.
@@ -164,7 +169,9 @@ class Jetq:
         return jobs
 
     async def _store_batch(self, batch: Sequence[Call[Any]], before: int) -> list[Job[Any]]:
-        now = time.time()  # the same for all, so that those of one delay are stored together
+        now = self._time_for(batch)  # the same for all, so that those of one delay are stored together
+        if now is None:
+            now = await self.session.time(batch[0].queue)
         stored = await self.client.enqueue_many([self._request(call, now) for call in batch], before=before)
         return [self._job(call, answer) for call, answer in zip(batch, stored, strict=True)]
 
@@ -274,10 +281,14 @@ class Jetq:
         stored = bytes(record.value) if record.sealed is None else record.sealed
         return opened(self.payloads, stored, PayloadContext("result", task, id=id))
 
+    def _time_for(self, calls: Sequence[Call[Any]]) -> float | None:
+        """The broker's time; None if it must be asked for that. Calls that are due at once need none, and get 0."""
+        return self.session.now() if any([call.timed for call in calls]) else 0.0
+
     def _request(self, call: Call[Any], now: float) -> Request:
         if call.level != "normal":
             self._check_levels(call)
-        request = _request(call, now)
+        request = _request(call, now, self.session.instant)
         if self.payloads is not None:
             job = request.job
             request = replace(request, job=replace(job, body=self.seal_arguments(job.task, job.queue, job.body)))
@@ -311,15 +322,15 @@ class Jetq:
         )
 
 
-def _request(call: Call[Any], now: float) -> Request:
-    """What to store for a call made `now`, and how."""
+def _request(call: Call[Any], now: float, instant: Callable[[float], float]) -> Request:
+    """What to store for a call made `now`, and how. For `instant` see `CallSettings.due`."""
     settings = call.settings
     id = settings.id or new_job_id()
     key = NO_KEY
     if call.key is not None:
         key = key_token(call.key)
         id = keyed_id(id, key)
-    due = settings.due(now)
+    due = settings.due(now, instant)
     meta = _meta(call, due, now)
     job = JobRecord(id=id, task=call.task, queue=call.queue, body=call.body, key=key, meta=meta, level=call.level)
     if not (settings.replace or settings.throttle):

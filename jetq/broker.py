@@ -26,6 +26,7 @@ from jetq.model import (
     QueueInfo,
     ResultRecord,
     Stored,
+    Terms,
 )
 from jetq.schedule import Mark, ScheduleRecord, StoredSchedule, Ticked
 from jetq.survey import Survey
@@ -58,6 +59,11 @@ class Feed(Protocol):
     @property
     def trouble(self) -> str | None:
         """Why nothing can arrive at the moment; None if it can, as far as is known."""
+        ...
+
+    def expect(self, by: str | None) -> None:
+        """It was heard that the one with this name hands out now (see `Terms.by`), or None: nobody. Makes sure that
+        somebody does, and asks again if it is another than this feed knew."""
         ...
 
     async def stop(self) -> None:
@@ -93,7 +99,18 @@ class Broker(Protocol):
         ...
 
     def now(self) -> float:
-        """The broker's time, as far as this process knows it, in unix seconds."""
+        """The broker's time, as far as this process knows it, in unix seconds: the one clock by which instants are
+        made and compared. From any thread; costs nothing."""
+        ...
+
+    @property
+    def knows_time(self) -> bool:
+        """Whether `now` is the broker's time. Until it has answered something about a queue it is this machine's."""
+        ...
+
+    async def time(self, queue: str, *, make: bool = True) -> float:
+        """`now`, once that is known: the broker is asked about `queue`, which is created on first use. Without `make`
+        it is not, and of a queue that is missing nothing may be learnt."""
         ...
 
     async def confirm(self) -> None:
@@ -236,7 +253,15 @@ class Broker(Protocol):
         ...
 
     async def extend(self, deliveries: Iterable[Delivery]) -> None:
-        """Renew the leases from now on. Returns once the broker confirmed them; raises if it did not."""
+        """Renew the leases from now on. Returns once the broker confirmed them; raises if it did not.
+
+        Nothing is kept for later: without a connection it raises. What arrives late may renew the lease of the next
+        holder, so who calls this believes a confirmation only if it came before the old lease's end.
+        """
+        ...
+
+    async def terms(self, queue: str, level: Level) -> Terms | None:
+        """The terms as they stand at the broker now; None if nobody hands out any more."""
         ...
 
     # --- results

@@ -221,7 +221,7 @@ class Executor:
         if task is None:
             if not delivery.task:
                 return stray(delivery.address)
-            return unknown_task(attempt.meta, time.time(), self._tasks.keys(), delivery.task)
+            return unknown_task(attempt.meta, self._broker.now(), self._tasks.keys(), delivery.task)
         attempt.task = task
         return None
 
@@ -276,7 +276,7 @@ class Executor:
 
     def _begin(self, attempt: Attempt, task: Task[..., Any]) -> Current:
         """From now on user code runs."""
-        attempt.started, attempt.started_at = time.monotonic(), time.time()
+        attempt.started, attempt.started_at = time.monotonic(), self._broker.now()
         if task.defaults.run_in != "process":
             self._set_deadline(attempt, task)
         current = Current(partial(self._context, attempt, task, attempt.deadline), self._app)
@@ -298,7 +298,7 @@ class Executor:
 
     def _take_seat(self, attempt: Attempt, task: Task[..., Any]) -> JobContext:
         """There is a process for it, and only now its time begins."""
-        attempt.started, attempt.started_at = time.monotonic(), time.time()
+        attempt.started, attempt.started_at = time.monotonic(), self._broker.now()
         self._set_deadline(attempt, task)
         return self._context(attempt, task, attempt.deadline)
 
@@ -327,6 +327,7 @@ class Executor:
             task=delivery.task,
             queue=delivery.queue,
             enqueued_at=_utc(delivery.stored_at if meta.enqueued is None else meta.enqueued),
+            # By this machine's clock, which the task reads to see how much is left.
             deadline=None if deadline is None else _utc(time.time() + deadline - time.monotonic()),
             worker=self._worker,
             schedule=meta.schedule,

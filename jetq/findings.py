@@ -24,7 +24,7 @@ SMALL_PAYLOAD = 256 * 1024
 """Bytes below which ordinary arguments, or a dead letter with its traceback, may not fit into a message."""
 
 CLOCK = 1.0
-"""Seconds that two clocks may differ: delays are written as an instant by one and kept by the other."""
+"""Seconds that two clocks may differ: the times that users' code makes go by the one, and all else by the other."""
 
 LOW, FULL = 0.8, 0.95
 
@@ -53,7 +53,7 @@ class Durability(Struct, frozen=True):
 
 class Fleet(Struct, frozen=True):
     """What is known of one queue's jobs and workers. waiting: the tasks that jobs, taken from the oldest, or recurring
-    schedules are for. asked: when the workers were, by this machine's clock. overdue: how many jobs should have been
+    schedules are for. asked: when the workers were, by the server's clock. overdue: how many jobs should have been
     started long ago."""
 
     queue: QueueInfo
@@ -134,8 +134,8 @@ def _clock(whose: str, ahead: float, of: str, about: str) -> Finding:
         "warning",
         "clock",
         about,
-        f"the clock of {whose} is {span(abs(ahead))} {'ahead of' if ahead > 0 else 'behind'} {of}: delays, expiry and "
-        "schedules are off by as much",
+        f"the clock of {whose} is {span(abs(ahead))} {'ahead of' if ahead > 0 else 'behind'} {of}: jetq goes by the "
+        "server's, but times that your code makes itself, like `at=datetime.now(UTC)`, are off by as much",
         "keep the clocks in step with NTP",
     )
 
@@ -291,7 +291,7 @@ def about_fleet(
     answers = {worker.worker: (worker, fleet.asked) for fleet in fleets for worker in fleet.workers}
     for worker, asked in answers.values():
         if worker.now is not None and abs(worker.now - asked) > CLOCK:
-            yield _clock(worker.host, worker.now - asked, "this machine's", worker.worker)
+            yield _clock(worker.host, worker.now - asked, "the server's", worker.worker)
     workers = [worker for worker, _ in answers.values()]
     versions = sorted({worker.version for worker in workers if worker.version} | {own_version} - {""})
     if workers and len(versions) > 1:

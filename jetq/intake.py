@@ -24,6 +24,9 @@ _ANSWERED = 0.2
 _AHEAD = 100
 """Jobs that are asked for ahead at most, or as many as there are slots."""
 
+_COME_BACK_WITHIN = 5.0
+"""Seconds for which deliveries are asked for besides, once jobs that run here are not held any more."""
+
 
 class Turns:
     """Whose turn it is, by weight and smoothly: with 3 to 1, one of each four in a row is the second's."""
@@ -158,6 +161,7 @@ class Intake:
         self._turns = self._shares = Turns([])
         self._only: _Lane | None = None  # the one lane of the one queue, as most workers have it
         self._ahead = Ahead(max(concurrency, _AHEAD) if ahead else 0, time.monotonic())
+        self._lost, self._lost_until = 0, 0.0
 
     def open(self, queue: str, feeds: Mapping[Level, Feed], policy: Mapping[Level, int] | None) -> None:
         """Take in `queue` too, or anew with levels."""
@@ -199,6 +203,23 @@ class Intake:
         for line in self._ordered:
             for lane in line.lanes.values():
                 yield from lane.waiting
+
+    def expect(self, queue: str, level: Level, by: str | None, lost: int) -> None:
+        """It was heard that this one hands out now (see `Terms.by`), and so many jobs that run here are not held any
+        more: they are asked for besides, because what comes back goes on, and needs no slot."""
+        line = self._lines.get(queue)
+        if line is not None and level in line.lanes:
+            line.lanes[level].feed.expect(by)
+        self._lost, self._lost_until = lost, time.monotonic() + _COME_BACK_WITHIN
+
+    def came_back(self) -> None:
+        """One of them was handed out here again."""
+        self._lost = max(0, self._lost - 1)
+
+    def _for_the_lost(self) -> int:
+        if time.monotonic() > self._lost_until:
+            self._lost = 0
+        return max(0, self._lost - len(self))
 
     def arrived(self, attempt: Attempt, free: bool) -> bool:
         """A delivery has come. Whether it may be started at once, if a slot is free; else it waits for `next`."""
@@ -254,6 +275,8 @@ class Intake:
 
     def ask(self, free: int) -> None:
         """Ask for the free slots: all of them when half are free, so that one request serves many jobs."""
+        if self._lost:
+            free += self._for_the_lost()
         if self._only is not None:
             self._ask_ahead(self._only, free)
             return

@@ -12,7 +12,7 @@ from jetq.errors import JobCancelled, JobExpired, JobNotFound, NoResult, ResultE
 from jetq.failures import revive
 from jetq.inspect import JobView
 from jetq.model import Disposition, ResultRecord, State
-from jetq.options import Seconds, due_time
+from jetq.options import Seconds, due_settings
 from jetq.session import Session
 from jetq.units import seconds
 
@@ -153,7 +153,9 @@ class Job(Generic[R]):
 
     async def areschedule(self, *, delay: Seconds | None = None, at: datetime | None = None) -> State:
         """The same from async code."""
-        return await self._moved(due_time(delay, at))
+        settings = due_settings(delay, at)
+        now = await self._session.time(self.queue, make=False)
+        return await self._moved(settings.due(now, self._session.instant) or now)
 
     def run_now(self) -> State:
         """Make a scheduled job, or a retry that waits its turn, ready now; the state it is in after that.

@@ -7,41 +7,67 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import threading
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from jetq.broker import Broker
 from jetq.errors import BrokerError
-from jetq.model import Delivery
+from jetq.model import Delivery, Level, Terms
 from jetq.presence import Presence
 from jetq.session import Connect
 
-__all__ = ["Leases"]
+__all__ = ["Heard", "Leases"]
 
 _log = logging.getLogger("jetq.worker")
 
-_RETRY_AFTER = 1.0
 _MARGIN = 0.5
 """Seconds before its end, at most a tenth of it, at which a lease counts as lapsed: an ack needs time to arrive."""
 
+_WAKE = 1.0
+_A_SECOND = 20
+"""Renewals a second up to which each lease is renewed every second, so that an `ack_wait` that is shortened to a few
+seconds finds it fresh: the server applies that at once to what is held. With more, less often."""
+
+_LOOK_EVERY = 2.0
+_LOOK_IDLE_EVERY = 10.0
+
+Heard = Callable[[str, Level, str | None, int], None]
+"""Told that the deliveries of a queue's level are handed out by another than before (see `Terms.by`; None: by nobody),
+or on shorter terms, and how many that were held here are not any more."""
+
 
 class Leases:
-    """The deliveries a worker holds, renewed at a third of the lease until they are dropped or may not be any longer.
+    """The deliveries a worker holds, renewed until they are dropped or may not be any longer.
 
-    `connect` makes the broker on the thread's own loop. `lease` is the broker's, in seconds. presence: the worker's,
-    renewed with them once it was given.
+    `connect` makes the broker on the thread's own loop. `lease` is the broker's at first, in seconds, the least of
+    `queues`; the terms are looked at every other second while something is held. heard: called on the loop this was
+    made on. presence: the worker's, renewed with them once it was given.
 
     Guarantee: tests/integration/test_worker_leases.py: while its worker lives, no job is delivered again, however long
-    it runs or blocks the event loop.
+    it runs or blocks the event loop. tests/integration/test_lapsed_leases.py: a lease that lapsed is not renewed, and
+    whoever lost it settles nothing; what is held here is not started here again.
     """
 
-    def __init__(self, connect: Connect, lease: float) -> None:
+    def __init__(
+        self,
+        connect: Connect,
+        lease: float,
+        queues: Sequence[str] = (),
+        *,
+        heard: Heard = lambda queue, level, by, lost: None,
+    ) -> None:
         self._connect = connect
-        self._lease = lease
+        self._lease = self._first_lease = lease
+        self._queues: tuple[tuple[str, Level], ...] = tuple((queue, "normal") for queue in queues)
         self._margin = min(_MARGIN, lease / 10)
-        self._held: dict[str, Delivery] = {}
+        self._heard = heard
+        self._told_on = asyncio.get_running_loop()
+        self._held: dict[tuple[str, int], Delivery] = {}
+        self._changing = threading.Lock()  # held deliveries change hands on the loop and lapse in the thread
+        self._terms: dict[tuple[str, Level], Terms] = {}
         self.presence = Presence(lease, self._margin)
         self._thread = threading.Thread(target=self._run, name="jetq-leases", daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -49,7 +75,7 @@ class Leases:
         self._ready = threading.Event()
 
     def start(self) -> None:
-        """Start the thread."""
+        """Start the thread, which connects at once."""
         self._thread.start()
         self._ready.wait()
 
@@ -59,75 +85,105 @@ class Leases:
             self._loop.call_soon_threadsafe(self._stopping.set)
             self._thread.join(timeout=5.0)
 
-    def hold(self, delivery: Delivery) -> None:
-        """Renew `delivery` until `drop`, or until its `renew_until`."""
-        self._held[delivery.token] = delivery
+    def hold(self, delivery: Delivery) -> bool:
+        """Renew `delivery` until `drop`, or until its `renew_until`.
+
+        False if that message is held already: then it was handed out here again, and it is the earlier delivery that
+        goes on, by the newer one's lease and token. It must not be started beside itself.
+        """
+        place = (delivery.queue, delivery.sequence)
+        held = self._held.get(place)
+        if held is None or held.stored_at != delivery.stored_at:  # else that of a stream since made anew
+            self._held[place] = delivery
+            return True
+        with self._changing:
+            held.token, held.since, held.handed_out_by = delivery.token, delivery.since, delivery.handed_out_by
+        _log.warning(
+            "%s %s is handed out here again while it runs: it goes on, and is not started twice",
+            held.task or held.address, held.id,
+        )  # fmt: skip
+        return False
 
     def drop(self, delivery: Delivery) -> None:
         """Renew `delivery` no more: it is settled or given up."""
-        self._held.pop(delivery.token, None)
+        place = (delivery.queue, delivery.sequence)
+        if self._held.get(place) is delivery:
+            del self._held[place]
 
     def valid(self, delivery: Delivery) -> bool:
         """Whether `delivery` is surely still this worker's. Only then may it be started or settled: an ack does not
         fence, a stale one would remove the job under its next holder."""
         return time.monotonic() < delivery.since + self._lease - self._margin
 
-    def _run(self) -> None:
-        asyncio.run(self._renew_until_stopped())
+    def left(self, delivery: Delivery) -> float:
+        """Seconds for which `delivery` is still this worker's without a renewal; 0 if it is not."""
+        return max(0.0, delivery.since + self._lease - self._margin - time.monotonic())
 
-    async def _renew_until_stopped(self) -> None:
+    # --- the thread
+
+    def _run(self) -> None:
+        asyncio.run(self._keep_until_stopped())
+
+    async def _keep_until_stopped(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
         self._ready.set()
+        keeping = asyncio.create_task(self._keep())
         stopped = asyncio.create_task(self._stopping.wait())
-        broker: Broker | None = None
-        pause = self._lease / 3
+        await asyncio.wait([stopped, keeping], return_when=asyncio.FIRST_COMPLETED)
+        keeping.cancel()
+        await asyncio.wait([keeping])
+
+    async def _keep(self) -> None:
+        # Before there is anything to renew: what was found due before the connection stood may have lapsed meanwhile.
+        broker = await self._connect(patient=True)
+        looking = asyncio.create_task(self._keep_looking(broker))
         try:
-            while not stopped.done():
-                await asyncio.wait({stopped}, timeout=pause)
-                pause = self._lease / 3
-                due = self._due()
-                if stopped.done() or not (due or self.presence.valid):
-                    continue
-                if broker is None:
-                    broker = await self._connected(stopped)
-                if broker is not None and not await self._renew(broker, due):
-                    pause = min(_RETRY_AFTER, pause)
+            while True:
+                await asyncio.sleep(min(_WAKE, self._lease / 3))
+                await self._renew(broker)
         finally:
-            if broker is not None:
-                await broker.close()
+            looking.cancel()
+            await broker.close()
 
-    async def _connected(self, stopped: asyncio.Task[Any]) -> Broker | None:
-        connecting = asyncio.create_task(self._open())
-        await asyncio.wait([stopped, connecting], return_when=asyncio.FIRST_COMPLETED)
-        if not connecting.done():
-            connecting.cancel()
-            return None
-        return connecting.result()
-
-    async def _open(self) -> Broker:
-        return await self._connect(patient=True)
+    async def _renew(self, broker: Broker) -> None:
+        by_consumer: dict[tuple[str, Level], list[Delivery]] = {}
+        for delivery in self._due():
+            by_consumer.setdefault((delivery.queue, delivery.level), []).append(delivery)
+        renewals: list[Coroutine[Any, Any, object]] = [
+            self._extend(broker, deliveries) for deliveries in by_consumer.values()
+        ]
+        if self.presence.due:
+            renewals.append(self._try(self.presence.renew(broker), "the slots of limits"))
+        if renewals:
+            await asyncio.gather(*renewals)
 
     def _due(self) -> list[Delivery]:
         """What is held long enough to need a renewal, still ours, and allowed to go on."""
         now = time.monotonic()
-        oldest, newest = now - self._lease + self._margin, now - self._lease / 4
         held = list(self._held.values())  # one step under the interpreter's lock: the loop goes on adding and dropping
+        fresh = min(self._lease / 4, max(0.75 * _WAKE, len(held) / _A_SECOND))
+        oldest, newest = now - self._lease + self._margin, now - fresh
         return [each for each in held if oldest < each.since < newest and now < each.renew_until]
 
-    async def _renew(self, broker: Broker, deliveries: list[Delivery]) -> bool:
-        asked_at = time.monotonic()
-        renewed = await self._try(broker.extend(deliveries), f"{len(deliveries)} leases") if deliveries else True
-        if renewed:
-            for delivery in deliveries:
-                delivery.since = asked_at
-        if self.presence.valid:
-            renewed &= await self._try(self.presence.renew(broker), "the slots of limits")
-        return renewed
+    async def _extend(self, broker: Broker, deliveries: list[Delivery]) -> None:
+        asked_at, tokens = time.monotonic(), [delivery.token for delivery in deliveries]
+        if not await self._try(broker.extend(deliveries), f"{len(deliveries)} leases of {deliveries[0].queue}"):
+            return
+        with self._changing:
+            for delivery, token in zip(deliveries, tokens, strict=True):
+                # It arrived between `asked_at` and now. If the lease has ended meanwhile, it may have come too late,
+                # and have renewed the lease of whoever has the job since.
+                if delivery.token == token and self.valid(delivery):
+                    delivery.since = asked_at
 
     async def _try(self, renewal: Coroutine[Any, Any, None], what: str) -> bool:
         try:
-            await renewal
+            async with asyncio.timeout(max(self._lease / 2, 0.25)):
+                await renewal
+        except TimeoutError:
+            _log.warning("%s could not be renewed in time", what)
+            return False
         except BrokerError as error:
             _log.warning("%s could not be renewed: %s", what, error.message)
             return False
@@ -135,3 +191,79 @@ class Leases:
             _log.exception("%s could not be renewed", what)
             return False
         return True
+
+    # --- the terms, which others may change
+
+    async def _keep_looking(self, broker: Broker) -> None:
+        looked_at = -math.inf
+        while True:
+            consumers = {(each.queue, each.level) for each in list(self._held.values())}
+            if time.monotonic() - looked_at > _LOOK_IDLE_EVERY:
+                looked_at = time.monotonic()
+                consumers |= {*self._queues, *self._terms}
+            for queue, level in consumers:
+                await self._look(broker, queue, level)
+            await asyncio.sleep(max(0.25, min(_LOOK_EVERY, self._lease / 2)))
+
+    async def _look(self, broker: Broker, queue: str, level: Level) -> None:
+        held = [each for each in list(self._held.values()) if each.queue == queue and each.level == level]
+        tokens = [each.token for each in held]
+        try:
+            terms = await broker.terms(queue, level)
+        except BrokerError as error:
+            _log.warning("queue %s: whether its leases are still the same is not known: %s", queue, error.message)
+            return
+        except Exception:  # see `_try`
+            _log.exception("queue %s: whether its leases are still the same is not known", queue)
+            return
+        known = self._terms.get((queue, level))
+        lost = self._forsake([each for each, token in zip(held, tokens, strict=True) if each.token == token], terms)
+        if terms is not None:
+            lost += self._adopt(queue, level, terms, held)
+        by = None if terms is None else terms.by
+        if lost or terms is None or (known is not None and known.by != by):
+            _log.warning(
+                "queue %s: %s; %d jobs that run here may be handed out to others as well",
+                queue, _what_happened(known, terms), lost,
+            )  # fmt: skip
+            self._tell(queue, level, by, lost)
+
+    def _forsake(self, deliveries: list[Delivery], terms: Terms | None) -> int:
+        """Let those lapse that another has handed out than hands out now; how many."""
+        lost = 0
+        with self._changing:
+            for delivery in deliveries:
+                by = delivery.handed_out_by
+                if delivery.since > -math.inf and (terms is None or (by and by != terms.by)):
+                    delivery.since = -math.inf
+                    lost += 1
+        return lost
+
+    def _adopt(self, queue: str, level: Level, terms: Terms, held: list[Delivery]) -> int:
+        """Go by these terms from now on; how many leases have ended by that."""
+        known = self._terms.get((queue, level))
+        self._terms[queue, level] = terms
+        before = [each for each in held if self.valid(each)]
+        unknown = [self._first_lease] if any(each not in self._terms for each in self._queues) else []
+        was, self._lease = self._lease, min([*unknown, *(each.lease for each in self._terms.values())])
+        self._margin = min(_MARGIN, self._lease / 10)
+        if terms.lease < was or (known is not None and known.lease != terms.lease):
+            _log.warning(
+                "queue %s: leases last %g s now, not %g s, because the ack_wait of its consumer was changed",
+                queue, terms.lease, was if known is None else known.lease,
+            )  # fmt: skip
+        return sum(not self.valid(each) for each in before)
+
+    def _tell(self, queue: str, level: Level, by: str | None, lost: int) -> None:
+        try:
+            self._told_on.call_soon_threadsafe(self._heard, queue, level, by, lost)
+        except RuntimeError:  # that loop has ended
+            pass
+
+
+def _what_happened(known: Terms | None, terms: Terms | None) -> str:
+    if terms is None:
+        return "its consumer was deleted"
+    if known is not None and known.by == terms.by:
+        return "the ack_wait of its consumer was shortened"
+    return "its consumer was made anew"

@@ -185,6 +185,7 @@ class Delivery(Discreet, Struct, gc=False):
     renew_until: `time.monotonic()` after which the lease is not renewed any more.
     schedule: of which recurring schedule it is a tick; empty for a job. next_at: when that ticks next, unix seconds.
     token: proof of this hand-out, opaque above the broker; what `finish` and `extend` name.
+    handed_out_by: see `Terms.by`, as far as was known; empty if it was not.
     """
 
     queue: str
@@ -203,6 +204,18 @@ class Delivery(Discreet, Struct, gc=False):
     schedule: str = ""
     next_at: float | None = None
     level: Level = "normal"
+    handed_out_by: str = ""
+
+
+class Terms(Struct, frozen=True):
+    """On what terms a queue or level is handed out at the moment.
+
+    lease: seconds a delivery stays with its holder without `extend`; a change holds at once, for what is held too.
+    by: who hands out and remembers who holds what. If it is another than it was, nobody holds anything any more.
+    """
+
+    lease: float
+    by: str
 
 
 class Failure(Struct, frozen=True, omit_defaults=True):

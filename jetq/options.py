@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
@@ -31,7 +30,7 @@ __all__ = [
     "Unique",
     "call_settings",
     "check_identity",
-    "due_time",
+    "due_settings",
     "task_options",
 ]
 
@@ -160,13 +159,16 @@ class CallSettings(Struct, frozen=True):
             others = replace(others, delay=None, at=None)
         return replace(others, **given)
 
-    def due(self, now: float) -> float | None:
-        """When the job is due, in unix seconds; None for at once."""
+    def due(self, now: float, instant: Callable[[float], float] = lambda at: at) -> float | None:
+        """When the job is due, in unix seconds of the broker, whose time is `now`; None for at once.
+
+        instant: tells what a time of the world is on the broker's clock, which in tests may be another.
+        """
         due = now
         if self.delay:
             due = now + self.delay
         elif self.at is not None:
-            due = self.at.timestamp()
+            due = instant(self.at.timestamp())
         if self.max_wait is not None:
             due = min(due, now + self.max_wait)
         return due if due > now else None
@@ -204,13 +206,11 @@ def call_settings(keywords: Mapping[str, Any]) -> CallSettings:
     return settings
 
 
-def due_time(delay: Any, at: Any) -> float:
-    """When that is, in unix seconds. Raises DefinitionError unless just one is given, and possible."""
+def due_settings(delay: Any, at: Any) -> CallSettings:
+    """What says when that is. Raises DefinitionError unless just one is given, and possible."""
     if (delay is None) == (at is None):
         raise DefinitionError("give delay, seconds from now, or at, an aware datetime: one of them")
-    given = {"at": at} if delay is None else {"delay": delay}
-    now = time.time()
-    return call_settings(given).due(now) or now
+    return call_settings({"at": at} if delay is None else {"delay": delay})
 
 
 def check_identity(settings: CallSettings, *, has_key: bool) -> None:

@@ -22,13 +22,18 @@ class Presence:
         self._lasts = lasts
         self._margin = margin
         self.name = ""
-        self._until = 0.0
+        self._until = self._renew_from = 0.0
         self._establishing = asyncio.Lock()
 
     @property
     def valid(self) -> bool:
         """Whether it surely stands."""
         return time.monotonic() < self._until
+
+    @property
+    def due(self) -> bool:
+        """Whether it stands and is to be renewed: a third of its time is over."""
+        return self._renew_from < time.monotonic() < self._until
 
     async def establish(self, broker: Broker) -> None:
         """Give a sign unless one stands. Raises BrokerError."""
@@ -40,7 +45,7 @@ class Presence:
             self.name = secrets.token_hex(6)
             asked_at = time.monotonic()
             await self._write(broker)
-            self._until = asked_at + self._lasts - self._margin
+            self._stands_since(asked_at)
 
     async def renew(self, broker: Broker) -> None:
         """Let it stand longer. Raises BrokerError."""
@@ -48,7 +53,10 @@ class Presence:
         await self._write(broker)
         # Not if it lapsed meanwhile: somebody may have seen it gone before this write brought it back.
         if name == self.name and self.valid:
-            self._until = asked_at + self._lasts - self._margin
+            self._stands_since(asked_at)
+
+    def _stands_since(self, asked_at: float) -> None:
+        self._renew_from, self._until = asked_at + self._lasts / 3, asked_at + self._lasts - self._margin
 
     async def _write(self, broker: Broker) -> None:
         await broker.write_cell(_cell(self.name), b"", ttl=self._lasts)

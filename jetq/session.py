@@ -56,11 +56,13 @@ class _Bound:
 class Session:
     """The connections of one app in this process. Safe to use from any thread and loop, and after a fork.
 
-    connect: makes a new broker for the running loop; also for who needs a connection of its own.
+    connect: makes a new broker for the running loop; also for who needs a connection of its own. instant: see
+    `CallSettings.due`.
     """
 
-    def __init__(self, connect: Connect) -> None:
+    def __init__(self, connect: Connect, instant: Callable[[float], float] = lambda at: at) -> None:
         self.connect = connect
+        self.instant = instant
         self._warned = False
         self._forget()
 
@@ -70,6 +72,7 @@ class Session:
         self._thread_lock = threading.Lock()
         self._thread: _Thread | None = None
         self._direct = DirectLine()
+        self._clock: Broker | None = None
 
     def _check_fork(self) -> None:
         # A child of os.fork shares the parent's sockets but has none of its threads, so it starts from nothing.
@@ -92,10 +95,29 @@ class Session:
                 if bound.broker is None:
                     # In an empty context: the connection outlives the request or job that needed it first.
                     broker = await loop.create_task(self.connect(patient=patient), context=contextvars.Context())
-                    bound.closer = _close_with_loop(broker)
+                    bound.closer = self._close_with_loop(broker)
                     await bound.closer.__anext__()
-                    bound.broker = broker
+                    bound.broker = self._clock = broker
         return bound.broker
+
+    def now(self) -> float | None:
+        """The broker's time, in unix seconds; None if no broker that is connected here knows it. From any thread."""
+        clock = self._clock
+        return clock.now() if clock is not None and clock.knows_time else None
+
+    async def time(self, queue: str, *, make: bool = True) -> float:
+        """The broker's time, for which it is asked about `queue` if need be. See `Broker.time`. Raises BrokerError."""
+        now = self.now()
+        return await (await self.broker()).time(queue, make=make) if now is None else now
+
+    async def _close_with_loop(self, broker: Broker) -> AsyncGenerator[None, None]:
+        """Begun, this is suspended until its loop shuts down its asynchronous generators, as `asyncio.run` does."""
+        try:
+            yield
+        finally:
+            if self._clock is broker:
+                self._clock = None
+            await broker.close()
 
     async def aclose(self) -> None:
         """Close the running loop's connection, if there is one. The next use makes a new one."""
@@ -281,14 +303,6 @@ class _Thread:
         self._started.set_result(asyncio.get_running_loop())
         await self._stopping.wait()
         await self._before_end()
-
-
-async def _close_with_loop(broker: Broker) -> AsyncGenerator[None, None]:
-    """Begun, this is suspended until its loop shuts down its asynchronous generators, as `asyncio.run` does."""
-    try:
-        yield
-    finally:
-        await broker.close()
 
 
 def _frames_inside_jetq() -> int:

@@ -27,6 +27,7 @@ from jetq.model import (
     Dead,
     DeadLetter,
     DeadReason,
+    Delivery,
     Expired,
     Failure,
     InLine,
@@ -63,6 +64,10 @@ _LONGEST_LINE = 7 * 86_400.0
 """Seconds for which a place in a line is kept. Who waits longer than that comes back by itself."""
 
 
+class _Lapsed(Exception):
+    """The lease ended between two steps."""
+
+
 class Settlement:
     """Spends outcomes on one broker, for the worker of that name. ended: told of each attempt that was `storing`.
 
@@ -77,7 +82,7 @@ class Settlement:
         self._worker = worker
         self._ended = ended
         self._loop = asyncio.get_running_loop()
-        self._buried: set[str] = set()
+        self._buried: set[tuple[str, int]] = set()
         self._refused: set[asyncio.Task[None]] = set()
         self.expired = self.storing = 0
 
@@ -105,11 +110,14 @@ class Settlement:
     def _on_answer(self, attempt: Attempt, outcome: Succeeded, error: BrokerError | None) -> None:
         attempt.storing = False
         self.storing -= 1
-        if error is None:
+        if error is None and self._leases.valid(attempt.delivery):
             self._finish(attempt, outcome)
             self._ended(attempt)
         else:
-            _log.warning("%s %s: its result is not stored yet: %s", attempt.name, attempt.delivery.id, error.message)
+            if error is not None:
+                _log.warning(
+                    "%s %s: its result is not stored yet: %s", attempt.name, attempt.delivery.id, error.message
+                )
             task = self._loop.create_task(self._settle_and_end(attempt, outcome), name="jetq-settle")
             self._refused.add(task)
             task.add_done_callback(self._refused.discard)
@@ -136,15 +144,17 @@ class Settlement:
         renewed without an end from then on, because the run is over; after that the job is delivered anew, and nothing
         here touches it. What the broker has no room for in a message stays where it is: see `jetq.kept`.
 
-        Guarantee: tests/faults/test_crash_sweep.py kills the worker before and after each broker call made here.
+        Guarantee: tests/faults/test_crash_sweep.py kills the worker before and after each broker call made here;
+        tests/integration/test_lapsed_leases.py: whoever has lost the lease goes no further.
         """
         delivery = attempt.delivery
         backoff = _FIRST_BACKOFF
         try:
             while self._leases.valid(delivery):
                 try:
-                    await self._store(attempt, outcome)
-                    return True
+                    if await self._store_in_time(attempt, outcome):
+                        return True
+                    delivery.renew_until = math.inf
                 except PayloadTooLarge as error:
                     if isinstance(outcome, Staying):
                         _log.critical("%s %s is left to its lease: %s", attempt.name, delivery.id, error.message)
@@ -158,7 +168,7 @@ class Settlement:
                     delivery.renew_until = math.inf
                     await asyncio.sleep(backoff)
                     backoff = min(backoff * 2, _LAST_BACKOFF)
-            self._buried.discard(delivery.token)
+            self._buried.discard(_place(delivery))
             _log.warning("%s %s: its lease lapsed before it was settled; it will run again", attempt.name, delivery.id)
             return False
         finally:
@@ -211,6 +221,8 @@ class Settlement:
         if stays.kept is not None:
             ttl = stays.after + _KEPT_TTL
             await self._broker.write_cell(kept_name(attempt.delivery), write_kept(stays.kept), ttl=ttl)
+        if not self._leases.valid(attempt.delivery):  # a stale nak would hand it out beside its next holder
+            raise _Lapsed
         await self._broker.put_off(attempt.delivery, stays.after)
 
     async def _forget_kept(self, cell: Cell) -> None:
@@ -221,6 +233,27 @@ class Settlement:
 
     # --- what is stored
 
+    async def _store_in_time(self, attempt: Attempt, outcome: Outcome | Staying) -> bool:
+        """`_store` for as long as the lease lasts as it is now. False if it did not end in time: it is to be done
+        again if the lease was renewed meanwhile, and nothing of it goes on if it was not."""
+        bound = asyncio.timeout(self._leases.left(attempt.delivery))
+        try:
+            async with bound:
+                await self._store(attempt, outcome)
+        except _Lapsed:
+            return False
+        except TimeoutError:
+            if not bound.expired():
+                raise
+            return False
+        return True
+
+    def _remove(self, delivery: Delivery) -> None:
+        """The last step of all. Raises _Lapsed if it is another's by now, whom a stale ack would rob of it."""
+        if not self._leases.valid(delivery):
+            raise _Lapsed
+        self._broker.finish(delivery)
+
     async def _store(self, attempt: Attempt, outcome: Outcome | Staying) -> None:
         broker, delivery = self._broker, attempt.delivery
         match outcome:
@@ -228,32 +261,32 @@ class Settlement:
                 return await self._stay(attempt, outcome)
             case Succeeded(value=None) if attempt.cancelled:  # it ended by itself all the same, and who cancels asks
                 await broker.put_result(self._result(attempt, "succeeded"), _RECORD_TTL)
-                broker.finish(delivery)
+                self._remove(delivery)
             case Succeeded(value=None) | Superseded():
-                broker.finish(delivery)
+                self._remove(delivery)
             case Succeeded():
                 await broker.put_result(self._success(attempt, outcome), outcome.result_ttl)
-                broker.finish(delivery)
+                self._remove(delivery)
             case Retrying() | Snoozed() | InLine():
                 job, after = self._next_attempt(attempt, outcome)
-                stored = await broker.reschedule(delivery, job, time.time() + after)
+                stored = await broker.reschedule(delivery, job, self._broker.now() + after)
                 if not stored and attempt.cancelled:
                     await self._record_end(attempt, "cancelled")
                 if stored and isinstance(outcome, InLine):
                     place = f"line.{outcome.line}.{delivery.id}"
                     await broker.write_cell(place, delivery.queue.encode(), expected=0, ttl=_LONGEST_LINE)
-                broker.finish(delivery)
+                self._remove(delivery)
             case Dead():
                 await self._store_dead(attempt, outcome)
-                self._buried.discard(delivery.token)
-                broker.finish(delivery)
+                self._buried.discard(_place(delivery))
+                self._remove(delivery)
             case Cancelled():
                 await self._record_end(attempt, "cancelled")
-                broker.finish(delivery)
+                self._remove(delivery)
             case Expired():
                 self.expired += 1
                 await self._record_end(attempt, "expired")
-                broker.finish(delivery)
+                self._remove(delivery)
             case Released():
                 if not delivery.task:  # nor can it go back: it may have stood on a subject that no text can name
                     return await self._store(attempt, stray(delivery.address))
@@ -270,9 +303,9 @@ class Settlement:
         delivery = attempt.delivery
         if outcome.body is not None:  # a replay goes on where the task asked to, not where this attempt began
             delivery = replace(delivery, body=outcome.body)
-        if delivery.token not in self._buried:  # tried again for minutes, the broker would not know it any more
+        if _place(delivery) not in self._buried:  # tried again for minutes, the broker would not know it any more
             await self._broker.bury(delivery, self._letter(attempt, outcome))
-            self._buried.add(delivery.token)
+            self._buried.add(_place(delivery))
         ttl = None if attempt.task is None else result_ttl(attempt, attempt.task)
         if ttl is not None:
             try:
@@ -298,11 +331,11 @@ class Settlement:
     def _next_attempt(self, attempt: Attempt, outcome: Retrying | Snoozed | InLine) -> tuple[JobRecord, float]:
         meta = attempt.meta
         if isinstance(outcome, InLine):
-            return self._record(attempt, replace(meta, in_line=meta.in_line or time.time())), outcome.after
+            return self._record(attempt, replace(meta, in_line=meta.in_line or self._broker.now())), outcome.after
         if isinstance(outcome, Snoozed):
             meta = outcome.meta or replace(meta, snoozes=meta.snoozes + 1)
             return self._record(attempt, meta), outcome.after
-        error = summarize(outcome.failure, meta.attempt, time.time(), self._worker)
+        error = summarize(outcome.failure, meta.attempt, self._broker.now(), self._worker)
         errors, dropped = bounded(meta.errors, error)
         meta = replace(meta, attempt=meta.attempt + 1, errors=errors, errors_dropped=meta.errors_dropped + dropped)
         return self._record(attempt, meta, outcome.body), outcome.after
@@ -342,7 +375,7 @@ class Settlement:
             queue=delivery.queue,
             attempt=attempt.meta.attempt,
             sequence=delivery.sequence,
-            at=time.time(),
+            at=self._broker.now(),
             worker=self._worker,
             value=value,
             sealed=sealed,
@@ -351,7 +384,7 @@ class Settlement:
 
     def _letter(self, attempt: Attempt, outcome: Dead) -> DeadLetter:
         delivery, meta = attempt.delivery, attempt.meta
-        error = summarize(outcome.failure, meta.attempt, time.time(), self._worker)
+        error = summarize(outcome.failure, meta.attempt, self._broker.now(), self._worker)
         errors, dropped = bounded(meta.errors, error)
         return DeadLetter(
             id=delivery.id,
@@ -404,6 +437,10 @@ class Settlement:
                 _log.info("%s %s is given back", name, delivery.id)
             case Superseded():
                 _log.info("%s %s was settled already", name, delivery.id)
+
+
+def _place(delivery: Delivery) -> tuple[str, int]:
+    return delivery.queue, delivery.sequence  # not its token, which is another once it is handed out again
 
 
 def dead(reason: DeadReason, type: str, message: str) -> Dead:

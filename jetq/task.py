@@ -41,6 +41,12 @@ class Call(Discreet, Struct, Generic[R], frozen=True):
     level: Level = "normal"
     unique: Unique = "done"
 
+    @property
+    def timed(self) -> bool:
+        """Whether an instant has to be made of it, which takes the broker's time."""
+        settings = self.settings
+        return settings.delay is not None or settings.at is not None or self.expires is not None
+
     def or_else(self, settings: CallSettings) -> Call[R]:
         """The same call with `settings` where it has none of its own. Raises DefinitionError if they name one job."""
         chosen = self.settings.or_else(settings)

@@ -199,7 +199,7 @@ class Worker:
         self._processes = ProcessPool(min(self.concurrency, usable_cores()))
         for queue in self.queues:
             await self._unless_stopped(self._patiently(f"queue {queue}", partial(self._serve, broker, queue)))
-        self._leases = Leases(self.app.session.connect, broker.lease)
+        self._leases = Leases(self.app.session.connect, broker.lease, self.queues, heard=self._intake.expect)
         self._leases.start()
         self._settlement = Settlement(broker, self._leases, self.name, ended=self._end)
         self._limits = Limits(
@@ -295,7 +295,8 @@ class Worker:
     # --- slots
 
     def _on_delivery(self, delivery: Delivery) -> None:
-        self._leases.hold(delivery)
+        if not self._leases.hold(delivery):
+            return self._intake.came_back()
         attempt = Attempt(delivery)
         if self._control.is_cancelled(delivery.id):
             attempt.cancel()

@@ -184,7 +184,7 @@ def reschedule(
         view = await view_job(broker, id, queue=queue)
         due = None
         if delay is not None:
-            due = broker.now() + delay
+            due = await broker.time(view.queue, make=False) + delay
         elif at is not None:
             due = at.astimezone().timestamp()
         state = await move_job(broker, view.queue, id, due)

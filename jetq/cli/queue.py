@@ -67,12 +67,14 @@ def pause(name: str, seconds: float | None, spec: str | None) -> None:
     It stays paused over restarts of workers and servers, until `jetq queue resume` or the end of --for.
     """
 
-    async def hold(broker: Broker) -> None:
+    async def hold(broker: Broker) -> float | None:
         await _look(broker, name)
-        await broker.pause(name, None if seconds is None else broker.now() + seconds)
+        until = None if seconds is None else await broker.time(name, make=False) + seconds
+        await broker.pause(name, until)
+        return until
 
-    ask_broker(choose_app(spec), hold)
-    click.echo(f"paused {name}" if seconds is None else f"paused {name} until {moment(time.time() + seconds)}")
+    until = ask_broker(choose_app(spec), hold)
+    click.echo(f"paused {name}" if until is None else f"paused {name} until {moment(until)}")
 
 
 @queue.command()

@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from jetq.errors import BrokerError, BrokerUnavailable
+from jetq.jetstream.clock import ServerClock, steady
 from jetq.jetstream.connection import Connection, NoReply, NoResponders, NotAllowed
 from jetq.jetstream.message import Message, read_headers
 
@@ -81,21 +82,25 @@ _DIRECT_HEADERS = frozenset(
 
 
 class Api:
-    """The JetStream API over one connection. Every request ends within `timeout` seconds."""
+    """The JetStream API over one connection. Every request ends within `timeout` seconds. clock: what is learnt of the
+    server's time from the answers."""
 
     def __init__(self, connection: Connection, timeout: float) -> None:
         self._connection = connection
         self.timeout = timeout
+        self.clock = ServerClock()
 
     async def request(self, name: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Ask `$JS.API.<name>`. Raises ApiError for an answer that is an error, BrokerUnavailable for none."""
         deadline = asyncio.get_running_loop().time() + self.timeout
         while True:
+            asked = steady()
             answer = await self._ask(f"$JS.API.{name}", _encode(body) if body is not None else b"")
             with _legible(name):
                 error = _decode_answer(answer.data).error
                 decoded = _decode(answer.data)
             if error is None:
+                self.clock.learn(asked, decoded)
                 return decoded
             if error.err_code != _NOT_NOW:
                 raise ApiError(error.err_code, error.description, subject=name)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
-import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
-from jetq.errors import PayloadTooLarge
+from jetq.errors import BrokerError, PayloadTooLarge
 from jetq.jetstream.acks import Acks
-from jetq.jetstream.api import EXPECTED, Api
+from jetq.jetstream.api import EXPECTED, Api, Denied
 from jetq.jetstream.connection import Connection
 from jetq.jetstream.publisher import PubAck, Publisher
 from jetq.jetstream.subjects import Names
@@ -55,6 +55,7 @@ WRITE_WITHIN = 15.0
 """A worker's own writes ride out a leader's loss, about 5 s (nats-server 2.15, three nodes), with room to spare."""
 
 _CLOSE_WITHIN = 2.0
+_CLOCK_EVERY = 60.0
 
 
 class Ground:
@@ -72,17 +73,32 @@ class Ground:
         self._making = asyncio.Lock()
         self._levelled: set[str] = set()
         self._acks: dict[str, Acks] = {}
+        self._clock_due: asyncio.TimerHandle | None = None
+        self._learning: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Open the inboxes. To be called once."""
         await self._publisher.start()
+        self._connection.on_up(self._look_at_the_clock)
 
     @property
     def lease(self) -> float:
         return min((queue.ack_wait for queue in self._queues.values()), default=self._settings.ack_wait)
 
     def now(self) -> float:
-        return time.time()
+        return self._api.clock.now()
+
+    @property
+    def knows_time(self) -> bool:
+        return self._api.clock.known
+
+    async def time(self, queue: str, *, make: bool = True) -> float:
+        if make:
+            await self._ensure(queue)
+        elif not self.knows_time:
+            with contextlib.suppress(Denied):  # then this machine's has to do
+                await self._api.stream_info(self._names.jobs(queue))
+        return self.now()
 
     async def confirm(self) -> None:
         for acks in self._acks.values():
@@ -92,6 +108,10 @@ class Ground:
         await self.confirm()
         for acks in self._acks.values():
             acks.stop()
+        if self._clock_due is not None:
+            self._clock_due.cancel()
+        if self._learning is not None:
+            self._learning.cancel()
         self._publisher.stop()
         await self._connection.close()
 
@@ -112,7 +132,21 @@ class Ground:
                 for drift in standing.drift:
                     _log.warning("drift: %s", drift)
                 self._queues[queue] = standing
+                if self._clock_due is None:
+                    self._clock_due = self._connection.loop.call_later(_CLOCK_EVERY, self._look_at_the_clock)
         return self._queues[queue]
+
+    def _look_at_the_clock(self) -> None:
+        """Ask the server for its time every minute, and when another server may have been connected to."""
+        if self._clock_due is not None and (self._learning is None or self._learning.done()):
+            self._clock_due.cancel()
+            self._clock_due = self._connection.loop.call_later(_CLOCK_EVERY, self._look_at_the_clock)
+            if self._connection.connected:
+                self._learning = self._connection.loop.create_task(self._learn_time(), name="jetq-clock")
+
+    async def _learn_time(self) -> None:
+        with contextlib.suppress(BrokerError):  # the next answer tells
+            await self._api.stream_info(self._names.jobs(next(iter(self._queues))))
 
     async def levels(self, queue: str) -> bool:
         await self._ensure(queue)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
@@ -171,7 +170,7 @@ class Producing(Fleet):
                     under_way = await self._begin(job, due, timeout, after=newest)
                     continue
             id = _id_of(standing)
-            if id == job.id or debounce is None or not _is_waiting(standing):
+            if id == job.id or debounce is None or not self._is_far(due_of(standing.headers)):
                 return Stored(standing.sequence, id, "existing")
             alone = where if job.meta.unique is None else self._names.of_job(job.queue, job.task, job.key, id)
             try:
@@ -209,9 +208,9 @@ class Producing(Fleet):
         """Put the arguments and the due time of `job` in the place of the schedule `standing`, whose id stays."""
         before = meta_or_default(standing.headers)
         first = before.enqueued or standing.stored_at
-        asked = when = time.time() if due is None else due
+        asked = when = self.now() if due is None else due
         if debounce.max_wait is not None:
-            when = min(when, max(first + debounce.max_wait, time.time()))
+            when = min(when, max(first + debounce.max_wait, self.now()))
         took = replace(job, meta=in_place_of(before, job.meta, first=first, earlier=asked - when))
         own = {name: value for name, value in _own(standing.headers).items() if name != META_HEADER}
         target = standing.headers["Nats-Schedule-Target"]
@@ -247,7 +246,7 @@ class Producing(Fleet):
     # --- moving what is scheduled
 
     async def move(self, found: Found, due: float) -> bool:
-        if found.due is None or not _is_far(found.due):
+        if found.due is None or not self._is_far(found.due):
             return False
         job = found.delivery
         target = job.headers["Nats-Schedule-Target"]
@@ -260,7 +259,7 @@ class Producing(Fleet):
         return await self._publish_if_expected(job.address, job.body, headers)
 
     async def release(self, found: Found) -> bool:
-        if not (_is_far(found.due) or is_overdue(found.due, time.time())):
+        if not (self._is_far(found.due) or is_overdue(found.due, self.now())):
             return False
         job = found.delivery
         headers = {
@@ -272,6 +271,9 @@ class Producing(Fleet):
         target = job.headers["Nats-Schedule-Target"]
         return await self._publish_if_expected(target, job.body, headers)
 
+    def _is_far(self, due: float | None) -> bool:
+        return due is not None and due > self.now() + FIRING
+
     async def _publish_if_expected(self, subject: str, body: bytes, headers: dict[str, str]) -> bool:
         try:
             await self._publisher.publish(subject, body, headers)
@@ -282,14 +284,6 @@ class Producing(Fleet):
 
 def _id_of(message: StoredMessage) -> str:
     return job_tokens(message.subject, message.sequence)[3]
-
-
-def _is_waiting(message: StoredMessage) -> bool:
-    return _is_far(due_of(message.headers))
-
-
-def _is_far(due: float | None) -> bool:
-    return due is not None and due > time.time() + FIRING
 
 
 def _expecting(sequence: int, where: str) -> dict[str, str]:

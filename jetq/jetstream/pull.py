@@ -43,8 +43,8 @@ class Pull:
 
     consumer: its stream's name and its own. acks: of those who settle what it hands out. `remove`
     removes what a delivery succeeds, by its sequence. `restore` is awaited when the consumer does not answer: it
-    creates what is missing. With levels, `pending` tells how many messages it has left, and `on_clear` is called
-    when it has none.
+    creates what is missing, and tells when the consumer that stands was made, as `made` does at first. With levels,
+    `pending` tells how many messages it has left, and `on_clear` is called when it has none.
     """
 
     def __init__(
@@ -57,7 +57,8 @@ class Pull:
         *,
         acks: Acks,
         remove: Callable[[Delivery, int], Awaitable[None]],
-        restore: Callable[[], Awaitable[None]],
+        restore: Callable[[], Awaitable[str]],
+        made: str,
         pending: Callable[[], Awaitable[int | None]] | None = None,
         on_clear: Callable[[], None] | None = None,
     ) -> None:
@@ -74,6 +75,7 @@ class Pull:
         self._counting: asyncio.Task[None] | None = None
         self._successors: set[asyncio.Task[None]] = set()
         self._restore = restore
+        self._made = made
         self._loop = asyncio.get_running_loop()
         self._asked = 0
         self._request = 0
@@ -115,6 +117,11 @@ class Pull:
         """See `broker.Feed.ask`."""
         if slots > self._asked and not self._stopped:
             self._send_request(slots - self._asked)
+
+    def expect(self, by: str | None) -> None:
+        """See `broker.Feed.expect`."""
+        if by != self._made:
+            self._reopen()
 
     async def stop(self) -> None:
         """See `broker.Feed.stop`."""
@@ -186,6 +193,7 @@ class Pull:
             token=msg.reply,
             address=msg.subject,
             level=self._level,
+            handed_out_by=self._made,
         )
         if not task:
             delivery.schedule = tick_of(msg.subject)
@@ -247,7 +255,7 @@ class Pull:
             await asyncio.sleep(_BACKOFF)
         while True:
             try:
-                await self._restore()
+                self._made = await self._restore()
                 await self._open_inbox()
                 break
             except BrokerError as error:

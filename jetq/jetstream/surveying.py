@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -119,7 +120,7 @@ class Surveying(Standing):
 
     async def _look_at_stream(self, queue: str, wanted: Mapping[str, Any], notes: _Notes) -> None:
         name, role = wanted["name"], wanted["metadata"][OWNER]
-        asked = self.now()
+        asked = time.time()
         try:
             seen = await self._topology.look_at_stream(wanted)
         except Denied as denied:
@@ -128,7 +129,7 @@ class Surveying(Standing):
         except BrokerUnavailable:
             notes.streams.append(StreamFacts(name, queue, role, state="silent"))
             return
-        answered = self.now()
+        answered = time.time()
         if seen.info is None:
             notes.streams.append(StreamFacts(name, queue, role, state="missing"))
             return

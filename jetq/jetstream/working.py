@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from jetq.errors import BrokerError, BrokerUnavailable, NotStored, PayloadTooLarge
 from jetq.jetstream.acks import Acks
@@ -17,12 +16,14 @@ from jetq.jetstream.pull import REPLACES, Pull
 from jetq.jetstream.results import Results
 from jetq.jetstream.subjects import job_tokens
 from jetq.jetstream.topology import QueueTopology
-from jetq.model import DeadLetter, Delivery, JobRecord, Level
+from jetq.model import DeadLetter, Delivery, JobRecord, Level, Terms
 from jetq.wire import IMPORTED_HEADER, LETTER_HEADER, job_headers
 
 __all__ = ["Working"]
 
 _EXTEND_WITHIN = 5.0
+_IN_PROGRESS = b"+WPI"
+_NANOSECONDS = 1_000_000_000
 _STARTS_TTL = 7 * 86400
 _CATCHING_UP = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 """Seconds between looks at a leader that lags behind: usually by some milliseconds."""
@@ -47,8 +48,13 @@ class Working(Results):
         if acks is None:
             acks = await self._start_acks(queue, level, standing)
 
-        async def restore() -> None:
+        async def made() -> str:
+            terms = await self.terms(queue, level)
+            return "" if terms is None else terms.by
+
+        async def restore() -> str:
             await self._restore_queue(queue)
+            return await made()
 
         async def pending() -> int | None:
             info = await self._api.consumer_info(stream, consumer)
@@ -69,6 +75,7 @@ class Working(Results):
             acks=acks,
             remove=remove,
             restore=restore,
+            made=await made(),
             pending=pending if on_clear is not None else None,
             on_clear=on_clear,
         )
@@ -95,7 +102,7 @@ class Working(Results):
 
     async def reschedule(self, delivery: Delivery, job: JobRecord, due: float) -> bool:
         headers = {**job_headers(job), **self._succeed(delivery)}
-        if due <= time.time():  # a schedule fires up to 250 ms late (nats-server 2.15)
+        if due <= self.now():  # a schedule fires up to 250 ms late (nats-server 2.15)
             subject = delivery.address
         else:
             subject = self._names.later(job.queue, job.task, job.key, job.id)
@@ -213,16 +220,30 @@ class Working(Results):
         await self._api.purge(self._names.state, self._names.start(delivery.queue, delivery.id))
 
     async def extend(self, deliveries: Iterable[Delivery]) -> None:
-        by_queue: dict[str, list[Delivery]] = {}
+        # Those of one consumer are read in order, so that an answer to the last tells of all: on one connection only.
+        by_consumer: dict[tuple[str, Level], list[Delivery]] = {}
         for delivery in deliveries:
-            by_queue.setdefault(delivery.queue, []).append(delivery)
-        for held in by_queue.values():
+            by_consumer.setdefault((delivery.queue, delivery.level), []).append(delivery)
+        for held in by_consumer.values():
+            await self._extend(held)
+
+    async def _extend(self, held: Sequence[Delivery]) -> None:
+        connection, line = self._connection, self._connection.client
+        what = f"{len(held)} leases of queue {held[0].queue} could not be renewed"
+        if line is None or not connection.connected:
+            raise BrokerUnavailable(f"{what}: there is no connection")
+        try:
             for delivery in held[:-1]:
-                await self._connection.publish(delivery.token, b"+WPI")
-            try:
-                await self._connection.request(held[-1].token, b"+WPI", timeout=_EXTEND_WITHIN)
-            except (NoReply, NoResponders):
-                raise BrokerError(f"{len(held)} leases of queue {held[0].queue} could not be renewed") from None
+                await connection.publish(delivery.token, _IN_PROGRESS)
+            await connection.request(held[-1].token, _IN_PROGRESS, timeout=_EXTEND_WITHIN)
+        except (NoReply, NoResponders):
+            raise BrokerError(what) from None
+        if connection.client is not line:  # the first may have been lost with the old one
+            raise BrokerError(f"{what}: the connection was lost meanwhile")
+
+    async def terms(self, queue: str, level: Level) -> Terms | None:
+        info = await self._api.consumer_info(self._names.jobs(queue), self._names.consumer(queue, level))
+        return None if info is None else Terms(int(info["config"]["ack_wait"]) / _NANOSECONDS, str(info["created"]))
 
 
 def _tokens(delivery: Delivery) -> tuple[str, str, str]:

@@ -25,6 +25,7 @@ from jetq.model import (
     QueueInfo,
     ResultRecord,
     Stored,
+    Terms,
 )
 from jetq.names import NO_KEY
 from jetq.questions import Question, encode, read_answers
@@ -59,6 +60,13 @@ class MemoryBroker(MemoryLetters):
         return self.store.lease
 
     def now(self) -> float:
+        return self.store.now()
+
+    @property
+    def knows_time(self) -> bool:
+        return True
+
+    async def time(self, queue: str, *, make: bool = True) -> float:
         return self.store.now()
 
     async def confirm(self) -> None:
@@ -254,6 +262,9 @@ class MemoryBroker(MemoryLetters):
         with self.store.lock:
             for delivery in deliveries:
                 self._queue(delivery.queue).extend(delivery.sequence)
+
+    async def terms(self, queue: str, level: Level) -> Terms | None:
+        return Terms(self.store.lease, "memory")
 
     # --- results
 

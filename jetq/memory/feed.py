@@ -56,6 +56,9 @@ class MemoryFeed:
         with self._store.lock:
             return self._store.queue(self._queue).left(self.level)
 
+    def expect(self, by: str | None) -> None:
+        """See `jetq.broker.Feed.expect`: it is always the same memory."""
+
     async def stop(self) -> None:
         """See `jetq.broker.Feed.stop`."""
         with self._store.lock:

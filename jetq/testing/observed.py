@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, cast
 
 from msgspec import Struct
-from msgspec.structs import replace
 
 from jetq.broker import Broker
-from jetq.model import AttemptError, DeadLetter, Delivery, Found, JobRecord, ResultRecord, Stored
+from jetq.model import AttemptError, DeadLetter, Delivery, JobRecord, ResultRecord
 from jetq.wire import BadHeader, read_meta
 
 __all__ = ["Ran", "Tally", "observed"]
@@ -94,27 +92,17 @@ def _attempt(delivery: Delivery) -> int:
 
 
 class _Observed:
-    """`broker`, counting into `tally`, and with its callers' times read by another clock. See `jetq.broker.Broker`."""
+    """`broker`, counting into `tally`. See `jetq.broker.Broker`."""
 
-    def __init__(self, broker: Broker, tally: Tally, server_time: Callable[[float], float]) -> None:
+    def __init__(self, broker: Broker, tally: Tally) -> None:
         self._broker = broker
         self._tally = tally
-        self._server_time = server_time
 
     def __getattr__(self, verb: str) -> Any:
         return getattr(self._broker, verb)
 
-    async def enqueue(self, job: JobRecord, *, due: float | None = None, **rest: Any) -> Stored:
-        return await self._broker.enqueue(self._job(job), due=self._due(due), **rest)
-
-    async def enqueue_many(self, jobs: Any, *, due: float | None = None, **rest: Any) -> Any:
-        return await self._broker.enqueue_many([self._job(job) for job in jobs], due=self._due(due), **rest)
-
-    async def move(self, found: Found, due: float) -> bool:
-        return await self._broker.move(found, self._server_time(due))
-
     async def reschedule(self, delivery: Delivery, job: JobRecord, due: float) -> bool:
-        stored = await self._broker.reschedule(delivery, job, self._server_time(due))
+        stored = await self._broker.reschedule(delivery, job, due)
         self._tally.rescheduled(delivery, job)
         return stored
 
@@ -135,17 +123,7 @@ class _Observed:
             self._tally.finished(delivery)
         self._broker.finish(delivery)
 
-    def _job(self, job: JobRecord) -> JobRecord:
-        expires = job.meta.expires
-        return job if expires is None else replace(job, meta=replace(job.meta, expires=self._server_time(expires)))
 
-    def _due(self, due: float | None) -> float | None:
-        return None if due is None else self._server_time(due)
-
-
-def observed(broker: Broker, tally: Tally, server_time: Callable[[float], float] = lambda at: at) -> Broker:
-    """`broker`, whose outcomes are counted into `tally`.
-
-    server_time tells what a time of this process is on the broker's clock.
-    """
-    return cast(Broker, _Observed(broker, tally, server_time))
+def observed(broker: Broker, tally: Tally) -> Broker:
+    """`broker`, whose outcomes are counted into `tally`."""
+    return cast(Broker, _Observed(broker, tally))

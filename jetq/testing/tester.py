@@ -157,9 +157,9 @@ def in_memory(app: Jetq | None = None) -> Iterator[AppTester]:
         return at - time.time() + clock.now()
 
     async def connect(*, patient: bool = False) -> Broker:
-        return observed(MemoryBroker(store), tally, server_time)
+        return observed(MemoryBroker(store), tally)
 
-    with replaced_default(app) as tested, _connected_by(tested, connect):
+    with replaced_default(app) as tested, _connected_by(tested, connect, server_time):
         yield AppTester(tested, tally, store, clock)
 
 
@@ -179,9 +179,9 @@ def on_server(url: str, app: Jetq | None = None) -> Iterator[ServerTester]:
 
 
 @contextmanager
-def _connected_by(app: Jetq, connect: Connect) -> Iterator[None]:
+def _connected_by(app: Jetq, connect: Connect, instant: Callable[[float], float] = lambda at: at) -> Iterator[None]:
     kept = app.session, app.client
-    app.session = Session(connect)
+    app.session = Session(connect, instant)
     app.client = Client(app.session)
     try:
         yield

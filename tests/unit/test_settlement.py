@@ -24,6 +24,9 @@ class Held:
     def valid(self, delivery: Delivery) -> bool:
         return True
 
+    def left(self, delivery: Delivery) -> float:
+        return 3600.0
+
     def drop(self, delivery: Delivery) -> None:
         pass
 

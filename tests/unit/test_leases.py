@@ -1,0 +1,224 @@
+"""Leases: a renewal counts only if it surely reached the broker before the lease had ended."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from jetq.leases import Heard, Leases
+from jetq.memory import MemoryBroker, MemoryStore
+from jetq.model import Delivery, Level, Terms
+from jetq.presence import Presence
+
+pytestmark = pytest.mark.anyio
+
+LEASE = 1.0
+
+
+class Far(MemoryBroker):
+    """A broker whose answers and whose terms the test decides on."""
+
+    def __init__(self) -> None:
+        super().__init__(MemoryStore(lease=LEASE))
+        self.stands: Terms | None = Terms(LEASE, "first")
+        self.answers = asyncio.Event()
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self.asked: list[list[str]] = []
+
+    async def extend(self, deliveries: Iterable[Delivery]) -> None:
+        self.asked.append([each.token for each in deliveries])
+        await self.answers.wait()
+
+    async def terms(self, queue: str, level: Level) -> Terms | None:
+        return self.stands
+
+
+def delivery(sequence: int = 1, **other: Any) -> Delivery:
+    return replace(
+        Delivery(
+            queue="q",
+            task="t",
+            key="-",
+            id=f"job{sequence}",
+            body=b"",
+            headers={},
+            sequence=sequence,
+            count=1,
+            stored_at=1.0,
+            since=time.monotonic(),
+            token=f"token{sequence}",
+            address="a",
+            handed_out_by="first",
+        ),
+        **other,
+    )
+
+
+@asynccontextmanager
+async def leases(
+    far: Far,
+    lease: float = LEASE,
+    *,
+    before: Callable[[], bool] = lambda: True,
+    heard: Heard = lambda queue, level, by, lost: None,
+) -> AsyncIterator[Leases]:
+    """Leases whose thread's broker is `far`; it connects once `before()` holds."""
+
+    async def connect(*, patient: bool = False) -> Far:
+        while not before():
+            await asyncio.sleep(0.01)
+        far.answers, far.loop = asyncio.Event(), asyncio.get_running_loop()
+        return far
+
+    far.stands = Terms(lease, "first")
+    keeping = Leases(connect, lease, ["q"], heard=heard)
+    keeping.start()
+    try:
+        yield keeping
+    finally:
+        await asyncio.to_thread(keeping.stop)
+
+
+def let_answer(far: Far) -> None:
+    assert far.loop is not None
+    far.loop.call_soon_threadsafe(far.answers.set)
+
+
+async def until(condition: Callable[[], object], timeout: float = 20.0) -> None:
+    async with asyncio.timeout(timeout):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+async def test_a_lease_that_lapsed_before_there_was_a_connection_is_not_renewed() -> None:
+    far, connected = Far(), asyncio.Event()
+    async with leases(far, before=connected.is_set) as held:
+        lapsed = delivery()
+        held.hold(lapsed)
+        await until(lambda: not held.valid(lapsed))
+        connected.set()
+        await until(lambda: far.loop is not None)
+        let_answer(far)
+        fresh = delivery(2)
+        held.hold(fresh)
+        await until(lambda: any("token2" in asked for asked in far.asked))
+        await until(lambda: fresh.since > lapsed.since + LEASE)
+
+        assert not held.valid(lapsed)
+        assert not any("token1" in asked for asked in far.asked)
+
+
+async def test_a_renewal_that_is_confirmed_too_late_is_none() -> None:
+    far = Far()
+    async with leases(far) as held:
+        # Its extension is written while the lease holds, and read when another may have the job.
+        late = delivery(since=time.monotonic() + 0.5)
+        since = late.since
+        held.hold(late)
+        await until(lambda: far.asked)
+        await until(lambda: not held.valid(late))
+        let_answer(far)
+        await asyncio.sleep(0.3)
+
+        assert late.since == since
+
+
+async def test_a_renewal_counts_from_when_it_was_asked_for() -> None:
+    far = Far()
+    async with leases(far, 30.0) as held:
+        kept = delivery(since=time.monotonic() - 10)
+        held.hold(kept)
+        await until(lambda: far.asked)
+        asked = time.monotonic()
+        let_answer(far)
+        await until(lambda: kept.since > asked - 5)
+
+        assert kept.since <= asked
+
+
+async def test_what_is_handed_out_again_goes_on_by_the_newer_delivery() -> None:
+    async with leases(Far(), 30.0) as held:
+        first = delivery(since=-math.inf)
+        assert held.hold(first)
+        again = delivery(token="newer", count=2)
+
+        assert not held.hold(again)
+        assert held.valid(first)
+        assert (first.token, first.since, first.count) == ("newer", again.since, 1)
+        held.drop(first)
+        assert held.hold(again)
+
+
+async def test_a_message_of_a_stream_made_anew_is_another_one() -> None:
+    async with leases(Far(), 30.0) as held:
+        old = delivery()
+        held.hold(old)
+        new = delivery(stored_at=2.0)
+
+        assert held.hold(new)
+        held.drop(old)
+        assert not held.hold(delivery(stored_at=2.0))
+
+
+async def test_what_another_consumer_handed_out_is_lost_until_it_comes_back() -> None:
+    far = Far()
+    heard: list[tuple[str, Level, str | None, int]] = []
+    async with leases(far, 4.0, heard=lambda *said: heard.append(said)) as held:
+        await until(lambda: far.loop is not None)
+        let_answer(far)
+        one = delivery()
+        held.hold(one)
+        far.stands = Terms(4.0, "second")
+        await until(lambda: not held.valid(one))
+        await until(lambda: heard)
+
+        assert heard == [("q", "normal", "second", 1)]
+        held.hold(delivery(token="newer", handed_out_by="second"))
+        await asyncio.sleep(0)
+        assert held.valid(one)
+        far.stands = None
+        await until(lambda: not held.valid(one))
+        await until(lambda: ("q", "normal", None, 1) in heard)
+
+
+async def test_leases_follow_the_terms_of_the_broker() -> None:
+    far = Far()
+    async with leases(far, 30.0) as held:
+        await until(lambda: far.loop is not None)
+        let_answer(far)
+        old, young = delivery(1, since=time.monotonic() - 10, renew_until=0.0), delivery(2)
+        held.hold(old)
+        held.hold(young)
+        assert held.valid(old)
+        far.stands = Terms(5.0, "first")
+        await until(lambda: not held.valid(old))
+        assert held.valid(young)
+        far.stands = Terms(60.0, "first")
+        await until(lambda: held.left(young) > 31)
+
+
+async def test_a_presence_that_is_renewed_too_late_has_lapsed() -> None:
+    class Slow(MemoryBroker):
+        late = 0.0
+
+        async def write_cell(self, *args: object, **keywords: object) -> int | None:
+            await asyncio.sleep(self.late)
+            return await super().write_cell(*args, **keywords)  # type: ignore[arg-type]
+
+    broker, presence = Slow(), Presence(1.0, 0.1)
+    await presence.establish(broker)
+    name, broker.late = presence.name, 1.1
+    await presence.renew(broker)
+
+    assert not presence.valid
+    broker.late = 0.0
+    await presence.establish(broker)
+    assert presence.valid
+    assert presence.name != name
