@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -74,11 +75,19 @@ class Attempt(Struct, eq=False):
         if self.interruptible and self.runner is not None:
             self.runner.cancel(CANCEL)
 
-    def forget_cancellation(self) -> None:
-        """Our own cancellation has ended what it was meant for, or was ignored; what follows must not see it."""
-        if self.runner is not None:
-            while self.runner.uncancel() > 0:
-                pass
+    @property
+    def is_being_cancelled(self) -> bool:
+        """Whether there is something to `forget_cancellation` of."""
+        return self.runner is not None and self.runner.cancelling() > 0
+
+    async def forget_cancellation(self) -> None:
+        """A cancellation has ended what it was meant for, or was ignored, or the job's code has cancelled the task it
+        runs in; what follows must not see it."""
+        assert self.runner is not None
+        with suppress(asyncio.CancelledError):  # before Python 3.13 what is on its way is not taken back by `uncancel`
+            await asyncio.sleep(0)
+        while self.runner.uncancel() > 0:
+            pass
 
     def capture(self, error: BaseException) -> Failure:
         """`error` as text, without the job's secret arguments and those it asks for in a Retry."""

@@ -25,13 +25,14 @@ JetqError
 |-- JobInterrupted           the worker ends before the job did
 `-- JobCancelled             the job was cancelled while it ran, or before
 Retry, Snooze, Reject        raised inside a task
+Interruption                 a sync task is to end now (a BaseException, raised inside it)
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import Any
+from typing import Any, ClassVar
 
 from jetq.units import seconds
 
@@ -42,6 +43,7 @@ __all__ = [
     "BrokerUnavailable",
     "DefinitionError",
     "EnqueueError",
+    "Interruption",
     "JetqError",
     "JetqWarning",
     "JobCancelled",
@@ -179,8 +181,7 @@ class ScheduleNotFound(JetqError):
 class JobTimeout(JetqError, TimeoutError):
     """A job ran longer than its timeout.
 
-    In a sync task it is raised inside the task, between two steps of its Python code: a call that waits outside Python
-    (`time.sleep`, a socket without a timeout) ends first. A task may catch it to clean up, and has 10 s for that.
+    An async task is cancelled then, and in a sync task Interruption is raised.
     """
 
     def __init__(self, message: str = "the job ran longer than its timeout", *, hint: str | None = None) -> None:
@@ -188,17 +189,30 @@ class JobTimeout(JetqError, TimeoutError):
 
 
 class JobInterrupted(JetqError):
-    """The worker ends before the job did. Raised inside a sync task, as JobTimeout is; the job runs again elsewhere."""
+    """The worker ends before the job did. What Interruption stands for at a shutdown; the job runs again elsewhere."""
 
     def __init__(self, message: str = "the worker is shutting down", *, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
 
 
 class JobCancelled(JetqError):
-    """The job was cancelled. Raised inside a sync task, as JobTimeout is, and at who waits for the result."""
+    """The job was cancelled. Raised at who waits for the result; in a sync task that runs, Interruption is."""
 
     def __init__(self, message: str = "the job was cancelled", *, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
+
+
+class Interruption(BaseException):
+    """A sync task is to end now: raised inside its thread, between two steps of its Python code.
+
+    A call that waits outside Python (`time.sleep`, a socket without a timeout) ends first. It is no Exception, so that
+    `except Exception` and `except OSError` of other code let it pass. A task may catch it to clean up, and has 10 s for
+    that, in the `except` or `finally` itself: where the task goes on after those it is raised again, each second.
+
+    error: what it becomes when it leaves the task: JobTimeout, JobInterrupted or JobCancelled.
+    """
+
+    error: ClassVar[type[JobTimeout] | type[JobInterrupted] | type[JobCancelled]] = JobInterrupted
 
 
 class RemoteTraceback(Exception):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import random
 import time
@@ -41,6 +42,9 @@ Middleware = Callable[[JobContext, Callable[[], Awaitable[Any]]], Awaitable[Any]
 
 _UNWINDING = 30.0
 """Seconds beyond its timeout for which an attempt's lease is renewed: its thread must end, its outcome be stored."""
+
+_HOOK_WITHIN = 10.0
+"""Seconds for a hook that is told of an expired job."""
 
 ExpiredHook = Callable[[JobContext], Awaitable[None]]
 """`async (job) -> None`, called before a job that was not started in time is removed."""
@@ -88,6 +92,7 @@ class Executor:
         # A process of its own that dies is charged exactly, and with no start on record.
         options = {name: task.defaults for name, task in tasks.items()}
         self._once = {name for name, each in options.items() if each.max_crashes == 1 and each.run_in != "process"}
+        self._hooks: set[asyncio.Task[None]] = set()
 
     async def run(self, attempt: Attempt) -> None:
         """The whole life of an attempt. Raises nothing: what cannot be settled comes back when its lease lapses."""
@@ -205,9 +210,23 @@ class Executor:
     async def _tell_expired(self, attempt: Attempt) -> None:
         if self._on_expired is None or attempt.task is None:
             return
+        telling = asyncio.create_task(self._call_hook(self._on_expired, attempt, attempt.task), name="jetq-on-expired")
+        self._hooks.add(telling)
+        telling.add_done_callback(self._hooks.discard)
+        _, hangs = await asyncio.wait([telling], timeout=_HOOK_WITHIN)
+        if hangs:
+            name, id = attempt.name, attempt.delivery.id
+            _log.error("the hook for the expired %s %s does not end; the job goes without it", name, id)
+            telling.cancel()
+
+    async def _call_hook(self, hook: ExpiredHook, attempt: Attempt, task: Task[..., Any]) -> None:
         try:
-            await self._on_expired(self._context(attempt, attempt.task, None))
-        except Exception:  # user code, and a fault in it must not make the job go round
+            await hook(self._context(attempt, task, None))
+        except GeneratorExit:
+            if _is_torn_down():
+                raise
+            _log.exception("the hook for the expired %s %s failed", attempt.name, attempt.delivery.id)
+        except BaseException:  # user code, and whatever it raises must not make the job go round, or end the worker
             _log.exception("the hook for the expired %s %s failed", attempt.name, attempt.delivery.id)
 
     def _recognize(self, attempt: Attempt) -> Outcome | None:
@@ -236,8 +255,10 @@ class Executor:
             return self._undecodable(delivery, error)
         except ArgumentError as error:
             return dead("bad-arguments", "jetq.ArgumentError", error.message)
-        except Exception as error:  # an argument's own type may raise anything, and must not make the job go round
-            return Dead(reason="bad-arguments", failure=attempt.capture(error))
+        except BaseException as error:  # an argument's own type may raise anything, and must not make the job go round
+            if isinstance(error, Exception):
+                return Dead(reason="bad-arguments", failure=attempt.capture(error))
+            return self._failed(attempt, task, error)
         return None
 
     def _opened(self, delivery: Delivery) -> bytes:
@@ -263,15 +284,19 @@ class Executor:
         current = self._begin(attempt, task)
         try:
             value = await self._next(attempt, task, current, 0)
-        except GeneratorExit:  # the loop is being torn down: nothing can be awaited any more
-            raise
         except BaseException as error:
-            self._end(attempt)
+            if isinstance(error, GeneratorExit) and _is_torn_down(attempt.runner):
+                raise
+            attempt.interruptible = False
+            if attempt.is_being_cancelled:
+                await attempt.forget_cancellation()
             outcome = self._failed(attempt, task, error)
             if isinstance(error, RateLimited) and isinstance(outcome, Snoozed):
                 await self._limits.pause(attempt, outcome.after)
             return outcome
-        self._end(attempt)
+        attempt.interruptible = False  # user code does not run any more
+        if attempt.is_being_cancelled:
+            await attempt.forget_cancellation()
         return self._succeeded(attempt, task, value)
 
     def _begin(self, attempt: Attempt, task: Task[..., Any]) -> Current:
@@ -283,12 +308,6 @@ class Executor:
         CURRENT.set(current)
         attempt.interruptible = True
         return current
-
-    def _end(self, attempt: Attempt) -> None:
-        """User code does not run any more."""
-        attempt.interruptible = False
-        if attempt.timed_out or attempt.released or attempt.cancelled:
-            attempt.forget_cancellation()
 
     def _set_deadline(self, attempt: Attempt, task: Task[..., Any]) -> None:
         timeout = task.defaults.timeout if attempt.meta.timeout is UNSET else attempt.meta.timeout
@@ -345,7 +364,7 @@ class Executor:
                 return Succeeded(value=encoded, result_ttl=ttl)
             context = PayloadContext("result", task.name, id=attempt.delivery.id)
             return Succeeded(value=sealed(self._payloads, encoded, context), result_ttl=ttl, sealed=True)
-        except Exception as error:  # the value's own type may raise anything
+        except BaseException as error:  # the value's own type may raise anything
             told = attempt.capture(error).message
             return dead("failed", "jetq.ResultError", f"the result cannot be stored: {told}")
 
@@ -370,7 +389,7 @@ class Executor:
                 delivery = attempt.delivery
                 body = task.signature.merge(self._opened(delivery), arguments)
                 body = sealed(self._payloads, body, _arguments_of(delivery))
-            except Exception as bad:  # ArgumentError, or what the new arguments' own types or the codec raise
+            except BaseException as bad:  # ArgumentError, or what the new arguments' own types or the codec raise
                 return Dead(reason="bad-arguments", failure=attempt.capture(bad))
         failure = attempt.capture(error)
         return decide(error, attempt.meta.attempt, failure, self._policy(attempt, task), random=self._random, body=body)
@@ -385,6 +404,16 @@ class Executor:
         if attempt.meta.max_attempts is not None:
             policy = replace(policy, max_attempts=attempt.meta.max_attempts)
         return policy
+
+
+def _is_torn_down(task: asyncio.Task[Any] | None = None) -> bool:
+    """Whether a GeneratorExit is the end of its coroutine, which `task` ran, and not somebody's who raises it: nothing
+    can be awaited any more then."""
+    try:
+        running = asyncio.current_task()
+    except RuntimeError:
+        return True
+    return running is None if task is None else running is not task
 
 
 def _arguments_of(delivery: Delivery) -> PayloadContext:

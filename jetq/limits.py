@@ -170,6 +170,8 @@ class Limits:
             return self._ways(attempt, task)
         except ArgumentError as error:
             return Dead("bad-arguments", Failure(type="jetq.ArgumentError", message=error.message))
+        except BaseException as error:  # what names a key is user code, and must not make the job go round
+            return Dead("bad-arguments", attempt.capture(error))
 
     async def enter(self, attempt: Attempt, ways: Ways | Dead) -> Outcome | None:
         """Wait until the job may be run, none of whose code is called: None, and it must `leave`. Else what becomes of
@@ -222,7 +224,7 @@ class Limits:
         except asyncio.CancelledError:
             if not (attempt.released or attempt.cancelled):
                 raise
-            attempt.forget_cancellation()
+            await attempt.forget_cancellation()
             return Cancelled() if attempt.cancelled else Released()
         finally:
             attempt.interruptible = False
@@ -375,10 +377,14 @@ class Limits:
         assert attempt.task is not None
         try:
             name = self._gate_name(attempt, attempt.task)
+        except BaseException as error:  # see `enter`
+            _log.warning("%s is not paused: %s", attempt.name, type(error).__name__)
+            return
+        try:
             until = self._broker.now() + min(seconds, LONGEST_WAIT)
             if until > self._pauses.get(name, 0.0):
                 await self._broker.write_cell(f"pause.{name}", b"%.3f" % until, ttl=seconds + 1.0)
-        except (BrokerError, ArgumentError) as error:
+        except BrokerError as error:
             _log.warning("%s is not paused: %s", attempt.name, error.message)
 
     def _on_pause(self, name: str, value: bytes) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import ctypes
 import logging
+import sys
 import threading
 import time
 from collections import deque
@@ -14,7 +15,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from jetq.context import CANCEL
-from jetq.errors import JetqError, JobCancelled, JobInterrupted, JobTimeout
+from jetq.errors import Interruption, JetqError, JobCancelled, JobTimeout
 
 __all__ = ["ThreadLost", "ThreadPool"]
 
@@ -23,12 +24,28 @@ _log = logging.getLogger("jetq.worker")
 _LOST_AFTER = 10.0
 """Seconds after its interruption at which a thread that still runs is given up."""
 
+_AGAIN_AFTER = 1.0
+"""Seconds after which an interruption that was swallowed is raised again."""
+
 _TICK = 0.05
 """Seconds between looks at deadlines: an interruption is late by at most this."""
 
+_DEEPEST = 100
+"""How far an exception's history is followed."""
+
 _NOTHING = object()
 
-_Interruption = type[JobTimeout] | type[JobInterrupted] | type[JobCancelled]
+
+class _TimedOut(Interruption):
+    error = JobTimeout
+
+
+class _WorkerEnds(Interruption):
+    pass
+
+
+class _CancelledOnRequest(Interruption):
+    error = JobCancelled
 
 
 class ThreadLost(JetqError):
@@ -59,9 +76,10 @@ class ThreadPool:
     ) -> Any:
         """Call `fn` in a thread, in a copy of this context, and return its value or raise what it raised.
 
-        At `deadline` (`time.monotonic()`) JobTimeout is raised inside `fn`, and JobInterrupted when this coroutine is
-        cancelled, or JobCancelled when that is with the message CANCEL. Either way this ends only with the thread's
-        call: with its value if it returned one all the same.
+        At `deadline` (`time.monotonic()`) an Interruption is raised inside `fn`, and when this coroutine is cancelled,
+        which may be with the message CANCEL. It is raised again while `fn` goes on as if nothing had been; what leaves
+        `fn` as an Interruption is raised here as its `error`. Either way this ends only with the thread's call: with
+        its value if it returned one all the same.
         Raises ThreadLost if it did not end within 10 s, and RuntimeError if no thread can be started.
         """
         call = _Call(fn, args, kwargs, self._loop.create_future(), deadline)
@@ -78,7 +96,7 @@ class ThreadPool:
             except asyncio.CancelledError as error:
                 cancelled = error
                 call.future = self._loop.create_future()
-                self._interrupt(call, JobCancelled if error.args == (CANCEL,) else JobInterrupted)
+                self._interrupt(call, _CancelledOnRequest if error.args == (CANCEL,) else _WorkerEnds)
         return _outcome(call, cancelled)
 
     def close(self) -> None:
@@ -103,10 +121,10 @@ class ThreadPool:
         self._started += 1
         self._threads += 1
 
-    def _interrupt(self, call: _Call, interruption: _Interruption) -> None:
+    def _interrupt(self, call: _Call, interruption: type[Interruption]) -> None:
         if call.ended or call.interruption is not None:
             return
-        call.interrupted_at = time.monotonic()
+        call.interrupted_at = call.raised_at = time.monotonic()
         call.interruption = interruption
         if call.thread is None:  # a thread that takes it from here on sees the interruption
             call.error = interruption()
@@ -121,8 +139,11 @@ class ThreadPool:
             if call.interruption is not None:
                 if now - call.interrupted_at > _LOST_AFTER:
                     self._give_up(call)
+                elif now - call.raised_at > _AGAIN_AFTER and call.thread is not None:
+                    call.raised_at = now
+                    call.thread.interrupt_again(call, call.interruption)
             elif call.deadline is not None and call.deadline <= now:
-                self._interrupt(call, JobTimeout)
+                self._interrupt(call, _TimedOut)
         if self._calls and not self._closed:
             self._watcher = self._loop.call_later(_TICK, self._watch)
 
@@ -166,13 +187,14 @@ class ThreadPool:
 class _Call:
     """One call of one function. Its thread writes `thread`, `value` and `error`, the loop the rest.
 
-    thread: who took it, None until then. interruption: what is raised inside it, None while nothing is. raising: true
-    just while it is raised. future: wakes who waits, no more; the outcome stands here.
+    thread: who took it, None until then. interruption: what is raised inside it, None while nothing is; raised_at: when
+    it was last, by `time.monotonic()`. raising: true just while it is raised. future: wakes who waits, no more; the
+    outcome stands here.
     """
 
     __slots__ = (
         "args", "context", "deadline", "ended", "error", "fn", "future", "interrupted_at", "interruption", "kwargs",
-        "raising", "thread", "value",
+        "raised_at", "raising", "thread", "value",
     )  # fmt: skip
 
     def __init__(
@@ -191,11 +213,16 @@ class _Call:
         self.context = contextvars.copy_context()
         self.ended = False
         self.thread: _Thread | None = None
-        self.interruption: _Interruption | None = None
-        self.interrupted_at = 0.0
+        self.interruption: type[Interruption] | None = None
+        self.interrupted_at = self.raised_at = 0.0
         self.raising = False
         self.value: Any = _NOTHING
         self.error: BaseException | None = None
+
+    @property
+    def has_left(self) -> bool:
+        """Whether the function has ended."""
+        return self.error is not None or self.value is not _NOTHING
 
     @property
     def name(self) -> str:
@@ -228,15 +255,22 @@ class _Thread(threading.Thread):
             self._report(call)
             del call  # an idle thread keeps nothing alive
 
-    def interrupt(self, call: _Call, interruption: _Interruption) -> None:
+    def interrupt(self, call: _Call, interruption: type[Interruption]) -> None:
         """On the loop: raise `interruption` in this thread, if it is `call` that it runs."""
         call.raising = True
         if self.current is call:
             _raise_in(self.ident, interruption)
         call.raising = False
 
+    def interrupt_again(self, call: _Call, interruption: type[Interruption]) -> None:
+        """On the loop: raise it once more, if `call` goes on as if it had not been raised. Somebody has swallowed it:
+        whoever catches everything, an event loop in a callback, or Python itself in a finalizer."""
+        if not call.has_left and not _is_handled(self.ident):
+            self.interrupt(call, interruption)
+
     def _take(self, call: _Call) -> None:
-        """Run `call`. What is raised here from outside, once at most, has ended or is withdrawn when this returns."""
+        """Run `call`. What is raised here from outside, once at most after the function has ended, has ended or is
+        withdrawn when this returns."""
         while True:
             try:
                 if call.thread is None:
@@ -244,7 +278,7 @@ class _Thread(threading.Thread):
                 self._release(call)
                 return
             except BaseException as late:  # it came after the function's last step
-                if call.error is None and call.value is _NOTHING:
+                if not call.has_left:
                     call.error = late
 
     def _run(self, call: _Call) -> None:
@@ -275,9 +309,25 @@ def _outcome(call: _Call, cancelled: asyncio.CancelledError | None) -> Any:
             return call.value
         if cancelled is not None and not isinstance(error, ThreadLost):
             raise cancelled
+        if isinstance(error, Interruption):
+            error = error.error().with_traceback(error.__traceback__)
         raise error
     finally:
         del error, cancelled  # the exception's traceback would hold this frame, and the frame the exception
+
+
+def _is_handled(ident: int | None) -> bool:
+    """Whether the thread `ident` is in an `except`, `finally` or end of a `with` that an interruption has led to."""
+    error: Any = sys._current_exceptions().get(ident or 0)
+    if isinstance(error, tuple):  # Python 3.11: as `sys.exc_info` gives it
+        error = error[1]
+    for _ in range(_DEEPEST):
+        if error is None:
+            return False
+        if isinstance(error, Interruption):
+            return True
+        error = error.__context__
+    return False
 
 
 def _raise_in(ident: int | None, error: type[BaseException] | None) -> None:

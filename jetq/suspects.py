@@ -117,7 +117,7 @@ class Suspects:
         except asyncio.CancelledError:
             if not (attempt.released or attempt.cancelled):
                 raise
-            attempt.forget_cancellation()
+            await attempt.forget_cancellation()
             return False
         finally:
             self._waiting.discard(attempt)

@@ -367,10 +367,13 @@ class Worker:
                 await self._settlement.settle(attempt, Released())
             else:
                 await self._executor.run(attempt)
-        except Exception:
-            # A fault of jetq's own. The job is not settled, so it comes back when its lease lapses.
+        except BaseException as error:
+            # A fault of jetq's own, or who cancels all tasks there are. The job is not settled, so it comes back when
+            # its lease lapses; and whatever it was, it does not end the worker.
             _log.exception("%s %s could not be handled", attempt.name, attempt.delivery.id)
             self._leases.drop(attempt.delivery)
+            if isinstance(error, asyncio.CancelledError | GeneratorExit):
+                raise
         finally:
             if attempt.storing:
                 self._resume_soon()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import builtins
 import ctypes
 import logging
 import os
@@ -32,6 +34,11 @@ def pid() -> int:
 @task(run_in="process")
 def whoami() -> tuple[str, int]:
     return current_job().id, current_job().attempt
+
+
+@task(run_in="process")
+def raises(name: str) -> None:
+    raise getattr(builtins, name, asyncio.CancelledError)
 
 
 @task(run_in="process")

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from jetq import JobCancelled, JobNotFound, Retry, current_job
+from jetq import Interruption, JobCancelled, JobContext, JobNotFound, Retry, current_job
 from jetq.cancelling import cancel_found
 from tests.apps.working import fresh_app, settled, working
 
@@ -99,7 +100,7 @@ async def test_a_running_thread_gets_an_exception_or_looks_by_itself(nats_url: s
         try:
             while True:
                 time.sleep(0.01)
-        except JobCancelled:
+        except Interruption:
             ended.append("exception")
             raise
 
@@ -107,13 +108,13 @@ async def test_a_running_thread_gets_an_exception_or_looks_by_itself(nats_url: s
     def looks() -> str:
         job = current_job()
         started.release()
-        with threading.Lock():
-            try:
-                while not job.cancelled:
-                    pass
-            except JobCancelled:
-                pass
+        with threading.Lock(), suppress(Interruption):
+            look(job)
         return "ended by itself"
+
+    def look(job: JobContext) -> None:
+        while not job.cancelled:
+            pass
 
     async with working(app):
         spinning = await spins.adelay()
