@@ -140,6 +140,7 @@ class Client(NatsClient):
         self._server_said = ""
         self.lost: asyncio.Future[str] = self._loop.create_future()
         self.reached = False
+        self.domain: str | None = None
         self._received = 0
         self._gathering = False
         self._answering: set[asyncio.Task[None]] = set()
