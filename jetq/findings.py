@@ -180,6 +180,16 @@ def about_store(survey: Survey, declared: Collection[str]) -> Iterator[Finding]:
             f"the NATS user may not {what}",
             "workers and producers do without; run `jetq doctor` as a user who may, to have it examined",
         )
+    for name in survey.twofold:
+        yield Finding(
+            "problem",
+            "two-domains",
+            name,
+            "two JetStream domains in the reach of this account have such a stream: each job is stored in both, and "
+            "run twice",
+            "set jetstream_domain (JETQ_JETSTREAM_DOMAIN) to the same domain everywhere and remove the stream in the "
+            "other, or give one side another account or namespace",
+        )
     queues = {stream.queue for stream in survey.streams if stream.role == "jobs" and stream.state != "missing"}
     for stream in survey.streams:
         if stream.queue and stream.queue not in queues:

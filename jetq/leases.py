@@ -16,6 +16,7 @@ from typing import Any
 from jetq.broker import Broker
 from jetq.errors import BrokerError
 from jetq.model import Delivery, Level, Terms
+from jetq.own_threads import own_thread
 from jetq.presence import Presence
 from jetq.session import Connect
 
@@ -122,7 +123,8 @@ class Leases:
     # --- the thread
 
     def _run(self) -> None:
-        asyncio.run(self._keep_until_stopped())
+        with own_thread(0):  # a handler that blocks, which enqueues say, must not let the leases lapse
+            asyncio.run(self._keep_until_stopped())
 
     async def _keep_until_stopped(self) -> None:
         self._loop = asyncio.get_running_loop()

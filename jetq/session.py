@@ -21,6 +21,7 @@ from jetq.broker import Broker
 from jetq.direct_line import DirectLine
 from jetq.errors import BrokerUnavailable, JetqWarning
 from jetq.model import JobRecord, Stored
+from jetq.own_threads import depth, flush_logs, own_thread
 
 __all__ = ["Connect", "Session"]
 
@@ -32,6 +33,10 @@ False, and it does nothing, if it cannot do without."""
 
 _EXIT_WITHIN = 3.0
 _SIGNALS_WITHIN = 0.5
+_TAKEN_WITHIN = 15.0
+"""Seconds for jetq's own thread to take a call. It waits for nobody, so what takes longer will never come."""
+
+_DEEPEST = 3
 _OWN_CODE = f"{Path(__file__).parent}{os.sep}"
 
 _abandoned: list[object] = []
@@ -67,17 +72,18 @@ class Session:
         self._forget()
 
     def _forget(self) -> None:
-        self._pid = os.getpid()
         self._bound: WeakKeyDictionary[asyncio.AbstractEventLoop, _Bound] = WeakKeyDictionary()
-        self._thread_lock = threading.Lock()
-        self._thread: _Thread | None = None
+        # Re-entrant, because a signal handler or a finalizer may come anywhere in here and enqueue.
+        self._making = threading.RLock()
+        self._threads: dict[int, _Thread] = {}
         self._direct = DirectLine()
         self._clock: Broker | None = None
+        self._pid = os.getpid()  # the last: until then it is all done again by whoever comes in between
 
     def _check_fork(self) -> None:
         # A child of os.fork shares the parent's sockets but has none of its threads, so it starts from nothing.
         if os.getpid() != self._pid:
-            _abandoned.append((dict(self._bound), self._thread, self._direct))
+            _abandoned.append((dict(self._bound), self._threads, self._direct))
             self._forget()
 
     async def broker(self, *, patient: bool = False) -> Broker:
@@ -131,10 +137,11 @@ class Session:
         The connections of other loops end with those.
         """
         self._check_fork()
-        with self._thread_lock:
-            thread, self._thread = self._thread, None
-        if thread is not None:
+        with self._making:
+            threads, self._threads = self._threads, {}
+        for thread in threads.values():
             thread.stop()
+        flush_logs()
 
     def store(self, job: JobRecord) -> Stored | None:
         """Store a plain job without crossing to jetq's thread. None: it is not, or not surely, stored; `run` knows."""
@@ -147,22 +154,53 @@ class Session:
 
         begin: the same without a coroutine, tried before on a connection that stands: a third more is enqueued by many
         threads that way, and a tenth more by one.
-        Works on a running loop too, which it blocks meanwhile, and warns about that once.
+        Works on a running loop too, which it blocks meanwhile, and warns about that once. Works on jetq's own thread as
+        well, where a finalizer may run that enqueues: another thread of jetq's own takes that.
+
+        Guarantee: tests/integration/test_own_threads.py: from a logging handler, a signal handler, a finalizer, at the
+        process' end and after a fork it works or raises, and never hangs.
         """
         self._check_fork()
         self._warn_on_running_loop()
-        crossing: _Crossing[T] = _Crossing(work, None if begin is None else partial(self._begin, begin))
+        waiting = depth()
+        crossing: _Crossing[T] = _Crossing(work, partial(self._begin, begin) if begin and not waiting else None)
         try:
-            with self._thread_lock:  # so that what is submitted comes before the thread's end, which cancels it
-                if self._thread is None:
-                    self._direct = DirectLine()
-                    self._thread = _Thread(partial(self._before_thread_ends, self._direct))
-                self._thread.submit(crossing)
-            crossing.wait()
+            thread = self._threads.get(waiting)
+            if thread is None or thread.stopped:
+                thread = self._own_thread(waiting)
+            crossing.begin(thread)
+            crossing.wait(thread)
         except BaseException:  # KeyboardInterrupt, say, which can come anywhere in here: nobody waits for it any more
             crossing.cancel()
             raise
         return crossing.result()
+
+    def _own_thread(self, waiting: int) -> _Thread:
+        """The thread that serves who runs on the `waiting`th of jetq's own, made if there is none."""
+        if waiting >= _DEEPEST:
+            raise BrokerUnavailable(
+                "jetq was called on its own thread, by a finalizer within a finalizer",
+                hint="enqueue where an object is used, not in its __del__",
+            )
+        with self._making:
+            thread = self._threads.get(waiting)
+            if thread is not None and not thread.stopped:
+                return thread
+            direct = DirectLine()
+            try:
+                made = _Thread(partial(self._before_thread_ends, direct), waiting + 1)
+            except RuntimeError as error:
+                raise BrokerUnavailable(
+                    f"jetq has no thread to work on: {error}", hint="enqueue before the interpreter ends"
+                ) from None
+            kept = self._threads.get(waiting)
+            if kept is not None and not kept.stopped:  # made by a signal handler meanwhile
+                made.stop()
+                return kept
+            if not waiting:
+                self._direct = direct
+            self._threads[waiting] = made
+            return made
 
     def _begin(self, begin: Begin[T], told: Callable[[T | Exception], None]) -> bool:
         bound = self._bound.get(asyncio.get_running_loop())
@@ -176,7 +214,7 @@ class Session:
         await self.aclose()
 
     def _warn_on_running_loop(self) -> None:
-        if self._warned:
+        if self._warned or depth():  # there only finalizers call, which have no choice
             return
         try:
             asyncio.get_running_loop()
@@ -206,17 +244,23 @@ class _Crossing(Generic[T]):
         self._begin = begin
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
+        self._untaken = [True]  # whoever takes it out decides whether the work is begun or given up
         self._value: T
         self._error: BaseException | None = None
         self._ended = threading.Lock()
         self._ended.acquire()
 
-    def begin(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Start the work on `loop`, in the caller's context."""
-        self._loop = loop
-        loop.call_soon_threadsafe(self._start, loop)
+    def begin(self, thread: _Thread) -> None:
+        """Start the work on the loop of `thread`, in the caller's context. Raises BrokerUnavailable if it has ended."""
+        self._loop = loop = thread.loop
+        try:
+            loop.call_soon_threadsafe(self._start, loop)
+        except RuntimeError:  # the loop is closed
+            raise _closed() from None
 
     def _start(self, loop: asyncio.AbstractEventLoop) -> None:
+        if not self._take():
+            return
         try:
             begun = self._begin is not None and self._begin(self._hear)
         except Exception as error:
@@ -224,6 +268,12 @@ class _Crossing(Generic[T]):
         else:
             if not begun:
                 self._task = loop.create_task(self._run())
+
+    def _take(self) -> bool:
+        try:
+            return self._untaken.pop()  # one step under the interpreter's lock
+        except IndexError:
+            return False
 
     async def _run(self) -> None:
         try:
@@ -242,18 +292,29 @@ class _Crossing(Generic[T]):
             self._value = outcome
         self._ended.release()
 
-    def wait(self) -> None:
-        """Block until it has ended."""
+    def wait(self, thread: _Thread) -> None:
+        """Block until it has ended. Raises BrokerUnavailable if `thread` ends before, or does not begin it."""
         # A signal that comes just as the wait begins does not interrupt it (CPython 3.11, seen with Ctrl-C on a busy
         # machine): its handler runs at the next turn of this loop.
+        waited = 0.0
         while not self._ended.acquire(timeout=_SIGNALS_WITHIN):
-            pass
+            waited += _SIGNALS_WITHIN
+            if not thread.is_alive():
+                if self._ended.acquire(timeout=0):  # told as the thread ended
+                    return
+                raise _closed()
+            if waited >= _TAKEN_WITHIN and self._take():
+                raise BrokerUnavailable(
+                    f"jetq's own thread did not take the call within {_TAKEN_WITHIN:g} s: something blocks it, "
+                    "and nothing was sent",
+                    hint="`py-spy dump` shows at what the thread jetq-session stands",
+                )
 
     def result(self) -> T:
         """What it returned or raises, once it has ended. Raises BrokerUnavailable if it was cancelled with its loop."""
         error, self._error = self._error, None  # an error must not refer to itself through its traceback's frames
         if isinstance(error, asyncio.CancelledError):
-            raise BrokerUnavailable("the app's connections were closed before an answer came") from None
+            raise _closed() from None
         if error is not None:
             try:
                 raise error
@@ -273,36 +334,59 @@ class _Crossing(Generic[T]):
 
 
 class _Thread:
-    """An event loop on a daemon thread. `before_end` runs on it before it ends, by `stop` or with the process."""
+    """An event loop on a daemon thread. `before_end` runs on it before it ends, by `stop` or with the process.
 
-    def __init__(self, before_end: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    depth: how many of jetq's own threads wait for what runs there.
+    """
+
+    def __init__(self, before_end: Callable[[], Coroutine[Any, Any, None]], depth: int) -> None:
         self._before_end = before_end
+        self._depth = depth
         self._pid = os.getpid()
         self._started: concurrent.futures.Future[asyncio.AbstractEventLoop] = concurrent.futures.Future()
         self._thread = threading.Thread(target=self._main, name="jetq-session", daemon=True)
         self._thread.start()
-        self._loop = self._started.result()
-        atexit.register(self.stop)
+        self.loop = self._started.result()
+        self.stopped = False
+        _serving[id(self)] = self
 
-    def submit(self, crossing: _Crossing[Any]) -> None:
-        """Start it on the loop, in the caller's context."""
-        crossing.begin(self._loop)
+    def is_alive(self) -> bool:
+        """Whether it has not ended."""
+        return self._thread.is_alive()
 
     def stop(self) -> None:
         """End it, at most three seconds later. What still runs there is cancelled."""
+        self.stopped = True
+        _serving.pop(id(self), None)
         if self._pid == os.getpid() and self._thread.is_alive():
-            self._loop.call_soon_threadsafe(self._stopping.set)
-            self._thread.join(_EXIT_WITHIN)
-        atexit.unregister(self.stop)
+            self.loop.call_soon_threadsafe(self._stopping.set)
+            if self._thread is not threading.current_thread():
+                self._thread.join(_EXIT_WITHIN)
 
     def _main(self) -> None:
-        asyncio.run(self._serve())
+        with own_thread(self._depth):
+            asyncio.run(self._serve())
 
     async def _serve(self) -> None:
         self._stopping = asyncio.Event()
         self._started.set_result(asyncio.get_running_loop())
         await self._stopping.wait()
         await self._before_end()
+
+
+_serving: dict[int, _Thread] = {}
+
+
+@atexit.register
+def _stop_all() -> None:
+    # Registered as this module is imported, so that it runs after the handlers of whoever imports it, which may
+    # enqueue still.
+    for thread in list(_serving.values()):
+        thread.stop()
+
+
+def _closed() -> BrokerUnavailable:
+    return BrokerUnavailable("the app's connections were closed before an answer came")
 
 
 def _frames_inside_jetq() -> int:

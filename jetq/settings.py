@@ -37,6 +37,7 @@ __all__ = [
 DEFAULT_SERVER = "nats://127.0.0.1:4222"
 
 _DAY = 86400.0
+_Room = Annotated[int | None, Meta(ge=1024 * 1024, le=2**62)]
 
 
 class Settings(Struct, frozen=True):
@@ -50,11 +51,16 @@ class Settings(Struct, frozen=True):
     tls_cert, tls_key: paths of PEM files: jetq's own certificate and its key (or both in `tls_cert`).
     tls_first: begin with TLS before the server says anything, for servers with `handshake_first`.
     inbox_prefix: first tokens of the subjects that replies come back on, for users who may not subscribe to `_INBOX.>`.
+    jetstream_domain: the JetStream domain to use, where the server connected to is in another or has none of its own.
+    ignore_discovered_servers: connect to `servers` alone, not to the others of the cluster that those tell of.
     ack_wait: how long a job stays with a worker that shows no sign of life, 1 s to 1 h.
     publish_timeout: how long an enqueue waits to be stored, 0.1 s to 10 min.
     connect_timeout: how long a producer waits for a connection, 0.1 s to 10 min.
     replicas: copies of each stream in a cluster, 1 to 5.
     dead_letter_ttl: how long dead letters are kept, 1 s to 10 years.
+    max_bytes: room of each queue's jobs, from 1 MiB. New jobs are refused when four fifths of it are used.
+    dead_letter_max_bytes, result_max_bytes, state_max_bytes: room of each queue's dead letters, of all results, and of
+        pauses, limits and starts; each as much as max_bytes unless it is given.
     """
 
     servers: tuple[str, ...] = (DEFAULT_SERVER,)
@@ -69,11 +75,17 @@ class Settings(Struct, frozen=True):
     tls_key: str | None = None
     tls_first: bool = False
     inbox_prefix: str = "_INBOX"
+    jetstream_domain: str | None = None
+    ignore_discovered_servers: bool = False
     ack_wait: Annotated[float, Meta(ge=1, le=3600)] = 30.0
     publish_timeout: Annotated[float, Meta(ge=0.1, le=600)] = 10.0
     connect_timeout: Annotated[float, Meta(ge=0.1, le=600)] = 5.0
     replicas: Annotated[int, Meta(ge=1, le=5)] = 1
     dead_letter_ttl: Annotated[float, Meta(ge=1, le=3650 * _DAY)] = 30 * _DAY
+    max_bytes: _Room = None
+    dead_letter_max_bytes: _Room = None
+    result_max_bytes: _Room = None
+    state_max_bytes: _Room = None
 
     @property
     def wants_tls(self) -> bool:
@@ -108,11 +120,17 @@ class SettingsOptions(TypedDict, total=False):
     tls_key: str | None
     tls_first: bool
     inbox_prefix: str
+    jetstream_domain: str | None
+    ignore_discovered_servers: bool
     ack_wait: float | timedelta
     publish_timeout: float | timedelta
     connect_timeout: float | timedelta
     replicas: int
     dead_letter_ttl: float | timedelta
+    max_bytes: int | None
+    dead_letter_max_bytes: int | None
+    result_max_bytes: int | None
+    state_max_bytes: int | None
 
 
 class Given(Struct, frozen=True):
@@ -157,8 +175,9 @@ _CONTEXT_KEYS = {
     "ca": "tls_ca",
     "tls_first": "tls_first",
     "inbox_prefix": "inbox_prefix",
+    "jetstream_domain": "jetstream_domain",
 }
-_REFUSED_CONTEXT_KEYS = ("nsc", "jetstream_domain", "jetstream_api_prefix", "user_jwt", "user_seed", "socks_proxy")
+_REFUSED_CONTEXT_KEYS = ("nsc", "jetstream_api_prefix", "user_jwt", "user_seed", "socks_proxy")
 _COMMANDS = ("WORKER", "DEV", "SERVER", "CALL", "QUEUE", "JOB", "SCHEDULE", "DLQ", "SETUP", "DOCTOR", "PLUGINS")
 _FOREIGN_PREFIXES = (
     "JETQ_EMAIL_",
@@ -175,6 +194,7 @@ _KEY_MATERIAL = re.compile(r"-----BEGIN |\bS[UAOCN][A-Z2-7]{56}\b|\beyJ[\w-]{20,
 """PEM, a seed, a JWT: what stands in a file, and not in its name."""
 
 _INBOX_PREFIX = re.compile(r"[A-Za-z0-9_$-]+(\.[A-Za-z0-9_$-]+)*")
+_DOMAIN = re.compile(r"[A-Za-z0-9_$-]+")
 
 
 # --- sources
@@ -314,6 +334,8 @@ def _value(name: str, given: Given) -> object:
             check_namespace(str(value))
         if name == "inbox_prefix" and not _INBOX_PREFIX.fullmatch(str(value)):
             raise ValueError("expected subject tokens without wildcards, like _INBOX or _INBOX.jetq")
+        if name == "jetstream_domain" and (not _DOMAIN.fullmatch(str(value)) or value == "API"):
+            raise ValueError("expected the name of a JetStream domain, one word like hub")
     except (DefinitionError, msgspec.ValidationError, TypeError, ValueError) as error:
         shown = "" if name in _SECRET else f", got {given.value!r}"
         reason = str(error).replace("`", "").removeprefix(f"{name}: ").partition(", got ")[0]

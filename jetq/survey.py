@@ -74,7 +74,8 @@ class ConsumerFacts(Struct, frozen=True):
 
 class Survey(Struct, frozen=True):
     """All of it. `denied`: the subjects that workers and producers need and that this user may not publish to, each
-    with what it is for; `unseen`: those that only the looking around needs. `listed`: all queues are known."""
+    with what it is for; `unseen`: those that only the looking around needs. `twofold`: the streams of jobs that stand
+    in a second JetStream domain as well. `listed`: all queues are known."""
 
     server: ServerFacts
     usage: tuple[Usage, ...] = ()
@@ -83,6 +84,7 @@ class Survey(Struct, frozen=True):
     drift: tuple[Drift, ...] = ()
     denied: tuple[tuple[str, str], ...] = ()
     unseen: tuple[tuple[str, str], ...] = ()
+    twofold: tuple[str, ...] = ()
     listed: bool = True
 
 

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from jetq.server import end, launch
 
-__all__ = ["NatsCluster", "NatsServer", "NatsServerFactory"]
+__all__ = ["NatsCluster", "NatsLeaf", "NatsServer", "NatsServerFactory"]
 
 _FORMS_WITHIN = 30.0
 
@@ -23,12 +23,15 @@ _FORMS_WITHIN = 30.0
 class NatsServer:
     """A real nats-server in `directory`. Port and store stay the same over `stop`, `kill` and `start`."""
 
-    def __init__(self, directory: Path, *, config: str = "", jetstream: bool = True, port: int = 0) -> None:
+    def __init__(
+        self, directory: Path, *, config: str = "", jetstream: bool = True, port: int = 0, domain: str = ""
+    ) -> None:
         self.directory = directory
         self.port = port
         self._process: subprocess.Popen[bytes] | None = None
         self._config = directory / "nats-server.conf"
-        store = f"jetstream {{ store_dir: {json.dumps(str(directory / 'store'))} }}\n" if jetstream else ""
+        named = f", domain: {domain}" if domain else ""
+        store = f"jetstream {{ store_dir: {json.dumps(str(directory / 'store'))}{named} }}\n" if jetstream else ""
         directory.mkdir(parents=True, exist_ok=True)
         self._config.write_text(store + config, encoding="utf-8")
         self.start()
@@ -152,6 +155,33 @@ class NatsCluster:
         """An orderly shutdown of all."""
         for node in self.nodes:
             node.stop()
+
+
+class NatsLeaf:
+    """A hub and a leaf node of it in one account, each with a JetStream domain of its own. hub, leaf: their names, ""
+    for a domain without one; a leaf that is None has no JetStream."""
+
+    def __init__(self, directory: Path, *, hub: str = "hub", leaf: str | None = "leaf") -> None:
+        (port,) = _free_ports(1)
+        self.hub = NatsServer(
+            directory / "hub", domain=hub, config=f'server_name: hub\nleafnodes {{ listen: "127.0.0.1:{port}" }}\n'
+        )
+        self.leaf = NatsServer(
+            directory / "leaf",
+            domain=leaf or "",
+            jetstream=leaf is not None,
+            config='server_name: leaf\nhttp: "127.0.0.1:-1"\n'
+            f'leafnodes {{ remotes: [{{ url: "nats://127.0.0.1:{port}" }}] }}\n',
+        )
+        deadline = time.monotonic() + _FORMS_WITHIN
+        while (self.leaf.monitor("/leafz") or {}).get("leafnodes") != 1:
+            assert time.monotonic() < deadline, f"no leaf within {_FORMS_WITHIN:g} s:\n{self.leaf.log[-2000:]}"
+            time.sleep(0.05)
+
+    def stop(self) -> None:
+        """An orderly shutdown of both."""
+        self.leaf.stop()
+        self.hub.stop()
 
 
 def _free_ports(count: int) -> list[int]:

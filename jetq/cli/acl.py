@@ -61,7 +61,11 @@ def permissions(app: Jetq, *, queues: Collection[str] = (), keys: bool = False) 
     if not tasks:
         raise Failed("there are no tasks, so nothing is to be permitted", hint="name the module that defines them")
     served = {task.queue: task.levels for task in tasks}
-    return {"producer": of_producer(names, inbox, tasks), "worker": of_worker(names, inbox, served)}
+    domain = app.settings.jetstream_domain
+    return {
+        "producer": of_producer(names, inbox, tasks, domain=domain),
+        "worker": of_worker(names, inbox, served, domain=domain),
+    }
 
 
 def render(found: Mapping[str, Permissions]) -> str:

@@ -16,6 +16,7 @@ from jetq.errors import BrokerError, BrokerUnavailable
 from jetq.jetstream.clock import ServerClock, steady
 from jetq.jetstream.connection import Connection, NoReply, NoResponders, NotAllowed
 from jetq.jetstream.message import Message, read_headers
+from jetq.jetstream.subjects import api_prefix
 
 __all__ = ["EXPECTED", "NO_PERMISSION_HINT", "Api", "ApiError", "Denied", "StoredMessage"]
 
@@ -82,20 +83,23 @@ _DIRECT_HEADERS = frozenset(
 
 
 class Api:
-    """The JetStream API over one connection. Every request ends within `timeout` seconds. clock: what is learnt of the
-    server's time from the answers."""
+    """The JetStream API of one domain over one connection. Every request ends within `timeout` seconds. clock: what is
+    learnt of the server's time from the answers."""
 
-    def __init__(self, connection: Connection, timeout: float) -> None:
+    def __init__(self, connection: Connection, timeout: float, domain: str | None = None) -> None:
         self._connection = connection
+        self._domain = domain
+        self.prefix = api_prefix(domain)
         self.timeout = timeout
         self.clock = ServerClock()
 
     async def request(self, name: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Ask `$JS.API.<name>`. Raises ApiError for an answer that is an error, BrokerUnavailable for none."""
+        """Ask `$JS.API.<name>`, or that of the domain. Raises ApiError for an answer that is an error, and
+        BrokerUnavailable for none."""
         deadline = asyncio.get_running_loop().time() + self.timeout
         while True:
             asked = steady()
-            answer = await self._ask(f"$JS.API.{name}", _encode(body) if body is not None else b"")
+            answer = await self._ask(f"{self.prefix}.{name}", _encode(body) if body is not None else b"")
             with _legible(name):
                 error = _decode_answer(answer.data).error
                 decoded = _decode(answer.data)
@@ -119,13 +123,16 @@ class Api:
         """One request, repeated until the timeout: every request made here may be.
 
         "No responders" means a stream without a leader as well as JetStream being off (nats-server 2.15), and for
-        `stream` also that there is none, which its own API tells: then NoResponders is raised.
+        `stream` also that there is none, which its own API tells: then NoResponders is raised. Asked by the name of its
+        domain, one that is not there is silent (2.15.1).
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self.timeout
         while True:
             try:
                 left = max(deadline - loop.time(), 0.01)
+                if stream and self._domain:
+                    left = min(left, _ASK_AGAIN_AFTER)
                 return await self._connection.request(subject, payload, timeout=left, again=_ASK_AGAIN_AFTER)
             except NoResponders:
                 trouble, hint = f"nobody answers {subject}: JetStream has no leader or is off", _NO_LEADER_HINT
@@ -135,6 +142,8 @@ class Api:
                 raise Denied(subject) from None
             except NoReply:  # also at once, when the connection is lost meanwhile
                 trouble, hint = f"no answer to {subject} within {self.timeout:g} s", _NO_ANSWER_HINT
+                if stream and self._domain and await self.stream_info(stream) is None:
+                    raise NoResponders(f"there is no stream {stream}") from None
             if loop.time() + _RETRY_AFTER > deadline:
                 raise BrokerUnavailable(trouble, hint=hint)
             await asyncio.sleep(_RETRY_AFTER)
@@ -192,7 +201,7 @@ class Api:
 
     async def _direct(self, stream: str, query: Mapping[str, Any]) -> StoredMessage | None:
         try:
-            answer = await self._ask(f"$JS.API.DIRECT.GET.{stream}", _encode(query), stream=stream)
+            answer = await self._ask(f"{self.prefix}.DIRECT.GET.{stream}", _encode(query), stream=stream)
         except NoResponders:
             return None
         headers = answer.headers

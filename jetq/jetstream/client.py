@@ -138,6 +138,7 @@ class Client(NatsClient):
         self.limited: Callable[[], None] = _nothing
         self.lost: asyncio.Future[str] = self._loop.create_future()
         self.reached = False
+        self.domain: str | None = None
         self._gathering = False
         self._answering: set[asyncio.Task[None]] = set()
         self._parser = Parser(self._handlers)

@@ -22,6 +22,7 @@ from jetq.errors import SettingsError
 from jetq.jetstream.client import Client
 from jetq.jetstream.explain import explain, unusable
 from jetq.jetstream.message import Message
+from jetq.jetstream.subjects import api_prefix
 from jetq.settings import Settings
 
 __all__ = ["OLDEST_SERVER", "PING_INTERVAL", "certified_name", "check_files", "connect", "server_version"]
@@ -54,6 +55,7 @@ class _Error(Struct):
 
 
 class _AccountInfo(Struct):
+    domain: str = ""
     error: _Error | None = None
 
 
@@ -165,7 +167,7 @@ async def _check_jetstream(client: Client, settings: Settings, url: str, patienc
     client.complain = settle
     client.lost.add_done_callback(lost)
     client.listen(0, inbox, settle)
-    client.send("$JS.API.INFO", b"", inbox)
+    client.send(f"{api_prefix(settings.jetstream_domain)}.INFO", b"", inbox)
     await asyncio.wait([answer], timeout=patience)
     client.lost.remove_done_callback(lost)
     client.unlisten(0)
@@ -175,17 +177,28 @@ async def _check_jetstream(client: Client, settings: Settings, url: str, patienc
     outcome = answer.result()
     if isinstance(outcome, str):
         raise unusable(url, f"asked for JetStream, it broke off: {outcome}", _JETSTREAM_PERMISSIONS)
-    if (reason := _why_no_jetstream(outcome)) is not None:
+    account = msgspec.json.decode(outcome.data or b"{}", type=_AccountInfo)
+    if (reason := _why_no_jetstream(outcome, account, settings.jetstream_domain)) is not None:
         raise unusable(url, *reason)
+    client.domain = account.domain
 
 
 _JETSTREAM_PERMISSIONS = "jetq's user must be able to publish to $JS.API.> and subscribe to its inbox (inbox_prefix)"
 
 
-def _why_no_jetstream(answer: Message) -> tuple[str, str] | None:
-    if not answer.data:  # 503, no responders
-        return "JetStream is off there", "start it with JetStream: nats-server -js -sd DIRECTORY, or `jetq server`"
-    error = msgspec.json.decode(answer.data, type=_AccountInfo).error
+def _why_no_jetstream(answer: Message, account: _AccountInfo, domain: str | None) -> tuple[str, str] | None:
+    if not answer.data and domain:  # 503, no responders
+        return (
+            f"no JetStream of domain {domain!r} answers there",
+            "compare jetstream_domain (JETQ_JETSTREAM_DOMAIN) with the server's configuration; is its leaf connected?",
+        )
+    if not answer.data:
+        return (
+            "JetStream is off there",
+            "start it with JetStream: nats-server -js -sd DIRECTORY, or `jetq server`; or set jetstream_domain to use "
+            "that of another server",
+        )
+    error = account.error
     if error is not None and error.err_code in _JETSTREAM_OFF:
         return (
             f"JetStream is off for this account ({error.description})",

@@ -91,6 +91,7 @@ class Connection:
         self._max_payload = 0
         self.lost_by_size = False
         self._server_version = (0, 0, 0)
+        self._domain: str | None = None
         self._trouble: JetqError | None = None
 
     @classmethod
@@ -121,6 +122,11 @@ class Connection:
         return self._server_version
 
     @property
+    def domain(self) -> str | None:
+        """The JetStream domain that is used, "" for one without a name; None as long as it is not known."""
+        return self._domain
+
+    @property
     def client(self) -> Client | None:
         """That of the TCP connection that stands now, to look at; None while there is none."""
         return self._client
@@ -138,6 +144,8 @@ class Connection:
     @property
     def servers(self) -> list[str]:
         """The URLs a lost connection is looked for at: those configured, and what the server told of its cluster."""
+        if self._settings.ignore_discovered_servers:
+            return list(dict.fromkeys(self._settings.servers))
         discovered = self._discovered if self._client is None else self._client.discovered_urls()
         return list(dict.fromkeys([*self._settings.servers, *discovered]))
 
@@ -377,6 +385,7 @@ class Connection:
         client.limited = partial(self._limit, client)
         self._limit(client)
         self._server_version = server_version(client)
+        self._domain = self._domain if client.domain is None else client.domain
         for sid, subscription in self._subscriptions.items():
             client.listen(sid, subscription.subject, subscription.deliver)
         held, self._held = self._held, []

@@ -65,8 +65,8 @@ class Ground:
         self._connection = connection
         self._settings = settings
         self._names = Names(settings.namespace)
-        self._api = Api(connection, settings.connect_timeout)
-        self._topology = Topology(self._api, self._names, settings)
+        self._api = Api(connection, settings.connect_timeout, settings.jetstream_domain)
+        self._topology = Topology(connection, self._api, self._names, settings)
         self._publisher = Publisher(connection, settings.publish_timeout, self._restore)
         self._queues: dict[str, QueueTopology] = {}
         self._shared = False

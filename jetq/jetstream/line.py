@@ -31,7 +31,7 @@ _PONG = b"PONG\r\n"
 class JetStreamLine:
     """See `jetq.broker.Line`. `message` says where a job goes and with which headers, for the queues in `known`.
 
-    sock: connected, and logged in; it is closed with the line.
+    sock: connected, and logged in; it is closed with the line. domain: JetStream's.
     """
 
     def __init__(
@@ -40,12 +40,14 @@ class JetStreamLine:
         inbox: str,
         known: Container[str],
         message: Callable[[JobRecord], tuple[str, dict[str, str]]],
+        domain: str | None = None,
     ) -> None:
         sock.settimeout(_WITHIN)
         self._sock = sock
         self._inbox = inbox + "."
         self._known = known
         self._message = message
+        self._domain = domain
         self._parser = Parser({b"1": self._hear})
         self._awaited = ""
         self._answer: Message | None = None
@@ -70,6 +72,8 @@ class JetStreamLine:
         except BaseException:  # in the middle of a word, perhaps
             self.close()
             raise
+        if ack is not None and ack.domain != self._domain and self._domain is not None:
+            self._last, ack = True, None  # another JetStream took it: whoever crosses finds out
         if self._last:
             self.close()
         return None if ack is None or ack.error is not None else stored(job, ack)
@@ -107,3 +111,5 @@ class JetStreamLine:
     def _hear(self, msg: Message) -> None:
         if msg.subject == self._awaited:
             self._answer = msg
+        else:
+            self._last = True  # a second answer: two streams take what is sent

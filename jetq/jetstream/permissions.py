@@ -10,13 +10,11 @@ from collections.abc import Iterable, Mapping
 
 from msgspec import Struct
 
-from jetq.jetstream.subjects import ACK_PREFIX, Names, task_token
+from jetq.jetstream.subjects import ACK_PREFIX, Names, api_prefix, task_token
 from jetq.model import LEVELS, Level
 from jetq.names import NO_KEY
 
 __all__ = ["Enqueued", "Permissions", "of_producer", "of_worker"]
-
-_API = "$JS.API"
 
 
 class Enqueued(Struct, frozen=True):
@@ -36,47 +34,49 @@ class Permissions(Struct, frozen=True):
     responses: bool = False
 
 
-def of_producer(names: Names, inbox: str, tasks: Iterable[Enqueued]) -> Permissions:
-    """To enqueue `tasks` with any option and to wait for their results."""
+def of_producer(names: Names, inbox: str, tasks: Iterable[Enqueued], *, domain: str | None = None) -> Permissions:
+    """To enqueue `tasks` with any option and to wait for their results. domain: that of JetStream, if it is named."""
+    api = api_prefix(domain)
     tasks = list(tasks)
-    publish = [f"{inbox}.>", f"{_API}.INFO", f"{_API}.STREAM.MSG.GET.{names.results}"]
+    publish = [f"{inbox}.>", f"{api}.INFO", f"{api}.STREAM.MSG.GET.{names.results}"]
     for queue in sorted({each.queue for each in tasks}):
         of_queue = [each for each in tasks if each.queue == queue]
         levels = any(each.levels for each in of_queue)
-        publish += _looks(names, queue, levels=levels)
+        publish += _looks(names, api, queue, levels=levels)
         for each in sorted(of_queue, key=lambda each: each.task):
             publish += _jobs_of(names, each)
-        publish += [f"{_API}.STREAM.MSG.GET.{names.jobs(queue)}", f"{_API}.DIRECT.GET.{names.dead_letters(queue)}"]
+        publish += [f"{api}.STREAM.MSG.GET.{names.jobs(queue)}", f"{api}.DIRECT.GET.{names.dead_letters(queue)}"]
         publish.append(names.questions(queue))
         if any(each.keys for each in of_queue):
-            publish.append(f"{_API}.DIRECT.GET.{names.jobs(queue)}")
+            publish.append(f"{api}.DIRECT.GET.{names.jobs(queue)}")
     if any(each.keys for each in tasks):
-        publish += [f"{_API}.STREAM.INFO.{names.results}", *_state(names)]
+        publish += [f"{api}.STREAM.INFO.{names.results}", *_state(names, api)]
     return Permissions(tuple(publish), (f"{inbox}.>", names.result("*")))
 
 
-def of_worker(names: Names, inbox: str, queues: Mapping[str, bool]) -> Permissions:
-    """To run whatever stands in `queues`; of each, whether it has levels."""
-    publish = [f"{inbox}.>", f"{_API}.INFO", names.result("*"), names.cell(">"), names.signal("limits")]
-    publish += [f"{_API}.STREAM.INFO.{names.results}", f"{_API}.STREAM.MSG.GET.{names.results}", *_state(names)]
-    publish += [f"{_API}.DIRECT.GET.{names.state}", f"{_API}.STREAM.PURGE.{names.state}"]
+def of_worker(names: Names, inbox: str, queues: Mapping[str, bool], *, domain: str | None = None) -> Permissions:
+    """To run whatever stands in `queues`; of each, whether it has levels. domain: that of JetStream, if it is named."""
+    api = api_prefix(domain)
+    publish = [f"{inbox}.>", f"{api}.INFO", names.result("*"), names.cell(">"), names.signal("limits")]
+    publish += [f"{api}.STREAM.INFO.{names.results}", f"{api}.STREAM.MSG.GET.{names.results}", *_state(names, api)]
+    publish += [f"{api}.DIRECT.GET.{names.state}", f"{api}.STREAM.PURGE.{names.state}"]
     subscribe = [f"{inbox}.>", names.cell("pause.*"), names.cell("lines.*"), names.signal("limits")]
     for queue, levels in sorted(queues.items()):
         jobs, dead = names.jobs(queue), names.dead_letters(queue)
-        publish += [*_looks(names, queue, levels=levels), f"{names.namespace}.{queue}.>"]
-        publish += [f"{_API}.STREAM.MSG.GET.{jobs}", f"{_API}.STREAM.MSG.GET.{dead}", f"{_API}.DIRECT.GET.{jobs}"]
-        publish += [f"{_API}.STREAM.MSG.DELETE.{jobs}", f"{_API}.CONSUMER.INFO.{jobs}.{names.consumer(queue, 'high')}"]
+        publish += [*_looks(names, api, queue, levels=levels), f"{names.namespace}.{queue}.>"]
+        publish += [f"{api}.STREAM.MSG.GET.{jobs}", f"{api}.STREAM.MSG.GET.{dead}", f"{api}.DIRECT.GET.{jobs}"]
+        publish += [f"{api}.STREAM.MSG.DELETE.{jobs}", f"{api}.CONSUMER.INFO.{jobs}.{names.consumer(queue, 'high')}"]
         for level in _levels(levels):
             consumer = f"{jobs}.{names.consumer(queue, level)}"
-            publish += [f"{_API}.CONSUMER.MSG.NEXT.{consumer}", f"{ACK_PREFIX}{consumer}.>"]
+            publish += [f"{api}.CONSUMER.MSG.NEXT.{consumer}", f"{ACK_PREFIX}{consumer}.>"]
         subscribe += [names.cancelled(queue), names.questions(queue)]
     return Permissions(tuple(publish), tuple(subscribe), responses=True)
 
 
-def _looks(names: Names, queue: str, *, levels: bool) -> list[str]:
+def _looks(names: Names, api: str, queue: str, *, levels: bool) -> list[str]:
     """To see whether a queue stands as it should, and what was handed out."""
-    streams = [f"{_API}.STREAM.INFO.{stream}" for stream in (names.jobs(queue), names.dead_letters(queue))]
-    consumers = [f"{_API}.CONSUMER.INFO.{names.jobs(queue)}.{names.consumer(queue, each)}" for each in _levels(levels)]
+    streams = [f"{api}.STREAM.INFO.{stream}" for stream in (names.jobs(queue), names.dead_letters(queue))]
+    consumers = [f"{api}.CONSUMER.INFO.{names.jobs(queue)}.{names.consumer(queue, each)}" for each in _levels(levels)]
     return [*streams, *consumers]
 
 
@@ -88,8 +88,8 @@ def _jobs_of(names: Names, task: Enqueued) -> list[str]:
     )
 
 
-def _state(names: Names) -> list[str]:
-    return [f"{_API}.STREAM.{verb}.{names.state}" for verb in ("INFO", "MSG.GET", "MSG.DELETE")]
+def _state(names: Names, api: str) -> list[str]:
+    return [f"{api}.STREAM.{verb}.{names.state}" for verb in ("INFO", "MSG.GET", "MSG.DELETE")]
 
 
 def _levels(levels: bool) -> tuple[Level, ...]:

@@ -67,7 +67,7 @@ class Producing(Fleet):
         client = await self._connection.another(f"{self._connection.name}-line")
         sock, inbox = client.hand_over(), self._connection.new_inbox()
         try:
-            return JetStreamLine(sock, inbox, self._queues, self._message)
+            return JetStreamLine(sock, inbox, self._queues, self._message, self._connection.domain)
         except OSError as error:
             sock.close()
             raise BrokerUnavailable(f"the connection broke off: {error.strerror or error}") from None

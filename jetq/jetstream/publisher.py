@@ -20,6 +20,7 @@ from jetq.errors import BrokerError, NotStored, PayloadTooLarge, Rejected
 from jetq.jetstream.api import NO_PERMISSION_HINT
 from jetq.jetstream.client import header_block
 from jetq.jetstream.connection import Connection
+from jetq.jetstream.domains import DomainWatch
 from jetq.jetstream.message import Message
 
 __all__ = ["Answer", "PubAck", "Publisher", "Told", "WrongSequence", "read_ack"]
@@ -59,6 +60,7 @@ class PubAck(Struct):
     stream: str = ""
     seq: int = 0
     duplicate: bool = False
+    domain: str = ""
     error: _Error | None = None
 
 
@@ -132,6 +134,7 @@ class Publisher:
         self._connection = connection
         self._timeout = timeout
         self._restore = restore
+        self._domains = DomainWatch(connection)
         self._inbox = connection.new_inbox() + "."
         self._pending: dict[str, _Pending] = {}
         self._token = 0
@@ -226,6 +229,7 @@ class Publisher:
         token = msg.subject[len(self._inbox) :]
         pending = self._pending.get(token)
         if pending is None:
+            self._look_at_stray(msg)
             return
         if pending.answer.done():  # its caller went away
             del self._pending[token]
@@ -239,6 +243,9 @@ class Publisher:
             self._again(pending, "the answer was not JetStream's")
             return
         error = ack.error
+        if error is None and ack.domain != self._connection.domain and self._domains.is_foreign(ack.stream, ack.domain):
+            pending.refusal = f"stream {ack.stream} of JetStream domain {ack.domain!r} took it, which is not ours"
+            return
         if error is not None and error.err_code in _IN_A_MOMENT:
             self._again(pending, error.description)
             return
@@ -252,6 +259,13 @@ class Publisher:
             pending.answer.set_exception(
                 refused(f"{pending.subject} was refused: {error.description} (JetStream error {error.err_code})")
             )
+
+    def _look_at_stray(self, msg: Message) -> None:
+        """A second answer: to a repeat, or of a second stream that took the message."""
+        with contextlib.suppress(msgspec.DecodeError):
+            ack = read_ack(msg.data)
+            if ack.error is None:
+                self._domains.is_foreign(ack.stream, ack.domain)
 
     def _refuse(self, denied: str) -> None:
         """Let what is on its way to `denied`, in lower case, know that the user may not publish there."""

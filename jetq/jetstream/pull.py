@@ -52,7 +52,7 @@ class Pull:
         connection: Connection,
         queue: str,
         level: Level,
-        consumer: str,
+        subject: str,
         deliver: Callable[[Delivery], None],
         *,
         acks: Acks,
@@ -65,7 +65,7 @@ class Pull:
         self._connection = connection
         self._queue = queue
         self._level: Level = level
-        self._subject = f"$JS.API.CONSUMER.MSG.NEXT.{consumer}"
+        self._subject = subject
         self._deliver = deliver
         self._acks = acks
         self._remove = remove

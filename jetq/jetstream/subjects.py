@@ -8,7 +8,7 @@ from functools import lru_cache
 from jetq.model import Level
 from jetq.names import NO_KEY, key_of
 
-__all__ = ["ACK_PREFIX", "Names", "ack_fields", "job_tokens", "level_of", "task_token", "tick_of"]
+__all__ = ["ACK_PREFIX", "Names", "ack_fields", "api_prefix", "job_tokens", "level_of", "task_token", "tick_of"]
 
 ACK_PREFIX = "$JS.ACK."
 _TOKEN = re.compile(r"[A-Za-z0-9_:~=-]{1,256}")
@@ -154,6 +154,11 @@ class Names:
     def start(self, queue: str, id: str) -> str:
         """Where the recorded starts of a job are kept."""
         return f"{self.namespace}._state.start.{queue}.{id}"
+
+
+def api_prefix(domain: str | None) -> str:
+    """Where the JetStream of that domain is asked; None is that of the server connected to."""
+    return f"$JS.{domain}.API" if domain else "$JS.API"
 
 
 def job_tokens(subject: str, sequence: int) -> tuple[str, str, str, str]:

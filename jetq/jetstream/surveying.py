@@ -14,6 +14,7 @@ from msgspec import Struct, field
 from jetq.errors import BrokerUnavailable
 from jetq.jetstream.api import Denied
 from jetq.jetstream.connection import NoReply, NoResponders, NotAllowed
+from jetq.jetstream.domains import STORES_NOTHING, takers
 from jetq.jetstream.standing import Standing
 from jetq.jetstream.subjects import job_tokens
 from jetq.jetstream.topology import OWNER, Seen
@@ -29,9 +30,6 @@ _LOOK_AGAIN_AFTER = 1.0
 """Seconds. What is acked is removed right after it counts as done; what stands longer than this will stay."""
 _NAMED = 5
 
-_NOWHERE = {"Nats-Expected-Stream": "-"}
-"""With this a publish stores nothing: no stream has that name (nats-server 2.15.1 answers error 10060)."""
-
 
 class _Notes(Struct):
     """What was found so far."""
@@ -41,6 +39,7 @@ class _Notes(Struct):
     drift: list[Drift] = field(default_factory=list)
     denied: list[tuple[str, str]] = field(default_factory=list)
     unseen: list[tuple[str, str]] = field(default_factory=list)
+    twofold: list[str] = field(default_factory=list)
     listed: bool = True
     clocks: list[tuple[float, float]] = field(default_factory=list)
 
@@ -55,6 +54,7 @@ class Surveying(Standing):
             await self._look_at_queue(queue, notes)
         for wanted in self._topology.shared_streams():
             await self._look_at_stream("", wanted, notes)
+        await self._look_at_domains(notes)
         await self._probe(tasks, notes)
         return Survey(
             server=self._server(notes),
@@ -64,6 +64,7 @@ class Surveying(Standing):
             drift=tuple(notes.drift),
             denied=tuple(dict.fromkeys(notes.denied)),
             unseen=tuple(dict.fromkeys(notes.unseen)),
+            twofold=tuple(notes.twofold),
             listed=notes.listed,
         )
 
@@ -117,6 +118,16 @@ class Surveying(Standing):
             await self._look_at_stream(queue, wanted, notes)
         if any(stream.queue == queue and stream.state == "stands" for stream in notes.streams if stream.role == "jobs"):
             await self._look_at_consumers(queue, notes)
+
+    async def _look_at_domains(self, notes: _Notes) -> None:
+        """Whether two streams answer where one should."""
+        jobs = {
+            stream.name: stream.queue for stream in notes.streams if (stream.role, stream.state) == ("jobs", "stands")
+        }
+        found = await asyncio.gather(
+            *(takers(self._connection, self._names.first(queue), enough=2) for queue in jobs.values())
+        )
+        notes.twofold += [name for name, names in zip(jobs, found, strict=True) if names.count(name) > 1]
 
     async def _look_at_stream(self, queue: str, wanted: Mapping[str, Any], notes: _Notes) -> None:
         name, role = wanted["name"], wanted["metadata"][OWNER]
@@ -217,7 +228,7 @@ class Surveying(Standing):
 
     async def _may_publish(self, subject: str) -> bool:
         try:
-            await self._connection.request(subject, headers=_NOWHERE, timeout=_PROBED_WITHIN)
+            await self._connection.request(subject, headers=STORES_NOTHING, timeout=_PROBED_WITHIN)
         except NotAllowed:
             return False
         except (NoReply, NoResponders):

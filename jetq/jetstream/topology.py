@@ -13,6 +13,8 @@ from msgspec import Struct
 
 from jetq.errors import TopologyError
 from jetq.jetstream.api import Api, ApiError
+from jetq.jetstream.connection import Connection
+from jetq.jetstream.domains import refuse_twofold
 from jetq.jetstream.subjects import Names
 from jetq.model import Drift, Level
 from jetq.settings import Settings
@@ -23,6 +25,9 @@ OWNER = "jetq"
 _STREAM_EXISTS = 10058
 _CONSUMER_EXISTS = frozenset({10148, 10105})
 _NANOSECONDS = 1_000_000_000
+_PROBED = "domain"
+"""A cell that nobody writes."""
+
 _DEDUP_WINDOW = 120
 """Seconds an id is recognised. It outlasts every repeat of a publish; its memory is the rate times the window."""
 
@@ -47,14 +52,18 @@ class Seen(Struct, frozen=True):
 class Topology:
     """Makes and compares the streams and consumers of one namespace."""
 
-    def __init__(self, api: Api, names: Names, settings: Settings) -> None:
+    def __init__(self, connection: Connection, api: Api, names: Names, settings: Settings) -> None:
+        self._connection = connection
         self._api = api
         self._names = names
         self._settings = settings
 
     async def queue(self, queue: str) -> QueueTopology:
-        """The streams and the consumer of `queue`, made where missing. Raises TopologyError for a stream of others."""
+        """The streams and the consumer of `queue`, made where missing. Raises TopologyError for a stream of others, and
+        for one of that name in another domain, which would store each job a second time."""
         names = self._names
+        stands = await self._api.stream_info(names.jobs(queue)) is not None
+        await refuse_twofold(self._connection, names.jobs(queue), names.first(queue), stands=stands)
         jobs, drift = await self._stream(names.jobs(queue), self._jobs_config(queue))
         if not jobs["state"]["messages"]:
             # While a stream begins with what its consumer hands out next, the server looks through the subjects of all
@@ -81,7 +90,10 @@ class Topology:
         return await self._api.consumer_info(names.jobs(queue), names.consumer(queue, "high")) is not None
 
     async def shared(self) -> Sequence[Drift]:
-        """The streams of results and fleet state, made where missing."""
+        """The streams of results and fleet state, made where missing. Raises TopologyError as `queue` does."""
+        names = self._names
+        stands = await self._api.stream_info(names.state) is not None
+        await refuse_twofold(self._connection, names.state, names.cell(_PROBED), stands=stands)
         _, results = await self._stream(self._names.results, self._results_config())
         _, state = await self._stream(self._names.state, self._state_config())
         return (*results, *state)

@@ -70,7 +70,7 @@ class Working(Results):
             self._connection,
             queue,
             level,
-            f"{stream}.{consumer}",
+            f"{self._api.prefix}.CONSUMER.MSG.NEXT.{stream}.{consumer}",
             deliver,
             acks=acks,
             remove=remove,

@@ -133,6 +133,12 @@ def test_every_setting_has_a_variable(world: World) -> None:
         "connect_timeout": "1",
         "replicas": "3",
         "dead_letter_ttl": "86400",
+        "jetstream_domain": "hub",
+        "ignore_discovered_servers": "1",
+        "max_bytes": "1073741824",
+        "dead_letter_max_bytes": "10000000",
+        "result_max_bytes": "20000000",
+        "state_max_bytes": "30000000",
     }
     identity = {"user": "bob", "password": "pw"}, {"token": "t"}, {"creds": "/c"}, {"nkey": "/n"}
     assert {*values, *(name for way in identity for name in way)} == set(Settings.__struct_fields__)
@@ -144,6 +150,8 @@ def test_every_setting_has_a_variable(world: World) -> None:
             del world.environment[f"JETQ_{name.upper()}"]
     assert settings.servers == ("tls://a:1", "nats://b:4222")
     assert (settings.replicas, settings.ack_wait, settings.tls_first) == (3, 60.0, True)
+    assert (settings.jetstream_domain, settings.ignore_discovered_servers) == ("hub", True)
+    assert (settings.max_bytes, settings.state_max_bytes) == (1073741824, 30000000)
 
 
 def test_a_timedelta_is_a_duration(world: World) -> None:
@@ -244,6 +252,9 @@ def test_an_unknown_key_gets_a_suggestion(world: World) -> None:
         ("replicas", 7, "replicas of Jetq(): expected int <= 5, got 7"),
         ("namespace", "A.b", "namespace of Jetq(): namespace 'A.b' is not allowed"),
         ("inbox_prefix", "a.*", "inbox_prefix of Jetq(): expected subject tokens without wildcards"),
+        ("jetstream_domain", "$JS.hub.API", "jetstream_domain of Jetq(): expected the name of a JetStream domain"),
+        ("jetstream_domain", "API", "jetstream_domain of Jetq(): expected the name of a JetStream domain"),
+        ("max_bytes", 1000, "max_bytes of Jetq(): expected int >= 1048576"),
         ("servers", [], "servers of Jetq(): expected at least one URL"),
         ("servers", 4222, "servers of Jetq(): expected URLs, got int"),
         ("servers", "http://h", "servers of Jetq(): http://h: jetq connects over nats:// or tls://, not http://"),
@@ -330,7 +341,8 @@ def test_references_in_a_context_are_followed(world: World) -> None:
 @pytest.mark.parametrize(
     "content, message",
     [
-        ({"jetstream_domain": "hub"}, "the NATS context 'prod' sets jetstream_domain, which jetq does not know"),
+        ({"jetstream_api_prefix": "x"}, "the NATS context 'prod' sets jetstream_api_prefix, which jetq does not know"),
+        ({"jetstream_domain": "a.b"}, "jetstream_domain of the NATS context 'prod': expected the name of a JetStream"),
         ({"nsc": "nsc://o/a/u"}, "the NATS context 'prod' sets nsc, which"),
         (
             {"password": "op://vault/item"},
