@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -42,7 +43,7 @@ async def _work_off(h: Harness, *, workers: int = 1, concurrency: int = 30, time
     return sum(deaths)
 
 
-async def _send(h: Harness, task: str, *arguments: dict[str, object], expires: float | None = None) -> list[str]:
+async def _send(h: Harness, task: str, *arguments: Mapping[str, object], expires: float | None = None) -> list[str]:
     name = f"tests.apps.poison_tasks.{task}"
     calls = [h.app.call(name, each, queue="ledger", expires=expires) for each in arguments]
     return [job.id for job in await h.app.adelay_many(calls)]
