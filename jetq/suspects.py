@@ -19,7 +19,7 @@ __all__ = ["Suspects"]
 _log = logging.getLogger("jetq.worker")
 
 _LOOK = 0.02
-"""Seconds between looks whether the others have ended. At least one turn of the loop: who was let in has begun then."""
+"""Seconds between looks whether the others have ended."""
 
 _PATIENCE = 30.0
 """Seconds for which no other job is begun so that a last start may run alone. After that others are for as long, and
@@ -177,13 +177,15 @@ class Suspects:
         began = self._alone_since = time.monotonic()
         self._admit(False)
         try:
+            await asyncio.sleep(0)  # who was just let in by a limit has begun then
             while True:
-                await asyncio.sleep(_LOOK)
+                await asyncio.sleep(0)
                 if all(self._is_idle(other) for other in self._held() if other is not attempt):
                     return
                 if time.monotonic() - began > patience:
                     self._let_others_in()
                     return
+                await asyncio.sleep(_LOOK)
         except asyncio.CancelledError:
             self._let_others_in()
             raise
