@@ -93,6 +93,8 @@ class Executor:
         options = {name: task.defaults for name, task in tasks.items()}
         self._once = {name for name, each in options.items() if each.max_crashes == 1 and each.run_in != "process"}
         self._hooks: set[asyncio.Task[None]] = set()
+        if self._once:
+            _log.info("jobs of %s run alone, each in its turn: their max_crashes is 1", ", ".join(sorted(self._once)))
 
     async def run(self, attempt: Attempt) -> None:
         """The whole life of an attempt. Raises nothing: what cannot be settled comes back when its lease lapses."""
@@ -145,6 +147,7 @@ class Executor:
     async def _run_suspect(self, attempt: Attempt) -> None:
         """A redelivered job may have killed its worker: nothing of the user's runs before its turn has come and its
         start is on record. The same for one that may be started once only."""
+        outcome: Outcome | None = None
         try:
             outcome = await self._recognize_suspect(attempt)
             if outcome is None and self._limits.concern(attempt):
@@ -163,6 +166,8 @@ class Executor:
         finally:
             self._suspects.end(attempt)
             self._limits.leave(attempt)
+            if isinstance(outcome, InLine):
+                self._limits.lined_up(outcome)
 
     async def _recognize_suspect(self, attempt: Attempt) -> Outcome | None:
         outcome = self._recognize(attempt)
@@ -178,8 +183,8 @@ class Executor:
         if outcome is not None:
             return outcome
         ways = self._limits.find(attempt)
-        await self._suspects.interrupt(attempt)
-        return await self._limits.enter(attempt, ways)
+        outcome = await self._suspects.interrupt(attempt)
+        return await self._limits.enter(attempt, ways) if outcome is None else outcome
 
     async def _load_and_tell(self, attempt: Attempt) -> Outcome | None:
         outcome = self.load(attempt)

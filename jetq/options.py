@@ -101,11 +101,11 @@ class TaskOptions(Struct, frozen=True):
 
     max_attempts: runs in all before a job is dead, from 1. wait: seconds between attempts, a tenacity wait strategy, or
     None for exponential with full jitter, 1 to 300 s. dead_on: exceptions not worth a retry. timeout: seconds that an
-    attempt may take, None for no bound. max_crashes: starts that may end with the worker's death, from 1.
-    result_ttl: seconds a result is kept, None keeps none. expires: seconds from its due time after which a job is not
-    started any more, also not again; None for no bound. key: the unique key of each call: a function of the call's
-    arguments, or a text with them, like "welcome:{user_id}". unique: a key is taken until its
-    job is "done", or until it is "running". run_in: on the event loop, in a thread, or in a process.
+    attempt may take, None for no bound. max_crashes: starts that may end with the worker's death, from 1; with 1 its
+    jobs run alone in their process, one at a time. result_ttl: seconds a result is kept, None keeps none. expires:
+    seconds from its due time after which a job is not started any more, also not again; None for no bound. key: the
+    unique key of each call: a function of the call's arguments, or a text with them, like "welcome:{user_id}". unique:
+    a key is taken until its job is "done", or until it is "running". run_in: on the event loop, in a thread, or in a process.
     priority: of its jobs, in a queue that has levels. schedules: when it runs again and again;
     `@task(cron=..., tz=...)` and `@task(every=...)` write one.
 

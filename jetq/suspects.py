@@ -11,7 +11,7 @@ from typing import Any
 from jetq.attempt import Attempt
 from jetq.broker import Broker
 from jetq.errors import BrokerError
-from jetq.model import Cancelled, Outcome, Released, Superseded
+from jetq.model import Cancelled, Delivery, Outcome, Released, Superseded
 from jetq.policy import crashed
 
 __all__ = ["Suspects"]
@@ -19,7 +19,7 @@ __all__ = ["Suspects"]
 _log = logging.getLogger("jetq.worker")
 
 _LOOK = 0.02
-"""Seconds between looks whether the others have ended. At least one turn of the loop: who was let in has begun then."""
+"""Seconds between looks whether the others have ended."""
 
 _PATIENCE = 30.0
 """Seconds for which no other job is begun so that a last start may run alone. After that others are for as long, and
@@ -31,6 +31,8 @@ _LONGEST_REST = 5.0
 _LONGEST_TURN = 300.0
 """Seconds after which a suspect has proved enough and others run beside it: as long as a job may take by default."""
 
+_FIRST_BACKOFF, _LAST_BACKOFF = 0.5, 5.0
+
 
 class Suspects:
     """The turns of a worker's suspects: one at a time, its start on record, and alone where that start is its last.
@@ -39,14 +41,22 @@ class Suspects:
     charge would be the one too many, nothing else of the user's runs in this process meanwhile, so that the job is
     charged for nobody else.
 
-    held: the attempts of this worker. admit: lets the worker begin others, or no more of them.
+    valid: whether a delivery is still this worker's. held: its attempts. admit: lets it begin others, or none for now.
 
     Guarantee: tests/unit/properties/test_suspects.py: whatever dies when, who does not kill its worker is never dead
     for it, and who does is after no more than `max_crashes` starts.
     """
 
-    def __init__(self, broker: Broker, held: Callable[[], Iterable[Attempt]], admit: Callable[[bool], None]) -> None:
+    def __init__(
+        self,
+        broker: Broker,
+        *,
+        valid: Callable[[Delivery], bool],
+        held: Callable[[], Iterable[Attempt]],
+        admit: Callable[[bool], None],
+    ) -> None:
         self._broker = broker
+        self._valid = valid
         self._held = held
         self._admit = admit
         self._turn = asyncio.Lock()
@@ -78,16 +88,22 @@ class Suspects:
             if not await self._wait(attempt, asyncio.sleep(patience)):
                 return self._given_up(attempt)
             patience *= 2
-        if outcome is None:
-            await self._broker.record_start(attempt.delivery, starts + 1)
-            self._recorded[attempt] = starts
-            self._watch = asyncio.create_task(self._watch_over(attempt, starts), name="jetq-suspect")
-        return outcome
+        if outcome is not None:
+            return outcome
+        if not await self._write(attempt, starts + 1):
+            return self._given_up(attempt)
+        self._recorded[attempt] = starts
+        self._watch = asyncio.create_task(self._watch_over(attempt, starts), name="jetq-suspect")
+        return None
 
-    async def interrupt(self, attempt: Attempt) -> None:
-        """Nothing of it runs until it will `begin` again: it has killed nobody so far. Raises BrokerError."""
-        await self._broker.record_start(attempt.delivery, self._recorded.pop(attempt))
+    async def interrupt(self, attempt: Attempt) -> Outcome | None:
+        """Nothing of it runs until it will `begin` again: it has killed nobody so far. An outcome if it must not go on.
+
+        Raises BrokerError as `begin` does.
+        """
+        written = await self._write(attempt, self._recorded.pop(attempt))
         self._pass_on(attempt)
+        return None if written else self._given_up(attempt)
 
     async def acquit(self, attempt: Attempt) -> None:
         """It has ended and is settled."""
@@ -161,13 +177,15 @@ class Suspects:
         began = self._alone_since = time.monotonic()
         self._admit(False)
         try:
+            await asyncio.sleep(0)  # who was just let in by a limit has begun then
             while True:
-                await asyncio.sleep(_LOOK)
+                await asyncio.sleep(0)
                 if all(self._is_idle(other) for other in self._held() if other is not attempt):
                     return
                 if time.monotonic() - began > patience:
                     self._let_others_in()
                     return
+                await asyncio.sleep(_LOOK)
         except asyncio.CancelledError:
             self._let_others_in()
             raise
@@ -194,6 +212,23 @@ class Suspects:
         if attempt.released or attempt.cancelled:
             return self._given_up(attempt), starts
         return crashed(starts, _max_crashes(attempt)), starts
+
+    async def _write(self, attempt: Attempt, starts: int) -> bool:
+        """Have so many starts on record. False if the job is cancelled or the worker is stopped before they surely are;
+        raises BrokerError if the job is this worker's no more."""
+        backoff = _FIRST_BACKOFF
+        while True:
+            try:
+                await self._broker.record_start(attempt.delivery, starts)
+                return True
+            except BrokerError as error:
+                # It may stand all the same, and left to its lease the job would be charged for what it did not do.
+                if not self._valid(attempt.delivery):
+                    raise
+                _log.warning("%s %s has to wait: %s", attempt.name, attempt.delivery.id, error.message)
+            if not await self._wait(attempt, asyncio.sleep(backoff)):
+                return False
+            backoff = min(backoff * 2, _LAST_BACKOFF)
 
     def _is_last(self, attempt: Attempt, starts: int) -> bool:
         return crashed(starts + 1, _max_crashes(attempt)) is not None

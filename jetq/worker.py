@@ -224,7 +224,7 @@ class Worker:
             worker=self.name,
             app=self.app,
             payloads=self.app.payloads,
-            suspects=Suspects(broker, lambda: self._attempts, self._admit),
+            suspects=Suspects(broker, valid=self._leases.valid, held=lambda: self._attempts, admit=self._admit),
         )
         _log.info("worker %s serves %s with %d slots", self.name, ", ".join(self.queues), self.concurrency)
 

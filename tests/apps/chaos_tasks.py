@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import time
+from dataclasses import dataclass
 
 from jetq import current_job, task
 from tests.apps.ledger_tasks import note
@@ -51,3 +54,18 @@ async def limited(n: int, seconds: float) -> None:
     note("start", n)
     await asyncio.sleep(seconds)
     note("finish", n)
+
+
+@dataclass
+class Poison:
+    """Ends the process that reads it."""
+
+    n: int
+
+    def __post_init__(self) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+@task(queue=QUEUE)
+async def poisoned(poison: Poison) -> None:
+    note("finish", poison.n)

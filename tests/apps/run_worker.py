@@ -1,7 +1,8 @@
 """A worker process for the fault tests: `python -m tests.apps.run_worker QUEUE CONCURRENCY GRACE MODULE`.
 
-With JETQ_TEST_KILL_AT=N the process kills itself at the N-th call of the broker's verbs (each counts twice: before it
-begins and after it returned), and with JETQ_TEST_CALLS=FILE it writes down each such call.
+MODULE defines the tasks, and perhaps the app's `on_expired` and `payloads`. With JETQ_TEST_KILL_AT=N the process kills
+itself at the N-th call of the broker's verbs (each counts twice: before it begins and after it returned), and with
+JETQ_TEST_CALLS=FILE it writes down each such call.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import logging
 import os
 import signal
 import sys
+from types import ModuleType
 from typing import Any
 
 from jetq import Jetq, Worker
@@ -75,8 +77,8 @@ class _Stamping(Worker):
         super()._on_delivery(delivery)
 
 
-async def main(queue: str, concurrency: int, grace: float) -> None:
-    app = Jetq()
+async def main(queue: str, concurrency: int, grace: float, module: ModuleType) -> None:
+    app = Jetq(on_expired=getattr(module, "on_expired", None), payloads=getattr(module, "payloads", None))
     kill_at, calls = int(os.environ.get("JETQ_TEST_KILL_AT", "0")), os.environ.get("JETQ_TEST_CALLS")
     if kill_at or calls:
         connect = app.session.connect
@@ -100,5 +102,5 @@ async def main(queue: str, concurrency: int, grace: float) -> None:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    importlib.import_module(sys.argv[4])
-    asyncio.run(main(sys.argv[1], int(sys.argv[2]), float(sys.argv[3])))
+    tasks = importlib.import_module(sys.argv[4])
+    asyncio.run(main(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), tasks))

@@ -16,7 +16,7 @@ import nats.js.errors
 
 from jetq import BrokerError, BrokerUnavailable, Jetq, NotStored, Rejected
 from tests.faults.chaos.checker import Attempt, Outcome, Verdict, check
-from tests.faults.chaos.faults import menu
+from tests.faults.chaos.faults import POISONED, menu
 from tests.faults.chaos.hostile import HOSTILE
 from tests.faults.chaos.scene import LEASE, QUEUE, Scene
 
@@ -31,7 +31,7 @@ _IN_VAIN = (OSError, nats.errors.Error, nats.js.errors.Error)
 _PAUSE = 0.08
 """Seconds at most between two jobs of a producer: about 200 jobs a second in all, and some sixty faults to 20,000."""
 
-DOOMED = frozenset({"tests.apps.chaos_tasks.doomed", HOSTILE})
+DOOMED = frozenset({"tests.apps.chaos_tasks.doomed", POISONED, HOSTILE})
 
 
 @dataclass

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import signal
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 
 import nats.errors
 import nats.js.errors
 
+from jetq import BrokerError, Rejected
+from tests.faults.chaos.checker import Attempt
 from tests.faults.chaos.hostile import plant
 from tests.faults.chaos.scene import QUEUE, WORKERS, Scene
 from tests.servers import NatsCluster, NatsServer
 
-__all__ = ["Fault", "menu"]
+__all__ = ["POISONED", "Fault", "menu"]
 
 Fault = Callable[[Scene], Awaitable[None]]
+
+POISONED = "tests.apps.chaos_tasks.poisoned"
+_poisons = itertools.count()
 
 _LONGEST = 8.0
 """Seconds of the longest fault."""
@@ -37,6 +44,7 @@ def menu(nodes: int) -> Mapping[str, tuple[int, Fault]]:
         "black hole": (4, _black_hole),
         "slow network": (2, _slow),
         "hostile messages": (4, plant),
+        "poison": (1, _poison),
         "consumer deleted": (1, _delete_consumer),
         "results deleted": (1, _delete_results),
         "state deleted": (1, _delete_state),
@@ -85,6 +93,22 @@ async def _pause_worker(scene: Scene) -> None:
     await _for_a_while(scene)
     os.kill(worker.pid, signal.SIGCONT)
     scene.disturbed("worker paused", since, pid=worker.pid)
+
+
+async def _poison(scene: Scene) -> None:
+    """A job that ends each worker that reads its arguments, until it is dead: the scene notes their ends."""
+    n = next(_poisons)
+    attempt = Attempt(f"poison-{n}", n, POISONED, "stored")
+    app = scene.app()
+    try:
+        await app.aenqueue(app.call(POISONED, {"poison": {"n": n}}, queue=QUEUE, id=attempt.id))
+    except Rejected:
+        attempt = replace(attempt, outcome="rejected")
+    except BrokerError:
+        attempt = replace(attempt, outcome="unknown")
+    finally:
+        await app.session.aclose()
+    scene.attempts.append(attempt)
 
 
 # --- the network

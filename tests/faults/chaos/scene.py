@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import signal
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -86,7 +87,11 @@ class Scene:
         self = cls(random.Random(seed), directory, broker, Ledger(directory / "ledger"))
         try:
             await self._start()
-            yield self
+            keeping = asyncio.create_task(self._keep_workers())
+            try:
+                yield self
+            finally:
+                keeping.cancel()
         finally:
             for worker in self.workers:
                 worker.kill()
@@ -132,6 +137,16 @@ class Scene:
     def disturbed(self, kind: str, since: float, *, pid: int = 0) -> None:
         """Note a fault that is over now: of one process, or of the broker."""
         self.disturbances.append(Disturbance(kind, pid, since, time.time()))
+
+    async def _keep_workers(self) -> None:
+        """Start those again that a job has killed, as an init system would."""
+        while True:
+            since = time.time()
+            await asyncio.sleep(0.1)
+            for place, worker in enumerate(self.workers):
+                if worker.process.poll() == -signal.SIGKILL:
+                    self.disturbed("killed by a job", since, pid=worker.pid)
+                    self.workers[place] = self.start_worker(place)
 
     async def _start(self) -> None:
         app = self.app()

@@ -146,7 +146,7 @@ PLANNED = st.builds(
 )
 
 
-@examples(30)
+@examples(10)
 @given(st.lists(PLANNED, min_size=6, max_size=12), st.sampled_from([5, 2, 1]))
 def test_who_kills_is_dead_after_its_starts_and_nobody_else_is_charged(
     planned: list[Planned], concurrency: int
