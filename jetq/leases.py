@@ -133,6 +133,8 @@ class Leases:
         keeping = asyncio.create_task(self._keep())
         stopped = asyncio.create_task(self._stopping.wait())
         await asyncio.wait([stopped, keeping], return_when=asyncio.FIRST_COMPLETED)
+        if keeping.done():
+            _log.critical("leases are not renewed any more", exc_info=keeping.exception())
         keeping.cancel()
         await asyncio.wait([keeping])
 

@@ -1,7 +1,8 @@
 """A worker process for the fault tests: `python -m tests.apps.run_worker QUEUE CONCURRENCY GRACE MODULE`.
 
 With JETQ_TEST_KILL_AT=N the process kills itself at the N-th call of the broker's verbs (each counts twice: before it
-begins and after it returned), and with JETQ_TEST_CALLS=FILE it writes down each such call.
+begins and after it returned), and with JETQ_TEST_CALLS=FILE it writes down each such call. With JETQ_TEST_SKEW=S the
+clock of its machine seems to be so many seconds ahead; SIGUSR1 sets it ten minutes further, and the next one back.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import logging
 import os
 import signal
 import sys
+import time
 from typing import Any
 
 from jetq import Jetq, Worker
@@ -75,7 +77,22 @@ class _Stamping(Worker):
         super()._on_delivery(delivery)
 
 
-async def main(queue: str, concurrency: int, grace: float) -> None:
+class Clock:
+    """The clock of this process's machine, as far off as is said."""
+
+    def __init__(self, ahead: float) -> None:
+        self._right = time.time
+        self._ahead, self._jump = ahead, 0.0
+        time.time = self.now
+
+    def now(self) -> float:
+        return self._right() + self._ahead + self._jump
+
+    def set(self) -> None:
+        self._jump = 600.0 - self._jump
+
+
+async def main(queue: str, concurrency: int, grace: float, clock: Clock) -> None:
     app = Jetq()
     kill_at, calls = int(os.environ.get("JETQ_TEST_KILL_AT", "0")), os.environ.get("JETQ_TEST_CALLS")
     if kill_at or calls:
@@ -95,10 +112,13 @@ async def main(queue: str, concurrency: int, grace: float) -> None:
         (worker.stop if stops == 1 else worker.kill)()
 
     loop.add_signal_handler(signal.SIGTERM, on_signal)
+    loop.add_signal_handler(signal.SIGUSR1, clock.set)
     await worker.run()
 
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     importlib.import_module(sys.argv[4])
-    asyncio.run(main(sys.argv[1], int(sys.argv[2]), float(sys.argv[3])))
+    machine = Clock(float(os.environ.get("JETQ_TEST_SKEW", "0")))
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # until it listens
+    asyncio.run(main(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), machine))
