@@ -19,6 +19,7 @@ from jetq.model import Delivery, Level, Terms
 from jetq.own_threads import own_thread
 from jetq.presence import Presence
 from jetq.session import Connect
+from jetq.steady import steady
 
 __all__ = ["Heard", "Leases"]
 
@@ -114,11 +115,11 @@ class Leases:
     def valid(self, delivery: Delivery) -> bool:
         """Whether `delivery` is surely still this worker's. Only then may it be started or settled: an ack does not
         fence, a stale one would remove the job under its next holder."""
-        return time.monotonic() < delivery.since + self._lease - self._margin
+        return steady() < delivery.since + self._lease - self._margin
 
     def left(self, delivery: Delivery) -> float:
         """Seconds for which `delivery` is still this worker's without a renewal; 0 if it is not."""
-        return max(0.0, delivery.since + self._lease - self._margin - time.monotonic())
+        return max(0.0, delivery.since + self._lease - self._margin - steady())
 
     # --- the thread
 
@@ -164,14 +165,14 @@ class Leases:
 
     def _due(self) -> list[Delivery]:
         """What is held long enough to need a renewal, still ours, and allowed to go on."""
-        now = time.monotonic()
+        now, may_go_on = steady(), time.monotonic()
         held = list(self._held.values())  # one step under the interpreter's lock: the loop goes on adding and dropping
         fresh = min(self._lease / 4, max(0.75 * _WAKE, len(held) / _A_SECOND))
         oldest, newest = now - self._lease + self._margin, now - fresh
-        return [each for each in held if oldest < each.since < newest and now < each.renew_until]
+        return [each for each in held if oldest < each.since < newest and may_go_on < each.renew_until]
 
     async def _extend(self, broker: Broker, deliveries: list[Delivery]) -> None:
-        asked_at, tokens = time.monotonic(), [delivery.token for delivery in deliveries]
+        asked_at, tokens = steady(), [delivery.token for delivery in deliveries]
         if not await self._try(broker.extend(deliveries), f"{len(deliveries)} leases of {deliveries[0].queue}"):
             return
         with self._changing:
