@@ -169,9 +169,8 @@ class Jetq:
         return jobs
 
     async def _store_batch(self, batch: Sequence[Call[Any]], before: int) -> list[Job[Any]]:
-        now = self._time_for(
-            any(call.timed for call in batch)
-        )  # the same for all, so that those of one delay are stored together
+        # The same for all, so that those of one delay are stored together.
+        now = self._time_for(any(call.timed for call in batch))
         if now is None:
             now = await self.session.time(batch[0].queue)
         stored = await self.client.enqueue_many([self._request(call, now) for call in batch], before=before)

@@ -16,6 +16,7 @@ from jetq.leases import Heard, Leases
 from jetq.memory import MemoryBroker, MemoryStore
 from jetq.model import Delivery, Level, Terms
 from jetq.presence import Presence
+from jetq.steady import steady
 
 pytestmark = pytest.mark.anyio
 
@@ -52,7 +53,7 @@ def delivery(sequence: int = 1, **other: Any) -> Delivery:
             sequence=sequence,
             count=1,
             stored_at=1.0,
-            since=time.monotonic(),
+            since=steady(),
             token=f"token{sequence}",
             address="a",
             handed_out_by="first",
@@ -119,7 +120,7 @@ async def test_a_renewal_that_is_confirmed_too_late_is_none() -> None:
     far = Far()
     async with leases(far) as held:
         # Its extension is written while the lease holds, and read when another may have the job.
-        late = delivery(since=time.monotonic() + 0.5)
+        late = delivery(since=steady() + 0.5)
         since = late.since
         held.hold(late)
         await until(lambda: far.asked)
@@ -133,10 +134,10 @@ async def test_a_renewal_that_is_confirmed_too_late_is_none() -> None:
 async def test_a_renewal_counts_from_when_it_was_asked_for() -> None:
     far = Far()
     async with leases(far, 30.0) as held:
-        kept = delivery(since=time.monotonic() - 10)
+        kept = delivery(since=steady() - 10)
         held.hold(kept)
         await until(lambda: far.asked)
-        asked = time.monotonic()
+        asked = steady()
         let_answer(far)
         await until(lambda: kept.since > asked - 5)
 
@@ -193,7 +194,7 @@ async def test_leases_follow_the_terms_of_the_broker() -> None:
     async with leases(far, 30.0) as held:
         await until(lambda: far.loop is not None)
         let_answer(far)
-        old, young = delivery(1, since=time.monotonic() - 10, renew_until=0.0), delivery(2)
+        old, young = delivery(1, since=steady() - 10, renew_until=0.0), delivery(2)
         held.hold(old)
         held.hold(young)
         assert held.valid(old)
@@ -222,3 +223,20 @@ async def test_a_presence_that_is_renewed_too_late_has_lapsed() -> None:
     await presence.establish(broker)
     assert presence.valid
     assert presence.name != name
+
+
+async def test_a_machine_that_sleeps_loses_its_leases(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While it is suspended the server's time goes on, and `time.monotonic` does not."""
+    async with leases(Far(), 30.0) as held:
+        one = delivery()
+        held.hold(one)
+        assert held.valid(one)
+        monkeypatch.setattr("jetq.leases.steady", lambda: steady() + 30.0)
+
+        assert not held.valid(one)
+
+
+@pytest.mark.skipif(not hasattr(time, "CLOCK_BOOTTIME"), reason="this system has no such clock")
+def test_the_steady_clock_goes_on_while_the_machine_sleeps() -> None:
+    before = time.clock_gettime(time.CLOCK_BOOTTIME)
+    assert before <= steady() <= time.clock_gettime(time.CLOCK_BOOTTIME)
