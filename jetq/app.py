@@ -138,14 +138,14 @@ class Jetq:
 
     def enqueue(self, call: Call[R]) -> Job[R]:
         """Store a bound call. Raises as `Task.delay` does."""
-        now = self._time_for([call])
+        now = self._time_for(call.timed)
         if now is None:
             return self.session.run(lambda: self.aenqueue(call))
         return self._job(call, self.client.enqueue_and_wait(self._request(call, now)))
 
     async def aenqueue(self, call: Call[R]) -> Job[R]:
         """`enqueue` from async code."""
-        now = self._time_for([call])
+        now = self._time_for(call.timed)
         if now is None:
             now = await self.session.time(call.queue)
         return self._job(call, await self.client.enqueue(self._request(call, now)))
@@ -169,7 +169,8 @@ class Jetq:
         return jobs
 
     async def _store_batch(self, batch: Sequence[Call[Any]], before: int) -> list[Job[Any]]:
-        now = self._time_for(batch)  # the same for all, so that those of one delay are stored together
+        # The same for all, so that those of one delay are stored together.
+        now = self._time_for(any(call.timed for call in batch))
         if now is None:
             now = await self.session.time(batch[0].queue)
         stored = await self.client.enqueue_many([self._request(call, now) for call in batch], before=before)
@@ -281,9 +282,9 @@ class Jetq:
         stored = bytes(record.value) if record.sealed is None else record.sealed
         return opened(self.payloads, stored, PayloadContext("result", task, id=id))
 
-    def _time_for(self, calls: Sequence[Call[Any]]) -> float | None:
-        """The broker's time; None if it must be asked for that. Calls that are due at once need none, and get 0."""
-        return self.session.now() if any([call.timed for call in calls]) else 0.0
+    def _time_for(self, timed: bool) -> float | None:
+        """The broker's time; None if it must be asked for that. Who needs none gets 0, and nobody looks."""
+        return self.session.now() if timed else 0.0
 
     def _request(self, call: Call[Any], now: float) -> Request:
         if call.level != "normal":

@@ -33,7 +33,7 @@ class Attempt(Struct, eq=False):
     runner is the asyncio task that runs it. interruptible is true just while user code runs on the loop: the only time
     at which the runner may be cancelled, because a settlement must not be. released, cancelled and timed_out tell a
     cancellation by shutdown, by request and by timeout apart. storing: it has ended and holds no slot, and what it has
-    returned is on its way to the broker. started_at is the unix time of `started`. gates are those
+    returned is on its way to the broker. gates are those
     that let it in, waits_at the one that has not yet. kept: what stood in the cell beside a job that stays where it is.
     """
 
@@ -51,7 +51,6 @@ class Attempt(Struct, eq=False):
     storing: bool = False
     cancel_signal: CancelSignal = field(default_factory=CancelSignal)
     started: float = 0.0
-    started_at: float = 0.0
     gates: list[Gate] = []
     waits_at: Gate | None = None
     kept: tuple[Kept, Cell] | None = None

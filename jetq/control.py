@@ -6,6 +6,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Collection, Sequence
+from functools import partial
 
 from jetq.attempt import INSIST_AFTER, Attempt
 from jetq.broker import Broker
@@ -51,7 +52,7 @@ class Control:
     async def listen(self, broker: Broker, queue: str) -> None:
         """Hear what is said to the workers of `queue` from now on, and which of its jobs are cancelled already."""
         await broker.watch_cancelled(queue, self._on_mark)
-        await broker.answer(queue, self._respond)
+        await broker.answer(queue, partial(self._respond, broker))
 
     # --- cancelled jobs
 
@@ -83,7 +84,7 @@ class Control:
 
     # --- questions
 
-    def _respond(self, data: bytes) -> bytes | None:
+    def _respond(self, broker: Broker, data: bytes) -> bytes | None:
         question = read_question(data)
         if question is None:
             return None
@@ -103,17 +104,17 @@ class Control:
                 queues=me.queues,
                 stopping=self._stopping(),
                 knows=None if question.task is None else question.task in self._tasks,
-                held=None if attempt is None else _held(attempt),
+                held=None if attempt is None else _held(attempt, broker.now()),
                 lacks=tuple(task for task in question.tasks if task not in self._tasks),
                 now=time.time(),
             )
         )
 
 
-def _held(attempt: Attempt) -> Held:
+def _held(attempt: Attempt, now: float) -> Held:
     return Held(
         attempt=attempt.meta.attempt,
-        started=attempt.started_at or None,
+        started=now - (time.monotonic() - attempt.started) if attempt.started else None,
         cancelled=attempt.cancelled,
         waits="" if attempt.waits_at is None else attempt.waits_at.reason,
     )

@@ -306,7 +306,7 @@ class Executor:
 
     def _begin(self, attempt: Attempt, task: Task[..., Any]) -> Current:
         """From now on user code runs."""
-        attempt.started, attempt.started_at = time.monotonic(), self._broker.now()
+        attempt.started = time.monotonic()
         if task.defaults.run_in != "process":
             self._set_deadline(attempt, task)
         current = Current(partial(self._context, attempt, task, attempt.deadline), self._app)
@@ -322,7 +322,7 @@ class Executor:
 
     def _take_seat(self, attempt: Attempt, task: Task[..., Any]) -> JobContext:
         """There is a process for it, and only now its time begins."""
-        attempt.started, attempt.started_at = time.monotonic(), self._broker.now()
+        attempt.started = time.monotonic()
         self._set_deadline(attempt, task)
         return self._context(attempt, task, attempt.deadline)
 

@@ -212,7 +212,10 @@ def about_store(survey: Survey, declared: Collection[str]) -> Iterator[Finding]:
                 "drift",
                 drift.thing,
                 f"{drift.field} is {drift.found!r}, jetq needs {drift.wanted!r}",
-                "change it with `nats stream edit` or `nats consumer edit`, or jetq's settings",
+                "change it with `nats stream edit` or `nats consumer edit`, or jetq's settings; not the ack_wait of a "
+                "consumer to a few seconds while jobs run: what was not renewed lately is handed out again at once"
+                if drift.field == "ack_wait"
+                else "change it with `nats stream edit` or `nats consumer edit`, or jetq's settings",
             )
 
 

@@ -19,6 +19,7 @@ from jetq.model import Delivery, Level, Terms
 from jetq.own_threads import own_thread
 from jetq.presence import Presence
 from jetq.session import Connect
+from jetq.steady import steady
 
 __all__ = ["Heard", "Leases"]
 
@@ -69,6 +70,7 @@ class Leases:
         self._held: dict[tuple[str, int], Delivery] = {}
         self._changing = threading.Lock()  # held deliveries change hands on the loop and lapse in the thread
         self._terms: dict[tuple[str, Level], Terms] = {}
+        self._unrenewed: dict[tuple[str, int], float] = {}  # the longest time without, since the last look
         self.presence = Presence(lease, self._margin)
         self._thread = threading.Thread(target=self._run, name="jetq-leases", daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -92,13 +94,14 @@ class Leases:
         False if that message is held already: then it was handed out here again, and it is the earlier delivery that
         goes on, by the newer one's lease and token. It must not be started beside itself.
         """
-        place = (delivery.queue, delivery.sequence)
+        place = _place(delivery)
         held = self._held.get(place)
         if held is None or held.stored_at != delivery.stored_at:  # else that of a stream since made anew
             self._held[place] = delivery
             return True
         with self._changing:
             held.token, held.since, held.handed_out_by = delivery.token, delivery.since, delivery.handed_out_by
+            self._unrenewed.pop(place, None)
         _log.warning(
             "%s %s is handed out here again while it runs: it goes on, and is not started twice",
             held.task or held.address, held.id,
@@ -107,18 +110,18 @@ class Leases:
 
     def drop(self, delivery: Delivery) -> None:
         """Renew `delivery` no more: it is settled or given up."""
-        place = (delivery.queue, delivery.sequence)
+        place = _place(delivery)
         if self._held.get(place) is delivery:
             del self._held[place]
 
     def valid(self, delivery: Delivery) -> bool:
         """Whether `delivery` is surely still this worker's. Only then may it be started or settled: an ack does not
         fence, a stale one would remove the job under its next holder."""
-        return time.monotonic() < delivery.since + self._lease - self._margin
+        return steady() < delivery.since + self._lease - self._margin
 
     def left(self, delivery: Delivery) -> float:
         """Seconds for which `delivery` is still this worker's without a renewal; 0 if it is not."""
-        return max(0.0, delivery.since + self._lease - self._margin - time.monotonic())
+        return max(0.0, delivery.since + self._lease - self._margin - steady())
 
     # --- the thread
 
@@ -133,6 +136,8 @@ class Leases:
         keeping = asyncio.create_task(self._keep())
         stopped = asyncio.create_task(self._stopping.wait())
         await asyncio.wait([stopped, keeping], return_when=asyncio.FIRST_COMPLETED)
+        if keeping.done():
+            _log.critical("leases are not renewed any more", exc_info=keeping.exception())
         keeping.cancel()
         await asyncio.wait([keeping])
 
@@ -162,14 +167,14 @@ class Leases:
 
     def _due(self) -> list[Delivery]:
         """What is held long enough to need a renewal, still ours, and allowed to go on."""
-        now = time.monotonic()
+        now, may_go_on = steady(), time.monotonic()
         held = list(self._held.values())  # one step under the interpreter's lock: the loop goes on adding and dropping
         fresh = min(self._lease / 4, max(0.75 * _WAKE, len(held) / _A_SECOND))
         oldest, newest = now - self._lease + self._margin, now - fresh
-        return [each for each in held if oldest < each.since < newest and now < each.renew_until]
+        return [each for each in held if oldest < each.since < newest and may_go_on < each.renew_until]
 
     async def _extend(self, broker: Broker, deliveries: list[Delivery]) -> None:
-        asked_at, tokens = time.monotonic(), [delivery.token for delivery in deliveries]
+        asked_at, tokens = steady(), [delivery.token for delivery in deliveries]
         if not await self._try(broker.extend(deliveries), f"{len(deliveries)} leases of {deliveries[0].queue}"):
             return
         with self._changing:
@@ -177,6 +182,8 @@ class Leases:
                 # It arrived between `asked_at` and now. If the lease has ended meanwhile, it may have come too late,
                 # and have renewed the lease of whoever has the job since.
                 if delivery.token == token and self.valid(delivery):
+                    place, unrenewed = _place(delivery), steady() - delivery.since
+                    self._unrenewed[place] = max(unrenewed, self._unrenewed.get(place, 0.0))
                     delivery.since = asked_at
 
     async def _try(self, renewal: Coroutine[Any, Any, None], what: str) -> bool:
@@ -203,25 +210,30 @@ class Leases:
             if time.monotonic() - looked_at > _LOOK_IDLE_EVERY:
                 looked_at = time.monotonic()
                 consumers |= {*self._queues, *self._terms}
-            for queue, level in consumers:
-                await self._look(broker, queue, level)
+            seen = [await self._look(broker, queue, level) for queue, level in consumers]
+            if all(seen):
+                self._unrenewed = {}
             await asyncio.sleep(max(0.25, min(_LOOK_EVERY, self._lease / 2)))
 
-    async def _look(self, broker: Broker, queue: str, level: Level) -> None:
+    async def _look(self, broker: Broker, queue: str, level: Level) -> bool:
+        """Whether that could be seen."""
         held = [each for each in list(self._held.values()) if each.queue == queue and each.level == level]
         tokens = [each.token for each in held]
         try:
             terms = await broker.terms(queue, level)
         except BrokerError as error:
             _log.warning("queue %s: whether its leases are still the same is not known: %s", queue, error.message)
-            return
+            return False
         except Exception:  # see `_try`
             _log.exception("queue %s: whether its leases are still the same is not known", queue)
-            return
+            return False
         known = self._terms.get((queue, level))
-        lost = self._forsake([each for each, token in zip(held, tokens, strict=True) if each.token == token], terms)
+        held = [each for each, token in zip(held, tokens, strict=True) if each.token == token]
+        before = [each for each in held if self.valid(each)]
         if terms is not None:
-            lost += self._adopt(queue, level, terms, held)
+            self._adopt(queue, level, terms)
+        self._forsake(before, terms)
+        lost = sum(not self.valid(each) for each in before)
         by = None if terms is None else terms.by
         if lost or terms is None or (known is not None and known.by != by):
             _log.warning(
@@ -229,23 +241,25 @@ class Leases:
                 queue, _what_happened(known, terms), lost,
             )  # fmt: skip
             self._tell(queue, level, by, lost)
+        return True
 
-    def _forsake(self, deliveries: list[Delivery], terms: Terms | None) -> int:
-        """Let those lapse that another has handed out than hands out now; how many."""
-        lost = 0
+    def _forsake(self, deliveries: list[Delivery], terms: Terms | None) -> None:
+        """Let those lapse that another has handed out than hands out now, and those that were not renewed for longer
+        than the terms allow: that they were renewed since says nothing, it may have been for their next holder."""
         with self._changing:
             for delivery in deliveries:
                 by = delivery.handed_out_by
-                if delivery.since > -math.inf and (terms is None or (by and by != terms.by)):
+                if (
+                    terms is None
+                    or (by and by != terms.by)
+                    or self._unrenewed.get(_place(delivery), 0.0) > terms.lease - self._margin
+                ):
                     delivery.since = -math.inf
-                    lost += 1
-        return lost
 
-    def _adopt(self, queue: str, level: Level, terms: Terms, held: list[Delivery]) -> int:
-        """Go by these terms from now on; how many leases have ended by that."""
+    def _adopt(self, queue: str, level: Level, terms: Terms) -> None:
+        """Go by these terms from now on."""
         known = self._terms.get((queue, level))
         self._terms[queue, level] = terms
-        before = [each for each in held if self.valid(each)]
         unknown = [self._first_lease] if any(each not in self._terms for each in self._queues) else []
         was, self._lease = self._lease, min([*unknown, *(each.lease for each in self._terms.values())])
         self._margin = min(_MARGIN, self._lease / 10)
@@ -254,13 +268,16 @@ class Leases:
                 "queue %s: leases last %g s now, not %g s, because the ack_wait of its consumer was changed",
                 queue, terms.lease, was if known is None else known.lease,
             )  # fmt: skip
-        return sum(not self.valid(each) for each in before)
 
     def _tell(self, queue: str, level: Level, by: str | None, lost: int) -> None:
         try:
             self._told_on.call_soon_threadsafe(self._heard, queue, level, by, lost)
         except RuntimeError:  # that loop has ended
             pass
+
+
+def _place(delivery: Delivery) -> tuple[str, int]:
+    return delivery.queue, delivery.sequence
 
 
 def _what_happened(known: Terms | None, terms: Terms | None) -> str:

@@ -180,7 +180,8 @@ class Delivery(Discreet, Struct, gc=False):
     sequence: its place in the queue; never used twice while the queue stands.
     count: how often the broker remembers having handed it out, from 1.
     stored_at: the broker's time stamp, unix seconds.
-    since: `time.monotonic()` from which the lease surely runs: the hand-out or the last confirmed renewal, or earlier.
+    since: from when the lease surely runs, by the clock of `jetq.steady`: the hand-out or the last confirmed renewal,
+    or earlier.
     level: its priority.
     renew_until: `time.monotonic()` after which the lease is not renewed any more.
     schedule: of which recurring schedule it is a tick; empty for a job. next_at: when that ticks next, unix seconds.

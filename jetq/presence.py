@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import time
 
 from jetq.broker import Broker
+from jetq.steady import steady
 
 __all__ = ["Presence", "is_present"]
 
@@ -28,12 +28,12 @@ class Presence:
     @property
     def valid(self) -> bool:
         """Whether it surely stands."""
-        return time.monotonic() < self._until
+        return steady() < self._until
 
     @property
     def due(self) -> bool:
         """Whether it stands and is to be renewed: a third of its time is over."""
-        return self._renew_from < time.monotonic() < self._until
+        return self._renew_from < steady() < self._until
 
     async def establish(self, broker: Broker) -> None:
         """Give a sign unless one stands. Raises BrokerError."""
@@ -43,13 +43,13 @@ class Presence:
             # The old name first: a renewal of it that is under way in another thread must not count for the new one.
             self._until = 0.0
             self.name = secrets.token_hex(6)
-            asked_at = time.monotonic()
+            asked_at = steady()
             await self._write(broker)
             self._stands_since(asked_at)
 
     async def renew(self, broker: Broker) -> None:
         """Let it stand longer. Raises BrokerError."""
-        name, asked_at = self.name, time.monotonic()
+        name, asked_at = self.name, steady()
         await self._write(broker)
         # Not if it lapsed meanwhile: somebody may have seen it gone before this write brought it back.
         if name == self.name and self.valid:

@@ -13,10 +13,11 @@ import msgspec
 from msgspec import Struct
 
 from jetq.errors import BrokerError, BrokerUnavailable
-from jetq.jetstream.clock import ServerClock, steady
+from jetq.jetstream.clock import ServerClock
 from jetq.jetstream.connection import Connection, NoReply, NoResponders, NotAllowed
 from jetq.jetstream.message import Message, read_headers
 from jetq.jetstream.subjects import api_prefix
+from jetq.steady import steady
 
 __all__ = ["EXPECTED", "NO_PERMISSION_HINT", "Api", "ApiError", "Denied", "StoredMessage"]
 

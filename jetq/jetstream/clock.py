@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
 from datetime import datetime
-from functools import partial
 from typing import Any
 
-__all__ = ["ServerClock", "steady"]
+from jetq.steady import steady
+
+__all__ = ["ServerClock"]
 
 _log = logging.getLogger("jetq.jetstream")
 
@@ -18,11 +18,6 @@ NOTABLE = 1.0
 
 _DRIFT = 1e-4
 """By which share of the time since then what was learnt gets unsure. Quartz is off by a tenth of that."""
-
-# Where it exists, the clock that goes on while the machine is suspended.
-steady: Callable[[], float] = (
-    partial(time.clock_gettime, time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic
-)
 
 _told = 0.0
 """By how much this machine's clock was off when it was last spoken of: once for all connections of the process."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 
@@ -19,6 +18,7 @@ from jetq.jetstream.connection import Connection, NoReply, Subscription
 from jetq.jetstream.message import Message
 from jetq.jetstream.subjects import ACK_PREFIX, ack_fields, job_tokens, tick_of
 from jetq.model import Delivery, Level
+from jetq.steady import steady
 
 __all__ = ["REPLACES", "Pull"]
 
@@ -84,7 +84,7 @@ class Pull:
         self._subscription: Subscription | None = None
         self._reopening: asyncio.Task[None] | None = None
         self._heard = self._loop.time()
-        self._previous_tick = self._tick_at = time.monotonic()
+        self._previous_tick = self._tick_at = steady()
         self._ticker: asyncio.TimerHandle | None = None
         self._catching_up: asyncio.Task[None] | None = None
         self._opened_at = 0.0
@@ -273,7 +273,7 @@ class Pull:
     def _tick(self) -> None:
         # What is read after a blocked loop was delivered at an unknown time during the block, so a lease counts from
         # the tick before the last one: earlier than the delivery by up to 0.4 s, and never later.
-        ticked_at, self._tick_at = self._tick_at, time.monotonic()
+        ticked_at, self._tick_at = self._tick_at, steady()
         if self._tick_at - ticked_at > _BLOCKED and self._catching_up is None:
             self._catching_up = self._loop.create_task(self._catch_up(), name="jetq-catch-up")
         elif self._catching_up is None:

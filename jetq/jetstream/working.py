@@ -229,17 +229,16 @@ class Working(Results):
 
     async def _extend(self, held: Sequence[Delivery]) -> None:
         connection, line = self._connection, self._connection.client
-        what = f"{len(held)} leases of queue {held[0].queue} could not be renewed"
         if line is None or not connection.connected:
-            raise BrokerUnavailable(f"{what}: there is no connection")
+            raise BrokerUnavailable(f"queue {held[0].queue}: there is no connection")
         try:
             for delivery in held[:-1]:
                 await connection.publish(delivery.token, _IN_PROGRESS)
             await connection.request(held[-1].token, _IN_PROGRESS, timeout=_EXTEND_WITHIN)
         except (NoReply, NoResponders):
-            raise BrokerError(what) from None
+            raise BrokerError(f"queue {held[0].queue}: the server did not confirm it") from None
         if connection.client is not line:  # the first may have been lost with the old one
-            raise BrokerError(f"{what}: the connection was lost meanwhile")
+            raise BrokerError(f"queue {held[0].queue}: the connection was lost meanwhile")
 
     async def terms(self, queue: str, level: Level) -> Terms | None:
         info = await self._api.consumer_info(self._names.jobs(queue), self._names.consumer(queue, level))

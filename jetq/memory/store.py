@@ -33,6 +33,7 @@ from jetq.model import (
     in_place_of,
 )
 from jetq.names import NO_KEY
+from jetq.steady import steady
 from jetq.wire import job_headers, meta_or_default
 
 __all__ = ["MemoryStore", "Message", "QueueStore", "Taker"]
@@ -102,7 +103,7 @@ class Message(Struct, eq=False):
             sequence=self.sequence,
             count=self.count,
             stored_at=self.stored_at,
-            since=time.monotonic(),
+            since=steady(),
             token=f"{self.queue}/{self.sequence}/{self.count}",
             address=self.address,
             schedule=self.schedule,

@@ -2,7 +2,8 @@
 
 MODULE defines the tasks, and perhaps the app's `on_expired` and `payloads`. With JETQ_TEST_KILL_AT=N the process kills
 itself at the N-th call of the broker's verbs (each counts twice: before it begins and after it returned), and with
-JETQ_TEST_CALLS=FILE it writes down each such call.
+JETQ_TEST_CALLS=FILE it writes down each such call. With JETQ_TEST_SKEW=S the clock of its machine seems to be so many
+seconds ahead; SIGUSR1 sets it ten minutes further, and the next one back.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import logging
 import os
 import signal
 import sys
+import time
 from types import ModuleType
 from typing import Any
 
@@ -77,7 +79,22 @@ class _Stamping(Worker):
         super()._on_delivery(delivery)
 
 
-async def main(queue: str, concurrency: int, grace: float, module: ModuleType) -> None:
+class Clock:
+    """The clock of this process's machine, as far off as is said."""
+
+    def __init__(self, ahead: float) -> None:
+        self._right = time.time
+        self._ahead, self._jump = ahead, 0.0
+        time.time = self.now
+
+    def now(self) -> float:
+        return self._right() + self._ahead + self._jump
+
+    def set(self) -> None:
+        self._jump = 600.0 - self._jump
+
+
+async def main(queue: str, concurrency: int, grace: float, module: ModuleType, clock: Clock) -> None:
     app = Jetq(on_expired=getattr(module, "on_expired", None), payloads=getattr(module, "payloads", None))
     kill_at, calls = int(os.environ.get("JETQ_TEST_KILL_AT", "0")), os.environ.get("JETQ_TEST_CALLS")
     if kill_at or calls:
@@ -97,10 +114,13 @@ async def main(queue: str, concurrency: int, grace: float, module: ModuleType) -
         (worker.stop if stops == 1 else worker.kill)()
 
     loop.add_signal_handler(signal.SIGTERM, on_signal)
+    loop.add_signal_handler(signal.SIGUSR1, clock.set)
     await worker.run()
 
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     tasks = importlib.import_module(sys.argv[4])
-    asyncio.run(main(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), tasks))
+    machine = Clock(float(os.environ.get("JETQ_TEST_SKEW", "0")))
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # until it listens
+    asyncio.run(main(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), tasks, machine))

@@ -145,6 +145,34 @@ async def test_a_consumer_that_is_deleted_has_nothing_started_beside_itself(
         assert runs.started == 1
 
 
+async def test_of_two_workers_who_run_a_job_because_its_consumer_is_gone_the_holder_settles_it(nats_url: str) -> None:
+    """Guarantee: which of them gets it of the new consumer is not said; what becomes of the job is."""
+    one = Runs(fresh_app(nats_url, ack_wait=ACK_WAIT))
+    two = Runs(Jetq(nats_url, namespace=one.app.settings.namespace, ack_wait=ACK_WAIT))
+    one.fails = True
+    async with working(one.app, concurrency=1) as first:
+        job = await one.app.asend("lapse.work")
+        await until(lambda: one.started)
+        held = next(iter(first._leases._held.values()))
+        token = held.token
+        async with working(two.app, concurrency=10) as second:
+            await delete_consumer(nats_url, one.app)
+            await until(lambda: two.started or held.token != token, FOR_EVER)
+            await until(lambda: not two.started or not first._leases.valid(held), FOR_EVER)
+            one.ends.set()
+            await until(lambda: not first.running, FOR_EVER)
+            two.ends.set()
+            await until(lambda: not second.running, FOR_EVER)
+            async with asyncio.timeout(FOR_EVER):
+                while await job.astatus() not in ("dead", "succeeded"):
+                    await asyncio.sleep(0.05)
+            broker = await two.app.session.broker()
+            letters = len(await broker.dead("default"))
+            await until_empty(broker)
+            assert (await job.astatus(), letters) == (("succeeded", 0) if two.started else ("dead", 1))
+    assert one.started + two.started <= 2
+
+
 async def test_a_consumer_that_others_made_anew_is_noticed(nats_url: str, caplog: pytest.LogCaptureFixture) -> None:
     runs = Runs(fresh_app(nats_url, ack_wait=ACK_WAIT))
     async with working(runs.app, concurrency=1):

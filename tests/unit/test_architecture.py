@@ -23,7 +23,7 @@ FLOORS = {
     " jetq.plugins jetq.dead_letters jetq.inspect jetq.cancelling jetq.diagnosis jetq.moving jetq.schedules"
     " jetq.task_schedules jetq.doctor jetq.findings jetq.monitoring jetq.own_threads",
     2: "jetq.jetstream jetq.memory",
-    1: "jetq.broker",
+    1: "jetq.broker jetq.steady",
     0: "jetq.errors jetq.units jetq.names jetq.model jetq.wire jetq.codec jetq.settings jetq.options jetq.policy"
     " jetq.failures jetq.context jetq.fidelity jetq.shown jetq.timetable jetq.questions jetq.schedule jetq.queue"
     " jetq.rate jetq.secret jetq.sealing jetq.bounds jetq.survey jetq.exported jetq.editing jetq.kept",

@@ -16,7 +16,7 @@ import nats.js.errors
 from jetq import BrokerError, Rejected
 from tests.faults.chaos.checker import Attempt
 from tests.faults.chaos.hostile import plant
-from tests.faults.chaos.scene import QUEUE, WORKERS, Scene
+from tests.faults.chaos.scene import LEASE, QUEUE, WORKERS, Scene
 from tests.servers import NatsCluster, NatsServer
 
 __all__ = ["POISONED", "Fault", "menu"]
@@ -29,6 +29,8 @@ _poisons = itertools.count()
 _LONGEST = 8.0
 """Seconds of the longest fault."""
 
+_SKEWS = (300.0, -300.0, 3600.0, -3600.0, 0.3)
+
 _JOBS = f"{QUEUE.upper()}_JOBS"
 _FILL = "FILL"
 _CHUNK = 512 * 1024
@@ -40,12 +42,15 @@ def menu(nodes: int) -> Mapping[str, tuple[int, Fault]]:
         "worker killed": (8, _kill_worker),
         "worker stopped in order": (6, _stop_worker),
         "worker paused": (4, _pause_worker),
+        "worker with a wrong clock": (2, _skew_worker),
+        "worker's clock set": (3, _set_clock),
         "connections reset": (4, _reset),
         "black hole": (4, _black_hole),
         "slow network": (2, _slow),
         "hostile messages": (4, plant),
         "poison": (1, _poison),
         "consumer deleted": (1, _delete_consumer),
+        "consumer edited": (2, _edit_consumer),
         "results deleted": (1, _delete_results),
         "state deleted": (1, _delete_state),
     }
@@ -109,6 +114,25 @@ async def _poison(scene: Scene) -> None:
     finally:
         await app.session.aclose()
     scene.attempts.append(attempt)
+
+
+async def _skew_worker(scene: Scene) -> None:
+    """In the place of one that ends in order comes one whose machine's clock is off. Nothing may run early, late or
+    twice for that."""
+    place, since = scene.random.randrange(WORKERS), time.time()
+    worker = scene.workers[place]
+    worker.stop()
+    scene.workers[place] = scene.start_worker(place, skew=scene.random.choice(_SKEWS))
+    await asyncio.to_thread(worker.wait, 30.0)
+    scene.disturbed("worker stopped in order", since, pid=worker.pid)
+
+
+async def _set_clock(scene: Scene) -> None:
+    """The clock of a worker's machine is set while it works, and set right again."""
+    worker = scene.random.choice(scene.workers)
+    os.kill(worker.pid, signal.SIGUSR1)
+    await _for_a_while(scene)
+    os.kill(worker.pid, signal.SIGUSR1)
 
 
 # --- the network
@@ -231,6 +255,18 @@ async def _delete_consumer(scene: Scene) -> None:
     async with scene.jetstream() as jetstream:
         await jetstream.delete_consumer(_JOBS, QUEUE)
     scene.disturbed("consumer deleted", since)
+
+
+async def _edit_consumer(scene: Scene) -> None:
+    """Somebody shortens `ack_wait`, and sets it back: at once what was not renewed lately is handed out again."""
+    since = time.time()
+    async with scene.jetstream() as jetstream:
+        config = (await jetstream.consumer_info(_JOBS, QUEUE)).config
+        for ack_wait in (LEASE / 3, LEASE):
+            config.ack_wait = ack_wait
+            await jetstream.add_consumer(_JOBS, config)
+            await _for_a_while(scene)
+    scene.disturbed("consumer edited", since)
 
 
 async def _delete_results(scene: Scene) -> None:

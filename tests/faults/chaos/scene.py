@@ -121,8 +121,8 @@ class Scene:
         finally:
             await client.close()
 
-    def start_worker(self, place: int) -> WorkerProcess:
-        """A worker for that place."""
+    def start_worker(self, place: int, *, skew: float = 0.0) -> WorkerProcess:
+        """A worker for that place, on a machine whose clock is so many seconds ahead."""
         return WorkerProcess(
             self.links[place].urls,
             self.ledger,
@@ -131,7 +131,7 @@ class Scene:
             ack_wait=LEASE,
             queue=QUEUE,
             modules="tests.apps.chaos_tasks",
-            env={"JETQ_REPLICAS": str(len(self.nodes))},
+            env={"JETQ_REPLICAS": str(len(self.nodes)), "JETQ_TEST_SKEW": str(skew)},
         )
 
     def disturbed(self, kind: str, since: float, *, pid: int = 0) -> None:
