@@ -14,6 +14,7 @@ from jetq.cancelling import Cancellation, cancel
 from jetq.errors import (
     BrokerError,
     BrokerUnavailable,
+    Denied,
     EnqueueError,
     JobNotFound,
     NotStored,
@@ -239,6 +240,8 @@ def _not_all(failed: Mapping[str, Exception], *, stored: int) -> BrokerError:
     first = next(iter(failed.values()))
     errors = failed.values()
     if not stored and all(isinstance(error, BrokerUnavailable) for error in errors):
+        if isinstance(first, Denied):
+            return Denied(first.subject, job_ids=tuple(failed))
         return BrokerUnavailable(str(first).partition("\n")[0], hint=getattr(first, "hint", None))
     kind: type[EnqueueError] = EnqueueError
     if all(isinstance(error, Rejected | BrokerUnavailable) for error in errors):

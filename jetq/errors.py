@@ -11,7 +11,8 @@ JetqError
 |   |-- TopologyError        what stands in JetStream is not what jetq needs
 |   `-- EnqueueError         a job was not (surely) stored
 |       |-- Rejected         surely not stored
-|       |   `-- PayloadTooLarge
+|       |   |-- PayloadTooLarge
+|       |   `-- Denied       the NATS user lacks a permission (also a BrokerUnavailable)
 |       `-- NotStored        fate unknown: a repeat with the same id is safe
 |-- ResultError              no result can be handed over
 |   |-- ResultTimeout        not finished yet
@@ -42,6 +43,7 @@ __all__ = [
     "BrokerError",
     "BrokerUnavailable",
     "DefinitionError",
+    "Denied",
     "EnqueueError",
     "Interruption",
     "JetqError",
@@ -132,6 +134,18 @@ class Rejected(EnqueueError):
 
 class PayloadTooLarge(Rejected):
     """The job's arguments exceed what one message may carry; nothing was sent."""
+
+
+class Denied(BrokerUnavailable, Rejected):
+    """The NATS user has no permission to publish to `subject`: what was to be done there surely was not."""
+
+    def __init__(self, subject: str, *, job_ids: tuple[str, ...] = ()) -> None:
+        super().__init__(
+            f"the NATS user has no permission to publish to {subject}",
+            hint="`jetq setup acl` prints the permissions that jetq needs",
+        )
+        self.job_ids = job_ids
+        self.subject = subject
 
 
 class NotStored(EnqueueError):

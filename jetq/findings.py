@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from jetq.model import QueueInfo
 from jetq.questions import Answer
+from jetq.settings import OPEN_TO_NEW
 from jetq.survey import ConsumerFacts, Monitored, ServerFacts, StreamFacts, Survey, Usage
 from jetq.units import size, span
 
@@ -143,6 +144,11 @@ def _clock(whose: str, ahead: float, of: str, about: str) -> Finding:
 def _about_usage(use: Usage) -> Iterator[Finding]:
     if use.limit is None:
         return
+    if use.bytes and use.limit == 0:
+        yield Finding(
+            "problem", "storage-full", use.what, "it may store nothing", "give the account JetStream storage on disk"
+        )
+        return
     used, limit = (size(use.used), size(use.limit)) if use.bytes else (str(use.used), str(use.limit))
     if not use.bytes and use.used >= use.limit:
         yield Finding(
@@ -179,6 +185,14 @@ def about_store(survey: Survey, declared: Collection[str]) -> Iterator[Finding]:
             subject,
             f"the NATS user may not {what}",
             "workers and producers do without; run `jetq doctor` as a user who may, to have it examined",
+        )
+    if survey.wants_max_bytes:
+        yield Finding(
+            "problem",
+            "no-max-bytes",
+            "the account",
+            "it wants a bound in bytes of every stream, and jetq has none to give: no queue can be made",
+            "set max_bytes (JETQ_MAX_BYTES), the bytes that each stream may have",
         )
     for name in survey.twofold:
         yield Finding(
@@ -262,6 +276,16 @@ def _about_stream(stream: StreamFacts, *, clustered: bool) -> Iterator[Finding]:
             "one server of the cluster holds it: when that one is away, so are its jobs",
             f"JETQ_REPLICAS=3 for new ones, and `nats stream edit {name} --replicas 3` for this one",
         )
+    if stream.dropped:
+        yield Finding(
+            "problem",
+            "jobs-dropped",
+            name,
+            "it was full, and the server removed its oldest jobs to make room",
+            f"raise its room (`nats stream edit {name} --max-bytes`); whoever enqueues past jetq's limit fills it",
+        )
+    if stream.max_bytes is not None and stream.role in ("jobs", "dead-letters", "state"):
+        yield from _about_room(stream, stream.max_bytes)
     if stream.offline:
         yield Finding(
             "warning",
@@ -272,14 +296,33 @@ def _about_stream(stream: StreamFacts, *, clustered: bool) -> Iterator[Finding]:
         )
 
 
+def _about_room(stream: StreamFacts, most: int) -> Iterator[Finding]:
+    limit = round(most * OPEN_TO_NEW) if stream.role == "jobs" else most
+    if stream.bytes < limit * LOW:
+        return
+    is_full = stream.bytes >= limit * FULL
+    what = {"jobs": "new jobs are refused", "dead-letters": "jobs that die stay where they are"}
+    yield Finding(
+        "problem" if is_full else "warning",
+        "stream-full" if is_full else "stream-low",
+        stream.name,
+        f"{size(stream.bytes)} of its {size(most)} (max_bytes) are used; at {size(limit)} "
+        f"{what.get(stream.role, 'nothing more is written there')}",
+        f"raise it (`nats stream edit {stream.name} --max-bytes`), or "
+        + ("start more workers" if stream.role == "jobs" else "remove what is old"),
+    )
+
+
 def _about_consumer(consumer: ConsumerFacts) -> Iterator[Finding]:
     if not consumer.stands:
         yield Finding(
             "problem",
             "no-consumer",
             consumer.queue,
-            f"consumer {consumer.name} of stream {consumer.stream} is missing: no worker gets a job of the queue",
-            f"`jetq setup -q {consumer.queue}` makes it",
+            f"consumer {consumer.name} of stream {consumer.stream} is missing: no worker gets a job of the queue"
+            + (f"; {', '.join(consumer.others)} stands in its place" if consumer.others else ""),
+            (f"`nats consumer rm {consumer.stream} {consumer.others[0]}`, then " if consumer.others else "")
+            + f"`jetq setup -q {consumer.queue}` makes it",
         )
     if consumer.passed:
         yield Finding(

@@ -105,8 +105,8 @@ class TaskOptions(Struct, frozen=True):
     jobs run alone in their process, one at a time. result_ttl: seconds a result is kept, None keeps none. expires:
     seconds from its due time after which a job is not started any more, also not again; None for no bound. key: the
     unique key of each call: a function of the call's arguments, or a text with them, like "welcome:{user_id}". unique:
-    a key is taken until its job is "done", or until it is "running". run_in: on the event loop, in a thread, or in a process.
-    priority: of its jobs, in a queue that has levels. schedules: when it runs again and again;
+    a key is taken until its job is "done", or until it is "running". run_in: on the event loop, in a thread, or in a
+    process. priority: of its jobs, in a queue that has levels. schedules: when it runs again and again;
     `@task(cron=..., tz=...)` and `@task(every=...)` write one.
 
     Over all workers: limit: how many of its jobs run at once, from 1. rate: how often one is started, like "100/m",

@@ -21,6 +21,7 @@ from jetq.units import seconds
 
 __all__ = [
     "DEFAULT_SERVER",
+    "OPEN_TO_NEW",
     "Given",
     "Layer",
     "Settings",
@@ -36,8 +37,11 @@ __all__ = [
 
 DEFAULT_SERVER = "nats://127.0.0.1:4222"
 
+OPEN_TO_NEW = 0.8
+"""The part of `max_bytes` that new jobs may fill; the rest is for retries and for schedules that fire."""
+
 _DAY = 86400.0
-_Room = Annotated[int | None, Meta(ge=1024 * 1024, le=2**62)]
+_Room = Annotated[int, Meta(ge=1024 * 1024, le=2**62)] | None
 
 
 class Settings(Struct, frozen=True):

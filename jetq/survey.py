@@ -45,7 +45,8 @@ class StreamFacts(Struct, frozen=True):
     """A stream that jetq needs, of one queue or, with `queue` "", of the namespace.
 
     `state`: "foreign" is one of that name that is not jetq's, "silent" one that does not answer, for want of a leader.
-    `offline`: the names of servers that hold a copy and are away.
+    `offline`: the names of servers that hold a copy and are away. `max_bytes`: the most that it may hold, None for no
+    bound. `dropped`: it was full, and the server removed jobs to make room.
     """
 
     name: str
@@ -56,11 +57,15 @@ class StreamFacts(Struct, frozen=True):
     replicas: int = 1
     messages: int = 0
     offline: tuple[str, ...] = ()
+    bytes: int = 0
+    max_bytes: int | None = None
+    dropped: bool = False
 
 
 class ConsumerFacts(Struct, frozen=True):
     """The workers' consumer of a queue's level. `passed`: the ids of some jobs, of those in front, that it counts as
-    done and that stand all the same: it will never hand them out."""
+    done and that stand all the same: it will never hand them out. `others`: where it is missing, those that are not
+    jetq's."""
 
     name: str
     stream: str
@@ -70,12 +75,14 @@ class ConsumerFacts(Struct, frozen=True):
     running: int = 0
     waiting: int = 0
     passed: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
 
 
 class Survey(Struct, frozen=True):
     """All of it. `denied`: the subjects that workers and producers need and that this user may not publish to, each
     with what it is for; `unseen`: those that only the looking around needs. `twofold`: the streams of jobs that stand
-    in a second JetStream domain as well. `listed`: all queues are known."""
+    in a second JetStream domain as well. `wants_max_bytes`: the account wants a bound of every stream, and there is
+    none. `listed`: all queues are known."""
 
     server: ServerFacts
     usage: tuple[Usage, ...] = ()
@@ -85,6 +92,7 @@ class Survey(Struct, frozen=True):
     denied: tuple[tuple[str, str], ...] = ()
     unseen: tuple[tuple[str, str], ...] = ()
     twofold: tuple[str, ...] = ()
+    wants_max_bytes: bool = False
     listed: bool = True
 
 

@@ -12,14 +12,14 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from jetq.errors import BrokerError, BrokerUnavailable
+from jetq.errors import BrokerError, BrokerUnavailable, Denied
 from jetq.jetstream.clock import ServerClock
 from jetq.jetstream.connection import Connection, NoReply, NoResponders, NotAllowed
 from jetq.jetstream.message import Message, read_headers
 from jetq.jetstream.subjects import api_prefix
 from jetq.steady import steady
 
-__all__ = ["EXPECTED", "NO_PERMISSION_HINT", "Api", "ApiError", "Denied", "StoredMessage"]
+__all__ = ["EXPECTED", "Api", "ApiError", "StoredMessage"]
 
 EXPECTED = "Nats-Expected-Last-Subject-Sequence"
 
@@ -33,16 +33,7 @@ _RETRY_AFTER = 0.1
 _ASK_AGAIN_AFTER = 1.0
 """Seconds. What is asked of a stream without a leader is never answered (nats-server 2.15, three nodes)."""
 _NO_LEADER_HINT = "see `nats server report jetstream`, or try again in a moment"
-NO_PERMISSION_HINT = "`jetq setup acl` prints the permissions that jetq needs"
 _NO_ANSWER_HINT = "is the server overloaded or away, or does the user lack permission for this subject?"
-
-
-class Denied(BrokerUnavailable):
-    """The user of the connection may not publish to `subject`, and so not ask that."""
-
-    def __init__(self, subject: str) -> None:
-        super().__init__(f"the NATS user has no permission to publish to {subject}", hint=NO_PERMISSION_HINT)
-        self.subject = subject
 
 
 class ApiError(BrokerError):
@@ -156,6 +147,10 @@ class Api:
     async def consumer_info(self, stream: str, consumer: str) -> dict[str, Any] | None:
         """CONSUMER.INFO, or None if there is no such consumer or stream."""
         return await self._unless_missing(f"CONSUMER.INFO.{stream}.{consumer}")
+
+    async def consumers(self, stream: str) -> list[str]:
+        """The names of a stream's consumers, of the first 1,024."""
+        return [str(name) for name in (await self.request(f"CONSUMER.NAMES.{stream}")).get("consumers") or ()]
 
     async def _unless_missing(self, name: str) -> dict[str, Any] | None:
         try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 
 import msgspec
 
@@ -70,19 +71,22 @@ async def takers(connection: Connection, subject: str, *, enough: int) -> list[s
     return names
 
 
-async def refuse_twofold(connection: Connection, stream: str, subject: str, *, stands: bool) -> None:
-    """Raise TopologyError if a stream of this name in another domain takes `subject` too. stands: ours is there.
+async def refuse_twofold(
+    connection: Connection, stream: str, subject: str, stands: Callable[[], Awaitable[bool]]
+) -> None:
+    """Raise TopologyError if a stream of this name in another domain takes `subject` too. stands: whether ours does.
 
-    Where it is and the server has no domain nothing is asked: `DomainWatch` sees the second answer to a job.
+    Where it does and the server has no domain nothing is asked: `DomainWatch` sees the second answer to a job.
     """
-    if stands and not connection.domain:
+    ours = await stands()
+    if ours and not connection.domain:
         return
-    found = await takers(connection, subject, enough=1 + stands)
-    if found.count(stream) > stands:
-        domain = repr(connection.domain) if connection.domain else "without a name"
+    found = (await takers(connection, subject, enough=1 + ours)).count(stream)
+    if found > ours and not (found == 1 and await stands()):  # somebody made ours just now
+        named = f"domain {connection.domain!r}" if connection.domain else "one without a name"
         raise TopologyError(
             f"another JetStream domain in this account has a stream {stream} too: each job would be stored and run "
-            f"twice (this is domain {domain})",
+            f"twice (this is {named})",
             hint=_TWOFOLD_HINT,
         )
 

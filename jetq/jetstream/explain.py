@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import errno
+import re
 import socket
 import ssl
+from base64 import urlsafe_b64decode
+from datetime import UTC, datetime
+from pathlib import Path
 
+import msgspec
 import nats.errors
 
 from jetq.errors import BrokerUnavailable
 from jetq.jetstream.client import Client
 from jetq.settings import Settings, safe_url
+from jetq.units import span
 
 __all__ = ["explain", "unusable"]
+
+_JWT = re.compile(r"BEGIN NATS USER JWT-+\s+[^\s.]+\.([^\s.]+)\.")
+
+
+class _Claims(msgspec.Struct):
+    exp: int = 0
+
 
 _CLIENT_CERTIFICATE_ALERTS = frozenset(
     {
@@ -93,6 +106,10 @@ def _no_greeting(error: Exception, client: Client, within: float) -> tuple[str, 
 
 def _refused(error: Exception, client: Client, settings: Settings, within: float) -> tuple[str, str]:
     said = str(error).removeprefix("nats: ").strip("'")
+    if "account authentication expired" in said.lower():
+        return "the NATS account of its credentials has expired", "have its operator renew the account"
+    if "authentication expired" in said.lower():
+        said = "authorization violation"
     if "authorization violation" in said.lower():
         return _wrong_credentials(settings)
     if isinstance(error, TimeoutError) and client.is_connected:
@@ -112,6 +129,11 @@ def _refused(error: Exception, client: Client, settings: Settings, within: float
 
 def _wrong_credentials(settings: Settings) -> tuple[str, str]:
     if settings.creds is not None:
+        if (expired := _expired(settings.creds)) is not None:
+            return (
+                f"the credentials in {settings.creds} expired {expired}",
+                "have new ones issued (`nsc generate creds`); jetq reads the file anew each time it connects",
+            )
         return f"it refused the credentials in {settings.creds}", "have they expired, or are they another operator's?"
     if settings.nkey is not None:
         return f"it refused the nkey in {settings.nkey}", "is its public key a user of the server?"
@@ -122,6 +144,23 @@ def _wrong_credentials(settings: Settings) -> tuple[str, str]:
     return (
         "it wants credentials, and jetq has none",
         "set user and password, token, creds or nkey, e.g. NATS_CREDS=/path/to/user.creds",
+    )
+
+
+def _expired(path: str) -> str | None:
+    """When the JWT in a credentials file expired, if it did: the server does not tell that from a wrong one."""
+    try:
+        jwt = _JWT.search(Path(path).read_text())
+        claims = jwt[1] + "=" * (-len(jwt[1]) % 4) if jwt else ""
+        expires = msgspec.json.decode(urlsafe_b64decode(claims), type=_Claims).exp
+        then = datetime.fromtimestamp(expires, UTC)
+    except (OSError, ValueError, OverflowError):
+        return None
+    ago = datetime.now(UTC) - then
+    return (
+        f"on {then:%Y-%m-%d %H:%M} UTC, {span(ago.total_seconds())} ago"
+        if expires and ago.total_seconds() > 0
+        else None
     )
 
 

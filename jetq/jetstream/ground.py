@@ -8,12 +8,14 @@ import logging
 import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 
-from jetq.errors import BrokerError, PayloadTooLarge
+from jetq.errors import BrokerError, Denied, PayloadTooLarge
 from jetq.jetstream.acks import Acks
-from jetq.jetstream.api import EXPECTED, Api, Denied
+from jetq.jetstream.api import EXPECTED, Api
 from jetq.jetstream.connection import Connection
 from jetq.jetstream.publisher import PubAck, Publisher
+from jetq.jetstream.room import OPEN_TO_ALL, Room
 from jetq.jetstream.subjects import Names
 from jetq.jetstream.topology import QueueTopology, Topology
 from jetq.model import Delivery, Drift, JobRecord, Level, Stored
@@ -69,6 +71,9 @@ class Ground:
         self._topology = Topology(connection, self._api, self._names, settings)
         self._publisher = Publisher(connection, settings.publish_timeout, self._restore)
         self._queues: dict[str, QueueTopology] = {}
+        self._rooms: dict[str, Room] = {}
+        self._reserves: dict[str, Room] = {}
+        self._unbounded: set[str] = set()
         self._shared = False
         self._making = asyncio.Lock()
         self._levelled: set[str] = set()
@@ -131,6 +136,12 @@ class Ground:
                 standing = await self._topology.queue(queue)
                 for drift in standing.drift:
                     _log.warning("drift: %s", drift)
+                if standing.bounded:
+                    look = partial(self._api.stream_info, self._names.jobs(queue))
+                    self._rooms[queue] = Room(queue, look)
+                    self._reserves[queue] = Room(queue, look, OPEN_TO_ALL)
+                else:
+                    self._unbounded.add(queue)
                 self._queues[queue] = standing
                 if self._clock_due is None:
                     self._clock_due = self._connection.loop.call_later(_CLOCK_EVERY, self._look_at_the_clock)
@@ -147,6 +158,12 @@ class Ground:
     async def _learn_time(self) -> None:
         with contextlib.suppress(BrokerError):  # the next answer tells
             await self._api.stream_info(self._names.jobs(next(iter(self._queues))))
+
+    async def _take_room(self, job: JobRecord) -> None:
+        """Take room for a new job of a queue that `_ensure` was called for. Raises Rejected if there is none."""
+        room = self._rooms.get(job.queue)
+        if room is not None:
+            await room.take(job)
 
     async def levels(self, queue: str) -> bool:
         await self._ensure(queue)

@@ -44,6 +44,7 @@ class Letters(Ground):
         await self._ensure(job.queue)
         if job.level != "normal":
             await self._ensure_levels(job.queue)
+        await self._take_room(job)
         old_result = await self._api.last_message(self._names.results, self._names.result(job.id))
         headers = {
             **job_headers(job),

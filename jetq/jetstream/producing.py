@@ -67,7 +67,7 @@ class Producing(Fleet):
         client = await self._connection.another(f"{self._connection.name}-line")
         sock, inbox = client.hand_over(), self._connection.new_inbox()
         try:
-            return JetStreamLine(sock, inbox, self._queues, self._message, self._connection.domain)
+            return JetStreamLine(sock, inbox, self._unbounded, self._message, self._connection.domain)
         except OSError as error:
             sock.close()
             raise BrokerUnavailable(f"the connection broke off: {error.strerror or error}") from None
@@ -117,6 +117,8 @@ class Producing(Fleet):
         if job.level != "normal":
             await self._ensure_levels(job.queue)
         subject, headers = self._message(job)
+        if self._rooms:
+            await self._take_room(job)
         if job.key != NO_KEY:
             headers[EXPECTED] = str(after)
             headers[EXPECTED_ON] = self._names.anywhere(job.queue, job.task, job.key, job.id)
@@ -128,6 +130,8 @@ class Producing(Fleet):
     def _send(self, job: JobRecord, answer: Answer) -> bool:
         """Send a job that is due and has no key; False, and nothing is sent, if something must be waited for."""
         if job.queue not in self._queues or job.level != "normal" or not self._connection.free:
+            return False
+        if self._rooms and (room := self._rooms.get(job.queue)) is not None and not room.has(job):
             return False
         try:
             subject, headers = self._message(job)

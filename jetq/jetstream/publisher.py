@@ -16,8 +16,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import msgspec
 from msgspec import Struct
 
-from jetq.errors import BrokerError, NotStored, PayloadTooLarge, Rejected
-from jetq.jetstream.api import NO_PERMISSION_HINT
+from jetq.errors import BrokerError, Denied, NotStored, PayloadTooLarge, Rejected
 from jetq.jetstream.client import header_block
 from jetq.jetstream.connection import Connection
 from jetq.jetstream.domains import DomainWatch
@@ -271,13 +270,10 @@ class Publisher:
         """Let what is on its way to `denied`, in lower case, know that the user may not publish there."""
         for pending in self._pending.values():
             if pending.subject.lower() == denied and not pending.answer.done():
+                denial = Denied(pending.subject)
                 # What was sent before may have been stored before the permission was taken away.
-                refused = NotStored if pending.repeated else Rejected
                 pending.answer.set_exception(
-                    refused(
-                        f"{pending.subject} was refused: the NATS user has no permission to publish there",
-                        hint=NO_PERMISSION_HINT,
-                    )
+                    NotStored(denial.message, hint=denial.hint) if pending.repeated else denial
                 )
 
     def _again(self, pending: _Pending, reason: str) -> None:

@@ -94,6 +94,8 @@ class Recurring(Ground):
     async def store_tick(
         self, record: ScheduleRecord, ticked: Ticked, expected: int, job: JobRecord | None, due: float | None
     ) -> bool:
+        if job is not None:
+            await self._take_room(job)
         mark = self._names.last(record.queue, record.name)
         headers = {EXPECTED: str(expected), **_ROLLUP}
         try:

@@ -11,8 +11,7 @@ from typing import Any
 
 from msgspec import Struct, field
 
-from jetq.errors import BrokerUnavailable
-from jetq.jetstream.api import Denied
+from jetq.errors import BrokerError, BrokerUnavailable, Denied
 from jetq.jetstream.connection import NoReply, NoResponders, NotAllowed
 from jetq.jetstream.domains import STORES_NOTHING, takers
 from jetq.jetstream.standing import Standing
@@ -40,6 +39,7 @@ class _Notes(Struct):
     denied: list[tuple[str, str]] = field(default_factory=list)
     unseen: list[tuple[str, str]] = field(default_factory=list)
     twofold: list[str] = field(default_factory=list)
+    wants_max_bytes: bool = False
     listed: bool = True
     clocks: list[tuple[float, float]] = field(default_factory=list)
 
@@ -65,6 +65,7 @@ class Surveying(Standing):
             denied=tuple(dict.fromkeys(notes.denied)),
             unseen=tuple(dict.fromkeys(notes.unseen)),
             twofold=tuple(notes.twofold),
+            wants_max_bytes=notes.wants_max_bytes,
             listed=notes.listed,
         )
 
@@ -97,10 +98,11 @@ class Surveying(Standing):
             return ()
         tier = (info.get("tiers") or {}).get(f"R{self._settings.replicas}", info)
         limits = tier["limits"]
+        notes.wants_max_bytes = bool(limits.get("max_bytes_required")) and self._settings.max_bytes is None
         return (
             Usage("storage of the account", int(tier["storage"]), _limit(limits["max_storage"])),
-            Usage("streams of the account", int(tier["streams"]), _limit(limits["max_streams"]), bytes=False),
-            Usage("consumers of the account", int(tier["consumers"]), _limit(limits["max_consumers"]), bytes=False),
+            Usage("streams of the account", int(tier["streams"]), _count(limits["max_streams"]), bytes=False),
+            Usage("consumers of the account", int(tier["consumers"]), _count(limits["max_consumers"]), bytes=False),
         )
 
     # --- streams and consumers
@@ -147,7 +149,17 @@ class Surveying(Standing):
         told = datetime.fromisoformat(seen.info["ts"]).timestamp()
         notes.clocks.append(((answered - asked) / 2, (asked + answered) / 2 - told))
         notes.drift += seen.drift
-        notes.streams.append(_stream(name, queue, role, seen))
+        dropped = role == "jobs" and not seen.foreign and await self._has_dropped(queue, seen.info)
+        notes.streams.append(_stream(name, queue, role, seen, dropped=dropped))
+
+    async def _has_dropped(self, queue: str, info: Mapping[str, Any]) -> bool:
+        """Whether a bounded stream was full once: what stands first in it is dropped first."""
+        if int(info["config"].get("max_bytes", -1)) <= 0 or not info["state"]["messages"]:
+            return False
+        try:
+            return await self._api.first_message(self._names.jobs(queue), self._names.first(queue), 1) is None
+        except BrokerError:
+            return False
 
     async def _look_at_consumers(self, queue: str, notes: _Notes) -> None:
         levels = {level: await self._look_at_consumer(queue, level, notes) for level in LEVELS}
@@ -169,7 +181,8 @@ class Surveying(Standing):
         except BrokerUnavailable:
             return None  # its stream is without a leader, which is told elsewhere
         if seen.info is None:
-            return ConsumerFacts(name, stream, queue, stands=False)
+            others = await self._others(queue) if level == "normal" else ()
+            return ConsumerFacts(name, stream, queue, stands=False, others=tuple(others))
         notes.drift += seen.drift
         return ConsumerFacts(
             name,
@@ -180,6 +193,12 @@ class Surveying(Standing):
             waiting=int(seen.info["num_waiting"]),
             passed=passed,
         )
+
+    async def _others(self, queue: str) -> Sequence[str]:
+        try:
+            return await self._topology.others_consumers(queue)
+        except BrokerError:
+            return ()
 
     async def _passed(self, queue: str, level: Level, seen: Seen) -> tuple[str, ...]:
         """Ids of jobs that stand below what the consumer counts as done, also at a second look."""
@@ -236,7 +255,7 @@ class Surveying(Standing):
         return True
 
 
-def _stream(name: str, queue: str, role: Any, seen: Seen) -> StreamFacts:
+def _stream(name: str, queue: str, role: Any, seen: Seen, *, dropped: bool) -> StreamFacts:
     assert seen.info is not None
     if seen.foreign:
         return StreamFacts(name, queue, role, state="foreign")
@@ -249,9 +268,18 @@ def _stream(name: str, queue: str, role: Any, seen: Seen) -> StreamFacts:
         storage=str(config["storage"]),
         replicas=int(config["num_replicas"]),
         messages=int(state["messages"]),
+        bytes=int(state["bytes"]),
+        max_bytes=_count(int(config.get("max_bytes", -1))),
+        dropped=dropped,
         offline=tuple(str(replica["name"]) for replica in replicas if replica.get("offline")),
     )
 
 
 def _limit(limit: int) -> int | None:
+    """Bytes: 0 is nothing at all (error 10047, nats-server 2.15.1)."""
     return None if limit < 0 else limit
+
+
+def _count(limit: int) -> int | None:
+    """Of streams and consumers 0 is no limit either (2.15.1)."""
+    return None if limit <= 0 else limit

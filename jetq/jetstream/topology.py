@@ -7,16 +7,17 @@ every worker (nats-server 2.15: the last writer's `ack_wait` applies at once to 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, cast
 
 from msgspec import Struct
 
-from jetq.errors import TopologyError
+from jetq.errors import BrokerError, TopologyError
 from jetq.jetstream.api import Api, ApiError
 from jetq.jetstream.connection import Connection
 from jetq.jetstream.domains import refuse_twofold
 from jetq.jetstream.subjects import Names
-from jetq.model import Drift, Level
+from jetq.model import LEVELS, Drift, Level
 from jetq.settings import Settings
 
 __all__ = ["QueueTopology", "Seen", "Topology"]
@@ -25,6 +26,23 @@ OWNER = "jetq"
 _STREAM_EXISTS = 10058
 _CONSUMER_EXISTS = frozenset({10148, 10105})
 _NANOSECONDS = 1_000_000_000
+_NOT_UNIQUE = 10100
+_WANTS_BOUND = 10113
+_HINTS = {
+    10023: "give the server more room, or the stream fewer replicas (JETQ_REPLICAS)",
+    10026: "raise the account's limit of consumers, or serve fewer queues",
+    10027: "raise the account's limit of streams: each queue needs two, and each namespace two more",
+    10047: "give the server or the account more storage, or the streams less: max_bytes (JETQ_MAX_BYTES)",
+    10065: "streams of others take these subjects: give jetq another namespace (JETQ_NAMESPACE)",
+    10005: "are as many servers of the cluster there as JETQ_REPLICAS asks for?",
+    10074: "this is no cluster: leave replicas (JETQ_REPLICAS) at 1",
+    _WANTS_BOUND: "set max_bytes (JETQ_MAX_BYTES); of the room of the account each queue takes it twice, and each "
+    "namespace twice more",
+    10120: "the account has no storage for so many replicas: change JETQ_REPLICAS, or its tiered limits",
+    10122: "this account allows less for a stream: lower max_bytes (JETQ_MAX_BYTES)",
+}
+"""What to do about the server's refusals to make something."""
+
 _PROBED = "domain"
 """A cell that nobody writes."""
 
@@ -33,10 +51,12 @@ _DEDUP_WINDOW = 120
 
 
 class QueueTopology(Struct, frozen=True):
-    """A queue as it stands: its real lease in seconds, when its stream was made, and what differs."""
+    """A queue as it stands: its real lease in seconds, when its stream was made, whether its jobs have a bound in
+    bytes, and what differs."""
 
     ack_wait: float
     created: str
+    bounded: bool
     drift: tuple[Drift, ...]
 
 
@@ -62,8 +82,7 @@ class Topology:
         """The streams and the consumer of `queue`, made where missing. Raises TopologyError for a stream of others, and
         for one of that name in another domain, which would store each job a second time."""
         names = self._names
-        stands = await self._api.stream_info(names.jobs(queue)) is not None
-        await refuse_twofold(self._connection, names.jobs(queue), names.first(queue), stands=stands)
+        await self._refuse_twofold(names.jobs(queue), names.first(queue))
         jobs, drift = await self._stream(names.jobs(queue), self._jobs_config(queue))
         if not jobs["state"]["messages"]:
             # While a stream begins with what its consumer hands out next, the server looks through the subjects of all
@@ -75,6 +94,7 @@ class Topology:
         return QueueTopology(
             ack_wait=int(consumer["config"]["ack_wait"]) / _NANOSECONDS,
             created=str(jobs["created"]),
+            bounded=int(jobs["config"].get("max_bytes", -1)) > 0,
             drift=(*drift, *dead_drift, *consumer_drift),
         )
 
@@ -92,8 +112,7 @@ class Topology:
     async def shared(self) -> Sequence[Drift]:
         """The streams of results and fleet state, made where missing. Raises TopologyError as `queue` does."""
         names = self._names
-        stands = await self._api.stream_info(names.state) is not None
-        await refuse_twofold(self._connection, names.state, names.cell(_PROBED), stands=stands)
+        await self._refuse_twofold(names.state, names.cell(_PROBED))
         _, results = await self._stream(self._names.results, self._results_config())
         _, state = await self._stream(self._names.state, self._state_config())
         return (*results, *state)
@@ -122,6 +141,12 @@ class Topology:
         wanted = self._consumer_config(queue, level)
         return Seen(info, tuple(_compare(f"consumer {name} of stream {stream}", wanted, info["config"])))
 
+    async def _refuse_twofold(self, stream: str, subject: str) -> None:
+        async def stands() -> bool:
+            return await self._api.stream_info(stream) is not None
+
+        await refuse_twofold(self._connection, stream, subject, stands)
+
     async def _stream(self, name: str, config: Mapping[str, Any]) -> tuple[dict[str, Any], list[Drift]]:
         info = await self._api.stream_info(name)
         if info is None:
@@ -129,9 +154,7 @@ class Topology:
                 info = await self._api.request(f"STREAM.CREATE.{name}", config)
             except ApiError as error:
                 if error.err_code != _STREAM_EXISTS:  # another process, with other settings, was quicker
-                    raise TopologyError(
-                        f"cannot make stream {name}: {error.description} (JetStream error {error.err_code})"
-                    ) from error
+                    raise _not_made(f"stream {name}", error) from error
                 info = await self._api.request(f"STREAM.INFO.{name}")
         found = info["config"]
         if not _is_own(found, config):
@@ -151,16 +174,32 @@ class Topology:
                 info = await self._api.request(f"CONSUMER.CREATE.{stream}.{name}", request)
             except ApiError as error:
                 if error.err_code not in _CONSUMER_EXISTS:
-                    raise TopologyError(
-                        f"cannot make consumer {name} of stream {stream}: {error.description} "
-                        f"(JetStream error {error.err_code})"
-                    ) from error
+                    raise await self._no_consumer(queue, stream, name, error) from error
                 info = await self._api.request(f"CONSUMER.INFO.{stream}.{name}")
         return info, _compare(f"consumer {name} of stream {stream}", config, info["config"])
 
+    async def others_consumers(self, queue: str) -> Sequence[str]:
+        """The names of consumers of a queue's jobs that are not jetq's."""
+        own = {self._names.consumer(queue, level) for level in LEVELS}
+        return sorted({*await self._api.consumers(self._names.jobs(queue))} - own)
+
+    async def _no_consumer(self, queue: str, stream: str, name: str, error: ApiError) -> TopologyError:
+        if error.err_code != _NOT_UNIQUE:
+            return _not_made(f"consumer {name} of stream {stream}", error)
+        others: Sequence[str] = ()
+        with suppress(BrokerError):
+            others = await self.others_consumers(queue)
+        return TopologyError(
+            f"cannot make consumer {name} of stream {stream}: {', '.join(others) or 'another one'} takes the same "
+            f"jobs, and each job can go to one consumer only (JetStream error {error.err_code})",
+            hint=f"`nats consumer rm {stream} {others[0] if others else 'NAME'}` removes it; "
+            f"`nats stream view {stream}` shows jobs without one",
+        )
+
     def _jobs_config(self, queue: str) -> dict[str, Any]:
         return {
-            **self._base(self._names.jobs(queue), "jobs"),
+            # Discarding old ones: with schedules the server takes nothing else (error 10052). See `room`.
+            **self._base(self._names.jobs(queue), "jobs", self._settings.max_bytes),
             "subjects": self._names.job_subjects(queue),
             "retention": "workqueue",
             "duplicate_window": _DEDUP_WINDOW * _NANOSECONDS,
@@ -170,7 +209,9 @@ class Topology:
 
     def _dead_config(self, queue: str) -> dict[str, Any]:
         return {
-            **self._base(self._names.dead_letters(queue), "dead-letters"),
+            **self._base(
+                self._names.dead_letters(queue), "dead-letters", self._settings.dead_letter_max_bytes, lossless=True
+            ),
             "subjects": [self._names.dead_subjects(queue)],
             "retention": "limits",
             "max_age": int(self._settings.dead_letter_ttl * _NANOSECONDS),
@@ -179,7 +220,7 @@ class Topology:
 
     def _results_config(self) -> dict[str, Any]:
         return {
-            **self._base(self._names.results, "results"),
+            **self._base(self._names.results, "results", self._settings.result_max_bytes),
             "subjects": [self._names.results_subjects],
             "retention": "limits",
             "max_msgs_per_subject": 1,
@@ -187,20 +228,22 @@ class Topology:
 
     def _state_config(self) -> dict[str, Any]:
         return {
-            **self._base(self._names.state, "state"),
+            **self._base(self._names.state, "state", self._settings.state_max_bytes, lossless=True),
             "subjects": [self._names.state_subjects],
             "retention": "limits",
             "max_msgs_per_subject": 1,
         }
 
-    def _base(self, name: str, role: str) -> dict[str, Any]:
+    def _base(self, name: str, role: str, room: int | None, *, lossless: bool = False) -> dict[str, Any]:
+        """lossless: when it is full it takes no more; else the oldest makes room for the newest."""
+        room = room or self._settings.max_bytes
         return {
             "name": name,
             "storage": "file",
-            "discard": "old",
+            "discard": "new" if lossless and room else "old",
             "num_replicas": self._settings.replicas,
             "max_msgs": -1,
-            "max_bytes": -1,
+            "max_bytes": room or -1,
             "max_msg_size": -1,
             "max_age": 0,
             "allow_direct": True,
@@ -229,6 +272,14 @@ class Topology:
 def _is_own(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
     """Whether a stream was made for what it is wanted for."""
     return bool((found.get("metadata") or {}).get(OWNER) == wanted["metadata"][OWNER])
+
+
+def _not_made(what: str, error: ApiError) -> TopologyError:
+    if error.err_code == _WANTS_BOUND:
+        reason = "this account wants to be told of every stream how many bytes it may have"
+    else:
+        reason = f"{error.description} (JetStream error {error.err_code})"
+    return TopologyError(f"cannot make {what}: {reason}", hint=_HINTS.get(error.err_code))
 
 
 def _compare(thing: str, wanted: Mapping[str, Any], found: Mapping[str, Any]) -> list[Drift]:

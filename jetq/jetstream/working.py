@@ -122,6 +122,8 @@ class Working(Results):
         Guarantee: tests/integration/test_lagging_leader.py, and on three nodes
         tests/faults/test_cluster.py::test_a_job_that_the_leader_has_not_seen_yet_is_retried_all_the_same.
         """
+        if (reserve := self._reserves.get(delivery.queue)) is not None:
+            await reserve.take(delivery)
         for pause in _CATCHING_UP:
             try:
                 await self._publisher.publish(subject, body, headers, timeout=WRITE_WITHIN)

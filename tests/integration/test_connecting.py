@@ -17,6 +17,7 @@ import pytest
 import trustme
 
 from jetq.errors import BrokerUnavailable, JetqError, SettingsError
+from jetq.jetstream.client import Client
 from jetq.jetstream.connection import Connection
 from jetq.settings import Settings
 from tests.integration.impostor import Impostor, impostor, pretend_nats
@@ -274,10 +275,13 @@ async def test_credentials_file(nats_server: NatsServerFactory, tmp_path: Path) 
     path = tmp_path / "user.creds"
     write_credentials(path, account, new_seed())
     await works(servers=(server.url,), creds=str(path))
-    for wrong_account, expires in ((foreign, None), (account, time.time() - 5)):
-        write_credentials(path, wrong_account, new_seed(), expires=expires)
-        error = await failure(within=1.0, servers=(server.url,), creds=str(path))
-        assert error.message == f"cannot connect to NATS at {server.url}: it refused the credentials in {path}"
+    write_credentials(path, foreign, new_seed())
+    error = await failure(within=1.0, servers=(server.url,), creds=str(path))
+    assert error.message == f"cannot connect to NATS at {server.url}: it refused the credentials in {path}"
+    write_credentials(path, account, new_seed(), expires=time.time() - 3700)
+    error = await failure(within=1.0, servers=(server.url,), creds=str(path))
+    assert error.message.startswith(f"cannot connect to NATS at {server.url}: the credentials in {path} expired on 20")
+    assert error.message.endswith("UTC, 1h 1m ago")
 
 
 @pytest.mark.parametrize("patient", [False, True])
@@ -493,3 +497,15 @@ async def test_a_failed_attempt_leaves_no_socket(nats_server: NatsServerFactory)
         await failure(servers=(server.url,), token="wrong")
     await asyncio.sleep(0.05)
     assert len(os.listdir("/proc/self/fd")) <= before + 1
+
+
+async def test_servers_that_the_cluster_tells_of_are_ignored_if_asked(
+    nats_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Client, "discovered_urls", lambda self: ["nats://10.1.2.3:4222"])
+    for ignored, servers in ((False, [nats_url, "nats://10.1.2.3:4222"]), (True, [nats_url])):
+        connection = await Connection.open(
+            Settings(servers=(nats_url,), ignore_discovered_servers=ignored), name="test"
+        )
+        assert connection.servers == servers
+        await connection.close()

@@ -88,7 +88,7 @@ async def test_the_state_of_a_namespace_in_two_domains_is_refused_too(two: NatsL
     async with broker_of(Jetq(two.hub.url)) as hub:
         await hub.setup("one")
     async with broker_of(Jetq(two.leaf.url)) as leaf:
-        with pytest.raises(TopologyError, match="another JetStream domain .* stream JETQ_STATE"):
+        with pytest.raises(TopologyError, match=r"another JetStream domain .* stream JETQ_STATE"):
             await leaf.setup("other")
 
 

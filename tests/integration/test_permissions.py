@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 import nats
 import pytest
 
-from jetq import Jetq, JetqError, Queue, RateLimited, Rejected, ResultExpired, Retry
+from jetq import BrokerUnavailable, Denied, Jetq, Queue, RateLimited, Rejected, ResultExpired, Retry
 from jetq.cli.acl import permissions, render
 from jetq.jetstream.pull import REPLACES
 from tests.apps.working import until, working
@@ -301,12 +301,21 @@ async def test_what_is_not_allowed_fails_at_once_and_says_which_permission_it_la
         try:
             async with asyncio.timeout(20):
                 with pytest.raises(
-                    JetqError, match=r"no permission to publish to \$JS.API.STREAM.INFO.SHOP_ELSEWHERE_JOBS"
+                    Denied, match=r"no permission to publish to \$JS.API.STREAM.INFO.SHOP_ELSEWHERE_JOBS"
                 ):
                     await elsewhere.adelay()
-                with pytest.raises(Rejected, match=r"shop.mail.run.mail:other.*no permission") as refused:
+                with pytest.raises(Denied, match=r"no permission to publish to shop.mail.run.mail:other") as refused:
                     await other.adelay()
+                with pytest.raises(Denied, match=r"shop.mail.run.mail:other"):
+                    await asyncio.to_thread(other.delay)
+                with pytest.raises(Rejected) as some:
+                    await producer.adelay_many([other.bind(), other.bind()])
             assert "jetq setup acl" in str(refused.value.hint)
+            assert refused.value.subject.startswith("shop.mail.run.mail:other.-.")
+            assert isinstance(refused.value, Rejected | BrokerUnavailable)
+            assert isinstance(some.value, Denied)
+            assert len(some.value.job_ids) == 2
+            await asyncio.to_thread(producer.session.close)
         finally:
             await app.session.aclose()
             await producer.session.aclose()
