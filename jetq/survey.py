@@ -75,7 +75,8 @@ class ConsumerFacts(Struct, frozen=True):
 class Survey(Struct, frozen=True):
     """All of it. `denied`: the subjects that workers and producers need and that this user may not publish to, each
     with what it is for; `unseen`: those that only the looking around needs. `twofold`: the streams of jobs that stand
-    in a second JetStream domain as well. `listed`: all queues are known."""
+    in a second JetStream domain as well. `listed`: all queues are known. `roomless`: queues with the ids of some jobs
+    that are dead and stay, for want of room for their letters."""
 
     server: ServerFacts
     usage: tuple[Usage, ...] = ()
@@ -86,6 +87,7 @@ class Survey(Struct, frozen=True):
     unseen: tuple[tuple[str, str], ...] = ()
     twofold: tuple[str, ...] = ()
     listed: bool = True
+    roomless: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
 
 class Monitored(Struct, frozen=True):
