@@ -1,4 +1,4 @@
-"""What goes wrong with a connection, as lines of the log and as reasons: once per cause, never as a flood."""
+"""What goes wrong with a connection and its requests: as errors, and as lines of the log, once per cause, no flood."""
 
 from __future__ import annotations
 
@@ -8,12 +8,24 @@ from collections.abc import Sequence
 
 from jetq.errors import BrokerUnavailable, JetqError
 
-__all__ = ["Complaints", "all_failed", "denied_subject"]
+__all__ = ["Complaints", "NoReply", "NoResponders", "NotAllowed", "all_failed", "denied_subject"]
 
 _log = logging.getLogger("jetq.connection")
 
 _REMIND = 30.0
 _DENIED = re.compile(r'permissions violation for publish to "([^"]+)"')
+
+
+class NoReply(Exception):
+    """No reply came in time, or the connection was lost before: what was asked may or may not have been done."""
+
+
+class NoResponders(Exception):
+    """Nobody listens on the subject of the request: it was surely not done."""
+
+
+class NotAllowed(NoReply):
+    """The user may not publish there: it was surely not done."""
 
 
 class Complaints:

@@ -18,7 +18,7 @@ from nats.nuid import NUID
 
 from jetq.errors import BrokerUnavailable, JetqError
 from jetq.jetstream.client import Client, header_block
-from jetq.jetstream.complaints import Complaints, all_failed, denied_subject
+from jetq.jetstream.complaints import Complaints, NoReply, NoResponders, NotAllowed, all_failed, denied_subject
 from jetq.jetstream.connect import PING_INTERVAL, certified_name, check_files, connect, server_version
 from jetq.jetstream.message import Message
 from jetq.jetstream.subscription import Subscription
@@ -42,18 +42,6 @@ _LAST_BACKOFF_AFTER_LOSS = 2.0
 _LAST_PING = 1.0
 _LAST_STEP = 0.3
 """`close` takes one ping and up to three steps: within 2 s."""
-
-
-class NoReply(Exception):
-    """No reply came in time, or the connection was lost before: what was asked may or may not have been done."""
-
-
-class NoResponders(Exception):
-    """Nobody listens on the subject of the request: it was surely not done."""
-
-
-class NotAllowed(NoReply):
-    """The user may not publish there: it was surely not done."""
 
 
 class Connection:

@@ -126,8 +126,8 @@ async def test_nobody_who_looks_has_the_server_look_through_all(
     assert len(await broker.dead(QUEUE, id="done-7")) == 1
     assert [each.record.name for each in await broker.schedules(QUEUE)] == ["nightly"]
     assert await broker.find(QUEUE, "stands-7") is not None
-    (info,) = await broker.queues()
-    assert (info.ready, info.scheduled, info.dead) == (STANDING, 6, DEAD)
+    (queue,) = await broker.queues()
+    assert (queue.ready, queue.scheduled, queue.dead) == (STANDING, 6, DEAD)
     survey = await broker.survey({QUEUE: "tests.t0"})
     assert [consumer.passed for consumer in survey.consumers] == [()]
 

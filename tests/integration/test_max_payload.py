@@ -177,17 +177,17 @@ async def test_a_producer_is_told_and_loses_no_connection_over_it(server: NatsSe
                     await asyncio.sleep(0.02)
         else:
             restart(server, SMALL)
-            assert await ran.takes.adelay("x", "between")
+            await ran.takes.adelay("x", "between")
         broker._connection.on_down(count)  # type: ignore[attr-defined]
         for _ in range(3):
             with pytest.raises(PayloadTooLarge):
                 await ran.takes.adelay(BIG, "after")
         assert lost <= 1
-        assert await ran.takes.adelay("x", "small")
+        await ran.takes.adelay("x", "small")
 
         restart(server, LARGE)
-        assert await ran.takes.adelay("x", "small")
-        assert await ran.takes.adelay(BIG, "again")
+        await ran.takes.adelay("x", "small")
+        await ran.takes.adelay(BIG, "again")
     finally:
         await ran.app.session.aclose()
 
