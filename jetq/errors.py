@@ -133,7 +133,7 @@ class Rejected(EnqueueError):
 
 
 class PayloadTooLarge(Rejected):
-    """The job's arguments exceed what one message may carry; nothing was sent."""
+    """The job's arguments exceed what one message may carry; nothing is stored."""
 
 
 class Denied(BrokerUnavailable, Rejected):

@@ -219,6 +219,15 @@ def about_store(survey: Survey, declared: Collection[str]) -> Iterator[Finding]:
             yield from _about_stream(stream, clustered=survey.server.clustered)
     for consumer in survey.consumers:
         yield from _about_consumer(consumer)
+    for queue, ids in survey.roomless:
+        yield Finding(
+            "problem",
+            "no-room",
+            queue,
+            f"jobs are dead and stay in the queue, because the server takes no dead letters of their size: "
+            f"{', '.join(ids)}",
+            "raise max_payload of the server; within a quarter of an hour they are in the dead letters",
+        )
     for drift in survey.drift:
         if drift.field != "storage":
             yield Finding(

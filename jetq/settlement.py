@@ -223,6 +223,7 @@ class Settlement:
             await self._broker.write_cell(kept_name(attempt.delivery), write_kept(stays.kept), ttl=ttl)
         if not self._leases.valid(attempt.delivery):  # a stale nak would hand it out beside its next holder
             raise _Lapsed
+        self._leases.drop(attempt.delivery)  # before it is handed out again, perhaps to this worker
         await self._broker.put_off(attempt.delivery, stays.after)
 
     async def _forget_kept(self, cell: Cell) -> None:

@@ -82,7 +82,8 @@ class Survey(Struct, frozen=True):
     """All of it. `denied`: the subjects that workers and producers need and that this user may not publish to, each
     with what it is for; `unseen`: those that only the looking around needs. `twofold`: the streams of jobs that stand
     in a second JetStream domain as well. `wants_max_bytes`: the account wants a bound of every stream, and there is
-    none. `listed`: all queues are known."""
+    none. `listed`: all queues are known. `roomless`: queues with the ids of some jobs that are dead and stay, for want
+    of room for their letters."""
 
     server: ServerFacts
     usage: tuple[Usage, ...] = ()
@@ -94,6 +95,7 @@ class Survey(Struct, frozen=True):
     twofold: tuple[str, ...] = ()
     wants_max_bytes: bool = False
     listed: bool = True
+    roomless: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
 
 class Monitored(Struct, frozen=True):

@@ -195,6 +195,14 @@ class Api:
         """The first message on `subject` from `sequence` on, as some replica has it; None if there is none."""
         return await self._direct(stream, {"seq": sequence, "next_by_subj": subject})
 
+    async def replicas_message(self, stream: str, sequence: int) -> StoredMessage | None:
+        """The message of that sequence, as some replica has it; None if it is gone."""
+        return await self._direct(stream, {"seq": sequence})
+
+    async def replicas_last(self, stream: str, subject: str) -> StoredMessage | None:
+        """The last message on `subject`, as some replica has it; None if there is none."""
+        return await self._direct(stream, {"last_by_subj": subject})
+
     async def _direct(self, stream: str, query: Mapping[str, Any]) -> StoredMessage | None:
         try:
             answer = await self._ask(f"{self.prefix}.DIRECT.GET.{stream}", _encode(query), stream=stream)

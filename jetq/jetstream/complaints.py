@@ -1,4 +1,4 @@
-"""What goes wrong with a connection, as lines of the log and as reasons: once per cause, never as a flood."""
+"""What goes wrong with a connection and its requests: as errors, and as lines of the log, once per cause, no flood."""
 
 from __future__ import annotations
 

@@ -6,15 +6,16 @@ import asyncio
 import contextlib
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 
 from jetq.errors import BrokerError, Denied, PayloadTooLarge
 from jetq.jetstream.acks import Acks
-from jetq.jetstream.api import EXPECTED, Api
+from jetq.jetstream.api import EXPECTED, Api, StoredMessage
 from jetq.jetstream.connection import Connection
 from jetq.jetstream.publisher import PubAck, Publisher
+from jetq.jetstream.reading import at_once, each_message
 from jetq.jetstream.room import OPEN_TO_ALL, Room
 from jetq.jetstream.subjects import Names
 from jetq.jetstream.topology import QueueTopology, Topology
@@ -196,6 +197,26 @@ class Ground:
             hint="store the data elsewhere and pass its id or path, or raise max_payload of the server",
             job_ids=(job.id,),
         )
+
+    def _each(
+        self, stream: str, where: str, *, after: int = 0, limit: float = math.inf
+    ) -> AsyncIterator[StoredMessage]:
+        """The messages on `where`, which may be all of the stream, as some replica has them; see `each_message`."""
+        together = at_once(self._connection.max_payload)
+        return each_message(self._api, stream, where, at_once=together, after=after, limit=limit)
+
+    async def _few(self, stream: str, where: str, *, after: int = 0, limit: float = math.inf) -> list[StoredMessage]:
+        """The messages on `where`, which names an id or a key, as some replica has them."""
+        found: list[StoredMessage] = []
+        while len(found) < limit and (message := await self._api.next_message(stream, where, after + 1)):
+            found.append(message)
+            after = message.sequence
+        return found
+
+    async def _subjects(self, stream: str, where: str) -> Mapping[str, int]:
+        """The subjects that match, and how many messages each has. Never for jobs, of which there may be a million."""
+        info = await self._api.request(f"STREAM.INFO.{stream}", {"subjects_filter": where})
+        return info["state"].get("subjects") or {}
 
     def _where(self, job: Delivery) -> str:
         """Where nothing newer may stand if the job is to be stored anew. Not any job of its key: when two of a key

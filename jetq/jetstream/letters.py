@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from jetq.errors import NotStored
@@ -25,18 +26,13 @@ class Letters(Ground):
     async def dead(
         self, queue: str, *, id: str | None = None, task: str | None = None, after: int = 0, limit: int | None = None
     ) -> Sequence[DeadEntry]:
-        entries: list[DeadEntry] = []
-        where = self._names.dead_filter(queue, task, id)
-        sequence = after + 1
-        while limit is None or len(entries) < limit:
-            message = await self._api.next_message(self._names.dead_letters(queue), where, sequence)
-            if message is None:
-                break
-            entries.append(
-                DeadEntry(letter=stored_letter(message, queue), body=message.data, sequence=message.sequence)
-            )
-            sequence = message.sequence + 1
-        return entries
+        stream, where = self._names.dead_letters(queue), self._names.dead_filter(queue, task, id)
+        most = math.inf if limit is None else limit
+        if id is not None:
+            found = await self._few(stream, where, after=after, limit=most)
+        else:
+            found = [message async for message in self._each(stream, where, after=after, limit=most)]
+        return [DeadEntry(stored_letter(message, queue), message.data, message.sequence) for message in found]
 
     async def replay(self, entry: DeadEntry, job: JobRecord) -> bool:
         if job.body != entry.body and len(job.body) > self._connection.max_payload - HEADROOM:

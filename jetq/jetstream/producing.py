@@ -189,9 +189,7 @@ class Producing(Fleet):
 
     async def _that_waits(self, job: JobRecord, where: str) -> StoredMessage | None:
         """Of the jobs of a key one that is surely not started, or the job itself; None if all that stand may be."""
-        sequence = 1
-        while message := await self._api.next_message(self._names.jobs(job.queue), where, sequence):
-            sequence = message.sequence + 1
+        for message in await self._few(self._names.jobs(job.queue), where):
             # One that is unique until it is done suffers no other of its key beside it.
             if meta_or_default(message.headers).unique is None or _id_of(message) == job.id:
                 return message

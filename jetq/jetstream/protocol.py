@@ -27,7 +27,7 @@ _SIGN_OF_LIFE = 8 * 1024
 """Bytes of a message under way. So much comes in ten seconds over the thinnest of lines, and not in answers to pings
 that a message of a wrong size swallows."""
 
-_SIGNS_OF_LIFE = 64
+_SIGNS_OF_LIFE = 128
 """A message under way gives at most so many: else a wrong size near `LARGEST` would swallow a quiet connection's words
 for days."""
 
@@ -111,7 +111,7 @@ class Parser:
 
     @property
     def progress(self) -> int:
-        """How far a message under way has come, in signs of life: each is 8 KiB of it, or a 64th if that is more."""
+        """How far a message under way has come, in signs of life: each is 8 KiB of it, or a 128th if that is more."""
         return len(self._held) // max(_SIGN_OF_LIFE, self._needed // _SIGNS_OF_LIFE)
 
     def _hold(self, rest: bytes, needed: int) -> None:

@@ -35,6 +35,10 @@ _HEARTBEAT = 5
 _TICK = 0.2
 _BLOCKED = 1.0
 _BACKOFF = 0.25
+_LAST_BACKOFF = 5.0
+_STEADY = 10.0
+"""Seconds for which requests must have waited in peace if the next are to be made at once."""
+
 _SECOND = 1_000_000_000
 
 
@@ -88,6 +92,7 @@ class Pull:
         self._ticker: asyncio.TimerHandle | None = None
         self._catching_up: asyncio.Task[None] | None = None
         self._opened_at = 0.0
+        self._reopen_after = 0.0
         self._stopped = False
 
     async def start(self) -> None:
@@ -172,6 +177,7 @@ class Pull:
     def _on_message(self, msg: Message) -> None:
         self._heard = self._loop.time()
         if msg.reply.startswith(ACK_PREFIX):
+            self._reopen_after = 0.0
             self._on_job(msg)
         else:
             self._on_status(msg)
@@ -251,8 +257,11 @@ class Pull:
     async def _open_again(self) -> None:
         """A new inbox, and what was asked for asked again: requests on the old one may be gone or not."""
         backoff = _BACKOFF
-        if self._loop.time() - self._opened_at < _BACKOFF:  # requests that end at once must not spin
-            await asyncio.sleep(_BACKOFF)
+        if self._loop.time() - self._opened_at < _STEADY:  # requests that end at once must not spin
+            await asyncio.sleep(self._reopen_after)
+            self._reopen_after = min(max(2 * self._reopen_after, _BACKOFF), _LAST_BACKOFF)
+        else:
+            self._reopen_after = 0.0
         while True:
             try:
                 self._made = await self._restore()
@@ -263,7 +272,7 @@ class Pull:
             except Exception:  # a fault of jetq's own must not leave the queue unserved for good
                 _log.exception("queue %s cannot be asked for jobs; trying again in %g s", self._queue, backoff)
             await asyncio.sleep(backoff)
-            backoff = min(backoff * 2, 5.0)
+            backoff = min(backoff * 2, _LAST_BACKOFF)
         self._reopening = None
         self._heard = self._loop.time()
         wanted, self._asked = self._asked, 0

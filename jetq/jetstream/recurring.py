@@ -11,7 +11,7 @@ import msgspec
 
 from jetq.bounds import check_numbers
 from jetq.errors import BrokerUnavailable, NotStored, Rejected
-from jetq.jetstream.api import StoredMessage
+from jetq.jetstream.api import NOT_FOUND, ApiError, StoredMessage
 from jetq.jetstream.client import header_block
 from jetq.jetstream.connection import NoReply, NoResponders
 from jetq.jetstream.ground import EXPECTED, EXPECTED_ON, WRITE_WITHIN, Ground, schedule_headers
@@ -60,15 +60,19 @@ class Recurring(Ground):
         return None if message is None else _stored(message, queue)
 
     async def schedules(self, queue: str) -> Sequence[StoredSchedule]:
-        stream, where = self._names.jobs(queue), self._names.crons(queue)
-        found: dict[str, StoredSchedule] = {}
-        sequence = 1
-        while message := await self._api.next_message(stream, where, sequence):
-            stored = _stored(message, queue)
-            if stored is not None:
-                found[stored.record.name] = stored
-            sequence = message.sequence + 1
-        return [stored for _, stored in sorted(found.items())]
+        stream = self._names.jobs(queue)
+        found: list[StoredSchedule] = []
+        try:
+            subjects = await self._subjects(stream, self._names.crons(queue))
+        except ApiError as error:
+            if error.err_code in NOT_FOUND:
+                return []
+            raise
+        for subject in subjects:
+            message = await self._api.replicas_last(stream, subject)
+            if message is not None and (stored := _stored(message, queue)) is not None:
+                found.append(stored)
+        return sorted(found, key=lambda stored: stored.record.name)
 
     async def remove_schedule(self, stored: StoredSchedule) -> bool:
         names, record = self._names, stored.record

@@ -39,16 +39,16 @@ class Standing(Ground):
         stream, where = self._names.jobs(queue), self._names.jobs_of(queue, task, key)
         handed_out: dict[Level, int] = {}
         found: list[Found] = []
-        sequence = 1
-        while limit is None or len(found) < limit:
-            message = await self._api.next_message(stream, where, sequence)
-            if message is None:
-                break
+        most = math.inf if limit is None else limit
+        if key:
+            messages = await self._few(stream, where, limit=most)
+        else:
+            messages = [message async for message in self._each(stream, where, limit=most)]
+        for message in messages:
             level = level_of(message.subject)
             if level not in handed_out:
                 handed_out[level] = await self._handed_out(queue, level)
             found.append(_found(message, queue, handed_out[level]))
-            sequence = message.sequence + 1
         return found
 
     async def overdue(self, queue: str, after: int) -> tuple[Sequence[Found], int]:
@@ -60,14 +60,12 @@ class Standing(Ground):
             return (), 0
         now = datetime.fromisoformat(info["ts"]).timestamp()  # the server's: a fast clock here must start nothing early
         found: list[Found] = []
-        for _ in range(_OVERDUE_LOOKS):
-            message = await self._api.next_message(stream, where, after + 1)
-            if message is None:
-                return found, 0
-            after = message.sequence
+        looks = 0
+        async for message in self._each(stream, where, after=after, limit=_OVERDUE_LOOKS):
+            looks, after = looks + 1, message.sequence
             if is_overdue(due_of(message.headers), now):
                 found.append(_found(message, queue, 0))
-        return found, after
+        return found, after if looks == _OVERDUE_LOOKS else 0
 
     @property
     def firing(self) -> float:
@@ -156,9 +154,8 @@ class Standing(Ground):
         )
 
     async def _count(self, stream: str, subject: str) -> int:
-        """How many messages stand on `subject`; meant for where they are few."""
-        info = await self._api.request(f"STREAM.INFO.{stream}", {"subjects_filter": subject})
-        return sum((info["state"].get("subjects") or {}).values())
+        """How many messages stand on `subject`, which are few."""
+        return sum((await self._subjects(stream, subject)).values())
 
 
 def _found(message: StoredMessage, queue: str, handed_out: int) -> Found:

@@ -14,9 +14,11 @@ from msgspec import Struct, field
 from jetq.errors import BrokerError, BrokerUnavailable, Denied
 from jetq.jetstream.connection import NoReply, NoResponders, NotAllowed
 from jetq.jetstream.domains import STORES_NOTHING, takers
+from jetq.jetstream.reading import each_message
 from jetq.jetstream.standing import Standing
 from jetq.jetstream.subjects import job_tokens
 from jetq.jetstream.topology import OWNER, Seen
+from jetq.kept import KEPT, read_kept
 from jetq.model import LEVELS, Drift, Level
 from jetq.names import NO_KEY
 from jetq.settings import safe_url
@@ -42,6 +44,7 @@ class _Notes(Struct):
     wants_max_bytes: bool = False
     listed: bool = True
     clocks: list[tuple[float, float]] = field(default_factory=list)
+    roomless: list[tuple[str, tuple[str, ...]]] = field(default_factory=list)
 
 
 class Surveying(Standing):
@@ -67,6 +70,7 @@ class Surveying(Standing):
             twofold=tuple(notes.twofold),
             wants_max_bytes=notes.wants_max_bytes,
             listed=notes.listed,
+            roomless=tuple(notes.roomless),
         )
 
     # --- the server
@@ -120,6 +124,20 @@ class Surveying(Standing):
             await self._look_at_stream(queue, wanted, notes)
         if any(stream.queue == queue and stream.state == "stands" for stream in notes.streams if stream.role == "jobs"):
             await self._look_at_consumers(queue, notes)
+            await self._look_at_kept(queue, notes)
+
+    async def _look_at_kept(self, queue: str, notes: _Notes) -> None:
+        where, sequence, ids = self._names.cell(f"{KEPT}.{queue}.*"), 1, list[str]()
+        try:
+            while len(ids) < _NAMED and (message := await self._api.next_message(self._names.state, where, sequence)):
+                sequence = message.sequence + 1
+                kept = read_kept(message.data)
+                if kept is not None and kept.dead:
+                    ids.append(message.subject.rpartition(".")[2])
+        except Denied as denied:
+            notes.unseen.append(("look for dead jobs that stay in their queue", denied.subject))
+        if ids:
+            notes.roomless.append((queue, tuple(ids)))
 
     async def _look_at_domains(self, notes: _Notes) -> None:
         """Whether two streams answer where one should."""
@@ -218,13 +236,10 @@ class Surveying(Standing):
         subjects = names.delivered_subjects(queue) if level == "normal" else names.level_subjects(queue, level)
         found: dict[int, str] = {}
         for subject in subjects:
-            sequence = 1
-            while sequence <= last and len(found) < _NAMED:
-                message = await self._api.first_message(names.jobs(queue), subject, sequence)
-                if message is None or message.sequence > last:
-                    break
+            async for message in each_message(
+                self._api, names.jobs(queue), subject, at_once=1, until=last, limit=_NAMED - len(found), surely=True
+            ):
                 found[message.sequence] = job_tokens(message.subject, message.sequence)[3]
-                sequence = message.sequence + 1
         return found
 
     # --- permissions

@@ -114,6 +114,12 @@ def test_a_queue_of_the_app_that_is_not_made_is_a_note_and_others_are_nothing() 
     assert not list(about_store(Survey(SERVER, streams=tuple(shared)), set()))
 
 
+def test_dead_jobs_without_room_for_their_letters_are_named() -> None:
+    (finding,) = about_store(Survey(SERVER, roomless=(("mail", ("a", "b")),)), set())
+    assert (finding.severity, finding.code, finding.about) == ("problem", "no-room", "mail")
+    assert finding.message.endswith(": a, b")
+
+
 def test_streams_that_answer_nothing_are_without_a_leader() -> None:
     (finding,) = about_store(Survey(SERVER, streams=(replace(JOBS, state="silent"),)), set())
     assert (finding.severity, finding.code, finding.about) == ("problem", "no-leader", "MAIL_JOBS")
