@@ -31,7 +31,7 @@ from jetq.suspects import Suspects
 from jetq.task import Task
 from jetq.wire import BadHeader, read_meta
 
-__all__ = ["Executor", "ExpiredHook", "Middleware"]
+__all__ = ["Executor", "ExpiredHook", "GivenUp", "Middleware"]
 
 _log = logging.getLogger("jetq.worker")
 
@@ -48,6 +48,10 @@ _HOOK_WITHIN = 10.0
 
 ExpiredHook = Callable[[JobContext], Awaitable[None]]
 """`async (job) -> None`, called before a job that was not started in time is removed."""
+
+
+class GivenUp(BaseException):
+    """An attempt's code has ended that was given up: it is settled already."""
 
 
 class Executor:
@@ -163,6 +167,19 @@ class Executor:
         finally:
             self._suspects.end(attempt)
             self._limits.leave(attempt)
+
+    async def settle(self, attempt: Attempt, outcome: Outcome) -> None:
+        """Settle an attempt without a run."""
+        await self._settlement.settle(attempt, outcome)
+
+    async def settle_given_up(self, attempt: Attempt, outcome: Outcome, *, goes_on: bool) -> None:
+        """Settle an attempt whose code has not ended. goes_on: it may for long, and its places go to others."""
+        if goes_on:
+            self._limits.leave(attempt)
+        if await self._settlement.settle(attempt, outcome):
+            await self._suspects.acquit(attempt)
+        if goes_on:
+            self._suspects.end(attempt)
 
     async def _recognize_suspect(self, attempt: Attempt) -> Outcome | None:
         outcome = self._recognize(attempt)
@@ -287,6 +304,8 @@ class Executor:
         except BaseException as error:
             if isinstance(error, GeneratorExit) and _is_torn_down(attempt.runner):
                 raise
+            if attempt.given_up:
+                raise GivenUp from None
             attempt.interruptible = False
             if attempt.is_being_cancelled:
                 await attempt.forget_cancellation()
@@ -294,6 +313,8 @@ class Executor:
             if isinstance(error, RateLimited) and isinstance(outcome, Snoozed):
                 await self._limits.pause(attempt, outcome.after)
             return outcome
+        if attempt.given_up:
+            raise GivenUp
         attempt.interruptible = False  # user code does not run any more
         if attempt.is_being_cancelled:
             await attempt.forget_cancellation()
@@ -371,7 +392,7 @@ class Executor:
     def _failed(self, attempt: Attempt, task: Task[..., Any], error: BaseException) -> Outcome:
         if attempt.cancelled:
             return Cancelled()
-        if attempt.released:
+        if attempt.released and not (attempt.timed_out and isinstance(error, ThreadLost)):
             return Released()
         if isinstance(error, ProcessDied):
             _log.warning("%s %s: %s", attempt.name, attempt.delivery.id, error.message)

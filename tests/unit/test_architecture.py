@@ -18,7 +18,7 @@ FLOORS = {
     4: "jetq.supervisor jetq.worker jetq.executor jetq.settlement jetq.attempt jetq.control jetq.pool jetq.leases"
     " jetq.ticks jetq.keeping jetq.overdue jetq.intake jetq.process_pool jetq.process_child"
     " jetq.limits jetq.gate jetq.slots jetq.pace jetq.presence jetq.health jetq.loop_watch jetq.first_step jetq.ahead"
-    " jetq.suspects",
+    " jetq.suspects jetq.ending jetq.lifespan jetq.lost jetq.stopping",
     3: "jetq.app jetq.task jetq.job jetq.client jetq.session jetq.direct_line jetq.registry jetq.config jetq.keys"
     " jetq.plugins jetq.dead_letters jetq.inspect jetq.cancelling jetq.diagnosis jetq.moving jetq.schedules"
     " jetq.task_schedules jetq.doctor jetq.findings jetq.monitoring jetq.own_threads",
