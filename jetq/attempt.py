@@ -36,9 +36,9 @@ class Attempt(Struct, eq=False):
     runner is the asyncio task that runs it. interruptible is true just while user code runs on the loop: the only time
     at which the runner may be cancelled, because a settlement must not be. released, cancelled and timed_out tell a
     cancellation by shutdown, by request and by timeout apart; interrupted is how often the runner got one of the latter
-    two. given_up: its code did not end, and nobody waits for it. storing: it has ended and holds no
-    slot, and what it has returned is on its way to the broker. started_at is the unix time of `started`. gates are those that let it in, waits_at the one that has not yet. kept: what stood in the
-    cell beside a job that stays where it is.
+    two. given_up: its code did not end, and nobody waits for it. storing: it has ended and holds no slot, and what it
+    has returned is on its way to the broker. started_at is the unix time of `started`. gates are those that let it in,
+    waits_at the one that has not yet. kept: what stood in the cell beside a job that stays where it is.
     """
 
     delivery: Delivery

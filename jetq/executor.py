@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -19,6 +20,7 @@ from jetq.broker import Broker
 from jetq.codec import Undecodable
 from jetq.context import CURRENT, Current, JobContext
 from jetq.errors import ArgumentError, BadPayload, BrokerError, JobTimeout, RateLimited, Retry
+from jetq.forks import end_child, is_child_of
 from jetq.leases import Leases
 from jetq.limits import Limits
 from jetq.model import Cancelled, Dead, Delivery, Expired, InLine, Outcome, Released, Snoozed, Succeeded, Superseded
@@ -97,6 +99,7 @@ class Executor:
         options = {name: task.defaults for name, task in tasks.items()}
         self._once = {name for name, each in options.items() if each.max_crashes == 1 and each.run_in != "process"}
         self._hooks: set[asyncio.Task[None]] = set()
+        self._pid = os.getpid()
 
     async def run(self, attempt: Attempt) -> None:
         """The whole life of an attempt. Raises nothing: what cannot be settled comes back when its lease lapses."""
@@ -302,6 +305,8 @@ class Executor:
         try:
             value = await self._next(attempt, task, current, 0)
         except BaseException as error:
+            if is_child_of(self._pid):
+                end_child(error)
             if isinstance(error, GeneratorExit) and _is_torn_down(attempt.runner):
                 raise
             if attempt.given_up:
@@ -315,6 +320,8 @@ class Executor:
             return outcome
         if attempt.given_up:
             raise GivenUp
+        if is_child_of(self._pid):  # the task has forked
+            end_child(None)
         attempt.interruptible = False  # user code does not run any more
         if attempt.is_being_cancelled:
             await attempt.forget_cancellation()

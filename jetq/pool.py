@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import ctypes
 import logging
+import os
 import sys
 import threading
 import time
@@ -16,6 +17,7 @@ from typing import Any
 
 from jetq.context import CANCEL
 from jetq.errors import Interruption, JetqError, JobCancelled, JobTimeout
+from jetq.forks import end_child, is_child_of
 
 __all__ = ["ThreadLost", "ThreadPool"]
 
@@ -244,6 +246,7 @@ class _Thread(threading.Thread):
         self.lost = False
         self._queue = queue
         self._report = report
+        self._pid = os.getpid()
 
     def run(self) -> None:
         while not self.lost:
@@ -291,6 +294,8 @@ class _Thread(threading.Thread):
             call.value = call.context.run(call.fn, *call.args, **call.kwargs)
         except BaseException as error:
             call.error = error
+        if is_child_of(self._pid):  # it has forked
+            end_child(call.error)
 
     def _release(self, call: _Call) -> None:
         """From here on nothing is raised for `call`; what is on its way is withdrawn."""

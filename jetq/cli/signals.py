@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import socket
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+
+from jetq.forks import not_for_children
 
 __all__ = ["in_a_thread", "on_first_signal", "on_signals"]
 
@@ -50,6 +53,8 @@ def in_a_thread(handler: Callable[[signal.Signals], None], *numbers: signal.Sign
     ours, its = socket.socketpair()
     its.setblocking(False)
     _kept.append((ours, its))
+    not_for_children(ours)
+    not_for_children(its)
 
     def on_signal(number: int, _frame: object) -> None:
         before = signal.set_wakeup_fd(its.fileno())
@@ -64,6 +69,14 @@ def in_a_thread(handler: Callable[[signal.Signals], None], *numbers: signal.Sign
                 if number in numbers:
                     handler(signal.Signals(number))
 
+    def forget() -> None:
+        """A child has no such thread: to it they mean again what they mean to every program."""
+        signal.set_wakeup_fd(-1)
+        for each in numbers:
+            signal.signal(each, signal.SIG_DFL)
+
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=forget)
     threading.Thread(target=listen, name="jetq-signals", daemon=True).start()
     for each in numbers:
         signal.signal(each, on_signal)

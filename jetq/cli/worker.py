@@ -32,6 +32,7 @@ from jetq.cli.logs import LogFormat, set_up
 from jetq.cli.reloading import changes
 from jetq.cli.signals import in_a_thread
 from jetq.ending import AFTER_GRACE, AT_ONCE, HardEnd
+from jetq.forks import not_for_children
 from jetq.health import TELL_EVERY, Condition, Health
 from jetq.supervisor import HOPELESS, NOT_IN_ORDER, NOT_READY, READY, RECYCLED, SERVES, Supervisor
 from jetq.worker import Worker
@@ -314,6 +315,7 @@ def _obey_supervisor(ending: _Ending, lifeline: int) -> None:
         ending.stop()
 
     os.set_inheritable(lifeline, False)
+    not_for_children(ending, lambda _: lifeline)
     os.set_blocking(lifeline, False)  # a supervisor that is stopped does not listen
     loop.add_reader(lifeline, on_end_of_file)
     in_a_thread(ending.hear, signal.SIGINT, signal.SIGTERM, signal.SIGQUIT)

@@ -29,6 +29,7 @@ from nats.aio.client import Srv
 from nats.aio.transport import TcpTransport
 from nats.protocol import command
 
+from jetq.forks import not_for_children
 from jetq.jetstream.message import Message
 from jetq.jetstream.protocol import Parser, ProtocolError
 
@@ -114,6 +115,11 @@ def frame(subject: str, payload: bytes, reply: str, block: bytes) -> bytes:
     return command.pub_cmd(subject, reply, payload)
 
 
+def _fileno(client: Client) -> int:
+    writer = None if client._transport is None else client._tcp._io_writer
+    return -1 if writer is None else int(writer.get_extra_info("socket").fileno())
+
+
 class Client(NatsClient):
     """A nats-py client of one TCP connection, which it never renews.
 
@@ -127,6 +133,7 @@ class Client(NatsClient):
 
     def __init__(self, *, secure: bool, complain: Callable[[str], None]) -> None:
         super().__init__()
+        not_for_children(self, _fileno)
         self._secure = secure
         self.complain = complain
         self._loop = asyncio.get_running_loop()
