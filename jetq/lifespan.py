@@ -35,8 +35,9 @@ async def around(
         if not await lifespan.__aexit__(type(error), error, error.__traceback__):
             raise
         return
+    bound = asyncio.timeout(left())
     try:
-        async with asyncio.timeout(left()) as bound:
+        async with bound:
             await lifespan.__aexit__(None, None, None)
     except TimeoutError:
         if not bound.expired():
@@ -47,13 +48,14 @@ async def around(
 async def unless(stopping: asyncio.Event, work: Coroutine[Any, Any, Any]) -> bool:
     """Do `work` in this task. False, and it is cancelled, if `stopping` is set before it is done."""
     done = False
+    bound = asyncio.timeout(None)
 
     def cancel(stopped: asyncio.Task[Any]) -> None:
         if not done and not stopped.cancelled():
             bound.reschedule(0.0)
 
     try:
-        async with asyncio.timeout(None) as bound:
+        async with bound:
             stopped = asyncio.create_task(stopping.wait())
             stopped.add_done_callback(cancel)
             try:

@@ -323,7 +323,8 @@ def _outcome(call: _Call, cancelled: asyncio.CancelledError | None) -> Any:
 
 def _is_handled(ident: int | None) -> bool:
     """Whether the thread `ident` is in an `except`, `finally` or end of a `with` that an interruption has led to."""
-    error: Any = sys._current_exceptions().get(ident or 0)
+    handled = sys._current_exceptions()  # pyright: ignore[reportPrivateUsage]  # the documented way, as for frames
+    error: Any = handled.get(ident or 0)
     if isinstance(error, tuple):  # Python 3.11: as `sys.exc_info` gives it
         error = error[1]
     for _ in range(_DEEPEST):

@@ -115,11 +115,6 @@ def frame(subject: str, payload: bytes, reply: str, block: bytes) -> bytes:
     return command.pub_cmd(subject, reply, payload)
 
 
-def _fileno(client: Client) -> int:
-    writer = None if client._transport is None else client._tcp._io_writer
-    return -1 if writer is None else int(writer.get_extra_info("socket").fileno())
-
-
 class Client(NatsClient):
     """A nats-py client of one TCP connection, which it never renews.
 
@@ -133,7 +128,7 @@ class Client(NatsClient):
 
     def __init__(self, *, secure: bool, complain: Callable[[str], None]) -> None:
         super().__init__()
-        not_for_children(self, _fileno)
+        not_for_children(self)
         self._secure = secure
         self.complain = complain
         self._loop = asyncio.get_running_loop()
@@ -222,6 +217,11 @@ class Client(NatsClient):
             with contextlib.suppress(OSError):
                 await self._tcp._io_writer.drain()
         self.congested = False
+
+    def fileno(self) -> int:
+        """The number of its socket; -1 while it has none."""
+        writer = None if self._transport is None else self._tcp._io_writer
+        return -1 if writer is None else int(writer.get_extra_info("socket").fileno())
 
     def heard(self) -> tuple[int, int]:
         """Changes with every sign of life: a message or word that was understood, or a good part of a large one."""
