@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import logging
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
@@ -21,10 +21,13 @@ from jetq.task import Task
 
 __all__ = ["INSIST_AFTER", "Attempt", "running_now"]
 
-_log = logging.getLogger("jetq.worker")
+INSIST_AFTER = 5.0
+"""Seconds after which a task that goes on is cancelled again, and after as many more given up."""
 
-INSIST_AFTER = 10.0
-"""Seconds after which a task that ignores its cancellation is cancelled again, and reported."""
+_TOLD = 2
+
+_POOL_TAKES = 11.0
+"""Seconds after which the pool of threads has ended a call that it has interrupted, or has given it up."""
 
 
 class Attempt(Struct, eq=False):
@@ -32,9 +35,10 @@ class Attempt(Struct, eq=False):
 
     runner is the asyncio task that runs it. interruptible is true just while user code runs on the loop: the only time
     at which the runner may be cancelled, because a settlement must not be. released, cancelled and timed_out tell a
-    cancellation by shutdown, by request and by timeout apart. storing: it has ended and holds no slot, and what it has
-    returned is on its way to the broker. gates are those
-    that let it in, waits_at the one that has not yet. kept: what stood in the cell beside a job that stays where it is.
+    cancellation by shutdown, by request and by timeout apart; interrupted is how often the runner got one of the latter
+    two. given_up: its code did not end, and nobody waits for it. storing: it has ended and holds no slot, and what it
+    has returned is on its way to the broker. gates are those that let it in, waits_at the one that has not yet. kept:
+    what stood in the cell beside a job that stays where it is.
     """
 
     delivery: Delivery
@@ -48,6 +52,8 @@ class Attempt(Struct, eq=False):
     timed_out: bool = False
     released: bool = False
     cancelled: bool = False
+    interrupted: int = 0
+    given_up: bool = False
     storing: bool = False
     cancel_signal: CancelSignal = field(default_factory=CancelSignal)
     started: float = 0.0
@@ -73,6 +79,8 @@ class Attempt(Struct, eq=False):
         self.cancelled = self.cancel_signal.given = True
         if self.interruptible and self.runner is not None:
             self.runner.cancel(CANCEL)
+            self.interrupted = 0 if self.in_thread else 1
+            self.deadline = time.monotonic() + (_POOL_TAKES if self.in_thread else INSIST_AFTER)
 
     @property
     def is_being_cancelled(self) -> bool:
@@ -110,18 +118,20 @@ class Attempt(Struct, eq=False):
         except TypeError:  # it has not been loaded
             return None
 
-    def time_out(self, now: float) -> None:
-        """Its deadline has passed, by `time.monotonic()`. To be called again at the next one, if it goes on."""
-        if self.in_thread and not self.timed_out:
-            # The pool raises JobTimeout inside the thread and gives it up 10 s later; this is for the middleware.
-            self.timed_out = True
-            self.deadline = now + INSIST_AFTER + 1.0
-            return
-        if self.timed_out or self.cancelled:
-            _log.error("%s %s ignores its cancellation; cancelling it again", self.name, self.delivery.id)
+    def time_out(self, now: float) -> bool:
+        """Its deadline has passed, by `time.monotonic()`. To be called again at the next one, if it goes on. Whether it
+        has had its time, and is to be given up."""
+        if self.interrupted >= _TOLD:
+            return True
+        told = self.timed_out or self.cancelled
         self.timed_out = True
-        self.deadline = now + INSIST_AFTER
-        self._interrupt()
+        if self.in_thread and not told:  # the pool interrupts it; what goes on after that is middleware
+            self.deadline = now + _POOL_TAKES
+        else:
+            self.interrupted += 1
+            self.deadline = now + INSIST_AFTER
+            self._interrupt()
+        return False
 
     def release(self) -> None:
         """Give it back: now if it runs on the loop, or instead of its start."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -19,6 +20,7 @@ from jetq.broker import Broker
 from jetq.codec import Undecodable
 from jetq.context import CURRENT, Current, JobContext
 from jetq.errors import ArgumentError, BadPayload, BrokerError, JobTimeout, RateLimited, Retry
+from jetq.forks import end_child, is_child_of
 from jetq.leases import Leases
 from jetq.limits import Limits
 from jetq.model import Cancelled, Dead, Delivery, Expired, InLine, Outcome, Released, Snoozed, Succeeded, Superseded
@@ -31,7 +33,7 @@ from jetq.suspects import Suspects
 from jetq.task import Task
 from jetq.wire import BadHeader, read_meta
 
-__all__ = ["Executor", "ExpiredHook", "Middleware"]
+__all__ = ["Executor", "ExpiredHook", "GivenUp", "Middleware"]
 
 _log = logging.getLogger("jetq.worker")
 
@@ -48,6 +50,10 @@ _HOOK_WITHIN = 10.0
 
 ExpiredHook = Callable[[JobContext], Awaitable[None]]
 """`async (job) -> None`, called before a job that was not started in time is removed."""
+
+
+class GivenUp(BaseException):
+    """An attempt's code has ended that was given up: it is settled already."""
 
 
 class Executor:
@@ -93,6 +99,7 @@ class Executor:
         options = {name: task.defaults for name, task in tasks.items()}
         self._once = {name for name, each in options.items() if each.max_crashes == 1 and each.run_in != "process"}
         self._hooks: set[asyncio.Task[None]] = set()
+        self._pid = os.getpid()
         if self._once:
             _log.info("jobs of %s run alone, each in its turn: their max_crashes is 1", ", ".join(sorted(self._once)))
 
@@ -168,6 +175,19 @@ class Executor:
             self._limits.leave(attempt)
             if isinstance(outcome, InLine):
                 self._limits.lined_up(outcome)
+
+    async def settle(self, attempt: Attempt, outcome: Outcome) -> None:
+        """Settle an attempt without a run."""
+        await self._settlement.settle(attempt, outcome)
+
+    async def settle_given_up(self, attempt: Attempt, outcome: Outcome, *, goes_on: bool) -> None:
+        """Settle an attempt whose code has not ended. goes_on: it may for long, and its places go to others."""
+        if goes_on:
+            self._limits.leave(attempt)
+        if await self._settlement.settle(attempt, outcome):
+            await self._suspects.acquit(attempt)
+        if goes_on:
+            self._suspects.end(attempt)
 
     async def _recognize_suspect(self, attempt: Attempt) -> Outcome | None:
         outcome = self._recognize(attempt)
@@ -290,8 +310,12 @@ class Executor:
         try:
             value = await self._next(attempt, task, current, 0)
         except BaseException as error:
+            if is_child_of(self._pid):
+                end_child(error)
             if isinstance(error, GeneratorExit) and _is_torn_down(attempt.runner):
                 raise
+            if attempt.given_up:
+                raise GivenUp from None
             attempt.interruptible = False
             if attempt.is_being_cancelled:
                 await attempt.forget_cancellation()
@@ -299,6 +323,10 @@ class Executor:
             if isinstance(error, RateLimited) and isinstance(outcome, Snoozed):
                 await self._limits.pause(attempt, outcome.after)
             return outcome
+        if attempt.given_up:
+            raise GivenUp
+        if is_child_of(self._pid):  # the task has forked
+            end_child(None)
         attempt.interruptible = False  # user code does not run any more
         if attempt.is_being_cancelled:
             await attempt.forget_cancellation()
@@ -376,7 +404,7 @@ class Executor:
     def _failed(self, attempt: Attempt, task: Task[..., Any], error: BaseException) -> Outcome:
         if attempt.cancelled:
             return Cancelled()
-        if attempt.released:
+        if attempt.released and not (attempt.timed_out and isinstance(error, ThreadLost)):
             return Released()
         if isinstance(error, ProcessDied):
             _log.warning("%s %s: %s", attempt.name, attempt.delivery.id, error.message)

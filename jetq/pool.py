@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import ctypes
 import logging
+import os
 import sys
 import threading
 import time
@@ -16,6 +17,7 @@ from typing import Any
 
 from jetq.context import CANCEL
 from jetq.errors import Interruption, JetqError, JobCancelled, JobTimeout
+from jetq.forks import end_child, is_child_of
 
 __all__ = ["ThreadLost", "ThreadPool"]
 
@@ -244,6 +246,7 @@ class _Thread(threading.Thread):
         self.lost = False
         self._queue = queue
         self._report = report
+        self._pid = os.getpid()
 
     def run(self) -> None:
         while not self.lost:
@@ -291,6 +294,8 @@ class _Thread(threading.Thread):
             call.value = call.context.run(call.fn, *call.args, **call.kwargs)
         except BaseException as error:
             call.error = error
+        if is_child_of(self._pid):  # it has forked
+            end_child(call.error)
 
     def _release(self, call: _Call) -> None:
         """From here on nothing is raised for `call`; what is on its way is withdrawn."""
@@ -318,7 +323,8 @@ def _outcome(call: _Call, cancelled: asyncio.CancelledError | None) -> Any:
 
 def _is_handled(ident: int | None) -> bool:
     """Whether the thread `ident` is in an `except`, `finally` or end of a `with` that an interruption has led to."""
-    error: Any = sys._current_exceptions().get(ident or 0)
+    handled = sys._current_exceptions()  # pyright: ignore[reportPrivateUsage]  # the documented way, as for frames
+    error: Any = handled.get(ident or 0)
     if isinstance(error, tuple):  # Python 3.11: as `sys.exc_info` gives it
         error = error[1]
     for _ in range(_DEEPEST):

@@ -32,6 +32,7 @@ from jetq.app import Jetq
 from jetq.context import CURRENT, Current
 from jetq.errors import Reject, Retry, Snooze
 from jetq.failures import capture
+from jetq.forks import end_child, is_child_of
 from jetq.model import Failure
 from jetq.queue import Queue
 from jetq.sealing import PayloadCodec
@@ -196,6 +197,7 @@ class _Calls:
     def __init__(self, app: AppSetup | None) -> None:
         self._app = None if app is None else app.made()  # before all others that are made here, so the default one
         self._function: Callable[..., Any] | None = None
+        self._pid = os.getpid()
 
     def answer(self, request: bytes) -> Returned | Raised:
         try:
@@ -205,6 +207,8 @@ class _Calls:
                 return Returned()
             return self._call(frame)
         except BaseException as error:
+            if is_child_of(self._pid):
+                end_child(error)
             return _raised(error)
         finally:
             for stream in (sys.stdout, sys.stderr):
@@ -217,6 +221,8 @@ class _Calls:
         scope = contextvars.copy_context()  # what one job sets is not seen by the next
         scope.run(CURRENT.set, Current(lambda: context, self._app))
         value = scope.run(self._function, *args, **kwargs)
+        if is_child_of(self._pid):  # it has forked
+            end_child(None)
         if not frame.wants_value:
             return Returned()
         try:

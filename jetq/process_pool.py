@@ -18,6 +18,7 @@ from typing import Any
 from jetq.app import Jetq
 from jetq.context import CURRENT, JobContext
 from jetq.errors import JetqError, Reject, RemoteTraceback
+from jetq.forks import not_for_children
 from jetq.process_child import LENGTH, AppSetup, CallFrame, Load, Logged, Raised, Returned, Setup
 from jetq.supervisor import in_words
 
@@ -141,6 +142,7 @@ class _Child:
         writer: asyncio.StreamWriter | None = None
         try:
             ours, theirs = socket.socketpair()
+            not_for_children(ours)
             with theirs:
                 # Before the process: nothing that could be cancelled stands between its start and its owner.
                 reader, writer = await asyncio.open_connection(sock=ours)

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from jetq.ending import AFTER_GRACE, AT_ONCE
 from jetq.health import DEAD_AFTER, SILENT_AFTER
 
 __all__ = [
@@ -41,8 +42,8 @@ _LAST_BACKOFF = 30.0
 _SETTLED = 60.0
 """Seconds after which a process has proved that it can live: the next backoff is the first again."""
 
-_OVERTIME = 60.0
-"""Seconds beyond the grace time after which a process that should end is killed: it hangs."""
+_OVERTIME = 0.4
+"""Seconds beyond that in which a process ends by itself after which it is killed: it keeps the interpreter's lock."""
 
 _log = logging.getLogger("jetq.supervisor")
 
@@ -200,7 +201,7 @@ class Supervisor:
             _log.warning("stopping now: running jobs are given back")
             self._told = 2
             self._outcome = NOT_IN_ORDER
-            self._send_all(signal.SIGQUIT, 0.0)
+            self._send_all(signal.SIGQUIT, AT_ONCE)
 
         if heard > 2 and self._told == 2:
             _log.warning("ending at once: what runs comes back when its lease ends")
@@ -209,7 +210,7 @@ class Supervisor:
 
     def _stop(self) -> None:
         self._told = 1
-        self._send_all(signal.SIGTERM, self._grace)
+        self._send_all(signal.SIGTERM, self._grace + AFTER_GRACE)
 
     def _start_anew(self, changed: Sequence[Path]) -> None:
         names = ", ".join(path.name for path in changed[:3])
@@ -219,13 +220,13 @@ class Supervisor:
             place.introduces = place.number == 1
             place.due = 0.0
             place.backoff = 0.0
-        self._send_all(signal.SIGTERM, self._grace)
+        self._send_all(signal.SIGTERM, self._grace + AFTER_GRACE)
 
-    def _send_all(self, number: signal.Signals, grace: float) -> None:
+    def _send_all(self, number: signal.Signals, within: float) -> None:
         for place in self._places:
             if place.process is not None:
                 place.process.send_signal(number)
-                place.deadline = time.monotonic() + grace + _OVERTIME
+                place.deadline = time.monotonic() + within + _OVERTIME
 
 
 class _Place:

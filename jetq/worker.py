@@ -12,7 +12,7 @@ import socket
 import sys
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -20,20 +20,24 @@ from jetq.app import Jetq
 from jetq.attempt import Attempt, running_now
 from jetq.broker import Broker, Feed
 from jetq.control import Control
+from jetq.ending import HardEnd
 from jetq.errors import BrokerError, BrokerUnavailable, DefinitionError, Rejected
-from jetq.executor import Executor
+from jetq.executor import Executor, GivenUp
 from jetq.first_step import FirstSteps
 from jetq.intake import Intake
 from jetq.keeping import Keeping
 from jetq.leases import Leases
+from jetq.lifespan import around
 from jetq.limits import Limits
 from jetq.loop_watch import LoopWatch
+from jetq.lost import Lost
 from jetq.model import LEVELS, Delivery, Level, Released
 from jetq.names import check_queue
 from jetq.pool import ThreadPool
 from jetq.process_pool import ProcessPool, usable_cores
 from jetq.queue import check_weight
 from jetq.settlement import Settlement, dead
+from jetq.stopping import Stopping
 from jetq.suspects import Suspects
 from jetq.task_schedules import definitions
 from jetq.ticks import BadTick, Ticks
@@ -95,7 +99,6 @@ class Worker:
         self.concurrency = concurrency
         self.name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"
         self._burst = burst
-        self._grace = grace
         self._left = sys.maxsize if max_jobs is None else max_jobs
         self._enough = enough
         self._intake = Intake(concurrency, self._weights, ahead=max_jobs is None)
@@ -113,19 +116,27 @@ class Worker:
             held=lambda: (*self._attempts, *self._intake),
             stopping=lambda: self._stopping.is_set(),
         )
-        self._stopping = asyncio.Event()
-        self._killed = asyncio.Event()
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self.grace = grace
+        self._ending = Stopping(grace, self._attempts)
+        self._stopping, self._idle = self._ending.asked, self._ending.idle
 
     def stop(self) -> None:
         """Take no more jobs, give back those not started, let the running ones end within the grace time."""
-        self._stopping.set()
+        self._ending.stop()
 
     def kill(self) -> None:
         """Like `stop`, but cancel the running jobs now and give them back."""
-        self._stopping.set()
-        self._killed.set()
+        self._ending.kill()
+
+    def ends_process(self, hard: HardEnd) -> None:
+        """The process is to end with this worker: at the latest by `hard`, which is told what does not end."""
+        self._ending.hard = hard
+        hard.left = self._ending.left
+
+    @property
+    def has_lost(self) -> bool:
+        """Whether code of jobs goes on that nobody waits for any more."""
+        return self._serving and (len(self._lost) > 0 or self._threads.lost > 0)
 
     @property
     def running(self) -> int:
@@ -168,12 +179,24 @@ class Worker:
         broker = await self._unless_stopped(self.app.session.broker(patient=True))
         if broker is None:
             return
-        async with self._lifespan():
-            await self._prepare(broker)
-            try:
-                await self._work(broker)
-            finally:
-                await self._shut_down(broker)
+        lifespan = None if self.app.lifespan is None else self.app.lifespan(self.app)
+        self._ending.stage = "the app's lifespan"
+        try:
+            async with around(lifespan, self._stopping, self._ending.left_for_lifespan) as entered:
+                if not entered:
+                    return
+                self._ending.stage = ""
+                await self._prepare(broker)
+                try:
+                    await self._work(broker)
+                finally:
+                    self._ending.stage = ""
+                    self._limits.stop()
+                    await self._ending.end_attempts(self._intake, self._give_back)
+                    self._ending.stage = "the app's lifespan"
+        finally:
+            if self._serving:
+                await self._finish(broker)
 
     async def _unless_stopped(self, work: Coroutine[Any, Any, T]) -> T | None:
         """What `work` returns; None, and `work` is cancelled, if the worker is stopped before."""
@@ -185,14 +208,6 @@ class Worker:
         finally:
             working.cancel()
             stopping.cancel()
-
-    @contextlib.asynccontextmanager
-    async def _lifespan(self) -> AsyncIterator[None]:
-        if self.app.lifespan is None:
-            yield
-        else:
-            async with self.app.lifespan(self.app):
-                yield
 
     async def _prepare(self, broker: Broker) -> None:
         self._threads = ThreadPool(self.concurrency)
@@ -226,6 +241,7 @@ class Worker:
             payloads=self.app.payloads,
             suspects=Suspects(broker, valid=self._leases.valid, held=lambda: self._attempts, admit=self._admit),
         )
+        self._lost = Lost(self._executor, self._leases, ended=self._end)
         _log.info("worker %s serves %s with %d slots", self.name, ", ".join(self.queues), self.concurrency)
 
     async def _serve(self, broker: Broker, queue: str) -> None:
@@ -290,7 +306,7 @@ class Worker:
             self._watch.stop()
             recurring.cancel()
             levels.cancel()
-            self._stopping.set()
+            self.stop()
 
     # --- slots
 
@@ -365,8 +381,12 @@ class Worker:
                 await self._turn(attempt)
             elif attempt.released:
                 await self._settlement.settle(attempt, Released())
+            elif len(self._lost) and attempt.delivery.id in self._lost:
+                await self._lost.put_off(attempt)
             else:
                 await self._executor.run(attempt)
+        except GivenUp:
+            self._lost.over(attempt)
         except BaseException as error:
             # A fault of jetq's own, or who cancels all tasks there are. The job is not settled, so it comes back when
             # its lease lapses; and whatever it was, it does not end the worker.
@@ -377,7 +397,7 @@ class Worker:
         finally:
             if attempt.storing:
                 self._resume_soon()
-            else:
+            elif not attempt.given_up:
                 self._end(attempt)
 
     def _end(self, attempt: Attempt) -> None:
@@ -438,7 +458,8 @@ class Worker:
             now = time.monotonic()
             for attempt in list(self._attempts):
                 if attempt.deadline is not None and attempt.deadline <= now and attempt.interruptible:
-                    attempt.time_out(now)
+                    if attempt.time_out(now):
+                        self._lost.give_up(attempt)
             self._control.forget(now)
             self._take_more()  # for the slots of requests that ended unanswered
             for attempt in self._intake.surplus(all=self._slots < 0):
@@ -464,41 +485,15 @@ class Worker:
 
     # --- the end
 
-    async def _shut_down(self, broker: Broker) -> None:
-        if self._attempts:
-            _log.info("stopping: %d jobs have %g s to end", len(self._attempts), self._grace)
-        self._limits.stop()
-        await self._stop_feeds()
-        self._release_waiting()
-        await self._wait_for_attempts(self._grace, until=self._killed)
-        if self._attempts:
-            _log.warning("%d jobs did not end in time; they are cancelled and given back", len(self._attempts))
-            for attempt in list(self._attempts):
-                attempt.release()
-            await self._wait_for_attempts(10.0)
+    async def _finish(self, broker: Broker) -> None:
+        self._ending.stage = "the leave that it takes of the broker"
+        some_run = await self._ending.give_up_rest(self._lost)
         self._steps.close()
-        await self._limits.close()
+        if not some_run:  # their places in limits are free when they are gone
+            await self._limits.close()
         await broker.confirm()
         self._leases.stop()
         self._threads.close()
         await self._processes.aclose()
+        self._ending.stage = ""
         _log.info("worker %s has ended", self.name)
-
-    async def _stop_feeds(self) -> None:
-        results = await asyncio.gather(*(feed.stop() for feed in self._intake.feeds), return_exceptions=True)
-        for error in results:
-            if isinstance(error, BaseException):
-                _log.warning("a feed could not be stopped in order: %s", error)
-
-    def _release_waiting(self) -> None:
-        for attempt in self._attempts:
-            if not attempt.started:
-                attempt.release()
-        for attempt in self._intake.drain():
-            self._give_back(attempt)
-
-    async def _wait_for_attempts(self, seconds: float, until: asyncio.Event | None = None) -> None:
-        waiters = [asyncio.ensure_future(event.wait()) for event in (self._idle, until) if event is not None]
-        await asyncio.wait(waiters, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-        for waiter in waiters:
-            waiter.cancel()

@@ -15,6 +15,7 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
+from jetq.forks import not_for_children
 from jetq.health import Condition
 
 __all__ = ["answering"]
@@ -46,6 +47,7 @@ class _Server(ThreadingHTTPServer):
         self.condition = condition
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         super().__init__((host, port), _Answer)
+        not_for_children(self.socket)
 
     def server_bind(self) -> None:
         # Not HTTPServer's, which looks its own name up in the DNS.

@@ -1,14 +1,23 @@
-"""Signals as calls on the running loop."""
+"""Signals as calls: on the running loop, or in a thread, where no loop that is blocked can keep them."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
+import socket
+import threading
 from collections.abc import Callable
 from contextlib import suppress
-from typing import NoReturn
 
-__all__ = ["on_first_signal", "on_signals", "on_signals_at_most_twice"]
+from jetq.forks import not_for_children
+
+__all__ = ["in_a_thread", "on_first_signal", "on_signals"]
+
+_MANY = 64
+
+_kept: list[object] = []
+"""The sockets of `in_a_thread`: signals may come until the process has ended."""
 
 
 def on_signals(handler: Callable[[], None], *numbers: signal.Signals) -> None:
@@ -34,21 +43,41 @@ def on_first_signal(handler: Callable[[], None], *numbers: signal.Signals) -> No
     on_signals(heard, *numbers)
 
 
-def on_signals_at_most_twice(
-    handler: Callable[[], None], *numbers: signal.Signals, otherwise: Callable[[], NoReturn]
-) -> None:
-    """Call `handler` on the running loop for the first two of these signals, and `otherwise` at once for the next: the
-    loop may be blocked, and whoever asks three times means it."""
-    loop = asyncio.get_running_loop()
-    heard = 0
+def in_a_thread(handler: Callable[[signal.Signals], None], *numbers: signal.Signals) -> None:
+    """Call `handler` for each of these signals, in a thread of its own. To be called in the main thread.
 
-    def on_signal(*_: object) -> None:
-        nonlocal heard
-        heard += 1
-        if heard > 2:
-            otherwise()
-        with suppress(RuntimeError):  # the loop has ended
-            loop.call_soon_threadsafe(handler)
+    What Python calls at a signal it calls in the main thread, once that gets there: not while the loop is blocked in a
+    call that does not come back from a signal, as those of database drivers. What the kernel calls writes to a socket
+    at once, and that the thread reads.
+    """
+    ours, its = socket.socketpair()
+    its.setblocking(False)
+    _kept.append((ours, its))
+    not_for_children(ours)
+    not_for_children(its)
 
-    for number in numbers:
-        signal.signal(number, on_signal)
+    def on_signal(number: int, _frame: object) -> None:
+        before = signal.set_wakeup_fd(its.fileno())
+        if before != its.fileno():  # somebody's who came later, as a loop's `add_signal_handler`: it heard in our place
+            signal.set_wakeup_fd(before)
+            with suppress(BlockingIOError):
+                its.send(bytes([number]))
+
+    def listen() -> None:
+        while True:
+            for number in ours.recv(_MANY):
+                if number in numbers:
+                    handler(signal.Signals(number))
+
+    def forget() -> None:
+        """A child has no such thread: to it they mean again what they mean to every program."""
+        signal.set_wakeup_fd(-1)
+        for each in numbers:
+            signal.signal(each, signal.SIG_DFL)
+
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=forget)
+    threading.Thread(target=listen, name="jetq-signals", daemon=True).start()
+    for each in numbers:
+        signal.signal(each, on_signal)
+    signal.set_wakeup_fd(its.fileno(), warn_on_full_buffer=False)

@@ -14,9 +14,11 @@ import os
 import random
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+import threading
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import click
 from click.core import ParameterSource
@@ -28,17 +30,28 @@ from jetq.cli.choosing import choose_app
 from jetq.cli.failing import FAILED, USAGE, Failed, is_verbose, verbose_option
 from jetq.cli.logs import LogFormat, set_up
 from jetq.cli.reloading import changes
-from jetq.cli.signals import on_signals, on_signals_at_most_twice
+from jetq.cli.signals import in_a_thread
+from jetq.ending import AFTER_GRACE, AT_ONCE, HardEnd
+from jetq.forks import not_for_children
 from jetq.health import TELL_EVERY, Condition, Health
 from jetq.supervisor import HOPELESS, NOT_IN_ORDER, NOT_READY, READY, RECYCLED, SERVES, Supervisor
 from jetq.worker import Worker
 
 __all__ = ["worker"]
 
+T = TypeVar("T")
+
 _log = logging.getLogger("jetq.worker")
 
-
 _MIB = 1024**2
+_LEFT_OVER_WITHIN = 5.0
+"""Seconds that everything else of the process has when the worker has ended: tasks and threads that were left running,
+and what is to be done at exit."""
+
+_LOST_WITHIN = 1.0
+"""The same where code of jobs goes on that was given up: those run again soon, and the process must be gone then."""
+
+_OWN_CODE = str(Path(__file__).parents[1])
 _FOR_THE_SUPERVISOR = ("processes", "reload", "health")
 
 
@@ -142,8 +155,13 @@ def worker(
         introduce(app.settings, serving.queues, serving.tasks)
     if sample is not None:
         click.echo(f"try: {sample}")
+    hard = HardEnd(FAILED, lambda: ())
     with asyncio.Runner(loop_factory=_loop_factory(uvloop)) as runner:
-        ending = runner.run(_serve(app, serving, lifeline, health))
+        loop = runner.get_loop()
+        ending = _through_exits(loop, _serve(app, serving, hard, lifeline, health))
+        hard.code = FAILED if ending.killed else RECYCLED if serving.retired and not ending.stopped else 0
+        hard.left = partial(_left_over, loop)
+        hard.within(_LOST_WITHIN if serving.has_lost else _LEFT_OVER_WITHIN)
     if ending.killed:
         raise Failed("the worker was killed by a second signal; its unfinished jobs were given back", code=FAILED)
     if serving.retired and not ending.stopped:
@@ -169,12 +187,29 @@ def _weights(queues: Sequence[str]) -> list[str] | dict[str, int]:
 class _Ending:
     """How a worker is told to end: in order, any number of times, or now. alone: no supervisor passes signals on."""
 
-    def __init__(self, serving: Worker, connecting: asyncio.Future[Broker], *, alone: bool) -> None:
+    def __init__(self, serving: Worker, hard: HardEnd, connecting: asyncio.Future[Broker], *, alone: bool) -> None:
         self._alone = alone
         self.stopped = False
         self.killed = False
         self._serving = serving
+        self._hard = hard
         self._connecting = connecting
+        self._loop = asyncio.get_running_loop()
+        self._heard = 0
+
+    def hear(self, number: signal.Signals) -> None:
+        """A signal has come; in a thread, for the loop may be blocked.
+
+        Alone: stop at the first, kill at the second, and whoever asks three times means it. A supervisor sends SIGQUIT
+        to kill, and the others to stop, any number of them.
+        """
+        self._heard += 1
+        if self._alone and self._heard > 2:
+            _ended_at_once()
+        kills = self._heard > 1 if self._alone else number not in (signal.SIGINT, signal.SIGTERM)
+        self._hard.within(AT_ONCE if kills else self._serving.grace + AFTER_GRACE)
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            self._loop.call_soon_threadsafe(self.kill if kills else self.stop)
 
     def stop(self) -> None:
         if self.stopped:
@@ -192,21 +227,40 @@ class _Ending:
             self.killed = True
             self._serving.kill()
 
-    def stop_or_kill(self) -> None:
-        """What a signal means to a worker of its own: stop at the first, kill at a further one."""
-        if self.stopped:
-            self.kill()
-        else:
-            self.stop()
+
+def _through_exits(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]) -> T:
+    """What `work` returns. What a job has left behind may raise SystemExit, which stops the loop: it goes on."""
+    task = loop.create_task(work)
+    while True:
+        try:
+            return loop.run_until_complete(task)
+        except (SystemExit, KeyboardInterrupt) as error:
+            if task.done():
+                raise
+            _log.error("%s came out of something that a job left running; the worker goes on", type(error).__name__)
 
 
-async def _serve(app: Jetq, serving: Worker, lifeline: int | None, health: tuple[str, int] | None) -> _Ending:
+def _left_over(loop: asyncio.AbstractEventLoop) -> Iterator[str]:
+    """What keeps a worker's process that has ended its work."""
+    for task in asyncio.all_tasks(loop):
+        code = getattr(task.get_coro(), "cr_code", None)
+        if code is None or not code.co_filename.startswith(_OWN_CODE):  # those were told of
+            what = task.get_name() if code is None else code.co_qualname
+            yield f"a task that was left running does not end, and is cut off: {what}"
+    for thread in threading.enumerate():
+        if not thread.daemon and thread is not threading.main_thread():
+            yield f"a thread does not end, and is cut off: {thread.name}"
+
+
+async def _serve(
+    app: Jetq, serving: Worker, hard: HardEnd, lifeline: int | None, health: tuple[str, int] | None
+) -> _Ending:
     """Work until done or told to stop; how it was told."""
     if health is None or lifeline is not None:  # the supervisor answers for its processes
-        return await _work(app, serving, lifeline)
+        return await _work(app, serving, hard, lifeline)
     own = Health()
     with _answering(*health, own), _each_second(lambda: own.tell(serving.trouble)):
-        return await _work(app, serving, lifeline)
+        return await _work(app, serving, hard, lifeline)
 
 
 @contextlib.contextmanager
@@ -225,12 +279,13 @@ def _each_second(say: Callable[[], None]) -> Iterator[None]:
         saying.cancel()
 
 
-async def _work(app: Jetq, serving: Worker, lifeline: int | None) -> _Ending:
+async def _work(app: Jetq, serving: Worker, hard: HardEnd, lifeline: int | None) -> _Ending:
     # Connected before the worker runs, so that one that waits for its server can be stopped: it holds nothing yet.
     connecting = asyncio.ensure_future(app.session.broker(patient=True))
-    ending = _Ending(serving, connecting, alone=lifeline is None)
+    serving.ends_process(hard)
+    ending = _Ending(serving, hard, connecting, alone=lifeline is None)
     if lifeline is None:
-        on_signals_at_most_twice(ending.stop_or_kill, signal.SIGINT, signal.SIGTERM, otherwise=_ended_at_once)
+        in_a_thread(ending.hear, signal.SIGINT, signal.SIGTERM)
     else:
         _obey_supervisor(ending, lifeline)
     try:
@@ -260,10 +315,10 @@ def _obey_supervisor(ending: _Ending, lifeline: int) -> None:
         ending.stop()
 
     os.set_inheritable(lifeline, False)
+    not_for_children(ending, lambda _: lifeline)
     os.set_blocking(lifeline, False)  # a supervisor that is stopped does not listen
     loop.add_reader(lifeline, on_end_of_file)
-    on_signals(ending.stop, signal.SIGINT, signal.SIGTERM)
-    on_signals(ending.kill, signal.SIGQUIT)
+    in_a_thread(ending.hear, signal.SIGINT, signal.SIGTERM, signal.SIGQUIT)
 
 
 def _ended_at_once() -> NoReturn:

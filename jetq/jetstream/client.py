@@ -29,6 +29,7 @@ from nats.aio.client import Srv
 from nats.aio.transport import TcpTransport
 from nats.protocol import command
 
+from jetq.forks import not_for_children
 from jetq.jetstream.message import Message
 from jetq.jetstream.protocol import Parser, ProtocolError
 
@@ -127,6 +128,7 @@ class Client(NatsClient):
 
     def __init__(self, *, secure: bool, complain: Callable[[str], None]) -> None:
         super().__init__()
+        not_for_children(self)
         self._secure = secure
         self.complain = complain
         self._loop = asyncio.get_running_loop()
@@ -215,6 +217,11 @@ class Client(NatsClient):
             with contextlib.suppress(OSError):
                 await self._tcp._io_writer.drain()
         self.congested = False
+
+    def fileno(self) -> int:
+        """The number of its socket; -1 while it has none."""
+        writer = None if self._transport is None else self._tcp._io_writer
+        return -1 if writer is None else int(writer.get_extra_info("socket").fileno())
 
     def heard(self) -> tuple[int, int]:
         """Changes with every sign of life: a message or word that was understood, or a good part of a large one."""

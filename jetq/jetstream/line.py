@@ -8,6 +8,7 @@ from collections.abc import Callable, Container
 import msgspec
 
 from jetq.errors import PayloadTooLarge
+from jetq.forks import not_for_children
 from jetq.jetstream.client import frame, header_block
 from jetq.jetstream.ground import stored
 from jetq.jetstream.message import Message
@@ -43,6 +44,7 @@ class JetStreamLine:
         domain: str | None = None,
     ) -> None:
         sock.settimeout(_WITHIN)
+        not_for_children(sock)
         self._sock = sock
         self._inbox = inbox + "."
         self._known = known

@@ -37,6 +37,18 @@ def whoami() -> tuple[str, int]:
 
 
 @task(run_in="process")
+def forks(number: int) -> int | None:
+    child = os.fork()
+    if child == 0:
+        if number == 3:
+            raise ValueError("in the child")
+        if number < 2:
+            sys.exit((3, "no good")[number])
+        return None
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+@task(run_in="process")
 def raises(name: str) -> None:
     raise getattr(builtins, name, asyncio.CancelledError)
 

@@ -182,10 +182,10 @@ class Codec:
     def __init__(self, kind: type[BaseException]) -> None:
         self.kind = kind
 
-    def seal(self, data: bytes, context: PayloadContext) -> bytes:
-        return data
+    def seal(self, body: bytes, context: PayloadContext) -> bytes:
+        return body
 
-    def open(self, data: bytes, context: PayloadContext) -> bytes:
+    def open(self, body: bytes, context: PayloadContext) -> bytes:
         raise self.kind
 
 
