@@ -82,14 +82,14 @@ async def pulled(deliver: Callable[[Delivery], None]) -> tuple[Parser, Acks]:
 
     connection = cast(Connection, Nowhere())
     acks = Acks(connection, nothing, identity, "")
-    pull = Pull(connection, QUEUE, "normal", "", deliver, acks=acks, remove=nothing, restore=nothing)
-    return Parser({b"1": pull._on_message}, lambda: 1_000_000), acks
+    pull = Pull(connection, QUEUE, "normal", "", deliver, acks=acks, remove=nothing, restore=identity, made="")
+    return Parser({b"1": pull._on_message}), acks
 
 
 async def parts(count: int) -> dict[str, float]:
     """Microseconds a job, of each part by itself."""
     batches = [frames(BATCH) for _ in range(count // BATCH)]
-    dropped = Parser({b"1": lambda msg: None}, lambda: 1_000_000)
+    dropped = Parser({b"1": lambda msg: None})
     deliveries: list[Delivery] = []
     into_deliveries, acks = await pulled(deliveries.append)
     parse = _each(lambda: [dropped.feed(batch) for batch in batches], count)

@@ -23,6 +23,8 @@ class Requests:
     def ask(self, slots: int) -> None:
         self.asked = max(self.asked, slots)
 
+    def expect(self, by: str | None) -> None: ...
+
     async def stop(self) -> None: ...
 
 
