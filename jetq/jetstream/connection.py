@@ -370,8 +370,8 @@ class Connection:
     def _use(self, client: Client) -> None:
         self._client = client
         self._trouble = None
-        client.limited = partial(self._limit, client)
-        self._limit(client)
+        client.limited = partial(self.limit, client)
+        self.limit(client)
         self._server_version = server_version(client)
         self._domain = self._domain if client.domain is None else client.domain
         for sid, subscription in self._subscriptions.items():
@@ -382,7 +382,8 @@ class Connection:
             if len(message[1]) + len(message[3]) <= self._max_payload:  # else this connection would be lost for it too
                 client.send(*message)
 
-    def _limit(self, client: Client) -> None:
+    def limit(self, client: Client) -> None:
+        """From now on messages may be as large as the server of `client` said."""
         self._max_payload = client.most_stored
 
     async def _connect_patiently(self, last_backoff: float) -> Client:

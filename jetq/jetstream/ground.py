@@ -14,6 +14,7 @@ from jetq.errors import BrokerError, Denied, PayloadTooLarge
 from jetq.jetstream.acks import Acks
 from jetq.jetstream.api import EXPECTED, Api, StoredMessage
 from jetq.jetstream.connection import Connection
+from jetq.jetstream.payload_limit import PayloadLimit
 from jetq.jetstream.publisher import PubAck, Publisher
 from jetq.jetstream.reading import at_once, each_message
 from jetq.jetstream.room import OPEN_TO_ALL, Room
@@ -70,7 +71,8 @@ class Ground:
         self._names = Names(settings.namespace)
         self._api = Api(connection, settings.connect_timeout, settings.jetstream_domain)
         self._topology = Topology(connection, self._api, self._names, settings)
-        self._publisher = Publisher(connection, settings.publish_timeout, self._restore)
+        self._limit = PayloadLimit(connection)
+        self._publisher = Publisher(connection, settings.publish_timeout, self._restore, self._limit.doubt)
         self._queues: dict[str, QueueTopology] = {}
         self._rooms: dict[str, Room] = {}
         self._reserves: dict[str, Room] = {}
@@ -119,6 +121,7 @@ class Ground:
         if self._learning is not None:
             self._learning.cancel()
         self._publisher.stop()
+        self._limit.stop()
         await self._connection.close()
 
     async def setup(self, queue: str, *, levels: bool = False) -> Sequence[Drift]:
@@ -192,6 +195,7 @@ class Ground:
     def _too_large(self, job: JobRecord) -> PayloadTooLarge:
         """What to raise for more arguments than may be enqueued."""
         limit = self._connection.max_payload - HEADROOM
+        self._limit.doubt()
         return PayloadTooLarge(
             f"job {job.id} of {job.task} has {len(job.body):,} bytes of arguments; the limit is {limit:,}",
             hint="store the data elsewhere and pass its id or path, or raise max_payload of the server",

@@ -127,10 +127,18 @@ class Publisher:
     """Pipelined JetStream publishes over one connection.
 
     `restore` is called with a subject nobody answers for, before the publish is repeated: it creates what is missing.
+    So is `doubt_limit` when a message was larger than the server is known to take.
     """
 
-    def __init__(self, connection: Connection, timeout: float, restore: Callable[[str], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        timeout: float,
+        restore: Callable[[str], Awaitable[None]],
+        doubt_limit: Callable[[], None],
+    ) -> None:
         self._connection = connection
+        self._doubt_limit = doubt_limit
         self._timeout = timeout
         self._restore = restore
         self._domains = DomainWatch(connection)
@@ -210,6 +218,7 @@ class Publisher:
     def _too_large(self, subject: str, size: int) -> PayloadTooLarge:
         # A message over the limit makes the server reset the connection, and nats-py then closes for good (2.16).
         limit = self._connection.max_payload
+        self._doubt_limit()
         return PayloadTooLarge(
             f"the message for {subject} has {size:,} bytes with its headers, the server takes {limit:,}"
         )

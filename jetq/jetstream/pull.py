@@ -40,6 +40,12 @@ _STEADY = 10.0
 """Seconds for which requests must have waited in peace if the next are to be made at once."""
 
 _SECOND = 1_000_000_000
+_BYTES = 16 * 1024 * 1024
+"""Of messages that one request brings, of which two or three wait. The server hangs up on who leaves 64 MiB unread, as
+a blocked loop does: what it had sent would come back when its leases end, as suspects."""
+
+_BYTES_OF_ONE = 40 * 1024 * 1024
+"""Of a request for one message that is larger than that. JetStream stores 32 MiB at most."""
 
 
 class Pull:
@@ -153,7 +159,7 @@ class Pull:
         if old is not None:
             await old.unsubscribe()
 
-    def _send_request(self, batch: int) -> None:
+    def _send_request(self, batch: int, most: int = _BYTES) -> None:
         if self._count_pending is not None and not self._asked:
             self._left = self._left or None  # while nothing was asked for, nothing was heard either
             self._count()
@@ -163,7 +169,9 @@ class Pull:
         self._request += 1
         token = str(self._request)
         self._remember_request(token, batch)
-        body = b'{"batch":%d,"expires":%d,"idle_heartbeat":%d}' % (batch, _EXPIRES * _SECOND, _HEARTBEAT * _SECOND)
+        body = b'{"batch":%d,"expires":%d,"idle_heartbeat":%d,"max_bytes":%d}' % (
+            batch, _EXPIRES * _SECOND, _HEARTBEAT * _SECOND, most,
+        )  # fmt: skip
         try:
             self._connection.send(self._subject, body, self._inbox + token)
         except BrokerError as error:  # the connection is lost; its return opens a new inbox
@@ -238,7 +246,14 @@ class Pull:
         batch = self._requests.pop(msg.subject[len(self._inbox) :], 0)
         left = headers.get("Nats-Pending-Messages", "")
         unfulfilled = int(left) if left.isdecimal() else batch
-        if status == "408" or headers.get("Description", "") == "Exceeded MaxWaiting":
+        if headers.get("Description", "") == "Message Size Exceeds MaxBytes":  # all before was read, so more may come
+            self._asked = max(0, self._asked - unfulfilled)
+            if unfulfilled and unfulfilled == batch:
+                self._send_request(1, _BYTES_OF_ONE)
+                unfulfilled -= 1
+            if unfulfilled:
+                self._send_request(unfulfilled)
+        elif status == "408" or headers.get("Description", "") == "Exceeded MaxWaiting":
             # A quiet queue keeps a request for one; the rest is the worker's to ask for again, of whichever queue.
             self._asked = max(0, self._asked - unfulfilled)
             if not self._asked and unfulfilled:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,6 +14,7 @@ import pytest
 from jetq import Job, PayloadTooLarge, Snooze, Worker, kept
 from jetq.doctor import examine
 from jetq.jetstream import connection as connecting
+from jetq.jetstream import payload_limit
 from jetq.jetstream.connection import Connection
 from jetq.jetstream.ground import HEADROOM
 from jetq.settings import Settings
@@ -188,6 +190,27 @@ async def test_a_producer_is_told_and_loses_no_connection_over_it(server: NatsSe
         restart(server, LARGE)
         await ran.takes.adelay("x", "small")
         await ran.takes.adelay(BIG, "again")
+    finally:
+        await ran.app.session.aclose()
+
+
+async def test_a_limit_that_is_raised_without_a_restart_is_noticed(
+    server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(payload_limit, "_BELIEVED", 0.0)
+    restart(server, SMALL)
+    ran = Ran(server.url)
+    try:
+        with pytest.raises(PayloadTooLarge):
+            await ran.takes.adelay(BIG, "before")
+        server.configure(LARGE)
+        server.reload()
+        async with asyncio.timeout(30):
+            while True:
+                with contextlib.suppress(PayloadTooLarge):
+                    await ran.takes.adelay(BIG, "after")
+                    break
+                await asyncio.sleep(0.05)
     finally:
         await ran.app.session.aclose()
 

@@ -9,7 +9,7 @@ from msgspec import Raw
 from msgspec.structs import replace
 
 from jetq.broker import Broker
-from jetq.dead_letters import revived
+from jetq.dead_letters import edited, revived
 from jetq.exported import read_line, write_line
 from jetq.model import Debounce, Delivery, JobRecord, ResultRecord, Stored
 from jetq.names import key_token, keyed_id
@@ -132,6 +132,21 @@ async def test_it_is_buried_exported_and_replayed(world: World, size: int) -> No
     assert await broker.replay(again, revived(again))
     assert (await (await world.feed(broker)).next()).body == delivery.body
     assert await broker.dead(QUEUE) == []
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_it_is_edited_and_put_off(world: World, size: int) -> None:
+    broker, delivery = await handed_out(world, size)
+    await broker.bury(delivery, letter(delivery))
+    broker.finish(delivery)
+    await broker.confirm()
+    (entry,) = await broker.dead(QUEUE)
+
+    assert await broker.replay(entry, edited(entry, b"y" * size))
+    again = await (await world.feed(broker)).next()
+    assert again.body == b"y" * size
+    await broker.put_off(again, 0.2)
+    assert (await (await world.feed(broker)).next()).count == 2
 
 
 async def test_a_result_as_large_as_a_message_is_kept_and_read_again(world: World) -> None:
