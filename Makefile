@@ -13,9 +13,11 @@ TESTS_AT_ONCE ?= 4
 SEEDS ?= 1 2 3
 CLUSTER_SEEDS ?= 1
 HOURS ?= 8
+# Of the other Pythons: 3.12 where it is installed; Debian, which carries the rest, never had it.
+PYTHONS ?= $(shell python3.12 -c 'import ssl, venv' >/dev/null 2>&1 && echo 3.12) 3.13 3.14
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help setup test lint format slow faults soak demo bench bench-long bench-peers clean
+.PHONY: help setup test test-pythons lint format slow faults soak demo bench bench-long bench-peers clean
 
 help: ## show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -32,6 +34,9 @@ $(STAMP): pyproject.toml
 
 test: $(STAMP) ## unit, integration and end-to-end tests
 	@$(PYTEST) -n $(TESTS_AT_ONCE)
+
+test-pythons: ## the same on PYTHONS="3.13 3.14": installed ones, or as root those of Debian
+	@tests/pythons.sh $(PYTHONS)
 
 lint: $(STAMP) ## ruff, mypy --strict and pyright
 	@$(BIN)/ruff check -q .
@@ -70,4 +75,4 @@ bench-peers: $(STAMP) ## jetq beside taskiq, celery, dramatiq, arq, saq, streaq,
 	@$(BIN)/python -m benchmarks.peers --json benchmarks/figures/bench-peers.json --chart benchmarks/figures/peers.svg
 
 clean: ## remove .venv and what tools leave behind
-	@rm -rf $(VENV) .bench-venvs dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@rm -rf $(VENV) .venv-3.* .bench-venvs dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from jetq.app import Jetq, default_app, task
 from jetq.context import JobContext, current_job
 from jetq.errors import (
@@ -98,3 +100,9 @@ __all__ = [
     "default_app",
     "task",
 ]
+
+if not getattr(sys, "_is_gil_enabled", lambda: True)():  # of Python 3.13
+    raise ImportError(
+        "jetq is not made for a free-threaded Python without its lock, which keeps what threads share whole."
+        " Start it with PYTHON_GIL=1, or use an ordinary build."
+    )

@@ -25,6 +25,7 @@ from msgspec import UNSET, DecodeError, Struct, ValidationError
 from msgspec.inspect import Type, type_info
 from msgspec.structs import asdict, astuple
 
+from jetq.annotations import bind, signature_of
 from jetq.bounds import DEEPEST, is_too_deep
 from jetq.errors import ArgumentError, DefinitionError
 from jetq.fidelity import (
@@ -39,8 +40,8 @@ from jetq.fidelity import (
     is_vague,
     to_json,
 )
-from jetq.secret import secret_texts, veil
-from jetq.shown import readable, shown_type
+from jetq.secret import assumed, secret_texts, veil
+from jetq.shown import readable, unresolved
 
 __all__ = ["Signature", "Undecodable", "decode_plain", "encode_plain"]
 
@@ -77,7 +78,7 @@ class Signature:
     def __init__(self, fn: Callable[..., Any], name: str) -> None:
         self.name = name
         self._fn = inspect.unwrap(fn)
-        self._signature = inspect.signature(fn)
+        self._signature = signature_of(fn)
         self._parameters = tuple(self._signature.parameters.values())
         shown = readable(self._signature)
         self.call_text = f"{name}{shown.replace(return_annotation=inspect.Signature.empty)}"
@@ -115,7 +116,7 @@ class Signature:
                 self._result = self._compile_result()
         except NameError as error:
             raise DefinitionError(
-                f"{self.name}: {self._unresolved()}: {error}",
+                f"{self.name}: {unresolved(self._fn)}: {error}",
                 hint="import the name where it is there at run time too, not only under `if TYPE_CHECKING:`",
             ) from None
 
@@ -135,17 +136,17 @@ class Signature:
 
     @property
     def kinds(self) -> dict[str, Any]:
-        """The annotations of a call's JSON by parameter name; none if one cannot be resolved yet."""
+        """The annotations of a call's JSON by parameter name; if one cannot be resolved yet, only what is secret."""
         with suppress(NameError, DefinitionError):
             return {parameter.name: _collected(parameter, self._kind(parameter)) for parameter in self._parameters}
-        return {}
+        return {parameter.name: assumed(parameter.annotation) for parameter in self._parameters}
 
     @property
     def result_kind(self) -> Any:
-        """The annotation of the result; Any if it cannot be resolved yet, or is not there."""
+        """The annotation of the result; if it cannot be resolved yet, only whether it is secret."""
         with suppress(NameError, DefinitionError):
             return self._hints.get("return", Any)
-        return Any
+        return assumed(self._signature.return_annotation)
 
     def conceal(self, text: str, values: Any) -> str:
         """`text` without what is secret in `values`: arguments by parameter name, as the task takes them or as JSON."""
@@ -158,7 +159,7 @@ class Signature:
 
     def values(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """The arguments of a call by parameter name, defaults among them. Raises TypeError if they do not fit."""
-        bound = self._signature.bind(*args, **kwargs)
+        bound = bind(self._signature, args, kwargs)
         bound.apply_defaults()
         return dict(bound.arguments)
 
@@ -211,10 +212,10 @@ class Signature:
         try:
             arguments = checked(values, self._arguments)
             body = _encode(arguments)
-            received = self._decode(body)
+            received = None if is_too_deep(body) else self._decode(body)
         except Exception as error:  # also what the __post_init__ of an argument's type raises
             self._refuse(error, values)
-        if is_too_deep(body):
+        if received is None:
             raise ArgumentError(f"{self.call_text}: {_TOO_DEEP}")
         for name in self._vague:
             found = difference(getattr(arguments, name), getattr(received, name))
@@ -240,7 +241,7 @@ class Signature:
                     return {name: value for name, value in values.items() if value is not UNSET}
                 return values
         try:
-            return dict(self._signature.bind(*args, **kwargs).arguments)
+            return dict(bind(self._signature, args, kwargs).arguments)
         except TypeError as error:
             raise ArgumentError(f"{self.call_text}: {error}") from None
 
@@ -314,7 +315,9 @@ class Signature:
             if result.holder is not None:
                 value = checked({"value": value}, result.holder).value
             body = _encode(value)
-            result.decode(body)
+            too_deep = is_too_deep(body)
+            if not too_deep:
+                result.decode(body)
         except Exception as error:  # also what the attributes of somebody's object raise
             found, told = _no_json(value), _explained(error)
             if found is not None:
@@ -322,7 +325,7 @@ class Signature:
             else:
                 told = told.removeprefix("value") if told.startswith("value") else f": {told}"
             raise TypeError(f"{self.text}: result{told}") from None
-        if is_too_deep(body):
+        if too_deep:
             raise ValueError(f"{self.text}: result: {_TOO_DEEP}")
         if result.vague and b"null" in body and (found := _no_json(value)):
             raise ValueError(f"{self.text}: result{found[0]}: {found[1]}")
@@ -388,7 +391,7 @@ class Signature:
         except NameError:
             raise
         except Exception as error:  # whatever evaluating an annotation raises
-            raise DefinitionError(f"{self.name}: {self._unresolved()}: {error}") from error
+            raise DefinitionError(f"{self.name}: {unresolved(self._fn)}: {error}") from error
 
     def _kind(self, parameter: inspect.Parameter) -> Any:
         kind = self._hints.get(parameter.name, Any)
@@ -410,16 +413,6 @@ class Signature:
         if foreign is not None:
             raise DefinitionError(f"{self.name}: {name}: {foreign} has no JSON form", hint=_TYPES)
         return info
-
-    def _unresolved(self) -> str:
-        """The annotation that cannot be resolved, as `x: Order`."""
-        for name, annotation in inspect.get_annotations(self._fn).items():
-            try:
-                holder = types.SimpleNamespace(__annotations__={name: annotation})
-                typing.get_type_hints(holder, globalns=self._fn.__globals__)
-            except Exception:
-                return f"the annotation {name}: {shown_type(annotation)}"
-        return "an annotation"
 
 
 def encode_plain(where: str, arguments: Mapping[str, Any]) -> bytes:
@@ -477,6 +470,8 @@ def _no_json(value: Any) -> tuple[str, str] | None:
         return "", "has characters that UTF-8 cannot hold (a lone surrogate)"
     except Exception as error:  # msgspec's own refusals, and whatever an attribute of the value raises
         return "", f"cannot be encoded as JSON: {error}"
+    if is_too_deep(body):  # told by the text: how deep the stack goes differs between Pythons and threads
+        return "", f"is nested deeper than {DEEPEST} levels"
     if b"null" in body:  # what a NaN becomes
         found = difference(value, msgspec.json.decode(body))
         return found if found is not None and found[1].endswith(NO_JSON_FORM) else None

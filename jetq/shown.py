@@ -5,12 +5,15 @@ from __future__ import annotations
 import inspect
 import re
 import types
+import typing
+from collections.abc import Callable
 from enum import Enum
 from typing import Any
 
+from jetq.annotations import annotations_of
 from jetq.secret import is_secret, is_secret_name
 
-__all__ = ["readable", "shown_type"]
+__all__ = ["readable", "shown_type", "unresolved"]
 
 _SHORT = 24
 _SECRET = re.compile(r"typing\.Annotated\[([^,\[\]]+(?:\[[^\[\]]*\])?), Secret\]")
@@ -46,6 +49,17 @@ def shown_type(annotation: Any) -> str:
         return annotation.__name__
     text = _SECRET.sub(r"Secret[\1]", repr(annotation))
     return text if "'" in text or '"' in text else _MODULES.sub("", text)
+
+
+def unresolved(fn: Callable[..., Any]) -> str:
+    """The annotation of a Python function that cannot be resolved, for a sentence: `the annotation x: Order`."""
+    for name, annotation in annotations_of(fn).items():
+        try:
+            holder = types.SimpleNamespace(__annotations__={name: annotation})
+            typing.get_type_hints(holder, globalns=getattr(fn, "__globals__", {}))
+        except Exception:
+            return f"the annotation {name}: {shown_type(annotation)}"
+    return "an annotation"
 
 
 def _annotation(annotation: Any) -> Any:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
 
+from jetq.annotations import signature_of
 from jetq.settings import Settings, safe_url
 from jetq.task import Task
 
@@ -42,7 +42,7 @@ def example(tasks: Mapping[str, Task[..., Any]]) -> str | None:
 
 def _sample_words(task: Task[..., Any]) -> list[str] | None:
     words = []
-    for parameter in inspect.signature(task.fn).parameters.values():
+    for parameter in signature_of(task.fn).parameters.values():
         if parameter.default is not parameter.empty or parameter.kind in (
             parameter.VAR_POSITIONAL,
             parameter.VAR_KEYWORD,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 import sys
 from collections.abc import Sequence
 from typing import Any
 
 import click
 
+from jetq.annotations import signature_of
 from jetq.app import Jetq
 from jetq.cli.arguments import Words, fit
 from jetq.cli.choosing import ask_broker, choose_app, for_app
@@ -78,7 +78,7 @@ def _values(task: Task[..., Any], draft: Draft, given: Sequence[str]) -> dict[st
         if name in named:
             raise Failed(f"--set {name} is given twice")
         named[name] = text
-    parameters = list(inspect.signature(task.fn).parameters.values())
+    parameters = list(signature_of(task.fn).parameters.values())
     values = fit(Words([], named, {}), task.signature, parameters)
     for parameter in parameters:
         stands = draft.value(parameter.name)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import Any
 
 import click
 
+from jetq.annotations import signature_of
 from jetq.app import Jetq
 from jetq.cli.arguments import fit, read_words, without_signature
 from jetq.cli.choosing import choose_app, use_local_server
@@ -35,7 +35,7 @@ def call_arguments(task: Task[..., Any] | None, words: Sequence[str], document: 
     given = read_words(words, document)
     if task is None:
         return without_signature(given)
-    return fit(given, task.signature, list(inspect.signature(task.fn).parameters.values()))
+    return fit(given, task.signature, list(signature_of(task.fn).parameters.values()))
 
 
 def _find(app: Jetq, name: str) -> Task[..., Any] | None:

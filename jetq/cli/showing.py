@@ -12,6 +12,7 @@ import msgspec
 from msgspec.structs import replace
 
 from jetq.app import Jetq
+from jetq.bounds import is_too_deep
 from jetq.errors import BadPayload
 from jetq.inspect import JobView
 from jetq.model import AttemptError, DeadEntry, DeadLetter, ResultRecord
@@ -82,14 +83,16 @@ def arguments(app: Jetq, job: Placed, body: bytes) -> Any:
     """A job's arguments without what is secret by name, or by the annotations of its task in `app`.
 
     The JSON they are. For bytes that are none `{"base64": ...}`, or only `{"bytes": count}` if a secret's name stands
-    among them; `{"sealed": why}` for those that `app` cannot open.
+    among them, or they are nested too deeply to be read; `{"sealed": why}` for those that `app` cannot open.
     """
     try:
         body = app.open_arguments(job.task, job.queue, body)
-        return hidden(msgspec.json.decode(body), _kinds(app, job))
+        return {"bytes": len(body)} if is_too_deep(body) else hidden(msgspec.json.decode(body), _kinds(app, job))
     except BadPayload as error:
         return {"sealed": error.message}
-    except (ValueError, RecursionError):
+    except RecursionError:  # this stack is deep itself
+        return {"bytes": len(body)}
+    except ValueError:
         if is_secret_name(body.decode("latin-1")):
             return {"bytes": len(body)}
         return {"base64": base64.b64encode(body).decode()}
@@ -131,7 +134,7 @@ def concealed_errors(app: Jetq, job: Placed, body: bytes, errors: Sequence[Attem
 def _hiding(app: Jetq, job: Placed, body: bytes) -> Callable[[str], str]:
     try:
         values = msgspec.json.decode(app.open_arguments(job.task, job.queue, body))
-    except (ValueError, RecursionError, BadPayload):
+    except (ValueError, RecursionError, BadPayload):  # which no worker could read either
         return str
     return veil(secret_texts(values, _kinds(app, job)))
 

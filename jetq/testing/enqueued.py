@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -10,6 +9,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
+from jetq.annotations import bind, signature_of
 from jetq.app import Jetq
 from jetq.errors import ArgumentError
 from jetq.model import Found
@@ -65,14 +65,14 @@ def _arguments(body: bytes, task: Task[..., Any] | None) -> Mapping[str, Any]:
         values: dict[str, Any] = msgspec.json.decode(body, type=dict[str, Any])
         return values
     args, kwargs = task.signature.decode(body)
-    bound = inspect.signature(task.fn).bind(*args, **kwargs)
+    bound = bind(signature_of(task.fn), args, kwargs)
     bound.apply_defaults()
     return bound.arguments
 
 
 def check_parameters(task: Task[..., Any], arguments: Mapping[str, Any]) -> None:
     """Raises ArgumentError for a name that is no parameter of `task`: no job could ever have it."""
-    parameters = inspect.signature(task.fn).parameters
+    parameters = signature_of(task.fn).parameters
     for name in arguments:
         if name not in parameters:
             raise ArgumentError(f"{task.signature.text} has no parameter {name!r}")

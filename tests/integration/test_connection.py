@@ -624,25 +624,36 @@ async def test_a_loop_that_ends_without_closing(nats_url: str) -> None:
     assert said == "fine\n"
 
 
-async def test_a_forked_child_does_not_cut_its_parents_connection(nats_url: str) -> None:
-    said = await run(f"""
-        import asyncio, os
-        from jetq.jetstream.connection import Connection
-        from jetq.settings import Settings
+FORK_WITHIN = """
+    connection = await Connection.open(Settings(servers=(URL,)), name="test")
+    await connection.ping(5.0)
+    child = os.fork()
+    if child == 0:
+        raise SystemExit(0)  # unwinds the child's copy of the loop
+    os.waitpid(child, 0)
+    await connection.ping(5.0)
+    await connection.close()
+"""
+FORK_BETWEEN = """
+with asyncio.Runner() as runner:
+    connection = runner.run(Connection.open(Settings(servers=(URL,)), name="test"))
+    runner.run(connection.ping(5.0))
+    child = os.fork()
+    if child == 0:
+        raise SystemExit(0)  # closes the child's copy of the loop
+    os.waitpid(child, 0)
+    runner.run(connection.ping(5.0))
+    runner.run(connection.close())
+"""
+FORKS = {"between": FORK_BETWEEN}
+if sys.version_info < (3, 14):  # whose loop never ends in a child of its own: the child has no running loop and no task
+    FORKS["within"] = f"async def main():{FORK_WITHIN}\nasyncio.run(main())"
 
-        async def main():
-            connection = await Connection.open(Settings(servers=({nats_url!r},)), name="test")
-            await connection.ping(5.0)
-            child = os.fork()
-            if child == 0:
-                raise SystemExit(0)  # unwinds the child's copy of the loop
-            os.waitpid(child, 0)
-            await connection.ping(5.0)
-            await connection.close()
-            print("fine")
 
-        asyncio.run(main())
-    """)
+@pytest.mark.parametrize("fork", FORKS)
+async def test_a_forked_child_does_not_cut_its_parents_connection(fork: str, nats_url: str) -> None:
+    imports = "import asyncio, os\nfrom jetq.jetstream.connection import Connection\nfrom jetq.settings import Settings"
+    said = await run(f"{imports}\nURL = {nats_url!r}\n{FORKS[fork]}\nprint('fine')")
     assert said == "fine\n"
 
 

@@ -247,7 +247,8 @@ def test_cycles_and_depth_are_refused() -> None:
     cycle: list[Any] = []
     cycle.append(cycle)
     assert "is nested too deeply, or contains itself" in refusal(signature_of(Any), cycle)
-    assert "is nested" in refusal(signature_of(list), nested(100_000))
+    assert "nested" in refusal(signature_of(list), nested(100_000))
+    assert "nested" in refusal(signature_of(list), nested(2_000))
     assert "is nested more than 200 levels deep" in refusal(signature_of(Any), nested(300))
     assert "is nested more than 200 levels deep" in refusal(signature_of(Item), chain(250))
     assert call(signature_of(Item), chain(50)) == ((chain(50),), {})
@@ -356,7 +357,8 @@ def test_a_call_by_every_kind_of_parameter(
         (add, (1,), {"y": 2, "z": 3}, "got an unexpected keyword argument 'z'"),
         (named, (1,), {}, "missing a required argument: 'c'"),
         (named, (1, 2, 3), {"c": 3}, "too many positional arguments"),
-        (placed, (), {"a": 1}, "'a' parameter is positional only, but was passed as a keyword"),
+        (placed, (), {"a": 1}, "'a' is positional-only, but was passed as a keyword"),
+        (placed, (), {"b": 1}, "'b' is positional-only, but was passed as a keyword"),
         (every, (1, 2, "a"), {"c": 3}, "rest[0]: expected int, got str"),
         (every, (1,), {"c": 3, "e": "a"}, "more[...]: expected float, got str"),
         (nothing, (1,), {}, "too many positional arguments"),
@@ -520,8 +522,9 @@ def test_a_result_that_would_not_come_back(kind: Any, value: Any, sentence: str)
 
 
 def test_a_result_nested_too_deeply() -> None:
-    with pytest.raises(TypeError, match="result: is nested too deeply, or contains itself"):
-        result_of(list).encode_result(nested(100_000))
+    for levels in (2_000, 100_000):  # within and beyond what the stack of some Pythons holds
+        with pytest.raises((TypeError, ValueError), match=r"result: .*nested"):
+            result_of(list).encode_result(nested(levels))
 
 
 def test_a_stored_result_of_another_type() -> None:

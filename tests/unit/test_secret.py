@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 import traceback
+import typing
 from collections.abc import Callable
 from typing import Annotated, Any, Generic, NamedTuple, NewType, Required, TypedDict, TypeVar
 from urllib.parse import quote
@@ -60,6 +62,39 @@ class Row(Struct, array_like=True, tag="row"):
 
 class Options(TypedDict):
     pin: Required[Secret[str]]
+
+
+class Many(Struct, Generic[T]):
+    items: list[T]
+    one: T | None
+
+
+class SecretBox(Box[Secret[str]]):
+    more: str
+
+
+@dataclasses.dataclass
+class Rows(Generic[T]):
+    items: dict[str, list[T]]
+
+
+@dataclasses.dataclass
+class Both(Rows[Secret[str]], Card): ...
+
+
+class Entry(TypedDict, Generic[T]):
+    item: T
+
+
+class SecretEntry(Entry[Secret[str]]):
+    other: str
+
+
+Hushed = TypeVar("Hushed", bound=Secret[str])
+
+
+class HushedBox(Struct, Generic[Hushed]):
+    item: Hushed
 
 
 class Node(Struct):
@@ -125,17 +160,133 @@ def test_what_is_annotated_is_hidden_wherever_it_stands_and_arrives_as_it_is() -
     assert set(secrets) <= secret_texts(stored, signature.kinds)
 
 
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        (Many[Secret[str]], {"items": [CANARY], "one": CANARY}),
+        (SecretBox, {"item": CANARY, "more": ""}),
+        (list[SecretBox], [{"item": CANARY, "more": ""}]),
+        (Rows[Secret[str]], {"items": {"a": [CANARY]}}),
+        (Rows[Box[Secret[str]]], {"items": {"a": [{"item": CANARY}]}}),
+        (Both, {"items": {"a": [CANARY]}, "holder": "bob", "number": None}),
+        (Entry[Secret[str]], {"item": CANARY}),
+        (SecretEntry, {"item": CANARY, "other": ""}),
+        (HushedBox, {"item": CANARY}),
+    ],
+)  # fmt: skip
+def test_what_a_type_parameter_stands_for_is_hidden(kind: Any, value: Any) -> None:
+    msgspec.convert(value, kind)
+    assert CANARY not in str(hidden({"x": value}, {"x": kind}))
+    assert CANARY in secret_texts({"x": value}, {"x": kind})
+
+
+def test_what_a_type_parameter_does_not_stand_for_is_shown() -> None:
+    assert hidden({"x": {"item": CANARY, "more": "a"}}, {"x": SecretBox}) == {"x": {"item": "***", "more": "a"}}
+    assert hidden({"x": {"items": ["a"], "one": "b"}}, {"x": Many[str]}) == {"x": {"items": ["a"], "one": "b"}}
+
+
+NEWER = {
+    (3, 12): """
+type Maybe[X] = X | None
+type Words = list[Secret[str]]
+class Boxed[X](Struct):
+    items: list[X]
+class Filled(Boxed[Secret[str]]): ...
+KINDS = [(Maybe[Secret[str]], CANARY), (list[Maybe[Secret[str]]], [CANARY]), (Words, [CANARY]),
+         (Boxed[Secret[str]], {"items": [CANARY]}), (Filled, {"items": [CANARY]})]
+""",
+    (3, 13): """
+D = TypeVar("D", default=Secret[str])
+class Default(Struct, Generic[D]):
+    item: D
+class Fixed(TypedDict):
+    pin: ReadOnly[Secret[str]]
+KINDS = [(Default, {"item": CANARY}), (Fixed, {"pin": CANARY})]
+""",
+    (3, 14): """
+class Late(TypedDict):
+    pin: Secret[str]
+    unknown: NotThere
+class Below(Late):
+    more: str
+KINDS = [(Late, {"pin": CANARY}), (Below, {"pin": CANARY})]
+""",
+}
+"""Annotations that only newer Pythons have."""
+
+
+@pytest.mark.parametrize("version", [each for each in NEWER if sys.version_info >= each])
+def test_what_newer_pythons_can_annotate_is_hidden_too(version: tuple[int, int]) -> None:
+    names: dict[str, Any] = {**vars(typing), **globals()}
+    exec(compile(NEWER[version], "newer", "exec", dont_inherit=True), names)
+    for kind, value in names["KINDS"]:
+        assert CANARY not in str(hidden({"x": value}, {"x": kind})), kind
+        assert CANARY in secret_texts({"x": value}, {"x": kind}), kind
+
+
+def test_an_annotation_that_cannot_be_resolved_is_secret_if_it_says_so() -> None:
+    def task(pin: Secret[str], order: NotThere) -> Secret[str]: ...  # type: ignore[name-defined] # noqa: F821
+
+    signature = Signature(task, "t.task")
+    assert hidden({"pin": CANARY, "order": 1}, signature.kinds) == {"pin": "***", "order": 1}
+    assert hidden({"result": CANARY}, {"result": signature.result_kind}) == {"result": "***"}
+
+
 def test_names_alone_decide_without_annotations_at_any_depth() -> None:
     value = {"user": "bob", "a": [{"b": {"apiToken": {"x": 1}, "token": None}}], "password": CANARY}
     assert hidden(value) == {"user": "bob", "a": [{"b": {"apiToken": "***", "token": None}}], "password": "***"}
 
 
 def test_what_is_too_deep_to_be_looked_through_is_hidden_as_a_whole() -> None:
-    value: Any = {"password": CANARY}
-    for _ in range(5000):
+    # Neither the stack of a Python nor that of a thread decides: 5,000 levels are too deep for some.
+    for levels in (101, 5000):
+        value: Any = {"password": CANARY}
+        for _ in range(levels):
+            value = [value]
+        assert hidden({"x": value}) == "***"
+        assert CANARY not in veil(secret_texts({"x": value}))(f"refused {CANARY}")
+    value = {"password": CANARY}
+    for _ in range(98):
         value = [value]
-    assert hidden({"x": value}) == "***"
-    assert secret_texts({"x": value}) == frozenset()  # and no RecursionError
+    assert CANARY not in str(hidden({"x": value})) and "password" in str(hidden({"x": value}))
+
+
+def test_what_contains_itself_is_secret_as_a_whole() -> None:
+    value: list[Any] = [{"password": CANARY}]
+    value.append(value)
+    assert CANARY not in veil(secret_texts({"x": value}))(f"refused {CANARY}")
+
+
+class Rude:
+    def __str__(self) -> str:
+        raise RuntimeError("no")
+
+    __repr__ = __str__
+
+
+@dataclasses.dataclass
+class Unset:
+    password: str
+    pin: Secret[str]
+    other: Any = dataclasses.field(init=False)
+    rude: Any = dataclasses.field(default_factory=Rude)
+
+
+@pytest.mark.parametrize(
+    "beside", [Rude(), {(1, 2): 3}, "\ud800", 10**5000, Unset("x", "y")], ids=["rude", "key", "text", "number", "unset"]
+)
+def test_a_secret_is_found_beside_what_has_no_json_form(beside: Any) -> None:
+    hide = veil(secret_texts({"x": {"password": CANARY, "beside": beside}}))
+    assert CANARY not in hide(f"refused {CANARY}")
+    hide = veil(secret_texts({"x": [beside, Login("bob", CANARY)]}, {"x": list[Login]}))
+    assert CANARY not in hide(f"refused {CANARY}")
+
+
+def test_the_secrets_of_an_object_that_has_no_json_form_are_found() -> None:
+    hide = veil(secret_texts({"x": Unset("", CANARY)}, {"x": Unset}))
+    assert CANARY not in hide(f"refused {CANARY}")
+    hide = veil(secret_texts({"x": Unset(CANARY, "")}, {}))
+    assert CANARY not in hide(f"refused {CANARY}")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,47 @@
+"""Signatures and annotations, in the same way on every Python.
+
+An annotation is evaluated where it stands, is text under `from __future__ import annotations`, or, from Python 3.14 on,
+is evaluated when it is asked for, which fails for a name that is not defined yet.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+if sys.version_info >= (3, 14):
+    from annotationlib import Format
+
+__all__ = ["annotations_of", "bind", "signature_of"]
+
+
+def signature_of(fn: Callable[..., Any]) -> inspect.Signature:
+    """The signature of `fn`, with annotations as text if they cannot be evaluated, or not yet."""
+    try:
+        return inspect.signature(fn)
+    except Exception:  # what evaluating one raises
+        if sys.version_info >= (3, 14):
+            return inspect.signature(fn, annotation_format=Format.STRING)
+        raise
+
+
+def bind(signature: inspect.Signature, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> inspect.BoundArguments:
+    """The arguments of a call by parameter name. Raises TypeError if they do not fit."""
+    parameters = signature.parameters.values()
+    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        for parameter in parameters:  # Python 3.13 takes some of these, and 3.14
+            if parameter.kind is parameter.POSITIONAL_ONLY and parameter.name in kwargs:
+                raise TypeError(f"{parameter.name!r} is positional-only, but was passed as a keyword")
+    return signature.bind(*args, **kwargs)
+
+
+def annotations_of(holder: Any) -> dict[str, Any]:
+    """The annotations of a function, or a class's own, as text if they cannot be evaluated, or not yet."""
+    try:
+        return inspect.get_annotations(holder)
+    except Exception:  # what evaluating one raises
+        if sys.version_info >= (3, 14):
+            return inspect.get_annotations(holder, format=Format.STRING)
+        raise
