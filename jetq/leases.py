@@ -94,9 +94,11 @@ class Leases:
         False if that message is held already: then it was handed out here again, and it is the earlier delivery that
         goes on, by the newer one's lease and token. It must not be started beside itself.
         """
-        place = _place(delivery)
-        held = self._held.get(place)
-        if held is None or held.stored_at != delivery.stored_at:  # else that of a stream since made anew
+        place = (delivery.queue, delivery.sequence)
+        held = self._held.setdefault(place, delivery)
+        if held is delivery:
+            return True
+        if held.stored_at != delivery.stored_at:  # that one was of a stream that has been made anew since
             self._held[place] = delivery
             return True
         with self._changing:
@@ -110,9 +112,9 @@ class Leases:
 
     def drop(self, delivery: Delivery) -> None:
         """Renew `delivery` no more: it is settled or given up."""
-        place = _place(delivery)
-        if self._held.get(place) is delivery:
-            del self._held[place]
+        held = self._held.pop((delivery.queue, delivery.sequence), delivery)
+        if held is not delivery:  # that of a stream since made anew
+            self._held[held.queue, held.sequence] = held
 
     def valid(self, delivery: Delivery) -> bool:
         """Whether `delivery` is surely still this worker's. Only then may it be started or settled: an ack does not
@@ -222,7 +224,7 @@ class Leases:
         try:
             terms = await broker.terms(queue, level)
         except BrokerError as error:
-            _log.warning("queue %s: whether its leases are still the same is not known: %s", queue, error.message)
+            _log.info("queue %s: whether its leases are still the same is not known: %s", queue, error.message)
             return False
         except Exception:  # see `_try`
             _log.exception("queue %s: whether its leases are still the same is not known", queue)
@@ -236,10 +238,8 @@ class Leases:
         lost = sum(not self.valid(each) for each in before)
         by = None if terms is None else terms.by
         if lost or terms is None or (known is not None and known.by != by):
-            _log.warning(
-                "queue %s: %s; %d jobs that run here may be handed out to others as well",
-                queue, _what_happened(known, terms), lost,
-            )  # fmt: skip
+            more = f"; {lost} jobs held here may run elsewhere as well" if lost else ""
+            _log.warning("queue %s: %s%s", queue, _what_happened(known, terms), more)
             self._tell(queue, level, by, lost)
         return True
 
