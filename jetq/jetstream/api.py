@@ -16,6 +16,7 @@ from jetq.errors import BrokerError, BrokerUnavailable, Denied
 from jetq.jetstream.clock import ServerClock
 from jetq.jetstream.connection import Connection, NoReply, NoResponders, NotAllowed
 from jetq.jetstream.message import Message, read_headers
+from jetq.jetstream.refusals import HINTS
 from jetq.jetstream.subjects import api_prefix
 from jetq.steady import steady
 
@@ -40,7 +41,7 @@ class ApiError(BrokerError):
     """JetStream answered with an error. `err_code` is the server's own, e.g. 10071."""
 
     def __init__(self, err_code: int, description: str, *, subject: str = "") -> None:
-        super().__init__(f"JetStream refused {subject}: {description} (error {err_code})")
+        super().__init__(f"JetStream refused {subject}: {description} (error {err_code})", hint=HINTS.get(err_code))
         self.err_code = err_code
         self.description = description
 

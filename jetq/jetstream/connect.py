@@ -68,12 +68,14 @@ async def connect(
     complain: Callable[[str], None],
     tls_hostname: str | None = None,
     await_jetstream: bool = True,
+    domain: str | None = None,
 ) -> Client:
     """A connected client of the server at `url`, which is new enough and has JetStream.
 
     `tls_hostname`: the name its certificate must bear, if not that in `url`. `await_jetstream`: whether silence about
-    JetStream is a failure; a cluster that elects a leader is silent for up to 10 s. Raises BrokerUnavailable after at
-    most `within` seconds, SettingsError if a file that `settings` name is of no use.
+    JetStream is a failure; a cluster that elects a leader is silent for up to 10 s. `domain`: of the JetStream that was
+    used before, which has to be the same. Raises BrokerUnavailable after at most `within` seconds, SettingsError if a
+    file that `settings` name is of no use.
     """
     client = Client(secure=settings.wants_tls, complain=complain)
     try:
@@ -82,6 +84,7 @@ async def connect(
                 await _handshake(client, settings, url, name, within, tls_hostname)
                 _check_version(client, url)
                 await _check_jetstream(client, settings, url, None if await_jetstream else _SILENCE)
+                _check_domain(client, url, domain)
         except SettingsError:
             raise
         except Exception as error:
@@ -181,6 +184,15 @@ async def _check_jetstream(client: Client, settings: Settings, url: str, patienc
     if (reason := _why_no_jetstream(outcome, account, settings.jetstream_domain)) is not None:
         raise unusable(url, *reason)
     client.domain = account.domain
+
+
+def _check_domain(client: Client, url: str, before: str | None) -> None:
+    if before is not None and client.domain not in (None, before):
+        raise unusable(
+            url,
+            f"its JetStream is that of domain {client.domain!r}, and the jobs are in domain {before!r}",
+            "set jetstream_domain (JETQ_JETSTREAM_DOMAIN), or name the servers of one domain only",
+        )
 
 
 _JETSTREAM_PERMISSIONS = "jetq's user must be able to publish to $JS.API.> and subscribe to its inbox (inbox_prefix)"

@@ -429,6 +429,7 @@ class Connection:
                     complain=self._hear,
                     tls_hostname=certified_name(self._settings, url),
                     await_jetstream=first_time,
+                    domain=self._domain,
                 )
             except BrokerUnavailable as error:
                 errors.append(error)

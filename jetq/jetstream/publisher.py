@@ -21,6 +21,7 @@ from jetq.jetstream.client import header_block
 from jetq.jetstream.connection import Connection
 from jetq.jetstream.domains import DomainWatch
 from jetq.jetstream.message import Message
+from jetq.jetstream.refusals import HINTS
 
 __all__ = ["Answer", "PubAck", "Publisher", "Told", "WrongSequence", "read_ack"]
 
@@ -265,7 +266,10 @@ class Publisher:
         else:
             refused = PayloadTooLarge if _is_of_size(error) else Rejected
             pending.answer.set_exception(
-                refused(f"{pending.subject} was refused: {error.description} (JetStream error {error.err_code})")
+                refused(
+                    f"{pending.subject} was refused: {error.description} (JetStream error {error.err_code})",
+                    hint=HINTS.get(error.err_code),
+                )
             )
 
     def _look_at_stray(self, msg: Message) -> None:

@@ -16,6 +16,7 @@ from jetq.errors import BrokerError, TopologyError
 from jetq.jetstream.api import Api, ApiError
 from jetq.jetstream.connection import Connection
 from jetq.jetstream.domains import refuse_twofold
+from jetq.jetstream.refusals import HINTS, WANTS_BOUND
 from jetq.jetstream.subjects import Names
 from jetq.model import LEVELS, Drift, Level
 from jetq.settings import Settings
@@ -27,22 +28,6 @@ _STREAM_EXISTS = 10058
 _CONSUMER_EXISTS = frozenset({10148, 10105})
 _NANOSECONDS = 1_000_000_000
 _NOT_UNIQUE = 10100
-_WANTS_BOUND = 10113
-_HINTS = {
-    10023: "give the server more room, or the stream fewer replicas (JETQ_REPLICAS)",
-    10026: "raise the account's limit of consumers, or serve fewer queues",
-    10027: "raise the account's limit of streams: each queue needs two, and each namespace two more",
-    10047: "give the server or the account more storage, or the streams less: max_bytes (JETQ_MAX_BYTES)",
-    10065: "streams of others take these subjects: give jetq another namespace (JETQ_NAMESPACE)",
-    10005: "are as many servers of the cluster there as JETQ_REPLICAS asks for?",
-    10074: "this is no cluster: leave replicas (JETQ_REPLICAS) at 1",
-    _WANTS_BOUND: "set max_bytes (JETQ_MAX_BYTES); of the room of the account each queue takes it twice, and each "
-    "namespace twice more",
-    10120: "the account has no storage for so many replicas: change JETQ_REPLICAS, or its tiered limits",
-    10122: "this account allows less for a stream: lower max_bytes (JETQ_MAX_BYTES)",
-}
-"""What to do about the server's refusals to make something."""
-
 _PROBED = "domain"
 """A cell that nobody writes."""
 
@@ -275,11 +260,11 @@ def _is_own(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
 
 
 def _not_made(what: str, error: ApiError) -> TopologyError:
-    if error.err_code == _WANTS_BOUND:
+    if error.err_code == WANTS_BOUND:
         reason = "this account wants to be told of every stream how many bytes it may have"
     else:
         reason = f"{error.description} (JetStream error {error.err_code})"
-    return TopologyError(f"cannot make {what}: {reason}", hint=_HINTS.get(error.err_code))
+    return TopologyError(f"cannot make {what}: {reason}", hint=HINTS.get(error.err_code))
 
 
 def _compare(thing: str, wanted: Mapping[str, Any], found: Mapping[str, Any]) -> list[Drift]:

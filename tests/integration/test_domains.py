@@ -17,6 +17,8 @@ from jetq.broker import Broker
 from jetq.cli.acl import permissions
 from jetq.doctor import Report, examine
 from jetq.errors import BrokerUnavailable, JobNotFound, TopologyError
+from jetq.jetstream.connection import Connection
+from jetq.settings import Settings
 from tests.apps.working import working
 from tests.servers import NatsLeaf, NatsServer
 
@@ -156,6 +158,35 @@ async def test_with_its_domain_named_the_hubs_jetstream_is_used_from_the_leaf(tw
 async def test_a_domain_that_is_not_there_is_named(two: NatsLeaf) -> None:
     with pytest.raises(BrokerUnavailable, match="no JetStream of domain 'elsewhere' answers there"):
         await Jetq(two.leaf.url, jetstream_domain="elsewhere").session.broker()
+
+
+async def test_a_lost_connection_is_not_made_anew_to_another_domain(
+    two: NatsLeaf, caplog: pytest.LogCaptureFixture
+) -> None:
+    connection = await Connection.open(Settings(servers=(two.hub.url, two.leaf.url)), name="test")
+    first, other = (two.hub, two.leaf) if connection.domain == "hub" else (two.leaf, two.hub)
+    first.kill()
+    async with asyncio.timeout(60):
+        while "its JetStream is that of domain" not in caplog.text:
+            await asyncio.sleep(0.05)
+        assert not connection.connected
+        first.start()
+        while not connection.connected:
+            await asyncio.sleep(0.05)
+    assert connection.client is not None
+    assert connection.client.connected_url is not None
+    assert connection.client.connected_url.port == first.port != other.port
+    await connection.close()
+
+
+async def test_a_leaf_without_jetstream_uses_that_of_the_domain(tmp_path: Path) -> None:
+    servers = NatsLeaf(tmp_path, leaf=None)
+    with pytest.raises(BrokerUnavailable, match="JetStream is off there") as off:
+        await Jetq(servers.leaf.url).session.broker()
+    assert "jetstream_domain" in str(off.value.hint)
+    async with broker_of(Jetq(servers.leaf.url, jetstream_domain="hub")) as broker:
+        await broker.setup("default")
+    servers.stop()
 
 
 async def test_permissions_follow_the_domain(two: NatsLeaf) -> None:

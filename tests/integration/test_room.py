@@ -207,3 +207,13 @@ async def test_anothers_consumer_in_jetqs_place_is_named(nats_url: str) -> None:
             await broker.setup("default")
     assert f"nats consumer rm {stream} debug" in str(refused.value.hint)
     assert "debug stands in its place" in (await codes(app))["no-consumer"]
+
+
+async def test_a_full_account_refuses_with_a_hint(nats_server: NatsServerFactory) -> None:
+    server = nats_server("accounts { C: { jetstream: { max_file: 1MB }, users: [{ user: c, password: c }] } }")
+    task = (app := fresh_app(url_of(server, "c"))).task(name="record")(record)
+    with pytest.raises(Rejected, match="resource limits exceeded") as refused:
+        for _ in range(100):
+            await task.adelay(BODY)
+    assert "more storage" in str(refused.value.hint)
+    await app.session.aclose()

@@ -1,0 +1,27 @@
+"""What to do when the server refuses to make or store something: its errors say what, and not what now."""
+
+from __future__ import annotations
+
+__all__ = ["HINTS", "WANTS_BOUND"]
+
+WANTS_BOUND = 10113
+
+_MORE_ROOM = "give the server or the account more storage, or the streams less: max_bytes (JETQ_MAX_BYTES)"
+
+HINTS = {
+    10023: "give the server more room, or the stream fewer replicas (JETQ_REPLICAS)",
+    10026: "raise the account's limit of consumers, or serve fewer queues",
+    10027: "raise the account's limit of streams: each queue needs two, and each namespace two more",
+    10047: _MORE_ROOM,
+    10065: "streams of others take these subjects: give jetq another namespace (JETQ_NAMESPACE)",
+    10002: _MORE_ROOM,
+    10054: "raise max_msg_size of the stream, or store the data elsewhere and pass its id or path",
+    10077: "the stream is full: raise its max_bytes (`nats stream edit`), or remove what is old",
+    10005: "are as many servers of the cluster there as JETQ_REPLICAS asks for?",
+    10074: "this is no cluster: leave replicas (JETQ_REPLICAS) at 1",
+    WANTS_BOUND: "set max_bytes (JETQ_MAX_BYTES); of the room of the account each queue takes it twice, and each "
+    "namespace twice more",
+    10120: "the account has no storage for so many replicas: change JETQ_REPLICAS, or its tiered limits",
+    10122: "this account allows less for a stream: lower max_bytes (JETQ_MAX_BYTES)",
+}
+"""What to do about the server's refusals, by its error's code (nats-server 2.15.1)."""
