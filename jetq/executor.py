@@ -24,7 +24,7 @@ from jetq.forks import end_child, is_child_of
 from jetq.leases import Leases
 from jetq.limits import Limits
 from jetq.model import Cancelled, Dead, Delivery, Expired, InLine, Outcome, Released, Snoozed, Succeeded, Superseded
-from jetq.policy import RetryPolicy, decide, process_died, unknown_task
+from jetq.policy import RetryPolicy, decide, decisive, process_died, unknown_task
 from jetq.pool import ThreadLost, ThreadPool
 from jetq.process_pool import ProcessDied, ProcessPool
 from jetq.sealing import PayloadCodec, PayloadContext, opened, sealed
@@ -319,6 +319,7 @@ class Executor:
             attempt.interruptible = False
             if attempt.is_being_cancelled:
                 await attempt.forget_cancellation()
+            error = decisive(error, task.defaults.dead_on)
             outcome = self._failed(attempt, task, error)
             if isinstance(error, RateLimited) and isinstance(outcome, Snoozed):
                 await self._limits.pause(attempt, outcome.after)

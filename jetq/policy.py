@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from difflib import get_close_matches
 from random import Random
 
@@ -17,7 +17,7 @@ from jetq.errors import Reject, Retry, Snooze
 from jetq.model import Dead, Failure, Meta, Retrying, Snoozed
 from jetq.units import seconds
 
-__all__ = ["LONGEST_WAIT", "RetryPolicy", "crashed", "decide", "default_wait", "unknown_task"]
+__all__ = ["LONGEST_WAIT", "RetryPolicy", "crashed", "decide", "decisive", "default_wait", "unknown_task"]
 
 _log = logging.getLogger("jetq.worker")
 
@@ -83,6 +83,31 @@ def decide(
     return Retrying(after=min(after, LONGEST_WAIT), failure=failure, body=body)
 
 
+def decisive(error: BaseException, dead_on: tuple[type[BaseException], ...] = ()) -> BaseException:
+    """What counts of an `error` that may be a group, as a task group raises one: the one that it holds; of several a
+    Reject, one of `dead_on` or a Retry, in this order, or the longest Snooze if all are. Else the group."""
+    if not isinstance(error, BaseExceptionGroup) or isinstance(error, dead_on):
+        return error
+    leaves = list(_leaves(error))
+    if len(leaves) == 1:
+        return leaves[0]
+    for kinds in (Reject, dead_on, Retry):
+        for leaf in leaves:
+            if isinstance(leaf, kinds):
+                return leaf
+    if leaves and all(isinstance(leaf, Snooze) for leaf in leaves):
+        return max(leaves, key=lambda leaf: _asked(leaf) or 0.0)
+    return error
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    for each in group.exceptions:
+        if isinstance(each, BaseExceptionGroup):
+            yield from _leaves(each)
+        else:
+            yield each
+
+
 def crashed(starts: int, max_crashes: int) -> Dead | None:
     """Dead, if a job was started `max_crashes` times and never ended: `starts` times on record, and once before its
     first redelivery, which is not recorded unless it is the only one. None if it may be started again.
@@ -141,7 +166,7 @@ def _unknown(name: str, known: Collection[str]) -> str:
     )
 
 
-def _asked(error: Snooze | Retry) -> float | None:
+def _asked(error: BaseException) -> float | None:
     """The wait that the task asked for, None if it named none. A subclass may have left anything there."""
     after: object = getattr(error, "after", None)
     try:

@@ -99,6 +99,9 @@ class Stopping:
         Last of all, because what is cut off with the process runs again a moment later.
         """
         rest = [attempt for attempt in self._attempts if attempt.started and attempt.interruptible]
+        for attempt in self._attempts.difference(rest):
+            told = "%s %s is not settled in time: it runs again when its lease has ended"
+            _log.error(told, attempt.name, attempt.delivery.id)
         if self.hard is None:
             lost.leave(rest)
         else:

@@ -36,11 +36,11 @@ def ran_by(tester: AppTester | ServerTester) -> Any:
 def test_a_task_may_raise_anything(nats_url: str, where: str, kind: type[BaseException]) -> None:
     """Guarantee: whatever a task raises, its attempt has failed, and the worker lives."""
 
-    @task(name="loop", max_attempts=1)
+    @task(name="any-loop", max_attempts=1)
     async def on_loop(name: str) -> None:
         raise kind
 
-    @task(name="thread", max_attempts=1)
+    @task(name="any-thread", max_attempts=1)
     def in_thread(name: str) -> None:
         raise kind
 
@@ -63,7 +63,7 @@ async def cancels_its_task() -> None:
 def test_a_task_may_cancel_itself(waits: bool, raises: bool) -> None:
     ended = 0
 
-    @task(name="itself", max_attempts=2, wait=60.0)
+    @task(name="any-itself", max_attempts=2, wait=60.0)
     async def itself() -> int:
         nonlocal ended
         if waits:
@@ -87,7 +87,7 @@ def test_middleware_may_raise_anything(kind: type[BaseException]) -> None:
         await call_next()
         raise kind
 
-    @task(name="fine", max_attempts=1)
+    @task(name="any-fine", max_attempts=1)
     async def fine() -> None: ...
 
     with in_memory(Jetq(middleware=[middleware])) as tester:
@@ -102,7 +102,7 @@ def test_the_hook_for_expired_jobs_may_raise_anything(kind: type[BaseException])
     async def hook(job: JobContext) -> None:
         raise kind
 
-    @task(name="late")
+    @task(name="any-late")
     async def late() -> None: ...
 
     with in_memory(Jetq(on_expired=hook)) as tester:
@@ -127,7 +127,7 @@ def test_a_hook_for_expired_jobs_that_hangs_is_left_behind(monkeypatch: pytest.M
             if swallows:
                 await asyncio.sleep(0.3)
 
-    @task(name="late-hook")
+    @task(name="any-late-hook")
     async def late() -> None: ...
 
     with in_memory(Jetq(on_expired=hook)) as tester:
@@ -146,7 +146,7 @@ def test_what_names_a_key_may_raise_anything(kind: type[BaseException]) -> None:
             raise kind
         return str(n)
 
-    @task(name="keyed", limit=1, limit_per=per, max_attempts=1)
+    @task(name="any-keyed", limit=1, limit_per=per, max_attempts=1)
     async def keyed(n: int) -> None: ...
 
     with in_memory(Jetq()) as tester:
@@ -167,7 +167,7 @@ class Argument(msgspec.Struct):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_type_of_an_argument_may_raise_anything(monkeypatch: pytest.MonkeyPatch, kind: type[BaseException]) -> None:
-    @task(name="typed", max_attempts=1)
+    @task(name="any-typed", max_attempts=1)
     async def typed(argument: Argument) -> None: ...
 
     with in_memory(Jetq()) as tester:
@@ -191,7 +191,7 @@ class Codec:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_payload_codec_may_raise_anything(kind: type[BaseException]) -> None:
-    @task(name="sealed", max_attempts=1)
+    @task(name="any-sealed", max_attempts=1)
     async def sealed(n: int) -> None: ...
 
     with in_memory(Jetq(payloads=Codec(kind))) as tester:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
 
-from jetq import JobContext, TaskFailed, Worker, current_job
+from jetq import JobContext, JobTimeout, TaskFailed, Worker, current_job
 from jetq import attempt as attempt_module
 from jetq import lost as lost_module
 from jetq import stopping as stopping_module
@@ -121,7 +121,7 @@ async def test_a_cancel_that_is_swallowed_ends_as_cancelled(nats_url: str) -> No
     async with working(app, concurrency=1), let_go(deaf):
         job = await task.adelay()
         await until(lambda: deaf.running)
-        assert await job.acancel() == "stopped"
+        assert await job.acancel(timeout=LONG) == "stopped"
         assert await job.astatus() == "cancelled"
         assert deaf.running == 1
 
@@ -131,9 +131,9 @@ async def test_middleware_that_swallows_is_given_up_too(nats_url: str, monkeypat
     deaf = Deaf()
 
     async def middleware(job: JobContext, call_next: Callable[[], Awaitable[Any]]) -> Any:
-        value = await call_next()
+        with suppress(JobTimeout):  # if it has not even begun
+            await call_next()
         await deaf()
-        return value
 
     app = fresh_app(nats_url, middleware=[middleware])
 

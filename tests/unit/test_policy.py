@@ -19,7 +19,7 @@ from tenacity.wait import wait_base
 from jetq.errors import JobTimeout, Reject, Retry, Snooze
 from jetq.failures import capture
 from jetq.model import Dead, Failure, Meta, Retrying, Snoozed
-from jetq.policy import LONGEST_WAIT, RetryPolicy, crashed, decide, default_wait, unknown_task
+from jetq.policy import LONGEST_WAIT, RetryPolicy, crashed, decide, decisive, default_wait, unknown_task
 
 FAILURE = Failure(type="t", message="m")
 
@@ -280,3 +280,34 @@ def test_the_end_names_the_nearest_tasks() -> None:
 def test_without_a_near_name_the_end_tells_what_there_is() -> None:
     _, dead = lookings(1.0, [f"m{n}.t" for n in range(9)])
     assert "; it has m0.t, m1.t, m2.t, m3.t, m4.t and more. Start" in dead.failure.message
+
+
+class Gone(Exception):
+    pass
+
+
+REJECT, GONE, RETRY, PLAIN = Reject("no"), Gone(), Retry(5), ValueError("plain")
+SHORT, LONG = Snooze(1), Snooze(10)
+
+
+@pytest.mark.parametrize(
+    ("held", "decides"),
+    [
+        ([PLAIN], PLAIN),
+        ([ExceptionGroup("inner", [REJECT])], REJECT),
+        ([PLAIN, RETRY, GONE, REJECT], REJECT),
+        ([PLAIN, RETRY, ExceptionGroup("inner", [GONE, PLAIN])], GONE),
+        ([SHORT, RETRY, PLAIN], RETRY),
+        ([SHORT, LONG], LONG),
+    ],
+)
+def test_what_decides_in_a_group_is_what_a_task_said(held: list[Exception], decides: Exception) -> None:
+    """Guarantee: Reject, Retry, Snooze and `dead_on` mean the same out of a task group."""
+    assert decisive(ExceptionGroup("several", held), (Gone,)) is decides
+
+
+def test_of_several_plain_errors_the_group_counts() -> None:
+    several = ExceptionGroup("several", [PLAIN, SHORT, ValueError("another")])
+    assert decisive(several, (Gone,)) is several
+    assert decisive(several, (ExceptionGroup,)) is several
+    assert decisive(PLAIN) is PLAIN
