@@ -101,6 +101,9 @@ class Held:
     def valid(self, delivery: Delivery) -> bool:
         return True
 
+    def left(self, delivery: Delivery) -> float:
+        return 60.0
+
     def drop(self, delivery: Delivery) -> None:
         pass
 
