@@ -148,7 +148,7 @@ class Broker(Protocol):
 
         The same id again within two minutes is answered "existing" and stored once, also after a timeout. So is a job
         with a key while one of its task and key is scheduled, queued or running, with that one's id; with `debounce`
-        it takes that one's place if it is scheduled for later than the next two seconds.
+        it takes that one's place if it is scheduled for later than the next two seconds, or raises NewerVersion.
         Creates the queue on first use. `timeout` in seconds; None takes the broker's own.
         """
         ...
@@ -187,7 +187,8 @@ class Broker(Protocol):
         ...
 
     async def move(self, found: Found, due: float) -> bool:
-        """Give a scheduled job another due time. False if it is due within two seconds, or not scheduled any more."""
+        """Give a scheduled job another due time. False if it is due within two seconds, or not scheduled any more.
+        Raises NewerVersion."""
         ...
 
     async def release(self, found: Found) -> bool:
@@ -386,11 +387,11 @@ class Broker(Protocol):
         ...
 
     async def get_schedule(self, queue: str, name: str) -> StoredSchedule | None:
-        """The schedule of that name, or None."""
+        """The schedule of that name, or None. Raises NewerVersion."""
         ...
 
     async def schedules(self, queue: str) -> Sequence[StoredSchedule]:
-        """All schedules of `queue`, by name."""
+        """All schedules of `queue` that can be read, by name."""
         ...
 
     async def remove_schedule(self, stored: StoredSchedule) -> bool:

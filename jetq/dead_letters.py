@@ -10,16 +10,17 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from jetq.broker import Broker
-from jetq.errors import DefinitionError, JobNotFound
-from jetq.model import DEFAULT_META, DeadEntry, DeadLetter, DeadReason, JobRecord
+from jetq.errors import DefinitionError, JobNotFound, NewerVersion
+from jetq.model import DeadEntry, DeadLetter, DeadReason, JobRecord
 from jetq.names import check_queue, check_task
-from jetq.wire import BadHeader, read_meta
+from jetq.wire import check_letter, meta_to_rewrite
 
 __all__ = [
     "EVERY",
     "DeadFilter",
     "Place",
     "Replay",
+    "check_readable",
     "count_dead",
     "each_dead",
     "edited",
@@ -157,7 +158,8 @@ async def purge_dead(broker: Broker, which: DeadFilter = EVERY) -> int:
 
 
 async def replay(broker: Broker, entries: Iterable[DeadEntry]) -> tuple[int, list[str]]:
-    """Put the jobs of `entries` back into their queues: how many, and the ids of those that stand there already."""
+    """Put the jobs of `entries` back into their queues: how many, and the ids of those that stand there already.
+    Raises NewerVersion."""
     replayed, standing = 0, []
     for entry in entries:
         if await broker.replay(entry, revived(entry)):
@@ -175,7 +177,7 @@ class Replay:
     over. So is a job that dies again meanwhile: its new letter is in no place of these.
 
     replayed, passed: how many so far. standing: ids of jobs that stand in their queue already. strays: ids of what
-    was no job. left: how many are to come.
+    was no job. newer: ids of what only a newer jetq can read. left: how many are to come.
     """
 
     def __init__(self, broker: Broker, places: Sequence[Place], *, every: float = 0.0) -> None:
@@ -188,6 +190,7 @@ class Replay:
         self.passed = 0
         self.standing: list[str] = []
         self.strays: list[str] = []
+        self.newer: list[str] = []
 
     def stop(self) -> None:
         """End after the job that is being put back."""
@@ -218,16 +221,25 @@ class Replay:
             self.passed += 1
         elif not place.task:
             self.strays.append(place.id)
-        elif await self._broker.replay(entry, revived(entry)):
+        else:
+            await self._replay(entry)
+
+    async def _replay(self, entry: DeadEntry) -> None:
+        try:
+            job = revived(entry)
+        except NewerVersion:
+            self.newer.append(entry.letter.id)
+            return
+        if await self._broker.replay(entry, job):
             self.replayed += 1
         else:
-            self.standing.append(place.id)
+            self.standing.append(entry.letter.id)
 
 
 async def replay_edited(broker: Broker, entry: DeadEntry, body: bytes) -> bool:
     """Put the job of `entry` back with other arguments. False, and nothing is changed, if one of its id or key stands.
 
-    Raises JobNotFound if the letter was replayed or purged meanwhile, or the job died again.
+    Raises JobNotFound if the letter was replayed or purged meanwhile, or the job died again, NewerVersion.
     """
     letter = entry.letter
     if await _letter_at(broker, Place(letter.queue, letter.task, letter.id, entry.sequence)) is None:
@@ -246,12 +258,12 @@ async def _letter_at(broker: Broker, place: Place) -> DeadEntry | None:
 def revived(entry: DeadEntry) -> JobRecord:
     """The job of `entry` as it is stored again: same id, bytes, overrides and history, and its attempts before it anew.
 
-    The history stays bounded because every further attempt's error cuts it again.
+    The history stays bounded because every further attempt's error cuts it again. Raises NewerVersion for a job or
+    letter that a newer jetq has written.
     """
-    letter = entry.letter
-    overrides = DEFAULT_META
-    with suppress(BadHeader):  # a header nobody can read is what made some jobs dead: without it they can run
-        overrides = read_meta(letter.headers)
+    letter = check_readable(entry)
+    # A header nobody can read is what made some jobs dead: without it they can run.
+    overrides = meta_to_rewrite(letter.headers)
     meta = replace(
         overrides,
         attempt=1,
@@ -276,8 +288,15 @@ def revived(entry: DeadEntry) -> JobRecord:
     )
 
 
+def check_readable(entry: DeadEntry) -> DeadLetter:
+    """The letter, of which nothing is lost when its job is written anew. Raises NewerVersion."""
+    check_letter(entry.letter)
+    meta_to_rewrite(entry.letter.headers)
+    return entry.letter
+
+
 def edited(entry: DeadEntry, body: bytes) -> JobRecord:
-    """The job of `entry` as `revived` has it, with other arguments."""
+    """The job of `entry` as `revived` has it, with other arguments. Raises NewerVersion."""
     job = revived(entry)
     return replace(job, body=body, meta=replace(job.meta, edits=job.meta.edits + 1))
 

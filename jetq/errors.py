@@ -21,6 +21,7 @@ JetqError
 |   |-- JobExpired           the job was not started in time
 |   |-- JobNotFound          no job of that id
 |   `-- TaskFailed           the job is dead, and its exception has no class here
+|-- NewerVersion             what stands was written by a newer jetq
 |-- ScheduleNotFound         no recurring schedule of that name
 |-- JobTimeout               a job ran longer than its timeout (also a TimeoutError)
 |-- JobInterrupted           the worker ends before the job did
@@ -53,6 +54,7 @@ __all__ = [
     "JobInterrupted",
     "JobNotFound",
     "JobTimeout",
+    "NewerVersion",
     "NoResult",
     "NotStored",
     "PayloadTooLarge",
@@ -186,6 +188,10 @@ class TaskFailed(ResultError):
         super().__init__(message)
         self.type = type
         self.remote_traceback = remote_traceback
+
+
+class NewerVersion(JetqError):
+    """What stands was written in a newer version of the wire format: to change it here would drop what it says."""
 
 
 class ScheduleNotFound(JetqError):

@@ -21,17 +21,32 @@ from jetq.codec import Undecodable
 from jetq.context import CURRENT, Current, JobContext
 from jetq.errors import ArgumentError, BadPayload, BrokerError, JobTimeout, RateLimited, Retry
 from jetq.forks import end_child, is_child_of
+from jetq.handover import SETTLED_AFTER, Handover
 from jetq.leases import Leases
 from jetq.limits import Limits
-from jetq.model import Cancelled, Dead, Delivery, Expired, InLine, Outcome, Released, Snoozed, Succeeded, Superseded
-from jetq.policy import RetryPolicy, decide, decisive, process_died, unknown_task
+from jetq.model import (
+    Cancelled,
+    Dead,
+    Delivery,
+    Expired,
+    InLine,
+    Needs,
+    Outcome,
+    PutOff,
+    Released,
+    Snoozed,
+    Succeeded,
+    Superseded,
+)
+from jetq.needs import lacking_arguments
+from jetq.policy import RetryPolicy, decide, decisive, process_died, put_off, unknown_task
 from jetq.pool import ThreadLost, ThreadPool
 from jetq.process_pool import ProcessDied, ProcessPool
 from jetq.sealing import PayloadCodec, PayloadContext, opened, sealed
 from jetq.settlement import Settlement, dead, result_ttl, stray
 from jetq.suspects import Suspects
 from jetq.task import Task
-from jetq.wire import BadHeader, read_meta
+from jetq.wire import BadHeader, NewerHeader, read_meta, read_off
 
 __all__ = ["Executor", "ExpiredHook", "GivenUp", "Middleware"]
 
@@ -71,6 +86,7 @@ class Executor:
         *,
         settlement: Settlement,
         limits: Limits,
+        handover: Handover,
         middleware: Sequence[Middleware],
         on_expired: ExpiredHook | None,
         threads: ThreadPool,
@@ -85,6 +101,7 @@ class Executor:
         self._tasks = tasks
         self._settlement = settlement
         self._limits = limits
+        self._handover = handover
         self._on_expired = on_expired
         self._middleware = tuple(middleware)
         self._threads = threads
@@ -224,7 +241,7 @@ class Executor:
             outcome = self._decode(attempt, attempt.task)
         if attempt.cancelled:
             return Cancelled()
-        if outcome is None and self._has_expired(attempt):
+        if (outcome is None or isinstance(outcome, PutOff)) and self._has_expired(attempt):
             return Expired()
         return outcome
 
@@ -258,14 +275,18 @@ class Executor:
         """What the job is, without any code of the user's. An outcome if it cannot run."""
         delivery = attempt.delivery
         try:
-            attempt.meta = read_meta(delivery.headers) if attempt.kept is None else attempt.kept[0].meta
+            meta = read_meta(delivery.headers)
+            attempt.meta = meta if attempt.kept is None else attempt.kept[0].meta
+        except NewerHeader as error:
+            needs, newer = Needs(delivery.task, v=error.v), dead("undecodable", "jetq.NewerHeader", str(error))
+            return self._put_off(attempt, needs, newer) if delivery.task else newer
         except BadHeader as error:
             return dead("undecodable", "jetq.BadHeader", str(error))
         task = self._tasks.get(delivery.task)
         if task is None:
             if not delivery.task:
                 return stray(delivery.address)
-            return unknown_task(attempt.meta, self._broker.now(), self._tasks.keys(), delivery.task)
+            return self._put_off(attempt, Needs(delivery.task), unknown_task(self._tasks.keys(), delivery.task))
         attempt.task = task
         return None
 
@@ -279,12 +300,26 @@ class Executor:
         except Undecodable as error:
             return self._undecodable(delivery, error)
         except ArgumentError as error:
-            return dead("bad-arguments", "jetq.ArgumentError", error.message)
+            wrong, lacking = dead("bad-arguments", "jetq.ArgumentError", error.message), lacking_arguments(task, body)
+            return wrong if lacking is None else self._put_off(attempt, lacking, wrong)
         except BaseException as error:  # an argument's own type may raise anything, and must not make the job go round
             if isinstance(error, Exception):
                 return Dead(reason="bad-arguments", failure=attempt.capture(error))
             return self._failed(attempt, task, error)
         return None
+
+    def _put_off(self, attempt: Attempt, needs: Needs, otherwise: Dead) -> PutOff | Dead:
+        """Back to the queue, for a worker whose code is another one; `otherwise` once it is known that there is none.
+
+        Guarantee: tests/faults/test_mixed_fleet.py.
+        """
+        delivery = attempt.delivery
+        off, able = read_off(delivery.headers), self._handover.knows_of(delivery.queue, needs)
+        since = attempt.meta.unknown_since if off.since is None else off.since
+        outcome = put_off(needs, since, off.looks, self._broker.now(), able=able)
+        if outcome is None and not self._handover.settled:  # who can has not been heard yet, for it asks nobody
+            return PutOff(SETTLED_AFTER, needs, since or self._broker.now(), off.looks)
+        return otherwise if outcome is None else outcome
 
     def _opened(self, delivery: Delivery) -> bytes:
         return opened(self._payloads, delivery.body, _arguments_of(delivery))

@@ -11,7 +11,7 @@ from jetq.bounds import is_too_deep
 from jetq.errors import DefinitionError
 from jetq.model import DeadEntry
 from jetq.names import check_queue
-from jetq.wire import BadHeader, letter_header, read_letter
+from jetq.wire import BadHeader, check_letter, letter_header, read_letter
 
 __all__ = ["FORMAT", "BadLine", "read_line", "write_line"]
 
@@ -37,7 +37,9 @@ _encode = msgspec.json.Encoder().encode
 
 
 def write_line(entry: DeadEntry) -> bytes:
-    """One line, without its end. The place of the letter among others is not in it."""
+    """One line, without its end. The place of the letter among others is not in it. Raises NewerVersion for a letter
+    that a newer jetq has written."""
+    check_letter(entry.letter)
     letter = Raw(letter_header(entry.letter).encode())
     try:
         body = {"text": entry.body.decode()}

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from jetq.errors import JobTimeout, RemoteTraceback, TaskFailed
 from jetq.model import AttemptError, DeadLetter, Failure
+from jetq.wire import META_HEADER
 
 __all__ = ["bounded", "capture", "fit", "revive", "summarize"]
 
@@ -104,8 +105,10 @@ def _shortened(letter: DeadLetter) -> Iterator[DeadLetter]:
     failure = letter.failure
     for limit in (8_000, 4_000):
         yield (letter := replace(letter, failure=replace(failure, traceback=_cut(failure.traceback, limit))))
-    yield (letter := replace(letter, headers={k: v for k, v in letter.headers.items() if len(k) + len(v) < _SUMMARY}))
-    yield (letter := replace(letter, headers={}))
+    own = {name: value for name, value in letter.headers.items() if name == META_HEADER}  # a replay goes on from it
+    few = {name: value for name, value in letter.headers.items() if len(name) + len(value) < _SUMMARY}
+    yield (letter := replace(letter, headers={**few, **own}))
+    yield (letter := replace(letter, headers=own))
     for last in (_KEPT_LAST // 2, 1):
         errors = _first_and_last(letter.errors, last)
         dropped = letter.errors_dropped + len(letter.errors) - len(errors)
@@ -117,6 +120,7 @@ def _shortened(letter: DeadLetter) -> Iterator[DeadLetter]:
     yield (letter := replace(letter, errors=(), errors_dropped=dropped))
     for limit in (_SUMMARY, _NOTICE):
         yield (letter := replace(letter, failure=replace(letter.failure, message=_cut(failure.message, limit))))
+    yield (letter := replace(letter, headers={}))
 
 
 def _first_and_last(errors: tuple[AttemptError, ...], last: int) -> tuple[AttemptError, ...]:

@@ -190,6 +190,10 @@ class Intake:
         """Whether `queue` was opened with levels."""
         return queue in self._lines and len(self._lines[queue].lanes) > 1
 
+    def serves(self, queue: str, level: Level) -> bool:
+        """Whether jobs of that level can be taken in."""
+        return queue in self._lines and level in self._lines[queue].lanes
+
     def __contains__(self, queue: str) -> bool:
         return queue in self._lines
 

@@ -9,7 +9,7 @@ from collections.abc import Coroutine, Sequence
 from typing import Any
 
 from jetq.broker import Broker
-from jetq.errors import BadPayload, BrokerError, Rejected
+from jetq.errors import BadPayload, BrokerError, NewerVersion, Rejected
 from jetq.overdue import Overdue
 from jetq.schedules import gone, put_schedule
 from jetq.sealing import PayloadCodec
@@ -68,7 +68,7 @@ async def _store(
         try:
             if await put_schedule(broker, record, body, payloads):
                 _log.info("schedule %s is stored: %s %s", record.name, record.pattern, record.zone or "")
-        except (Rejected, BadPayload) as error:
+        except (Rejected, BadPayload, NewerVersion) as error:
             _log.error("schedule %s: %s", record.name, error.message)
     names = {record.name for record, _ in defined}
     for queue in queues:

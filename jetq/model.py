@@ -12,6 +12,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
+from jetq.extended import Extended
 from jetq.names import NO_KEY
 from jetq.secret import Discreet
 
@@ -36,7 +37,9 @@ __all__ = [
     "JobRecord",
     "Level",
     "Meta",
+    "Needs",
     "Outcome",
+    "PutOff",
     "QueueInfo",
     "Released",
     "ResultRecord",
@@ -66,7 +69,7 @@ DeadReason = Literal["failed", "rejected", "crashed", "timeout", "unknown-task",
 ended, no worker knows the task, unreadable bytes, or arguments that do not fit the signature."""
 
 
-class AttemptError(Struct, frozen=True, omit_defaults=True):
+class AttemptError(Extended, frozen=True, omit_defaults=True):
     """How one attempt ended, short enough to travel with the job."""
 
     attempt: int
@@ -76,7 +79,7 @@ class AttemptError(Struct, frozen=True, omit_defaults=True):
     worker: str = ""
 
 
-class Meta(Struct, frozen=True, omit_defaults=True):
+class Meta(Extended, frozen=True, omit_defaults=True):
     """What a stored job has beyond its name and arguments, each field only when it is not the default.
 
     attempt: the number of the run this message stands for, from 1.
@@ -85,7 +88,7 @@ class Meta(Struct, frozen=True, omit_defaults=True):
     errors: how earlier attempts ended, oldest first; `errors_dropped` more were cut to keep the job small.
     snoozes, replays: how often the job was put off, and brought back from the dead letters; edits: how often of those
     with other arguments.
-    unknown_since: when a worker first saw that it does not know the task.
+    unknown_since: when a worker first saw that it cannot run it, as versions before `Jetq-Off` tell it.
     expires: when waiting for a run makes no sense any more.
     in_line: since when it has waited in the line of its limit.
     unique: until when its key is taken, if not until it is done.
@@ -117,7 +120,8 @@ DEFAULT_META = Meta()
 
 
 class JobRecord(Discreet, Struct, frozen=True):
-    """One stored call. `body` is the arguments as a JSON object by parameter name."""
+    """One stored call. `body` is the arguments as a JSON object by parameter name. as_is: headers that are stored in
+    the place of `meta`, for a job that goes back as it came; the broker leaves out its own."""
 
     id: str
     task: str
@@ -126,6 +130,7 @@ class JobRecord(Discreet, Struct, frozen=True):
     key: str = NO_KEY
     meta: Meta = DEFAULT_META
     level: Level = "normal"
+    as_is: Mapping[str, str] | None = None
 
 
 class Stored(Struct, frozen=True):
@@ -169,6 +174,7 @@ def in_place_of(standing: Meta, new: Meta, *, first: float, earlier: float) -> M
         crashes=standing.crashes,
         expires=None if new.expires is None else new.expires - earlier,
         unique=new.unique,
+        others=tuple({**dict(standing.others), **dict(new.others)}.items()),
     )
 
 
@@ -219,7 +225,7 @@ class Terms(Struct, frozen=True):
     by: str
 
 
-class Failure(Struct, frozen=True, omit_defaults=True):
+class Failure(Extended, frozen=True, omit_defaults=True):
     """An exception as text. `type` is `module.qualname`; `args` the constructor's arguments when JSON can hold them."""
 
     type: str
@@ -249,7 +255,7 @@ class ResultRecord(Discreet, Struct, frozen=True, omit_defaults=True, gc=False):
     v: int = 1
 
 
-class DeadLetter(Discreet, Struct, frozen=True, omit_defaults=True):
+class DeadLetter(Discreet, Extended, frozen=True, omit_defaults=True):
     """All that is known of a dead job besides its bytes, which are kept beside it unchanged.
 
     address, headers, sequence: where and how it was stored; `count`: how often it had been handed out.
@@ -351,6 +357,25 @@ class Snoozed(Struct, frozen=True):
     meta: Meta | None = None
 
 
+class Needs(Struct, frozen=True, omit_defaults=True):
+    """What the code of a worker must have to run a job: its task, so many of the wire's versions, and parameters of
+    these names."""
+
+    task: str
+    v: int = 1
+    arguments: tuple[str, ...] = ()
+
+
+class PutOff(Struct, frozen=True):
+    """This worker's code cannot run it: it goes back as it came, for one that can, and comes by itself after `after`
+    seconds. since: from when on nobody was known who can; looks: how often it was put off before."""
+
+    after: float
+    needs: Needs
+    since: float
+    looks: int = 0
+
+
 class InLine(Struct, frozen=True):
     """Put into the line of its limit, at no cost: it is called up from there, or comes back `after` seconds."""
 
@@ -382,4 +407,4 @@ class Superseded(Struct, frozen=True):
     """A repeat of something settled already: remove it, do nothing more."""
 
 
-Outcome = Succeeded | Retrying | Snoozed | InLine | Dead | Cancelled | Expired | Released | Superseded
+Outcome = Succeeded | Retrying | Snoozed | PutOff | InLine | Dead | Cancelled | Expired | Released | Superseded

@@ -14,10 +14,10 @@ from tenacity import Retrying as TenacityRetrying
 from tenacity.wait import wait_base
 
 from jetq.errors import Reject, Retry, Snooze
-from jetq.model import Dead, Failure, Meta, Retrying, Snoozed
+from jetq.model import Dead, Failure, Meta, Needs, PutOff, Retrying, Snoozed
 from jetq.units import seconds
 
-__all__ = ["LONGEST_WAIT", "RetryPolicy", "crashed", "decide", "decisive", "default_wait", "unknown_task"]
+__all__ = ["LONGEST_WAIT", "RetryPolicy", "crashed", "decide", "decisive", "default_wait", "put_off", "unknown_task"]
 
 _log = logging.getLogger("jetq.worker")
 
@@ -135,21 +135,27 @@ def process_died(meta: Meta, max_crashes: int, failure: Failure) -> Dead | Snooz
     return Snoozed(after=float(crashes), meta=replace(meta, crashes=crashes))
 
 
-def unknown_task(
-    meta: Meta, now: float, known: Collection[str], name: str, *, patience: float = _PATIENCE
-) -> Snoozed | Dead:
-    """What becomes of a job whose task `name` is not among the `known` ones: back to the queue for `patience` seconds
-    since the first such worker saw it, then dead.
+def put_off(
+    needs: Needs, since: float | None, looks: int, now: float, *, able: bool, patience: float = _PATIENCE
+) -> PutOff | None:
+    """What becomes of a job that this worker's code cannot run: back to the queue, for `patience` seconds from `since`
+    on; then None, and it is dead.
 
-    In a rolling deploy a worker that knows it may be starting. The pauses grow from 5 to 60 s. `now` in unix seconds.
+    In a rolling deploy a worker that can is starting or busy. able: one is known at the moment, so patience begins
+    anew. looks: how often it was put off before: the pauses grow from 5 to 60 s. Times in unix seconds.
     """
     # Another worker's clock may be ahead of this one's, and what a message says may be anything.
-    since = now if meta.unknown_since is None else min(meta.unknown_since, now)
+    since = now if since is None or able else min(since, now)
     waited = now - since
     if waited >= patience:
-        return Dead(reason="unknown-task", failure=Failure(type="jetq.UnknownTask", message=_unknown(name, known)))
-    after = min(max(_FIRST_LOOK, waited), _LAST_LOOK, max(patience - waited, 1.0))
-    return Snoozed(after=after, meta=replace(meta, unknown_since=since))
+        return None
+    after = min(_FIRST_LOOK * 2 ** min(looks, 10), _LAST_LOOK, max(patience - waited, 1.0))
+    return PutOff(after=after, needs=needs, since=since, looks=looks + 1)
+
+
+def unknown_task(known: Collection[str], name: str) -> Dead:
+    """The end of a job whose task `name` is not among the `known` ones."""
+    return Dead(reason="unknown-task", failure=Failure(type="jetq.UnknownTask", message=_unknown(name, known)))
 
 
 def _unknown(name: str, known: Collection[str]) -> str:

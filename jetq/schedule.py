@@ -10,14 +10,15 @@ from typing import Any, Literal, TypedDict
 import msgspec
 from msgspec import Struct, field
 
-from jetq.bounds import LONGEST_HEADER, check_numbers
+from jetq.bounds import check_numbers
 from jetq.errors import DefinitionError
+from jetq.extended import Extended, encode_extended
 from jetq.model import DEFAULT_META, Level, Meta
 from jetq.names import NO_KEY, check_queue, check_schedule, check_task, key_token
 from jetq.secret import Discreet
 from jetq.timetable import Timetable, parse_cron, parse_every
 from jetq.units import seconds
-from jetq.wire import check_meta
+from jetq.wire import SCHEDULE_HEADER, WIRE_VERSION, NewerHeader, check_meta, read_extended
 
 __all__ = [
     "ON_TIME",
@@ -130,7 +131,7 @@ class ScheduleKeywords(TypedDict, total=False):
     jitter: float | timedelta
 
 
-class ScheduleRecord(Struct, frozen=True, omit_defaults=True):
+class ScheduleRecord(Extended, frozen=True, omit_defaults=True):
     """A schedule as it is stored, besides the arguments of its jobs, which are the message's body.
 
     pattern, zone: as the server reads them. source: defined in code, or made at run time. key, meta,
@@ -199,20 +200,15 @@ class Mark(Struct, frozen=True):
     sequence: int = 0
 
 
-encode_record = msgspec.json.Encoder().encode
+encode_record = encode_extended
 _decode_record = msgspec.json.Decoder(ScheduleRecord).decode
 
 
 def read_record(text: str) -> ScheduleRecord:
-    """The record in a header's text. Raises ValueError, also for one of a newer version."""
-    if len(text) > LONGEST_HEADER:
-        raise ValueError(f"it has {len(text):,} characters, more than {LONGEST_HEADER:,}")
-    try:
-        record = _decode_record(text)
-    except RecursionError:
-        raise ValueError("it is nested too deeply") from None
-    if record.v > 1:
-        raise ValueError(f"it was written in version {record.v}, this jetq reads version 1")
+    """The record in a header's text. Raises ValueError, NewerHeader for one of a newer version."""
+    record = read_extended(SCHEDULE_HEADER, text, _decode_record)
+    if record.meta.v > WIRE_VERSION:
+        raise NewerHeader(SCHEDULE_HEADER, record.meta.v)
     _check(record)
     return record
 

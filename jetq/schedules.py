@@ -64,7 +64,7 @@ async def put_schedule(
     """Store a schedule unless it stands just so; whether it was written. One that is paused stays paused.
 
     `body` is the arguments as JSON; they are stored sealed by `payloads`. Written only if changed, because `@every`
-    counts from its writing. Raises BadPayload, Rejected, NotStored, BrokerUnavailable.
+    counts from its writing. Raises BadPayload, NewerVersion, Rejected, NotStored, BrokerUnavailable.
     """
     made = sealed(payloads, body, _arguments_of(record))
     for _ in range(_TRIES):
@@ -72,12 +72,18 @@ async def put_schedule(
         expected = 0
         if standing is not None:
             expected = standing.sequence
-            record = replace(record, paused=standing.record.paused)
+            record = _continued(record, standing.record)
             if standing.record == record and _stands_for(standing, body, made, payloads):
                 return False
         if await broker.put_schedule(record, made, expected):
             return True
     raise NotStored(f"schedule {record.name} of queue {record.queue} is not stored: others write it all the time")
+
+
+def _continued(record: ScheduleRecord, standing: ScheduleRecord) -> ScheduleRecord:
+    """The record in the place of another: paused as that one is, and with what only a newer jetq has a name for."""
+    meta = replace(record.meta, others=standing.meta.others)
+    return replace(record, paused=standing.paused, others=standing.others, meta=meta)
 
 
 async def find_schedule(broker: Broker, name: str, queue: str | None = None) -> StoredSchedule:

@@ -18,6 +18,7 @@ from jetq.attempt import Attempt
 from jetq.broker import Broker
 from jetq.errors import BrokerError, PayloadTooLarge
 from jetq.failures import bounded, summarize
+from jetq.handover import PassOn, came_back, keep, put_off
 from jetq.kept import Kept, Staying, kept_name, pause_after, read_kept, write_kept
 from jetq.leases import Leases
 from jetq.model import (
@@ -34,6 +35,7 @@ from jetq.model import (
     JobRecord,
     Meta,
     Outcome,
+    PutOff,
     Released,
     ResultRecord,
     Retrying,
@@ -41,8 +43,9 @@ from jetq.model import (
     Succeeded,
     Superseded,
 )
+from jetq.needs import shown_needs
 from jetq.task import Task
-from jetq.wire import BadHeader, read_meta
+from jetq.wire import OFF_HEADER, BadHeader, NewerHeader, read_meta
 
 __all__ = ["Settlement", "dead", "result_ttl", "stray"]
 
@@ -70,17 +73,25 @@ class _Lapsed(Exception):
 
 class Settlement:
     """Spends outcomes on one broker, for the worker of that name. ended: told of each attempt that was `storing`.
+    pass_on: asked before a job is put off that others may run.
 
     `expired` counts the jobs that came too late, `storing` the attempts that are it.
     """
 
     def __init__(
-        self, broker: Broker, leases: Leases, worker: str, *, ended: Callable[[Attempt], None] = lambda _: None
+        self,
+        broker: Broker,
+        leases: Leases,
+        worker: str,
+        *,
+        ended: Callable[[Attempt], None] = lambda _: None,
+        pass_on: PassOn = keep,
     ) -> None:
         self._broker = broker
         self._leases = leases
         self._worker = worker
         self._ended = ended
+        self._pass_on = pass_on
         self._loop = asyncio.get_running_loop()
         self._buried: set[tuple[str, int]] = set()
         self._refused: set[asyncio.Task[None]] = set()
@@ -198,6 +209,8 @@ class Settlement:
             case Retrying(body=None) | Snoozed() | InLine():
                 job, after = self._next_attempt(attempt, outcome)
                 stays = Staying(after, Kept(delivery.sequence, job.meta, now + after))
+            case PutOff(after=after, since=since):
+                stays = Staying(after, Kept(delivery.sequence, replace(attempt.meta, unknown_since=since), now + after))
             case Released():
                 stays = Staying(0.0)
             case Dead(body=None, reason=reason, failure=failure):
@@ -277,6 +290,15 @@ class Settlement:
                     place = f"line.{outcome.line}.{delivery.id}"
                     await broker.write_cell(place, delivery.queue.encode(), expected=0, ttl=_LONGEST_LINE)
                 self._remove(delivery)
+            case PutOff():
+                if await self._pass_on(attempt, outcome):
+                    return
+                if not self._leases.valid(delivery):
+                    raise _Lapsed
+                stored = await put_off(broker, self._worker, delivery, outcome)
+                if not stored and attempt.cancelled:
+                    await self._record_end(attempt, "cancelled")
+                self._remove(delivery)
             case Dead():
                 await self._store_dead(attempt, outcome)
                 self._buried.discard(_place(delivery))
@@ -291,11 +313,15 @@ class Settlement:
             case Released():
                 if not delivery.task:  # nor can it go back: it may have stood on a subject that no text can name
                     return await self._store(attempt, stray(delivery.address))
+                as_it_came = OFF_HEADER in delivery.headers
                 try:  # what was not begun has not been read either, and goes back as it came
                     attempt.meta = read_meta(delivery.headers) if attempt.kept is None else attempt.kept[0].meta
+                except NewerHeader:
+                    as_it_came = True
                 except BadHeader as error:
                     return await self._store(attempt, dead("undecodable", "jetq.BadHeader", str(error)))
-                await broker.give_back(delivery, self._record(attempt, attempt.meta))
+                job = came_back(delivery) if as_it_came else self._record(attempt, attempt.meta)
+                await broker.give_back(delivery, job)
         self._log_outcome(attempt, outcome)
         if attempt.kept is not None:
             await self._forget_kept(attempt.kept[1])
@@ -338,7 +364,13 @@ class Settlement:
             return self._record(attempt, meta), outcome.after
         error = summarize(outcome.failure, meta.attempt, self._broker.now(), self._worker)
         errors, dropped = bounded(meta.errors, error)
-        meta = replace(meta, attempt=meta.attempt + 1, errors=errors, errors_dropped=meta.errors_dropped + dropped)
+        meta = replace(
+            meta,
+            attempt=meta.attempt + 1,
+            errors=errors,
+            errors_dropped=meta.errors_dropped + dropped,
+            unknown_since=None,
+        )
         return self._record(attempt, meta, outcome.body), outcome.after
 
     def _record(self, attempt: Attempt, meta: Meta, body: bytes | None = None) -> JobRecord:
@@ -428,6 +460,11 @@ class Settlement:
                 _log.debug("%s %s waits in the line of %s", name, delivery.id, line)
             case Snoozed(after=after):
                 _log.info("%s %s is put off for %.1f s", name, delivery.id, after)
+            case PutOff(needs=needs, after=after):
+                _log.info(
+                    "%s %s: this worker lacks %s; it is put off for one that has it, for %.1f s at most",
+                    name, delivery.id, shown_needs(needs), after,
+                )  # fmt: skip
             case Dead(reason=reason, failure=failure):
                 _log.error("%s %s is dead (%s): %s; see `jetq dlq show`", name, delivery.id, reason, failure.type)
             case Cancelled():

@@ -2,64 +2,91 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import logging
 import random
 from datetime import UTC, datetime
+from weakref import WeakValueDictionary
 
 from msgspec.structs import replace
 
+from jetq.attempt import Attempt
 from jetq.broker import Broker
-from jetq.errors import DefinitionError, NotStored
+from jetq.errors import BrokerError, DefinitionError, Rejected
+from jetq.leases import Leases
 from jetq.model import Delivery, JobRecord
 from jetq.names import NO_KEY, keyed_id
 from jetq.schedule import ON_TIME, Mark, ScheduleRecord, StoredSchedule, Ticked, job_key, read_record, timetable_of
-from jetq.wire import SCHEDULE_HEADER
+from jetq.settlement import Settlement, dead
+from jetq.wire import SCHEDULE_HEADER, NewerHeader
 
-__all__ = ["BadTick", "Ticks", "job_of_tick"]
+__all__ = ["BadTick", "NewerTick", "TickRunner", "Ticks", "job_of_tick"]
 
 _log = logging.getLogger("jetq.worker")
 
 _SURE = 10.0
 """Seconds after its time at which a tick that has come to nobody's hands counts as missed."""
 
-_REMEMBERED = 2 * ON_TIME
-_TRIES = 20
+_REMEMBERED = 5 * ON_TIME
+"""Seconds for which the mark says of each tick whether it was decided."""
+
+_FORGOTTEN = 4 * ON_TIME
+"""Seconds after its time from which a tick counts as decided if a newer one is: the mark may not tell any more."""
+
 _ID_LENGTH = 96
+_FIRST_BACKOFF, _LAST_BACKOFF = 0.5, 5.0
+_FIRST_PAUSE, _LAST_PAUSE = 0.002, 0.1
+"""Seconds before the mark is read again, which another worker has just written."""
 
 
 class BadTick(ValueError):
     """A tick that says nothing this jetq can read."""
 
 
+class NewerTick(ValueError):
+    """A tick of a schedule that a newer jetq has written. It is left to its lease, and a newer worker may get it."""
+
+
 class Ticks:
     """Makes jobs of ticks. Any number of workers do, of the same ticks: what counts is stored by one of them.
 
-    Guarantee: tests/faults/test_recurring.py: through kills of workers and of the server no tick is lost or doubled.
+    In one worker the ticks of a schedule take turns, because each writes the same mark; workers repeat until it is
+    theirs. So of many that wait each is decided, whoever else starts at the same time.
+
+    Guarantee: tests/faults/test_recurring.py: through kills of workers and of the server no tick is lost or doubled;
+    of those that waited for a worker, none that was on time is lost.
     """
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
         self._random = random.Random()
         self._missing: dict[tuple[str, str], float] = {}
+        self._turns: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
-    async def turn(self, delivery: Delivery) -> None:
-        """Make a job of a tick, or nothing if that was decided already. Raises BadTick, BrokerError."""
+    async def turn(self, delivery: Delivery, came: float | None = None) -> None:
+        """Make a job of a tick, or nothing if that was decided already. came: when it first came to a worker, unix
+        seconds. Raises BadTick, NewerTick, BrokerError."""
         try:
             record = read_record(delivery.headers.get(SCHEDULE_HEADER, ""))
             if (record.queue, record.name) != (delivery.queue, delivery.schedule):
                 raise ValueError(f"it says that it is of schedule {record.name} in queue {record.queue}")
             nominal = _nominal(record, delivery.next_at)
+        except NewerHeader as error:
+            raise NewerTick(str(error)) from None
         except (ValueError, DefinitionError) as error:
             raise BadTick(f"this tick of schedule {delivery.schedule} cannot be read: {error}") from None
-        await self._decide(record, delivery.body, nominal)
+        async with self._turns.setdefault((record.queue, record.name), asyncio.Lock()):
+            await self._decide(record, delivery.body, nominal, came)
 
     async def catch_up(self, queue: str) -> None:
         """Make jobs of the newest ticks that were missed: the broker was down at their time. Raises BrokerError."""
         broker = self._broker
         for stored in await broker.schedules(queue):
             record, nominal = stored.record, self._newest(stored)
-            if nominal is None or _is_decided(await self._broker.ticked(queue, record.name), nominal, broker.now()):
+            if nominal is None or _is_decided(
+                await broker.ticked(queue, record.name), nominal, broker.now(), broker.now()
+            ):
                 self._missing.pop((queue, record.name), None)
             else:
                 await self._decide(record, stored.body, nominal)
@@ -87,15 +114,18 @@ class Ticks:
             return None
         return None if nominal is None or nominal <= stored.stored_at else nominal
 
-    async def _decide(self, record: ScheduleRecord, body: bytes, nominal: float) -> None:
-        broker = self._broker
-        for _ in range(_TRIES):
+    async def _decide(self, record: ScheduleRecord, body: bytes, nominal: float, came: float | None = None) -> None:
+        """Store what becomes of a tick, unless that is decided. Ends only with that, or a BrokerError. came: when it
+        came to a worker, None for now."""
+        broker, pause = self._broker, _FIRST_PAUSE
+        came = broker.now() if came is None else came
+        if _is_too_late(record, nominal, came):
+            _log.info("schedule %s: its tick for %s came too late to be run", record.name, _utc(nominal))
+            return
+        while True:
             now = broker.now()
-            if _is_too_late(record, nominal, now):
-                _log.info("schedule %s: its tick for %s came too late to be run", record.name, _utc(nominal))
-                return
             mark = await broker.ticked(record.queue, record.name)
-            if _is_decided(mark, nominal, now):
+            if _is_decided(mark, nominal, came, now):
                 return
             ticked = mark.ticked.having(nominal, now - _REMEMBERED)
             due = self._due(record, nominal, now)
@@ -104,7 +134,8 @@ class Ticks:
                 return
             if await self._is_overlap(record, ticked, mark.sequence):
                 return
-        raise NotStored(f"the tick of schedule {record.name} for {_utc(nominal)} is not stored: too many at once")
+            await asyncio.sleep(self._random.uniform(0.0, pause))  # the mark is another's: one of them went on
+            pause = min(pause * 2, _LAST_PAUSE)
 
     async def _is_overlap(self, record: ScheduleRecord, ticked: Ticked, expected: int) -> bool:
         """Whether it is not the mark that was another, so that the job of an earlier tick stands: then this one is
@@ -119,9 +150,60 @@ class Ticks:
         return due if due > now else None
 
 
-def _is_decided(mark: Mark, nominal: float, now: float) -> bool:
-    """Whether it is known what became of a tick: of an old one newer ones tell that."""
-    return mark.ticked.has(nominal) or (now - nominal > ON_TIME and nominal < mark.ticked.newest)
+class TickRunner:
+    """Handles the ticks that come to a worker."""
+
+    def __init__(self, ticks: Ticks, broker: Broker, leases: Leases, settlement: Settlement) -> None:
+        self._ticks = ticks
+        self._broker = broker
+        self._leases = leases
+        self._settlement = settlement
+
+    async def run(self, attempt: Attempt) -> None:
+        """Make a job of a tick, then remove it. Also when the worker is stopping: that takes a moment, and nobody is
+        charged for it.
+
+        While the broker cannot be reached or has no room it is tried again for as long as the lease holds: left to its
+        lease it would come back too late.
+        """
+        delivery = attempt.delivery
+        # Decided by when it first came to a worker: neither its turn here nor one that was killed makes it late.
+        came = self._broker.now() - (delivery.count - 1) * self._broker.lease
+        backoff = _FIRST_BACKOFF
+        try:
+            while self._leases.valid(delivery):
+                try:
+                    await self._ticks.turn(delivery, came)
+                    if self._leases.valid(delivery):
+                        self._broker.finish(delivery)
+                    return
+                except NewerTick as error:
+                    _log.warning("a tick of schedule %s is left to a newer worker: %s", delivery.schedule, error)
+                    return
+                except BadTick as error:
+                    await self._settlement.settle(attempt, dead("undecodable", "jetq.BadTick", str(error)))
+                    return
+                except Rejected as error:
+                    await self._settlement.settle(attempt, dead("failed", "jetq.Rejected", error.message))
+                    return
+                except BrokerError as error:
+                    _log.warning(
+                        "a tick of schedule %s is no job yet, trying again in %g s: %s",
+                        delivery.schedule, backoff, error.message,
+                    )  # fmt: skip
+                    await asyncio.sleep(backoff)
+                    backoff = min(backoff * 2, _LAST_BACKOFF)
+            _log.warning("a tick of schedule %s: its lease lapsed, it comes again", delivery.schedule)
+        finally:
+            self._leases.drop(delivery)
+
+
+def _is_decided(mark: Mark, nominal: float, came: float, now: float) -> bool:
+    """Whether it is known what became of a tick: of one that came late, or of which the mark has forgotten, newer ones
+    tell that."""
+    if mark.ticked.has(nominal):
+        return True
+    return nominal < mark.ticked.newest and (came - nominal > ON_TIME or now - nominal > _FORGOTTEN)
 
 
 def job_of_tick(record: ScheduleRecord, body: bytes, nominal: float, enqueued: float | None) -> JobRecord:

@@ -21,9 +21,10 @@ from jetq.attempt import Attempt, running_now
 from jetq.broker import Broker, Feed
 from jetq.control import Control
 from jetq.ending import HardEnd
-from jetq.errors import BrokerError, BrokerUnavailable, DefinitionError, Rejected
+from jetq.errors import BrokerError, BrokerUnavailable, DefinitionError
 from jetq.executor import Executor, GivenUp
 from jetq.first_step import FirstSteps
+from jetq.handover import Handover
 from jetq.intake import Intake
 from jetq.keeping import Keeping
 from jetq.leases import Leases
@@ -36,11 +37,11 @@ from jetq.names import check_queue
 from jetq.pool import ThreadPool
 from jetq.process_pool import ProcessPool, usable_cores
 from jetq.queue import check_weight
-from jetq.settlement import Settlement, dead
+from jetq.settlement import Settlement
 from jetq.stopping import Stopping
 from jetq.suspects import Suspects
 from jetq.task_schedules import definitions
-from jetq.ticks import BadTick, Ticks
+from jetq.ticks import TickRunner, Ticks
 
 __all__ = ["Worker"]
 
@@ -192,6 +193,7 @@ class Worker:
                 finally:
                     self._ending.stage = ""
                     self._limits.stop()
+                    await self._handover.close()
                     await self._ending.end_attempts(self._intake, self._give_back)
                     self._ending.stage = "the app's lifespan"
         finally:
@@ -216,15 +218,21 @@ class Worker:
             await self._unless_stopped(self._patiently(f"queue {queue}", partial(self._serve, broker, queue)))
         self._leases = Leases(self.app.session.connect, broker.lease, self.queues, heard=self._intake.expect)
         self._leases.start()
-        self._settlement = Settlement(broker, self._leases, self.name, ended=self._end)
+        self._handover = Handover(
+            broker, self._leases, self.tasks, self._intake, self._places, self._on_delivery, self._stopping
+        )
+        pass_on = self._handover.pass_on
+        self._settlement = Settlement(broker, self._leases, self.name, ended=self._end, pass_on=pass_on)
         self._limits = Limits(
             broker, self._leases.presence, self.tasks, hold=self.concurrency, room=self._places, in_time=self._in_time
         )
         self._prepared = True
         await self._unless_stopped(self._patiently("limits", self._limits.listen))
         self._broker = broker
-        self._ticks = Ticks(broker)
-        self._keeping = Keeping(broker, self.queues, self._defined, self._ticks, self.app.payloads)
+        self._handover.listen(self.queues)
+        ticks = Ticks(broker)
+        self._ticks = TickRunner(ticks, broker, self._leases, self._settlement)
+        self._keeping = Keeping(broker, self.queues, self._defined, ticks, self.app.payloads)
         await self._unless_stopped(self._keeping.store())
         self._executor = Executor(
             broker,
@@ -232,6 +240,7 @@ class Worker:
             self.tasks,
             settlement=self._settlement,
             limits=self._limits,
+            handover=self._handover,
             middleware=self.app.middleware,
             on_expired=self.app.on_expired,
             threads=self._threads,
@@ -313,6 +322,7 @@ class Worker:
     def _on_delivery(self, delivery: Delivery) -> None:
         if not self._leases.hold(delivery):
             return self._intake.came_back()
+        self._handover.arrived(delivery)
         attempt = Attempt(delivery)
         if self._control.is_cancelled(delivery.id):
             attempt.cancel()
@@ -378,7 +388,7 @@ class Worker:
         attempt.runner = asyncio.current_task(self._loop)
         try:
             if attempt.delivery.schedule:
-                await self._turn(attempt)
+                await self._ticks.run(attempt)
             elif attempt.released:
                 await self._settlement.settle(attempt, Released())
             elif len(self._lost) and attempt.delivery.id in self._lost:
@@ -419,23 +429,8 @@ class Worker:
     def _resume(self) -> None:
         self._resume_due = False
         self._limits.resume()
+        self._handover.resume()
         self._take_more()
-
-    async def _turn(self, attempt: Attempt) -> None:
-        """Make a job of a tick. Also when the worker is stopping: that takes a moment, and nobody is charged for it."""
-        delivery = attempt.delivery
-        try:
-            await self._ticks.turn(delivery)
-            if self._leases.valid(delivery):
-                self._broker.finish(delivery)
-        except BadTick as error:
-            await self._settlement.settle(attempt, dead("undecodable", "jetq.BadTick", str(error)))
-        except Rejected as error:
-            await self._settlement.settle(attempt, dead("failed", "jetq.Rejected", error.message))
-        except BrokerError as error:
-            _log.warning("a tick of schedule %s is left to its lease: %s", delivery.schedule, error.message)
-        finally:
-            self._leases.drop(delivery)
 
     def _free(self) -> int:
         places, left = self._places(), self._left

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -54,3 +55,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.faults)
             if item.get_closest_marker("timeout") is None:
                 item.add_marker(pytest.mark.timeout(_FAULTS_WITHIN))
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What no worker of this process can run is dead after a second, as elsewhere after ten minutes."""
+    from jetq import executor, handover
+    from jetq.policy import put_off
+
+    monkeypatch.setattr(executor, "put_off", functools.partial(put_off, patience=1.0))
+    monkeypatch.setattr(handover, "SETTLED_AFTER", 0.0)

@@ -14,7 +14,7 @@ from jetq.cli.arguments import Words, fit
 from jetq.cli.choosing import ask_broker, choose_app, for_app
 from jetq.cli.failing import Failed, report, verbose_option
 from jetq.cli.letters import already_standing
-from jetq.dead_letters import find_dead, replay_edited
+from jetq.dead_letters import check_readable, find_dead, replay_edited
 from jetq.editing import Draft
 from jetq.errors import ArgumentError
 from jetq.model import DeadEntry
@@ -41,7 +41,7 @@ def edit(id: str, set: tuple[str, ...], queue: str | None, spec: str | None) -> 
     """
     app = choose_app(spec)
     entry = ask_broker(app, lambda broker: find_dead(broker, id, queue=queue))
-    letter, task = entry.letter, _task_of(app, entry)
+    letter, task = check_readable(entry), _task_of(app, entry)
     draft = Draft(task.signature, app.open_arguments(letter.task, letter.queue, entry.body))
     if not draft.readable:
         click.echo("its arguments are no JSON object by parameter name, so they begin empty", err=True)

@@ -73,6 +73,12 @@ async def _replay(broker: Broker, which: DeadFilter, rate: Rate | None) -> Repla
 def _report(work: Replay) -> None:
     if work.passed:
         click.echo(f"passed over {count(work.passed, 'letter')}: replayed or purged meanwhile, or older than another")
+    if work.newer:
+        raise Failed(
+            f"not replayed, because a newer jetq has written it: {', '.join(work.newer[:10])}",
+            hint="replay them with a jetq that is as new",
+            code=FAILED,
+        )
     if work.strays:
         raise Failed(f"not replayed, because it is no job of a task: {', '.join(work.strays[:10])}", code=FAILED)
     if work.standing:

@@ -60,7 +60,9 @@ def of_worker(names: Names, inbox: str, queues: Mapping[str, bool], *, domain: s
     publish = [f"{inbox}.>", f"{api}.INFO", names.result("*"), names.cell(">"), names.signal("limits")]
     publish += [f"{api}.STREAM.INFO.{names.results}", f"{api}.STREAM.MSG.GET.{names.results}", *_state(names, api)]
     publish += [f"{api}.DIRECT.GET.{names.state}", f"{api}.STREAM.PURGE.{names.state}"]
-    subscribe = [f"{inbox}.>", names.cell("pause.*"), names.cell("lines.*"), names.signal("limits")]
+    handover = [names.signal("able"), names.signal("hand.*"), names.questions("hand.*")]
+    publish += handover
+    subscribe = [f"{inbox}.>", names.cell("pause.*"), names.cell("lines.*"), names.signal("limits"), *handover]
     for queue, levels in sorted(queues.items()):
         jobs, dead = names.jobs(queue), names.dead_letters(queue)
         publish += [*_looks(names, api, queue, levels=levels), f"{names.namespace}.{queue}.>"]
@@ -69,7 +71,7 @@ def of_worker(names: Names, inbox: str, queues: Mapping[str, bool], *, domain: s
         for level in _levels(levels):
             consumer = f"{jobs}.{names.consumer(queue, level)}"
             publish += [f"{api}.CONSUMER.MSG.NEXT.{consumer}", f"{ACK_PREFIX}{consumer}.>"]
-        subscribe += [names.cancelled(queue), names.questions(queue)]
+        subscribe += [names.cancelled(queue), names.questions(queue), names.cell(f"off.{queue}.*")]
     return Permissions(tuple(publish), tuple(subscribe), responses=True)
 
 

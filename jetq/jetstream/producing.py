@@ -31,7 +31,7 @@ from jetq.jetstream.subjects import job_tokens, level_of
 from jetq.model import DEFAULT_META, Debounce, Found, JobRecord, Stored, in_place_of
 from jetq.names import NO_KEY
 from jetq.questions import Question, encode, read_answers
-from jetq.wire import META_HEADER, job_headers, meta_or_default, moved_headers
+from jetq.wire import META_HEADER, job_headers, meta_or_default, meta_to_rewrite, moved_headers
 
 __all__ = ["Producing"]
 
@@ -208,7 +208,7 @@ class Producing(Fleet):
         self, standing: StoredMessage, where: str, job: JobRecord, due: float | None, debounce: Debounce
     ) -> int:
         """Put the arguments and the due time of `job` in the place of the schedule `standing`, whose id stays."""
-        before = meta_or_default(standing.headers)
+        before = meta_to_rewrite(standing.headers)
         first = before.enqueued or standing.stored_at
         asked = when = self.now() if due is None else due
         if debounce.max_wait is not None:

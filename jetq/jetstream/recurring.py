@@ -6,6 +6,7 @@ import json
 import math
 import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 
 import msgspec
 
@@ -19,7 +20,7 @@ from jetq.jetstream.publisher import WRONG_LAST_SEQUENCE, WrongSequence
 from jetq.jetstream.subjects import task_token
 from jetq.model import JobRecord
 from jetq.schedule import Mark, ScheduleRecord, StoredSchedule, Ticked, encode_record, read_record
-from jetq.wire import SCHEDULE_HEADER, job_headers
+from jetq.wire import SCHEDULE_HEADER, NewerHeader, job_headers, newer_version
 
 __all__ = ["Recurring"]
 
@@ -57,7 +58,10 @@ class Recurring(Ground):
 
     async def get_schedule(self, queue: str, name: str) -> StoredSchedule | None:
         message = await self._api.last_message(self._names.jobs(queue), self._names.cron(queue, name))
-        return None if message is None else _stored(message, queue)
+        try:
+            return None if message is None else _stored(message, queue)
+        except NewerHeader as error:
+            raise newer_version(error) from None
 
     async def schedules(self, queue: str) -> Sequence[StoredSchedule]:
         stream = self._names.jobs(queue)
@@ -70,8 +74,9 @@ class Recurring(Ground):
             raise
         for subject in subjects:
             message = await self._api.replicas_last(stream, subject)
-            if message is not None and (stored := _stored(message, queue)) is not None:
-                found.append(stored)
+            with suppress(NewerHeader):
+                if message is not None and (stored := _stored(message, queue)) is not None:
+                    found.append(stored)
         return sorted(found, key=lambda stored: stored.record.name)
 
     async def remove_schedule(self, stored: StoredSchedule) -> bool:
@@ -153,8 +158,10 @@ def _check(data: bytes, job: JobRecord) -> None:
 def _stored(message: StoredMessage, queue: str) -> StoredSchedule | None:
     try:
         record = read_record(message.headers.get(SCHEDULE_HEADER, ""))
+    except NewerHeader:
+        raise
     except ValueError:
-        return None  # not jetq's, or a newer one's
+        return None  # not jetq's
     if record.queue != queue or task_token(record.name) != message.subject.rpartition(".")[2]:
         return None  # who may write here could else have it done elsewhere
     return StoredSchedule(record, message.data, message.sequence, message.stored_at)

@@ -101,7 +101,7 @@ class Working(Results):
         self._acks[place].add(delivery)
 
     async def reschedule(self, delivery: Delivery, job: JobRecord, due: float) -> bool:
-        headers = {**job_headers(job), **self._succeed(delivery)}
+        headers = {**_headers(job), **self._succeed(delivery)}
         if due <= self.now():  # a schedule fires up to 250 ms late (nats-server 2.15)
             subject = delivery.address
         else:
@@ -111,7 +111,7 @@ class Working(Results):
 
     async def give_back(self, delivery: Delivery, job: JobRecord) -> None:
         # As a new message, because a nak would leave its mark in the delivery count and make the job a suspect.
-        headers = {**job_headers(job), **self._succeed(delivery)}
+        headers = {**_headers(job), **self._succeed(delivery)}
         await self._store_successor(delivery, delivery.address, delivery.body, headers)
         self.finish(delivery)
 
@@ -245,6 +245,16 @@ class Working(Results):
     async def terms(self, queue: str, level: Level) -> Terms | None:
         info = await self._api.consumer_info(self._names.jobs(queue), self._names.consumer(queue, level))
         return None if info is None else Terms(int(info["config"]["ack_wait"]) / _NANOSECONDS, str(info["created"]))
+
+
+def _headers(job: JobRecord) -> dict[str, str]:
+    """Of a job that goes back as it came what is not the server's. A line break, which is blank space in JSON and not
+    allowed in its texts, would end the header."""
+    headers = job_headers(job)
+    if job.as_is is None:
+        return headers
+    own = {name: value for name, value in headers.items() if not name.startswith("Nats-")}
+    return {name: value.replace("\r", " ").replace("\n", " ") for name, value in own.items()}
 
 
 def _tokens(delivery: Delivery) -> tuple[str, str, str]:

@@ -34,7 +34,7 @@ from jetq.model import (
 )
 from jetq.names import NO_KEY
 from jetq.steady import steady
-from jetq.wire import job_headers, meta_or_default
+from jetq.wire import job_headers, meta_to_rewrite
 
 __all__ = ["MemoryStore", "Message", "QueueStore", "Taker"]
 
@@ -153,7 +153,7 @@ class QueueStore:
         if standing.id == job.id or debounce is None or not self.is_movable(standing):
             return Stored(standing.sequence, standing.id, "existing")
         now = self._store.now()
-        before = meta_or_default(standing.headers)
+        before = meta_to_rewrite(standing.headers)
         first = before.enqueued or standing.stored_at
         asked = when = now if due is None else due
         if debounce.max_wait is not None:

@@ -83,3 +83,27 @@ async def test_a_killed_server_costs_at_most_the_ticks_of_its_downtime(
     # A tick whose answer the kill cut off is one of the downtime, and so is the second in which the server is back.
     assert min(missing) >= int(down) - 1
     assert max(missing) <= up + 2
+
+
+async def test_ticks_that_waited_for_a_worker_all_become_jobs_when_three_start_at_once(
+    nats_server: NatsServerFactory, tmp_path: Path
+) -> None:
+    """Guarantee: of a dense schedule no tick is lost that is younger than a minute when workers are there again."""
+    server = nats_server()
+    async with harness(server.url, tmp_path) as h:
+        call = h.app.call("tests.apps.ledger_tasks.beat", {"n": 0}, queue=QUEUE)
+        await h.app.aschedule("beat", call, every=1)
+        await h.until(lambda info: info.ready >= 42, timeout=90)
+        with ExitStack() as stack:
+            for _ in range(3):
+                stack.enter_context(WorkerProcess(server.url, h.ledger))
+            began = time.time()
+            await h.ledger.wait(
+                lambda ledger: any(each.nominal > began + 3 for each in ledger.entries("start")), timeout=60
+            )
+            await _stop_beating(h)
+            starts = h.ledger.entries("start")
+    times = sorted(each.nominal for each in starts)
+    assert times == list(range(times[0], times[0] + len(times)))
+    assert len(times) >= 42
+    assert Counter(each.id for each in starts).most_common(1)[0][1] == 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import logging
 import os
 import sys
@@ -15,9 +14,7 @@ from typing import Any
 import pytest
 
 from jetq import Jetq, JobContext, Worker, current_job
-from jetq import executor as executing
 from jetq.model import DeadEntry, Delivery
-from jetq.policy import unknown_task
 from tests.apps.frames import FIRED, Frame, Frames
 from tests.apps.wire import Answer, Wire
 from tests.apps.working import fresh_app, settled, until
@@ -144,12 +141,6 @@ def _define(app: Jetq, fuzz: Fuzz) -> None:
 
 def _short(frame: Frame) -> str:
     return f"{frame.subject[:200]!r} {frame.block and frame.block[:300]!r} {frame.body[:100]!r}"
-
-
-@pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Unknown tasks are dead after a second, as others are after ten minutes."""
-    monkeypatch.setattr(executing, "unknown_task", functools.partial(unknown_task, patience=1.0))
 
 
 async def _run(url: str, seed: int, count: int, caplog: pytest.LogCaptureFixture) -> None:

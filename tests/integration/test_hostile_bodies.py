@@ -153,7 +153,7 @@ async def _dead(app: Jetq, count: int, queue: str = "default") -> list[DeadEntry
 
 
 async def test_every_hostile_message_is_dead_lettered_once_with_its_bytes_and_good_jobs_run_between(
-    nats_url: str, caplog: pytest.LogCaptureFixture
+    nats_url: str, caplog: pytest.LogCaptureFixture, impatient: None
 ) -> None:
     """Guarantee: no message, whoever wrote it, ends a worker, goes round in it, or is lost."""
     caplog.set_level(logging.INFO, "jetq.worker")

@@ -13,6 +13,7 @@ import pytest
 from msgspec.structs import replace
 
 from jetq import DefinitionError, Jetq, Schedule, ScheduleNotFound, Worker, current_job
+from jetq.model import Delivery
 from jetq.schedule import ScheduleRecord, Ticked, encode_record
 from jetq.schedules import find_schedule, pause_schedule, put_schedule, run_schedule
 from jetq.ticks import Ticks, job_of_tick
@@ -260,6 +261,51 @@ async def test_jitter_makes_the_job_due_within_its_bound_after_its_time(nats_url
     assert len(jobs) == 20
     assert len(set(dues)) >= 10
     assert all(now - 20 <= due <= now + 600 for due in dues)
+    await app.session.aclose()
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+async def test_each_of_many_ticks_at_once_becomes_a_job_once(nats_url: str, workers: int) -> None:
+    """As when workers start that find a minute's ticks waiting; and each tick comes to two of them."""
+    app = fresh_app(nats_url)
+    broker = await app.session.broker()
+    record = ScheduleRecord("dense", "default", "t", "@every 1s")
+    await put_schedule(broker, replace(record, paused=True), b"{}")
+    now = float(int(time.time()))
+    times = [now - age for age in range(45, 0, -1)]
+    ticks = [Ticks(broker) for _ in range(workers)]
+    turns = [
+        ticks[(n + copy) % workers].turn(_tick(record, nominal)) for n, nominal in enumerate(times) for copy in (0, 1)
+    ]
+    async with asyncio.timeout(60):
+        await asyncio.gather(*turns)
+    jobs = [found.delivery.id for found in await broker.standing("default", task="t")]
+    assert sorted(jobs) == [job_of_tick(record, b"{}", each, None).id for each in times]
+    await app.session.aclose()
+
+
+def _tick(record: ScheduleRecord, nominal: float) -> Delivery:
+    headers = {SCHEDULE_HEADER: encode_record(record).decode()}
+    return Delivery(
+        record.queue, "", "-", "stray-1", b"{}", headers, 1, 1, nominal, 0.0, "", "", schedule=record.name,
+        next_at=nominal + 1,
+    )  # fmt: skip
+
+
+async def test_a_tick_that_a_worker_took_in_time_is_not_late_when_another_gets_it(nats_url: str) -> None:
+    """Its worker was killed, its lease had to lapse, or the broker was away: it became no job, and is not lost."""
+    app = fresh_app(nats_url)
+    broker = await app.session.broker()
+    record = ScheduleRecord("dense", "default", "t", "@every 1s")
+    await put_schedule(broker, replace(record, paused=True), b"{}")
+    ticks, now = Ticks(broker), float(int(time.time()))
+    await ticks._decide(record, b"{}", now)
+    await ticks._decide(record, b"{}", now - 90, came=now - 60)
+    await ticks._decide(record, b"{}", now - 90, came=now - 60)
+    await ticks._decide(record, b"{}", now - 91, came=now)  # came to nobody's hands in time
+    await ticks._decide(record, b"{}", now - 260, came=now - 250)  # the mark may have forgotten it
+    ran = [found.delivery.id for found in await broker.standing("default", task="t")]
+    assert sorted(ran) == sorted(job_of_tick(record, b"{}", each, None).id for each in (now, now - 90))
     await app.session.aclose()
 
 

@@ -30,7 +30,7 @@ class Hostile(Exception):
         raise RuntimeError("no text")
 
 
-async def test_what_is_no_job_is_dead_lettered_with_its_bytes(nats_url: str) -> None:
+async def test_what_is_no_job_is_dead_lettered_with_its_bytes(nats_url: str, impatient: None) -> None:
     app = fresh_app(nats_url)
     namespace = app.settings.namespace
 

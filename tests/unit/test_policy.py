@@ -18,8 +18,8 @@ from tenacity.wait import wait_base
 
 from jetq.errors import JobTimeout, Reject, Retry, Snooze
 from jetq.failures import capture
-from jetq.model import Dead, Failure, Meta, Retrying, Snoozed
-from jetq.policy import LONGEST_WAIT, RetryPolicy, crashed, decide, decisive, default_wait, unknown_task
+from jetq.model import Dead, Failure, Needs, PutOff, Retrying, Snoozed
+from jetq.policy import LONGEST_WAIT, RetryPolicy, crashed, decide, decisive, default_wait, put_off, unknown_task
 
 FAILURE = Failure(type="t", message="m")
 
@@ -233,43 +233,44 @@ def test_starts_are_counted_with_the_first_one_that_is_recorded_only_where_it_is
 # --- unknown tasks
 
 
-def lookings(patience: float, known: list[str], meta: Meta | None = None) -> tuple[list[float], Dead]:
-    """The pauses of a job that nobody knows, and its end."""
-    now, meta = 1_000_000.0, meta or Meta()
+NEEDS = Needs("billing.chrage")
+
+
+def lookings(patience: float, since: float | None = None) -> list[float]:
+    """The pauses of a job that nobody can run, until its end."""
+    now, looks = 1_000_000.0, 0
     pauses: list[float] = []
     for _ in range(1_000):
-        outcome = unknown_task(meta, now, known, "billing.chrage", patience=patience)
-        if isinstance(outcome, Dead):
-            return pauses, outcome
-        assert outcome.meta is not None
+        outcome = put_off(NEEDS, since, looks, now, able=False, patience=patience)
+        if outcome is None:
+            return pauses
         pauses.append(outcome.after)
-        now, meta = now + outcome.after, outcome.meta
+        now, since, looks = now + outcome.after, outcome.since, outcome.looks
     raise AssertionError("it never ends")
 
 
 @pytest.mark.parametrize("patience", [1.0, 60.0, 600.0, 3600.0])
 def test_an_unknown_task_comes_back_at_growing_pauses_for_a_bounded_while(patience: float) -> None:
-    pauses, dead = lookings(patience, ["billing.charge"])
-    assert dead.reason == "unknown-task"
+    pauses = lookings(patience)
     assert sum(pauses) == pytest.approx(patience, abs=1.0)
     assert pauses[:-1] == sorted(pauses[:-1])
     assert all(1.0 <= pause <= 60.0 for pause in pauses)
 
 
-def test_an_unknown_task_burns_no_attempt_and_keeps_its_history() -> None:
-    meta = Meta(attempt=2, snoozes=3)
-    outcome = unknown_task(meta, 50.0, [], "x.y")
-    assert outcome == Snoozed(after=5.0, meta=Meta(attempt=2, snoozes=3, unknown_since=50.0))
+def test_patience_begins_anew_while_somebody_is_able() -> None:
+    assert put_off(NEEDS, 50.0, 3, 5000.0, able=True) == PutOff(40.0, NEEDS, since=5000.0, looks=4)
+    assert put_off(NEEDS, 50.0, 3, 5000.0, able=False) is None
 
 
 @pytest.mark.parametrize("since", [2_000_000.0, 1e300])
 def test_a_first_look_in_the_future_is_not_waited_for(since: float) -> None:
-    pauses, _ = lookings(600.0, [], Meta(unknown_since=since))
+    pauses = lookings(600.0, since)
     assert sum(pauses) == pytest.approx(600.0, abs=1.0)
 
 
 def test_the_end_names_the_nearest_tasks() -> None:
-    _, dead = lookings(1.0, ["billing.charge", "email.send"])
+    dead = unknown_task(["billing.charge", "email.send"], "billing.chrage")
+    assert dead.reason == "unknown-task"
     assert dead.failure.type == "jetq.UnknownTask"
     assert dead.failure.message == (
         "no worker of this queue knows the task 'billing.chrage'; did you mean billing.charge?"
@@ -278,7 +279,7 @@ def test_the_end_names_the_nearest_tasks() -> None:
 
 
 def test_without_a_near_name_the_end_tells_what_there_is() -> None:
-    _, dead = lookings(1.0, [f"m{n}.t" for n in range(9)])
+    dead = unknown_task([f"m{n}.t" for n in range(9)], "billing.chrage")
     assert "; it has m0.t, m1.t, m2.t, m3.t, m4.t and more. Start" in dead.failure.message
 
 

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jetq.errors import Reject, Retry, Snooze
-from jetq.model import Dead, Failure, Meta, Retrying, Snoozed
-from jetq.policy import LONGEST_WAIT, RetryPolicy, crashed, decide, default_wait, process_died, unknown_task
+from jetq.model import Dead, Failure, Meta, Needs, Retrying, Snoozed
+from jetq.policy import LONGEST_WAIT, RetryPolicy, crashed, decide, default_wait, process_died, put_off
 from tests.unit.properties.examples import examples
 
 FAILURE = Failure(type="t", message="m")
@@ -122,15 +122,12 @@ def test_a_job_that_kills_is_dead_after_exactly_so_many_starts(max_crashes: int)
 def test_an_unknown_task_is_dead_after_its_patience_and_not_before(
     now: float, since: float | None, patience: float
 ) -> None:
-    meta, first, looks = Meta(unknown_since=since), None, 0
-    while True:
-        outcome = unknown_task(meta, now, ["a.b"], "a.c", patience=patience)
-        if isinstance(outcome, Dead):
-            break
-        assert outcome.meta is not None and outcome.meta.unknown_since is not None
+    first, looks = None, 0
+    while (outcome := put_off(Needs("a.c"), since, looks, now, able=False, patience=patience)) is not None:
         assert 1.0 <= outcome.after <= 60.0
-        first = outcome.meta.unknown_since if first is None else first
-        assert outcome.meta.unknown_since == first <= now
-        meta, now, looks = outcome.meta, now + outcome.after, looks + 1
+        first = outcome.since if first is None else first
+        assert outcome.since == first <= now
+        assert outcome.looks == looks + 1
+        since, now, looks = outcome.since, now + outcome.after, outcome.looks
         assert looks < 20 + patience / 5
     assert first is None or now - first >= patience
