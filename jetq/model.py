@@ -117,7 +117,10 @@ DEFAULT_META = Meta()
 
 
 class JobRecord(Discreet, Struct, frozen=True):
-    """One stored call. `body` is the arguments as a JSON object by parameter name."""
+    """One stored call. `body` is the arguments as a JSON object by parameter name.
+
+    fresh: its id was made for this enqueue, so that nothing else can have it, before or after.
+    """
 
     id: str
     task: str
@@ -126,6 +129,7 @@ class JobRecord(Discreet, Struct, frozen=True):
     key: str = NO_KEY
     meta: Meta = DEFAULT_META
     level: Level = "normal"
+    fresh: bool = False
 
 
 class Stored(Struct, frozen=True):
