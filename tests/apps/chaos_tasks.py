@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass
 
 from jetq import current_job, task
-from tests.apps.ledger_tasks import note
+from tests.apps.noting import note
 
 QUEUE = "chaos"
 
