@@ -131,8 +131,7 @@ async def test_a_kill_at_any_step_of_it_loses_nothing(
                     await asyncio.to_thread(first.process.wait, 60)
                 else:
                     await h.until(lambda info: info.scheduled == 2)
-                    second = start(NEW, number)
-                    await h.until(lambda info, worker=second: _is_over(info) or worker.process.poll() is not None)
+                    await h.until(functools.partial(_is_over_or_died, start(NEW, number)))
                 start(NEW, 0)
                 await h.until(_is_over, 60)
             finishes = h.ledger.count("finish")
@@ -144,6 +143,10 @@ async def test_a_kill_at_any_step_of_it_loses_nothing(
 def _start(stack: ExitStack, h: Harness, modules: str, kill_at: int) -> WorkerProcess:
     env = {"JETQ_TEST_KILL_AT": str(kill_at)}
     return stack.enter_context(WorkerProcess(h.url, h.ledger, modules=modules, ack_wait=1.0, concurrency=1, env=env))
+
+
+def _is_over_or_died(worker: WorkerProcess, info: QueueInfo) -> bool:
+    return _is_over(info) or worker.process.poll() is not None
 
 
 def _is_over(info: QueueInfo) -> bool:
