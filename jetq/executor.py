@@ -291,9 +291,10 @@ class Executor:
         return None
 
     def _decode(self, attempt: Attempt, task: Task[..., Any]) -> Outcome | None:
-        delivery = attempt.delivery
+        delivery, body = attempt.delivery, attempt.delivery.body
         try:
-            body = delivery.body if self._payloads is None else self._opened(delivery)
+            if self._payloads is not None:
+                body = self._opened(delivery)
             attempt.args, attempt.kwargs = task.signature.decode(body)
         except BadPayload as error:
             return dead("undecodable", "jetq.BadPayload", error.message)

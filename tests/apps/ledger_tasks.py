@@ -7,7 +7,7 @@ import os
 import time
 
 from jetq import Retry, Snooze, current_job, task
-from tests.apps.noting import note
+from tests.apps.noting import note as note
 
 
 @task(queue="ledger")

@@ -33,8 +33,12 @@ trace: true
 """
 
 
-def define(url: str = "nats://127.0.0.1:4222") -> Jetq:
-    """An app that uses what there is."""
+RAN: list[int] = []
+"""What the task was called with that only one worker has."""
+
+
+def define(url: str = "nats://127.0.0.1:4222", *, newer: bool = False) -> Jetq:
+    """An app that uses what there is; `newer` with a task that the other has not."""
     app = Jetq(url, namespace="shop", queues=[Queue("post", levels="strict")])
     tried: set[int] = set()
 
@@ -69,6 +73,12 @@ def define(url: str = "nats://127.0.0.1:4222") -> Jetq:
             tried.add(n)
             raise RateLimited(0.2)
 
+    if newer:
+
+        @app.task(name="mail.newer", queue="mail")
+        async def only_here(n: int) -> None:
+            RAN.append(n)
+
     @app.task(name="post.letter", queue="post", every=1.0)
     async def letter() -> None: ...
 
@@ -97,7 +107,7 @@ async def roles(start: NatsServerFactory, *, keys: bool = False) -> AsyncIterato
     await broker.setup("mail")
     await broker.setup("post", levels=True)
     await admin.session.aclose()
-    producer, worker = define(url_of(server, "producer")), define(url_of(server, "worker"))
+    producer, worker = define(url_of(server, "producer")), define(url_of(server, "worker"), newer=True)
     try:
         yield server, producer, worker
     finally:
@@ -171,6 +181,9 @@ async def everything(server: NatsServer, producer: Jetq, worker: Jetq, second: J
         assert await job.aresult(timeout=20) == 7
         with pytest.raises(ValueError):
             await dead.aresult(timeout=20)
+        for n in range(20):  # half of them come to the worker that has no such task
+            await worker.tasks["mail.newer"].adelay(n)
+        await until(lambda: {*range(20)} <= {*RAN})
         running = await tasks["mail.keyed"].adelay(3)
         await asyncio.sleep(0.1)
         queued = await tasks["mail.keyed"].adelay(3)
