@@ -208,7 +208,7 @@ class Leases:
     async def _keep_looking(self, broker: Broker) -> None:
         looked_at = -math.inf
         while True:
-            consumers = {(each.queue, each.level) for each in list(self._held.values())}
+            consumers: set[tuple[str, Level]] = {(each.queue, each.level) for each in list(self._held.values())}
             if time.monotonic() - looked_at > _LOOK_IDLE_EVERY:
                 looked_at = time.monotonic()
                 consumers |= {*self._queues, *self._terms}
