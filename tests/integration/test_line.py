@@ -196,6 +196,8 @@ def test_what_is_heard(wire: Wire, comes: bytes, sequence: int | None, open_afte
 
 
 def test_an_answer_in_pieces(wire: Wire) -> None:
+    wire.line._sock.settimeout(30.0)  # the machine may be busy
+
     def answer() -> None:
         for at in range(len(ACK)):
             wire.theirs.sendall(ACK[at : at + 1])
