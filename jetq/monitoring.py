@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import http.client
+import urllib.error
 import urllib.request
 from urllib.parse import urlsplit
 
@@ -75,6 +76,10 @@ async def ask_monitoring(url: str) -> Monitored:
 
 
 def _get(url: str) -> bytes:
-    with urllib.request.urlopen(url, timeout=_WITHIN) as answer:
-        data: bytes = answer.read(_LONGEST)
-        return data
+    try:
+        with urllib.request.urlopen(url, timeout=_WITHIN) as answer:
+            data: bytes = answer.read(_LONGEST)
+            return data
+    except urllib.error.HTTPError as refusal:
+        refusal.close()  # it is an open answer too
+        raise

@@ -103,7 +103,10 @@ class NatsServer:
         try:
             with urllib.request.urlopen(self.monitoring + path, timeout=1.0) as answer:
                 return json.loads(answer.read())
-        except (OSError, urllib.error.HTTPError):
+        except urllib.error.HTTPError as refusal:
+            refusal.close()
+            return None
+        except OSError:
             return None
 
     def _running(self) -> subprocess.Popen[bytes]:

@@ -221,6 +221,8 @@ def test_what_is_no_answer_leaves_the_fate_of_the_job_open(wire: Wire, comes: by
 
 
 def test_an_answer_in_pieces(wire: Wire) -> None:
+    wire.line._sock.settimeout(30.0)  # the machine may be busy
+
     def answer() -> None:
         for at in range(len(ACK)):
             wire.theirs.sendall(ACK[at : at + 1])

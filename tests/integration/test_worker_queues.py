@@ -66,12 +66,15 @@ async def test_never_more_than_concurrency_run_over_all_queues(nats_url: str) ->
 async def test_more_queues_than_slots_are_all_served(nats_url: str) -> None:
     app = fresh_app(nats_url)
     running, most = 0, 0
+    go_on = asyncio.Event()
+    go_on.set()
 
     async def work() -> int:
         nonlocal running, most
         running += 1
         most = max(most, running)
         await asyncio.sleep(0.02)
+        await go_on.wait()
         running -= 1
         return 1
 
@@ -82,8 +85,10 @@ async def test_more_queues_than_slots_are_all_served(nats_url: str) -> None:
         for _ in range(3):
             jobs = [await app.asend(queue) for queue in queues]
             assert [await job.aresult(timeout=10) for job in jobs] == [1] * 8
+        go_on.clear()
         held = [await app.asend(queue) for queue in queues]
         worker.stop()
+        go_on.set()
     assert most == 2
     broker = await app.session.broker()
     infos = {info.name: info for info in await broker.queues() if info.name in queues}

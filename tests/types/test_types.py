@@ -54,6 +54,7 @@ def test_mypy_accepts_and_rejects_as_marked(sample: Path) -> None:
     compare({int(number): text for number, text in errors})
 
 
+@pytest.mark.timeout(300)  # on a busy machine; its first run unpacks it too
 def test_pyright_accepts_and_rejects_as_marked(sample: Path) -> None:
     settings = {
         "typeCheckingMode": "strict",

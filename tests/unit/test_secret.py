@@ -225,7 +225,7 @@ def test_what_newer_pythons_can_annotate_is_hidden_too(version: tuple[int, int])
 
 
 def test_an_annotation_that_cannot_be_resolved_is_secret_if_it_says_so() -> None:
-    def task(pin: Secret[str], order: NotThere) -> Secret[str]: ...  # type: ignore[name-defined, empty-body] # noqa: F821
+    def task(pin: Secret[str], order: NotThere) -> Secret[str]: ...  # type: ignore[name-defined,empty-body] # noqa: F821
 
     signature = Signature(task, "t.task")
     assert hidden({"pin": CANARY, "order": 1}, signature.kinds) == {"pin": "***", "order": 1}
