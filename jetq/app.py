@@ -23,7 +23,7 @@ from jetq.errors import DefinitionError
 from jetq.job import Job
 from jetq.keys import call_key, check_template
 from jetq.model import DEFAULT_META, Debounce, JobRecord, Meta, ResultRecord, Stored
-from jetq.names import NO_KEY, check_job_id, check_queue, check_task, key_token, keyed_id, new_job_id
+from jetq.names import NO_KEY, check_job_id, check_keyless_id, check_queue, check_task, key_token, keyed_id, new_job_id
 from jetq.options import CallOptions, TaskKeywords, TaskOptions, call_settings, check_identity, task_options
 from jetq.queue import Queue, check_queues
 from jetq.registry import IMPORTED, Registry, merged, task_name
@@ -331,9 +331,12 @@ def _request(call: Call[Any], now: float, instant: Callable[[float], float]) -> 
     if call.key is not None:
         key = key_token(call.key)
         id = keyed_id(id, key)
+    elif settings.id is not None:
+        check_keyless_id(id)
     due = settings.due(now, instant)
     meta = _meta(call, due, now)
-    job = JobRecord(id=id, task=call.task, queue=call.queue, body=call.body, key=key, meta=meta, level=call.level)
+    fresh = settings.id is None
+    job = JobRecord(id, call.task, call.queue, call.body, key=key, meta=meta, level=call.level, fresh=fresh)
     if not (settings.replace or settings.throttle):
         return Request(job, due)
     debounce = Debounce(max_wait=settings.max_wait) if settings.replace else None

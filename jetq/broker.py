@@ -9,7 +9,8 @@ begins above the stream's first message, or above what was delivered; nothing th
 `batch`, `multi_last` or `subjects_filter`; and what reads many gets them by sequence, several under way.
 
 Errors, on every verb: BrokerUnavailable when there is no connection, NotStored when a write's fate is unknown after
-`timeout`, Rejected when a write was refused. A verb never hangs.
+`timeout`, Rejected when it was refused, NotSent when no connection came. What a verb gave up is not done later. A verb
+never hangs.
 """
 
 from __future__ import annotations
@@ -76,6 +77,11 @@ class Feed(Protocol):
         ...
 
 
+def always() -> bool:
+    """Whether what nobody can give up is still wanted."""
+    return True
+
+
 class Line(Protocol):
     """A way to store jobs without the broker's loop, for one thread at a time."""
 
@@ -86,8 +92,9 @@ class Line(Protocol):
     """Whether it can be used again."""
 
     def store(self, job: JobRecord) -> Stored | None:
-        """`Broker.send_job` that waits. None: it is not, or not surely, stored; the broker can say, asked to store it
-        with the same id. Whatever interrupts it, e.g. a KeyboardInterrupt, closes the line and is raised."""
+        """`Broker.send_job` that waits. None: it is surely not stored by this; the broker can. Raises NotStored if that
+        is not known; the broker can say, asked to store it with the same id. Whatever interrupts it, e.g. a
+        KeyboardInterrupt, closes the line and is raised."""
         ...
 
     def close(self) -> None:
@@ -146,16 +153,20 @@ class Broker(Protocol):
     ) -> Stored:
         """Store `job`, to be delivered at once or from `due` (unix seconds) on, and never earlier.
 
-        The same id again within two minutes is answered "existing" and stored once, also after a timeout. So is a job
-        with a key while one of its task and key is scheduled, queued or running, with that one's id; with `debounce`
-        it takes that one's place if it is scheduled for later than the next two seconds, or raises NewerVersion.
+        The same id again is answered "existing", and not stored, while a job of that id is scheduled, queued or
+        running, and within two minutes after it was stored; "new" if the id is `fresh`, for then it was this enqueue
+        that stored it. "existing" is also a job with a key while one of its task and key is scheduled, queued or
+        running, with that one's id; with `debounce` it takes that one's place if it is scheduled for later than the
+        next two seconds, or raises NewerVersion.
         Creates the queue on first use. `timeout` in seconds; None takes the broker's own.
         """
         ...
 
-    def send_job(self, job: JobRecord, told: Callable[[Stored | BrokerError], None]) -> bool:
-        """`enqueue` of a job that is due at once and has no key, without waiting: `told` is called with what that would
-        return or raise.
+    def send_job(
+        self, job: JobRecord, told: Callable[[Stored | BrokerError], None], wanted: Callable[[], bool] = always
+    ) -> bool:
+        """`enqueue` of a fresh job that is due at once and has no key, without waiting: `told` is called with what that
+        would return or raise. Once it is not `wanted` any more it is not sent again.
 
         It is called later, on this loop, and never in here. False, and nothing is sent, if that cannot be done without
         waiting now: `enqueue` can, or says why not.

@@ -6,8 +6,10 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from jetq.broker import Broker
 from jetq.cancelling import Cancellation, cancel
@@ -17,13 +19,15 @@ from jetq.errors import (
     Denied,
     EnqueueError,
     JobNotFound,
+    NotSent,
     NotStored,
     Rejected,
+    ResultError,
     ResultExpired,
     ResultTimeout,
 )
-from jetq.inspect import JobView, standing_state, state_of, view_job
-from jetq.model import Debounce, Found, JobRecord, ResultRecord, State, Stored
+from jetq.inspect import JobView, holder_of, standing_state, state_of, view_job
+from jetq.model import Debounce, JobRecord, ResultRecord, State, Stored
 from jetq.moving import move_job
 from jetq.names import NO_KEY
 from jetq.questions import Question, encode
@@ -37,7 +41,7 @@ from jetq.schedules import (
     view_schedule,
 )
 from jetq.sealing import PayloadCodec
-from jetq.session import Session
+from jetq.session import Closed, Session
 
 __all__ = ["Client", "Request"]
 
@@ -59,6 +63,11 @@ class Request(Struct, frozen=True):
     debounce: Debounce | None = None
     throttle: float | None = None
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is due at once, and nothing that stands is asked for."""
+        return self.job.fresh and self.job.key == NO_KEY and self.due is None and self.throttle is None
+
 
 class Client:
     """What producers and callers do, on the running loop's connection."""
@@ -67,7 +76,42 @@ class Client:
         self._session = session
 
     async def enqueue(self, request: Request) -> Stored:
-        """Store a job. Raises BrokerUnavailable, Rejected or NotStored."""
+        """Store a job. Raises Rejected (NotSent without a connection) or NotStored, with the job's id."""
+        try:
+            return await self._store(request)
+        except BrokerError as error:
+            raise _about(error, request) from error.__cause__
+
+    def enqueue_and_wait(self, request: Request) -> Stored:
+        """`enqueue` for code that is not async."""
+        try:
+            if request.is_plain:
+                return self._store_plain(request)
+            return self._session.run(lambda: self._store(request))
+        except BrokerError as error:
+            raise _about(error, request) from error.__cause__
+
+    def _store_plain(self, request: Request) -> Stored:
+        job = request.job
+        try:
+            stored = self._session.store(job)
+        except NotStored as error:
+            first = error.message
+            return self._session.run(lambda: self._store_again(request, first))
+        return stored or self._session.run(
+            lambda: self._store(request), lambda broker, told, wanted: broker.send_job(job, told, wanted)
+        )
+
+    async def _store_again(self, request: Request, first: str) -> Stored:
+        """Store what was sent and not confirmed: under an id, therefore, that is not fresh any more."""
+        job = request.job
+        try:
+            stored = await self._store(replace(request, job=replace(job, fresh=False)))
+        except (Rejected, BrokerUnavailable) as error:  # this try surely failed, but the first may not have
+            raise NotStored(f"{first}; then {error.message}") from None
+        return replace(stored, disposition="new")
+
+    async def _store(self, request: Request) -> Stored:
         broker = await self._session.broker()
         job = request.job
         if request.throttle is None:
@@ -78,20 +122,12 @@ class Client:
         try:
             stored = await broker.enqueue(job, due=request.due, debounce=request.debounce)
         except Rejected:
-            await broker.unthrottle(job)
+            with suppress(BrokerError):  # the claim is this job's own: a repeat with its id has it
+                await broker.unthrottle(job)
             raise
         if stored.id != job.id:  # one of an earlier period still stands, and this period has had none
             await broker.unthrottle(job)
         return stored
-
-    def enqueue_and_wait(self, request: Request) -> Stored:
-        """`enqueue` for code that is not async."""
-        job = request.job
-        if job.key != NO_KEY or request.due is not None or request.throttle is not None:
-            return self._session.run(lambda: self.enqueue(request))
-        return self._session.store(job) or self._session.run(
-            lambda: self.enqueue(request), lambda broker, told: broker.send_job(job, told)
-        )
 
     async def enqueue_many(self, requests: Sequence[Request], *, before: int = 0) -> list[Stored]:
         """Store many jobs at once, each at its own due time. `before` is how many the same caller has stored already.
@@ -132,7 +168,7 @@ class Client:
             broker = await self._session.broker()
             return await broker.enqueue_many(jobs, due=due, debounce=debounce)
         except BrokerError as error:
-            return [error] * len(jobs)
+            return [_unsent(error)] * len(jobs)
 
     async def state(self, queue: str, id: str) -> State | None:
         """Where job `id` is in its life; None if nothing is known of it."""
@@ -183,16 +219,23 @@ class Client:
                 return record
             found = await broker.find(queue, id)
             if found is None:
-                return await self._settled(broker, queue, id, expires_after)
-            if deadline is not None and time.monotonic() >= deadline:
-                assert timeout is not None
-                raise _timed_out(found, timeout)
+                record = await self._settled(broker, queue, id)
+                if record is not None:
+                    return record
+            if found is None and await holder_of(broker, queue, id) is None:
+                record = await self._settled(broker, queue, id)  # it may have ended just then
+                if record is not None:
+                    return record
+                raise _unknown(queue, id, expires_after)
+            if timeout is not None and deadline is not None and time.monotonic() >= deadline:
+                raise _timed_out(id, "running" if found is None else standing_state(found), timeout)
             if look == _LOOK_EVERY and not complained:
                 complained = await self._complain_of_no_worker(broker, queue, deadline)
             look = _LOOK_EVERY
 
-    async def _settled(self, broker: Broker, queue: str, id: str, expires_after: float | None) -> ResultRecord:
-        """The result of a job that is no longer in its queue."""
+    async def _settled(self, broker: Broker, queue: str, id: str) -> ResultRecord | None:
+        """How a job ended that is no longer in its queue; None if it left nothing. One that runs may not be in its
+        queue either: it was purged."""
         record = await broker.get_result(id)
         if record is not None:
             return record
@@ -209,16 +252,7 @@ class Client:
                 worker=letter.worker,
                 failure=letter.failure,
             )
-        if expires_after is None:
-            raise JobNotFound(
-                f"nothing is known of job {id} in queue {queue!r}: "
-                "there is no such job, or it is done and its result is gone",
-                hint="a result is kept for the task's result_ttl, 1 h unless it says otherwise",
-            )
-        raise ResultExpired(
-            f"job {id} is done and its result is gone: results of this task are kept for {expires_after:g} s",
-            hint="ask earlier, or raise the task's result_ttl",
-        )
+        return None
 
     async def _complain_of_no_worker(self, broker: Broker, queue: str, deadline: float | None) -> bool:
         left = _ANSWERS_WITHIN if deadline is None else max(0.0, deadline - time.monotonic())
@@ -228,11 +262,48 @@ class Client:
         return True
 
 
-def _timed_out(found: Found, timeout: float) -> ResultTimeout:
+def _unknown(queue: str, id: str, expires_after: float | None) -> ResultError:
+    """What to raise for a job that neither stands nor runs and left nothing."""
+    if expires_after is None:
+        return JobNotFound(
+            f"nothing is known of job {id} in queue {queue!r}: "
+            "there is no such job, or it is done and its result is gone",
+            hint="a result is kept for the task's result_ttl, 1 h unless it says otherwise",
+        )
+    return ResultExpired(
+        f"job {id} is done and its result is gone: results of this task are kept for {expires_after:g} s",
+        hint="ask earlier, or raise the task's result_ttl",
+    )
+
+
+def _timed_out(id: str, state: State, timeout: float) -> ResultTimeout:
     return ResultTimeout(
-        f"job {found.delivery.id} is still {standing_state(found)} after {timeout:g} s",
+        f"job {id} is still {state} after {timeout:g} s",
         hint="it goes on all the same; wait longer, or see `jetq job show` and whether a worker serves its queue",
     )
+
+
+def _unsent(error: BrokerError) -> BrokerError:
+    """What `error` means to who enqueues: where the broker cannot be used, nothing was sent."""
+    if type(error) is not BrokerUnavailable:
+        return error
+    return NotSent(error.message, hint=error.hint)
+
+
+def _about(error: BrokerError, request: Request) -> BrokerError:
+    """`error` as who enqueued that job is told: with its id, and what to do if nobody knows whether it is stored."""
+    job = request.job
+    error = NotStored(error.message) if isinstance(error, Closed) else _unsent(error)
+    if not isinstance(error, EnqueueError):
+        return error
+    error.job_ids = (job.id,)
+    if isinstance(error, NotStored):
+        error.hint = (
+            f'it may be stored all the same. To try again, safely: {job.task}.options(id="{job.id}").delay(...)'
+        )
+        if job.key != NO_KEY or request.due is not None:
+            error.hint += ", with the other options as they were"
+    return error
 
 
 def _not_all(failed: Mapping[str, Exception], *, stored: int) -> BrokerError:
@@ -242,7 +313,7 @@ def _not_all(failed: Mapping[str, Exception], *, stored: int) -> BrokerError:
     if not stored and all(isinstance(error, BrokerUnavailable) for error in errors):
         if isinstance(first, Denied):
             return Denied(first.subject, job_ids=tuple(failed))
-        return BrokerUnavailable(str(first).partition("\n")[0], hint=getattr(first, "hint", None))
+        return NotSent(str(first).partition("\n")[0], hint=getattr(first, "hint", None), job_ids=tuple(failed))
     kind: type[EnqueueError] = EnqueueError
     if all(isinstance(error, Rejected | BrokerUnavailable) for error in errors):
         kind = Rejected

@@ -43,7 +43,8 @@ class DirectLine:
         self._closed = False
 
     def store(self, job: JobRecord) -> Stored | None:
-        """Store a plain job; from any thread. None: it is not, or not surely, stored, and has to cross."""
+        """Store a plain job; from any thread. None: it is not stored, and has to cross. Raises NotStored if that is not
+        known, and then it has to cross as well."""
         try:
             line = self._idle.pop()  # nobody else has it from here on
         except IndexError:

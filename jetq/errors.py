@@ -12,7 +12,8 @@ JetqError
 |   `-- EnqueueError         a job was not (surely) stored
 |       |-- Rejected         surely not stored
 |       |   |-- PayloadTooLarge
-|       |   `-- Denied       the NATS user lacks a permission (also a BrokerUnavailable)
+|       |   |-- Denied       the NATS user lacks a permission (also a BrokerUnavailable)
+|       |   `-- NotSent      no connection in time, so nothing was sent (also a BrokerUnavailable)
 |       `-- NotStored        fate unknown: a repeat with the same id is safe
 |-- ResultError              no result can be handed over
 |   |-- ResultTimeout        not finished yet
@@ -56,6 +57,7 @@ __all__ = [
     "JobTimeout",
     "NewerVersion",
     "NoResult",
+    "NotSent",
     "NotStored",
     "PayloadTooLarge",
     "PluginError",
@@ -131,7 +133,7 @@ class EnqueueError(BrokerError):
 
 
 class Rejected(EnqueueError):
-    """The broker refused the job: it is surely not stored."""
+    """The job is surely not stored, and will not be by anything done so far: the broker refused it."""
 
 
 class PayloadTooLarge(Rejected):
@@ -150,8 +152,13 @@ class Denied(BrokerUnavailable, Rejected):
         self.subject = subject
 
 
+class NotSent(Rejected, BrokerUnavailable):
+    """There was no connection in time, so nothing was sent: the job is surely not stored, and will not be later."""
+
+
 class NotStored(EnqueueError):
-    """No answer came in time: the job may or may not be stored. Enqueueing again with the same `id` is safe."""
+    """The job was sent and no answer came in time: it may or may not be stored. Enqueueing again with the same `id` is
+    safe."""
 
 
 class ResultError(JetqError):

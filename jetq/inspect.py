@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
 
@@ -11,12 +12,12 @@ from msgspec.structs import replace
 from jetq.broker import Broker
 from jetq.errors import JobNotFound
 from jetq.model import DEFAULT_META, AttemptError, DeadEntry, Found, ResultRecord, State
-from jetq.names import check_queue
-from jetq.questions import Question, encode, read_answers
+from jetq.names import check_queue, check_sought_id
+from jetq.questions import Answer, Question, encode, read_answers
 from jetq.secret import Discreet
 from jetq.wire import BadHeader, meta_or_default, read_meta
 
-__all__ = ["JobView", "standing_state", "state_of", "view_job"]
+__all__ = ["JobView", "holder_of", "standing_state", "state_of", "view_job"]
 
 _HOLDER_WITHIN = 0.5
 """Seconds in which the worker that has a job answers: a round trip, and the longest that a busy loop may take."""
@@ -56,8 +57,10 @@ class JobView(Discreet, Struct, frozen=True):
 async def view_job(broker: Broker, id: str, *, queue: str | None = None) -> JobView:
     """Job `id` as it stands, looked for in every queue unless one is given.
 
-    A queued job counts as running once it was handed to a worker; that one is asked. Raises JobNotFound.
+    A queued job counts as running once it was handed to a worker; that one is asked. Raises JobNotFound,
+    and DefinitionError for what is no id.
     """
+    check_sought_id(id)
     names = [check_queue(queue)] if queue is not None else [info.name for info in await broker.queues()]
     for name in names:
         if (found := await broker.find(name, id)) is not None:
@@ -68,6 +71,10 @@ async def view_job(broker: Broker, id: str, *, queue: str | None = None) -> JobV
         return _ended(result)  # a replay that was cut short may leave the dead letter of a job that succeeded since
     if entry is not None:
         return _dead(entry, result)
+    holders = await asyncio.gather(*(holder_of(broker, name, id) for name in names))
+    for name, holder in zip(names, holders, strict=True):
+        if holder is not None and (held := holder.held) is not None:  # it was purged as it ran
+            return JobView(id, "running", "", name, held.attempt, worker=holder.worker, started=held.started)
     raise JobNotFound(
         f"job {id} is not in {'any queue' if queue is None else f'queue {queue}'}, and neither its result nor a dead "
         "letter of it is kept",
@@ -80,6 +87,14 @@ async def _newest_dead(broker: Broker, id: str, queues: Sequence[str]) -> DeadEn
         if entries := await broker.dead(queue, id=id):
             return entries[-1]
     return None
+
+
+async def holder_of(broker: Broker, queue: str, id: str, within: float = _HOLDER_WITHIN) -> Answer | None:
+    """The worker that has the job `id`, whether that still stands in its queue or was purged; None if none says so
+    within so many seconds."""
+    question = encode(Question(id=id, holders=True))
+    answers = read_answers(await broker.ask(queue, question, within, enough=1))
+    return next((answer for answer in answers if answer.held is not None), None)
 
 
 async def state_of(broker: Broker, queue: str, id: str) -> State | None:
@@ -114,11 +129,10 @@ async def _standing(broker: Broker, found: Found) -> JobView:
     result = await broker.get_result(view.id)
     if result is not None and _settles(result, found):
         return _ended(result)
-    question = encode(Question(id=view.id, holders=True))
-    for answer in read_answers(await broker.ask(view.queue, question, _HOLDER_WITHIN, enough=1)):
-        if answer.held is not None:
-            return replace(view, worker=answer.worker, started=answer.held.started)
-    return view
+    holder = await holder_of(broker, view.queue, view.id)
+    if holder is None or holder.held is None:
+        return view
+    return replace(view, worker=holder.worker, started=holder.held.started)
 
 
 def _waiting(found: Found) -> JobView:

@@ -121,7 +121,10 @@ DEFAULT_META = Meta()
 
 class JobRecord(Discreet, Struct, frozen=True):
     """One stored call. `body` is the arguments as a JSON object by parameter name. as_is: headers that are stored in
-    the place of `meta`, for a job that goes back as it came; the broker leaves out its own."""
+    the place of `meta`, for a job that goes back as it came; the broker leaves out its own.
+
+    fresh: its id was made for this enqueue, so that nothing else can have it, before or after.
+    """
 
     id: str
     task: str
@@ -131,6 +134,7 @@ class JobRecord(Discreet, Struct, frozen=True):
     meta: Meta = DEFAULT_META
     level: Level = "normal"
     as_is: Mapping[str, str] | None = None
+    fresh: bool = False
 
 
 class Stored(Struct, frozen=True):

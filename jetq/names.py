@@ -14,9 +14,11 @@ __all__ = [
     "NO_KEY",
     "check_job_id",
     "check_key",
+    "check_keyless_id",
     "check_namespace",
     "check_queue",
     "check_schedule",
+    "check_sought_id",
     "check_task",
     "key_of",
     "key_token",
@@ -33,6 +35,7 @@ _KEY = re.compile(r"[A-Za-z0-9_:-]{1,64}")
 _SCHEDULE = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 _SCHEDULE_LENGTH = 200
 _JOB_ID = re.compile(r"[A-Za-z0-9_:-]{1,96}(~[A-Za-z0-9_:=-]{1,64})?")
+_SOUGHT_ID = re.compile(r"[A-Za-z0-9_:~=-]{1,256}")
 _TASK_LENGTH = 160
 
 _random = random.Random()
@@ -69,8 +72,28 @@ def keyed_id(id: str, token: str) -> str:
     """The id of a job with the key `token`: it ends in the key, so that the id alone says where the job stands."""
     base, _, ending = id.partition("~")
     if ending and ending != token:
-        raise DefinitionError(f"job id {id!r} ends in another key than the one given")
+        raise DefinitionError(
+            f"job id {id!r} ends in ~{ending}, which is not the key given",
+            hint="leave that off: a job with a key gets it by itself",
+        )
     return f"{base}~{token}"
+
+
+def check_sought_id(id: str) -> str:
+    """`id`, if a job that stands may have it, whoever stored it: it reaches no other job. Raises DefinitionError
+    otherwise."""
+    return _check(id, _SOUGHT_ID, "job id", "ASCII letters, digits, '_', ':', '~', '=' and '-', at most 256 characters")
+
+
+def check_keyless_id(id: str) -> str:
+    """`id`, if a job without a key may have it. Raises DefinitionError otherwise: by what follows its '~', which says
+    the key, the job would be looked for where it does not stand."""
+    if "~" in id:
+        raise DefinitionError(
+            f"job id {id!r} ends in a key, and this job has none",
+            hint="leave off the '~' and what follows, or give the key too: .options(id=..., key=...)",
+        )
+    return id
 
 
 def key_of(id: str) -> str:

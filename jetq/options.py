@@ -15,7 +15,7 @@ from tenacity.wait import wait_base
 from jetq.bounds import LONGEST
 from jetq.errors import DefinitionError
 from jetq.model import Level
-from jetq.names import check_job_id, check_key, check_queue
+from jetq.names import check_job_id, check_key, check_keyless_id, check_queue
 from jetq.queue import check_level
 from jetq.rate import Rate, parse_rate
 from jetq.schedule import Schedule
@@ -214,7 +214,9 @@ def due_settings(delay: Any, at: Any) -> CallSettings:
 
 
 def check_identity(settings: CallSettings, *, has_key: bool) -> None:
-    """Raises DefinitionError for an option that needs a key when there is none."""
+    """Raises DefinitionError for an option that needs a key when there is none, and for an id that ends in one then."""
+    if settings.id is not None and not has_key and settings.key is None:
+        check_keyless_id(settings.id)
     for name in ("replace", "throttle", "unique"):
         if getattr(settings, name) and not has_key and settings.key is None:
             raise DefinitionError(

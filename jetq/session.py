@@ -23,13 +23,13 @@ from jetq.errors import BrokerUnavailable, JetqWarning
 from jetq.model import JobRecord, Stored
 from jetq.own_threads import depth, flush_logs, own_thread
 
-__all__ = ["Connect", "Session"]
+__all__ = ["Closed", "Connect", "Session"]
 
 T = TypeVar("T")
 
-Begin = Callable[[Broker, Callable[[T | Exception], None]], bool]
-"""Work that needs no coroutine: it has what it was given called, later, with what it comes to, a value or an error.
-False, and it does nothing, if it cannot do without."""
+Begin = Callable[[Broker, Callable[[T | Exception], None], Callable[[], bool]], bool]
+"""Work that needs no coroutine: it has what it was given called, later, with what it comes to, a value or an error; as
+long as that is wanted, which the last argument says. False, and it does nothing, if it cannot do without."""
 
 _EXIT_WITHIN = 3.0
 _SIGNALS_WITHIN = 0.5
@@ -41,6 +41,10 @@ _OWN_CODE = f"{Path(__file__).parent}{os.sep}"
 
 _abandoned: list[object] = []
 """What a forked child found of its parent's: kept from the garbage collector, which would close it."""
+
+
+class Closed(BrokerUnavailable):
+    """The app's connections were closed under a call: what it began may have been done."""
 
 
 class Connect(Protocol):
@@ -144,7 +148,8 @@ class Session:
         flush_logs()
 
     def store(self, job: JobRecord) -> Stored | None:
-        """Store a plain job without crossing to jetq's thread. None: it is not, or not surely, stored; `run` knows."""
+        """Store a plain job without crossing to jetq's thread. None: it is not stored. Raises NotStored if that is not
+        known. What comes of it then is for `run`."""
         self._check_fork()
         self._warn_on_running_loop()
         return self._direct.store(job)
@@ -202,9 +207,9 @@ class Session:
             self._threads[waiting] = made
             return made
 
-    def _begin(self, begin: Begin[T], told: Callable[[T | Exception], None]) -> bool:
+    def _begin(self, begin: Begin[T], told: Callable[[T | Exception], None], wanted: Callable[[], bool]) -> bool:
         bound = self._bound.get(asyncio.get_running_loop())
-        if bound is None or bound.broker is None or not begin(bound.broker, told):
+        if bound is None or bound.broker is None or not begin(bound.broker, told, wanted):
             return False
         self._direct.wanted(bound.broker)
         return True
@@ -238,7 +243,7 @@ class _Crossing(Generic[T]):
     def __init__(
         self,
         work: Callable[[], Coroutine[Any, Any, T]],
-        begin: Callable[[Callable[[T | Exception], None]], bool] | None,
+        begin: Callable[[Callable[[T | Exception], None], Callable[[], bool]], bool] | None,
     ) -> None:
         self._work = work
         self._begin = begin
@@ -247,6 +252,7 @@ class _Crossing(Generic[T]):
         self._untaken = [True]  # whoever takes it out decides whether the work is begun or given up
         self._value: T
         self._error: BaseException | None = None
+        self._given_up = False
         self._ended = threading.Lock()
         self._ended.acquire()
 
@@ -259,10 +265,10 @@ class _Crossing(Generic[T]):
             raise _closed() from None
 
     def _start(self, loop: asyncio.AbstractEventLoop) -> None:
-        if not self._take():
+        if self._given_up or not self._take():
             return
         try:
-            begun = self._begin is not None and self._begin(self._hear)
+            begun = self._begin is not None and self._begin(self._hear, self._is_wanted)
         except Exception as error:
             self._hear(error)
         else:
@@ -284,6 +290,9 @@ class _Crossing(Generic[T]):
                 raise
         finally:
             self._ended.release()
+
+    def _is_wanted(self) -> bool:
+        return not self._given_up
 
     def _hear(self, outcome: T | Exception) -> None:
         if isinstance(outcome, Exception):
@@ -323,7 +332,8 @@ class _Crossing(Generic[T]):
         return self._value
 
     def cancel(self) -> None:
-        """Cancel it wherever it is; nothing may wait for it any more."""
+        """Cancel it wherever it is; nothing may wait for it any more. What was not sent yet is not sent."""
+        self._given_up = True
         if self._loop is not None:
             with contextlib.suppress(RuntimeError):  # the loop has ended, and its tasks with it
                 self._loop.call_soon_threadsafe(self._cancel)
@@ -385,8 +395,8 @@ def _stop_all() -> None:
         thread.stop()
 
 
-def _closed() -> BrokerUnavailable:
-    return BrokerUnavailable("the app's connections were closed before an answer came")
+def _closed() -> Closed:
+    return Closed("the app's connections were closed before an answer came")
 
 
 def _frames_inside_jetq() -> int:

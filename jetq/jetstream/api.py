@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from jetq.errors import BrokerError, BrokerUnavailable, Denied
 from jetq.jetstream.clock import ServerClock
-from jetq.jetstream.connection import Connection, NoReply, NoResponders, NotAllowed
+from jetq.jetstream.connection import Connection, NoReply, NoResponders, NotAllowed, Unsent
 from jetq.jetstream.message import Message, read_headers
 from jetq.jetstream.refusals import HINTS
 from jetq.jetstream.subjects import api_prefix
@@ -133,6 +133,8 @@ class Api:
                     raise
             except NotAllowed:
                 raise Denied(subject) from None
+            except Unsent:
+                raise self._connection.why_down() from None
             except NoReply:  # also at once, when the connection is lost meanwhile
                 trouble, hint = f"no answer to {subject} within {self.timeout:g} s", _NO_ANSWER_HINT
                 if stream and self._domain and await self.stream_info(stream) is None:

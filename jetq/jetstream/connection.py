@@ -18,17 +18,18 @@ from nats.nuid import NUID
 
 from jetq.errors import BrokerUnavailable, JetqError
 from jetq.jetstream.client import Client, header_block
-from jetq.jetstream.complaints import Complaints, NoReply, NoResponders, NotAllowed, all_failed, denied_subject
+from jetq.jetstream.complaints import Complaints, all_failed, denied_subject
 from jetq.jetstream.connect import PING_INTERVAL, certified_name, check_files, connect, server_version
+from jetq.jetstream.held import Comeback, Held
 from jetq.jetstream.message import Message
+from jetq.jetstream.replies import NoReply, NoResponders, NotAllowed, Replies, Unsent
 from jetq.jetstream.subscription import Subscription
 from jetq.settings import Settings, safe_url
 
-__all__ = ["Connection", "NoReply", "NoResponders", "NotAllowed", "Subscription"]
+__all__ = ["Connection", "NoReply", "NoResponders", "NotAllowed", "Subscription", "Unsent"]
 
 _log = logging.getLogger("jetq.connection")
 
-_HELD_BYTES = 8 * 1024 * 1024
 _SILENT_TICKS = 11
 """Seconds without a byte, after which the connection is dead: two pings were not answered."""
 
@@ -68,14 +69,13 @@ class Connection:
         self._down: list[Callable[[], None]] = []
         self._subscriptions: dict[int, Subscription] = {}
         self._sid = 0
-        self._held: list[tuple[str, bytes, str, bytes]] = []
-        self._held_bytes = 0
+        self._held = Held()
+        self._comeback = Comeback()
+        self._lost_because = ""
+        self._up_since = 0.0
         self._nuid = NUID()
-        self._inbox = self.new_inbox() + "."
-        self._replies: dict[str, asyncio.Future[Message]] = {}
-        self._asked: dict[str, str] = {}
+        self._replies = Replies(self.new_inbox())
         self._denied: list[Callable[[str], None]] = []
-        self._request = 0
         self._max_payload = 0
         self.lost_by_size = False
         self._server_version = (0, 0, 0)
@@ -93,7 +93,7 @@ class Connection:
         connection = cls(settings, name)
         client = await (connection._connect_patiently(_LAST_BACKOFF) if patient else connection._connect())
         connection._use(client)
-        await connection.subscribe(connection._inbox + "*", connection._on_reply)
+        await connection.subscribe(connection._replies.subjects, connection._replies.hear)
         connection._watch = connection.loop.create_task(connection._run(client), name="jetq-connection")
         return connection
 
@@ -125,6 +125,11 @@ class Connection:
         return self._client is not None and self._client.is_connected
 
     @property
+    def up_for(self) -> float:
+        """Seconds since the connection that stands was made; 0 while there is none."""
+        return self.loop.time() - self._up_since if self.connected else 0.0
+
+    @property
     def closed(self) -> bool:
         """Whether `close` was called."""
         return self._closed
@@ -141,6 +146,14 @@ class Connection:
     def trouble(self) -> JetqError | None:
         """Why there is no connection at the moment; None while there is one, or right after it was lost."""
         return self._trouble
+
+    def why_down(self) -> BrokerUnavailable:
+        """What to say to somebody who needs the connection while there is none: the reason that the log has."""
+        if self._closed:
+            return self._is_closed()
+        if self._trouble is not None:
+            return BrokerUnavailable(self._trouble.message, hint=self._trouble.hint)
+        return BrokerUnavailable(f"the connection to {safe_url(self._url)} is lost: {self._lost_because}")
 
     def on_up(self, callback: Callable[[], None]) -> None:
         """Call `callback` on the loop each time a lost connection is back, subscriptions included."""
@@ -184,6 +197,17 @@ class Connection:
             client.send(subject, payload, reply, block)
         else:
             self._hold(subject, payload, reply, block)
+
+    def offer(self, subject: str, payload: bytes, reply: str, block: bytes) -> bool:
+        """`send` of what must not be held back, because its sender may be told that it failed: False, and it will never
+        be sent, while there is no connection. Raises BrokerUnavailable when closed."""
+        client = self._client
+        if client is not None and client.is_connected:
+            client.send(subject, payload, reply, block)
+            return True
+        if self._closed:
+            raise self._is_closed()
+        return False
 
     def send_each(self, subjects: Iterable[str], payload: bytes) -> None:
         """`send` the same small message to each of these."""
@@ -232,30 +256,30 @@ class Connection:
         again: float | None = None,
     ) -> Message:
         """Send a message and return its reply. With `again` it is sent anew while so many seconds bring none: whoever
-        has to answer may only just be on its way. Not while a long answer comes in. Raises NoReply after `timeout`
-        seconds or when the connection is lost meanwhile, at once NoResponders when nobody listens and NotAllowed
-        without the permission, BrokerUnavailable as `publish` does, ValueError for a header with a line break."""
+        has to answer may only just be on its way. Not while a long answer comes in. While the connection is lost it
+        waits for that, and holds nothing back. Raises Unsent if that does not return within `timeout` seconds, NoReply
+        if the reply does not come then or the connection is lost meanwhile, at once NoResponders when nobody listens
+        and NotAllowed without the permission, BrokerUnavailable when closed, ValueError for a header with a line
+        break."""
         block = header_block(headers)
-        self._request += 1
-        token = str(self._request)
-        reply: asyncio.Future[Message] = self.loop.create_future()
-        self._replies[token] = reply
-        self._asked[token] = subject
-        try:
-            async with asyncio.timeout(timeout):
-                while not reply.done():
-                    await self.publish(subject, payload, self._inbox + token, block)
-                    await asyncio.wait([reply], timeout=again)
-                    while not reply.done() and self._client is not None and self._client.receiving:
+        sent = False
+        with self._replies.expect(subject) as (inbox, reply):
+            try:
+                async with asyncio.timeout(timeout):
+                    while not reply.done():
+                        while not self.offer(subject, payload, inbox, block):
+                            await self._comeback.wait()
+                        sent = True
+                        if self.congested:
+                            await self.drained()
                         await asyncio.wait([reply], timeout=again)
-                msg = reply.result()
-        except TimeoutError:
-            raise NoReply(f"no reply from {subject} within {timeout:g} s") from None
-        finally:
-            self._replies.pop(token, None)
-            self._asked.pop(token, None)
-            if reply.done() and not reply.cancelled():
-                reply.exception()  # a request that was cancelled as it failed leaves no "never retrieved" behind
+                        while not reply.done() and self._client is not None and self._client.receiving:
+                            await asyncio.wait([reply], timeout=again)
+                    msg = reply.result()
+            except TimeoutError:
+                if not sent:
+                    raise Unsent(self.why_down().message) from None
+                raise NoReply(f"no reply from {subject} within {timeout:g} s") from None
         if not msg.data and msg.headers.get("Status") == "503":
             raise NoResponders(f"nobody listens on {subject}")
         return msg
@@ -287,18 +311,13 @@ class Connection:
         """Return once the server has read all that was published before. Raises NoReply after `timeout` seconds."""
         # An echo, not nats-py's flush: that puts its PING ahead of what is buffered, and if it times out, the late PONG
         # ends the read loop (2.16.0).
-        self._request += 1
-        token = str(self._request)
-        echo: asyncio.Future[Message] = self.loop.create_future()
-        self._replies[token] = echo
-        try:
-            async with asyncio.timeout(timeout):
-                await self.publish(self._inbox + token, b"")
-                await echo
-        except TimeoutError:
-            raise NoReply(f"the server did not answer within {timeout:g} s") from None
-        finally:
-            self._replies.pop(token, None)
+        with self._replies.expect() as (inbox, echo):
+            try:
+                async with asyncio.timeout(timeout):
+                    await self.publish(inbox, b"")
+                    await echo
+            except TimeoutError:
+                raise NoReply(f"the server did not answer within {timeout:g} s") from None
 
     async def close(self) -> None:
         """Send what is buffered, as far as that takes no longer than a moment, and disconnect, within 2 s.
@@ -314,7 +333,8 @@ class Connection:
             if self._watch is not None and not self._watch.done():
                 self._watch.cancel()
                 await asyncio.wait([self._watch], timeout=_LAST_STEP / 3)
-        self._fail_replies("the connection was closed")
+        self._replies.fail("the connection was closed")
+        self._comeback.tell()
         if self._client is not None:
             await self._client.shutdown(_LAST_STEP)
 
@@ -364,11 +384,13 @@ class Connection:
         if self._client is not None:
             self._discovered = self._client.discovered_urls()
         self._client = None
-        self._fail_replies(f"the connection was lost: {reason}")
+        self._lost_because = reason
+        self._replies.fail(f"the connection was lost: {reason}")
         self._call(self._down)
 
     def _use(self, client: Client) -> None:
         self._client = client
+        self._up_since = self.loop.time()
         self._trouble = None
         client.limited = partial(self.limit, client)
         self.limit(client)
@@ -376,11 +398,10 @@ class Connection:
         self._domain = self._domain if client.domain is None else client.domain
         for sid, subscription in self._subscriptions.items():
             client.listen(sid, subscription.subject, subscription.deliver)
-        held, self._held = self._held, []
-        self._held_bytes = 0
-        for message in held:
+        for message in self._held.take():
             if len(message[1]) + len(message[3]) <= self._max_payload:  # else this connection would be lost for it too
                 client.send(*message)
+        self._comeback.tell()
 
     def limit(self, client: Client) -> None:
         """From now on messages may be as large as the server of `client` said."""
@@ -443,15 +464,10 @@ class Connection:
     def _hold(self, subject: str, payload: bytes, reply: str, block: bytes) -> None:
         if self._closed:
             raise self._is_closed()
-        size = len(payload) + len(block) + len(subject) + len(reply) + 64
-        if self._held_bytes + size > _HELD_BYTES:
-            trouble = self._trouble
+        if not self._held.add(subject, payload, reply, block):
             raise BrokerUnavailable(
-                trouble.message if trouble else f"the connection to {safe_url(self._url)} is lost",
-                hint=f"{_HELD_BYTES // 1024 // 1024} MiB wait to be sent; no more is taken until it is back",
+                self.why_down().message, hint="8 MiB wait to be sent; no more is taken until it is back"
             )
-        self._held.append((subject, payload, reply, block))
-        self._held_bytes += size
 
     def _is_closed(self) -> BrokerUnavailable:
         return BrokerUnavailable("the connection to NATS was closed", hint="open a new one")
@@ -469,26 +485,14 @@ class Connection:
         if self._client is not None:
             self._client.forget(sid)
 
-    def _on_reply(self, msg: Message) -> None:
-        reply = self._replies.get(msg.subject[len(self._inbox) :])
-        if reply is not None and not reply.done():
-            reply.set_result(msg)
-
     def _hear(self, said: str) -> None:
         _log.warning("the NATS server said: %s", said)
         denied = denied_subject(said)
         if denied is None:
             return
-        for token, subject in self._asked.items():
-            if subject.lower() == denied and not self._replies[token].done():
-                self._replies[token].set_exception(NotAllowed(f"no permission to publish to {subject}"))
+        self._replies.deny(denied)
         for callback in self._denied:
             callback(denied)
-
-    def _fail_replies(self, reason: str) -> None:
-        for reply in self._replies.values():
-            if not reply.done():
-                reply.set_exception(NoReply(reason))
 
     def _call(self, callbacks: list[Callable[[], None]]) -> None:
         for callback in list(callbacks):

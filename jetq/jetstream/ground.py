@@ -19,11 +19,12 @@ from jetq.jetstream.publisher import PubAck, Publisher
 from jetq.jetstream.reading import at_once, each_message
 from jetq.jetstream.room import OPEN_TO_ALL, Room
 from jetq.jetstream.subjects import Names
-from jetq.jetstream.topology import QueueTopology, Topology
+from jetq.jetstream.topology import DEDUP_WINDOW, QueueTopology, Topology
 from jetq.model import Delivery, Drift, JobRecord, Level, Stored
 from jetq.settings import Settings
 
 __all__ = [
+    "DEDUP_WINDOW",
     "EXPECTED",
     "EXPECTED_ON",
     "FIRING",
@@ -60,6 +61,8 @@ WRITE_WITHIN = 15.0
 
 _CLOSE_WITHIN = 2.0
 _CLOCK_EVERY = 60.0
+_ROUNDED = 0.5
+"""Seconds between what is measured here and at the server: a way there and back."""
 
 
 class Ground:
@@ -72,7 +75,9 @@ class Ground:
         self._api = Api(connection, settings.connect_timeout, settings.jetstream_domain)
         self._topology = Topology(connection, self._api, self._names, settings)
         self._limit = PayloadLimit(connection)
-        self._publisher = Publisher(connection, settings.publish_timeout, self._restore, self._limit.doubt)
+        self._publisher = Publisher(
+            connection, settings.publish_timeout, self._restore, self._trace, self._limit.doubt
+        )
         self._queues: dict[str, QueueTopology] = {}
         self._rooms: dict[str, Room] = {}
         self._reserves: dict[str, Room] = {}
@@ -232,6 +237,37 @@ class Ground:
         consumer = await self._api.consumer_info(self._names.jobs(queue), self._names.consumer(queue, level))
         return int(consumer["delivered"]["stream_seq"]) if consumer else 0
 
+    async def _trace(self, job: JobRecord, within: float) -> PubAck | None:
+        """What shows that `job`, sent at most `within` seconds ago, was stored: it stands, or it has ended since and
+        left its result or its dead letter. None if nothing does: also when it left nothing.
+
+        The server alone does not know it any more: when it starts, it forgets the ids of messages that are gone.
+        """
+        names = self._names
+        standing = await self._api.last_message(names.jobs(job.queue), names.by_id(job.queue, job.id))
+        if standing is not None:
+            return PubAck(seq=standing.sequence, duplicate=True)
+        with contextlib.suppress(Denied):  # then that is not known either
+            result = await self._api.last_message(names.results, names.result(job.id))
+            if result is not None and await self._is_of(job, result, within):
+                return PubAck(duplicate=True)
+        with contextlib.suppress(Denied):
+            where, after = names.dead_filter(job.queue, None, job.id), 0
+            while letter := await self._api.next_message(names.dead_letters(job.queue), where, after + 1):
+                if await self._is_of(job, letter, within):
+                    return PubAck(duplicate=True)
+                after = letter.sequence
+        return None
+
+    async def _is_of(self, job: JobRecord, left: StoredMessage, within: float) -> bool:
+        """Whether a result or dead letter is of the job that was sent at most `within` seconds ago: of an id that was
+        not made for one enqueue alone, something may be left of an earlier job."""
+        if job.fresh:
+            return True
+        info = await self._api.stream_info(self._names.jobs(job.queue))
+        now = self.now() if info is None else datetime.fromisoformat(info["ts"]).timestamp()  # the server's
+        return now - left.stored_at <= within + _ROUNDED
+
     async def _restore(self, subject: str) -> None:
         """Make again what `subject` needs: its stream may have been deleted since."""
         queue = subject.split(".")[1]
@@ -250,7 +286,8 @@ class Ground:
 
 def stored(job: JobRecord, ack: PubAck) -> Stored:
     """What became of `job`, for which the stream answered `ack`."""
-    return Stored(ack.seq, job.id, "existing" if ack.duplicate else "new")
+    # A fresh id that is known already is this very enqueue's: an earlier try of it was stored and not confirmed.
+    return Stored(ack.seq, job.id, "existing" if ack.duplicate and not job.fresh else "new")
 
 
 def schedule_headers(due: float, target: str) -> dict[str, str]:

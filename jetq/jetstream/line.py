@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import select
 import socket
 from collections.abc import Callable, Container
 
 import msgspec
 
-from jetq.errors import PayloadTooLarge
+from jetq.errors import NotStored, PayloadTooLarge
 from jetq.forks import not_for_children
 from jetq.jetstream.client import frame, header_block
 from jetq.jetstream.ground import stored
@@ -27,6 +28,11 @@ _LARGEST = 32 * 1024
 _READS = 10
 _READ_SIZE = 4096
 _PONG = b"PONG\r\n"
+_GONE = select.POLLERR | select.POLLHUP | getattr(select, "POLLRDHUP", 0) if hasattr(select, "poll") else 0
+
+
+class _Denied(ProtocolError):
+    """The user may not publish there."""
 
 
 class JetStreamLine:
@@ -46,6 +52,8 @@ class JetStreamLine:
         sock.settimeout(_WITHIN)
         not_for_children(sock)
         self._sock = sock
+        self._end = select.poll()
+        self._end.register(sock, _GONE)
         self._inbox = inbox + "."
         self._known = known
         self._message = message
@@ -59,18 +67,24 @@ class JetStreamLine:
         sock.sendall(b"SUB %s.* 1\r\n" % inbox.encode())
 
     def store(self, job: JobRecord) -> Stored | None:
-        if job.queue not in self._known or job.level != "normal" or len(job.body) > _LARGEST:
+        if not job.fresh or job.queue not in self._known or job.level != "normal" or len(job.body) > _LARGEST:
             return None
         try:
             subject, headers = self._message(job)
         except PayloadTooLarge:
             return None
+        if self._end.poll(0):  # the other side has hung up: what is written now goes nowhere
+            self.close()
+            return None
         try:
             answer = self._exchange(frame(subject, job.body, self._next_reply(), header_block(headers)))
             ack = read_ack(answer.data) if answer.data else None  # without: a status, no stream takes it
-        except (OSError, ProtocolError, msgspec.DecodeError):
+        except _Denied:
             self.close()
             return None
+        except (OSError, ProtocolError, msgspec.DecodeError) as error:
+            self.close()
+            raise NotStored(f"job {job.id} was sent, and not confirmed: {error}") from None
         except BaseException:  # in the middle of a word, perhaps
             self.close()
             raise
@@ -106,7 +120,9 @@ class JetStreamLine:
         if word == b"PING":
             self._sock.sendall(_PONG)
         elif word == b"-ERR":
-            raise ProtocolError(rest.decode(errors="backslashreplace"))
+            raise (_Denied if b"permissions violation" in rest.lower() else ProtocolError)(
+                rest.decode(errors="replace")
+            )
         elif word == b"INFO":  # the cluster is another one now, or this server is about to leave it
             self._last = True
 

@@ -8,12 +8,13 @@ from functools import partial
 
 from msgspec.structs import replace
 
-from jetq.broker import Line
+from jetq.broker import Line, always
 from jetq.errors import BrokerError, BrokerUnavailable, NotStored
 from jetq.jetstream.api import StoredMessage
 from jetq.jetstream.client import header_block
 from jetq.jetstream.fleet import Fleet
 from jetq.jetstream.ground import (
+    DEDUP_WINDOW,
     EXPECTED,
     EXPECTED_ON,
     FIRING,
@@ -35,6 +36,9 @@ from jetq.wire import META_HEADER, job_headers, meta_or_default, meta_to_rewrite
 
 __all__ = ["Producing"]
 
+_UnderWay = asyncio.Future[PubAck] | Stored | Exception
+"""An answer to come, or the answer."""
+
 _LOOKS = 20
 _ANSWERS_WITHIN = 0.3
 
@@ -50,16 +54,20 @@ class Producing(Fleet):
         timeout: float | None = None,
         debounce: Debounce | None = None,
     ) -> Stored:
-        if job.key == NO_KEY:
+        if job.fresh and job.key == NO_KEY:
             if due is None and timeout is None:
                 answer: asyncio.Future[PubAck] = asyncio.get_running_loop().create_future()
                 if self._send(job, answer):
                     return stored(job, await answer)
             return stored(job, await (await self._begin(job, due, timeout)))
-        return await self._keyed(job, due, timeout, debounce, await self._begin(job, due, timeout))
+        if (earlier := await self._earlier(job)) is not None:
+            return earlier
+        return await self._alone(job, due, timeout, debounce, await self._begin(job, due, timeout))
 
-    def send_job(self, job: JobRecord, told: Callable[[Stored | BrokerError], None]) -> bool:
-        return self._send(job, Told(told, partial(stored, job)))
+    def send_job(
+        self, job: JobRecord, told: Callable[[Stored | BrokerError], None], wanted: Callable[[], bool] = always
+    ) -> bool:
+        return self._send(job, Told(told, partial(stored, job), wanted))
 
     async def open_line(self) -> Line | None:
         if (standing := self._connection.client) is not None and not standing.can_hand_over:
@@ -80,16 +88,22 @@ class Producing(Fleet):
         timeout: float | None = None,
         debounce: Debounce | None = None,
     ) -> Sequence[Stored | Exception]:
-        under_way: list[asyncio.Future[PubAck] | Exception] = []
-        for job in jobs:  # all written first, then waited for: no task per job
-            try:
-                under_way.append(await self._begin(job, due, timeout))
-            except (BrokerError, ValueError) as error:
-                under_way.append(error)
-        answers: list[Stored | Exception] = []
-        for job, each in zip(jobs, under_way, strict=True):
-            answers.append(await self._answer(job, due, timeout, debounce, each))
-        return answers
+        under_way: list[_UnderWay] = []
+        try:
+            earlier = await self._earlier_of(jobs)
+            for job in jobs:  # all written first, then waited for: no task per job
+                try:
+                    under_way.append(earlier.get(job.id) or await self._begin(job, due, timeout))
+                except (BrokerError, ValueError) as error:
+                    under_way.append(error)
+            return [
+                await self._answer(job, due, timeout, debounce, each) for job, each in zip(jobs, under_way, strict=True)
+            ]
+        except BaseException:  # nobody waits for the others any more, so they are not sent again either
+            for each in under_way:
+                if isinstance(each, asyncio.Future):
+                    each.cancel()
+            raise
 
     async def _answer(
         self,
@@ -97,13 +111,13 @@ class Producing(Fleet):
         due: float | None,
         timeout: float | None,
         debounce: Debounce | None,
-        under_way: asyncio.Future[PubAck] | Exception,
+        under_way: _UnderWay,
     ) -> Stored | Exception:
-        if isinstance(under_way, Exception):
+        if not isinstance(under_way, asyncio.Future):
             return under_way
         try:
-            if job.key != NO_KEY:
-                return await self._keyed(job, due, timeout, debounce, under_way)
+            if job.key != NO_KEY or not job.fresh:
+                return await self._alone(job, due, timeout, debounce, under_way)
             return stored(job, await under_way)
         except Exception as error:  # the answer to this job, whatever it is; the others have theirs
             return error
@@ -111,7 +125,7 @@ class Producing(Fleet):
     async def _begin(
         self, job: JobRecord, due: float | None, timeout: float | None, *, after: int = 0
     ) -> asyncio.Future[PubAck]:
-        """Send it. after: the newest message of its key that may stand."""
+        """Send it. after: the newest message that may stand where it has to be alone."""
         if job.queue not in self._queues:
             await self._ensure(job.queue)
         if job.level != "normal":
@@ -119,23 +133,23 @@ class Producing(Fleet):
         subject, headers = self._message(job)
         if self._rooms:
             await self._take_room(job)
-        if job.key != NO_KEY:
+        if job.key != NO_KEY or not job.fresh:
             headers[EXPECTED] = str(after)
             headers[EXPECTED_ON] = self._names.anywhere(job.queue, job.task, job.key, job.id)
         if due is not None:
             headers.update(schedule_headers(due, subject))
             subject = self._names.later(job.queue, job.task, job.key, job.id)
-        return await self._publisher.begin(subject, job.body, headers, timeout=timeout)
+        return await self._publisher.begin(subject, job.body, headers, timeout=timeout, job=job)
 
     def _send(self, job: JobRecord, answer: Answer) -> bool:
         """Send a job that is due and has no key; False, and nothing is sent, if something must be waited for."""
-        if job.queue not in self._queues or job.level != "normal" or not self._connection.free:
+        if not job.fresh or job.queue not in self._queues or job.level != "normal" or not self._connection.free:
             return False
         if self._rooms and (room := self._rooms.get(job.queue)) is not None and not room.has(job):
             return False
         try:
             subject, headers = self._message(job)
-            self._publisher.send(subject, job.body, header_block(headers), answer)
+            self._publisher.send(subject, job.body, header_block(headers), answer, job=job)
         except BrokerError:
             return False
         return True
@@ -147,9 +161,33 @@ class Producing(Fleet):
         headers = {MSG_ID: job.id} if job.meta is DEFAULT_META else {MSG_ID: job.id, **job_headers(job)}
         return self._names.run(job.queue, job.task, job.key, job.id, job.level), headers
 
-    # --- unique keys
+    # --- ids and keys that may be another's
 
-    async def _keyed(
+    async def _earlier_of(self, jobs: Sequence[JobRecord]) -> Mapping[str, Stored | Exception]:
+        """`_earlier` of each of these that has one, or why it is not known."""
+        sought = [job for job in jobs if not job.fresh] if self._may_have_forgotten else []
+        found = await asyncio.gather(*(self._earlier(job) for job in sought), return_exceptions=True)
+        known: dict[str, Stored | Exception] = {}
+        for job, each in zip(sought, found, strict=True):
+            if isinstance(each, Stored | BrokerError):
+                known[job.id] = each
+            elif isinstance(each, BaseException):
+                raise each
+        return known
+
+    async def _earlier(self, job: JobRecord) -> Stored | None:
+        """What an enqueue of that id less than two minutes ago left, if the server may not know the id any more."""
+        if job.fresh or not self._may_have_forgotten:
+            return None
+        ack = await self._trace(job, DEDUP_WINDOW)
+        return None if ack is None else stored(job, ack)
+
+    @property
+    def _may_have_forgotten(self) -> bool:
+        """Whether the server may have been started since the oldest id that it should know."""
+        return self._connection.up_for < DEDUP_WINDOW
+
+    async def _alone(
         self,
         job: JobRecord,
         due: float | None,
@@ -157,35 +195,41 @@ class Producing(Fleet):
         debounce: Debounce | None,
         under_way: asyncio.Future[PubAck],
     ) -> Stored:
-        """The answer for a job with a key, of which one may stand: the one stored, or the one that stands."""
+        """The answer for a job of whose id, or key, one may stand: the one stored, or the one that stands."""
+        try:
+            return stored(job, await under_way)
+        except WrongSequence:
+            pass
+        try:
+            return await self._beside(job, due, timeout, debounce)
+        except BrokerUnavailable as error:  # the job may be what stands, stored by a try that was not confirmed
+            raise NotStored(f"what stands of job {job.id} is not known: {error.message}") from None
+
+    async def _beside(
+        self, job: JobRecord, due: float | None, timeout: float | None, debounce: Debounce | None
+    ) -> Stored:
+        """The answer for one that was refused, because something stands."""
         where = self._names.anywhere(job.queue, job.task, job.key, job.id)
         for _ in range(_LOOKS):
-            try:
-                return stored(job, await under_way)
-            except WrongSequence:
-                standing = await self._api.last_message(self._names.jobs(job.queue), where)
-            if standing is None:  # it ended just now
-                under_way = await self._begin(job, due, timeout)
-                continue
-            if job.meta.unique == "running":
-                newest = standing.sequence
+            after = 0
+            standing = await self._api.last_message(self._names.jobs(job.queue), where)
+            if standing is not None and job.meta.unique == "running":
+                after = standing.sequence  # another may be stored meanwhile, and then this one is refused
                 standing = await self._that_waits(job, where)
-                if standing is None:  # another may have been stored since, and then this one is refused
-                    under_way = await self._begin(job, due, timeout, after=newest)
-                    continue
-            id = _id_of(standing)
-            if id == job.id or debounce is None or not self._is_far(due_of(standing.headers)):
-                return Stored(standing.sequence, id, "existing")
-            alone = where if job.meta.unique is None else self._names.of_job(job.queue, job.task, job.key, id)
-            try:
-                return Stored(await self._take_place(standing, alone, job, due, debounce), id, "replaced")
+            if standing is not None:
+                id = _id_of(standing)
+                if id == job.id or debounce is None or not self._is_far(due_of(standing.headers)):
+                    return Stored(standing.sequence, id, "new" if id == job.id and job.fresh else "existing")
+                alone = where if job.meta.unique is None else self._names.of_job(job.queue, job.task, job.key, id)
+                try:
+                    return Stored(await self._take_place(standing, alone, job, due, debounce), id, "replaced")
+                except WrongSequence:
+                    after = 0
+            try:  # it ended just now, or is none that counts
+                return stored(job, await (await self._begin(job, due, timeout, after=after)))
             except WrongSequence:
-                under_way = await self._begin(job, due, timeout)
-        raise NotStored(
-            f"job {job.id} of {job.task} is not stored: jobs of its key come and go too fast",
-            hint="enqueue it again, with the same id",
-            job_ids=(job.id,),
-        )
+                continue
+        raise NotStored(f"job {job.id} of {job.task} is not stored: jobs of its id or key come and go too fast")
 
     async def _that_waits(self, job: JobRecord, where: str) -> StoredMessage | None:
         """Of the jobs of a key one that is surely not started, or the job itself; None if all that stand may be."""
@@ -233,11 +277,7 @@ class Producing(Fleet):
             if holder is not None:  # else its period ended just now
                 held_by = holder.data.decode("utf-8", "replace")
                 return None if held_by == job.id else held_by
-        raise NotStored(
-            f"job {job.id} of {job.task} is not stored: who has the period of its key changes too fast",
-            hint="enqueue it again, with the same id",
-            job_ids=(job.id,),
-        )
+        raise NotStored(f"job {job.id} of {job.task} is not stored: who has the period of its key changes too fast")
 
     async def unthrottle(self, job: JobRecord) -> None:
         # By sequence, and only the job's own: its period may have ended meanwhile, and be another's now.

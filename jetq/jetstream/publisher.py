@@ -3,7 +3,10 @@
 A publish is repeated after a reconnect (what was written to a dying socket is gone: measured, 1,000 of 1,000), after
 "no responders" (no leader for 4 to 10 s when one is killed, nats-server 2.15), and when it stays unanswered: a leader
 took it along. That is safe because a repeat stores nothing twice: a message carries `Nats-Msg-Id` or an expected
-sequence, or its stream keeps one per subject.
+sequence, or its stream keeps one per subject. A server that restarts forgets the ids of what is gone by then, so a job
+that was sent is looked for before it is sent again.
+
+While there is no connection nothing is written anywhere: what is reported as failed is not stored later.
 """
 
 from __future__ import annotations
@@ -16,12 +19,15 @@ from typing import Any, Generic, Protocol, TypeVar
 import msgspec
 from msgspec import Struct
 
-from jetq.errors import BrokerError, Denied, NotStored, PayloadTooLarge, Rejected
+from jetq.broker import always
+from jetq.errors import BrokerError, Denied, EnqueueError, NotSent, NotStored, PayloadTooLarge, Rejected
 from jetq.jetstream.client import header_block
 from jetq.jetstream.connection import Connection
 from jetq.jetstream.domains import DomainWatch
 from jetq.jetstream.message import Message
 from jetq.jetstream.refusals import HINTS
+from jetq.jetstream.topology import DEDUP_WINDOW
+from jetq.model import JobRecord
 
 __all__ = ["Answer", "PubAck", "Publisher", "Told", "WrongSequence", "read_ack"]
 
@@ -85,10 +91,11 @@ class Told(Struct, Generic[T], eq=False):
 
     call: Callable[[T | BrokerError], None]
     read: Callable[[PubAck], T]
+    wanted: Callable[[], bool] = always
     _done: bool = False
 
     def done(self) -> bool:
-        return self._done
+        return self._done or not self.wanted()
 
     def set_result(self, ack: PubAck, /) -> None:
         self._done = True
@@ -100,17 +107,23 @@ class Told(Struct, Generic[T], eq=False):
 
 
 class _Pending(Struct, eq=False):
+    """A publish under way. job: the one that it stores for the first time. sent: at least once. unanswered: how many
+    times it was sent and nothing was heard; while it is 0 the message is surely not stored."""
+
     subject: str
     reply: str
     payload: bytes
     block: bytes
     answer: Answer
+    job: JobRecord | None
+    began: float
     deadline: float
     overdue: float
     patience: float = _UNANSWERED
     backoff: float = _FIRST_BACKOFF
     refusal: str = ""
-    repeated: bool = False
+    sent: bool = False
+    unanswered: int = 0
 
 
 def _is_of_size(error: _Error) -> bool:
@@ -129,6 +142,9 @@ class Publisher:
 
     `restore` is called with a subject nobody answers for, before the publish is repeated: it creates what is missing.
     So is `doubt_limit` when a message was larger than the server is known to take.
+    `trace` finds what became of a job that was sent at most so many seconds ago; None for nothing.
+
+    Guarantee: tests/integration/test_ghosts.py: what failed is not stored later by anything that this process holds.
     """
 
     def __init__(
@@ -136,6 +152,7 @@ class Publisher:
         connection: Connection,
         timeout: float,
         restore: Callable[[str], Awaitable[None]],
+        trace: Callable[[JobRecord, float], Awaitable[PubAck | None]],
         doubt_limit: Callable[[], None],
     ) -> None:
         self._connection = connection
@@ -143,6 +160,7 @@ class Publisher:
         self._timeout = timeout
         self._restore = restore
         self._domains = DomainWatch(connection)
+        self._trace = trace
         self._inbox = connection.new_inbox() + "."
         self._pending: dict[str, _Pending] = {}
         self._token = 0
@@ -166,9 +184,7 @@ class Publisher:
             task.cancel()
         for pending in self._pending.values():
             if not pending.answer.done():
-                pending.answer.set_exception(
-                    NotStored(f"the connection was closed before {pending.subject} was confirmed")
-                )
+                self._fail(pending, f"the connection was closed before {pending.subject} was confirmed")
         self._pending.clear()
 
     async def publish(
@@ -182,14 +198,20 @@ class Publisher:
         return await (await self.begin(subject, payload, headers, timeout=timeout))
 
     async def begin(
-        self, subject: str, payload: bytes, headers: dict[str, str] | None, *, timeout: float | None = None
+        self,
+        subject: str,
+        payload: bytes,
+        headers: dict[str, str] | None,
+        *,
+        timeout: float | None = None,
+        job: JobRecord | None = None,
     ) -> asyncio.Future[PubAck]:
         """`publish` for many: returns when the message is on its way, with what it will return or raise.
 
         Waits for nothing but the network, when that is behind. Raises PayloadTooLarge, BrokerUnavailable.
         """
         answer: asyncio.Future[PubAck] = self._loop.create_future()
-        self.send(subject, payload, header_block(headers), answer, timeout=timeout)
+        self.send(subject, payload, header_block(headers), answer, timeout=timeout, job=job)
         if self._connection.congested:
             try:
                 await self._connection.drained()
@@ -198,11 +220,21 @@ class Publisher:
                 raise
         return answer
 
-    def send(self, subject: str, payload: bytes, block: bytes, answer: Answer, *, timeout: float | None = None) -> None:
+    def send(
+        self,
+        subject: str,
+        payload: bytes,
+        block: bytes,
+        answer: Answer,
+        *,
+        timeout: float | None = None,
+        job: JobRecord | None = None,
+    ) -> None:
         """`publish` without waiting: `answer` is told what that would return or raise, and never in here.
 
-        block: the headers, as `header_block` makes it. Many in a row must wait for the network, see
-        `Connection.congested`. Raises PayloadTooLarge, BrokerUnavailable.
+        block: the headers, as `header_block` makes it. job: what is stored, if this is its enqueue; it is looked for
+        before it is sent again. Many in a row must wait for the network, see `Connection.congested`. Without a
+        connection it is sent once there is one. Raises PayloadTooLarge, BrokerUnavailable.
         """
         if len(block) + len(payload) > self._connection.max_payload:
             raise self._too_large(subject, len(block) + len(payload))
@@ -210,9 +242,12 @@ class Publisher:
         token = str(self._token)
         limit = self._timeout if timeout is None else timeout
         reply = self._inbox + token
-        self._connection.send(subject, payload, reply, block)
         now = self._loop.time()
-        self._pending[token] = _Pending(subject, reply, payload, block, answer, now + limit, now + _UNANSWERED)
+        pending = _Pending(subject, reply, payload, block, answer, job, now, now + limit, now + _UNANSWERED)
+        if self._connection.offer(subject, payload, reply, block):
+            pending.sent = True
+            pending.unanswered = 1
+        self._pending[token] = pending
         if self._sweeper is None:
             self._sweeper = self._loop.call_later(_SWEEP, self._sweep)
 
@@ -244,6 +279,7 @@ class Publisher:
             del self._pending[token]
             return
         if not msg.data:  # a bare status: 503, no responders
+            self._refused(pending)
             self._again(pending, "no stream takes this subject, or it has no leader")
             return
         try:
@@ -255,22 +291,22 @@ class Publisher:
         if error is None and ack.domain != self._connection.domain and self._domains.is_foreign(ack.stream, ack.domain):
             pending.refusal = f"stream {ack.stream} of JetStream domain {ack.domain!r} took it, which is not ours"
             return
-        if error is not None and error.err_code in _IN_A_MOMENT:
-            self._again(pending, error.description)
-            return
+        if error is not None:
+            self._refused(pending)
+            if error.err_code in _IN_A_MOMENT:
+                self._again(pending, error.description)
+                return
         del self._pending[token]
         if error is None:
             pending.answer.set_result(ack)
         elif error.err_code == WRONG_LAST_SEQUENCE:
             pending.answer.set_exception(WrongSequence(error.description))
         else:
-            refused = PayloadTooLarge if _is_of_size(error) else Rejected
-            pending.answer.set_exception(
-                refused(
-                    f"{pending.subject} was refused: {error.description} (JetStream error {error.err_code})",
-                    hint=HINTS.get(error.err_code),
-                )
-            )
+            message = f"{pending.subject} was refused: {error.description} (JetStream error {error.err_code})"
+            if _is_of_size(error) and not pending.unanswered:
+                pending.answer.set_exception(PayloadTooLarge(message, hint=HINTS.get(error.err_code)))
+            else:
+                self._fail(pending, message, HINTS.get(error.err_code))
 
     def _look_at_stray(self, msg: Message) -> None:
         """A second answer: to a repeat, or of a second stream that took the message."""
@@ -279,14 +315,23 @@ class Publisher:
             if ack.error is None:
                 self._domains.is_foreign(ack.stream, ack.domain)
 
+    def _refused(self, pending: _Pending) -> None:
+        pending.unanswered = max(0, pending.unanswered - 1)
+
+    def _fail(self, pending: _Pending, message: str, hint: str | None = None) -> None:
+        """Say what is known: that it is surely not stored, or that it may be."""
+        kind: type[EnqueueError] = NotStored if pending.unanswered else Rejected if pending.sent else NotSent
+        pending.answer.set_exception(kind(message, hint=hint))
+
     def _refuse(self, denied: str) -> None:
         """Let what is on its way to `denied`, in lower case, know that the user may not publish there."""
         for pending in self._pending.values():
             if pending.subject.lower() == denied and not pending.answer.done():
                 denial = Denied(pending.subject)
                 # What was sent before may have been stored before the permission was taken away.
+                self._refused(pending)
                 pending.answer.set_exception(
-                    NotStored(denial.message, hint=denial.hint) if pending.repeated else denial
+                    NotStored(denial.message, hint=denial.hint) if pending.unanswered else denial
                 )
 
     def _again(self, pending: _Pending, reason: str) -> None:
@@ -320,13 +365,28 @@ class Publisher:
         task.add_done_callback(self._repeats.discard)
 
     async def _send_again(self, pending: _Pending) -> None:
-        size = len(pending.block) + len(pending.payload)
-        if not pending.answer.done() and size > self._connection.max_payload:  # it may have been more at first
-            pending.answer.set_exception(self._too_large_now(pending.subject, size))
-        elif not pending.answer.done():
-            pending.repeated = True
-            with contextlib.suppress(BrokerError):  # still no connection: its return sends it again, or time runs out
-                await self._connection.publish(pending.subject, pending.payload, pending.reply, pending.block)
+        with contextlib.suppress(BrokerError):  # still no connection: its return sends it again, or time runs out
+            if pending.answer.done() or await self._is_there(pending) or pending.answer.done():
+                return
+            size = len(pending.block) + len(pending.payload)
+            if size > self._connection.max_payload:  # it may have been more at first
+                pending.answer.set_exception(self._too_large_now(pending.subject, size))
+            elif self._connection.offer(pending.subject, pending.payload, pending.reply, pending.block):
+                pending.sent = True
+                pending.unanswered += 1
+                if self._connection.congested:
+                    await self._connection.drained()
+
+    async def _is_there(self, pending: _Pending) -> bool:
+        """Whether the job was stored by what was sent before: who waits is told then. Raises BrokerError."""
+        if pending.job is None or (pending.job.fresh and not pending.unanswered):
+            return False
+        within = self._loop.time() - pending.began
+        # An id that was given may have been sent before, by somebody who was told to try again.
+        ack = await self._trace(pending.job, within if pending.unanswered else within + DEDUP_WINDOW)
+        if ack is not None and not pending.answer.done():
+            pending.answer.set_result(ack)
+        return ack is not None
 
     def _sweep(self) -> None:
         self._sweeper = None
@@ -335,13 +395,7 @@ class Publisher:
         for token in over:
             pending = self._pending.pop(token)
             if not pending.answer.done():
-                because = f": {pending.refusal}" if pending.refusal else ""
-                pending.answer.set_exception(
-                    NotStored(
-                        f"no confirmation for {pending.subject} in time{because}",
-                        hint="it may be stored all the same; a repeat with the same id is safe",
-                    )
-                )
+                self._give_up(pending)
         for pending in self._pending.values():
             if pending.overdue <= now:
                 pending.patience *= 2
@@ -349,3 +403,14 @@ class Publisher:
                 self._spawn(self._send_again(pending))
         if self._pending:
             self._sweeper = self._loop.call_later(_SWEEP, self._sweep)
+
+    def _give_up(self, pending: _Pending) -> None:
+        if not pending.sent:
+            down = self._connection.why_down()
+            self._fail(pending, f"{pending.subject} was not sent: {down.message}", down.hint)
+        elif pending.unanswered:
+            hint = "it may be stored all the same; a repeat with the same id is safe"
+            because = f": {pending.refusal}" if pending.refusal else ""
+            self._fail(pending, f"no confirmation for {pending.subject} in time{because}", hint)
+        else:
+            self._fail(pending, f"{pending.subject} was not taken in time: {pending.refusal}")

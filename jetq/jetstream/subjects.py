@@ -76,8 +76,8 @@ class Names:
         return f"{self.namespace}.{queue}.later.>"
 
     def anywhere(self, queue: str, task: str, key: str, id: str) -> str:
-        """Wherever what stands in the way of storing this job stands, ready or not: the job, or any of its key."""
-        return self.of_job(queue, task, key, id if key == NO_KEY else "*")
+        """Wherever what stands in the way of storing this job stands, ready or not: any of its id, or of its key."""
+        return f"{self.namespace}.{queue}.*.*.-.{id}" if key == NO_KEY else self.of_job(queue, task, key, "*")
 
     def of_job(self, queue: str, task: str, key: str, id: str) -> str:
         """Wherever this very job stands, ready or not."""

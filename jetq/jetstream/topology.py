@@ -31,7 +31,7 @@ _NOT_UNIQUE = 10100
 _PROBED = "domain"
 """A cell that nobody writes."""
 
-_DEDUP_WINDOW = 120
+DEDUP_WINDOW = 120
 """Seconds an id is recognised. It outlasts every repeat of a publish; its memory is the rate times the window."""
 
 
@@ -187,7 +187,7 @@ class Topology:
             **self._base(self._names.jobs(queue), "jobs", self._settings.max_bytes),
             "subjects": self._names.job_subjects(queue),
             "retention": "workqueue",
-            "duplicate_window": _DEDUP_WINDOW * _NANOSECONDS,
+            "duplicate_window": DEDUP_WINDOW * _NANOSECONDS,
             "allow_msg_schedules": True,
             "allow_atomic": True,
         }
@@ -200,7 +200,7 @@ class Topology:
             "subjects": [self._names.dead_subjects(queue)],
             "retention": "limits",
             "max_age": int(self._settings.dead_letter_ttl * _NANOSECONDS),
-            "duplicate_window": _DEDUP_WINDOW * _NANOSECONDS,
+            "duplicate_window": DEDUP_WINDOW * _NANOSECONDS,
         }
 
     def _results_config(self) -> dict[str, Any]:

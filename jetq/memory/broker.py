@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import msgspec
 from msgspec.structs import replace
 
+from jetq.broker import always
 from jetq.errors import BrokerError, PayloadTooLarge
 from jetq.memory.clock import FakeClock
 from jetq.memory.feed import MemoryFeed
@@ -107,7 +108,11 @@ class MemoryBroker(MemoryLetters):
                 return queue.add_once(job.id, job, due)
             return queue.add_keyed(job, due, debounce, started=started)
 
-    def send_job(self, job: JobRecord, told: Callable[[Stored | BrokerError], None]) -> bool:
+    def send_job(
+        self, job: JobRecord, told: Callable[[Stored | BrokerError], None], wanted: Callable[[], bool] = always
+    ) -> bool:
+        if not job.fresh:
+            return False
         try:
             check_arguments(job)
             check_size(job)

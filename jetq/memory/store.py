@@ -132,12 +132,14 @@ class QueueStore:
     # --- storing
 
     def add_once(self, message_id: str, job: JobRecord, due: float | None) -> Stored:
-        """Store `job` unless something was stored under `message_id` within the dedup window."""
+        """Store `job` unless one of its id stands, or something was stored under `message_id` in the dedup window."""
         now = self._store.now()
+        if not job.fresh and (standing := self.newest(job.id)) is not None:
+            return Stored(standing.sequence, job.id, "existing")
         while self._recent and next(iter(self._recent.values()))[0] <= now:
             self._recent.popitem(last=False)
         if message_id in self._recent:
-            return Stored(self._recent[message_id][1], job.id, "existing")
+            return Stored(self._recent[message_id][1], job.id, "new" if job.fresh else "existing")
         message = self.add(job, due)
         self._recent[message_id] = (now + _DEDUP_WINDOW, message.sequence)
         return Stored(message.sequence, job.id)

@@ -14,7 +14,7 @@ from secrets import token_hex
 import pytest
 
 from jetq import Jetq
-from jetq.errors import BrokerUnavailable
+from jetq.errors import BrokerUnavailable, NotStored
 from jetq.jetstream import connect_broker
 from jetq.jetstream.broker import JetStreamBroker
 from jetq.jetstream.client import Client
@@ -25,8 +25,12 @@ from jetq.settings import Settings
 from tests.servers import NatsServer, NatsServerFactory
 
 
-def job(body: bytes = b'{"n":1}', *, queue: str = "default", level: Level = "normal", id: str = "") -> JobRecord:
-    return JobRecord(id=id or new_job_id(), task="tests.record", queue=queue, body=body, meta=Meta(), level=level)
+def job(
+    body: bytes = b'{"n":1}', *, queue: str = "default", level: Level = "normal", id: str = "", fresh: bool = True
+) -> JobRecord:
+    return JobRecord(
+        id=id or new_job_id(), task="tests.record", queue=queue, body=body, meta=Meta(), level=level, fresh=fresh
+    )
 
 
 class Lined:
@@ -72,13 +76,17 @@ async def test_it_stores_what_enqueue_does(here: Lined) -> None:
 
 @pytest.mark.anyio
 async def test_the_same_id_is_stored_once(here: Lined) -> None:
-    first, again = await here.store(job(id="order-1")), await here.store(job(id="order-1"))
+    once = job()
+    first = await here.store(once)
     assert first is not None
-    assert again == Stored(first.sequence, "order-1", "existing")
+    assert await here.store(once) == first
+    found = await here.broker.find("default", once.id)
+    assert found is not None
+    assert found.delivery.sequence == first.sequence
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("what", [job(queue="unheard"), job(level="high"), job(bytes(33 * 1024))])
+@pytest.mark.parametrize("what", [job(queue="unheard"), job(level="high"), job(bytes(33 * 1024)), job(fresh=False)])
 async def test_what_takes_more_than_a_publish_is_left_to_the_broker(here: Lined, what: JobRecord) -> None:
     assert await here.store(what) is None
     assert here.line.used == 0
@@ -103,7 +111,11 @@ async def test_with_its_server_it_ends_in_a_moment(nats_server: NatsServerFactor
     assert await here.store(job()) is not None
     getattr(server, fault)()
     async with asyncio.timeout(3):
-        assert await here.store(job()) is None
+        if fault == "pause":
+            with pytest.raises(NotStored):
+                await here.store(job())
+        else:  # that is known before anything is written
+            assert await here.store(job()) is None
     assert not here.line.is_open
     if fault == "pause":
         server.resume()
@@ -180,11 +192,7 @@ def test_what_goes_over_the_wire(wire: Wire) -> None:
         pytest.param(b'INFO {"ldm":true}\r\n' + ACK, 7, False, id="a server that is about to leave"),
         pytest.param(said(b'{"error":{"err_code":10077}}'), None, True, id="a refusal"),
         pytest.param(NO_RESPONDERS, None, True, id="no responders"),
-        pytest.param(b"-ERR 'Permissions Violation'\r\n", None, False, id="an error"),
-        pytest.param(b"MSG x\r\n", None, False, id="garbage"),
-        pytest.param(said(b"nonsense"), None, False, id="an answer that is none"),
-        pytest.param(b"", None, False, id="nothing"),
-        pytest.param(ACK[:-5], None, False, id="half an answer"),
+        pytest.param(b"-ERR 'Permissions Violation for Publish'\r\n", None, False, id="no permission"),
     ],
 )
 def test_what_is_heard(wire: Wire, comes: bytes, sequence: int | None, open_after: bool) -> None:
@@ -193,6 +201,23 @@ def test_what_is_heard(wire: Wire, comes: bytes, sequence: int | None, open_afte
     assert wire.line.store(given) == (None if sequence is None else Stored(sequence, given.id, "new"))
     assert wire.line.is_open is open_after
     assert wire.theirs.recv(4096).endswith(b"PONG\r\n") is (b"PING" in comes)
+
+
+@pytest.mark.parametrize(
+    "comes",
+    [
+        pytest.param(b"-ERR 'Slow Consumer'\r\n", id="an error"),
+        pytest.param(b"MSG x\r\n", id="garbage"),
+        pytest.param(said(b"nonsense"), id="an answer that is none"),
+        pytest.param(b"", id="nothing"),
+        pytest.param(ACK[:-5], id="half an answer"),
+    ],
+)
+def test_what_is_no_answer_leaves_the_fate_of_the_job_open(wire: Wire, comes: bytes) -> None:
+    wire.theirs.sendall(comes)
+    with pytest.raises(NotStored):
+        wire.line.store(job())
+    assert not wire.line.is_open
 
 
 def test_an_answer_in_pieces(wire: Wire) -> None:
@@ -217,7 +242,8 @@ def test_pings_without_end_are_no_answer(wire: Wire) -> None:
 
     thread = threading.Thread(target=ping)
     thread.start()
-    assert wire.line.store(job()) is None
+    with pytest.raises(NotStored):
+        wire.line.store(job())
     enough.set()
     thread.join()
 

@@ -282,7 +282,7 @@ class Beginner:
         self.ends: str | Exception = "begun"
         self.brokers: list[Broker] = []
 
-    def begin(self, broker: Broker, told: Told) -> bool:
+    def begin(self, broker: Broker, told: Told, wanted: Callable[[], bool]) -> bool:
         self.brokers.append(broker)
         if self.can:
             asyncio.get_running_loop().call_soon(told, self.ends)
@@ -308,7 +308,7 @@ def test_an_error_of_what_began_without_a_coroutine_crosses_as_it_is(session: Se
     beginner = Beginner()
     beginner.ends = LookupError("x")
 
-    def fail(broker: Broker, told: Told) -> bool:
+    def fail(broker: Broker, told: Told, wanted: Callable[[], bool]) -> bool:
         raise KeyError("y")
 
     session.run(session.broker)
@@ -322,7 +322,7 @@ def test_an_error_of_what_began_without_a_coroutine_crosses_as_it_is(session: Se
 def test_ctrl_c_ends_the_wait_for_what_began_without_a_coroutine(session: Session) -> None:
     late: list[Told] = []
 
-    def interrupt(broker: Broker, told: Told) -> bool:
+    def interrupt(broker: Broker, told: Told, wanted: Callable[[], bool]) -> bool:
         late.append(told)
         os.kill(os.getpid(), signal.SIGINT)
         return True

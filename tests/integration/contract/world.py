@@ -152,6 +152,7 @@ def job(
     queue: str = QUEUE,
     body: bytes | None = None,
     meta: Meta = DEFAULT_META,
+    fresh: bool = False,
 ) -> JobRecord:
     """A job; its body differs from every other one's."""
     return JobRecord(
@@ -160,6 +161,7 @@ def job(
         queue=queue,
         body=b'{"n":%d}' % next(_numbers) if body is None else body,
         meta=meta,
+        fresh=fresh,
     )
 
 

@@ -1,0 +1,60 @@
+"""What waits for a lost connection: senders, and messages whose senders wait for no word of them.
+
+Acknowledgements, pull requests and signals. Nothing that somebody is told about may be among them: what was reported as
+failed would be sent all the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+__all__ = ["Comeback", "Held"]
+
+_MOST = 8 * 1024 * 1024
+_BESIDE = 64
+"""Bytes a message takes beside its parts."""
+
+
+class Held:
+    """At most 8 MiB of messages, in order."""
+
+    def __init__(self) -> None:
+        self._messages: list[tuple[str, bytes, str, bytes]] = []
+        self._size = 0
+
+    def add(self, subject: str, payload: bytes, reply: str, block: bytes) -> bool:
+        """Hold it; False, and it is not, if there are too many."""
+        size = len(payload) + len(block) + len(subject) + len(reply) + _BESIDE
+        if self._size + size > _MOST:
+            return False
+        self._messages.append((subject, payload, reply, block))
+        self._size += size
+        return True
+
+    def take(self) -> list[tuple[str, bytes, str, bytes]]:
+        """All of them, which are held no longer."""
+        messages, self._messages = self._messages, []
+        self._size = 0
+        return messages
+
+
+class Comeback:
+    """The next connection, waited for."""
+
+    def __init__(self) -> None:
+        self._waiting: set[asyncio.Future[None]] = set()
+
+    async def wait(self) -> None:
+        """Return when the connection is back, or closed."""
+        waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.add(waiting)
+        try:
+            await waiting
+        finally:
+            self._waiting.discard(waiting)
+
+    def tell(self) -> None:
+        """Let all who wait go on."""
+        for waiting in self._waiting:
+            if not waiting.done():
+                waiting.set_result(None)

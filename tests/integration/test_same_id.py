@@ -1,0 +1,125 @@
+"""The same id again, minutes later: while a job of that id stands or runs it is that one."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from jetq import Jetq, Queue
+from jetq.jetstream import producing
+from tests.apps.working import fresh_app, working
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def app(nats_url: str) -> Any:
+    """An app whose server knows an id for a tenth of a second, in place of two minutes."""
+    app = fresh_app(nats_url)
+    await forget_soon(app)
+    yield app
+    await app.session.aclose()
+
+
+async def forget_soon(app: Jetq) -> None:
+    broker: Any = await app.session.broker()
+    await broker.setup("default")
+    stream = broker._names.jobs("default")
+    info = await broker._api.stream_info(stream)
+    await broker._api.request(f"STREAM.UPDATE.{stream}", {**info["config"], "duplicate_window": 100_000_000})
+
+
+async def forgotten(app: Jetq) -> None:
+    """Until the server has forgotten the ids of what was stored before."""
+    await asyncio.sleep(0.3)
+
+
+async def bodies(app: Jetq) -> list[bytes]:
+    return [found.delivery.body for found in await (await app.session.broker()).standing("default")]
+
+
+@pytest.mark.parametrize("many", [False, True])
+@pytest.mark.parametrize("first", [{}, {"delay": 60}, {"priority": "high"}], ids=["waiting", "scheduled", "high"])
+@pytest.mark.parametrize("again", [{}, {"delay": 30}], ids=["now", "later"])
+async def test_one_that_stands_is_the_one(nats_url: str, first: Any, again: Any, many: bool) -> None:
+    """Guarantee: an enqueue under an id neither doubles nor changes a job of that id that stands, however old."""
+    app = fresh_app(nats_url, queues=[Queue("default", levels="strict")])
+    await forget_soon(app)
+
+    @app.task(name="order")
+    async def order(n: int) -> int:
+        return n
+
+    job = await order.options(id="order-1", **first).adelay(1)
+    state = await job.astatus()
+    await forgotten(app)
+    repeat = order.options(id="order-1", **again)
+    (repeated,) = await order.adelay_many([repeat.bind(2)]) if many else [await repeat.adelay(2)]
+    assert (repeated.id, repeated.disposition) == ("order-1", "existing")
+    assert await bodies(app) == [b'{"n":1}']
+    assert await repeated.astatus() == state
+    await app.session.aclose()
+
+
+async def test_one_that_runs_is_the_one(app: Jetq) -> None:
+    runs: list[int] = []
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    @app.task(name="order")
+    async def order(n: int) -> int:
+        runs.append(n)
+        begun.set()
+        await go_on.wait()
+        return n
+
+    async with working(app):
+        job = await order.options(id="order-1").adelay(1)
+        await begun.wait()
+        await forgotten(app)
+        assert (await order.options(id="order-1").adelay(2)).disposition == "existing"
+        go_on.set()
+        assert await job.aresult(timeout=20) == 1
+        await (await order.adelay(3)).aresult(timeout=20)
+        assert runs == [1, 3]
+
+
+async def test_after_it_has_ended_and_two_minutes_the_id_may_be_used_again(
+    app: Jetq, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(producing, "DEDUP_WINDOW", -1.0)  # so much has passed since its result was stored
+    runs: list[int] = []
+
+    @app.task(name="order")
+    async def order(n: int) -> int:
+        runs.append(n)
+        return n
+
+    async with working(app):
+        first = await order.options(id="order-1").adelay(1)
+        assert await first.aresult(timeout=20) == 1
+        await forgotten(app)
+        again = await order.options(id="order-1").adelay(2)
+        assert again.disposition == "new"
+        broker = await app.session.broker()
+        async with asyncio.timeout(20):
+            while runs != [1, 2] or await broker.standing("default"):
+                await asyncio.sleep(0.02)
+
+
+async def test_of_another_task_it_is_still_the_same_id(app: Jetq) -> None:
+    first = await app.asend("order.one", {}, id="order-1")
+    await forgotten(app)
+    second = await app.asend("order.two", {}, id="order-1")
+    assert (first.disposition, second.disposition) == ("new", "existing")
+
+
+async def test_of_many_at_once_one_is_stored_in_a_batch_too(app: Jetq) -> None:
+    @app.task(name="order")
+    async def order(n: int) -> int:
+        return n
+
+    jobs = await order.adelay_many(order.options(id=f"order-{n % 10}").bind(n) for n in range(50))
+    assert sorted(job.disposition for job in jobs) == ["existing"] * 40 + ["new"] * 10
+    assert await bodies(app) == [b'{"n":%d}' % n for n in range(10)]
