@@ -267,8 +267,9 @@ class Connection:
             try:
                 async with asyncio.timeout(timeout):
                     while not reply.done():
-                        while not self.offer(subject, payload, inbox, block):
+                        if not self.offer(subject, payload, inbox, block):
                             await self._comeback.wait()
+                            continue
                         sent = True
                         if self.congested:
                             await self.drained()

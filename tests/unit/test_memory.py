@@ -9,7 +9,7 @@ import time
 import pytest
 
 from jetq.memory import FakeClock, MemoryBroker, MemoryStore
-from jetq.model import Delivery, JobRecord, ResultRecord
+from jetq.model import Delivery, JobRecord, ResultRecord, Stored
 
 pytestmark = pytest.mark.anyio
 
@@ -69,10 +69,23 @@ async def test_two_stores_on_one_clock_keep_one_order() -> None:
     assert got == ["first", "second", "third"]
 
 
-async def test_an_id_is_recognised_for_two_minutes() -> None:
+async def test_an_id_is_recognised_while_its_job_stands() -> None:
     clock = FakeClock()
     broker = MemoryBroker(clock=clock)
-    await broker.enqueue(job("same"))
+    first = await broker.enqueue(job("same"))
+    scheduled = await broker.enqueue(job("later"), due=clock.now() + 3600)
+
+    clock.advance(1000)
+    assert await broker.enqueue(job("same"), due=clock.now() + 60) == Stored(first.sequence, "same", "existing")
+    assert await broker.enqueue(job("later")) == Stored(scheduled.sequence, "later", "existing")
+    assert len(await broker.standing("q")) == 2
+
+
+async def test_an_id_is_recognised_for_two_minutes_after_its_job_has_gone() -> None:
+    clock = FakeClock()
+    broker = MemoryBroker(clock=clock)
+    stored = await broker.enqueue(job("same"))
+    await broker.remove("q", stored.sequence)
 
     clock.advance(119.9)
     assert (await broker.enqueue(job("same"))).disposition == "existing"
