@@ -34,8 +34,9 @@ from jetq.session import Session
 from jetq.settings import Settings, SettingsOptions
 from jetq.task import AsyncTask, Call, Enqueues, SyncTask, Task
 from jetq.task_schedules import check_schedules, schedule_record
+from jetq.whose import owner_of, served, serves
 
-__all__ = ["Jetq", "Lifespan", "Middleware", "default_app", "task"]
+__all__ = ["Jetq", "Lifespan", "Middleware", "default_app", "serves", "task"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -374,16 +375,16 @@ def task(fn: Callable[..., Any] | None = None, /, **keywords: Any) -> Any:
     """Make a task of a function, without naming an app: `@task` or `@task(queue="email", max_attempts=5)`.
 
     name: `module.qualname` unless given. queue: "default". For the others see `TaskOptions`; durations are seconds or
-    timedelta. Each call goes to the running job's app, else to the first `Jetq()` made, else to one from the
-    environment.
+    timedelta. Each call goes to the running job's app, else to that of the workers that run here, else to the first
+    `Jetq()` made, else to one from the environment; it raises DefinitionError if its module has made another one.
 
     Raises DefinitionError for a function or option that cannot work.
     """
-    return _decorate(fn, keywords, IMPORTED, _app_of_call)
+    return _decorate(fn, keywords, IMPORTED, None)
 
 
 def _decorate(
-    fn: Callable[..., Any] | None, keywords: Mapping[str, Any], registry: Registry, app: Callable[[], Enqueues]
+    fn: Callable[..., Any] | None, keywords: Mapping[str, Any], registry: Registry, app: Callable[[], Enqueues] | None
 ) -> Any:
     def make(fn: Callable[..., Any]) -> Task[..., Any]:
         name = task_name(fn, keywords.get("name"))
@@ -396,7 +397,7 @@ def _decorate(
             queue=check_queue(keywords.get("queue", "default")),
             signature=signature,
             options=options,
-            app=app,
+            app=_AppOfCall(fn) if app is None else app,
         )
         if options.key is not None:
             check_template(options.key, signature)
@@ -420,6 +421,7 @@ class _Default:
         self._offered: Jetq | None = None
         self._from_environment = False
         self._making = False
+        self.chosen = False
 
     def offer(self, app: Jetq) -> None:
         """The first app made becomes the default. Raises DefinitionError if one from the environment is in use."""
@@ -454,16 +456,16 @@ class _Default:
     def replaced(self, app: Jetq | None) -> Iterator[Jetq]:
         """Let tasks that name no app go to `app` for a while; None keeps the default, or makes one for the while."""
         with self._lock:
-            kept, from_environment = self._app, self._from_environment
+            kept, from_environment, chosen = self._app, self._from_environment, self.chosen
             app = app or kept or Jetq()
-            self._app, self._from_environment = app, False
+            self._app, self._from_environment, self.chosen = app, False, True
             self._offered = None
         try:
             yield app
         finally:
             with self._lock:
                 self._app = kept or self._offered  # the first app made meanwhile is still the first
-                self._from_environment = from_environment
+                self._from_environment, self.chosen = from_environment, chosen
 
 
 _default = _Default()
@@ -479,8 +481,18 @@ def replaced_default(app: Jetq | None) -> AbstractContextManager[Jetq]:
     return _default.replaced(app)
 
 
-def _app_of_call() -> Jetq:
-    current = CURRENT.get()
-    if current is not None and isinstance(current.app, Jetq):
-        return current.app
-    return _default.get()
+class _AppOfCall:
+    """Which app a call of a task that names none goes to: see `task`."""
+
+    def __init__(self, fn: Callable[..., Any]) -> None:
+        self._fn = fn
+        self._known: tuple[Jetq, tuple[object, ...], Jetq] | None = None
+
+    def __call__(self) -> Jetq:
+        current = CURRENT.get()
+        if current is not None and isinstance(current.app, Jetq):
+            return current.app
+        first, serving = _default.get(), served()
+        if self._known is None or self._known[0] is not first or self._known[1] != serving:
+            self._known = (first, serving, first if _default.chosen else owner_of(self._fn, first))
+        return self._known[2]

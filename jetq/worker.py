@@ -16,7 +16,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
-from jetq.app import Jetq
+from jetq.app import Jetq, serves
 from jetq.attempt import Attempt, running_now
 from jetq.broker import Broker, Feed
 from jetq.control import Control
@@ -168,6 +168,7 @@ class Worker:
         """Whether this worker has taken `max_jobs`, or has had `enough`."""
         return self._left <= 0 or self._enough()
 
+    @serves
     async def run(self) -> None:
         """Work until `stop`, or until the queues are empty with `burst`, then end in order.
 

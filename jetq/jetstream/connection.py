@@ -71,8 +71,7 @@ class Connection:
         self._sid = 0
         self._held = Held()
         self._comeback = Comeback()
-        self._lost_because = ""
-        self._up_since = 0.0
+        self._lost_because, self._up_since = "", 0.0
         self._nuid = NUID()
         self._replies = Replies(self.new_inbox())
         self._denied: list[Callable[[str], None]] = []

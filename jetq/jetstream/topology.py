@@ -83,16 +83,6 @@ class Topology:
             drift=(*drift, *dead_drift, *consumer_drift),
         )
 
-    async def _refuse_twofold(self, stream: str, subject: str) -> None:
-        stands = await self._api.stream_info(stream) is not None
-        try:
-            await refuse_twofold(self._connection, stream, subject, stands=stands)
-        except TopologyError:
-            if stands or await self._api.stream_info(stream) is None:
-                raise
-            # Ours was made just now, by another process: it was that one's answer.
-            await refuse_twofold(self._connection, stream, subject, stands=True)
-
     async def levels(self, queue: str) -> Sequence[Drift]:
         """The consumers of the levels beside the normal one, made where missing."""
         _, high = await self._consumer(queue, "high")

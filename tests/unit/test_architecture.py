@@ -22,7 +22,7 @@ FLOORS = {
     " jetq.handover jetq.needs",
     3: "jetq.app jetq.task jetq.job jetq.client jetq.session jetq.direct_line jetq.registry jetq.config jetq.keys"
     " jetq.plugins jetq.dead_letters jetq.inspect jetq.cancelling jetq.diagnosis jetq.moving jetq.schedules"
-    " jetq.task_schedules jetq.doctor jetq.findings jetq.monitoring jetq.own_threads",
+    " jetq.task_schedules jetq.doctor jetq.findings jetq.monitoring jetq.own_threads jetq.whose",
     2: "jetq.jetstream jetq.memory",
     1: "jetq.broker jetq.steady",
     0: "jetq.errors jetq.units jetq.names jetq.model jetq.wire jetq.codec jetq.settings jetq.options jetq.policy"
