@@ -120,10 +120,10 @@ DEFAULT_META = Meta()
 
 
 class JobRecord(Discreet, Struct, frozen=True):
-    """One stored call. `body` is the arguments as a JSON object by parameter name.
+    """One stored call. `body` is the arguments as a JSON object by parameter name. as_is: headers that are stored in
+    the place of `meta`, for a job that goes back as it came; the broker leaves out its own.
 
-    as_is: headers that are stored in the place of `meta`, for a job that goes back as it came; the broker leaves out
-    its own. fresh: its id was made for this enqueue, so that nothing else can have it, before or after.
+    fresh: its id was made for this enqueue, so that nothing else can have it, before or after.
     """
 
     id: str

@@ -191,10 +191,7 @@ class Connection:
 
     def send(self, subject: str, payload: bytes, reply: str = "", block: bytes = b"") -> None:
         """`publish` that returns at once: a sender who may be too fast looks at `congested`."""
-        client = self._client
-        if client is not None and client.is_connected:
-            client.send(subject, payload, reply, block)
-        else:
+        if not self.offer(subject, payload, reply, block):
             self._hold(subject, payload, reply, block)
 
     def offer(self, subject: str, payload: bytes, reply: str, block: bytes) -> bool:

@@ -75,7 +75,7 @@ class Ground:
         self._api = Api(connection, settings.connect_timeout, settings.jetstream_domain)
         self._topology = Topology(connection, self._api, self._names, settings)
         self._limit = PayloadLimit(connection)
-        self._publisher = Publisher(connection, settings.publish_timeout, self._restore, self._limit.doubt, self._trace)
+        self._publisher = Publisher(connection, settings.publish_timeout, self._restore, self._trace, self._limit.doubt)
         self._queues: dict[str, QueueTopology] = {}
         self._rooms: dict[str, Room] = {}
         self._reserves: dict[str, Room] = {}

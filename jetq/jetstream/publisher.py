@@ -152,8 +152,8 @@ class Publisher:
         connection: Connection,
         timeout: float,
         restore: Callable[[str], Awaitable[None]],
-        doubt_limit: Callable[[], None],
         trace: Callable[[JobRecord, float], Awaitable[PubAck | None]],
+        doubt_limit: Callable[[], None],
     ) -> None:
         self._connection = connection
         self._doubt_limit = doubt_limit
@@ -303,11 +303,10 @@ class Publisher:
             pending.answer.set_exception(WrongSequence(error.description))
         else:
             message = f"{pending.subject} was refused: {error.description} (JetStream error {error.err_code})"
-            hint = HINTS.get(error.err_code)
             if _is_of_size(error) and not pending.unanswered:
-                pending.answer.set_exception(PayloadTooLarge(message, hint=hint))
+                pending.answer.set_exception(PayloadTooLarge(message, hint=HINTS.get(error.err_code)))
             else:
-                self._fail(pending, message, hint)
+                self._fail(pending, message, HINTS.get(error.err_code))
 
     def _look_at_stray(self, msg: Message) -> None:
         """A second answer: to a repeat, or of a second stream that took the message."""

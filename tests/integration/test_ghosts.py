@@ -289,6 +289,7 @@ async def test_a_confirmation_that_was_lost_with_a_restart_is_found_in_what_the_
             for n in (2, 3):  # the second opens a line
                 await asyncio.to_thread(task.delay, n)
             proxy.hold(up=False, down=True)
+            enqueueing: asyncio.Task[Any] | None = None
             if way == "repeat":  # another process was told that it is not known
                 await charge.options(id="order-1").adelay(1)
             else:
@@ -300,9 +301,7 @@ async def test_a_confirmation_that_was_lost_with_a_restart_is_found_in_what_the_
             server.start()
             proxy.reset()  # the answers that are held back are lost
             proxy.heal()
-            if way == "repeat":
-                enqueueing = asyncio.create_task(enqueue())
-            job = await enqueueing
+            job = await (enqueueing or enqueue())
             assert await job.aresult(timeout=30) == 1
             assert await (await charge.adelay(4)).aresult(timeout=30) == 4
             assert ran.count(1) == 1
