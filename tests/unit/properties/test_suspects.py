@@ -101,7 +101,11 @@ class _Mortal:
             return verb
         if inspect.iscoroutinefunction(verb):
             return _unreachable
-        return (lambda *_, **__: False) if callable(verb) else verb
+        return _ignored if callable(verb) else verb
+
+
+def _ignored(*_: Any, **__: Any) -> bool:
+    return False
 
 
 async def _unreachable(*_: Any, **__: Any) -> NoReturn:
@@ -216,7 +220,7 @@ def _process(fleet: Fleet, app: Jetq, concurrency: int) -> bool:
     fleet.dead, fleet.running = False, Counter()
     app.session = Session(_connecting(connect))
     fleet.loop = loop = asyncio.new_event_loop()
-    loop.set_exception_handler(lambda *_: None)
+    loop.set_exception_handler(_ignored)
     try:
         worker = Worker(app, queues=["default"], concurrency=concurrency, burst=True, grace=0.0)
         working = loop.create_task(worker.run())
