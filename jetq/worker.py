@@ -483,13 +483,15 @@ class Worker:
 
     async def _finish(self, broker: Broker) -> None:
         self._ending.stage = "the leave that it takes of the broker"
-        some_run = await self._ending.give_up_rest(self._lost)
-        self._steps.close()
-        if not some_run:  # their places in limits are free when they are gone
-            await self._limits.close()
-        await broker.confirm()
-        self._leases.stop()
-        self._threads.close()
+        try:
+            some_run = await self._ending.give_up_rest(self._lost)
+            self._steps.close()
+            if not some_run:  # their places in limits are free when they are gone
+                await self._limits.close()
+            await broker.confirm()
+        finally:  # who cancels this as well must not be left with leases that are renewed for ever
+            self._leases.stop()
+            self._threads.close()
         await self._processes.aclose()
         self._ending.stage = ""
         _log.info("worker %s has ended", self.name)
