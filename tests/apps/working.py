@@ -18,12 +18,16 @@ def fresh_app(url: str, **keywords: Any) -> Jetq:
 
 @asynccontextmanager
 async def working(app: Jetq, **options: Any) -> AsyncIterator[Worker]:
-    """A running worker of `app`; it is stopped in order at the end, and its errors are the test's."""
-    worker = Worker(app, **options)
+    """A running worker of `app`; it is stopped in order at the end, and its errors are the test's: at once, if it ends
+    before."""
+    worker, test = Worker(app, **options), asyncio.current_task()
+    assert test is not None
     running = asyncio.create_task(worker.run())
+    running.add_done_callback(failed := lambda each: each.exception() and test.cancel("its worker has failed"))
     try:
         yield worker
     finally:
+        running.remove_done_callback(failed)
         worker.stop()
         await running
         await app.session.aclose()

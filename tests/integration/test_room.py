@@ -78,7 +78,7 @@ async def test_an_account_that_wants_bounds_is_told_apart_and_given_them(bound: 
 
     app = fresh_app(url, max_bytes=4 * MIB, state_max_bytes=MIB)
     task = app.task(name="record")(record)
-    async with working(app):
+    async with working(app, queues=["default"]):
         assert await (await task.adelay("abc")).aresult(timeout=60) == 3
     found = {kind: info["config"] for kind, info in (await streams(url)).items()}
     assert {kind: (each["max_bytes"], each["discard"]) for kind, each in found.items()} == {
