@@ -98,13 +98,13 @@ async def test_a_worker_cut_off_before_its_first_renewal_settles_nothing(fails_i
         cut = Runs(fresh_app(proxy.url, ack_wait=ACK_WAIT))
         other = Runs(Jetq(nats_url, namespace=cut.app.settings.namespace, ack_wait=ACK_WAIT))
         cut.fails, other.fails = fails_in == "the one cut off", fails_in == "the other"
-        async with working(cut.app, concurrency=1) as worker:
+        async with working(cut.app, concurrency=1, queues=["default"]) as worker:
             producer = Jetq(nats_url, namespace=cut.app.settings.namespace)
             job = await producer.asend("lapse.work")
             await until(lambda: cut.started)
             proxy.hold(up=True, down=True)
             held = next(iter(worker._leases._held.values()))
-            async with working(other.app, concurrency=1):
+            async with working(other.app, concurrency=1, queues=["default"]):
                 await until(lambda: other.started, FOR_EVER)
                 proxy.heal()
                 await until(lambda: worker.trouble is None, FOR_EVER)
@@ -130,7 +130,7 @@ async def test_a_consumer_that_is_deleted_has_nothing_started_beside_itself(
 ) -> None:
     """Guarantee: also when all slots are taken, so that the worker asks for nothing and hears of nothing."""
     runs = Runs(fresh_app(nats_url, ack_wait=ACK_WAIT))
-    async with working(runs.app, concurrency=concurrency) as worker:
+    async with working(runs.app, concurrency=concurrency, queues=["default"]) as worker:
         job = await runs.app.asend("lapse.work")
         await until(lambda: runs.started)
         with caplog.at_level(logging.WARNING, "jetq.worker"):
@@ -150,12 +150,12 @@ async def test_of_two_workers_who_run_a_job_because_its_consumer_is_gone_the_hol
     one = Runs(fresh_app(nats_url, ack_wait=ACK_WAIT))
     two = Runs(Jetq(nats_url, namespace=one.app.settings.namespace, ack_wait=ACK_WAIT))
     one.fails = True
-    async with working(one.app, concurrency=1) as first:
+    async with working(one.app, concurrency=1, queues=["default"]) as first:
         job = await one.app.asend("lapse.work")
         await until(lambda: one.started)
         held = next(iter(first._leases._held.values()))
         token = held.token
-        async with working(two.app, concurrency=10) as second:
+        async with working(two.app, concurrency=10, queues=["default"]) as second:
             await delete_consumer(nats_url, one.app)
             await until(lambda: two.started or held.token != token, FOR_EVER)
             await until(lambda: not two.started or not first._leases.valid(held), FOR_EVER)
@@ -175,7 +175,7 @@ async def test_of_two_workers_who_run_a_job_because_its_consumer_is_gone_the_hol
 
 async def test_a_consumer_that_others_made_anew_is_noticed(nats_url: str, caplog: pytest.LogCaptureFixture) -> None:
     runs = Runs(fresh_app(nats_url, ack_wait=ACK_WAIT))
-    async with working(runs.app, concurrency=1):
+    async with working(runs.app, concurrency=1, queues=["default"]):
         job = await runs.app.asend("lapse.work")
         await until(lambda: runs.started)
         info = await consumer(nats_url, runs.app)
@@ -197,7 +197,7 @@ async def test_a_consumer_that_others_made_anew_is_noticed(nats_url: str, caplog
 async def test_a_shortened_ack_wait_is_followed_within_seconds(nats_url: str, caplog: pytest.LogCaptureFixture) -> None:
     runs = Runs(fresh_app(nats_url, ack_wait=600.0))
     other = Runs(Jetq(nats_url, namespace=runs.app.settings.namespace))
-    async with working(runs.app, concurrency=1) as worker:
+    async with working(runs.app, concurrency=1, queues=["default"]) as worker:
         job = await runs.app.asend("lapse.work")
         await until(lambda: runs.started)
         held = next(iter(worker._leases._held.values()))
@@ -206,7 +206,7 @@ async def test_a_shortened_ack_wait_is_followed_within_seconds(nats_url: str, ca
         with caplog.at_level(logging.WARNING, "jetq.worker"):
             await set_ack_wait(nats_url, runs.app, ACK_WAIT)
             await until(lambda: f"leases last {ACK_WAIT:g} s now, not 600 s" in caplog.text, FOR_EVER)
-        async with working(other.app):
+        async with working(other.app, queues=["default"]):
             renewed = held.since
             await until(lambda: held.since > renewed + 2 * ACK_WAIT, FOR_EVER)
             runs.ends.set()
