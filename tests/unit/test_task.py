@@ -29,9 +29,10 @@ from jetq.task import AsyncTask, SyncTask
 
 @pytest.fixture(autouse=True)
 def own_tasks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Forgets what a test defines."""
+    """Knows nothing of the tasks of other modules, and forgets what a test defines."""
     monkeypatch.setattr("jetq.app._default", _Default())
     before = dict(IMPORTED)
+    IMPORTED._tasks.clear()
     yield
     IMPORTED._tasks.clear()
     IMPORTED._tasks.update(before)
