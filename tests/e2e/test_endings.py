@@ -159,6 +159,7 @@ def test_a_second_signal_ends_what_does_not_end(project: Project, task: str) -> 
     assert state(project, id) in (("scheduled", 1), ("queued", 1))
 
 
+@pytest.mark.slow
 def test_what_was_cut_off_runs_again(project: Project) -> None:
     enqueue(project, "blocks")
     with project.running("worker", "tasks", "--no-plugins", "--grace", "600", "--processes", "2") as worker:
@@ -198,6 +199,7 @@ def test_a_process_of_a_task_ends_with_its_worker(project: Project) -> None:
         assert f"tasks.in_process {id} is given back" in "\n".join(worker.output)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["leaves_a_task", "leaves_a_thread"])
 def test_what_a_job_leaves_running_does_not_keep_the_process(project: Project, task: str) -> None:
     """Guarantee: neither a task that swallows its cancellation nor a thread keeps a worker's process at its end."""
@@ -206,6 +208,7 @@ def test_what_a_job_leaves_running_does_not_keep_the_process(project: Project, t
     assert (project.directory / "begun").read_text().split() == [task]
 
 
+@pytest.mark.slow
 def test_what_a_job_leaves_running_does_not_end_the_worker(project: Project) -> None:
     """Guarantee: a SystemExit out of a task that a job has left behind ends no worker."""
     enqueue(project, "leaves_an_exit")
