@@ -16,6 +16,7 @@ from jetq.failures import capture
 from jetq.gate import Gate
 from jetq.kept import Kept
 from jetq.model import DEFAULT_META, Cell, Delivery, Failure, Meta
+from jetq.options import TaskOptions
 from jetq.secret import secret_texts, veil
 from jetq.task import Task
 
@@ -68,6 +69,11 @@ class Attempt(Struct, eq=False):
     def in_thread(self) -> bool:
         """Whether its function runs in a thread."""
         return self.task is not None and self.task.defaults.run_in == "thread"
+
+    @property
+    def options(self) -> TaskOptions:
+        """Its task's own, or those of any task where that is not known here."""
+        return TaskOptions() if self.task is None else self.task.defaults
 
     @property
     def name(self) -> str:

@@ -208,6 +208,8 @@ class Executor:
 
     async def _recognize_suspect(self, attempt: Attempt) -> Outcome | None:
         outcome = self._recognize(attempt)
+        if isinstance(outcome, PutOff) and self._has_expired(attempt):
+            return None  # it is not put off: the hook is told of it, and that is the user's
         if outcome is not None and await self._broker.superseded(attempt.delivery):
             return Superseded()
         return outcome
@@ -250,9 +252,9 @@ class Executor:
         return expires is not None and self._broker.now() > expires
 
     async def _tell_expired(self, attempt: Attempt) -> None:
-        if self._on_expired is None or attempt.task is None:
+        if self._on_expired is None:
             return
-        telling = asyncio.create_task(self._call_hook(self._on_expired, attempt, attempt.task), name="jetq-on-expired")
+        telling = asyncio.create_task(self._call_hook(self._on_expired, attempt), name="jetq-on-expired")
         self._hooks.add(telling)
         telling.add_done_callback(self._hooks.discard)
         _, hangs = await asyncio.wait([telling], timeout=_HOOK_WITHIN)
@@ -261,9 +263,9 @@ class Executor:
             _log.error("the hook for the expired %s %s does not end; the job goes without it", name, id)
             telling.cancel()
 
-    async def _call_hook(self, hook: ExpiredHook, attempt: Attempt, task: Task[..., Any]) -> None:
+    async def _call_hook(self, hook: ExpiredHook, attempt: Attempt) -> None:
         try:
-            await hook(self._context(attempt, task, None))
+            await hook(self._context(attempt, None))
         except GeneratorExit:
             if _is_torn_down():
                 raise
@@ -374,7 +376,7 @@ class Executor:
         attempt.started = time.monotonic()
         if task.defaults.run_in != "process":
             self._set_deadline(attempt, task)
-        current = Current(partial(self._context, attempt, task, attempt.deadline), self._app)
+        current = Current(partial(self._context, attempt, attempt.deadline), self._app)
         CURRENT.set(current)
         attempt.interruptible = True
         return current
@@ -389,7 +391,7 @@ class Executor:
         """There is a process for it, and only now its time begins."""
         attempt.started = time.monotonic()
         self._set_deadline(attempt, task)
-        return self._context(attempt, task, attempt.deadline)
+        return self._context(attempt, attempt.deadline)
 
     def _next(self, attempt: Attempt, task: Task[..., Any], current: Current, depth: int) -> Awaitable[Any]:
         if depth < len(self._middleware):
@@ -407,12 +409,12 @@ class Executor:
         result: Awaitable[Any] = task.fn(*attempt.args, **attempt.kwargs)
         return result
 
-    def _context(self, attempt: Attempt, task: Task[..., Any], deadline: float | None) -> JobContext:
+    def _context(self, attempt: Attempt, deadline: float | None) -> JobContext:
         delivery, meta = attempt.delivery, attempt.meta
         return JobContext(
             id=delivery.id,
             attempt=meta.attempt,
-            max_attempts=meta.max_attempts or task.defaults.max_attempts,
+            max_attempts=meta.max_attempts or attempt.options.max_attempts,
             task=delivery.task,
             queue=delivery.queue,
             enqueued_at=_utc(delivery.stored_at if meta.enqueued is None else meta.enqueued),

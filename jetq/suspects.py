@@ -235,5 +235,4 @@ class Suspects:
 
 
 def _max_crashes(attempt: Attempt) -> int:
-    assert attempt.task is not None
-    return attempt.task.defaults.max_crashes
+    return attempt.options.max_crashes

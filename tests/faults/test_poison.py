@@ -83,8 +83,18 @@ async def test_a_killer_is_dead_after_max_crashes_and_its_neighbours_are_not_cha
         ("crunch", {"document": {"n": 0}}),
         ("end", {"n": 0, "seconds": 0.0}),
         ("expired", {"document": {"n": 0}}),
+        ("nobodys", {}),
     ],
-    ids=["decoded", "opened", "decoded for its limit", "asked for its limit", "in a thread", "at once", "expired"],
+    ids=[
+        "decoded",
+        "opened",
+        "decoded for its limit",
+        "asked for its limit",
+        "in a thread",
+        "at once",
+        "expired",
+        "expired, of a task its worker lacks",
+    ],
 )
 async def test_a_killer_is_charged_wherever_it_kills(
     nats_server: NatsServerFactory, tmp_path: Path, task: str, arguments: dict[str, object]
@@ -94,7 +104,7 @@ async def test_a_killer_is_charged_wherever_it_kills(
     server = nats_server()
     async with harness(server.url, tmp_path, ack_wait=1.5) as h:
         await _send(h, "innocent", *({"n": n, "seconds": 0.5} for n in range(1, 4)))
-        expires = 0.05 if task == "expired" else None
+        expires = 0.05 if task in ("expired", "nobodys") else None
         (killer,) = await _send(h, "index" if task == "expired" else task, arguments, expires=expires)
         await asyncio.sleep(expires or 0.0)
         assert await _work_off(h) == 3

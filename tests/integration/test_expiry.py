@@ -54,6 +54,21 @@ async def test_an_expired_job_never_runs_and_says_so_to_its_caller_its_hook_and_
     }
 
 
+async def test_the_hook_is_told_of_a_job_whose_task_its_worker_lacks(nats_url: str) -> None:
+    told: asyncio.Queue[JobContext] = asyncio.Queue()
+    app = fresh_app(nats_url, on_expired=told.put)
+
+    @app.task(name="tells")
+    async def tells() -> None: ...
+
+    job = await app.asend("nobodys", {}, queue="default", expires=0.01)
+    await asyncio.sleep(0.05)
+    async with working(app, queues=["default"]):
+        async with asyncio.timeout(20):
+            assert (await told.get()).id == job.id
+        await until_state(job, "expired")
+
+
 async def test_a_hook_that_raises_does_no_harm(nats_url: str, caplog: pytest.LogCaptureFixture) -> None:
     async def on_expired(job: JobContext) -> None:
         raise RuntimeError("no hook of mine")

@@ -24,6 +24,7 @@ pytestmark = pytest.mark.anyio
 QUEUE = "default"
 SEED = int(os.environ.get("JETQ_TEST_SEED", "20261123"))
 _GOOD_EVERY = 10
+_LARGE = 1024 * 1024 - 32 * 1024
 
 
 class Watching(Worker):
@@ -86,7 +87,13 @@ class Fuzz:
                 ended[ids[sequence]] -= 1
         assert [id for id in +ended if not id.startswith(FIRED)] == [], "run more than once"
         assert self.unknown or +dead == Counter(), "dead more than once"
-        assert [delivery.id for delivery in self.delivered if delivery.count > 1] == [], "goes round"
+        assert [each.id for each in self.delivered if each.count > _most_often(each)] == [], "goes round"
+
+
+def _most_often(delivery: Delivery) -> int:
+    """How often it may be handed out. What is so large that it cannot be stored anew is put off where it stands, for as
+    long as an unknown task is."""
+    return 3 if len(delivery.body) > _LARGE else 1
 
 
 def _bytes_of(entry: DeadEntry) -> tuple[str, bytes]:
