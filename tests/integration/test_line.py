@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import signal
 import socket
@@ -220,14 +221,16 @@ def test_what_is_no_answer_leaves_the_fate_of_the_job_open(wire: Wire, comes: by
     assert not wire.line.is_open
 
 
-def test_an_answer_in_pieces(wire: Wire) -> None:
+@pytest.mark.parametrize("first", [1, 4, 9])
+def test_an_answer_in_pieces(wire: Wire, first: int) -> None:
     wire.line._sock.settimeout(30.0)  # the machine may be busy
+    size = -(-len(ACK) // 8)  # fewer pieces than a line reads for one answer, if each is read alone
+    cuts = [0, *range(first, len(ACK), size), len(ACK)]
 
     def answer() -> None:
-        for at in range(len(ACK)):
-            wire.theirs.sendall(ACK[at : at + 1])
-            if at % 10 == 0:
-                time.sleep(0.005)
+        for begin, end in itertools.pairwise(cuts):
+            wire.theirs.sendall(ACK[begin:end])
+            time.sleep(0.005)
 
     thread = threading.Thread(target=answer)
     thread.start()

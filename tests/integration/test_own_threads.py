@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from secrets import token_hex
-from types import FrameType
 from typing import Any
 
 import pytest
@@ -203,42 +202,6 @@ def test_finalizers_within_finalizers_are_refused_at_some_depth(app: Jetq) -> No
 
     within(lambda: app.session.run(drop))
     assert "finalizer within a finalizer" in str(refused[0])
-
-
-def test_it_may_come_between_any_two_lines_of_an_enqueue(app: Jetq) -> None:
-    """Guarantee: a signal handler or finalizer that comes anywhere in a `.delay`, and enqueues, does; so does that."""
-    task = app.task(name="record")(record)
-    stored: list[str] = []
-    seen: set[tuple[str, int]] = set()  # once between two lines: how often a loop goes round depends on the machine
-
-    def everywhere(frame: FrameType, event: str, arg: object) -> Any:
-        if (
-            ROOT not in Path(frame.f_code.co_filename).parents
-            or "jetstream" in frame.f_code.co_filename.split("/")[:-2]
-        ):
-            return None
-        line = (frame.f_code.co_filename, frame.f_lineno)
-        if event == "line" and line not in seen:
-            seen.add(line)
-            sys.settrace(None)
-            try:
-                stored.append(task.delay(1).id)
-            finally:
-                sys.settrace(everywhere)
-        return everywhere
-
-    def traced() -> None:
-        for _ in range(3):  # the first makes the thread and connects
-            seen.clear()
-            sys.settrace(everywhere)
-            try:
-                stored.append(task.delay(0).id)
-            finally:
-                sys.settrace(None)
-
-    within(traced)
-    assert len(set(stored)) > 100
-    assert {app.job(id).status() for id in stored[:: len(stored) // 10]} == {"queued"}
 
 
 def test_a_signal_handler_enqueues_while_the_main_thread_does(app: Jetq) -> None:
