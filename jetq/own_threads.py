@@ -103,9 +103,7 @@ class _Elsewhere(logging.Filter):
                 continue
             try:
                 logging.getLogger(each.name).handle(each)
-            except (
-                Exception
-            ):  # of a handler that lets it out: elsewhere it meets who logs, here it would end the thread
+            except Exception:  # a handler lets it out: elsewhere it meets who logs, here it would end the thread
                 logging.Handler().handleError(each)
 
 
