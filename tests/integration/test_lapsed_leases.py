@@ -67,12 +67,10 @@ async def api(url: str, name: str, body: dict[str, Any] | None = None) -> dict[s
 
 async def consumer(url: str, app: Jetq) -> dict[str, Any]:
     """The consumer of the app's queue: its stream's name, its own, and its configuration."""
-    for stream in (await api(url, "STREAM.NAMES"))["streams"]:
-        if stream.lower().startswith(app.settings.namespace) and stream.endswith("JOBS"):
-            for each in (await api(url, f"CONSUMER.LIST.{stream}"))["consumers"]:
-                found: dict[str, Any] = each
-                return found
-    raise AssertionError("there is no such consumer")
+    subject = f"{app.settings.namespace}.default.run.>"  # unfiltered, a server gives the first 1,024 names alone
+    (stream,) = (await api(url, "STREAM.NAMES", {"subject": subject}))["streams"]
+    found: dict[str, Any] = (await api(url, f"CONSUMER.LIST.{stream}"))["consumers"][0]
+    return found
 
 
 async def set_ack_wait(url: str, app: Jetq, seconds: float) -> None:
