@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import ctypes
 import logging
@@ -48,6 +49,10 @@ class _WorkerEnds(Interruption):
 
 class _CancelledOnRequest(Interruption):
     error = JobCancelled
+
+
+class _Withdrawn(Interruption):
+    """Takes the place of an interruption that came too late; nobody sees it."""
 
 
 class ThreadLost(JetqError):
@@ -303,7 +308,19 @@ class _Thread(threading.Thread):
         while call.raising:
             time.sleep(0)
         if call.interruption is not None:
-            _raise_in(self.ident, None)
+            self._withdraw()
+
+    def _withdraw(self) -> None:
+        with contextlib.suppress(_Withdrawn):
+            self._replace()
+
+    def _replace(self) -> None:
+        """Raise another in its place, here: with nothing in its place the interpreter goes on looking for it until one
+        is raised anywhere. On Python 3.12 a call of a function then takes half as long again, and on 3.11 a thread that
+        a debugger traces stands still (CPython 3.11.7, 3.12.1)."""
+        _raise_in(self.ident, _Withdrawn)
+        while True:  # it comes within a turn or two
+            pass
 
 
 def _outcome(call: _Call, cancelled: asyncio.CancelledError | None) -> Any:
@@ -336,7 +353,6 @@ def _is_handled(ident: int | None) -> bool:
     return False
 
 
-def _raise_in(ident: int | None, error: type[BaseException] | None) -> None:
-    """Raise `error` in the thread `ident` at its next step of Python code; None withdraws what was not raised yet."""
-    raised = None if error is None else ctypes.py_object(error)
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident or 0), raised)
+def _raise_in(ident: int | None, error: type[BaseException]) -> None:
+    """Raise `error` in the thread `ident` at its next step of Python code, instead of what was not raised yet there."""
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident or 0), ctypes.py_object(error))

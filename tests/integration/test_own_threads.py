@@ -255,6 +255,42 @@ def run_program(url: str, *, before: str = "", then: str) -> list[str]:
     return ran.stdout.splitlines()
 
 
+BETWEEN_ANY_TWO_LINES = """
+import jetq
+inside = os.path.dirname(jetq.__file__) + os.sep
+stored = []
+seen = set()  # once between two lines: how often a loop goes round depends on the machine
+def everywhere(frame, event, arg):
+    if not frame.f_code.co_filename.startswith(inside):
+        return None
+    line = (frame.f_code.co_filename, frame.f_lineno)
+    if event == "line" and line not in seen:
+        seen.add(line)
+        sys.settrace(None)
+        try:
+            stored.append(record.delay(1).id)
+        finally:
+            sys.settrace(everywhere)
+    return everywhere
+for _ in range(3):  # the first makes the thread and connects
+    seen.clear()
+    sys.settrace(everywhere)
+    try:
+        stored.append(record.delay(0).id)
+    finally:
+        sys.settrace(None)
+print(len(set(stored)), {app.job(id).status() for id in stored[:: len(stored) // 10]})
+"""
+
+
+def test_it_may_come_between_any_two_lines_of_an_enqueue(nats_url: str) -> None:
+    """Guarantee: a signal handler or finalizer that comes anywhere in a `.delay`, and enqueues, does; so does that."""
+    (said,) = run_program(nats_url, then=BETWEEN_ANY_TWO_LINES)
+    count, statuses = said.split(" ", 1)
+    assert int(count) > 100
+    assert statuses == "{'queued'}"
+
+
 def test_at_exit_it_enqueues(nats_url: str) -> None:
     (said,) = run_program(nats_url, then="record.delay(1); atexit.register(late)")
     assert said == "stored queued"
