@@ -25,7 +25,7 @@ from jetq.jetstream.client import header_block
 from jetq.jetstream.connection import Connection
 from jetq.jetstream.domains import DomainWatch
 from jetq.jetstream.message import Message
-from jetq.jetstream.refusals import HINTS
+from jetq.jetstream.refusals import HINTS, IN_A_MOMENT
 from jetq.jetstream.topology import DEDUP_WINDOW
 from jetq.model import JobRecord
 
@@ -34,9 +34,6 @@ __all__ = ["Answer", "PubAck", "Publisher", "Told", "WrongSequence", "read_ack"]
 T = TypeVar("T")
 
 WRONG_LAST_SEQUENCE = 10071
-_IN_A_MOMENT = frozenset({10158, 10164, 10008})
-"""Three servers: this id, or this subject's expectation, is in process; JetStream is not available yet."""
-
 _SWEEP = 0.25
 _UNANSWERED = 1.0
 """Seconds after which an unanswered publish is repeated; then after twice as many, and so on."""
@@ -293,7 +290,7 @@ class Publisher:
             return
         if error is not None:
             self._refused(pending)
-            if error.err_code in _IN_A_MOMENT:
+            if error.err_code in IN_A_MOMENT:
                 self._again(pending, error.description)
                 return
         del self._pending[token]

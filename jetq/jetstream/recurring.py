@@ -17,6 +17,7 @@ from jetq.jetstream.client import header_block
 from jetq.jetstream.connection import NoReply, NoResponders
 from jetq.jetstream.ground import EXPECTED, EXPECTED_ON, WRITE_WITHIN, Ground, schedule_headers
 from jetq.jetstream.publisher import WRONG_LAST_SEQUENCE, WrongSequence
+from jetq.jetstream.refusals import BATCH_IN_A_MOMENT, HINTS
 from jetq.jetstream.subjects import task_token
 from jetq.model import JobRecord
 from jetq.schedule import Mark, ScheduleRecord, StoredSchedule, Ticked, encode_record, read_record
@@ -150,9 +151,12 @@ def _check(data: bytes, job: JobRecord) -> None:
         raise BrokerUnavailable(f"the answer for the tick of {job.task} was not JetStream's") from None
     if error is None:
         return
-    if error.get("err_code") == WRONG_LAST_SEQUENCE:
-        raise WrongSequence(error.get("description", ""))
-    raise Rejected(f"the tick of {job.task} was refused: {error.get('description')} (error {error.get('err_code')})")
+    code, description = error.get("err_code"), error.get("description", "")
+    if code == WRONG_LAST_SEQUENCE:
+        raise WrongSequence(description)
+    if code in BATCH_IN_A_MOMENT:
+        raise BrokerUnavailable(f"the tick of {job.task} was not taken now: {description} (error {code})")
+    raise Rejected(f"the tick of {job.task} was refused: {description} (error {code})", hint=HINTS.get(code))
 
 
 def _stored(message: StoredMessage, queue: str) -> StoredSchedule | None:

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-__all__ = ["HINTS", "WANTS_BOUND"]
+__all__ = ["BATCH_IN_A_MOMENT", "HINTS", "IN_A_MOMENT", "WANTS_BOUND"]
+
+IN_A_MOMENT = frozenset({10158, 10164, 10008})
+"""Three servers: this id, or this subject's expectation, is in process; JetStream is not available yet."""
+
+BATCH_IN_A_MOMENT = IN_A_MOMENT | {10176}
+"""Of an atomic batch also: its leader has only a part of it. It changed or was restarted in between, or took no more
+batches when this one began: it holds 50 of a stream, an unfinished one for ten seconds (nats-server 2.15.1)."""
 
 WANTS_BOUND = 10113
 

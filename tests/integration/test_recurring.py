@@ -13,6 +13,7 @@ import pytest
 from msgspec.structs import replace
 
 from jetq import DefinitionError, Jetq, Schedule, ScheduleNotFound, Worker, current_job
+from jetq.jetstream.client import header_block
 from jetq.model import Delivery
 from jetq.schedule import ScheduleRecord, Ticked, encode_record
 from jetq.schedules import find_schedule, pause_schedule, put_schedule, run_schedule
@@ -307,6 +308,42 @@ async def test_a_tick_that_a_worker_took_in_time_is_not_late_when_another_gets_i
     ran = [found.delivery.id for found in await broker.standing("default", task="t")]
     assert sorted(ran) == sorted(job_of_tick(record, b"{}", each, None).id for each in (now, now - 90))
     await app.session.aclose()
+
+
+@pytest.mark.parametrize("why", ["its leader changed", "too many at once"])
+async def test_a_tick_that_is_not_taken_just_now_becomes_a_job_later(
+    why: str, nats_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Guarantee: what passes by itself makes no dead tick."""
+    app = fresh_app(nats_url)
+    broker = await app.session.broker()
+    connection = broker._connection  # type: ignore[attr-defined]
+    publish, begun = connection.publish, list[bytes]()
+    ran: list[int] = []
+
+    async def without_the_first(subject: str, payload: bytes, reply: str = "", block: bytes = b"") -> None:
+        begun.append(payload)
+        if len(begun) > 3:
+            await publish(subject, payload, reply, block)
+
+    async def with_many_others(subject: str, payload: bytes, reply: str = "", block: bytes = b"") -> None:
+        if not begun:
+            for number in range(60):
+                other = {"Nats-Batch-Id": f"other{number}", "Nats-Batch-Sequence": "1"}
+                await publish(subject, b"", block=header_block(other))
+        begun.append(payload)
+        await publish(subject, payload, reply, block)
+
+    @app.task(name="t", schedules=[Schedule(every=1)])
+    async def run() -> None:
+        ran.append(1)
+
+    await broker.setup("default")
+    monkeypatch.setattr(connection, "publish", without_the_first if why == "its leader changed" else with_many_others)
+    async with working(app, queues=["default"]):
+        await until(lambda: ran, 30)
+        assert not await broker.dead("default")
+    assert len(begun) > 3
 
 
 async def test_an_unreadable_tick_is_dead_lettered_with_its_bytes(nats_url: str) -> None:
