@@ -78,7 +78,10 @@ class Client:
     async def enqueue(self, request: Request) -> Stored:
         """Store a job. Raises Rejected (NotSent without a connection) or NotStored, with the job's id."""
         try:
-            return await self._store(request)
+            broker = self._session.connected()
+            if broker is None or request.throttle is not None:
+                return await self._store(request)
+            return await broker.enqueue(request.job, due=request.due, debounce=request.debounce)
         except BrokerError as error:
             raise _about(error, request) from error.__cause__
 

@@ -12,6 +12,7 @@ from weakref import WeakKeyDictionary
 
 __all__ = ["end_child", "is_child_of", "not_for_children"]
 
+_this_process = os.getpid()
 _sockets: WeakKeyDictionary[Any, Callable[[Any], int]] = WeakKeyDictionary()
 
 
@@ -27,8 +28,8 @@ def not_for_children(owner: Any, fileno: Callable[[Any], int] = lambda owner: ow
 
 
 def is_child_of(pid: int) -> bool:
-    """Whether this process is a forked child of that one."""
-    return os.getpid() != pid
+    """Whether this process is a forked child of that one. Asked once for each job, so it costs no system call."""
+    return _this_process != pid
 
 
 def end_child(error: BaseException | None) -> NoReturn:
@@ -56,6 +57,8 @@ def _exit_code(code: object) -> int:
 
 
 def _let_go() -> None:
+    global _this_process
+    _this_process = os.getpid()
     # Not closed, because the objects that think they have them would close others of these numbers later.
     numbers = set()
     for owner, fileno in list(_sockets.items()):

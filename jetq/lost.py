@@ -25,21 +25,20 @@ _AFTER_THE_END = 5.0
 
 
 class Lost:
-    """The attempts of one worker that were given up. ended: told when one is settled, or left to its lease."""
+    """The attempts of one worker that were given up. ended: told when one is settled, or left to its lease.
+
+    `attempts` are those whose code still goes on.
+    """
 
     def __init__(self, executor: Executor, leases: Leases, *, ended: Callable[[Attempt], None]) -> None:
         self._executor = executor
         self._leases = leases
         self._ended = ended
-        self._attempts: set[Attempt] = set()
+        self.attempts: set[Attempt] = set()
         self._settling: set[asyncio.Task[None]] = set()
 
-    def __len__(self) -> int:
-        """How many there are whose code still goes on."""
-        return len(self._attempts)
-
     def __contains__(self, id: str) -> bool:
-        return any(attempt.delivery.id == id for attempt in self._attempts)
+        return any(attempt.delivery.id == id for attempt in self.attempts)
 
     def give_up(self, attempt: Attempt) -> None:
         """It ignores its timeout or cancellation: free its slot, and settle it as a lost thread is.
@@ -57,7 +56,7 @@ class Lost:
     def over(self, attempt: Attempt) -> None:
         """Its code has ended after all."""
         _log.warning("%s %s has ended at last, after it was given up", attempt.name, attempt.delivery.id)
-        self._attempts.discard(attempt)
+        self.attempts.discard(attempt)
 
     async def put_off(self, attempt: Attempt) -> None:
         """A job has come again whose code still goes on here: let it come later."""
@@ -89,7 +88,7 @@ class Lost:
     def _take(self, attempt: Attempt) -> None:
         attempt.given_up = True
         attempt.interruptible = False
-        self._attempts.add(attempt)
+        self.attempts.add(attempt)
 
     def _settle_soon(self, attempt: Attempt, outcome: Outcome, *, goes_on: bool) -> None:
         self._take(attempt)

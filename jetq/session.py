@@ -90,6 +90,12 @@ class Session:
             _abandoned.append((dict(self._bound), self._threads, self._direct))
             self._forget()
 
+    def connected(self) -> Broker | None:
+        """The running loop's broker, if it has one by now."""
+        self._check_fork()
+        bound = self._bound.get(asyncio.get_running_loop())
+        return None if bound is None else bound.broker
+
     async def broker(self, *, patient: bool = False) -> Broker:
         """The running loop's broker, connected at first use and closed when the loop ends.
 

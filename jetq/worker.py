@@ -137,7 +137,7 @@ class Worker:
     @property
     def has_lost(self) -> bool:
         """Whether code of jobs goes on that nobody waits for any more."""
-        return self._serving and (len(self._lost) > 0 or self._threads.lost > 0)
+        return self._serving and (len(self._lost.attempts) > 0 or self._threads.lost > 0)
 
     @property
     def running(self) -> int:
@@ -392,7 +392,7 @@ class Worker:
                 await self._ticks.run(attempt)
             elif attempt.released:
                 await self._settlement.settle(attempt, Released())
-            elif len(self._lost) and attempt.delivery.id in self._lost:
+            elif self._lost.attempts and attempt.delivery.id in self._lost:
                 await self._lost.put_off(attempt)
             else:
                 await self._executor.run(attempt)

@@ -78,7 +78,8 @@ class Connection:
         self._max_payload = 0
         self.lost_by_size = False
         self._server_version = (0, 0, 0)
-        self._domain: str | None = None
+        self.domain: str | None = None
+        """The JetStream domain that is used, "" for one without a name; None as long as it is not known."""
         self._trouble: JetqError | None = None
 
     @classmethod
@@ -107,11 +108,6 @@ class Connection:
     def server_version(self) -> tuple[int, int, int]:
         """The version of the server connected to now or last."""
         return self._server_version
-
-    @property
-    def domain(self) -> str | None:
-        """The JetStream domain that is used, "" for one without a name; None as long as it is not known."""
-        return self._domain
 
     @property
     def client(self) -> Client | None:
@@ -392,7 +388,7 @@ class Connection:
         client.limited = partial(self.limit, client)
         self.limit(client)
         self._server_version = server_version(client)
-        self._domain = self._domain if client.domain is None else client.domain
+        self.domain = self.domain if client.domain is None else client.domain
         for sid, subscription in self._subscriptions.items():
             client.listen(sid, subscription.subject, subscription.deliver)
         for message in self._held.take():
@@ -447,7 +443,7 @@ class Connection:
                     complain=self._hear,
                     tls_hostname=certified_name(self._settings, url),
                     await_jetstream=first_time,
-                    domain=self._domain,
+                    domain=self.domain,
                 )
             except BrokerUnavailable as error:
                 errors.append(error)
