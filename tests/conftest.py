@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,10 @@ import hypothesis
 import pytest
 
 from tests.servers import NatsServer, NatsServerFactory
+
+# A shell lets what it runs in the background ignore it, and so would all that tests start, and are to interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A property says nothing of time, and on a busy machine the first example alone may take longer than hypothesis allows.
 hypothesis.settings.register_profile("jetq", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])

@@ -305,7 +305,7 @@ async def test_credentials_that_expire_while_a_worker_runs(
     write_credentials(path, account, user, expires=time.time() + 4)
     async with serving(make_app(server, way)) as once:
         await until(lambda: said(caplog, "authentication expired"), 20)
-        await until(lambda: said(caplog, "it refused the credentials in"))
+        await until(lambda: said(caplog, "user.creds expired on"), 20)
         write_credentials(path, account, user)
         await works_again(once)
     unseen(way, caplog.text)

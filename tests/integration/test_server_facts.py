@@ -84,7 +84,7 @@ async def test_only_a_removal_by_sequence_or_time_leaves_other_deliveries_alone(
                 back |= {msg.subject for msg in await pull.fetch(10, timeout=0.6)}
                 if len(back) == 3:
                     break
-        except nats.errors.TimeoutError:
+        except TimeoutError:
             pass
         assert back == redelivered
         assert (await js.stream_info("X")).state.messages == 3
