@@ -12,7 +12,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
-from jetq.extended import Extended
+from jetq.extended import Extended, Versioned
 from jetq.names import NO_KEY
 from jetq.secret import Discreet
 
@@ -79,7 +79,7 @@ class AttemptError(Extended, frozen=True, omit_defaults=True):
     worker: str = ""
 
 
-class Meta(Extended, frozen=True, omit_defaults=True):
+class Meta(Versioned, frozen=True, omit_defaults=True):
     """What a stored job has beyond its name and arguments, each field only when it is not the default.
 
     attempt: the number of the run this message stands for, from 1.
@@ -96,7 +96,6 @@ class Meta(Extended, frozen=True, omit_defaults=True):
     schedule, nominal: of which recurring schedule it is a tick, and for which time.
     """
 
-    v: int = 1
     attempt: int = 1
     enqueued: float | None = None
     max_attempts: int | None = None
@@ -259,7 +258,7 @@ class ResultRecord(Discreet, Struct, frozen=True, omit_defaults=True, gc=False):
     v: int = 1
 
 
-class DeadLetter(Discreet, Extended, frozen=True, omit_defaults=True):
+class DeadLetter(Discreet, Versioned, frozen=True, omit_defaults=True):
     """All that is known of a dead job besides its bytes, which are kept beside it unchanged.
 
     address, headers, sequence: where and how it was stored; `count`: how often it had been handed out.
@@ -286,7 +285,6 @@ class DeadLetter(Discreet, Extended, frozen=True, omit_defaults=True):
     edits: int = 0
     headers: Mapping[str, str] = msgspec.field(default_factory=dict)
     level: Level = "normal"
-    v: int = 1
 
 
 def is_same_letter(one: DeadLetter, other: DeadLetter) -> bool:

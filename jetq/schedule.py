@@ -12,7 +12,7 @@ from msgspec import Struct, field
 
 from jetq.bounds import check_numbers
 from jetq.errors import DefinitionError
-from jetq.extended import Extended, encode_extended
+from jetq.extended import Versioned, encode_extended
 from jetq.model import DEFAULT_META, Level, Meta
 from jetq.names import NO_KEY, check_queue, check_schedule, check_task, key_token
 from jetq.secret import Discreet
@@ -131,7 +131,7 @@ class ScheduleKeywords(TypedDict, total=False):
     jitter: float | timedelta
 
 
-class ScheduleRecord(Extended, frozen=True, omit_defaults=True):
+class ScheduleRecord(Versioned, frozen=True, omit_defaults=True):
     """A schedule as it is stored, besides the arguments of its jobs, which are the message's body.
 
     pattern, zone: as the server reads them. source: defined in code, or made at run time. key, meta,
@@ -152,7 +152,6 @@ class ScheduleRecord(Extended, frozen=True, omit_defaults=True):
     meta: Meta = DEFAULT_META
     paused: bool = False
     level: Level = "normal"
-    v: int = 1
 
     @property
     def tick_ttl(self) -> float:

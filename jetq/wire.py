@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from jetq.bounds import LONGEST_HEADER, check_numbers, is_too_deep
 from jetq.errors import NewerVersion
-from jetq.extended import Extended, encode_extended, with_others
+from jetq.extended import Versioned, encode_extended, is_all_of, with_others
 from jetq.model import DEFAULT_META, AttemptError, DeadLetter, JobRecord, Meta, ResultRecord
 
 __all__ = [
@@ -42,7 +42,7 @@ __all__ = [
 ]
 
 T = TypeVar("T")
-K = TypeVar("K", bound=Extended)
+K = TypeVar("K", bound=Versioned)
 
 WIRE_VERSION = 1
 META_HEADER = "Jetq"
@@ -178,10 +178,20 @@ def _read(header: str, text: str, decode: Callable[[str], T]) -> T:
 
 def read_extended(header: str, text: str, decode: Callable[[str], K]) -> K:
     """What a header says, with the fields that only a newer jetq knows. Raises BadHeader, NewerHeader."""
+    try:
+        value = _read(header, text, decode)
+    except BadHeader:
+        _check_version(header, text)
+        raise
+    if value.v > WIRE_VERSION:
+        raise NewerHeader(header, value.v)
+    return value if is_all_of(text, value) else with_others(value, text)
+
+
+def _check_version(header: str, text: str) -> None:
     v = _read(header, text, _decode_version).v
     if v > WIRE_VERSION:
         raise NewerHeader(header, v)
-    return with_others(_read(header, text, decode), text)
 
 
 def moved_headers(headers: Mapping[str, str], before: float, due: float) -> Mapping[str, str]:
