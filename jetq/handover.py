@@ -11,7 +11,6 @@ import asyncio
 import logging
 import random
 import secrets
-import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -28,6 +27,7 @@ from jetq.intake import Intake
 from jetq.leases import Leases
 from jetq.model import Delivery, JobRecord, Level, Needs, PutOff
 from jetq.needs import has, read_needs
+from jetq.steady import steady
 from jetq.task import Task
 from jetq.wire import OFF_HEADER, Off, off_headers, read_off
 
@@ -167,7 +167,7 @@ class Handover:
         self._take = take
         self._stopping = stopping.is_set
         self._name = secrets.token_hex(6)
-        self._since = time.monotonic()
+        self._since = steady()
         self._workers: dict[tuple[str, Needs], dict[str, float]] = {}
         self._said: dict[tuple[str, Needs], float] = {}
         self._promised: dict[tuple[str, str], float] = {}
@@ -179,7 +179,7 @@ class Handover:
     @property
     def settled(self) -> bool:
         """Whether it has listened long enough to know who is able."""
-        return time.monotonic() - self._since >= SETTLED_AFTER
+        return steady() - self._since >= SETTLED_AFTER
 
     def listen(self, queues: Sequence[str]) -> None:
         """Begin to hear of jobs of these queues that were put off, also of those before, and of who takes them."""
@@ -208,7 +208,7 @@ class Handover:
         return bool(self._known(queue, needs))
 
     def _known(self, queue: str, needs: Needs) -> list[str]:
-        oldest = time.monotonic() - _KNOWN_FOR
+        oldest = steady() - _KNOWN_FOR
         return [name for name, said_at in self._workers.get((queue, needs), {}).items() if said_at > oldest]
 
     def _on_able(self, data: bytes) -> None:
@@ -221,7 +221,7 @@ class Handover:
         said = self._workers.setdefault(where, {})
         while len(said) >= _MOST_KNOWN and word.worker not in said:
             said.pop(next(iter(said)))
-        said[word.worker] = time.monotonic()
+        said[word.worker] = steady()
 
     async def pass_on(self, attempt: Attempt, outcome: PutOff) -> bool:
         """Hand a job that is held here to a worker that can run it. False if none takes it, and it is still here."""
@@ -250,7 +250,7 @@ class Handover:
             stored_at=delivery.stored_at,
             token=delivery.token,
             level=delivery.level,
-            age=max(0.0, time.monotonic() - delivery.since),
+            age=max(0.0, steady() - delivery.since),
             by=delivery.handed_out_by,
         )
         self._leases.drop(delivery)
@@ -272,7 +272,7 @@ class Handover:
         self.resume()
 
     def _say_able(self, queue: str, needs: Needs) -> None:
-        now = time.monotonic()
+        now = steady()
         if now - self._said.get((queue, needs), 0.0) < _SAID_FOR:
             return
         while len(self._said) >= _MOST_KNOWN:
@@ -285,11 +285,11 @@ class Handover:
         while self.waiting and not self._stopping() and self._places() > 0:
             where = next(iter(self.waiting))
             del self.waiting[where]
-            self._coming[where] = time.monotonic() + _COMES_WITHIN
+            self._coming[where] = steady() + _COMES_WITHIN
             self._spawn(self._call(where))
 
     def _places(self) -> int:
-        now = time.monotonic()
+        now = steady()
         for held in (self._promised, self._coming):
             for where in [each for each, until in held.items() if until <= now]:
                 del held[where]
@@ -324,7 +324,7 @@ class Handover:
         self._coming.pop(where, None)
         if not self._intake.serves(offer.queue, offer.level) or self._places() <= 0:
             return _NO
-        self._promised[where] = time.monotonic() + _PROMISED_FOR
+        self._promised[where] = steady() + _PROMISED_FOR
         return _YES
 
     def _on_given(self, data: bytes) -> None:
