@@ -95,7 +95,8 @@ class Clock:
 
 
 async def main(queue: str, concurrency: int, grace: float, module: ModuleType, clock: Clock) -> None:
-    app = Jetq(on_expired=getattr(module, "on_expired", None), payloads=getattr(module, "payloads", None))
+    own = {name: getattr(module, name) for name in ("on_expired", "payloads") if hasattr(module, name)}
+    app = Jetq(**own)  # nothing more: this also runs with an older version of the package
     kill_at, calls = int(os.environ.get("JETQ_TEST_KILL_AT", "0")), os.environ.get("JETQ_TEST_CALLS")
     if kill_at or calls:
         connect = app.session.connect
