@@ -300,7 +300,8 @@ def test_at_exit_it_enqueues(nats_url: str) -> None:
 
 def test_at_exit_after_jetqs_own_end_it_enqueues_or_raises(nats_url: str) -> None:
     (said,) = run_program(nats_url, before="atexit.register(lambda: late())", then="record.delay(1)")
-    assert said == ("stored queued" if sys.version_info < (3, 12) else "raised BrokerUnavailable")
+    # From Python 3.12 on no thread may be started by then, or only just.
+    assert said == "stored queued" or (said == "raised BrokerUnavailable" and sys.version_info >= (3, 12))
 
 
 FORK = """
