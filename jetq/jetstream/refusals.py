@@ -31,4 +31,5 @@ HINTS = {
     10120: "the account has no storage for so many replicas: change JETQ_REPLICAS, or its tiered limits",
     10122: "this account allows less for a stream: lower max_bytes (JETQ_MAX_BYTES)",
 }
-"""What to do about the server's refusals, by its error's code (nats-server 2.15.1)."""
+"""What to do about the server's refusals, by its error's code: seen of nats-server 2.15.1, but 10005, 10023, 10077 and
+10120, which are taken from its list of errors."""

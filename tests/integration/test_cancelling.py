@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
@@ -12,6 +11,7 @@ import pytest
 
 from jetq import Interruption, JobCancelled, JobContext, JobNotFound, Retry, current_job
 from jetq.cancelling import cancel_found
+from tests.apps.spinning import spin
 from tests.apps.working import fresh_app, settled, working
 
 pytestmark = pytest.mark.anyio
@@ -98,8 +98,7 @@ async def test_a_running_thread_gets_an_exception_or_looks_by_itself(nats_url: s
     def spins() -> None:
         started.release()
         try:
-            while True:
-                time.sleep(0.01)
+            spin(0.01)
         except Interruption:
             ended.append("exception")
             raise

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -14,6 +13,7 @@ from typing import Any
 import pytest
 
 from jetq import DefinitionError, Interruption, Jetq, JetqWarning, JobContext, JobTimeout, NoResult, Worker, current_job
+from tests.apps.spinning import spin
 from tests.apps.working import fresh_app, working
 
 pytestmark = pytest.mark.anyio
@@ -147,11 +147,11 @@ async def test_a_timeout_is_raised_inside_the_task_and_frees_its_slot(kind: str,
     @app.task(name="thread", timeout=0.2, max_attempts=1)
     def in_thread() -> int:
         try:
-            while True:
-                time.sleep(0.01)
+            spin(0.01)
         except BaseException as error:
             ended.append(error)
             raise
+        return 0
 
     async with working(app, concurrency=1):
         first, second = await app.asend(kind), await app.asend(kind)

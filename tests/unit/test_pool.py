@@ -23,6 +23,7 @@ import pytest
 from jetq import pool as pool_module
 from jetq.errors import Interruption, JobInterrupted, JobTimeout
 from jetq.pool import ThreadLost, ThreadPool
+from tests.apps.spinning import spin
 
 pytestmark = pytest.mark.anyio
 
@@ -49,11 +50,7 @@ class Gate:
 
 
 class Spinner:
-    """A function that runs Python code until something is raised in it; `cleanup` is what it does then.
-
-    It catches that where it has called the loop: in Python 3.13 an exception from outside can strike at a loop's jump
-    back, which the handlers around it do not cover.
-    """
+    """A function that runs Python code until something is raised in it; `cleanup` is what it does then."""
 
     def __init__(self, cleanup: Callable[[], Any] | None = None) -> None:
         self.begun = threading.Event()
@@ -72,13 +69,6 @@ class Spinner:
 
     async def entered(self) -> None:
         assert await asyncio.to_thread(self.begun.wait, LONG)
-
-
-def spin() -> None:
-    end = time.monotonic() + LONG
-    while time.monotonic() < end:
-        pass
-    raise AssertionError("it was never interrupted")
 
 
 @pytest.fixture
