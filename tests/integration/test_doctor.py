@@ -184,7 +184,7 @@ async def worker_of_another_version(here: Deployment) -> None:
 
 
 async def worker_whose_clock_is_fast(here: Deployment) -> None:
-    await here.pretend_worker(Answer("other", "host", 1, "", 0.0, slots=1, busy=0, lacks=(), now=time.time() + 60))
+    await here.pretend_worker(Answer("other", "host", 1, "", 0.0, slots=1, busy=0, lacks=(), now=time.time() + 90))
 
 
 @pytest.mark.parametrize(
@@ -196,7 +196,7 @@ async def worker_whose_clock_is_fast(here: Deployment) -> None:
         (dead_letters_of_others, "problem", "foreign-stream", "is not jetq's"),
         (job_of_an_unknown_task, "problem", "unknown-task", "none of its 1 workers knows task unheard.of"),
         (worker_of_another_version, "warning", "versions", "0.0.1"),
-        (worker_whose_clock_is_fast, "warning", "clock", "the clock of host is 1m ahead of the server's"),
+        (worker_whose_clock_is_fast, "warning", "clock", "the clock of host is 1m"),
     ],
 )
 async def test_a_fault_beside_a_live_worker_is_found(
