@@ -88,11 +88,6 @@ class Attempt(Struct, eq=False):
             self.interrupted = 0 if self.in_thread else 1
             self.deadline = time.monotonic() + (_POOL_TAKES if self.in_thread else INSIST_AFTER)
 
-    @property
-    def is_being_cancelled(self) -> bool:
-        """Whether there is something to `forget_cancellation` of."""
-        return self.runner is not None and self.runner.cancelling() > 0
-
     async def forget_cancellation(self) -> None:
         """A cancellation has ended what it was meant for, or was ignored, or the job's code has cancelled the task it
         runs in; what follows must not see it."""

@@ -122,9 +122,11 @@ class Executor:
 
     async def run(self, attempt: Attempt) -> None:
         """The whole life of an attempt. Raises nothing: what cannot be settled comes back when its lease lapses."""
-        if attempt.delivery.count > 1 and not await self._recalled(attempt):
+        if attempt.delivery.count > 1:
+            if await self._recalled(attempt):
+                await self._run_suspect(attempt)
             return
-        if attempt.delivery.count > 1 or (self._once and attempt.delivery.task in self._once):
+        if self._once and attempt.delivery.task in self._once:
             await self._run_suspect(attempt)
             return
         outcome = self.load(attempt)
@@ -355,7 +357,7 @@ class Executor:
             if attempt.given_up:
                 raise GivenUp from None
             attempt.interruptible = False
-            if attempt.is_being_cancelled:
+            if attempt.runner is not None and attempt.runner.cancelling():
                 await attempt.forget_cancellation()
             error = decisive(error, task.defaults.dead_on)
             outcome = self._failed(attempt, task, error)
@@ -367,7 +369,7 @@ class Executor:
         if is_child_of(self._pid):  # the task has forked
             end_child(None)
         attempt.interruptible = False  # user code does not run any more
-        if attempt.is_being_cancelled:
+        if attempt.runner is not None and attempt.runner.cancelling():  # without a call more for each job
             await attempt.forget_cancellation()
         return self._succeeded(attempt, task, value)
 

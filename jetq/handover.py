@@ -171,7 +171,8 @@ class Handover:
         self._workers: dict[tuple[str, Needs], dict[str, float]] = {}
         self._said: dict[tuple[str, Needs], float] = {}
         self._promised: dict[tuple[str, str], float] = {}
-        self._coming: dict[tuple[str, str], float] = {}
+        self.coming: dict[tuple[str, str], float] = {}
+        """Until when jobs count as on their way here, by queue and id."""
         self._work: set[asyncio.Task[None]] = set()
         self.waiting: dict[tuple[str, str], None] = {}
         """Queues and ids of jobs that wait for this worker's room."""
@@ -285,15 +286,15 @@ class Handover:
         while self.waiting and not self._stopping() and self._places() > 0:
             where = next(iter(self.waiting))
             del self.waiting[where]
-            self._coming[where] = steady() + _COMES_WITHIN
+            self.coming[where] = steady() + _COMES_WITHIN
             self._spawn(self._call(where))
 
     def _places(self) -> int:
         now = steady()
-        for held in (self._promised, self._coming):
+        for held in (self._promised, self.coming):
             for where in [each for each, until in held.items() if until <= now]:
                 del held[where]
-        return self._free() - len(self._intake) - len(self._promised) - len(self._coming)
+        return self._free() - len(self._intake) - len(self._promised) - len(self.coming)
 
     async def _call(self, where: tuple[str, str]) -> None:
         """Make a job ready that was put off: it comes here, or to one that hands it on."""
@@ -307,21 +308,20 @@ class Handover:
             if called and self.waiting:
                 asyncio.get_running_loop().call_later(_COMES_WITHIN, self.resume)
             elif not called:
-                self._coming.pop(where, None)
+                self.coming.pop(where, None)
         if not called:
             self.resume()
 
     def arrived(self, delivery: Delivery) -> None:
-        """A job came to this worker, by whatever way."""
-        if self._coming:
-            self._coming.pop((delivery.queue, delivery.id), None)
+        """A job came to this worker, by whatever way. To be told while some are `coming`."""
+        self.coming.pop((delivery.queue, delivery.id), None)
 
     def _on_offer(self, data: bytes) -> bytes | None:
         offer = _read(data, _offer)
         if offer is None or self._stopping() or not has(self._tasks, offer.needs):
             return _NO
         where = (offer.queue, offer.id)
-        self._coming.pop(where, None)
+        self.coming.pop(where, None)
         if not self._intake.serves(offer.queue, offer.level) or self._places() <= 0:
             return _NO
         self._promised[where] = steady() + _PROMISED_FOR

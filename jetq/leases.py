@@ -62,9 +62,9 @@ class Leases:
         heard: Heard = lambda queue, level, by, lost: None,
     ) -> None:
         self._connect = connect
-        self._lease = self._first_lease = lease
+        self._first_lease = lease
         self._queues: tuple[tuple[str, Level], ...] = tuple((queue, "normal") for queue in queues)
-        self._margin = min(_MARGIN, lease / 10)
+        self._set_lease(lease)
         self._heard = heard
         self._told_on = asyncio.get_running_loop()
         self._held: dict[tuple[str, int], Delivery] = {}
@@ -119,11 +119,16 @@ class Leases:
     def valid(self, delivery: Delivery) -> bool:
         """Whether `delivery` is surely still this worker's. Only then may it be started or settled: an ack does not
         fence, a stale one would remove the job under its next holder."""
-        return steady() < delivery.since + self._lease - self._margin
+        return steady() < delivery.since + self._good_for
 
     def left(self, delivery: Delivery) -> float:
         """Seconds for which `delivery` is still this worker's without a renewal; 0 if it is not."""
-        return max(0.0, delivery.since + self._lease - self._margin - steady())
+        return max(0.0, delivery.since + self._good_for - steady())
+
+    def _set_lease(self, lease: float) -> None:
+        self._lease = lease
+        self._margin = min(_MARGIN, lease / 10)
+        self._good_for = lease - self._margin
 
     # --- the thread
 
@@ -172,7 +177,7 @@ class Leases:
         now, may_go_on = steady(), time.monotonic()
         held = list(self._held.values())  # one step under the interpreter's lock: the loop goes on adding and dropping
         fresh = min(self._lease / 4, max(0.75 * _WAKE, len(held) / _A_SECOND))
-        oldest, newest = now - self._lease + self._margin, now - fresh
+        oldest, newest = now - self._good_for, now - fresh
         return [each for each in held if oldest < each.since < newest and may_go_on < each.renew_until]
 
     async def _extend(self, broker: Broker, deliveries: list[Delivery]) -> None:
@@ -261,8 +266,8 @@ class Leases:
         known = self._terms.get((queue, level))
         self._terms[queue, level] = terms
         unknown = [self._first_lease] if any(each not in self._terms for each in self._queues) else []
-        was, self._lease = self._lease, min([*unknown, *(each.lease for each in self._terms.values())])
-        self._margin = min(_MARGIN, self._lease / 10)
+        was = self._lease
+        self._set_lease(min([*unknown, *(each.lease for each in self._terms.values())]))
         if terms.lease < was or (known is not None and known.lease != terms.lease):
             _log.warning(
                 "queue %s: leases last %g s now, not %g s, because the ack_wait of its consumer was changed",

@@ -323,7 +323,8 @@ class Worker:
     def _on_delivery(self, delivery: Delivery) -> None:
         if not self._leases.hold(delivery):
             return self._intake.came_back()
-        self._handover.arrived(delivery)
+        if self._handover.coming:
+            self._handover.arrived(delivery)
         attempt = Attempt(delivery)
         if self._control.is_cancelled(delivery.id):
             attempt.cancel()
