@@ -68,6 +68,7 @@ class Leases:
         self._heard = heard
         self._told_on = asyncio.get_running_loop()
         self._held: dict[tuple[str, int], Delivery] = {}
+        self._first: dict[str, Delivery] = {}  # of each job that is held, the one that was held first
         self._changing = threading.Lock()  # held deliveries change hands on the loop and lapse in the thread
         self._terms: dict[tuple[str, Level], Terms] = {}
         self._unrenewed: dict[tuple[str, int], float] = {}  # the longest time without, since the last look
@@ -97,6 +98,7 @@ class Leases:
         place = (delivery.queue, delivery.sequence)
         held = self._held.setdefault(place, delivery)
         if held is delivery:
+            self._first.setdefault(delivery.id, delivery)
             return True
         if held.stored_at != delivery.stored_at:  # that one was of a stream that has been made anew since
             self._held[place] = delivery
@@ -115,6 +117,14 @@ class Leases:
         held = self._held.pop((delivery.queue, delivery.sequence), delivery)
         if held is not delivery:  # that of a stream since made anew
             self._held[held.queue, held.sequence] = held
+        if self._first.get(delivery.id) is delivery:
+            del self._first[delivery.id]
+
+    def runs_still(self, delivery: Delivery) -> bool:
+        """Whether an earlier delivery of the job goes on here whose lease is lost: whoever had it since gave it back,
+        as a new message, so that `hold` does not know it."""
+        first = self._first.get(delivery.id, delivery)
+        return first is not delivery and delivery.task != "" and not self.valid(first)
 
     def valid(self, delivery: Delivery) -> bool:
         """Whether `delivery` is surely still this worker's. Only then may it be started or settled: an ack does not

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -14,6 +15,7 @@ import nats
 import pytest
 
 from jetq import Jetq
+from jetq.handover import came_back
 from tests.apps.working import fresh_app, until, working
 from tests.faults.chaos.proxy import Proxy
 
@@ -141,6 +143,27 @@ async def test_a_consumer_that_is_deleted_has_nothing_started_beside_itself(
         broker = await runs.app.session.broker()
         await until_empty(broker)
         assert runs.started == 1
+
+
+async def test_a_job_whose_lease_is_lost_is_not_started_beside_itself_when_another_worker_gives_it_back(
+    nats_url: str,
+) -> None:
+    """Guarantee: given back it is a new message; still it waits here until the run that lost its lease is over."""
+    runs = Runs(fresh_app(nats_url, ack_wait=ACK_WAIT))
+    async with working(runs.app, concurrency=10, queues=["default"]) as worker:
+        job = await runs.app.asend("lapse.work")
+        await until(lambda: runs.started)
+        (held,) = worker._leases._held.values()
+        held.since = -math.inf
+        await (await runs.app.session.broker()).give_back(held, came_back(held))
+        async with asyncio.timeout(FOR_EVER):
+            while runs.started == 1 and await job.astatus() != "scheduled":
+                await asyncio.sleep(0.05)
+        assert runs.started == 1
+        runs.ends.set()
+        await until(lambda: not worker.running)
+        assert await job.aresult(timeout=FOR_EVER) == "done"
+        assert runs.started == 2
 
 
 async def test_of_two_workers_who_run_a_job_because_its_consumer_is_gone_the_holder_settles_it(nats_url: str) -> None:

@@ -98,6 +98,23 @@ async def until(condition: Callable[[], object], timeout: float = 20.0) -> None:
             await asyncio.sleep(0.01)
 
 
+async def test_a_job_that_comes_as_a_new_message_runs_still_if_the_run_before_has_lost_its_lease() -> None:
+    async with leases(Far(), 30.0) as held:
+        running, other = delivery(1), delivery(2)
+        again, strays = delivery(3, id=running.id), [delivery(n, id="", task="") for n in (4, 5)]
+        for each in (running, other, again, *strays):
+            assert held.hold(each)
+        assert not held.runs_still(again)  # a retry that comes before the first attempt is quite over
+        for each in (running, other, strays[0]):
+            each.since = -math.inf
+        assert held.runs_still(again)
+        assert not any(held.runs_still(each) for each in (running, other, *strays))
+        held.drop(again)
+        assert held.runs_still(again)
+        held.drop(running)
+        assert not held.runs_still(again)
+
+
 async def test_a_lease_that_lapsed_before_there_was_a_connection_is_not_renewed() -> None:
     far, connected = Far(), asyncio.Event()
     async with leases(far, 30.0, before=connected.is_set) as held:
