@@ -36,6 +36,9 @@ seconds finds it fresh: the server applies that at once to what is held. With mo
 _LOOK_EVERY = 2.0
 _LOOK_IDLE_EVERY = 10.0
 
+_Place = tuple[str, int, float]
+"""Of one message: its queue, its sequence, and when it was stored, because a stream that is made anew counts anew."""
+
 Heard = Callable[[str, Level, str | None, int], None]
 """Told that the deliveries of a queue's level are handed out by another than before (see `Terms.by`; None: by nobody),
 or on shorter terms, and how many that were held here are not any more."""
@@ -67,11 +70,11 @@ class Leases:
         self._set_lease(lease)
         self._heard = heard
         self._told_on = asyncio.get_running_loop()
-        self._held: dict[tuple[str, int], Delivery] = {}
-        self._first: dict[str, Delivery] = {}  # of each job that is held, the one that was held first
+        self._held: dict[str, Delivery] = {}  # of each job the one that was held first, by its id
+        self._beside: dict[_Place, Delivery] = {}  # and the others, of which there are hardly any
         self._changing = threading.Lock()  # held deliveries change hands on the loop and lapse in the thread
         self._terms: dict[tuple[str, Level], Terms] = {}
-        self._unrenewed: dict[tuple[str, int], float] = {}  # the longest time without, since the last look
+        self._unrenewed: dict[_Place, float] = {}  # the longest time without, since the last look
         self.presence = Presence(lease, self._margin)
         self._thread = threading.Thread(target=self._run, name="jetq-leases", daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -95,17 +98,17 @@ class Leases:
         False if that message is held already: then it was handed out here again, and it is the earlier delivery that
         goes on, by the newer one's lease and token. It must not be started beside itself.
         """
-        place = (delivery.queue, delivery.sequence)
-        held = self._held.setdefault(place, delivery)
-        if held is delivery:
-            self._first.setdefault(delivery.id, delivery)
-            return True
-        if held.stored_at != delivery.stored_at:  # that one was of a stream that has been made anew since
-            self._held[place] = delivery
-            return True
+        held = self._held.setdefault(delivery.id, delivery)
+        return held is delivery or self._hold_another(held, delivery)
+
+    def _hold_another(self, held: Delivery, delivery: Delivery) -> bool:
+        if _place(held) != _place(delivery):
+            held = self._beside.setdefault(_place(delivery), delivery)
+            if held is delivery:
+                return True
         with self._changing:
             held.token, held.since, held.handed_out_by = delivery.token, delivery.since, delivery.handed_out_by
-            self._unrenewed.pop(place, None)
+            self._unrenewed.pop(_place(held), None)
         _log.warning(
             "%s %s is handed out here again while it runs: it goes on, and is not started twice",
             held.task or held.address, held.id,
@@ -114,17 +117,31 @@ class Leases:
 
     def drop(self, delivery: Delivery) -> None:
         """Renew `delivery` no more: it is settled or given up."""
-        held = self._held.pop((delivery.queue, delivery.sequence), delivery)
-        if held is not delivery:  # that of a stream since made anew
-            self._held[held.queue, held.sequence] = held
-        if self._first.get(delivery.id) is delivery:
-            del self._first[delivery.id]
+        if self._held.get(delivery.id) is delivery:
+            del self._held[delivery.id]
+            if self._beside:
+                self._bring_forward(delivery.id)
+        else:
+            self._beside.pop(_place(delivery), None)
+
+    def _bring_forward(self, id: str) -> None:
+        for place, each in self._beside.items():
+            if each.id == id:
+                self._held[id] = each
+                del self._beside[place]
+                return
 
     def runs_still(self, delivery: Delivery) -> bool:
         """Whether an earlier delivery of the job goes on here whose lease is lost: whoever had it since gave it back,
         as a new message, so that `hold` does not know it."""
-        first = self._first.get(delivery.id, delivery)
-        return first is not delivery and delivery.task != "" and not self.valid(first)
+        if not self._beside or not delivery.task:
+            return False
+        first = self._held.get(delivery.id, delivery)
+        return first is not delivery and not self.valid(first)
+
+    def _all(self) -> list[Delivery]:
+        # Each of these is one step under the interpreter's lock: the loop goes on adding and dropping.
+        return list(self._held.values()) + list(self._beside.values())
 
     def valid(self, delivery: Delivery) -> bool:
         """Whether `delivery` is surely still this worker's. Only then may it be started or settled: an ack does not
@@ -185,7 +202,7 @@ class Leases:
     def _due(self) -> list[Delivery]:
         """What is held long enough to need a renewal, still ours, and allowed to go on."""
         now, may_go_on = steady(), time.monotonic()
-        held = list(self._held.values())  # one step under the interpreter's lock: the loop goes on adding and dropping
+        held = self._all()
         fresh = min(self._lease / 4, max(0.75 * _WAKE, len(held) / _A_SECOND))
         oldest, newest = now - self._good_for, now - fresh
         return [each for each in held if oldest < each.since < newest and may_go_on < each.renew_until]
@@ -223,7 +240,7 @@ class Leases:
     async def _keep_looking(self, broker: Broker) -> None:
         looked_at = -math.inf
         while True:
-            consumers: set[tuple[str, Level]] = {(each.queue, each.level) for each in list(self._held.values())}
+            consumers: set[tuple[str, Level]] = {(each.queue, each.level) for each in self._all()}
             if time.monotonic() - looked_at > _LOOK_IDLE_EVERY:
                 looked_at = time.monotonic()
                 consumers |= {*self._queues, *self._terms}
@@ -234,7 +251,7 @@ class Leases:
 
     async def _look(self, broker: Broker, queue: str, level: Level) -> bool:
         """Whether that could be seen."""
-        held = [each for each in list(self._held.values()) if each.queue == queue and each.level == level]
+        held = [each for each in self._all() if each.queue == queue and each.level == level]
         tokens = [each.token for each in held]
         try:
             terms = await broker.terms(queue, level)
@@ -291,8 +308,8 @@ class Leases:
             pass
 
 
-def _place(delivery: Delivery) -> tuple[str, int]:
-    return delivery.queue, delivery.sequence
+def _place(delivery: Delivery) -> _Place:
+    return delivery.queue, delivery.sequence, delivery.stored_at
 
 
 def _what_happened(known: Terms | None, terms: Terms | None) -> str:

@@ -393,9 +393,9 @@ class Worker:
                 await self._ticks.run(attempt)
             elif attempt.released:
                 await self._settlement.settle(attempt, Released())
-            elif (self._lost.attempts and attempt.delivery.id in self._lost) or self._leases.runs_still(
-                attempt.delivery
-            ):
+            elif self._lost.attempts and attempt.delivery.id in self._lost:
+                await self._lost.put_off(attempt)
+            elif self._leases.runs_still(attempt.delivery):
                 await self._lost.put_off(attempt)
             else:
                 await self._executor.run(attempt)
