@@ -26,6 +26,9 @@ from tests.faults.chaos.scene import LEASE, QUEUES, Scene
 __all__ = ["Report", "run"]
 
 _QUIET_WITHIN = 150.0
+_LEFT_FOR = 5.0
+"""Seconds for which only such jobs stand, and none runs, that have ended."""
+
 _IN_VAIN = (OSError, nats.errors.Error, nats.js.errors.Error)
 """The broker was not up to a fault just then."""
 
@@ -91,10 +94,14 @@ async def _end(scene: Scene) -> Verdict:
     app = scene.app()
     broker = await app.session.broker()
     deadline = time.monotonic() + _QUIET_WITHIN
-    while time.monotonic() < deadline:
+    busy = time.monotonic()
+    while (now := time.monotonic()) < deadline and now - busy < _LEFT_FOR:
         with suppress(BrokerError):
-            if all(info.ready == info.running == info.scheduled == 0 for info in await broker.queues()):
+            infos = await broker.queues()
+            if all(info.ready == info.running == info.scheduled == 0 for info in infos):
                 break
+            if any(info.running or info.scheduled for info in infos) or not await _is_left(scene, broker):
+                busy = time.monotonic()
         await asyncio.sleep(0.2)
     for name in ("attempts", "repeats", "disturbances"):
         (scene.directory / f"{name}.json").write_bytes(msgspec.json.encode(getattr(scene, name)))
@@ -111,6 +118,12 @@ async def _end(scene: Scene) -> Verdict:
         disturbances=scene.disturbances,
         lease=LEASE,
     )
+
+
+async def _is_left(scene: Scene, broker: Broker) -> bool:
+    """Whether all that stands has ended: a killed server forgot that, and does not hand it out again."""
+    ended = {entry.id for entry in scene.ledger.entries("finish")} | set(await _dead(scene, broker))
+    return all([found.delivery.id in ended for queue in QUEUES for found in await broker.standing(queue)])
 
 
 async def _dead(scene: Scene, broker: Broker) -> Mapping[str, Letter]:

@@ -12,6 +12,7 @@ from dataclasses import replace
 
 import nats.errors
 import nats.js.errors
+from nats.js.client import JetStreamContext
 
 from jetq import BrokerError, Rejected
 from tests.faults.chaos.checker import Attempt
@@ -324,8 +325,19 @@ async def _delete_results(scene: Scene) -> None:
 
 
 async def _delete_state(scene: Scene) -> None:
+    """Not while a job stays that has no room: what is known of it besides its message stands there."""
     async with scene.jetstream() as jetstream:
+        async with asyncio.timeout(_LONGEST):
+            while await _kept(jetstream):
+                await asyncio.sleep(0.2)
         await jetstream.delete_stream("JETQ_STATE")
+
+
+async def _kept(jetstream: JetStreamContext) -> bool:
+    """Whether there are jobs that stay for want of room."""
+    wanted = b'{"subjects_filter":"jetq._state.kept.>"}'
+    info = await jetstream._api_request("$JS.API.STREAM.INFO.JETQ_STATE", wanted, timeout=5.0)
+    return bool(info["state"].get("subjects"))
 
 
 # --- what they share
