@@ -66,6 +66,8 @@ def test_what_is_done_and_stands_is_left_by_a_kill_of_the_server_alone() -> None
     killed = Disturbance("server killed", 0, 12.0, 13.0)
     found = verdict(STORED, entries=ran("a", 10.0), standing={"a"}, disturbances=[killed])
     assert (found.ok, found.left, found.holds) == (1, 1, True)
+    again = [*ran("a", 10.0), *ran("a", 20.0)]
+    assert verdict(STORED, entries=again, standing={"a"}, disturbances=[killed]).left == 1
     doomed = Attempt("a", 0, "doomed", "stored")
     found = verdict(doomed, dead={"a"}, standing={"a"}, disturbances=[killed])
     assert (found.dead, found.left, found.holds) == (1, 1, True)

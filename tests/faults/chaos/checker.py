@@ -129,7 +129,8 @@ def check(
     own = [entry for entry in entries if entry.id in known and entry.n == known[entry.id].n]
     finished = {entry.id: entry.at for entry in own if entry.event == "finish"}
     killed = max((each.since for each in disturbances if each.kind == "server killed"), default=0.0)
-    ended = {id: letter.at for id, letter in dead.items()} | finished
+    ended = {id: letter.at for id, letter in dead.items()}
+    ended |= {entry.id: entry.at for entry in reversed(own) if entry.event == "finish"}  # the first of each
     left = {id for id, at in ended.items() if id in standing and at < killed}
     started = {entry.id for entry in own}
     for attempt in attempts:

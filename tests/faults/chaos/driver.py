@@ -100,7 +100,7 @@ async def _end(scene: Scene) -> Verdict:
             infos = await broker.queues()
             if all(info.ready == info.running == info.scheduled == 0 for info in infos):
                 break
-            if any(info.running or info.scheduled for info in infos) or not await _is_left(scene, broker):
+            if any(info.running for info in infos) or not await _is_left(scene, broker):
                 busy = time.monotonic()
         await asyncio.sleep(0.2)
     for name in ("attempts", "repeats", "disturbances"):
@@ -134,5 +134,5 @@ async def _dead(scene: Scene, broker: Broker) -> Mapping[str, Letter]:
         for entry in await broker.dead(queue):
             id = entry.letter.id
             data = digest(msgspec.json.decode(entry.body)["data"]) if id in big else None
-            dead[id] = Letter(entry.letter.at, data)
+            dead.setdefault(id, Letter(entry.letter.at, data))  # the first of each
     return dead
