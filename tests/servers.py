@@ -59,6 +59,11 @@ class NatsServer:
         store = self._config.read_text("utf-8").splitlines()[0]
         self._config.write_text(f"{store}\n{config}\n", encoding="utf-8")
 
+    def limit_payload(self, most: str) -> None:
+        """Have its configuration say how much one message may carry; the rest of that stays. Counts as `configure`."""
+        lines = [line for line in self._config.read_text("utf-8").splitlines() if not line.startswith("max_payload")]
+        self._config.write_text("\n".join([*lines, f"max_payload: {most}", ""]), encoding="utf-8")
+
     def reload(self) -> None:
         """Have it read its configuration again while it runs."""
         self._running().send_signal(signal.SIGHUP)

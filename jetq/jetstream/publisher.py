@@ -256,13 +256,17 @@ class Publisher:
             f"the message for {subject} has {size:,} bytes with its headers, the server takes {limit:,}"
         )
 
-    def _too_large_now(self, subject: str, size: int) -> BrokerError:
-        """What to raise for a message that was sent, and that the server's limit of now does not allow to repeat."""
-        error = self._too_large(subject, size)
-        if self._connection.lost_by_size:
+    def _too_large_now(self, pending: _Pending, size: int) -> BrokerError:
+        """Return what to raise for a message that was sent, and that the server's limit of now does not allow to
+        repeat. A refusal for its size says something of the last time it was sent alone.
+
+        Guarantee: tests/integration/test_max_payload.py::test_a_repeat_that_is_too_large_tells_nothing_of_the_first.
+        """
+        error = self._too_large(pending.subject, size)
+        if self._connection.lost_by_size and pending.unanswered == 1:
             return error
         return NotStored(
-            f"no confirmation for {subject} in time, and it cannot be sent again: {error.message}",
+            f"no confirmation for {pending.subject} in time, and it cannot be sent again: {error.message}",
             hint="it may be stored all the same, from before the server's limit was lowered",
         )
 
@@ -367,7 +371,7 @@ class Publisher:
                 return
             size = len(pending.block) + len(pending.payload)
             if size > self._connection.max_payload:  # it may have been more at first
-                pending.answer.set_exception(self._too_large_now(pending.subject, size))
+                pending.answer.set_exception(self._too_large_now(pending, size))
             elif self._connection.offer(pending.subject, pending.payload, pending.reply, pending.block):
                 pending.sent = True
                 pending.unanswered += 1

@@ -1,9 +1,10 @@
-"""A worker process for the fault tests: `python -m tests.apps.run_worker QUEUE CONCURRENCY GRACE MODULE`.
+"""A worker process for the fault tests: `python -m tests.apps.run_worker QUEUES CONCURRENCY GRACE MODULE`.
 
-MODULE defines the tasks, and perhaps the app's `on_expired` and `payloads`. With JETQ_TEST_KILL_AT=N the process kills
-itself at the N-th call of the broker's verbs (each counts twice: before it begins and after it returned), and with
-JETQ_TEST_CALLS=FILE it writes down each such call. With JETQ_TEST_SKEW=S the clock of its machine seems to be so many
-seconds ahead; SIGUSR1 sets it ten minutes further, and the next one back.
+QUEUES are names with commas between them. MODULE defines the tasks, and perhaps the app's `on_expired` and `payloads`.
+With JETQ_TEST_KILL_AT=N the process kills itself at the N-th call of the broker's verbs (each counts twice: before it
+begins and after it returned), and with JETQ_TEST_CALLS=FILE it writes down each such call. With JETQ_TEST_SKEW=S the
+clock of its machine seems to be so many seconds ahead; SIGUSR1 sets it ten minutes further, and the next one back. With
+JETQ_TEST_IMPATIENT=1 it waits for newer code and for room in the dead letters for seconds, where others do for minutes.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import time
 from types import ModuleType
 from typing import Any
 
-from jetq import Jetq, Worker
+from jetq import Jetq, Worker, kept, policy
 from jetq.broker import Broker
 from jetq.model import Delivery
 
@@ -94,7 +95,7 @@ class Clock:
         self._jump = 600.0 - self._jump
 
 
-async def main(queue: str, concurrency: int, grace: float, module: ModuleType, clock: Clock) -> None:
+async def main(queues: str, concurrency: int, grace: float, module: ModuleType, clock: Clock) -> None:
     own = {name: getattr(module, name) for name in ("on_expired", "payloads") if hasattr(module, name)}
     app = Jetq(**own)  # nothing more: this also runs with an older version of the package
     kill_at, calls = int(os.environ.get("JETQ_TEST_KILL_AT", "0")), os.environ.get("JETQ_TEST_CALLS")
@@ -105,7 +106,7 @@ async def main(queue: str, concurrency: int, grace: float, module: ModuleType, c
             return KillPoints(await connect(patient=patient), kill_at, calls)
 
         app.session.connect = counted
-    worker = _Stamping(app, queues=[queue], concurrency=concurrency, grace=grace)
+    worker = _Stamping(app, queues=queues.split(","), concurrency=concurrency, grace=grace)
     loop = asyncio.get_running_loop()
     stops = 0
 
@@ -122,6 +123,9 @@ async def main(queue: str, concurrency: int, grace: float, module: ModuleType, c
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     tasks = importlib.import_module(sys.argv[4])
+    if os.environ.get("JETQ_TEST_IMPATIENT"):
+        policy.put_off.__kwdefaults__ = {"patience": 15.0}
+        kept._FIRST_PAUSE, kept._LAST_PAUSE = 1.0, 4.0
     machine = Clock(float(os.environ.get("JETQ_TEST_SKEW", "0")))
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # until it listens
     asyncio.run(main(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), tasks, machine))

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from jetq import Job, PayloadTooLarge, Snooze, Worker, kept
+from jetq import Jetq, Job, NotStored, PayloadTooLarge, Snooze, Worker, kept
 from jetq.doctor import examine
 from jetq.jetstream import connection as connecting
 from jetq.jetstream import payload_limit
@@ -19,6 +19,7 @@ from jetq.jetstream.connection import Connection
 from jetq.jetstream.ground import HEADROOM
 from jetq.settings import Settings
 from tests.apps.working import fresh_app, until, working
+from tests.faults.chaos.proxy import Proxy
 from tests.servers import NatsServer, NatsServerFactory
 
 pytestmark = pytest.mark.anyio
@@ -192,6 +193,56 @@ async def test_a_producer_is_told_and_loses_no_connection_over_it(server: NatsSe
         await ran.takes.adelay(BIG, "again")
     finally:
         await ran.app.session.aclose()
+
+
+async def test_a_repeat_that_is_too_large_tells_nothing_of_the_first(
+    server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Guarantee: that a repeat was refused for its size says nothing of what was sent before: it may have run."""
+    ran = Ran(server.url)
+    await ran.takes.adelay("x", "first")
+    namespace = ran.app.settings.namespace
+    proxy = Proxy(server.port)
+    await proxy.start()
+    app = Jetq(proxy.url, namespace=namespace, publish_timeout=30.0)
+    await app.asend("takes", {"data": "x", "name": "second"})
+    proxy.hold(up=False, down=True)
+    enqueueing = asyncio.create_task(app.asend("takes", {"data": BIG, "name": "ghost"}, result_ttl=None))
+    async with working(ran.app):
+        await until(lambda: ran.starts_of("ghost") == [1], 30.0)
+        broker = await ran.app.session.broker()
+        async with asyncio.timeout(30):
+            while await broker.standing("default"):
+                await asyncio.sleep(0.02)
+    server.configure(SMALL)
+    server.reload()
+    async with asyncio.timeout(30):
+        while "Reloaded: max_payload" not in server.log:
+            await asyncio.sleep(0.02)
+    connection = (await app.session.broker())._connection  # type: ignore[attr-defined]
+    lost, losses = connection._lost, 0
+
+    def lose(reason: str, pause: float) -> None:
+        """What the server says as it hangs up does not come through the proxy."""
+        nonlocal losses
+        losses += 1
+        lost("maximum payload violation" if losses == 2 else reason, pause)
+
+    def as_before(data: bytes) -> bytes:
+        """What the next connection is told, as if the limit were lowered once it stands."""
+        return data.replace(b'"max_payload":1048576', b'"max_payload":8388608') if losses < 2 else data
+
+    monkeypatch.setattr(connection, "_lost", lose)
+    proxy.reset()  # the confirmation is lost
+    proxy.heal()
+    proxy.lie(as_before)
+    try:
+        with pytest.raises(NotStored):
+            await enqueueing
+        assert losses == 2
+    finally:
+        await app.session.aclose()
+        await proxy.stop()
 
 
 async def test_a_limit_that_is_raised_without_a_restart_is_noticed(

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping, Sequence
+
+import pytest
+
 from tests.apps.ledger import Entry
-from tests.faults.chaos.checker import Attempt, Disturbance, Verdict, check
+from tests.faults.chaos.checker import Attempt, Disturbance, Letter, Repeat, Verdict, check
 
 LEASE = 4.0
 
 
 def verdict(
     *attempts: Attempt,
+    repeats: Sequence[Repeat] = (),
     entries: list[Entry] | None = None,
-    dead: set[str] | None = None,
+    dead: Collection[str] | Mapping[str, Letter] = (),
     standing: set[str] | None = None,
     disturbances: list[Disturbance] | None = None,
 ) -> Verdict:
     return check(
         attempts,
+        repeats,
         entries or [],
-        dead=dead or set(),
+        dead=dead if isinstance(dead, Mapping) else dict.fromkeys(dead, Letter(10.0)),
         standing=standing or set(),
         doomed={"doomed"},
         disturbances=disturbances or [],
@@ -26,12 +32,16 @@ def verdict(
     )
 
 
-def ran(id: str, at: float, *, pid: int = 1, attempt: int = 1, finished: bool = True) -> list[Entry]:
-    events = ["start", "finish"] if finished else ["start"]
-    return [Entry(event, 0, attempt, pid, at, id) for event in events]
+def ran(
+    id: str, at: float, *, n: int | None = None, pid: int = 1, attempt: int = 1, finished: bool = True, data: str = ""
+) -> list[Entry]:
+    """Number n; without one that of its place in the alphabet."""
+    events = ["start", *([f"body:{data}"] if data else []), *(["finish"] if finished else [])]
+    return [Entry(event, ord(id) - ord("a") if n is None else n, attempt, pid, at, id) for event in events]
 
 
 STORED = Attempt("a", 0, "quick", "stored")
+BIG = Attempt("a", 0, "big", "stored", digest="d1")
 
 
 def test_a_job_that_finished_or_died_as_it_should_is_all_right() -> None:
@@ -56,20 +66,88 @@ def test_what_is_done_and_stands_is_left_by_a_kill_of_the_server_alone() -> None
     killed = Disturbance("server killed", 0, 12.0, 13.0)
     found = verdict(STORED, entries=ran("a", 10.0), standing={"a"}, disturbances=[killed])
     assert (found.ok, found.left, found.holds) == (1, 1, True)
+    again = [*ran("a", 10.0), *ran("a", 20.0)]
+    assert verdict(STORED, entries=again, standing={"a"}, disturbances=[killed]).left == 1
+    doomed = Attempt("a", 0, "doomed", "stored")
+    found = verdict(doomed, dead={"a"}, standing={"a"}, disturbances=[killed])
+    assert (found.dead, found.left, found.holds) == (1, 1, True)
+    assert not verdict(doomed, dead={"a": Letter(20.0)}, standing={"a"}, disturbances=[killed]).holds
     assert not verdict(STORED, entries=ran("a", 20.0), standing={"a"}, disturbances=[killed]).holds
     assert not verdict(STORED, standing={"a"}, disturbances=[killed]).holds
     assert not verdict(STORED, entries=ran("a", 10.0), standing={"a"}).holds
 
 
 def test_what_should_not_be_there_is_unexpected() -> None:
-    rejected = Attempt("b", 1, "quick", "rejected")
-    found = verdict(STORED, rejected, entries=[*ran("b", 10.0), *ran("c", 11.0)], dead={"a"})
+    entries = [*ran("b", 10.0), *ran("b", 10.0, n=7)]
+    found = verdict(STORED, Attempt("b", 1, "quick", "stored"), entries=[*entries, *ran("c", 11.0)], dead={"a", "d"})
     assert sorted(found.unexpected) == [
         "a of quick is dead",
-        "b was rejected, and is there all the same",
+        "b was never enqueued with number 7",
         "c was never enqueued",
+        "d was never enqueued",
     ]
     assert verdict(STORED, standing={"a"}).unexpected == ["a of quick was not run in time"]
+
+
+def test_what_was_surely_not_stored_must_be_nowhere() -> None:
+    """Also not where a job of its task should be."""
+    ghost = Attempt("a", 0, "doomed", "rejected", ("NotSent",))
+    for found, where in (
+        (verdict(ghost, entries=ran("a", 10.0, finished=False)), "ran"),
+        (verdict(ghost, dead={"a"}), "is dead"),
+        (verdict(ghost, standing={"a"}), "stands"),
+    ):
+        assert found.unexpected == [f"a was surely not stored (NotSent), and {where}"]
+        assert (found.rejected, found.dead) == (0, 0)
+    assert verdict(ghost).rejected == 1
+
+
+def test_large_data_must_arrive_as_it_was_sent() -> None:
+    changed = ["a of big arrived with other data than it was sent with"]
+    found = verdict(BIG, entries=ran("a", 10.0, data="d1"))
+    assert (found.large, found.holds) == (1, True)
+    assert verdict(BIG, entries=ran("a", 10.0, data="d2")).unexpected == changed
+    assert verdict(BIG, entries=ran("a", 10.0)).unexpected == changed
+    both = [*ran("a", 10.0, data="d1", finished=False), *ran("a", 11.0, attempt=2, data="d2")]
+    assert verdict(BIG, entries=both).unexpected == changed
+
+
+def test_large_data_of_dead_letters_is_that_which_was_sent() -> None:
+    doomed = Attempt("a", 0, "doomed", "stored", digest="d1")
+    started = ran("a", 10.0, finished=False, data="d1")
+    assert verdict(doomed, entries=started, dead={"a": Letter(10.0, "d1")}).holds
+    assert not verdict(doomed, entries=started, dead={"a": Letter(10.0, "d2")}).holds
+    assert not verdict(doomed, dead={"a": Letter(10.0, "d2")}).holds
+
+
+@pytest.mark.parametrize(
+    ("repeat", "then", "said"),
+    [
+        (Repeat("a", 9, "stored", "existing", 11.0), [], ""),
+        (Repeat("a", 9, "stored", "new", 21.0), [(22.0, 9)], ""),
+        (Repeat("a", 9, "unknown", "NotStored", 11.0), [(22.0, 9)], ""),
+        (Repeat("a", 9, "stored", "existing", 11.0), [(15.0, 9)], "ran while the first stood or ran"),
+        (Repeat("a", 9, "stored", "existing", 11.0), [(22.0, 9)], "was stored while the first stood or ran"),
+        (Repeat("a", 9, "stored", "new", 11.0), [(22.0, 9)], "was stored while the first stood or ran"),
+        (Repeat("a", 9, "unknown", "NotStored", 11.0), [(15.0, 9)], "ran while the first stood or ran"),
+        (Repeat("a", 9, "rejected", "NotSent", 11.0), [(22.0, 9)], "was surely not stored, and ran"),
+    ],
+)
+def test_a_repeat_of_an_id_that_stands_or_runs_changes_nothing(
+    repeat: Repeat, then: list[tuple[float, int]], said: str
+) -> None:
+    first = [Entry("start", 0, 1, 1, 10.0, "a"), Entry("finish", 0, 1, 1, 20.0, "a")]
+    entries = [*first, *(entry for at, n in then for entry in ran("a", at, n=n))]
+    entries.sort(key=lambda entry: entry.at)
+    found = verdict(STORED, repeats=[repeat], entries=entries)
+    assert found.unexpected == ([f"the repeat 9 of a ({repeat.word}) {said}"] if said else [])
+    assert found.again == (not then)
+    assert found.doubled == []
+
+
+def test_a_repeat_that_was_new_must_run() -> None:
+    repeat = Repeat("a", 9, "stored", "new", 11.0)
+    assert verdict(STORED, repeats=[repeat], entries=ran("a", 10.0)).lost == ["the repeat 9 of a (new)"]
 
 
 def test_a_second_run_is_doubled_unless_something_allows_it() -> None:

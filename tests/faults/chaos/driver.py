@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from collections import Counter
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,24 +14,25 @@ import msgspec
 import nats.errors
 import nats.js.errors
 
-from jetq import BrokerError, BrokerUnavailable, Jetq, NotStored, Rejected
-from tests.faults.chaos.checker import Attempt, Outcome, Verdict, check
+from jetq import BrokerError
+from jetq.broker import Broker
+from tests.apps.noting import digest
+from tests.faults.chaos.checker import Letter, Verdict, check
 from tests.faults.chaos.faults import POISONED, menu
 from tests.faults.chaos.hostile import HOSTILE
-from tests.faults.chaos.scene import LEASE, QUEUE, Scene
+from tests.faults.chaos.producers import produce
+from tests.faults.chaos.scene import LEASE, QUEUES, Scene
 
 __all__ = ["Report", "run"]
 
-PRODUCERS = 8
 _QUIET_WITHIN = 150.0
-_TRIES = 5
+_LEFT_FOR = 5.0
+"""Seconds for which only such jobs stand, and none runs, that have ended."""
+
 _IN_VAIN = (OSError, nats.errors.Error, nats.js.errors.Error)
 """The broker was not up to a fault just then."""
 
-_PAUSE = 0.08
-"""Seconds at most between two jobs of a producer: about 200 jobs a second in all, and some sixty faults to 20,000."""
-
-DOOMED = frozenset({"tests.apps.chaos_tasks.doomed", POISONED, HOSTILE})
+DOOMED = frozenset({"tests.apps.chaos_tasks.doomed", "tests.apps.chaos_tasks.big_doomed", POISONED, HOSTILE})
 
 
 @dataclass
@@ -58,7 +59,7 @@ async def run(seed: int, jobs: int, directory: Path, *, nodes: int = 1) -> Repor
     began = time.monotonic()
     async with Scene.open(seed, nodes, directory) as scene:
         disturbing = asyncio.create_task(_disturb(scene))
-        await _produce(scene, jobs)
+        await produce(scene, jobs)
         disturbing.cancel()
         with suppress(asyncio.CancelledError):
             await disturbing
@@ -85,56 +86,6 @@ async def _disturb(scene: Scene) -> None:
             raise
 
 
-# --- producing
-
-
-async def _produce(scene: Scene, jobs: int) -> None:
-    app = scene.app(scene.links[-1].urls)
-    numbers = iter(range(jobs))
-
-    async def produce() -> None:
-        for n in numbers:
-            await _store(scene, app, n)
-            await asyncio.sleep(scene.random.uniform(0.0, _PAUSE))
-
-    await asyncio.gather(*(produce() for _ in range(PRODUCERS)))
-    await app.session.aclose()
-
-
-async def _store(scene: Scene, app: Jetq, n: int) -> None:
-    """Store one job, again under the same id while its fate is unknown, as an application would."""
-    task, arguments = _job(scene.random, n)
-    id = f"chaos-{n}"
-    delay = scene.random.uniform(0.5, 4.0) if scene.random.random() < 0.05 else 0.0
-    outcome: Outcome = "rejected"
-    for _ in range(_TRIES):
-        try:
-            call = app.call(f"tests.apps.chaos_tasks.{task}", arguments, queue=QUEUE, id=id, delay=delay)
-            await app.aenqueue(call)
-            outcome = "stored"
-            break
-        except NotStored:
-            outcome = "unknown"
-        except (Rejected, BrokerUnavailable):
-            pass  # this time surely not
-        except BrokerError:
-            outcome = "unknown"
-        await asyncio.sleep(0.2)
-    scene.attempts.append(Attempt(id, n, f"tests.apps.chaos_tasks.{task}", outcome))
-
-
-def _job(chance: random.Random, n: int) -> tuple[str, dict[str, object]]:
-    task = chance.choices(
-        ["quick", "short", "threaded", "flaky", "doomed", "limited", "long"], weights=[50, 21.8, 10, 10, 4, 4, 0.2]
-    )[0]
-    arguments: dict[str, object] = {"n": n}
-    if task in ("short", "threaded", "limited"):
-        arguments["seconds"] = round(chance.uniform(0.0, 0.03), 3)
-    if task == "long":
-        task, arguments["seconds"] = "short", round(chance.uniform(1.0, 1.2 * LEASE), 1)
-    return task, arguments
-
-
 # --- the end
 
 
@@ -143,18 +94,23 @@ async def _end(scene: Scene) -> Verdict:
     app = scene.app()
     broker = await app.session.broker()
     deadline = time.monotonic() + _QUIET_WITHIN
-    while time.monotonic() < deadline:
+    busy = time.monotonic()
+    while (now := time.monotonic()) < deadline and now - busy < _LEFT_FOR:
         with suppress(BrokerError):
-            info = next(info for info in await broker.queues() if info.name == QUEUE)
-            if info.ready == info.running == info.scheduled == 0:
+            infos = await broker.queues()
+            if all(info.ready == info.running == info.scheduled == 0 for info in infos):
                 break
+            if any(info.running for info in infos) or not await _is_left(scene, broker):
+                busy = time.monotonic()
         await asyncio.sleep(0.2)
-    (scene.directory / "disturbances.json").write_bytes(msgspec.json.encode(scene.disturbances))
-    standing = {found.delivery.id for found in await broker.standing(QUEUE)}
-    dead = {entry.letter.id for entry in await broker.dead(QUEUE)}
+    for name in ("attempts", "repeats", "disturbances"):
+        (scene.directory / f"{name}.json").write_bytes(msgspec.json.encode(getattr(scene, name)))
+    standing = {found.delivery.id for queue in QUEUES for found in await broker.standing(queue)}
+    dead = await _dead(scene, broker)
     await app.session.aclose()
     return check(
         scene.attempts,
+        scene.repeats,
         scene.ledger.entries(),
         dead=dead,
         standing=standing,
@@ -162,3 +118,21 @@ async def _end(scene: Scene) -> Verdict:
         disturbances=scene.disturbances,
         lease=LEASE,
     )
+
+
+async def _is_left(scene: Scene, broker: Broker) -> bool:
+    """Whether all that stands has ended: a killed server forgot that, and does not hand it out again."""
+    ended = {entry.id for entry in scene.ledger.entries("finish")} | set(await _dead(scene, broker))
+    return all([found.delivery.id in ended for queue in QUEUES for found in await broker.standing(queue)])
+
+
+async def _dead(scene: Scene, broker: Broker) -> Mapping[str, Letter]:
+    """The dead letters by the ids of their jobs."""
+    big = {attempt.id for attempt in scene.attempts if attempt.digest is not None}
+    dead: dict[str, Letter] = {}
+    for queue in QUEUES:
+        for entry in await broker.dead(queue):
+            id = entry.letter.id
+            data = digest(msgspec.json.decode(entry.body)["data"]) if id in big else None
+            dead.setdefault(id, Letter(entry.letter.at, data))  # the first of each
+    return dead

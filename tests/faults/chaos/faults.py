@@ -12,10 +12,12 @@ from dataclasses import replace
 
 import nats.errors
 import nats.js.errors
+from nats.js.client import JetStreamContext
 
 from jetq import BrokerError, Rejected
 from tests.faults.chaos.checker import Attempt
 from tests.faults.chaos.hostile import plant
+from tests.faults.chaos.producers import store_big
 from tests.faults.chaos.scene import LEASE, QUEUE, WORKERS, Scene
 from tests.servers import NatsCluster, NatsServer
 
@@ -30,6 +32,11 @@ _LONGEST = 8.0
 """Seconds of the longest fault."""
 
 _SKEWS = (300.0, -300.0, 3600.0, -3600.0, 0.3)
+
+_USUAL, _LESS = "1MB", "128KB"
+"""Of `max_payload`. The less still is enough for each message of the run but the big ones."""
+
+_RELOADED = "Reloaded: max_payload"
 
 _JOBS = f"{QUEUE.upper()}_JOBS"
 _FILL = "FILL"
@@ -53,6 +60,7 @@ def menu(nodes: int) -> Mapping[str, tuple[int, Fault]]:
         "consumer edited": (2, _edit_consumer),
         "results deleted": (1, _delete_results),
         "state deleted": (1, _delete_state),
+        "payload limit lowered": (5, _lower_limit),
     }
     if nodes == 1:
         return common | {
@@ -210,6 +218,48 @@ async def _fill_store(scene: Scene) -> None:
         await jetstream.delete_stream(_FILL)
 
 
+async def _lower_limit(scene: Scene) -> None:
+    """Less may be in one message than the jobs have that stand and are just being stored; something else happens
+    meanwhile, and then it may be as much again."""
+    at_work: list[Fault] = [_for_a_while, _kill_worker, _stop_worker, _pause_worker, _reset, _black_hole]
+    broken: list[Fault] = [_kill_server, _restart_server] if len(scene.nodes) == 1 else [_kill_leader, _restart_node]
+    meanwhile = scene.random.choice(at_work + broken)
+    app = scene.app(scene.links[-1].urls)
+    try:
+        await store_big(scene, app, 4)
+        await asyncio.gather(store_big(scene, app, 3), _limit_payload(scene, _LESS))
+        try:
+            await meanwhile(scene)
+            await store_big(scene, app, 2)
+        finally:
+            await _limit_payload(scene, _USUAL)
+    finally:
+        await app.session.aclose()
+
+
+async def _limit_payload(scene: Scene, most: str) -> None:
+    """Tell the servers, one after another: they read their configuration again, or are started again."""
+    restarted = scene.random.random() < 0.5
+    since = time.time()
+    for node in scene.nodes:
+        node.limit_payload(most)
+        if restarted:
+            await _down(scene, node, NatsServer.stop)
+        else:
+            await _reload(node)
+    if restarted and len(scene.nodes) == 1:
+        scene.disturbed("server restarted", since)
+
+
+async def _reload(node: NatsServer) -> None:
+    """Return once it goes by its new configuration."""
+    before = node.log.count(_RELOADED)
+    node.reload()
+    async with asyncio.timeout(_LONGEST):
+        while node.log.count(_RELOADED) == before:
+            await asyncio.sleep(0.02)
+
+
 # --- three servers: what one of them forgets the others know, so only the end of all allows a second run
 
 
@@ -275,8 +325,19 @@ async def _delete_results(scene: Scene) -> None:
 
 
 async def _delete_state(scene: Scene) -> None:
+    """Not while a job stays that has no room: what is known of it besides its message stands there."""
     async with scene.jetstream() as jetstream:
+        async with asyncio.timeout(_LONGEST):
+            while await _kept(jetstream):
+                await asyncio.sleep(0.2)
         await jetstream.delete_stream("JETQ_STATE")
+
+
+async def _kept(jetstream: JetStreamContext) -> bool:
+    """Whether there are jobs that stay for want of room."""
+    wanted = b'{"subjects_filter":"jetq._state.kept.>"}'
+    info = await jetstream._api_request("$JS.API.STREAM.INFO.JETQ_STATE", wanted, timeout=5.0)
+    return bool(info["state"].get("subjects"))
 
 
 # --- what they share

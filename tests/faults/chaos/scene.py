@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import signal
 import time
@@ -19,13 +20,17 @@ from nats.js.client import JetStreamContext
 from jetq import Jetq
 from tests.apps.ledger import Ledger
 from tests.apps.workers import WorkerProcess
-from tests.faults.chaos.checker import Attempt, Disturbance
+from tests.faults.chaos.checker import Attempt, Disturbance, Repeat
 from tests.faults.chaos.proxy import Proxy
 from tests.servers import NatsCluster, NatsServer
 
-__all__ = ["LEASE", "QUEUE", "WORKERS", "Link", "Scene"]
+__all__ = ["LEASE", "QUEUE", "QUEUES", "SAME_ID_QUEUE", "WORKERS", "Link", "Scene"]
 
 QUEUE = "chaos"
+SAME_ID_QUEUE = "chaos-again"
+"""Of this one the server knows an id for a second, in place of two minutes."""
+
+QUEUES = (QUEUE, SAME_ID_QUEUE)
 
 LEASE = 12.0
 """Longer than a pull takes to see that nothing comes any more (10.2 s). Else a delivery that the network holds back for
@@ -33,6 +38,9 @@ longer than the lease is stale without a sign, and runs twice."""
 
 WORKERS = 3
 _CONCURRENCY = 20
+_ID_KNOWN_FOR = 1
+"""Seconds."""
+
 _STORE = "64MB"
 """Of a single node: small enough to be filled in a moment."""
 
@@ -66,17 +74,23 @@ class Link:
 
 @dataclass
 class Scene:
-    """One run. workers: the live processes, in the order of their links; the last link is the producers'."""
+    """One run. workers: the live processes, in the order of their links; the last link is the producers'. random: for
+    the faults alone, so that they are the same ones whenever the jobs come."""
 
-    random: random.Random
+    seed: int
     directory: Path
     broker: NatsServer | NatsCluster
     ledger: Ledger
     links: list[Link] = field(default_factory=list)
     workers: list[WorkerProcess] = field(default_factory=list)
     attempts: list[Attempt] = field(default_factory=list)
+    repeats: list[Repeat] = field(default_factory=list)
     disturbances: list[Disturbance] = field(default_factory=list)
     faults: Counter[str] = field(default_factory=Counter)
+    random: random.Random = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.random = random.Random(self.seed)
 
     @classmethod
     @asynccontextmanager
@@ -84,7 +98,7 @@ class Scene:
         """Broker, queue, links and workers, all gone at the end."""
         directory.mkdir(parents=True, exist_ok=True)
         broker = _broker(nodes, directory)
-        self = cls(random.Random(seed), directory, broker, Ledger(directory / "ledger"))
+        self = cls(seed, directory, broker, Ledger(directory / "ledger"))
         try:
             await self._start()
             keeping = asyncio.create_task(self._keep_workers())
@@ -103,13 +117,13 @@ class Scene:
     def nodes(self) -> list[NatsServer]:
         return self.broker.nodes if isinstance(self.broker, NatsCluster) else [self.broker]
 
-    def app(self, urls: str | None = None) -> Jetq:
+    def app(self, urls: str | None = None, *, publish_timeout: float = 5.0) -> Jetq:
         """An app of this run's settings, connected straight to the nodes unless `urls` are given."""
         return Jetq(
             urls or ",".join(node.url for node in self.nodes),
             ack_wait=LEASE,
             replicas=len(self.nodes),
-            publish_timeout=5.0,
+            publish_timeout=publish_timeout,
         )
 
     @asynccontextmanager
@@ -129,9 +143,13 @@ class Scene:
             concurrency=_CONCURRENCY,
             grace=2.0,
             ack_wait=LEASE,
-            queue=QUEUE,
+            queue=",".join(QUEUES),
             modules="tests.apps.chaos_tasks",
-            env={"JETQ_REPLICAS": str(len(self.nodes)), "JETQ_TEST_SKEW": str(skew)},
+            env={
+                "JETQ_REPLICAS": str(len(self.nodes)),
+                "JETQ_TEST_SKEW": str(skew),
+                "JETQ_TEST_IMPATIENT": "1",
+            },
         )
 
     def disturbed(self, kind: str, since: float, *, pid: int = 0) -> None:
@@ -150,8 +168,12 @@ class Scene:
 
     async def _start(self) -> None:
         app = self.app()
-        await (await app.session.broker()).setup(QUEUE)
+        broker = await app.session.broker()
+        for queue in QUEUES:
+            await broker.setup(queue)
         await app.session.aclose()
+        async with self.jetstream() as jetstream:
+            await _forget_soon(jetstream, SAME_ID_QUEUE)
         for _ in range(WORKERS + 1):
             proxies = [Proxy(node.port) for node in self.nodes]
             await asyncio.gather(*(proxy.start() for proxy in proxies))
@@ -168,6 +190,14 @@ def _broker(nodes: int, directory: Path) -> NatsServer | NatsCluster:
         config=f'jetstream {{ store_dir: "{directory / "nats" / "store"}", max_file_store: {_STORE} }}\n'
         'lame_duck_duration: "30s"\nlame_duck_grace_period: "0.5s"\n',
     )
+
+
+async def _forget_soon(jetstream: JetStreamContext, queue: str) -> None:
+    """Shorten the time for which the server knows the ids of that queue."""
+    stream = f"{queue.upper()}_JOBS"
+    info = await jetstream._api_request(f"$JS.API.STREAM.INFO.{stream}", timeout=5.0)
+    shortened = {**info["config"], "duplicate_window": _ID_KNOWN_FOR * 10**9}
+    await jetstream._api_request(f"$JS.API.STREAM.UPDATE.{stream}", json.dumps(shortened).encode(), timeout=5.0)
 
 
 async def _ignore(error: Exception) -> None:
