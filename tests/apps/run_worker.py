@@ -20,7 +20,7 @@ import time
 from types import ModuleType
 from typing import Any
 
-from jetq import Jetq, Worker, kept, policy
+from jetq import Jetq, Worker
 from jetq.broker import Broker
 from jetq.model import Delivery
 
@@ -124,6 +124,8 @@ if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     tasks = importlib.import_module(sys.argv[4])
     if os.environ.get("JETQ_TEST_IMPATIENT"):
+        from jetq import kept, policy  # which an older version of the package does not have
+
         policy.put_off.__kwdefaults__ = {"patience": 15.0}
         kept._FIRST_PAUSE, kept._LAST_PAUSE = 1.0, 4.0
     machine = Clock(float(os.environ.get("JETQ_TEST_SKEW", "0")))
