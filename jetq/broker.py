@@ -286,7 +286,7 @@ class Broker(Protocol):
     async def put_result(self, result: ResultRecord, ttl: float, *, unless_kept: bool = False) -> bool:
         """Keep `result` for `ttl` seconds (at least one) and push it to whoever waits for it.
 
-        False, and nothing is stored, if one is kept already and `unless_kept`.
+        False, and nothing is stored, if one of that queue and id is kept already and `unless_kept`.
         """
         ...
 
@@ -298,12 +298,15 @@ class Broker(Protocol):
         """
         ...
 
-    async def get_result(self, id: str) -> ResultRecord | None:
-        """The result kept for job `id`, or None."""
+    async def get_result(self, queue: str | None, id: str) -> ResultRecord | None:
+        """The result kept for job `id` of `queue`, of any queue for None; None if there is none.
+
+        Of jobs of the same id in several queues the result of the one that ended last is kept, and no other.
+        """
         ...
 
-    async def wait_result(self, id: str, timeout: float) -> ResultRecord | None:
-        """The result of job `id` as soon as it is there; None after `timeout` seconds."""
+    async def wait_result(self, queue: str, id: str, timeout: float) -> ResultRecord | None:
+        """The result of job `id` of `queue` as soon as it is there; None after `timeout` seconds."""
         ...
 
     # --- looking and mending

@@ -53,8 +53,8 @@ async def cancel_found(
 
 async def _ended(broker: Broker, queue: str, id: str) -> Cancellation:
     """What to say of a job that does not stand."""
-    record = await broker.get_result(id)
-    if record is not None and record.queue == queue:
+    record = await broker.get_result(queue, id)
+    if record is not None:
         return "cancelled" if record.state == "cancelled" else "finished"
     if await broker.dead(queue, id=id, limit=1):
         return "finished"
@@ -110,7 +110,7 @@ class _Cancelling:
         """A worker that was told ends its run, and always leaves a record of how."""
         deadline = time.monotonic() + self._timeout
         while (left := deadline - time.monotonic()) > 0:
-            record = await self._broker.wait_result(self._id, min(_POLL, left))
+            record = await self._broker.wait_result(self._queue, self._id, min(_POLL, left))
             if record is not None and self._is_of_this_run(record):
                 return await self._by(record)
             if record is not None:  # of an earlier life of this id
@@ -123,7 +123,7 @@ class _Cancelling:
 
     async def _conclude(self) -> Cancellation:
         """Nothing stands and nobody holds it: by its record, or make that record."""
-        record = await self._broker.get_result(self._id)
+        record = await self._broker.get_result(self._queue, self._id)
         if record is not None and self._is_of_this_run(record):
             return await self._by(record)
         if not (self._removed or self._held) or await self._broker.dead(self._queue, id=self._id, limit=1):
@@ -139,7 +139,7 @@ class _Cancelling:
         return "finished"
 
     def _is_of_this_run(self, record: ResultRecord) -> bool:
-        return record.queue == self._queue and record.sequence >= self._first.delivery.sequence
+        return record.sequence >= self._first.delivery.sequence
 
     def _record(self) -> ResultRecord:
         delivery = self._first.delivery

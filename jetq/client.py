@@ -217,7 +217,7 @@ class Client:
         look, complained = _FIRST_LOOK, False
         while True:
             left = None if deadline is None else deadline - time.monotonic()
-            record = await broker.wait_result(id, look if left is None else max(0.01, min(look, left)))
+            record = await broker.wait_result(queue, id, look if left is None else max(0.01, min(look, left)))
             if record is not None:
                 return record
             found = await broker.find(queue, id)
@@ -239,7 +239,7 @@ class Client:
     async def _settled(self, broker: Broker, queue: str, id: str) -> ResultRecord | None:
         """How a job ended that is no longer in its queue; None if it left nothing. One that runs may not be in its
         queue either: it was purged."""
-        record = await broker.get_result(id)
+        record = await broker.get_result(queue, id)
         if record is not None:
             return record
         for entry in await broker.dead(queue, id=id, limit=1):

@@ -10,6 +10,7 @@ from functools import partial
 
 from jetq.attempt import INSIST_AFTER, Attempt
 from jetq.broker import Broker
+from jetq.model import Delivery
 from jetq.questions import Answer, Held, encode, own_version, read_question
 
 __all__ = ["Control"]
@@ -37,7 +38,7 @@ class Control:
         self._tasks = tasks
         self._held = held
         self._stopping = stopping
-        self._cancelled: dict[str, float] = {}
+        self._cancelled: dict[tuple[str, str], float] = {}  # by queue and id
         self._identity = Answer(
             worker=name,
             host=socket.gethostname(),
@@ -51,44 +52,45 @@ class Control:
 
     async def listen(self, broker: Broker, queue: str) -> None:
         """Hear what is said to the workers of `queue` from now on, and which of its jobs are cancelled already."""
-        await broker.watch_cancelled(queue, self._on_mark)
-        await broker.answer(queue, partial(self._respond, broker))
+        await broker.watch_cancelled(queue, partial(self._on_mark, queue))
+        await broker.answer(queue, partial(self._respond, broker, queue))
 
     # --- cancelled jobs
 
-    def is_cancelled(self, id: str) -> bool:
-        """Whether job `id` is not to be started."""
-        return id in self._cancelled
+    def is_cancelled(self, delivery: Delivery) -> bool:
+        """Whether that job is not to be started."""
+        return bool(self._cancelled) and (delivery.queue, delivery.id) in self._cancelled
 
     def forget(self, now: float) -> None:
         """Drop what is too old to matter. `now` is `time.monotonic()`."""
         while self._cancelled:
-            id = next(iter(self._cancelled))
-            if self._cancelled[id] > now - _REMEMBERED:
+            job = next(iter(self._cancelled))
+            if self._cancelled[job] > now - _REMEMBERED:
                 return
-            del self._cancelled[id]
+            del self._cancelled[job]
 
-    def _on_mark(self, id: str, cancelled: bool) -> None:
-        self._cancelled.pop(id, None)
+    def _on_mark(self, queue: str, id: str, cancelled: bool) -> None:
+        self._cancelled.pop((queue, id), None)
         if not cancelled:
             return
         now = time.monotonic()
-        self._cancelled[id] = now  # at the end, as the newest
-        attempt = self._find(id)
+        self._cancelled[queue, id] = now  # at the end, as the newest
+        attempt = self._find(queue, id)
         if attempt is not None and not attempt.cancelled:
             attempt.cancel()
             attempt.deadline = now + INSIST_AFTER
 
-    def _find(self, id: str) -> Attempt | None:
-        return next((attempt for attempt in self._held() if attempt.delivery.id == id), None)
+    def _find(self, queue: str, id: str) -> Attempt | None:
+        held = ((attempt, attempt.delivery) for attempt in self._held())
+        return next((attempt for attempt, each in held if each.id == id and each.queue == queue), None)
 
     # --- questions
 
-    def _respond(self, broker: Broker, data: bytes) -> bytes | None:
+    def _respond(self, broker: Broker, queue: str, data: bytes) -> bytes | None:
         question = read_question(data)
         if question is None:
             return None
-        attempt = None if question.id is None else self._find(question.id)
+        attempt = None if question.id is None else self._find(queue, question.id)
         if attempt is None and question.holders:
             return None
         me = self._identity

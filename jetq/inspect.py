@@ -65,7 +65,7 @@ async def view_job(broker: Broker, id: str, *, queue: str | None = None) -> JobV
     for name in names:
         if (found := await broker.find(name, id)) is not None:
             return await _standing(broker, found)
-    result = await broker.get_result(id)
+    result = await broker.get_result(queue, id)
     entry = await _newest_dead(broker, id, names if result is None else [result.queue])
     if result is not None and (entry is None or result.state == "succeeded"):
         return _ended(result)  # a replay that was cut short may leave the dead letter of a job that succeeded since
@@ -102,7 +102,7 @@ async def state_of(broker: Broker, queue: str, id: str) -> State | None:
     found = await broker.find(queue, id)
     if found is not None and not found.in_flight:
         return standing_state(found)
-    result = await broker.get_result(id)
+    result = await broker.get_result(queue, id)
     if found is not None:
         return result.state if result is not None and _settles(result, found) else "running"
     if result is not None:
@@ -119,14 +119,14 @@ def standing_state(found: Found) -> State:
 
 def _settles(result: ResultRecord, found: Found) -> bool:
     """Whether that is how the job ended that is only not removed yet."""
-    return result.queue == found.delivery.queue and result.sequence >= found.delivery.sequence
+    return result.sequence >= found.delivery.sequence
 
 
 async def _standing(broker: Broker, found: Found) -> JobView:
     view = _waiting(found)
     if not found.in_flight:
         return view
-    result = await broker.get_result(view.id)
+    result = await broker.get_result(view.queue, view.id)
     if result is not None and _settles(result, found):
         return _ended(result)
     holder = await holder_of(broker, view.queue, view.id)

@@ -136,8 +136,11 @@ class Leases:
         as a new message, so that `hold` does not know it."""
         if not self._beside or not delivery.task:
             return False
-        first = self._held.get(delivery.id, delivery)
-        return first is not delivery and not self.valid(first)
+        earlier = (self._held.get(delivery.id), *self._beside.values())
+        return any(
+            each is not None and each is not delivery and each.same_job(delivery) and not self.valid(each)
+            for each in earlier
+        )
 
     def _all(self) -> list[Delivery]:
         # Each of these is one step under the interpreter's lock: the loop goes on adding and dropping.

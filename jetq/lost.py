@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from jetq.attempt import Attempt
 from jetq.executor import Executor
 from jetq.leases import Leases
-from jetq.model import Cancelled, Outcome, Snoozed
+from jetq.model import Cancelled, Delivery, Outcome, Snoozed
 from jetq.settlement import dead
 from jetq.wire import meta_or_default
 
@@ -37,8 +37,9 @@ class Lost:
         self.attempts: set[Attempt] = set()
         self._settling: set[asyncio.Task[None]] = set()
 
-    def __contains__(self, id: str) -> bool:
-        return any(attempt.delivery.id == id for attempt in self.attempts)
+    def __contains__(self, delivery: Delivery) -> bool:
+        """Whether code of that job goes on here."""
+        return any(attempt.delivery.same_job(delivery) for attempt in self.attempts)
 
     def give_up(self, attempt: Attempt) -> None:
         """It ignores its timeout or cancellation: free its slot, and settle it as a lost thread is.

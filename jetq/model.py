@@ -216,6 +216,10 @@ class Delivery(Discreet, Struct, gc=False):
     level: Level = "normal"
     handed_out_by: str = ""
 
+    def same_job(self, other: Delivery) -> bool:
+        """Whether the two are of one job: another queue may have one of the same id."""
+        return self.id == other.id and self.queue == other.queue
+
 
 class Terms(Struct, frozen=True):
     """On what terms a queue or level is handed out at the moment.

@@ -351,7 +351,7 @@ class Settlement:
         if not attempt.started:  # no run of it was ended here
             record = replace(record, worker="")
         if not await self._broker.put_result(record, ttl, unless_kept=True):
-            kept = await self._broker.get_result(record.id)
+            kept = await self._broker.get_result(record.queue, record.id)
             if kept is None or kept.sequence < record.sequence:  # of an earlier life of this id
                 await self._broker.put_result(record, ttl)
 

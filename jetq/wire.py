@@ -267,8 +267,9 @@ def check_letter(letter: DeadLetter) -> None:
             pass  # somebody else's: shown with its bytes like any other
 
 
-def read_result(data: bytes) -> ResultRecord | None:
-    """How a job ended, from the body of a message; None for one that is not jetq's."""
+def read_result(data: bytes, queue: str | None = None) -> ResultRecord | None:
+    """How a job ended, from the body of a message; None for one that is not jetq's, which anyone with the permission
+    may publish, or that is of another queue than `queue`, which may have a job of the same id."""
     if is_too_deep(data):
         return None
     try:
@@ -276,4 +277,4 @@ def read_result(data: bytes) -> ResultRecord | None:
         check_numbers(record, counts=("attempt",), times=("at",))
     except (ValueError, RecursionError):
         return None
-    return record
+    return record if queue in (None, record.queue) else None

@@ -326,7 +326,7 @@ class Worker:
         if self._handover.coming:
             self._handover.arrived(delivery)
         attempt = Attempt(delivery)
-        if self._control.is_cancelled(delivery.id):
+        if self._control.is_cancelled(delivery):
             attempt.cancel()
         if self._stopping.is_set():
             self._give_back(attempt)
@@ -393,7 +393,7 @@ class Worker:
                 await self._ticks.run(attempt)
             elif attempt.released:
                 await self._settlement.settle(attempt, Released())
-            elif self._lost.attempts and attempt.delivery.id in self._lost:
+            elif self._lost.attempts and attempt.delivery in self._lost:
                 await self._lost.put_off(attempt)
             elif self._leases.runs_still(attempt.delivery):
                 await self._lost.put_off(attempt)

@@ -22,6 +22,7 @@ from jetq.jetstream.subjects import Names
 from jetq.jetstream.topology import DEDUP_WINDOW, QueueTopology, Topology
 from jetq.model import Delivery, Drift, JobRecord, Level, Stored
 from jetq.settings import Settings
+from jetq.wire import read_result
 
 __all__ = [
     "DEDUP_WINDOW",
@@ -247,7 +248,7 @@ class Ground:
             return PubAck(seq=standing.sequence, duplicate=True)
         with contextlib.suppress(Denied):  # then that is not known either
             result = await self._api.last_message(names.results, names.result(job.id))
-            if result is not None and await self._is_of(job, result, within):
+            if result is not None and read_result(result.data, job.queue) and await self._is_of(job, result, within):
                 return PubAck(duplicate=True)
         with contextlib.suppress(Denied):
             where, after = names.dead_filter(job.queue, None, job.id), 0

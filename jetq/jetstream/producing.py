@@ -93,7 +93,7 @@ class Producing(Fleet):
             earlier = await self._earlier_of(jobs)
             for job in jobs:  # all written first, then waited for: no task per job
                 try:
-                    under_way.append(earlier.get(job.id) or await self._begin(job, due, timeout))
+                    under_way.append(earlier.get((job.queue, job.id)) or await self._begin(job, due, timeout))
                 except (BrokerError, ValueError) as error:
                     under_way.append(error)
             return [
@@ -163,14 +163,14 @@ class Producing(Fleet):
 
     # --- ids and keys that may be another's
 
-    async def _earlier_of(self, jobs: Sequence[JobRecord]) -> Mapping[str, Stored | Exception]:
-        """`_earlier` of each of these that has one, or why it is not known."""
+    async def _earlier_of(self, jobs: Sequence[JobRecord]) -> Mapping[tuple[str, str], Stored | Exception]:
+        """`_earlier` of each of these that has one, or why it is not known, by queue and id."""
         sought = [job for job in jobs if not job.fresh] if self._may_have_forgotten else []
         found = await asyncio.gather(*(self._earlier(job) for job in sought), return_exceptions=True)
-        known: dict[str, Stored | Exception] = {}
+        known: dict[tuple[str, str], Stored | Exception] = {}
         for job, each in zip(sought, found, strict=True):
             if isinstance(each, Stored | BrokerError):
-                known[job.id] = each
+                known[job.queue, job.id] = each
             elif isinstance(each, BaseException):
                 raise each
         return known

@@ -28,15 +28,27 @@ class Results(Ground):
 
     async def put_result(self, result: ResultRecord, ttl: float, *, unless_kept: bool = False) -> bool:
         await self._ensure_shared()
-        headers = _ttl(ttl)
-        if unless_kept:
-            headers[EXPECTED] = "0"
-        subject = self._names.result(result.id)
-        try:
-            await self._publisher.publish(subject, _encode(result), headers, timeout=WRITE_WITHIN)
-        except WrongSequence:
-            return False
-        return True
+        subject, body, headers = self._names.result(result.id), _encode(result), _ttl(ttl)
+        if not unless_kept:
+            await self._publisher.publish(subject, body, headers, timeout=WRITE_WITHIN)
+            return True
+        instead_of: int | None = 0
+        while instead_of is not None:
+            headers[EXPECTED] = str(instead_of)
+            try:
+                await self._publisher.publish(subject, body, headers, timeout=WRITE_WITHIN)
+                return True
+            except WrongSequence:
+                instead_of = await self._in_the_way(subject, result.queue)
+        return False
+
+    async def _in_the_way(self, subject: str, queue: str) -> int | None:
+        """The sequence of what a result of `queue` may take the place of, 0 for nothing; None if it may not."""
+        message = await self._api.last_message(self._names.results, subject)
+        if message is None:
+            return 0
+        kept = read_result(message.data)
+        return None if kept is None or kept.queue == queue else message.sequence
 
     def send_result(self, result: ResultRecord, ttl: float, told: Callable[[BrokerError | None], None]) -> bool:
         if not self._shared or not self._connection.free:
@@ -48,15 +60,15 @@ class Results(Ground):
             return False
         return True
 
-    async def get_result(self, id: str) -> ResultRecord | None:
+    async def get_result(self, queue: str | None, id: str) -> ResultRecord | None:
         message = await self._api.last_message(self._names.results, self._names.result(id))
-        return None if message is None else read_result(message.data)
+        return None if message is None else read_result(message.data, queue)
 
-    async def wait_result(self, id: str, timeout: float) -> ResultRecord | None:
+    async def wait_result(self, queue: str, id: str, timeout: float) -> ResultRecord | None:
         arrived: asyncio.Future[ResultRecord] = asyncio.get_running_loop().create_future()
 
         def on_push(msg: Message) -> None:
-            record = read_result(msg.data)  # None: not jetq's; anyone with the permission may publish there
+            record = read_result(msg.data, queue)
             if record is not None and not arrived.done():
                 arrived.set_result(record)
 
@@ -65,7 +77,7 @@ class Results(Ground):
             # In this order: once the server knows the subscription, a result is either stored already or still pushed.
             async with asyncio.timeout(timeout):
                 await self._connection.ping(timeout)
-                stored = await self.get_result(id)
+                stored = await self.get_result(queue, id)
                 return stored if stored is not None else await arrived
         except (TimeoutError, NoReply):
             return None

@@ -200,8 +200,8 @@ class Working(Results):
         if dead is not None and IMPORTED_HEADER not in dead.headers:  # sequences of those are of somewhere else
             if stored_letter(dead, delivery.queue).sequence == delivery.sequence:
                 return True
-        result = await self.get_result(delivery.id)
-        return result is not None and result.queue == delivery.queue and result.sequence == delivery.sequence
+        result = await self.get_result(delivery.queue, delivery.id)
+        return result is not None and result.sequence == delivery.sequence
 
     async def starts(self, delivery: Delivery) -> int:
         await self._ensure_shared()

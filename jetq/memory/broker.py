@@ -244,8 +244,8 @@ class MemoryBroker(MemoryLetters):
                 return True
             if queue.dead.has_buried(delivery):
                 return True
-            result = self.store.result(delivery.id)
-            return result is not None and result.queue == delivery.queue and result.sequence == delivery.sequence
+            result = self.store.result(delivery.queue, delivery.id)
+            return result is not None and result.sequence == delivery.sequence
 
     async def starts(self, delivery: Delivery) -> int:
         with self.store.lock:
@@ -293,26 +293,27 @@ class MemoryBroker(MemoryLetters):
         record = _decode_result(encoded)
         with self.store.lock:
             self._use()
-            if unless_kept and self.store.result(record.id) is not None:
+            if unless_kept and self.store.result(record.queue, record.id) is not None:
                 return False
             self.store.put_result(record, max(1.0, ttl))
             return True
 
-    async def get_result(self, id: str) -> ResultRecord | None:
+    async def get_result(self, queue: str | None, id: str) -> ResultRecord | None:
         with self.store.lock:
             self._use()
-            return self.store.result(id)
+            return self.store.result(queue, id)
 
-    async def wait_result(self, id: str, timeout: float) -> ResultRecord | None:
+    async def wait_result(self, queue: str, id: str, timeout: float) -> ResultRecord | None:
         loop = asyncio.get_running_loop()
         arrived: asyncio.Future[ResultRecord | None] = loop.create_future()
 
         def on_result(record: ResultRecord) -> None:
-            loop.call_soon_threadsafe(_settle, arrived, record)
+            if record.queue == queue:
+                loop.call_soon_threadsafe(_settle, arrived, record)
 
         with self.store.lock:
             self._use()
-            stored = self.store.result(id)
+            stored = self.store.result(queue, id)
             if stored is not None:
                 return stored
             stop_listening = self.store.listen(id, on_result)

@@ -421,10 +421,10 @@ class MemoryStore:
             messages = [each for _, queue in sorted(self.queues.items()) for each in queue.messages.values()]
             return [found(each) for each in messages if not each.schedule]
 
-    def result(self, id: str) -> ResultRecord | None:
-        """The kept result of job `id`."""
+    def result(self, queue: str | None, id: str) -> ResultRecord | None:
+        """The kept result of job `id` of `queue`, of any queue for None."""
         record, _ = self.results.get(id, (None, 0.0))
-        return record
+        return record if record is not None and queue in (None, record.queue) else None
 
     def put_result(self, record: ResultRecord, ttl: float) -> None:
         """Keep `record` for `ttl` seconds, and tell whoever listens for it."""

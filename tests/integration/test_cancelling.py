@@ -89,6 +89,40 @@ async def test_a_running_async_task_is_cancelled_at_its_next_await(nats_url: str
     await app.session.aclose()
 
 
+async def test_a_job_of_the_same_id_in_another_queue_runs_on_and_starts(nats_url: str) -> None:
+    app = fresh_app(nats_url)
+    started, ended = asyncio.Semaphore(0), asyncio.Event()
+    ran: list[str] = []
+
+    @app.task(name="runs_on", queue="first")
+    async def runs_on() -> None:
+        started.release()
+        await ended.wait()
+        ran.append("ran on")
+
+    @app.task(name="sleeps", queue="second")
+    async def sleeps() -> None:
+        started.release()
+        await asyncio.sleep(60)
+
+    @app.task(name="starts", queue="third")
+    async def starts() -> None:
+        ran.append("started")
+
+    async with working(app):
+        await runs_on.options(id="same").adelay()
+        await started.acquire()
+        job = await sleeps.options(id="same").adelay()
+        await started.acquire()
+        assert await job.acancel() == "stopped"
+        await starts.options(id="same").adelay()
+        while not ran:
+            await asyncio.sleep(0.01)
+        ended.set()
+        await settled(app)
+    assert ran == ["started", "ran on"]
+
+
 async def test_a_running_thread_gets_an_exception_or_looks_by_itself(nats_url: str) -> None:
     app = fresh_app(nats_url)
     started = threading.Semaphore(0)

@@ -329,7 +329,7 @@ async def test_a_hostile_result_is_an_error_at_its_caller_and_nothing_more(nats_
     try:
         broker = await app.session.broker()
         await broker.setup("default")
-        await broker.get_result("none")
+        await broker.get_result("default", "none")
         await broker.put_result(_any_result(), 60)
         wire = await Wire.open(nats_url)
         for id, body in RESULTS.items():

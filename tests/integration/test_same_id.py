@@ -9,7 +9,7 @@ import pytest
 
 from jetq import Jetq, Queue
 from jetq.jetstream import producing
-from tests.apps.working import fresh_app, working
+from tests.apps.working import fresh_app, until_state, working
 
 pytestmark = pytest.mark.anyio
 
@@ -113,6 +113,52 @@ async def test_of_another_task_it_is_still_the_same_id(app: Jetq) -> None:
     await forgotten(app)
     second = await app.asend("order.two", {}, id="order-1")
     assert (first.disposition, second.disposition) == ("new", "existing")
+
+
+@pytest.mark.parametrize("many", [False, True])
+@pytest.mark.parametrize("first", ["waits", "runs", "succeeded", "dead", "cancelled"])
+async def test_in_another_queue_it_is_another_job(app: Jetq, first: str, many: bool) -> None:
+    """Guarantee: a job is never taken for one of the same id in another queue, whatever that one does or left."""
+    ran: list[str] = []
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    @app.task(name="order", max_attempts=1)
+    async def order() -> str:
+        ran.append("order")
+        begun.set()
+        if first in ("runs", "cancelled"):
+            await go_on.wait()
+        assert first != "dead"
+        return "ordered"
+
+    @app.task(name="ship", queue="another")
+    async def ship() -> str:
+        ran.append("ship")
+        return "shipped"
+
+    job = await order.options(id="7").adelay()
+    async with working(app, queues=["default"] if first != "waits" else ["another"]):
+        if first != "waits":
+            await begun.wait()
+        if first == "cancelled":
+            assert await job.acancel() == "stopped"
+        elif first in ("succeeded", "dead"):
+            await until_state(job, first)
+        call = ship.options(id="7")
+        (sent,) = await ship.adelay_many([call.bind()]) if many else [await call.adelay()]
+        assert sent.disposition == "new"
+        if first == "waits":
+            assert await sent.aresult(timeout=20) == "shipped"
+            assert (await job.astatus(), ran) == ("queued", ["ship"])
+            return
+        assert await sent.astatus() == "queued"
+        assert await sent.acancel() == "removed"
+        assert await sent.astatus() == "cancelled"
+        if first == "runs":
+            assert await job.astatus() == "running"
+            go_on.set()
+            assert await job.aresult(timeout=20) == "ordered"
+        assert ran == ["order"]
 
 
 async def test_of_many_at_once_one_is_stored_in_a_batch_too(app: Jetq) -> None:

@@ -72,7 +72,7 @@ async def test_what_is_no_job_is_dead_lettered_with_its_bytes(nats_url: str, imp
         assert sorted(entry.body for entry in stray) == [b"stray", b"wild"]
         assert {entry.letter.reason for entry in stray} == {"undecodable"}
 
-        result = await broker.wait_result("status", timeout=10)
+        result = await broker.wait_result("default", "status", timeout=10)
         assert result is not None
         assert bytes(result.value) == b"41"
         assert await (await good.adelay(1)).aresult(timeout=10) == 1
@@ -211,6 +211,6 @@ async def test_nothing_is_imported_because_a_message_names_it(nats_url: str) -> 
             await js.publish(f"{app.settings.namespace}.default.run.good.-.h{place}", b'{"n":1}', headers=headers)
         await client.close()
         for place in range(len(strange)):
-            result = await broker.wait_result(f"h{place}", timeout=10)
+            result = await broker.wait_result("default", f"h{place}", timeout=10)
             assert result is not None
         assert set(sys.modules) - before == set()

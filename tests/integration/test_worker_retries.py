@@ -163,6 +163,6 @@ async def test_a_delayed_job_is_not_early_by_the_servers_clock(nats_url: str) ->
         for job in (by_delay, by_time):
             assert called <= await job.aresult(timeout=20) <= called + 0.4  # the enqueue's time, not the firing's
             await _acked(broker, job.id)  # the push may come before the store: what is acked is stored
-            result = await broker.get_result(job.id)
+            result = await broker.get_result(job.queue, job.id)
             assert result is not None
             assert result.at >= called + 0.5

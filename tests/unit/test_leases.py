@@ -98,17 +98,21 @@ async def until(condition: Callable[[], object], timeout: float = 20.0) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_a_job_that_comes_as_a_new_message_runs_still_if_the_run_before_has_lost_its_lease() -> None:
+@pytest.mark.parametrize("elsewhere_first", [False, True])
+async def test_a_job_that_comes_as_a_new_message_runs_still_if_the_run_before_has_lost_its_lease(
+    elsewhere_first: bool,
+) -> None:
     async with leases(Far(), 30.0) as held:
         running, other = delivery(1), delivery(2)
+        elsewhere = delivery(1, queue="another")  # where the id is another job's
         again, strays = delivery(3, id=running.id), [delivery(n, id="", task="") for n in (4, 5)]
-        for each in (running, other, again, *strays):
+        for each in (*((elsewhere, running) if elsewhere_first else (running, elsewhere)), other, again, *strays):
             assert held.hold(each)
         assert not held.runs_still(again)  # a retry that comes before the first attempt is quite over
         for each in (running, other, strays[0]):
             each.since = -math.inf
         assert held.runs_still(again)
-        assert not any(held.runs_still(each) for each in (running, other, *strays))
+        assert not any(held.runs_still(each) for each in (running, elsewhere, other, *strays))
         held.drop(again)
         assert held.runs_still(again)
         held.drop(running)

@@ -101,7 +101,7 @@ async def test_an_expired_result_takes_no_room() -> None:
     await broker.put_result(record, 90)
 
     clock.advance(60)
-    assert await broker.get_result("a") is not None
+    assert await broker.get_result("q", "a") is not None
     clock.advance(30)
 
     assert broker.store.results == {}
@@ -201,7 +201,7 @@ async def test_many_threads_store_and_one_takes_them_all() -> None:
 
 async def test_who_waits_for_a_result_is_let_go_when_the_broker_closes() -> None:
     broker = MemoryBroker()
-    waiting = asyncio.ensure_future(broker.wait_result("a", 60))
+    waiting = asyncio.ensure_future(broker.wait_result("q", "a", 60))
     await asyncio.sleep(0)
 
     await broker.close()

@@ -205,18 +205,18 @@ async def test_a_pause_makes_a_queue_that_is_not_there_yet_and_holds_it(world: W
 
 async def test_a_result_is_kept_unless_one_is_and_is_pushed_only_then(world: World) -> None:
     broker, other = await world.broker(), await world.broker()
-    waiting = asyncio.create_task(other.wait_result("job", 10))
+    waiting = asyncio.create_task(other.wait_result(QUEUE, "job", 10))
     await asyncio.sleep(0.1)
     assert await broker.put_result(record("cancelled"), 60, unless_kept=True) is True
     pushed = await waiting
     assert pushed is not None and pushed.state == "cancelled"
 
     assert await other.put_result(record("succeeded"), 60, unless_kept=True) is False
-    kept = await other.get_result("job")
+    kept = await other.get_result(QUEUE, "job")
     assert kept is not None and kept.state == "cancelled"
 
     assert await other.put_result(record("succeeded"), 60) is True
-    kept = await broker.get_result("job")
+    kept = await broker.get_result(QUEUE, "job")
     assert kept is not None and kept.state == "succeeded"
 
 
@@ -227,7 +227,7 @@ async def test_of_results_at_once_one_is_kept(world: World) -> None:
         *(brokers[n % 3].put_result(each, 60, unless_kept=True) for n, each in enumerate(records))
     )
     (place,) = [n for n, stored in enumerate(answers) if stored]
-    assert await brokers[0].get_result("job") == records[place]
+    assert await brokers[0].get_result(QUEUE, "job") == records[place]
 
 
 async def test_a_result_may_be_kept_again_once_the_first_has_expired(world: World) -> None:
@@ -236,7 +236,7 @@ async def test_a_result_may_be_kept_again_once_the_first_has_expired(world: Worl
     async with asyncio.timeout(10):
         while not await broker.put_result(record("expired"), 60, unless_kept=True):
             await world.sleep(0.2)
-    kept = await broker.get_result("job")
+    kept = await broker.get_result(QUEUE, "job")
     assert kept is not None and kept.state == "expired"
 
 

@@ -153,11 +153,11 @@ async def test_a_result_as_large_as_a_message_is_kept_and_read_again(world: Worl
     broker = await world.broker()
     room = MAX_PAYLOAD - 1024
     value = b'"%s"' % (b"x" * room)
-    waiting = asyncio.create_task(broker.wait_result("large", 30))
+    waiting = asyncio.create_task(broker.wait_result(QUEUE, "large", 30))
 
     await broker.put_result(result(value), AN_HOUR)
 
-    for kept in (await broker.get_result("large"), await broker.wait_result("large", 30)):
+    for kept in (await broker.get_result(QUEUE, "large"), await broker.wait_result(QUEUE, "large", 30)):
         assert kept is not None
         assert bytes(kept.value) == value
     await world.sleep(0.1)

@@ -136,7 +136,7 @@ async def test_a_replayed_job_is_back_and_its_traces_are_gone(world: World) -> N
 
     assert await broker.replay(first, revived(first))
 
-    assert await broker.get_result("first") is None
+    assert await broker.get_result(QUEUE, "first") is None
     assert ids_of(await broker.dead(QUEUE)) == ["second"]
     delivery = await (await world.feed(broker)).next()
     assert (delivery.id, delivery.task, delivery.body) == ("first", "tests.mail", first.body)
@@ -174,7 +174,7 @@ async def test_a_refused_replay_changes_nothing(world: World) -> None:
     assert not await broker.replay(entry, revived(entry))
 
     assert ids_of(await broker.dead(QUEUE)) == ["job"]
-    assert await broker.get_result("job") is not None
+    assert await broker.get_result(QUEUE, "job") is not None
     assert (await world.info(broker)).running == 1
 
 
