@@ -1,8 +1,7 @@
 """A process of the pool: runs one call at a time, in its main thread, until its parent hangs up.
 
-It speaks on a socket whose number it is given. A frame is its length (8 bytes, big endian) and a pickle. The parent
-sends a `Setup`, and for each call a `Load` and then a `CallFrame`; this side answers both with one `Returned` or
-`Raised`, and sends log records as they come.
+It speaks on a socket whose number it is given, in the frames of `jetq.process_frames`. This module is loaded in such a
+process alone: what it imports would make the start of every worker longer by a tenth.
 """
 
 from __future__ import annotations
@@ -17,12 +16,10 @@ import os
 import pickle
 import signal
 import socket
-import struct
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Any
 
@@ -34,76 +31,9 @@ from jetq.errors import Reject, Retry, Snooze
 from jetq.failures import capture
 from jetq.forks import end_child, is_child_of
 from jetq.model import Failure
-from jetq.queue import Queue
-from jetq.sealing import PayloadCodec
-from jetq.settings import Settings
+from jetq.process_frames import LENGTH, AppSetup, CallFrame, Load, Logged, Raised, Returned, Setup
 
-__all__ = ["LENGTH", "AppSetup", "CallFrame", "Load", "Logged", "Raised", "Returned", "Setup", "main"]
-
-LENGTH = struct.Struct(">Q")
-
-
-@dataclass(frozen=True)
-class AppSetup:
-    """The app whose worker this is: jobs that are enqueued here are stored where that one stores them."""
-
-    settings: Settings
-    queues: tuple[Queue, ...]
-    payloads: PayloadCodec | None
-
-    def made(self) -> Jetq:
-        return Jetq(**asdict(self.settings), queues=self.queues, payloads=self.payloads)
-
-
-@dataclass(frozen=True)
-class Setup:
-    """path: where modules are found. level: of the root logger. app: None for the default one."""
-
-    path: list[str]
-    level: int
-    app: AppSetup | None
-
-
-@dataclass(frozen=True)
-class Load:
-    """The function of the next call. main: what runs as `__main__`, as `multiprocessing.spawn.prepare` takes it, if
-    the function is defined there."""
-
-    module: str
-    qualname: str
-    main: dict[str, str]
-
-
-@dataclass(frozen=True)
-class CallFrame:
-    """A call of the loaded function. arguments: the pickle of args, kwargs and context. wants_value: whether anybody
-    looks at what it returns."""
-
-    arguments: bytes
-    wants_value: bool
-
-
-@dataclass(frozen=True)
-class Returned:
-    """What a call returned, pickled; None for nothing. unsendable: why it cannot be sent."""
-
-    value: bytes | None = None
-    unsendable: str | None = None
-
-
-@dataclass(frozen=True)
-class Raised:
-    """What a call raised: pickled if that is worth something, and in any case as text."""
-
-    error: bytes | None
-    failure: Failure
-
-
-@dataclass(frozen=True)
-class Logged:
-    """The pickle of a log record, as `logging.handlers.QueueHandler` prepares it."""
-
-    record: bytes
+__all__ = ["main"]
 
 
 def main() -> None:
@@ -195,7 +125,7 @@ class _Calls:
     """The calls of one process: which function is next, and what became of it."""
 
     def __init__(self, app: AppSetup | None) -> None:
-        self._app = None if app is None else app.made()  # before all others that are made here, so the default one
+        self._app = None if app is None else _made(app)  # before all others that are made here, so the default one
         self._function: Callable[..., Any] | None = None
         self._pid = os.getpid()
 
@@ -229,6 +159,10 @@ class _Calls:
             return Returned(pickle.dumps(value))
         except Exception as error:
             return Returned(unsendable=f"{type(error).__name__}: {error}"[:500])
+
+
+def _made(app: AppSetup) -> Jetq:
+    return Jetq(**asdict(app.settings), queues=app.queues, payloads=app.payloads)
 
 
 def _find(load: Load) -> Callable[..., Any]:

@@ -19,7 +19,7 @@ from jetq.app import Jetq
 from jetq.context import CURRENT, JobContext
 from jetq.errors import JetqError, Reject, RemoteTraceback
 from jetq.forks import not_for_children
-from jetq.process_child import LENGTH, AppSetup, CallFrame, Load, Logged, Raised, Returned, Setup
+from jetq.process_frames import LENGTH, AppSetup, CallFrame, Load, Logged, Raised, Returned, Setup
 from jetq.supervisor import in_words
 
 __all__ = ["ProcessDied", "ProcessPool", "usable_cores"]
@@ -251,7 +251,10 @@ def _app() -> AppSetup | None:
 
 def _load(fn: Callable[..., Any]) -> Load:
     assert isinstance(fn, FunctionType)
-    return Load(fn.__module__, fn.__qualname__, _main() if fn.__module__ == "__main__" else {})
+    if fn.__module__ != "__main__":
+        return Load(fn.__module__, fn.__qualname__, {})
+    sys.modules.setdefault("__mp_main__", sys.modules["__main__"])  # what it is to a child, which sends its objects
+    return Load(fn.__module__, fn.__qualname__, _main())
 
 
 def _main() -> dict[str, str]:

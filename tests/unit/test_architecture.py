@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 FLOORS = {
     5: "jetq jetq.__main__ jetq.cli jetq.testing jetq.server",
     4: "jetq.supervisor jetq.worker jetq.executor jetq.settlement jetq.attempt jetq.control jetq.pool jetq.leases"
-    " jetq.ticks jetq.keeping jetq.overdue jetq.intake jetq.process_pool jetq.process_child"
+    " jetq.ticks jetq.keeping jetq.overdue jetq.intake jetq.process_pool jetq.process_child jetq.process_frames"
     " jetq.limits jetq.gate jetq.slots jetq.pace jetq.presence jetq.health jetq.loop_watch jetq.first_step jetq.ahead"
     " jetq.suspects jetq.ending jetq.lifespan jetq.lost jetq.stopping"
     " jetq.handover jetq.needs",
