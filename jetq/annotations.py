@@ -29,12 +29,19 @@ def signature_of(fn: Callable[..., Any]) -> inspect.Signature:
 
 def bind(signature: inspect.Signature, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> inspect.BoundArguments:
     """The arguments of a call by parameter name. Raises TypeError if they do not fit."""
-    parameters = signature.parameters.values()
-    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
-        for parameter in parameters:  # Python 3.13 takes some of these, and 3.14
-            if parameter.kind is parameter.POSITIONAL_ONLY and parameter.name in kwargs:
-                raise TypeError(f"{parameter.name!r} is positional-only, but was passed as a keyword")
+    if kwargs:
+        _check_positional_only(signature, kwargs)
     return signature.bind(*args, **kwargs)
+
+
+def _check_positional_only(signature: inspect.Signature, kwargs: Mapping[str, Any]) -> None:
+    """Refuse what Python 3.13 takes, and 3.14: some of these by keyword."""
+    parameters = signature.parameters.values()
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return
+    for parameter in parameters:
+        if parameter.kind is parameter.POSITIONAL_ONLY and parameter.name in kwargs:
+            raise TypeError(f"{parameter.name!r} is positional-only, but was passed as a keyword")
 
 
 def annotations_of(holder: Any) -> dict[str, Any]:

@@ -101,6 +101,7 @@ class Signature:
         self._vague: tuple[str, ...] = ()
         self._partial: tuple[str, ...] = ()
         self._result: _Result | None = None
+        self._kinds: dict[str, Any] | None = None
         with suppress(NameError):  # defined further down, or never: `prepare` will tell
             self._compile()
 
@@ -135,11 +136,14 @@ class Signature:
             return self._kind(parameter)
 
     @property
-    def kinds(self) -> dict[str, Any]:
+    def kinds(self) -> Mapping[str, Any]:
         """The annotations of a call's JSON by parameter name; if one cannot be resolved yet, only what is secret."""
-        with suppress(NameError, DefinitionError):
-            return {parameter.name: _collected(parameter, self._kind(parameter)) for parameter in self._parameters}
-        return {parameter.name: assumed(parameter.annotation) for parameter in self._parameters}
+        if self._kinds is None:
+            try:
+                self._kinds = {each.name: _collected(each, self._kind(each)) for each in self._parameters}
+            except (NameError, DefinitionError):
+                return {each.name: assumed(each.annotation) for each in self._parameters}
+        return self._kinds
 
     @property
     def result_kind(self) -> Any:

@@ -33,6 +33,7 @@ _A_SECOND = 20
 """Renewals a second up to which each lease is renewed every second, so that an `ack_wait` that is shortened to a few
 seconds finds it fresh: the server applies that at once to what is held. With more, less often."""
 
+_BOUNDS_EVERY = 0.05
 _LOOK_EVERY = 2.0
 _LOOK_IDLE_EVERY = 10.0
 
@@ -72,6 +73,8 @@ class Leases:
         self._told_on = asyncio.get_running_loop()
         self._held: dict[str, Delivery] = {}  # of each job the one that was held first, by its id
         self._beside: dict[_Place, Delivery] = {}  # and the others, of which there are hardly any
+        self._bounds: dict[asyncio.Timeout, Delivery] = {}
+        self._watches_bounds = False
         self._changing = threading.Lock()  # held deliveries change hands on the loop and lapse in the thread
         self._terms: dict[tuple[str, Level], Terms] = {}
         self._unrenewed: dict[_Place, float] = {}  # the longest time without, since the last look
@@ -151,9 +154,28 @@ class Leases:
         fence, a stale one would remove the job under its next holder."""
         return steady() < delivery.since + self._good_for
 
-    def left(self, delivery: Delivery) -> float:
-        """Seconds for which `delivery` is still this worker's without a renewal; 0 if it is not."""
-        return max(0.0, delivery.since + self._good_for - steady())
+    def bound(self, delivery: Delivery) -> asyncio.Timeout:
+        """A timeout, to be entered at once, that strikes as soon as `delivery` is not this worker's any more. To be
+        given to `unbound` after its use. All of them share one timer: one for each would be a tenth of a retry."""
+        bound = asyncio.timeout(None)
+        self._bounds[bound] = delivery
+        if not self._watches_bounds:
+            self._watches_bounds = True
+            self._told_on.call_later(_BOUNDS_EVERY, self._watch_bounds)
+        return bound
+
+    def unbound(self, bound: asyncio.Timeout) -> None:
+        """It has ended."""
+        self._bounds.pop(bound, None)
+
+    def _watch_bounds(self) -> None:
+        for bound, delivery in list(self._bounds.items()):
+            if not self.valid(delivery):
+                del self._bounds[bound]
+                bound.reschedule(0.0)
+        self._watches_bounds = bool(self._bounds)
+        if self._bounds:
+            self._told_on.call_later(_BOUNDS_EVERY, self._watch_bounds)
 
     def _set_lease(self, lease: float) -> None:
         self._lease = lease

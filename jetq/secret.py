@@ -77,7 +77,17 @@ def is_secret_name(name: str) -> bool:
 
 def is_secret(kind: Any) -> bool:
     """Whether values annotated with `kind` are secret as a whole: `Secret[str]`, `Secret[str] | None`."""
+    try:
+        return _is_known_secret(kind)
+    except TypeError:  # it cannot be hashed
+        return _is_secret(kind)
+
+
+def _is_secret(kind: Any) -> bool:
     return any(meta is _MARKER for each in _members(kind) for meta in getattr(each, "__metadata__", ()))
+
+
+_is_known_secret = lru_cache(maxsize=1024)(_is_secret)
 
 
 def hidden(values: Any, kinds: Mapping[str, Any] | None = None) -> Any:
@@ -333,8 +343,10 @@ def _bare(kind: Any) -> Any:
 
 def _plain(value: Any, levels: int = _DEEPEST) -> Any:
     """`value` as JSON has it; piece by piece if it cannot be had in one. Raises RecursionError if it is too deep."""
-    with suppress(Exception):  # what is somebody's own raises whatever it likes
+    try:
         return msgspec.to_builtins(value, enc_hook=_text, str_keys=True)
+    except Exception:  # what is somebody's own raises whatever it likes
+        pass
     if levels == 0:
         raise RecursionError
     if isinstance(value, dict):

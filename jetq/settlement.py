@@ -248,9 +248,8 @@ class Settlement:
     # --- what is stored
 
     async def _store_in_time(self, attempt: Attempt, outcome: Outcome | Staying) -> bool:
-        """`_store` for as long as the lease lasts as it is now. False if it did not end in time: it is to be done
-        again if the lease was renewed meanwhile, and nothing of it goes on if it was not."""
-        bound = asyncio.timeout(self._leases.left(attempt.delivery))
+        """`_store` for as long as the lease lasts. False if that ended before: nothing of it goes on then."""
+        bound = self._leases.bound(attempt.delivery)
         try:
             async with bound:
                 await self._store(attempt, outcome)
@@ -260,6 +259,8 @@ class Settlement:
             if not bound.expired():
                 raise
             return False
+        finally:
+            self._leases.unbound(bound)
         return True
 
     def _remove(self, delivery: Delivery) -> None:

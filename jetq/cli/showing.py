@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import click
@@ -139,7 +139,7 @@ def _hiding(app: Jetq, job: Placed, body: bytes) -> Callable[[str], str]:
     return veil(secret_texts(values, _kinds(app, job)))
 
 
-def _kinds(app: Jetq, job: Placed) -> dict[str, Any]:
+def _kinds(app: Jetq, job: Placed) -> Mapping[str, Any]:
     task = app.tasks.get(job.task)
     return {} if task is None else task.signature.kinds
 

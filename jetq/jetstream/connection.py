@@ -255,24 +255,26 @@ class Connection:
         break."""
         block = header_block(headers)
         sent = False
-        with self._replies.expect(subject) as (inbox, reply):
-            try:
-                async with asyncio.timeout(timeout):
-                    while not reply.done():
-                        if not self.offer(subject, payload, inbox, block):
-                            await self._comeback.wait()
-                            continue
-                        sent = True
-                        if self.congested:
-                            await self.drained()
+        inbox, reply = self._replies.expect(subject)
+        try:
+            async with asyncio.timeout(timeout):
+                while not reply.done():
+                    if not self.offer(subject, payload, inbox, block):
+                        await self._comeback.wait()
+                        continue
+                    sent = True
+                    if self.congested:
+                        await self.drained()
+                    await asyncio.wait([reply], timeout=again)
+                    while not reply.done() and self._client is not None and self._client.receiving:
                         await asyncio.wait([reply], timeout=again)
-                        while not reply.done() and self._client is not None and self._client.receiving:
-                            await asyncio.wait([reply], timeout=again)
-                    msg = reply.result()
-            except TimeoutError:
-                if not sent:
-                    raise Unsent(self.why_down().message) from None
-                raise NoReply(f"no reply from {subject} within {timeout:g} s") from None
+                msg = reply.result()
+        except TimeoutError:
+            if not sent:
+                raise Unsent(self.why_down().message) from None
+            raise NoReply(f"no reply from {subject} within {timeout:g} s") from None
+        finally:
+            self._replies.forget(inbox)
         if not msg.data and msg.headers.get("Status") == "503":
             raise NoResponders(f"nobody listens on {subject}")
         return msg
@@ -304,13 +306,15 @@ class Connection:
         """Return once the server has read all that was published before. Raises NoReply after `timeout` seconds."""
         # An echo, not nats-py's flush: that puts its PING ahead of what is buffered, and if it times out, the late PONG
         # ends the read loop (2.16.0).
-        with self._replies.expect() as (inbox, echo):
-            try:
-                async with asyncio.timeout(timeout):
-                    await self.publish(inbox, b"")
-                    await echo
-            except TimeoutError:
-                raise NoReply(f"the server did not answer within {timeout:g} s") from None
+        inbox, echo = self._replies.expect()
+        try:
+            async with asyncio.timeout(timeout):
+                await self.publish(inbox, b"")
+                await echo
+        except TimeoutError:
+            raise NoReply(f"the server did not answer within {timeout:g} s") from None
+        finally:
+            self._replies.forget(inbox)
 
     async def close(self) -> None:
         """Send what is buffered, as far as that takes no longer than a moment, and disconnect, within 2 s.

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from jetq.jetstream.complaints import NoReply, NoResponders, NotAllowed
 from jetq.jetstream.message import Message
@@ -29,19 +27,19 @@ class Replies:
         """Where all replies come."""
         return self._inbox + "*"
 
-    @contextmanager
-    def expect(self, subject: str = "") -> Iterator[tuple[str, asyncio.Future[Message]]]:
-        """Wait for the reply to what is sent to `subject`: where it has to come, and when it has."""
+    def expect(self, subject: str = "") -> tuple[str, asyncio.Future[Message]]:
+        """Where the reply to what is sent to `subject` has to come, and when it has. To be given to `forget` then."""
         self._count += 1
         inbox = f"{self._inbox}{self._count}"
         reply: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
         self._waiting[inbox] = (subject, reply)
-        try:
-            yield inbox, reply
-        finally:
-            del self._waiting[inbox]
-            if reply.done() and not reply.cancelled():
-                reply.exception()  # a request that was cancelled as it failed leaves no "never retrieved" behind
+        return inbox, reply
+
+    def forget(self, inbox: str) -> None:
+        """Nobody waits for it any more."""
+        _, reply = self._waiting.pop(inbox)
+        if reply.done() and not reply.cancelled():
+            reply.exception()  # a request that was cancelled as it failed leaves no "never retrieved" behind
 
     def hear(self, msg: Message) -> None:
         """A message came to the inbox."""

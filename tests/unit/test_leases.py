@@ -224,7 +224,7 @@ async def test_leases_follow_the_terms_of_the_broker() -> None:
         await until(lambda: not held.valid(old))
         assert held.valid(young)
         far.stands = Terms(180.0, "first")
-        await until(lambda: held.left(young) > 91)
+        await until(lambda: held.valid(delivery(3, since=steady() - 91)))
 
 
 async def test_a_renewal_may_have_been_for_the_next_holder() -> None:
@@ -238,10 +238,40 @@ async def test_a_renewal_may_have_been_for_the_next_holder() -> None:
         late, young = delivery(1, since=steady() - 40), delivery(2)
         held.hold(late)
         held.hold(young)
-        await until(lambda: held.left(young) <= 30)
+        await until(lambda: not held.valid(delivery(3, since=steady() - 31)))
         await until(lambda: not held.valid(late))
 
         assert held.valid(young)
+
+
+async def test_a_bound_strikes_when_its_lease_has_ended_and_not_before() -> None:
+    async with leases(Far(), 30.0) as held:
+        lapses, goes_on, over = (delivery(n) for n in (1, 2, 3))
+        for each in (lapses, goes_on, over):
+            held.hold(each)
+        struck: list[str] = []
+
+        async def wait(each: Delivery) -> None:
+            bound = held.bound(each)
+            try:
+                async with bound:
+                    await asyncio.sleep(60)
+            except TimeoutError:
+                struck.append(each.id)
+            finally:
+                assert bound.expired() == (each is not over)
+                held.unbound(bound)
+
+        waiting = {each.id: asyncio.create_task(wait(each)) for each in (lapses, goes_on, over)}
+        await asyncio.sleep(0)
+        waiting[over.id].cancel()
+        lapses.since = over.since = -math.inf
+        await asyncio.wait([waiting[lapses.id], waiting[over.id]])
+        assert struck == [lapses.id]
+        assert not waiting[goes_on.id].done()
+        goes_on.since = -math.inf  # the timer goes on for those that are left
+        await until(lambda: struck == [lapses.id, goes_on.id] or waiting[goes_on.id].done())
+        assert struck == [lapses.id, goes_on.id]
 
 
 async def test_a_presence_that_is_renewed_too_late_has_lapsed() -> None:

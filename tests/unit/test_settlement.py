@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, cast
 
 import pytest
@@ -24,8 +25,11 @@ class Held:
     def valid(self, delivery: Delivery) -> bool:
         return True
 
-    def left(self, delivery: Delivery) -> float:
-        return 3600.0
+    def bound(self, delivery: Delivery) -> asyncio.Timeout:
+        return asyncio.timeout(None)
+
+    def unbound(self, bound: asyncio.Timeout) -> None:
+        pass
 
     def drop(self, delivery: Delivery) -> None:
         pass

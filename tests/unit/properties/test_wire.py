@@ -101,8 +101,11 @@ class Held:
     def valid(self, delivery: Delivery) -> bool:
         return True
 
-    def left(self, delivery: Delivery) -> float:
-        return 60.0
+    def bound(self, delivery: Delivery) -> asyncio.Timeout:
+        return asyncio.timeout(None)
+
+    def unbound(self, bound: asyncio.Timeout) -> None:
+        pass
 
     def drop(self, delivery: Delivery) -> None:
         pass
