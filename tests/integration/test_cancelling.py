@@ -140,12 +140,12 @@ async def test_a_running_thread_gets_an_exception_or_looks_by_itself(nats_url: s
     @app.task(name="looks")
     def looks() -> str:
         job = current_job()
-        started.release()
         with threading.Lock(), suppress(Interruption):
             look(job)
         return "ended by itself"
 
     def look(job: JobContext) -> None:
+        started.release()  # in here, where the exception is expected
         while not job.cancelled:
             pass
 
