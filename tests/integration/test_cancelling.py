@@ -142,6 +142,7 @@ async def test_a_running_thread_gets_an_exception_or_looks_by_itself(nats_url: s
         job = current_job()
         with threading.Lock(), suppress(Interruption):
             look(job)
+            spin(0.01)  # the exception comes as well, and not after this
         return "ended by itself"
 
     def look(job: JobContext) -> None:
