@@ -1,7 +1,7 @@
 """A process of the pool: runs one call at a time, in its main thread, until its parent hangs up.
 
 It speaks on a socket whose number it is given, in the frames of `jetq.process_frames`. This module is loaded in such a
-process alone: what it imports would make the start of every worker longer by a tenth.
+process alone: what it imports would cost every worker 7 ms at its start (Python 3.11).
 """
 
 from __future__ import annotations

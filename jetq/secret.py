@@ -79,7 +79,7 @@ def is_secret(kind: Any) -> bool:
     """Whether values annotated with `kind` are secret as a whole: `Secret[str]`, `Secret[str] | None`."""
     try:
         return _is_known_secret(kind)
-    except TypeError:  # it cannot be hashed
+    except Exception:  # whatever hashing it raises, most often that it cannot be
         return _is_secret(kind)
 
 

@@ -57,7 +57,10 @@ async def test_a_result_is_of_its_queue_though_another_has_a_job_of_that_id(worl
 
     await broker.put_result(mine, 60)
     assert await other.get_result("another", "job") is None
-    assert await other.get_result(None, "job") == await other.get_result(QUEUE, "job") != None  # noqa: E711
+    for queue in (None, QUEUE):
+        kept = await other.get_result(queue, "job")
+        assert kept is not None
+        assert kept.queue == QUEUE
     waiting = asyncio.ensure_future(other.wait_result("another", "job", 10.0))
     await broker.put_result(mine, 60)
 
