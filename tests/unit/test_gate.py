@@ -379,6 +379,7 @@ async def test_those_that_run_while_the_sign_of_life_lapses_have_slots_again_soo
 @pytest.mark.parametrize("keywords", [{"limit": 50}, {"rate": "1000/s"}, {}], ids=str)
 async def test_never_more_are_inside_than_the_worker_has_places(keywords: dict[str, Any]) -> None:
     inside = most = 0
+    full = asyncio.Event()
     async with door(**keywords, places=2) as d:
 
         async def job(n: int) -> None:
@@ -386,6 +387,9 @@ async def test_never_more_are_inside_than_the_worker_has_places(keywords: dict[s
             await d.come(n)
             inside += 1
             most = max(most, inside)
+            if inside == 2:
+                full.set()
+            await full.wait()  # by a rate the second comes a millisecond later
             await asyncio.sleep(0)
             inside -= 1
             d.go()
