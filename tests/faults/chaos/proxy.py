@@ -39,6 +39,11 @@ class Proxy:
     def url(self) -> str:
         return f"nats://127.0.0.1:{self.port}"
 
+    @property
+    def connections(self) -> int:
+        """How many pass through it now."""
+        return len(self._connections)
+
     async def start(self) -> None:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
         self.port = self._server.sockets[0].getsockname()[1]
