@@ -268,11 +268,11 @@ class Executor:
     async def _call_hook(self, hook: ExpiredHook, attempt: Attempt) -> None:
         try:
             await hook(self._context(attempt, None))
-        except GeneratorExit:
-            if _is_torn_down():
+        except BaseException as error:  # user code, whose errors must not make the job go round, or end the worker
+            if isinstance(error, GeneratorExit) and _is_torn_down():
                 raise
-            _log.exception("the hook for the expired %s %s failed", attempt.name, attempt.delivery.id)
-        except BaseException:  # user code, and whatever it raises must not make the job go round, or end the worker
+            if isinstance(error, asyncio.CancelledError) and (this := asyncio.current_task()) and this.cancelling():
+                return  # it was given up, and the log has that
             _log.exception("the hook for the expired %s %s failed", attempt.name, attempt.delivery.id)
 
     def _recognize(self, attempt: Attempt) -> Outcome | None:
