@@ -274,8 +274,9 @@ def _unknown(queue: str, id: str, expires_after: float | None) -> ResultError:
             hint="a result is kept for the task's result_ttl, 1 h unless it says otherwise",
         )
     return ResultExpired(
-        f"job {id} is done and its result is gone: results of this task are kept for {expires_after:g} s",
-        hint="ask earlier, or raise the task's result_ttl",
+        f"job {id} is done and its result is gone, or it was purged: results of this task are kept for "
+        f"{expires_after:g} s",
+        hint="ask earlier, or raise the task's result_ttl; what a purge removed before it ran does not run",
     )
 
 

@@ -170,7 +170,7 @@ class ResultTimeout(ResultError, TimeoutError):
 
 
 class ResultExpired(ResultError):
-    """The job is finished and its result was removed when its `result_ttl` had passed."""
+    """The job is finished and its result was removed when its `result_ttl` had passed, or the job was purged."""
 
 
 class NoResult(ResultError):

@@ -93,7 +93,8 @@ class Job(Generic[R]):
     def status(self) -> State:
         """Where the job is in its life.
 
-        One that was enqueued here and is neither in its queue nor dead has succeeded, also when no result is kept.
+        One that was enqueued here and is neither in its queue nor dead has succeeded, also when no result is kept;
+        but a purge of its queue leaves no trace either.
         Raises JobNotFound if nothing is known of one that was not, BrokerUnavailable.
         """
         return self._session.run(self.astatus)

@@ -61,4 +61,4 @@ async def harness(url: str, directory: Path, **settings: float) -> AsyncIterator
         yield Harness(app, broker, url, Ledger(directory / "ledger"))
     finally:
         await app.session.aclose()
-        await asyncio.to_thread(app.session.close)  # that of threads, which would look for the server in later tests too
+        await asyncio.to_thread(app.session.close)  # that of threads, which would look for its server for ever

@@ -45,6 +45,6 @@ async def test_who_waits_for_one_that_was_purged_before_it_ran_is_told(nats_url:
 
     job = await slow.adelay(7)
     await (await app.session.broker()).purge("nobodys")
-    with pytest.raises(ResultExpired):
+    with pytest.raises(ResultExpired, match="or it was purged"):
         await job.aresult(timeout=40)
     await app.session.aclose()

@@ -485,7 +485,7 @@ def test_a_result_that_is_gone_is_told_before_the_timeout(world: World, monkeypa
     monkeypatch.setattr("jetq.client._FIRST_LOOK", 0.01)
     job = task(add).delay(1)
     world.vanish(job)
-    with pytest.raises(ResultExpired, match="is done and its result is gone: results of this task are kept for 3600 s"):
+    with pytest.raises(ResultExpired, match="is gone, or it was purged: results of this task are kept for 3600 s"):
         job.result(timeout=60)
     with pytest.raises(JobNotFound, match="there is no such job, or it is done and its result is gone"):
         world.app.job(job.id).result(timeout=60)
