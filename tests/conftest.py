@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,6 +25,15 @@ hypothesis.settings.load_profile("jetq")
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
     return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def no_session_is_left() -> Iterator[None]:
+    """Fails a test that does not close its app: jetq's own thread would look for the server in all later tests."""
+    before = set(threading.enumerate())
+    yield
+    left = [thread for thread in threading.enumerate() if thread.name == "jetq-session" and thread not in before]
+    assert not left, "a session was not closed"
 
 
 @pytest.fixture(scope="session")

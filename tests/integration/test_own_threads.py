@@ -95,6 +95,7 @@ def handling(handler: logging.Handler) -> Iterator[None]:
         yield
     finally:
         logging.getLogger().removeHandler(handler)
+        flush_logs()  # what it is about to do would be done after the app's session was closed, and open another
 
 
 async def warn() -> None:
