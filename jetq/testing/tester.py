@@ -6,8 +6,9 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
+from functools import partial
 from secrets import token_hex
 from typing import Any, TypeVar
 
@@ -199,13 +200,22 @@ def _run(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
 
     def run() -> T:
         # With a factory, a Runner leaves the thread's current event loop alone.
-        with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+        with asyncio.Runner(loop_factory=_unfrozen_loop) as runner:
             return runner.run(work())
 
     if not _loop_runs_here():
         return run()
     with ThreadPoolExecutor(1) as thread:
         return thread.submit(run).result()
+
+
+def _unfrozen_loop() -> asyncio.AbstractEventLoop:
+    """An event loop whose timers go on while freezegun has `time.monotonic` stand still (1.5)."""
+    loop = asyncio.new_event_loop()
+    if hasattr(time, "CLOCK_MONOTONIC"):
+        with suppress(AttributeError):  # uvloop's has a clock of its own
+            setattr(loop, "time", partial(time.clock_gettime, time.CLOCK_MONOTONIC))  # noqa: B010
+    return loop
 
 
 def _loop_runs_here() -> bool:
