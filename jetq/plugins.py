@@ -6,16 +6,17 @@ import importlib
 import re
 from collections.abc import Collection, Mapping
 from importlib.metadata import EntryPoint, entry_points
+from types import ModuleType
 from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from jetq.errors import PluginError
+from jetq.errors import JetqError, PluginError
 from jetq.registry import IMPORTED, TwoTasks
 from jetq.task import Task
 
-__all__ = ["GROUP", "Plugin", "installed", "load"]
+__all__ = ["GROUP", "Plugin", "installed", "load", "unready_queues"]
 
 GROUP = "jetq.tasks"
 
@@ -24,6 +25,7 @@ class Plugin(Struct, frozen=True):
     """An installed plugin: its entry's name, its module, and the distribution it comes from.
 
     extras: of its distribution, without which it cannot be imported. tasks: the names its module defines, once loaded.
+    lacks: what its tasks need here and do not have, as its module's `jetq_ready` says.
     """
 
     name: str
@@ -32,6 +34,7 @@ class Plugin(Struct, frozen=True):
     version: str
     extras: tuple[str, ...] = ()
     tasks: tuple[str, ...] = ()
+    lacks: str | None = None
 
     def is_left_out(self, error: PluginError) -> bool:
         """Whether `error` is no fault: the plugin comes with an extra of its distribution that is not installed."""
@@ -81,7 +84,7 @@ def _plugin(entry: EntryPoint) -> Plugin:
 def _load(plugin: Plugin) -> Plugin:
     before: Mapping[str, object] = dict(IMPORTED)
     try:
-        importlib.import_module(plugin.module)
+        module = importlib.import_module(plugin.module)
     except TwoTasks as error:
         raise _twins(_owner(error.other), plugin.distribution, error.task.name) from error
     except (Exception, SystemExit) as error:  # whatever importing somebody's module raises
@@ -92,7 +95,32 @@ def _load(plugin: Plugin) -> Plugin:
         ) from error
     new = [name for name in IMPORTED if name not in before]
     own = [name for name, task in IMPORTED.items() if _is_within(task.fn.__module__, plugin.module)]
-    return replace(plugin, tasks=tuple(sorted({*new, *own})))
+    return replace(plugin, tasks=tuple(sorted({*new, *own})), lacks=_lacks(plugin, module))
+
+
+def _lacks(plugin: Plugin, module: ModuleType) -> str | None:
+    """What the plugin says that it needs: `jetq_ready()` beside its tasks raises a JetqError if they cannot run."""
+    ready = getattr(module, "jetq_ready", None)
+    if ready is None:
+        return None
+    try:
+        ready()
+    except JetqError as error:
+        return f"{error.message}; {error.hint}" if error.hint else error.message
+    except Exception as error:
+        raise PluginError(
+            f"plugin {plugin.name!r} of {plugin.distribution} {plugin.version} does not say whether it is ready: "
+            f"{type(error).__name__}: {error}",
+            hint="mend or uninstall that distribution, or start with --no-plugins",
+        ) from error
+    return None
+
+
+def unready_queues(loaded: Collection[Plugin], tasks: Mapping[str, Task[..., Any]]) -> dict[str, Plugin]:
+    """The queues of which all `tasks` come from plugins that are not ready here, each with such a plugin."""
+    owner = {task: plugin for plugin in loaded if plugin.lacks for task in plugin.tasks}
+    ready = {task.queue for name, task in tasks.items() if name not in owner}
+    return {tasks[name].queue: plugin for name, plugin in owner.items() if tasks[name].queue not in ready}
 
 
 def _refuse_missing(allow: Collection[str], found: Collection[Plugin]) -> None:

@@ -19,10 +19,15 @@ from jetq_email.settings import Settings, current
 from jetq_email.templates import render
 from jetq_email.transports import Refusal, Sent, transport_for
 
-__all__ = ["send_email", "send_template"]
+__all__ = ["jetq_ready", "send_email", "send_template"]
 
 Addresses = str | list[str]
 Context = dict[str, Any]
+
+
+def jetq_ready() -> None:
+    """Raise SettingsError if no mail can be sent from here: a worker without a transport leaves the queue to others."""
+    _ = current().chosen_transport
 
 
 class _RetryWait(wait_base):

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from jetq.annotations import signature_of
+from jetq.plugins import Plugin
 from jetq.settings import Settings, safe_url
 from jetq.task import Task
 
@@ -17,8 +18,10 @@ __all__ = ["example", "introduce"]
 _SAMPLES: dict[Any, object] = {int: 2, float: 1.5, bool: True, str: "hello"}
 
 
-def introduce(settings: Settings, queues: Sequence[str], tasks: Mapping[str, Task[..., Any]]) -> None:
-    """Print servers (without credentials), namespace, queues, and the tasks of each."""
+def introduce(
+    settings: Settings, queues: Sequence[str], tasks: Mapping[str, Task[..., Any]], unready: Mapping[str, Plugin]
+) -> None:
+    """Print servers (without credentials), namespace, queues, and the tasks of each; what `unready` plugins lack."""
     servers = ", ".join(safe_url(server) for server in settings.servers)
     click.echo(f"jetq worker on {servers}, namespace {settings.namespace}")
     for queue in queues:
@@ -26,7 +29,9 @@ def introduce(settings: Settings, queues: Sequence[str], tasks: Mapping[str, Tas
         for _, task in sorted(tasks.items()):
             if task.queue == queue:
                 click.echo(f"    {task.signature.text}")
-    elsewhere = sorted({task.queue for task in tasks.values()} - set(queues))
+    for queue, plugin in unready.items():
+        click.echo(f"  not ready: queue {queue} of plugin {plugin.name}: {plugin.lacks}")
+    elsewhere = sorted({task.queue for task in tasks.values()} - set(queues) - unready.keys())
     if elsewhere:
         click.echo(f"  not served: {', '.join(elsewhere)}")
 

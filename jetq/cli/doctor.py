@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import click
-from msgspec.structs import asdict
+from msgspec.structs import asdict, replace
 
 from jetq.app import Jetq
 from jetq.cli.choosing import ask_broker, choose_app
 from jetq.cli.failing import FAILED, Failed, verbose_option
 from jetq.cli.showing import echo_fields, echo_json, printable
 from jetq.doctor import Report, examine
+from jetq.errors import PluginError
 from jetq.findings import Finding, Fleet
+from jetq.plugins import unready_queues
 from jetq.survey import Usage
 from jetq.units import size
 
@@ -36,6 +39,7 @@ def doctor(apps: tuple[str, ...], monitor: tuple[str, ...], json: bool) -> None:
     tasks = _tasks_by_queue(app) if apps else {}
     replicas = app.settings.replicas
     report = ask_broker(app, lambda broker: examine(broker, tasks, replicas=replicas, monitors=monitor))
+    report = replace(report, findings=(*report.findings, *_unready_plugins(app, report.fleets)))
     if json:
         echo_json(_as_json(report))
     else:
@@ -43,6 +47,23 @@ def doctor(apps: tuple[str, ...], monitor: tuple[str, ...], json: bool) -> None:
     if not report.healthy:
         bad = [finding for finding in report.findings if finding.severity != "note"]
         raise Failed(f"{len(bad)} thing{'s' if len(bad) > 1 else ''} found wrong or weak", code=FAILED)
+
+
+def _unready_plugins(app: Jetq, fleets: Sequence[Fleet]) -> Iterator[Finding]:
+    """A note for each queue without a worker whose jobs could not run here either."""
+    without = {fleet.queue.name for fleet in fleets if not fleet.workers}
+    try:
+        unready = unready_queues(app.load_plugins(), app.tasks) if without else {}
+    except PluginError:
+        return  # `jetq plugins` tells of it, and a worker that starts
+    for queue in sorted(without & unready.keys()):
+        plugin = unready[queue]
+        yield Finding(
+            "note",
+            "plugin-not-ready",
+            queue,
+            f"a worker that is started here leaves it to others, for plugin {plugin.name} is not ready: {plugin.lacks}",
+        )
 
 
 def _tasks_by_queue(app: Jetq) -> dict[str, list[str]]:

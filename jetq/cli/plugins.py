@@ -15,7 +15,7 @@ __all__ = ["plugins"]
 @click.command()
 @verbose_option
 def plugins() -> None:
-    """List the installed plugins with the tasks they define."""
+    """List the installed plugins with the tasks they define, and what these need here and do not have."""
     broken: list[PluginError] = []
     rows = [row for plugin in installed() for row in _rows(plugin, broken)]
     if rows:
@@ -29,7 +29,8 @@ def plugins() -> None:
 def _rows(plugin: Plugin, broken: list[PluginError]) -> list[tuple[str, str, str, str]]:
     """One row for each of its tasks; the plugin itself is named in the first."""
     try:
-        tasks = [task for loaded in load([plugin.name]) if loaded.module == plugin.module for task in loaded.tasks]
+        (loaded,) = (each for each in load([plugin.name]) if each.module == plugin.module)
+        tasks = [*loaded.tasks, *([f"(not ready here: {loaded.lacks})"] if loaded.lacks else [])]
     except PluginError as error:
         if plugin.is_left_out(error):
             tasks = [f"(needs {plugin.distribution}[{','.join(plugin.extras)}])"]

@@ -15,7 +15,7 @@ import random
 import signal
 import sys
 import threading
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -34,6 +34,7 @@ from jetq.cli.signals import in_a_thread
 from jetq.ending import AFTER_GRACE, AT_ONCE, HardEnd
 from jetq.forks import not_for_children
 from jetq.health import TELL_EVERY, Condition, Health
+from jetq.plugins import Plugin, unready_queues
 from jetq.supervisor import HOPELESS, NOT_IN_ORDER, NOT_READY, READY, RECYCLED, SERVES, Supervisor
 from jetq.worker import Worker
 
@@ -140,11 +141,11 @@ def worker(
         return
     app = choose_app(*apps)
     sample = example(app.tasks) if show_example and not unannounced else None
-    if plugins:
-        app.load_plugins(plugin or None)
+    loaded = app.load_plugins(plugin or None) if plugins else []
+    unready = unready_queues(loaded, app.tasks)
     serving = Worker(
         app,
-        queues=_weights(queue) or None,
+        queues=_served(app, _weights(queue), unready, named=bool(plugin)),
         concurrency=concurrency,
         burst=burst,
         grace=grace,
@@ -152,7 +153,7 @@ def worker(
         enough=_memory_bound(max_memory),
     )
     if not unannounced:
-        introduce(app.settings, serving.queues, serving.tasks)
+        introduce(app.settings, serving.queues, serving.tasks, unready)
     if sample is not None:
         click.echo(f"try: {sample}")
     hard = HardEnd(FAILED, lambda: ())
@@ -166,6 +167,20 @@ def worker(
         raise Failed("the worker was killed by a second signal; its unfinished jobs were given back", code=FAILED)
     if serving.retired and not ending.stopped:
         click.get_current_context().exit(RECYCLED)
+
+
+def _served(
+    app: Jetq, queues: list[str] | dict[str, int], unready: Mapping[str, Plugin], *, named: bool
+) -> list[str] | dict[str, int] | None:
+    """The queues to serve; None for those of all tasks. Not those whose plugins are not ready here: each of their jobs
+    would fail. Raises Failed for one that was asked for by name, as a queue or, with `named`, as a plugin."""
+    for queue, plugin in unready.items():
+        others = {task.queue for task in app.tasks.values()} - unready.keys()
+        if queue in queues or (not queues and (named or not others)):
+            raise Failed(f"plugin {plugin.name} is not ready to serve queue {queue}: {plugin.lacks}")
+    if queues or not unready:
+        return queues or None
+    return sorted({task.queue for task in app.tasks.values()} - unready.keys())
 
 
 def _weights(queues: Sequence[str]) -> list[str] | dict[str, int]:

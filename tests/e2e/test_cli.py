@@ -592,3 +592,27 @@ def test_doctor_without_a_server_that_can_be_used_ends_with_the_code_of_the_brok
     nobody = project.jetq("doctor", "--json")
     assert (nobody.returncode, nobody.stdout) == (3, "")
     assert "connection refused" in nobody.stderr
+
+
+NO_MAIL = "no mail transport is configured for this worker"
+
+
+def test_a_plugin_that_is_not_ready_costs_its_jobs_nothing(project: Project) -> None:
+    """Guarantee: a worker without a mail server burns no attempt of a mail."""
+    id = enqueue(project, "jetq_email.send_email", "ann@example.com", "Hello", "Hi")
+    with project.running("worker", "tasks") as worker:
+        worker.wait_for(f"not ready: queue email of plugin email: {NO_MAIL}")
+        worker.wait_for("serves")
+        assert project.jetq("call", "tasks.add", "1", "2").stdout == "3\n"
+    shown = json.loads(project.jetq("job", "show", id, "--json").stdout)
+    assert (shown["state"], shown["attempt"]) == ("queued", 1)
+    assert "plugin-not-ready  email: a worker that is started here leaves it to others" in project.jetq("doctor").stdout
+    assert f"(not ready here: {NO_MAIL}" in project.jetq("plugins").stdout
+    for words in (["-q", "email"], ["--plugin", "email"], []):
+        done = project.jetq("worker", *words)
+        assert done.returncode == 2
+        assert done.stderr.startswith(f"error: plugin email is not ready to serve queue email: {NO_MAIL}")
+    project.environment["JETQ_EMAIL_TRANSPORT"] = "console"
+    project.environment["JETQ_EMAIL_SENDER"] = "shop@example.com"
+    with project.running("worker", "tasks") as worker:
+        worker.wait_for("Subject: Hello")

@@ -10,7 +10,7 @@ from typing import Protocol
 import pytest
 
 from jetq.errors import PluginError
-from jetq.plugins import installed, load
+from jetq.plugins import installed, load, unready_queues
 from jetq.registry import IMPORTED
 
 
@@ -105,3 +105,38 @@ def test_one_that_is_not_installed_is_told_with_those_that_are(install: Install)
     install("acme-shop", {"shop": "acme_shop"}, acme_shop="")
     with pytest.raises(PluginError, match=r"there is no plugin 'shp'\nhint: installed: .*acme-shop"):
         load(["shp"])
+
+
+READY = (
+    task_module("shop.f")
+    + """
+import os
+from jetq import SettingsError
+def jetq_ready():
+    if "SHOP_TOKEN" not in os.environ:
+        raise SettingsError("there is no token for the shop", hint="set SHOP_TOKEN")
+"""
+)
+
+
+def test_one_says_what_its_tasks_need_here(install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
+    install("acme-shop", {"shop": "acme_shop"}, acme_shop=READY)
+    (shop,) = load(["shop"])
+    assert shop.lacks == "there is no token for the shop; set SHOP_TOKEN"
+    assert unready_queues([shop], IMPORTED) == {"default": shop}
+    monkeypatch.setenv("SHOP_TOKEN", "x")
+    (shop,) = load(["shop"])
+    assert shop.lacks is None
+    assert unready_queues([shop], IMPORTED) == {}
+
+
+def test_a_queue_with_other_tasks_in_it_is_served(install: Install) -> None:
+    install("acme-shop", {"shop": "acme_shop"}, acme_shop=READY)
+    install("acme-bank", {"bank": "acme_bank"}, acme_bank=task_module("bank.f"))
+    assert unready_queues(load(["shop", "bank"]), IMPORTED) == {}
+
+
+def test_one_that_cannot_say_whether_it_is_ready_is_named(install: Install) -> None:
+    install("acme-shop", {"shop": "acme_shop"}, acme_shop=f"{task_module('shop.f')}\ndef jetq_ready(): 1 / 0\n")
+    with pytest.raises(PluginError, match=r"acme-shop 1.0 does not say whether it is ready: ZeroDivisionError"):
+        load(["shop"])
