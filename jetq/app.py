@@ -20,6 +20,7 @@ from jetq.codec import Signature, decode_plain, encode_plain
 from jetq.config import load_settings
 from jetq.context import CURRENT, JobContext
 from jetq.errors import DefinitionError
+from jetq.foreign_words import Translates
 from jetq.job import Job
 from jetq.keys import call_key, check_template
 from jetq.model import DEFAULT_META, Debounce, JobRecord, Meta, ResultRecord, Stored
@@ -64,7 +65,7 @@ class _Decorator(Protocol):
     def __call__(self, fn: Callable[P, R], /) -> SyncTask[P, R]: ...
 
 
-class Jetq:
+class Jetq(Translates, called="Jetq"):
     """An application's jobs: where they are stored, and the tasks defined on it.
 
     servers: one URL or several; namespace: first token of every subject. Both, and every other keyword of `Settings`,
@@ -193,7 +194,7 @@ class Jetq:
 
     def call(self, name: str, arguments: Mapping[str, Any] | None = None, **options: Unpack[CallOptions]) -> Call[Any]:
         """The call `send` would store, checked and not stored."""
-        settings = call_settings(options)
+        settings = call_settings(options, name, "app.send")
         known = self._find(check_task(name))
         defaults = TaskOptions() if known is None else known.defaults  # then the worker decides
         check_identity(settings, has_key=defaults.key is not None)

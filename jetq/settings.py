@@ -6,7 +6,7 @@ Nothing here reads a file or the environment: `jetq.config` does, and hands over
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from difflib import get_close_matches
 from typing import Annotated, Any, TypedDict, get_type_hints
@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from jetq.errors import DefinitionError, SettingsError
+from jetq.foreign_words import setting_answer
 from jetq.names import check_namespace
 from jetq.units import seconds
 
@@ -206,15 +207,15 @@ _DOMAIN = re.compile(r"[A-Za-z0-9_$-]+")
 
 def from_keywords(keywords: Mapping[str, object]) -> Layer:
     """What the caller of `Jetq(...)` wrote; None means not given. Raises SettingsError for an unknown name."""
-    _refuse_unknown(keywords, _TYPES, "Jetq() has no setting {!r}")
+    _refuse_unknown(keywords, str, "Jetq() has no setting {!r}", "Jetq({}=...)")
     return {name: Given(value, f"{name} of Jetq()") for name, value in keywords.items() if value is not None}
 
 
 def from_jetq_environment(environment: Mapping[str, str]) -> Layer:
     """The variables `JETQ_<SETTING>`; an empty one is not set. Raises SettingsError for an unknown `JETQ_*`."""
-    known = {f"JETQ_{name.upper()}": name for name in _TYPES}
+    known = {_variable(name): name for name in _TYPES}
     ours = [name for name in environment if name.startswith("JETQ_") and not name.startswith(_FOREIGN_PREFIXES)]
-    _refuse_unknown(ours, known, "the environment variable {} is none of jetq's")
+    _refuse_unknown(ours, _variable, "the environment variable {} is none of jetq's", "{}=...")
     return {known[name]: Given(environment[name], name) for name in ours if environment[name]}
 
 
@@ -227,7 +228,7 @@ def from_nats_environment(environment: Mapping[str, str]) -> Layer:
 
 def from_table(table: Mapping[str, object], file: str) -> Layer:
     """The settings in a TOML table. Raises SettingsError for an unknown key."""
-    _refuse_unknown(table, _TYPES, f"{file} has a key {{!r}} that is no setting of jetq")
+    _refuse_unknown(table, str, f"{file} has a key {{!r}} that is no setting of jetq", "{} = ...")
     return {name: Given(value, f"{name} in {file}") for name, value in table.items()}
 
 
@@ -249,12 +250,26 @@ def from_context(context: Mapping[str, object], name: str) -> Layer:
     return {setting: value for setting, value in given.items() if _WAYS.get(setting) in (None, *ways[:1])}
 
 
-def _refuse_unknown(names: Iterable[str], known: Iterable[str], message: str) -> None:
+def _variable(setting: str) -> str:
+    return f"JETQ_{setting.upper()}"
+
+
+def _refuse_unknown(names: Iterable[str], spelt: Callable[[str], str], message: str, line: str) -> None:
+    """Raises SettingsError for a name that no setting has. spelt: a setting's name as it is written there; line: how it
+    is set there."""
+    known = {spelt(setting): setting for setting in _TYPES}
     for name in names:
-        if name not in known:
-            near = get_close_matches(name, list(known), n=1)
-            hint = f"did you mean {near[0]}?" if near else f"known are: {', '.join(sorted(known))}"
-            raise SettingsError(message.format(name), hint=hint)
+        if name in known:
+            continue
+        told = message.format(name)
+        setting, instead = setting_answer(name.removeprefix("JETQ_").lower(), _TYPES)
+        if setting is not None:
+            instead = line.format(spelt(setting))
+        if instead is not None:
+            raise SettingsError(f"{told}: {instead}")
+        near = get_close_matches(name, list(known), n=1)
+        hint = f"did you mean {near[0]}?" if near else f"known are: {', '.join(sorted(known))}"
+        raise SettingsError(told, hint=hint)
 
 
 # --- merging

@@ -9,6 +9,7 @@ from typing import Any, Generic, ParamSpec, Protocol, TypeVar, Unpack, cast
 from msgspec import UNSET, Struct
 
 from jetq.codec import Signature
+from jetq.foreign_words import Translates
 from jetq.job import Job
 from jetq.keys import call_key
 from jetq.model import Level
@@ -76,7 +77,7 @@ class Enqueues(Protocol):
     async def adelay_many(self, calls: Iterable[Call[R]]) -> list[Job[R]]: ...
 
 
-class _Enqueuer(Generic[P, R]):
+class _Enqueuer(Translates, Generic[P, R], called="Task"):
     """The ways to make jobs of one task, with some options."""
 
     name: str
@@ -184,7 +185,7 @@ class Task(_Enqueuer[P, R]):
 
     def options(self, **keywords: Unpack[CallOptions]) -> BoundTask[P, R]:
         """The same task with options for what it enqueues next. See CallOptions; raises DefinitionError."""
-        settings = call_settings(keywords)
+        settings = call_settings(keywords, self.name)
         check_identity(settings, has_key=self.defaults.key is not None)
         if settings.result_ttl is not UNSET and settings.result_ttl is not None:
             self.signature.prepare(result=True)

@@ -14,6 +14,7 @@ import click
 
 from jetq.cli.failing import BROKER, FAILED, USAGE, Failed, is_verbose, report, verbose_option
 from jetq.errors import BrokerError, JetqError, ResultError
+from jetq.foreign_words import COMMANDS, flag_answer
 
 __all__ = ["cli", "main"]
 
@@ -33,6 +34,13 @@ class _Verbs(click.Group):
             return None
         command: click.Command = getattr(import_module(f"jetq.cli.{cmd_name}"), cmd_name)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] in COMMANDS:
+            raise click.UsageError(f"jetq has no command {args[0]}: {COMMANDS[args[0]]}")
+        return super().resolve_command(ctx, args)
 
 
 @click.group(cls=_Verbs, context_settings={"auto_envvar_prefix": "JETQ", "help_option_names": ["-h", "--help"]})
@@ -81,10 +89,13 @@ def _run() -> int:
 
 
 def _usage(error: click.ClickException) -> int:
-    hint = None
+    message, hint = error.format_message(), None
     if isinstance(error, click.UsageError) and error.ctx is not None:
-        hint = f"{error.ctx.command_path} --help"
-    report(error.format_message(), hint)
+        path = error.ctx.command_path
+        hint = f"{path} --help"
+        if isinstance(error, click.NoSuchOption) and (answer := flag_answer(path, error.option_name)) is not None:
+            message, hint = f"{path} has no option {error.option_name}: {answer}", None
+    report(message, hint)
     return USAGE
 
 
