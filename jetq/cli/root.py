@@ -6,6 +6,7 @@ Exit codes: 0 ok, 1 the job failed or the worker was killed, 2 usage, import or 
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from importlib import import_module
 from typing import NoReturn
@@ -13,6 +14,7 @@ from typing import NoReturn
 import click
 
 from jetq.cli.failing import BROKER, FAILED, USAGE, Failed, is_verbose, report, verbose_option
+from jetq.cli.variables import check_variables
 from jetq.errors import BrokerError, JetqError, ResultError
 from jetq.foreign_words import COMMANDS, flag_answer
 
@@ -40,7 +42,10 @@ class _Verbs(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args[0] in COMMANDS:
             raise click.UsageError(f"jetq has no command {args[0]}: {COMMANDS[args[0]]}")
-        return super().resolve_command(ctx, args)
+        name, command, rest = super().resolve_command(ctx, args)
+        if name is not None and command is not None and not set(ctx.help_option_names).intersection(rest):
+            check_variables(command, name, os.environ)
+        return name, command, rest
 
 
 @click.group(cls=_Verbs, context_settings={"auto_envvar_prefix": "JETQ", "help_option_names": ["-h", "--help"]})
