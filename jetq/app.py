@@ -20,7 +20,7 @@ from jetq.codec import Signature, decode_plain, encode_plain
 from jetq.config import load_settings
 from jetq.context import CURRENT, JobContext
 from jetq.errors import DefinitionError
-from jetq.foreign_words import Translates
+from jetq.foreign_words import answering
 from jetq.job import Job
 from jetq.keys import call_key, check_template
 from jetq.model import DEFAULT_META, Debounce, JobRecord, Meta, ResultRecord, Stored
@@ -65,7 +65,8 @@ class _Decorator(Protocol):
     def __call__(self, fn: Callable[P, R], /) -> SyncTask[P, R]: ...
 
 
-class Jetq(Translates, called="Jetq"):
+@answering("Jetq")
+class Jetq:
     """An application's jobs: where they are stored, and the tasks defined on it.
 
     servers: one URL or several; namespace: first token of every subject. Both, and every other keyword of `Settings`,

@@ -6,21 +6,23 @@ often means another thing. Sources: the manuals of Celery, Dramatiq, RQ, Huey, a
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from difflib import get_close_matches
-from typing import Any, ClassVar, Literal, NamedTuple, NoReturn
+from typing import Any, Literal, NamedTuple, NoReturn, TypeVar
 
 __all__ = [
     "ATTRIBUTES",
     "CALL_OPTIONS",
     "COMMANDS",
     "OPTIONS",
-    "Translates",
+    "answering",
     "argument_answer",
     "flag_answer",
     "option_answer",
     "setting_answer",
 ]
+
+T = TypeVar("T")
 
 Place = Literal["@task", ".options", "app.send"]
 """Where options are written."""
@@ -252,6 +254,14 @@ ATTRIBUTES: Mapping[str, Mapping[str, str]] = {
             "AsyncResult": 'app.job(id, queue="...")',
         }
     ),
+    "Call": _lines(
+        {
+            "delay apply_async enqueue send run": "app.enqueue(call)",
+            "adelay aenqueue asend": "await app.aenqueue(call)",
+            "set options clone": "{task}.options(delay=60).bind(...)",
+            "apply": "{task}(...), which runs it here",
+        }
+    ),
     "Job": _lines(
         {
             "get wait get_result wait_result return_value join": "job.result(timeout=60)",
@@ -306,25 +316,27 @@ class _ForeignName:
         self._line = line
 
     def __get__(self, instance: object, owner: type) -> NoReturn:
-        line = self._line.format(task=_short(getattr(instance, "name", "task")))
+        name = getattr(instance, "name", None) or getattr(instance, "task", None)
+        line = self._line.format(task=_short(name) if isinstance(name, str) else "task")
         # Without the object Python looks for no name that is spelt like it.
         raise AttributeError(f"{self._called} has no {self._word}: {line}", name=self._word, obj=None)
 
 
-class Translates:
-    """Base of a class at which users look for methods of other frameworks: `class Job(Translates, called="Job")`."""
+def answering(called: str) -> Callable[[type[T]], type[T]]:
+    """Decorates a class at which users look for methods of other frameworks: those of `ATTRIBUTES[called]`."""
+    lines = ATTRIBUTES[called]
 
-    _foreign: ClassVar[Mapping[str, str]] = {}
+    def own_names(self: object) -> list[str]:
+        put = getattr(self, "__dict__", {})
+        return [name for name in object.__dir__(self) if name not in lines or name in put]
 
-    def __init_subclass__(cls, *, called: str = "", **keywords: Any) -> None:
-        super().__init_subclass__(**keywords)
-        if called:
-            cls._foreign = ATTRIBUTES[called]
-            for word, line in cls._foreign.items():
-                setattr(cls, word, _ForeignName(called, word, line))
+    def add(cls: type[T]) -> type[T]:
+        foreign = {word: _ForeignName(called, word, line) for word, line in lines.items()}
+        for name, value in {**foreign, "__dir__": own_names}.items():
+            setattr(cls, name, value)
+        return cls
 
-    def __dir__(self) -> Iterable[str]:
-        return [name for name in super().__dir__() if name not in self._foreign or name in self.__dict__]
+    return add
 
 
 # --- the command line
@@ -349,6 +361,7 @@ COMMANDS: Mapping[str, str] = _lines(
         "send enqueue apply": "jetq call tasks.add 2 3",
         "report healthcheck health check": "jetq doctor",
         "acl": "jetq setup acl MODULE",
+        "help": "jetq --help",
     }
 )
 """First words of a command line, and the commands they mean."""

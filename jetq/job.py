@@ -10,7 +10,7 @@ from jetq.cancelling import Cancellation
 from jetq.client import Client
 from jetq.errors import JobCancelled, JobExpired, JobNotFound, NoResult, ResultError
 from jetq.failures import revive
-from jetq.foreign_words import Translates
+from jetq.foreign_words import answering
 from jetq.inspect import JobView
 from jetq.model import Disposition, ResultRecord, State
 from jetq.options import Seconds, due_settings
@@ -22,7 +22,8 @@ __all__ = ["Job"]
 R = TypeVar("R")
 
 
-class Job(Translates, Generic[R], called="Job"):
+@answering("Job")
+class Job(Generic[R]):
     """A stored job. `R` is what its task returns.
 
     id, queue, task: its id, and the names of its queue and task (empty if unknown). disposition: what its enqueue

@@ -55,7 +55,7 @@ def read_needs(data: bytes) -> Needs | None:
 
 
 def shown_needs(needs: Needs) -> str:
-    """What a worker that has it not is to be told of, for people: `this worker ...`."""
+    """Why a worker cannot run a job that needs that, for people: what follows on "this worker"."""
     if needs.v > wire.WIRE_VERSION:
         return f"is too old for version {needs.v} of the wire format"
     if needs.arguments:

@@ -463,7 +463,7 @@ class Settlement:
                 _log.info("%s %s is put off for %.1f s", name, delivery.id, after)
             case PutOff(needs=needs, after=after):
                 _log.warning(
-                    "%s %s: this worker %s; it is put off for one that has, for %.1f s at most",
+                    "%s %s: this worker %s; the job is put off for one that can run it, for %.1f s at most",
                     name, delivery.id, shown_needs(needs), after,
                 )  # fmt: skip
             case Dead(reason=reason, failure=failure):

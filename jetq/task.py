@@ -9,7 +9,7 @@ from typing import Any, Generic, ParamSpec, Protocol, TypeVar, Unpack, cast
 from msgspec import UNSET, Struct
 
 from jetq.codec import Signature
-from jetq.foreign_words import Translates
+from jetq.foreign_words import answering
 from jetq.job import Job
 from jetq.keys import call_key
 from jetq.model import Level
@@ -24,6 +24,7 @@ R = TypeVar("R")
 _NO_OPTIONS = CallSettings()
 
 
+@answering("Call")
 class Call(Discreet, Struct, Generic[R], frozen=True):
     """A task with bound and checked arguments, not stored yet.
 
@@ -77,7 +78,8 @@ class Enqueues(Protocol):
     async def adelay_many(self, calls: Iterable[Call[R]]) -> list[Job[R]]: ...
 
 
-class _Enqueuer(Translates, Generic[P, R], called="Task"):
+@answering("Task")
+class _Enqueuer(Generic[P, R]):
     """The ways to make jobs of one task, with some options."""
 
     name: str

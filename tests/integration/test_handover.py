@@ -125,7 +125,7 @@ async def test_a_worker_warns_of_a_job_that_its_code_cannot_run_and_says_why(
         f"shop.nobodys {unknown.id}: this worker does not know its task, which nothing it imports defines",
         f"known {lacking.id}: this worker has its task without the arguments 'more'",
     }
-    assert all("it is put off for one that has, for " in text for text in said)
+    assert all("the job is put off for one that can run it, for " in text for text in said)
     await app.session.aclose()
 
 

@@ -10,7 +10,6 @@ import sys
 import unittest.mock
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from types import ModuleType
 from typing import Any
 
 import click
@@ -206,6 +205,8 @@ ON_OBJECTS = [
     ("Task", "chain", "jetq has none yet; call add.delay(...) at the end of the task that comes before"),
     ("Task", "chord", "jetq has none yet; add.delay_many(add.bind(each) for each in many) stores many at once"),
     ("Task", "group", "jetq has none yet; add.delay_many(add.bind(each) for each in many) stores many at once"),
+    ("Call", "delay", "app.enqueue(call)"),
+    ("Call", "set", "add.options(delay=60).bind(...)"),
     ("Job", "get", "job.result(timeout=60)"),
     ("Job", "wait", "job.result(timeout=60)"),
     ("Job", "ready", 'job.status() in ("succeeded", "dead", "cancelled", "expired")'),
@@ -222,7 +223,7 @@ ON_OBJECTS = [
 def example(called: str) -> Any:
     app = Jetq()
     made = app.task(add)
-    return {"Jetq": app, "Task": made, "Job": app.job("a")}[called]
+    return {"Jetq": app, "Task": made, "Job": app.job("a"), "Call": made.bind(1, 2)}[called]
 
 
 @pytest.mark.parametrize(("called", "word", "line"), ON_OBJECTS)
@@ -298,9 +299,8 @@ def test_tools_that_look_at_tasks_do_so_as_before() -> None:
     with pytest.raises(AttributeError):
         _ = spec.apply_async
     unittest.mock.create_autospec(module_level)
-    module = ModuleType("foreign")
-    module.__dict__.update(module_level=module_level)
-    assert doctest.DocTestFinder().find(module) is not None
+    found = {each.name: len(each.examples) for each in doctest.DocTestFinder().find(sys.modules[__name__])}
+    assert found[f"{__name__}.module_level"] == 1
     assert inspect.unwrap(module_level) is module_level.fn
 
 
