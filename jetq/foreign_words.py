@@ -264,7 +264,7 @@ ATTRIBUTES: Mapping[str, Mapping[str, str]] = {
     ),
     "Job": _lines(
         {
-            "get wait get_result wait_result return_value join": "job.result(timeout=60)",
+            "get get_result wait_result return_value join": "job.result(timeout=60)",
             "ready done finished is_finished": _ENDED,
             "successful succeeded": 'job.status() == "succeeded"',
             "failed is_failed": 'job.status() == "dead"',
@@ -331,7 +331,7 @@ def answering(called: str) -> Callable[[type[T]], type[T]]:
         return [name for name in object.__dir__(self) if name not in lines or name in put]
 
     def add(cls: type[T]) -> type[T]:
-        foreign = {word: _ForeignName(called, word, line) for word, line in lines.items()}
+        foreign = {word: _ForeignName(called, word, line) for word, line in lines.items() if not hasattr(cls, word)}
         for name, value in {**foreign, "__dir__": own_names}.items():
             setattr(cls, name, value)
         return cls

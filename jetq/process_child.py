@@ -32,6 +32,7 @@ from jetq.failures import capture
 from jetq.forks import end_child, is_child_of
 from jetq.model import Failure
 from jetq.process_frames import LENGTH, AppSetup, CallFrame, Load, Logged, Raised, Returned, Setup
+from jetq.wrappers import check_finished
 
 __all__ = ["main"]
 
@@ -153,6 +154,7 @@ class _Calls:
         value = scope.run(self._function, *args, **kwargs)
         if is_child_of(self._pid):  # it has forked
             end_child(None)
+        check_finished(self._function, self._function.__qualname__, value)
         if not frame.wants_value:
             return Returned()
         try:

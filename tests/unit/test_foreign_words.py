@@ -208,7 +208,6 @@ ON_OBJECTS = [
     ("Call", "delay", "app.enqueue(call)"),
     ("Call", "set", "add.options(delay=60).bind(...)"),
     ("Job", "get", "job.result(timeout=60)"),
-    ("Job", "wait", "job.result(timeout=60)"),
     ("Job", "ready", 'job.status() in ("succeeded", "dead", "cancelled", "expired")'),
     ("Job", "successful", 'job.status() == "succeeded"'),
     ("Job", "revoke", "job.cancel()"),
