@@ -10,13 +10,16 @@ import inspect
 import sys
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from difflib import get_close_matches
 from typing import Any
+
+from jetq.foreign_words import argument_answer
 
 if sys.version_info >= (3, 14):
     from annotationlib import Format
 
-__all__ = ["annotations_of", "bind", "hints_of", "signature_of", "signed_by"]
+__all__ = ["annotations_of", "bind", "hints_of", "signature_of", "signed_by", "unexpected"]
 
 
 def signature_of(fn: Callable[..., Any]) -> inspect.Signature:
@@ -50,19 +53,50 @@ def hints_of(fn: Callable[..., Any]) -> dict[str, Any]:
     return typing.get_type_hints(holder, globalns=inspect.unwrap(fn).__globals__, include_extras=True)
 
 
-def bind(signature: inspect.Signature, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> inspect.BoundArguments:
-    """The arguments of a call by parameter name. Raises TypeError if they do not fit."""
+def bind(
+    signature: inspect.Signature, args: tuple[Any, ...], kwargs: Mapping[str, Any], task: str = "task"
+) -> inspect.BoundArguments:
+    """The arguments of a call of `task` by parameter name. Raises TypeError if they do not fit.
+
+    A name that no parameter has is told before what is missing: most often the one is the other, misspelt.
+    """
     if kwargs:
         _check_positional_only(signature, kwargs)
-    return signature.bind(*args, **kwargs)
+    try:
+        return signature.bind(*args, **kwargs)
+    except TypeError:
+        unknown = [name for name in kwargs if name not in signature.parameters]
+        if not unknown or _takes_any_name(signature):
+            raise
+        raise TypeError(_misnamed(unknown[0], signature, args, kwargs, task)) from None
+
+
+def unexpected(name: str, others: Iterable[str]) -> str:
+    """What to say of an argument `name` that no parameter has: with the nearest of the `others`, if one is near."""
+    close = get_close_matches(name, list(others), n=1)
+    return f"got an unexpected argument {name!r}" + (f"; did you mean {close[0]!r}?" if close else "")
+
+
+def _misnamed(
+    name: str, signature: inspect.Signature, args: tuple[Any, ...], kwargs: Mapping[str, Any], task: str
+) -> str:
+    answer = argument_answer(name, task)
+    if answer is not None:
+        return f"got an unexpected argument {name!r}, which is no parameter of the task: {answer}"
+    left = list(signature.parameters.values())[len(args) :]
+    by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return unexpected(name, [each.name for each in left if each.kind in by_name and each.name not in kwargs])
+
+
+def _takes_any_name(signature: inspect.Signature) -> bool:
+    return any(parameter.kind is parameter.VAR_KEYWORD for parameter in signature.parameters.values())
 
 
 def _check_positional_only(signature: inspect.Signature, kwargs: Mapping[str, Any]) -> None:
     """Refuse what Python 3.13 takes, and 3.14: some of these by keyword."""
-    parameters = signature.parameters.values()
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+    if _takes_any_name(signature):
         return
-    for parameter in parameters:
+    for parameter in signature.parameters.values():
         if parameter.kind is parameter.POSITIONAL_ONLY and parameter.name in kwargs:
             raise TypeError(f"{parameter.name!r} is positional-only, but was passed as a keyword")
 

@@ -20,6 +20,7 @@ from jetq.codec import Signature, decode_plain, encode_plain
 from jetq.config import load_settings
 from jetq.context import CURRENT, JobContext
 from jetq.errors import DefinitionError
+from jetq.foreign_words import answering
 from jetq.job import Job
 from jetq.keys import call_key, check_template
 from jetq.model import DEFAULT_META, Debounce, JobRecord, Meta, ResultRecord, Stored
@@ -65,6 +66,7 @@ class _Decorator(Protocol):
     def __call__(self, fn: Callable[P, R], /) -> SyncTask[P, R]: ...
 
 
+@answering("Jetq")
 class Jetq:
     """An application's jobs: where they are stored, and the tasks defined on it.
 
@@ -88,12 +90,7 @@ class Jetq:
         payloads: PayloadCodec | None = None,
         **settings: Unpack[SettingsOptions],
     ) -> None:
-        keywords: dict[str, object] = dict(settings)
-        if servers is not None:
-            keywords["servers"] = servers
-        if namespace is not None:
-            keywords["namespace"] = namespace
-        self.settings: Settings = load_settings(keywords)
+        self.settings: Settings = load_settings({**settings, "servers": servers, "namespace": namespace})
         self.middleware = tuple(middleware)
         self.lifespan = lifespan
         self.on_expired = on_expired
@@ -194,7 +191,7 @@ class Jetq:
 
     def call(self, name: str, arguments: Mapping[str, Any] | None = None, **options: Unpack[CallOptions]) -> Call[Any]:
         """The call `send` would store, checked and not stored."""
-        settings = call_settings(options)
+        settings = call_settings(options, name, "app.send")
         known = self._find(check_task(name))
         defaults = TaskOptions() if known is None else known.defaults  # then the worker decides
         check_identity(settings, has_key=defaults.key is not None)

@@ -25,7 +25,7 @@ from msgspec import UNSET, DecodeError, Struct, ValidationError
 from msgspec.inspect import Type, type_info
 from msgspec.structs import asdict, astuple
 
-from jetq.annotations import bind, hints_of, signature_of, signed_by
+from jetq.annotations import bind, hints_of, signature_of, signed_by, unexpected
 from jetq.bounds import DEEPEST, is_too_deep
 from jetq.errors import ArgumentError, DefinitionError
 from jetq.fidelity import (
@@ -195,7 +195,7 @@ class Signature:
         """
         for name in arguments:
             if name not in self._signature.parameters:
-                raise ArgumentError(f"{self.call_text}: got an unexpected argument {name!r}")
+                raise ArgumentError(f"{self.call_text}: {unexpected(name, self._signature.parameters)}")
         values = {name: value for name, value in asdict(self._read(body)).items() if value is not UNSET}
         return self._encode_values({**values, **arguments})
 
@@ -245,7 +245,7 @@ class Signature:
                     return {name: value for name, value in values.items() if value is not UNSET}
                 return values
         try:
-            return dict(bind(self._signature, args, kwargs).arguments)
+            return dict(bind(self._signature, args, kwargs, self.name).arguments)
         except TypeError as error:
             raise ArgumentError(f"{self.call_text}: {error}") from None
 

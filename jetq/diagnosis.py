@@ -43,7 +43,9 @@ async def diagnose(broker: Broker, id: str, *, queue: str | None = None) -> Diag
         return Diagnosis(job, (_running(job, workers),))
     info = next(info for info in await broker.queues() if info.name == job.queue)
     now = broker.now()
-    reasons = [*_not_due(job, now), *_in_line(job, now), *_paused(info, now), *_no_worker(job, workers)]
+    live = [each for each in workers if not each.stopping]
+    reasons = [*_unknown(job, live), *_not_due(job, now), *_in_line(job, now), *_paused(info, now)]
+    reasons += [] if live else [_no_worker(job)]
     if not reasons:
         reasons.append(_waits(info, workers))
     return Diagnosis(job, tuple(reasons))
@@ -108,14 +110,19 @@ def _paused(info: QueueInfo, now: float) -> list[str]:
     return [f"queue {info.name} is paused{end}; `jetq queue resume {info.name}` ends that"]
 
 
-def _no_worker(job: JobView, workers: Sequence[Answer]) -> list[str]:
-    live = [each for each in workers if not each.stopping]
-    if not live:
-        return [f"no live worker serves queue {job.queue}; `jetq worker ... -q {job.queue}` starts one"]
-    if not any(each.knows for each in live):
-        names = ", ".join(each.worker for each in live[:3])
-        return [f"none of the {len(live)} workers of queue {job.queue} knows task {job.task} ({names})"]
-    return []
+def _unknown(job: JobView, live: Sequence[Answer]) -> list[str]:
+    if not live or any(each.knows for each in live):
+        return []
+    names = ", ".join(each.worker for each in live[:3])
+    module = job.task.rpartition(".")[0] or "MODULE"
+    return [
+        f"no worker of queue {job.queue} knows task {job.task}; `jetq worker {module}` starts one that imports it"
+        f" (there {'is' if len(live) == 1 else 'are'} {len(live)}: {names}{' and more' if len(live) > 3 else ''})"
+    ]
+
+
+def _no_worker(job: JobView) -> str:
+    return f"no live worker serves queue {job.queue}; `jetq worker ... -q {job.queue}` starts one"
 
 
 def _waits(info: QueueInfo, workers: Sequence[Answer]) -> str:

@@ -10,6 +10,7 @@ from jetq.cancelling import Cancellation
 from jetq.client import Client
 from jetq.errors import JobCancelled, JobExpired, JobNotFound, NoResult, ResultError
 from jetq.failures import revive
+from jetq.foreign_words import answering
 from jetq.inspect import JobView
 from jetq.model import Disposition, ResultRecord, State
 from jetq.options import Seconds, due_settings
@@ -21,6 +22,7 @@ __all__ = ["Job"]
 R = TypeVar("R")
 
 
+@answering("Job")
 class Job(Generic[R]):
     """A stored job. `R` is what its task returns.
 

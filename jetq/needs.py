@@ -55,12 +55,12 @@ def read_needs(data: bytes) -> Needs | None:
 
 
 def shown_needs(needs: Needs) -> str:
-    """What that is, for people."""
+    """Why a worker cannot run a job that needs that, for people: what follows on "this worker"."""
     if needs.v > wire.WIRE_VERSION:
-        return f"version {needs.v} of the wire format"
+        return f"is too old for version {needs.v} of the wire format"
     if needs.arguments:
-        return f"its arguments {', '.join(map(repr, needs.arguments))}"
-    return "its task"
+        return f"has its task without the arguments {', '.join(map(repr, needs.arguments))}"
+    return "does not know its task, which nothing it imports defines"
 
 
 def _parameters(task: Task[..., Any]) -> frozenset[str]:

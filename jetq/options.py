@@ -14,6 +14,7 @@ from tenacity.wait import wait_base
 
 from jetq.bounds import LONGEST
 from jetq.errors import DefinitionError
+from jetq.foreign_words import OPTIONS, Place, option_answer, written_option
 from jetq.model import Level
 from jetq.names import check_job_id, check_key, check_keyless_id, check_queue
 from jetq.queue import check_level
@@ -180,7 +181,7 @@ _NOTHING = CallSettings()
 
 def task_options(fn: Callable[..., Any], keywords: Mapping[str, Any], *, returns_none: bool) -> TaskOptions:
     """The options of the task made of `fn`. Raises DefinitionError for an unknown or impossible one."""
-    _refuse_unknown("@task", keywords, TaskKeywords.__annotations__)
+    _refuse_unknown("@task", keywords, TaskKeywords.__annotations__, fn.__name__)
     chosen: dict[str, Any] = {"result_ttl": None if returns_none else _RESULT_TTL, "run_in": _default_pool(fn)}
     for name, value in keywords.items():
         if name not in ("name", "queue", *_WHEN):
@@ -194,9 +195,9 @@ def task_options(fn: Callable[..., Any], keywords: Mapping[str, Any], *, returns
     return TaskOptions(**chosen)
 
 
-def call_settings(keywords: Mapping[str, Any]) -> CallSettings:
-    """The options of a call. Raises DefinitionError for an unknown, impossible or contradicting one."""
-    _refuse_unknown(".options", keywords, CallOptions.__annotations__)
+def call_settings(keywords: Mapping[str, Any], task: str = "task", place: Place = ".options") -> CallSettings:
+    """The options of a call of `task`. Raises DefinitionError for an unknown, impossible or contradicting one."""
+    _refuse_unknown(place, keywords, CallOptions.__annotations__, task)
     if keywords.get("delay") is not None and keywords.get("at") is not None:
         raise DefinitionError("delay and at contradict each other: give one of them")
     if callable(keywords.get("key")):
@@ -238,15 +239,25 @@ def _schedules(keywords: Mapping[str, Any]) -> tuple[Schedule, ...]:
     return tuple(several)
 
 
-def _refuse_unknown(where: str, keywords: Mapping[str, Any], known: Iterable[str]) -> None:
-    for name in keywords:
+def _refuse_unknown(place: Place, keywords: Mapping[str, Any], known: Iterable[str], task: str) -> None:
+    for name, value in keywords.items():
         if name in known:
             continue
-        close = get_close_matches(name, list(known), n=1)
-        raise DefinitionError(
-            f"{where} has no option {name!r}",
-            hint=f"did you mean {close[0]!r}?" if close else f"it has {', '.join(known)}",
-        )
+        if name in TaskKeywords.__annotations__:
+            raise _no_option(place, repr(name), written_option(f"{name}=...", "task", place, task))
+        if name in CallOptions.__annotations__:
+            raise _no_option(place, repr(name), written_option(f"{name}=...", "call", place, task))
+        if (answer := option_answer(name, value, place, task)) is not None:
+            raise _no_option(place, repr(name), answer)
+        close = next(iter(get_close_matches(name, [*known, *OPTIONS], n=1)), None)
+        if close is not None and close not in known:
+            raise _no_option(place, f"{name!r}, nor {close!r}", option_answer(close, value, place, task))
+        hint = f"it has {', '.join(known)}" if close is None else f"did you mean {close!r}?"
+        raise DefinitionError(f"{place} has no option {name!r}", hint=hint)
+
+
+def _no_option(place: Place, what: str, answer: str | None) -> DefinitionError:
+    return DefinitionError(f"{place} has no option {what}: {answer}")
 
 
 def _default_pool(fn: Callable[..., Any]) -> str:

@@ -6,18 +6,19 @@ Nothing here reads a file or the environment: `jetq.config` does, and hands over
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from difflib import get_close_matches
-from typing import Annotated, Any, TypedDict, get_type_hints
+from typing import Annotated, Any, TypedDict, get_args, get_type_hints
 from urllib.parse import unquote, urlsplit
 
 import msgspec
 from msgspec import Meta, Struct
 
 from jetq.errors import DefinitionError, SettingsError
+from jetq.foreign_words import setting_answer
 from jetq.names import check_namespace
-from jetq.units import seconds
+from jetq.units import read_span, seconds
 
 __all__ = [
     "DEFAULT_SERVER",
@@ -31,6 +32,7 @@ __all__ = [
     "from_keywords",
     "from_nats_environment",
     "from_table",
+    "is_service_link",
     "resolve",
     "safe_url",
 ]
@@ -45,7 +47,7 @@ _Room = Annotated[int, Meta(ge=1024 * 1024, le=2**62)] | None
 
 
 class Settings(Struct, frozen=True):
-    """How jetq reaches and uses its broker. Durations are seconds.
+    """How jetq reaches and uses its broker. Durations are seconds; text may have units: 30s, 10m or 1h30m.
 
     servers: URLs `nats://host[:port]` or `tls://host[:port]`; any that answers is used.
     namespace: first token of every subject; the queues of two namespaces do not meet.
@@ -151,6 +153,7 @@ Layer = Mapping[str, Given]
 """What one source says, by the setting's name."""
 
 _TYPES = get_type_hints(Settings, include_extras=True)
+_DURATIONS = frozenset(name for name, kind in _TYPES.items() if float in get_args(kind))
 _SECRET = frozenset({"password", "token"})
 _PATHS = frozenset({"creds", "nkey", "tls_ca", "tls_cert", "tls_key"})
 _WAYS = {"user": "user", "password": "user", "token": "token", "creds": "creds", "nkey": "nkey"}
@@ -192,6 +195,9 @@ _FOREIGN_PREFIXES = (
 )
 """Variables of others: the mail plugin, the tests, and the options of the `jetq` command."""
 
+_SERVICE_LINK = re.compile(r"\w+_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)")
+_SERVICE_URL = re.compile(r"(tcp|udp|sctp)://")
+
 _PORTS = range(1, 65536)
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _KEY_MATERIAL = re.compile(r"-----BEGIN |\bS[UAOCN][A-Z2-7]{56}\b|\beyJ[\w-]{20,}")
@@ -206,15 +212,19 @@ _DOMAIN = re.compile(r"[A-Za-z0-9_$-]+")
 
 def from_keywords(keywords: Mapping[str, object]) -> Layer:
     """What the caller of `Jetq(...)` wrote; None means not given. Raises SettingsError for an unknown name."""
-    _refuse_unknown(keywords, _TYPES, "Jetq() has no setting {!r}")
+    _refuse_unknown(keywords, str, "Jetq() has no setting {!r}", "Jetq({}=...)")
     return {name: Given(value, f"{name} of Jetq()") for name, value in keywords.items() if value is not None}
 
 
 def from_jetq_environment(environment: Mapping[str, str]) -> Layer:
     """The variables `JETQ_<SETTING>`; an empty one is not set. Raises SettingsError for an unknown `JETQ_*`."""
-    known = {f"JETQ_{name.upper()}": name for name in _TYPES}
-    ours = [name for name in environment if name.startswith("JETQ_") and not name.startswith(_FOREIGN_PREFIXES)]
-    _refuse_unknown(ours, known, "the environment variable {} is none of jetq's")
+    known = {_variable(name): name for name in _TYPES}
+    ours = [
+        name
+        for name, value in environment.items()
+        if name.startswith("JETQ_") and not name.startswith(_FOREIGN_PREFIXES) and not is_service_link(name, value)
+    ]
+    _refuse_unknown(ours, _variable, "the environment variable {} is none of jetq's", "{}=...")
     return {known[name]: Given(environment[name], name) for name in ours if environment[name]}
 
 
@@ -227,7 +237,7 @@ def from_nats_environment(environment: Mapping[str, str]) -> Layer:
 
 def from_table(table: Mapping[str, object], file: str) -> Layer:
     """The settings in a TOML table. Raises SettingsError for an unknown key."""
-    _refuse_unknown(table, _TYPES, f"{file} has a key {{!r}} that is no setting of jetq")
+    _refuse_unknown(table, str, f"{file} has a key {{!r}} that is no setting of jetq", "{} = ...")
     return {name: Given(value, f"{name} in {file}") for name, value in table.items()}
 
 
@@ -249,12 +259,34 @@ def from_context(context: Mapping[str, object], name: str) -> Layer:
     return {setting: value for setting, value in given.items() if _WAYS.get(setting) in (None, *ways[:1])}
 
 
-def _refuse_unknown(names: Iterable[str], known: Iterable[str], message: str) -> None:
+def is_service_link(name: str, value: str) -> bool:
+    """Whether Kubernetes has set this variable: each container gets some for each service, which may be named jetq.
+
+    https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables
+    """
+    return bool(_SERVICE_LINK.fullmatch(name)) or (name.endswith("_PORT") and bool(_SERVICE_URL.match(value)))
+
+
+def _variable(setting: str) -> str:
+    return f"JETQ_{setting.upper()}"
+
+
+def _refuse_unknown(names: Iterable[str], spelt: Callable[[str], str], message: str, line: str) -> None:
+    """Raises SettingsError for a name that no setting has. spelt: a setting's name as it is written there; line: how it
+    is set there."""
+    known = [spelt(setting) for setting in _TYPES]
     for name in names:
-        if name not in known:
-            near = get_close_matches(name, list(known), n=1)
-            hint = f"did you mean {near[0]}?" if near else f"known are: {', '.join(sorted(known))}"
-            raise SettingsError(message.format(name), hint=hint)
+        if name in known:
+            continue
+        told = message.format(name)
+        setting, instead = setting_answer(name.removeprefix("JETQ_").lower(), _TYPES)
+        if setting is not None:
+            instead = line.format(spelt(setting))
+        if instead is not None:
+            raise SettingsError(f"{told}: {instead}")
+        near = get_close_matches(name, known, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"known are: {', '.join(sorted(known))}"
+        raise SettingsError(told, hint=hint)
 
 
 # --- merging
@@ -327,6 +359,8 @@ def _value(name: str, given: Given) -> object:
     try:
         if isinstance(value, timedelta):
             value = seconds(value, name)
+        elif name in _DURATIONS and isinstance(value, str):
+            value = read_span(value, name)
         # Text stands for itself, or in the environment for a number or truth value.
         value = msgspec.convert(value, _TYPES[name], strict=not isinstance(value, str))
         if name in _PATHS and _KEY_MATERIAL.search(str(value)):

@@ -462,8 +462,8 @@ class Settlement:
             case Snoozed(after=after):
                 _log.info("%s %s is put off for %.1f s", name, delivery.id, after)
             case PutOff(needs=needs, after=after):
-                _log.info(
-                    "%s %s: this worker lacks %s; it is put off for one that has it, for %.1f s at most",
+                _log.warning(
+                    "%s %s: this worker %s; the job is put off for one that can run it, for %.1f s at most",
                     name, delivery.id, shown_needs(needs), after,
                 )  # fmt: skip
             case Dead(reason=reason, failure=failure):

@@ -10,6 +10,7 @@ from typing import Any, Generic, ParamSpec, Protocol, TypeVar, Unpack, cast
 from msgspec import UNSET, Struct
 
 from jetq.codec import Signature
+from jetq.foreign_words import answering
 from jetq.job import Job
 from jetq.keys import call_key
 from jetq.model import Level
@@ -24,6 +25,7 @@ R = TypeVar("R")
 _NO_OPTIONS = CallSettings()
 
 
+@answering("Call")
 class Call(Discreet, Struct, Generic[R], frozen=True):
     """A task with bound and checked arguments, not stored yet.
 
@@ -77,6 +79,7 @@ class Enqueues(Protocol):
     async def adelay_many(self, calls: Iterable[Call[R]]) -> list[Job[R]]: ...
 
 
+@answering("Task")
 class _Enqueuer(Generic[P, R]):
     """The ways to make jobs of one task, with some options."""
 
@@ -187,7 +190,7 @@ class Task(_Enqueuer[P, R]):
 
     def options(self, **keywords: Unpack[CallOptions]) -> BoundTask[P, R]:
         """The same task with options for what it enqueues next. See CallOptions; raises DefinitionError."""
-        settings = call_settings(keywords)
+        settings = call_settings(keywords, self.name)
         check_identity(settings, has_key=self.defaults.key is not None)
         if settings.result_ttl is not UNSET and settings.result_ttl is not None:
             self.signature.prepare(result=True)

@@ -15,6 +15,7 @@ from uuid import UUID
 import msgspec
 from msgspec import Struct
 
+from jetq.annotations import unexpected
 from jetq.cli.failing import Failed
 from jetq.codec import Signature
 from jetq.errors import ArgumentError
@@ -112,7 +113,7 @@ def _take_by_name(words: Words, signature: Signature, parameters: Sequence[inspe
             extra = values.setdefault(catch_all, {})
             extra[name] = _named_value(name, text, signature.parameter_type(catch_all))
         else:
-            raise ArgumentError(f"{signature.call_text}: got an unexpected argument {name!r}")
+            raise ArgumentError(f"{signature.call_text}: {unexpected(name, own - values.keys())}")
     return values
 
 

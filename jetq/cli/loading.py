@@ -79,6 +79,8 @@ def _is_missing(name: str, error: ModuleNotFoundError) -> bool:
 def _load(spec: str) -> list[tuple[str, Jetq]]:
     """The apps that `spec` names: one if it says which, else those its module holds."""
     target, _, attribute = spec.partition(":") if not Path(spec).is_file() else (spec, "", "")
+    if not target.strip():
+        raise Failed(f"{spec!r} names no module", hint="MODULE, MODULE:APP or file.py; is a shell's variable empty?")
     module = _import_file(Path(target)) if target.endswith(".py") else import_module(target)
     found = {name: value for name, value in vars(module).items() if isinstance(value, Jetq)}
     if not attribute:

@@ -6,6 +6,7 @@ Exit codes: 0 ok, 1 the job failed or the worker was killed, 2 usage, import or 
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from importlib import import_module
 from typing import NoReturn
@@ -13,7 +14,9 @@ from typing import NoReturn
 import click
 
 from jetq.cli.failing import BROKER, FAILED, USAGE, Failed, is_verbose, report, verbose_option
+from jetq.cli.variables import check_variables
 from jetq.errors import BrokerError, JetqError, ResultError
+from jetq.foreign_words import COMMANDS, flag_answer
 
 __all__ = ["cli", "main"]
 
@@ -33,6 +36,16 @@ class _Verbs(click.Group):
             return None
         command: click.Command = getattr(import_module(f"jetq.cli.{cmd_name}"), cmd_name)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] in COMMANDS:
+            raise click.UsageError(f"jetq has no command {args[0]}: {COMMANDS[args[0]]}")
+        name, command, rest = super().resolve_command(ctx, args)
+        if name is not None and command is not None and not set(ctx.help_option_names).intersection(rest):
+            check_variables(command, name, os.environ)
+        return name, command, rest
 
 
 @click.group(cls=_Verbs, context_settings={"auto_envvar_prefix": "JETQ", "help_option_names": ["-h", "--help"]})
@@ -81,10 +94,13 @@ def _run() -> int:
 
 
 def _usage(error: click.ClickException) -> int:
-    hint = None
+    message, hint = error.format_message(), None
     if isinstance(error, click.UsageError) and error.ctx is not None:
-        hint = f"{error.ctx.command_path} --help"
-    report(error.format_message(), hint)
+        path = error.ctx.command_path
+        hint = f"{path} --help"
+        if isinstance(error, click.NoSuchOption) and (answer := flag_answer(path, error.option_name)) is not None:
+            message, hint = f"{path} has no option {error.option_name}: {answer}", None
+    report(message, hint)
     return USAGE
 
 

@@ -331,6 +331,7 @@ def test_third_signal_ends_a_worker_whose_loop_a_job_blocks(project: Project, pr
         (["tasks:aap"], "error: module 'tasks' imported but has no 'aap'; it defines no app\nhint: "),
         (["app:aap"], "error: module 'app' imported but has no 'aap'; it defines: app\n"),
         (["taskz"], "error: there is no module 'taskz'\nhint: did you mean 'tasks'?\n"),
+        ([""], "error: '' names no module\nhint: MODULE, MODULE:APP or file.py"),
         (["broken"], "error: module 'broken' fails to import: ZeroDivisionError: division by zero\n  File "),
         (["empty", "--no-plugins"], "error: there are no tasks to run\nhint: "),
         (["tasks", "-q", "No Queue"], "error: queue 'No Queue' is not allowed"),
@@ -351,6 +352,19 @@ def test_worker_refuses_what_cannot_work(project: Project, words: list[str], err
 def test_the_traceback_is_shown_when_asked_for(project: Project) -> None:
     project.write("broken.py", "1 / 0\n")
     assert "Traceback" in project.jetq("worker", "broken", "-v").stderr
+
+
+def test_a_misspelt_variable_is_refused_before_the_worker_starts_and_does_not_stand_in_the_way_of_help(
+    project: Project,
+) -> None:
+    project.environment["JETQ_WORKER_CONCURENCY"] = "5"
+    done = project.jetq("worker", "tasks", "--burst")
+    assert done.returncode == 2
+    assert done.stderr == (
+        "error: the environment variable JETQ_WORKER_CONCURENCY is none of jetq's\n"
+        "hint: did you mean JETQ_WORKER_CONCURRENCY?\n"
+    )
+    assert project.jetq("worker", "--help").returncode == 0
 
 
 def test_every_option_has_a_variable(project: Project) -> None:

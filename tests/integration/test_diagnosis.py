@@ -49,7 +49,7 @@ async def test_without_a_worker_paused_and_not_due_are_said_together_nearest_fir
     await app.session.aclose()
 
 
-async def test_a_worker_that_does_not_know_the_task_is_named(nats_url: str) -> None:
+async def test_that_no_worker_knows_the_task_is_said_first_and_names_the_workers(nats_url: str) -> None:
     app = fresh_app(nats_url)
 
     @app.task(name="known")
@@ -62,7 +62,16 @@ async def test_a_worker_that_does_not_know_the_task_is_named(nats_url: str) -> N
         async with asyncio.timeout(10):
             while "no live worker" in (why := await _why(job))[1][-1]:
                 await asyncio.sleep(0.05)
-        assert why[1][1:] == (f"none of the 1 workers of queue default knows task unknown ({worker.name})",)
+        unknown = (
+            "no worker of queue default knows task unknown; `jetq worker MODULE` starts one that imports it"
+            f" (there is 1: {worker.name})"
+        )
+        assert why[1] == (unknown, "queue default is paused; `jetq queue resume default` ends that")
+        await broker.resume("default")
+        await until_state(job, "scheduled")
+        (first, due) = (await _why(job))[1]
+        assert first == unknown
+        assert due.startswith("it is due in ")
 
 
 async def test_busy_slots_are_counted_and_a_free_one_means_its_turn(nats_url: str) -> None:

@@ -112,6 +112,23 @@ async def test_a_worker_that_starts_later_takes_what_was_put_off(nats_url: str) 
     await app.session.aclose()
 
 
+async def test_a_worker_warns_of_a_job_that_its_code_cannot_run_and_says_why(
+    nats_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = fresh_app(nats_url)
+    async with workers(old_app(app, nats_url)):
+        unknown = await app.asend("shop.nobodys", {}, queue="default")
+        lacking = await app.asend("known", {"n": 1, "more": "x"}, queue="default")
+        await until_put_off(app, unknown.id, lacking.id)
+    said = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert {text.partition("; ")[0] for text in said} == {
+        f"shop.nobodys {unknown.id}: this worker does not know its task, which nothing it imports defines",
+        f"known {lacking.id}: this worker has its task without the arguments 'more'",
+    }
+    assert all("the job is put off for one that can run it, for " in text for text in said)
+    await app.session.aclose()
+
+
 async def test_a_full_worker_calls_them_up_as_it_has_room(nats_url: str) -> None:
     app = fresh_app(nats_url)
     ran: list[Any] = []

@@ -113,6 +113,13 @@ def test_a_missing_module_names_the_near_one(write: Write) -> None:
     assert error.hint == "did you mean 'cli_tasks'?"
 
 
+@pytest.mark.parametrize("spec", ["", " ", ":app"])
+def test_an_empty_word_is_told_as_that(spec: str) -> None:
+    error = refused(spec)
+    assert error.message == f"{spec!r} names no module"
+    assert error.hint == "MODULE, MODULE:APP or file.py; is a shell's variable empty?"
+
+
 def test_a_missing_file() -> None:
     assert refused("cli_nowhere.py").message.startswith("there is no file ")
 

@@ -8,6 +8,7 @@ import click
 import pytest
 
 from jetq.cli.root import cli
+from jetq.cli.variables import check_variables, variables
 from jetq.errors import SettingsError
 from jetq.settings import from_jetq_environment
 
@@ -15,11 +16,28 @@ from jetq.settings import from_jetq_environment
 def options(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Option]]:
     yield from ((path, each) for each in command.params if isinstance(each, click.Option))
     if isinstance(command, click.Group):
-        for name, below in command.commands.items():
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            below = command.get_command(context, name)
+            assert below is not None
             yield from options(below, (*path, name))
 
 
-OPTIONS = [(path, option) for path, option in options(cli) if option.name not in ("version", "help")]
+OPTIONS = [
+    (path, option)
+    for path, option in options(cli)
+    if option.name not in ("version", "help") and (option.envvar is not None or option.allow_from_autoenv)
+]
+
+
+def verb(name: str) -> click.Command:
+    found = cli.get_command(click.Context(cli), name)
+    assert found is not None
+    return found
+
+
+def test_the_verbs_are_looked_at_too() -> None:
+    assert {path[0] for path, _ in OPTIONS if path} >= {"worker", "dlq", "queue"}
 
 
 @pytest.mark.parametrize(
@@ -30,8 +48,34 @@ def test_an_option_has_a_variable_that_settings_leave_alone(path: tuple[str, ...
     if option.envvar is None:
         flags = {flag.removeprefix("--").replace("-", "_") for flag in option.opts}
         assert option.name in flags, "auto_envvar_prefix names the variable after the parameter"
-    variable = option.envvar or "_".join(("JETQ", *path, option.name)).upper()
-    assert from_jetq_environment({str(variable): "1"}) == {}
+    variable = str(option.envvar or "_".join(("JETQ", *path, option.name)).upper())
+    assert from_jetq_environment({variable: "1"}) == {}
+    if path:
+        assert variable in set(variables(verb(path[0]), path[0]))
+        check_variables(verb(path[0]), path[0], {variable: "1"})
+
+
+@pytest.mark.parametrize(
+    ("command", "variable", "hint"),
+    [
+        ("worker", "JETQ_WORKER_CONCURENCY", "did you mean JETQ_WORKER_CONCURRENCY?"),
+        ("worker", "JETQ_WORKER_LOGLEVEL", "did you mean JETQ_WORKER_LOG_LEVEL?"),
+        ("worker", "JETQ_WORKER_LIFELINE", "`jetq worker --help` lists the options"),
+        ("worker", "JETQ_WORKER_ZZZ", "`jetq worker --help` lists the options"),
+        ("queue", "JETQ_QUEUE_PAUSE_FRO", "did you mean JETQ_QUEUE_PAUSE_FOR?"),
+        ("dlq", "JETQ_DLQ_REPLAY_RTE", "did you mean JETQ_DLQ_REPLAY_RATE?"),
+    ],
+)
+def test_a_misspelt_variable_of_a_command_is_told_with_the_right_one(command: str, variable: str, hint: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        check_variables(verb(command), command, {"PATH": "/bin", variable: "5"})
+    assert caught.value.message == f"the environment variable {variable} is none of jetq's"
+    assert caught.value.hint == hint
+
+
+def test_variables_of_other_commands_and_of_services_are_left_alone() -> None:
+    others = {"JETQ_DEV_PROT": "1", "JETQ_WORKER_SERVICE_HOST": "h", "JETQ_WORKER_PORT": "tcp://10.0.0.1:80"}
+    check_variables(verb("worker"), "worker", others)
 
 
 def test_a_misspelt_setting_is_still_noticed() -> None:

@@ -225,6 +225,33 @@ def test_variables_of_the_mail_plugin_and_of_tests_pass(world: World) -> None:
     assert world.load() == Settings()
 
 
+def test_variables_that_kubernetes_sets_for_a_service_named_jetq_pass(world: World) -> None:
+    world.environment |= {
+        "JETQ_SERVICE_HOST": "10.0.0.11",
+        "JETQ_SERVICE_PORT": "8080",
+        "JETQ_SERVICE_PORT_HTTP": "8080",
+        "JETQ_PORT": "tcp://10.0.0.11:8080",
+        "JETQ_PORT_8080_TCP": "tcp://10.0.0.11:8080",
+        "JETQ_PORT_8080_TCP_PROTO": "tcp",
+        "JETQ_PORT_8080_TCP_PORT": "8080",
+        "JETQ_PORT_8080_TCP_ADDR": "10.0.0.11",
+    }
+    assert world.load() == Settings()
+    world.environment["JETQ_PORT"] = "8080"
+    assert "JETQ_PORT" in world.error().message
+
+
+@pytest.mark.parametrize("name", ["ack_wait", "publish_timeout", "connect_timeout", "dead_letter_ttl"])
+def test_a_duration_may_have_its_unit(world: World, name: str) -> None:
+    world.environment[f"JETQ_{name.upper()}"] = "1m30s"
+    assert getattr(world.load(), name) == 90.0
+    world.environment = {}
+    world.write("jetq.toml", f'{name} = "90s"')
+    assert getattr(world.load(), name) == 90.0
+    world.write("jetq.toml", f"{name} = 90")
+    assert getattr(world.load(), name) == 90.0
+
+
 def test_an_unknown_key_gets_a_suggestion(world: World) -> None:
     world.write("pyproject.toml", "[tool.jetq]\nreplica = 3\n")
     error = world.error()
@@ -244,7 +271,9 @@ def test_an_unknown_key_gets_a_suggestion(world: World) -> None:
     "name, value, message",
     [
         ("ack_wait", 0.5, "ack_wait of Jetq(): expected float >= 1.0, got 0.5"),
-        ("ack_wait", "soon", "ack_wait of Jetq(): expected float, got 'soon'"),
+        ("ack_wait", "soon", "ack_wait of Jetq(): expected a duration like 90s, 10m or 1h30m, got 'soon'"),
+        ("ack_wait", "-3s", "ack_wait of Jetq(): expected a duration like 90s, 10m or 1h30m, got '-3s'"),
+        ("ack_wait", "2h", "ack_wait of Jetq(): expected float <= 3600.0, got '2h'"),
         ("ack_wait", True, "ack_wait of Jetq(): expected float, got True"),
         ("publish_timeout", timedelta(seconds=-1), "publish_timeout of Jetq(): expected a duration of 0 seconds"),
         ("publish_timeout", float("nan"), "publish_timeout of Jetq(): "),
@@ -270,11 +299,13 @@ def test_a_wrong_value_is_told_with_its_source(world: World, name: str, value: o
 
 
 def test_a_wrong_variable_and_a_wrong_key_name_themselves(world: World) -> None:
-    world.environment["JETQ_CONNECT_TIMEOUT"] = "5s"
-    assert world.error().message == "JETQ_CONNECT_TIMEOUT: expected float, got '5s'"
+    world.environment["JETQ_CONNECT_TIMEOUT"] = "5 parsecs"
+    assert world.error().message == (
+        "JETQ_CONNECT_TIMEOUT: expected a duration like 90s, 10m or 1h30m, got '5 parsecs'"
+    )
     world.environment = {}
     world.write("jetq.toml", 'ack_wait = "x"')
-    assert world.error().message.startswith("ack_wait in jetq.toml: expected float")
+    assert world.error().message.startswith("ack_wait in jetq.toml: expected a duration like 90s")
     world.write("jetq.toml", "ack_wait = = 3")
     assert "jetq.toml" in world.error().message
     world.write("jetq.toml", "")
