@@ -123,17 +123,19 @@ def test_one_says_what_its_tasks_need_here(install: Install, monkeypatch: pytest
     install("acme-shop", {"shop": "acme_shop"}, acme_shop=READY)
     (shop,) = load(["shop"])
     assert shop.lacks == "there is no token for the shop; set SHOP_TOKEN"
-    assert unready_queues([shop], IMPORTED) == {"default": shop}
+    own = {"shop.f": IMPORTED["shop.f"]}
+    assert unready_queues([shop], own) == {"default": shop}
     monkeypatch.setenv("SHOP_TOKEN", "x")
     (shop,) = load(["shop"])
     assert shop.lacks is None
-    assert unready_queues([shop], IMPORTED) == {}
+    assert unready_queues([shop], own) == {}
 
 
 def test_a_queue_with_other_tasks_in_it_is_served(install: Install) -> None:
     install("acme-shop", {"shop": "acme_shop"}, acme_shop=READY)
     install("acme-bank", {"bank": "acme_bank"}, acme_bank=task_module("bank.f"))
-    assert unready_queues(load(["shop", "bank"]), IMPORTED) == {}
+    loaded = load(["shop", "bank"])
+    assert unready_queues(loaded, {name: IMPORTED[name] for name in ("shop.f", "bank.f")}) == {}
 
 
 def test_one_that_cannot_say_whether_it_is_ready_is_named(install: Install) -> None:
