@@ -28,6 +28,7 @@ _ARGS_BYTES = 2_000
 _KEPT_FIRST, _KEPT_LAST = 1, 9
 _ERRORS_BYTES = 6_000
 _LEAVES_NAMED = 10
+_MOST_TRACED = 1_000
 _LINE = 300
 _NOTICE = 40
 
@@ -185,12 +186,23 @@ def _named(kind: str, text: str) -> str:
 
 
 def _traceback(error: BaseException, hide: Callable[[str], str]) -> str:
-    for form in (_full_traceback, _bare_traceback):
+    for form in (_bare_traceback,) if _holds_many(error) else (_full_traceback, _bare_traceback):
         try:
             return _cut("".join(_cut(hide(each), _TRACEBACK_ENTRY) for each in form(error)), _TRACEBACK)
         except BaseException:  # the full form reads attributes that a class may compute, and follows every cause
             continue
     return f"{type_name(type(error))}: {_cut(hide(text_of(error)), _MESSAGE)}\n"
+
+
+def _holds_many(error: BaseException) -> bool:
+    """Whether a group holds more than can be formatted in some milliseconds, each as often as it stands there."""
+    waiting, count = [error], 0
+    while waiting and count <= _MOST_TRACED:
+        each = waiting.pop()
+        count += 1
+        if issubclass(type(each), BaseExceptionGroup):
+            waiting += _held_by.__get__(each)
+    return count > _MOST_TRACED
 
 
 def _full_traceback(error: BaseException) -> Iterator[str]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
+from pathlib import Path
 from typing import Any, Literal
 
 import anyio
 import pytest
 
-from jetq import Jetq, Task, task
+from jetq import Jetq, JobContext, Task, task
 from jetq.errors import JobTimeout, RateLimited, Reject, Retry, Snooze
 from jetq.testing import Ran, in_memory
 from tests.apps import process_tasks
@@ -108,6 +109,21 @@ def test_a_process_sends_what_decides_in_a_group() -> None:
         became = tester.run_until_empty()
     assert (became.dead, became.snoozed) == (1, 1)
     assert became.errors[0].type == "tests.apps.process_tasks.OddReject"
+
+
+def test_a_process_that_dies_is_seen_in_a_group_of_middleware(tmp_path: Path) -> None:
+    async def middleware(job: JobContext, call_next: Callable[[], Awaitable[Any]]) -> Any:
+        try:
+            return await call_next()
+        except Exception as error:
+            raise ExceptionGroup("g", [Reject("no"), error]) from None
+
+    with in_memory(Jetq(middleware=[middleware])) as tester:
+        process_tasks.dies.delay("exit", str(tmp_path / "starts"))
+        assert tester.run_until_empty().snoozed == 1
+        tester.advance(60)
+        assert tester.run_until_empty().dead == 1
+        assert tester.dead_letters()[0].reason == "crashed"
 
 
 @pytest.mark.parametrize("ttl", [None, 60])

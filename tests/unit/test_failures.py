@@ -181,6 +181,21 @@ def recursed() -> BaseException:
     raise AssertionError("no end of recursion")
 
 
+def nested(depth: int) -> BaseException:
+    error: Exception = ValueError("at the bottom")
+    for _ in range(depth):
+        error = ExceptionGroup("g", [error])
+    return error
+
+
+def shared() -> BaseException:
+    """A group of 2 ** 64 exceptions, for whoever does not look which it has seen."""
+    error: Exception = ValueError("at the bottom")
+    for _ in range(64):
+        error = ExceptionGroup("g", [error, error])
+    return error
+
+
 HOSTILE: dict[str, Callable[[], BaseException]] = {
     "str raises": StrRaises,
     "str exits": StrExits,
@@ -200,6 +215,9 @@ HOSTILE: dict[str, Callable[[], BaseException]] = {
     "cycle of causes": self_caused,
     "bad notes": noted,
     "group": lambda: ExceptionGroup("many", [ValueError(str(n)) for n in range(500)]),
+    "huge group": lambda: ExceptionGroup("many", [raised(ValueError(str(n))) for n in range(200_000)]),
+    "groups that share what they hold": shared,
+    "deep groups": lambda: nested(2_000),
     "group of groups": lambda: BaseExceptionGroup("o", [ExceptionGroup("i", [StrRaises()]), raised(KeyError("k"))]),
     "recursion": recursed,
     "a long type of many lines": lambda: type("Bad\nName" * 100, (Exception,), {})("x"),
