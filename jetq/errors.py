@@ -249,7 +249,19 @@ class RemoteTraceback(Exception):
         return "\n" + str(self.args[0]) if self.args else ""
 
 
-class Retry(Exception):
+class _Steering(Exception):
+    """What a task raises to steer its own job. It crosses a pickle also inside of a group, whatever its constructor
+    takes."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _without_constructor, (type(self), self.args), vars(self)
+
+
+def _without_constructor(kind: type[BaseException], args: tuple[Any, ...]) -> BaseException:
+    return kind.__new__(kind, *args)
+
+
+class Retry(_Steering):
     """Raise inside a task: this attempt failed, run the job again.
 
     after: seconds or timedelta until the next attempt; None takes the task's own wait.
@@ -269,7 +281,7 @@ class Retry(Exception):
         self.arguments = dict(arguments) if arguments else None
 
 
-class Snooze(Exception):
+class Snooze(_Steering):
     """Raise inside a task: not now, run the job again in `after` seconds (or a timedelta). Burns no attempt."""
 
     def __init__(self, after: float | timedelta) -> None:
@@ -289,7 +301,7 @@ class RateLimited(Snooze):
         self.args = ("rate limited",)
 
 
-class Reject(Exception):
+class Reject(_Steering):
     """Raise inside a task: the job can never succeed. It goes to the dead letters at once, with `reason`."""
 
     def __init__(self, reason: str) -> None:

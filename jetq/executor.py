@@ -13,7 +13,6 @@ from functools import partial
 from typing import Any
 
 from msgspec import UNSET
-from msgspec.structs import replace
 
 from jetq.attempt import Attempt
 from jetq.broker import Broker
@@ -40,7 +39,7 @@ from jetq.model import (
     Superseded,
 )
 from jetq.needs import lacking_arguments
-from jetq.policy import RetryPolicy, decide, decisive, process_died, put_off, unknown_task
+from jetq.policy import PLAIN_TYPES, RetryPolicy, decide, decisive, process_died, put_off, unknown_task, unraised
 from jetq.pool import ThreadLost, ThreadPool
 from jetq.process_pool import ProcessDied, ProcessPool
 from jetq.sealing import PayloadCodec, PayloadContext, opened, sealed
@@ -107,7 +106,6 @@ class Executor:
         self._app = app
         self._payloads = payloads
         self._random = random.Random()
-        self._policies: dict[str, RetryPolicy] = {}
         self._suspects = suspects
         # A process of its own that dies is charged exactly, and with no start on record.
         options = {name: task.defaults for name, task in tasks.items()}
@@ -358,7 +356,7 @@ class Executor:
             attempt.interruptible = False
             if attempt.runner is not None and attempt.runner.cancelling():
                 await attempt.forget_cancellation()
-            error = decisive(error, task.defaults.dead_on)
+            error = decisive(error, _policy(attempt, task), first=(ProcessDied, ThreadLost))
             outcome = self._failed(attempt, task, error)
             if isinstance(error, RateLimited) and isinstance(outcome, Snoozed):
                 await self._limits.pause(attempt, outcome.after)
@@ -412,6 +410,8 @@ class Executor:
         )
 
     def _succeeded(self, attempt: Attempt, task: Task[..., Any], value: Any) -> Outcome:
+        if type(value) not in PLAIN_TYPES and (mistake := unraised(value)) is not None:
+            return mistake
         ttl = result_ttl(attempt, task)
         if ttl is None:
             return _NOTHING_KEPT
@@ -451,18 +451,12 @@ class Executor:
             except BaseException as bad:  # ArgumentError, or what the new arguments' own types or the codec raise
                 return Dead(reason="bad-arguments", failure=attempt.capture(bad))
         failure = attempt.capture(error)
-        return decide(error, attempt.meta.attempt, failure, self._policy(attempt, task), random=self._random, body=body)
+        return decide(error, attempt.meta.attempt, failure, _policy(attempt, task), random=self._random, body=body)
 
-    def _policy(self, attempt: Attempt, task: Task[..., Any]) -> RetryPolicy:
-        policy = self._policies.get(task.name)
-        if policy is None:
-            options = task.defaults
-            policy = self._policies[task.name] = RetryPolicy(
-                max_attempts=options.max_attempts, wait=options.wait, dead_on=options.dead_on
-            )
-        if attempt.meta.max_attempts is not None:
-            policy = replace(policy, max_attempts=attempt.meta.max_attempts)
-        return policy
+
+def _policy(attempt: Attempt, task: Task[..., Any]) -> RetryPolicy:
+    options, own = task.defaults, attempt.meta.max_attempts
+    return RetryPolicy(own or options.max_attempts, options.wait, options.dead_on, options.retry_on)
 
 
 def _is_torn_down(task: asyncio.Task[Any] | None = None) -> bool:

@@ -17,7 +17,7 @@ from jetq.errors import JobTimeout, RemoteTraceback, TaskFailed
 from jetq.model import AttemptError, DeadLetter, Failure
 from jetq.wire import META_HEADER
 
-__all__ = ["bounded", "capture", "fit", "revive", "summarize"]
+__all__ = ["bounded", "capture", "fit", "in_a_line", "members", "revive", "summarize", "text_of", "type_name"]
 
 _TYPE = 200
 _MESSAGE = 2_000
@@ -27,25 +27,59 @@ _SUMMARY = 300
 _ARGS_BYTES = 2_000
 _KEPT_FIRST, _KEPT_LAST = 1, 9
 _ERRORS_BYTES = 6_000
+_LEAVES_NAMED = 10
+_MOST_TRACED = 1_000
+_LINE = 300
 _NOTICE = 40
 
 _OWN_CODE = str(Path(__file__).parent) + os.sep
 _encode = msgspec.json.Encoder().encode
+_held_by: Any = BaseExceptionGroup.exceptions  # a class of the user's may compute another
 
 
 def capture(error: BaseException, hide: Callable[[str], str] = str) -> Failure:
     """`error` as text. Never raises, whatever its `__str__`, its arguments or its class do.
 
-    The message is cut to 2,000 characters, the traceback to 16,000: from the middle, saying how much. The frames of
-    jetq that lead to the user's code are left out. What UTF-8 cannot hold is replaced. `hide` takes secrets out of a
-    text, before it is cut: half of one is still one.
+    The message is cut to 2,000 characters, the traceback to 16,000: from the middle, saying how much. That of a group
+    names what it holds. The frames of jetq that lead to the user's code are left out. What UTF-8 cannot hold is
+    replaced. `hide` takes secrets out of a text, before it is cut: half of one is still one.
     """
     return Failure(
-        type=_type_name(type(error)),
-        message=_cut(hide(_text(error)), _MESSAGE),
+        type=type_name(type(error)),
+        message=_cut(hide(text_of(error)), _MESSAGE),
         traceback=_traceback(error, hide),
         args=_plain_args(error, hide),
     )
+
+
+def members(error: BaseException) -> Iterator[BaseException]:
+    """`error`, and if it is a group what it holds, at any depth: each once, in order, a group before what it holds."""
+    waiting, seen = [error], set[int]()
+    while waiting:
+        each = waiting.pop()
+        if id(each) in seen:
+            continue
+        seen.add(id(each))
+        yield each
+        if issubclass(type(each), BaseExceptionGroup):
+            waiting += reversed(_held_by.__get__(each))
+
+
+def text_of(error: BaseException) -> str:
+    """What `error` says. Never raises, whatever its `__str__` does. Of a group: the exceptions in it, ten at most, with
+    what each says; that they are a group is all that most groups say themselves."""
+    try:
+        return _names(error) if isinstance(error, BaseExceptionGroup) else _plain(str(error))
+    except BaseException as broken:  # an exception whose text raises must still be recorded
+        return f"<its text raises {type_name(type(broken))}>"
+
+
+def in_a_line(failure: Failure) -> str:
+    """`failure` for a log: its type and message on one line, the message cut to 300 characters at its end."""
+    message = _printable(" ".join(failure.message.split())).rstrip(".")
+    if len(message) > _LINE:
+        message = f"{message[:_LINE]}..."
+    return _named(failure.type, message)
 
 
 def revive(failure: Failure) -> Exception:
@@ -130,28 +164,45 @@ def _first_and_last(errors: tuple[AttemptError, ...], last: int) -> tuple[Attemp
 # --- from an exception
 
 
-def _type_name(kind: type[BaseException]) -> str:
+def type_name(kind: type[BaseException]) -> str:
+    """`module.qualname` of an exception class, in at most 200 printable characters."""
     try:
         name = _plain(f"{kind.__module__}.{kind.__qualname__}")
     except BaseException:  # a metaclass may compute both
         name = _plain(type.__dict__["__name__"].__get__(kind))
-    return "".join(each if each.isprintable() else "?" for each in name[:_TYPE])
+    return _printable(name[:_TYPE])
 
 
-def _text(error: BaseException) -> str:
-    try:
-        return _plain(str(error))
-    except BaseException as broken:  # an exception whose text raises must still be recorded
-        return f"<its text raises {_type_name(type(broken))}>"
+def _names(group: BaseException) -> str:
+    held = [each for each in members(group) if not isinstance(each, BaseExceptionGroup)]
+    names = [_named(type_name(type(each)), text_of(each)) for each in held[:_LEAVES_NAMED]]
+    more = len(held) - len(names)
+    return "; ".join([*names, f"and {more:,} more"] if more else names)
+
+
+def _named(kind: str, text: str) -> str:
+    kind = kind.removeprefix("builtins.")
+    return f"{kind}: {text}" if text else kind
 
 
 def _traceback(error: BaseException, hide: Callable[[str], str]) -> str:
-    for form in (_full_traceback, _bare_traceback):
+    for form in (_bare_traceback,) if _holds_many(error) else (_full_traceback, _bare_traceback):
         try:
             return _cut("".join(_cut(hide(each), _TRACEBACK_ENTRY) for each in form(error)), _TRACEBACK)
         except BaseException:  # the full form reads attributes that a class may compute, and follows every cause
             continue
-    return f"{_type_name(type(error))}: {_cut(hide(_text(error)), _MESSAGE)}\n"
+    return f"{type_name(type(error))}: {_cut(hide(text_of(error)), _MESSAGE)}\n"
+
+
+def _holds_many(error: BaseException) -> bool:
+    """Whether a group holds more than can be formatted in some milliseconds, each as often as it stands there."""
+    waiting, count = [error], 0
+    while waiting and count <= _MOST_TRACED:
+        each = waiting.pop()
+        count += 1
+        if issubclass(type(each), BaseExceptionGroup):
+            waiting += _held_by.__get__(each)
+    return count > _MOST_TRACED
 
 
 def _full_traceback(error: BaseException) -> Iterator[str]:
@@ -160,7 +211,7 @@ def _full_traceback(error: BaseException) -> Iterator[str]:
 
 def _bare_traceback(error: BaseException) -> Iterator[str]:
     yield from traceback.format_tb(_user_frames(error))
-    yield f"{_type_name(type(error))}: {_text(error)}\n"
+    yield f"{type_name(type(error))}: {text_of(error)}\n"
 
 
 def _user_frames(error: BaseException) -> TracebackType | None:
@@ -197,7 +248,7 @@ def _own_class(failure: Failure) -> Exception | None:
         try:
             error = kind(*args)
             if type(error) is kind:
-                if _text(error) != failure.message:
+                if text_of(error) != failure.message:
                     error.add_note(f"at the worker: {failure.message}")
                 _add_cause(error, failure)
                 return error
@@ -235,7 +286,7 @@ def _namespace(holder: object) -> dict[str, object]:
 
 def _revivable(kind: type[Exception], name: str) -> bool:
     """Whether `kind` is really called `name`, is built as classes are, and may be raised at a caller."""
-    if type(kind).__call__ is not type.__call__ or _type_name(kind) != name:
+    if type(kind).__call__ is not type.__call__ or type_name(kind) != name:
         return False
     own = name.startswith("jetq.") and kind is not JobTimeout
     return not own and not issubclass(kind, StopIteration | StopAsyncIteration)
@@ -253,6 +304,10 @@ def _cut(text: str, limit: int) -> str:
         return _valid(text[:limit])
     head = kept // 2
     return _valid(f"{text[:head]}\n... {len(text) - kept:,} characters cut ...\n{text[head - kept :]}")
+
+
+def _printable(text: str) -> str:
+    return "".join(each if each.isprintable() else "?" for each in text)
 
 
 def _valid(text: str) -> str:

@@ -68,8 +68,8 @@ OPTIONS: Mapping[str, _Option | _None] = {
         _Option("task", "wait=tenacity.wait_exponential(max=600)", note=", in seconds; without it they back off too"),
     ),
     **_words(
-        "autoretry_for retry_for retry_on retry_when retry_on_exception",
-        _Option("task", "dead_on=(ValueError,)", note=", which names what is not retried; all else is"),
+        "autoretry_for retry_for retry_when retry_on_exception",
+        _Option("task", "retry_on=(OSError,)", note="; without it all are retried but those of dead_on"),
     ),
     **_words("dont_autoretry_for throws", _Option("task", "dead_on=(ValueError,)")),
     **_words(

@@ -17,6 +17,7 @@ from jetq.errors import DefinitionError
 from jetq.foreign_words import OPTIONS, Place, option_answer, written_option
 from jetq.model import Level
 from jetq.names import check_job_id, check_key, check_keyless_id, check_queue
+from jetq.policy import Condition
 from jetq.queue import check_level
 from jetq.rate import Rate, parse_rate
 from jetq.schedule import Schedule
@@ -37,6 +38,7 @@ __all__ = [
 ]
 
 Seconds = float | timedelta
+Exceptions = type[BaseException] | Condition
 Unique = Literal["done", "running"]
 
 _RESULT_TTL = 3600.0
@@ -50,7 +52,8 @@ class TaskKeywords(TypedDict, total=False):
     queue: str
     max_attempts: int
     wait: Seconds | wait_base
-    dead_on: type[BaseException] | tuple[type[BaseException], ...]
+    dead_on: Exceptions
+    retry_on: Exceptions
     timeout: Seconds | None
     max_crashes: int
     result_ttl: Seconds | None
@@ -102,8 +105,9 @@ class TaskOptions(Struct, frozen=True):
     """How a task's jobs are run.
 
     max_attempts: runs in all before a job is dead, from 1. wait: seconds between attempts, a tenacity wait strategy, or
-    None for exponential with full jitter, 1 to 300 s. dead_on: exceptions not worth a retry. timeout: seconds that an
-    attempt may take, None for no bound. max_crashes: starts that may end with the worker's death, from 1; with 1 its
+    None for exponential with full jitter, 1 to 300 s. dead_on: exceptions not worth a retry, as classes or as a
+    function that tells whether one is; retry_on: those that are, if not all others. timeout: seconds that an attempt
+    may take, None for no bound. max_crashes: starts that may end with the worker's death, from 1; with 1 its
     jobs run alone in their process, one at a time. result_ttl: seconds a result is kept, None keeps none. expires:
     seconds from its due time after which a job is not started any more, also not again; None for no bound. key: the
     unique key of each call: a function of the call's arguments, or a text with them, like "welcome:{user_id}". unique:
@@ -118,7 +122,8 @@ class TaskOptions(Struct, frozen=True):
 
     max_attempts: int = 3
     wait: float | wait_base | None = None
-    dead_on: tuple[type[BaseException], ...] = ()
+    dead_on: Condition = ()
+    retry_on: Condition | None = None
     timeout: float | None = 300.0
     max_crashes: int = 3
     result_ttl: float | None = _RESULT_TTL
@@ -320,12 +325,31 @@ def _wait(name: str, value: Any) -> float | wait_base:
     return value if isinstance(value, wait_base) else _seconds(name, value)
 
 
-def _dead_on(name: str, value: Any) -> tuple[type[BaseException], ...]:
+def _exceptions(name: str, value: Any) -> Condition:
+    if callable(value) and not isinstance(value, type):
+        _check_condition(name, value)
+        return cast(Condition, value)
     classes = value if isinstance(value, tuple) else (value,)
     for each in classes:
         if not (isinstance(each, type) and issubclass(each, BaseException)):
-            raise DefinitionError(f"{name} takes exception classes, not {each!r}")
+            raise DefinitionError(
+                f"{name} takes exception classes, not {each!r}",
+                hint=f"a class, a tuple of classes, or one function: {name}=lambda error: ...",
+            )
     return classes
+
+
+def _check_condition(name: str, value: Callable[..., Any]) -> None:
+    if inspect.iscoroutinefunction(value):
+        raise DefinitionError(f"{name} takes a function that answers at once, and {value!r} is async")
+    try:
+        inspect.signature(value).bind(BaseException())
+    except TypeError as error:
+        raise DefinitionError(
+            f"{name} takes a function of the exception alone, and {value!r} is not: {error}"
+        ) from None
+    except ValueError:  # of C, without a signature
+        return
 
 
 def _run_in(name: str, value: Any) -> str:
@@ -389,7 +413,8 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "timeout": _timeout,
     "result_ttl": _ttl,
     "wait": _wait,
-    "dead_on": _dead_on,
+    "dead_on": _exceptions,
+    "retry_on": _exceptions,
     "run_in": _run_in,
     "delay": _seconds,
     "at": _at,

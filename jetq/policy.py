@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterable
 from difflib import get_close_matches
 from random import Random
 
@@ -13,13 +13,33 @@ from tenacity import RetryCallState
 from tenacity import Retrying as TenacityRetrying
 from tenacity.wait import wait_base
 
-from jetq.errors import Reject, Retry, Snooze
+from jetq.errors import Interruption, RateLimited, Reject, Retry, Snooze
+from jetq.failures import members, text_of, type_name
 from jetq.model import Dead, Failure, Meta, Needs, PutOff, Retrying, Snoozed
 from jetq.units import seconds
 
-__all__ = ["LONGEST_WAIT", "RetryPolicy", "crashed", "decide", "decisive", "default_wait", "put_off", "unknown_task"]
+__all__ = [
+    "LONGEST_WAIT",
+    "PLAIN_TYPES",
+    "Condition",
+    "RetryPolicy",
+    "crashed",
+    "decide",
+    "decisive",
+    "default_wait",
+    "process_died",
+    "put_off",
+    "unknown_task",
+    "unraised",
+]
 
 _log = logging.getLogger("jetq.worker")
+
+Condition = tuple[type[BaseException], ...] | Callable[[BaseException], bool]
+"""Exceptions that an option means: those of these classes, or those of which a function says so."""
+
+PLAIN_TYPES = frozenset({type(None), bool, int, float, str, bytes, list, tuple, dict, set})
+"""Types of which a value is surely not `unraised`: the answer for nearly all jobs, and the fastest there is."""
 
 LONGEST_WAIT = 10 * 365 * 86_400.0
 """Seconds to which every wait is cut. An exponential without a bound soon exceeds what a date can say."""
@@ -35,7 +55,8 @@ class RetryPolicy(Struct, frozen=True):
     """When a job is run again.
 
     max_attempts: runs in all, from 1. wait: seconds, a tenacity wait strategy, or None for `default_wait`. dead_on:
-    exceptions that no further attempt would mend.
+    exceptions that no further attempt would mend. retry_on: those that one may mend, if not all others; what both mean
+    is not run again. Where a function of theirs raises, the job is run again.
 
     Guarantee: tests/integration/test_worker_retries.py: no attempt is early, and each counts once;
     tests/faults/test_crash_sweep.py: none is lost with its worker.
@@ -43,7 +64,8 @@ class RetryPolicy(Struct, frozen=True):
 
     max_attempts: int = 3
     wait: float | wait_base | None = None
-    dead_on: tuple[type[BaseException], ...] = ()
+    dead_on: Condition = ()
+    retry_on: Condition | None = None
 
 
 def default_wait(attempt: int, random: Random) -> float:
@@ -69,43 +91,94 @@ def decide(
 
     Every kind of exception is a failed attempt, SystemExit, KeyboardInterrupt and a CancelledError of the task's own
     making among them: what a task raises never ends its worker. A task that raises Retry asks for another attempt
-    whatever `dead_on` says. `body` are the arguments it asked for by `Retry(arguments=...)`. Raises nothing.
+    whatever `dead_on` and `retry_on` say. `body` are the arguments it asked for by `Retry(arguments=...)`. Raises
+    nothing.
     """
     asked = _asked(error) if isinstance(error, Snooze | Retry) else None
     if isinstance(error, Snooze):
         return Snoozed(after=default_wait(attempt, random) if asked is None else asked)
     if isinstance(error, Reject):
         return Dead(reason="rejected", failure=failure)
-    hopeless = isinstance(error, policy.dead_on) and not isinstance(error, Retry)
-    if hopeless or attempt >= policy.max_attempts:
+    if attempt >= policy.max_attempts or _hopeless(error, policy) is not None:
         return Dead(reason="failed", failure=failure, body=body)
     after = _wait(error, attempt, policy, random) if asked is None else asked
     return Retrying(after=min(after, LONGEST_WAIT), failure=failure, body=body)
 
 
-def decisive(error: BaseException, dead_on: tuple[type[BaseException], ...] = ()) -> BaseException:
-    """What counts of an `error` that may be a group, as a task group raises one: the one that it holds; of several a
-    Reject, one of `dead_on` or a Retry, in this order, or the longest Snooze if all are. Else the group."""
-    if not isinstance(error, BaseExceptionGroup) or isinstance(error, dead_on):
+def decisive(error: BaseException, policy: RetryPolicy, first: tuple[type[BaseException], ...] = ()) -> BaseException:
+    """What counts of an `error` that may be a group, as a task group raises one: the first in it, at any depth, that is
+
+    1. one of `first`, or an Interruption, as the error that it stands for,
+    2. a Reject,
+    3. an exception that no further attempt would mend, as `dead_on` and `retry_on` say, or the group if `dead_on`
+       names its class,
+    4. a Retry,
+    5. the Snooze or RateLimited with the longest wait;
+
+    else an exception that is the only one, or says the same as all others; else the group.
+    """
+    if not isinstance(error, BaseExceptionGroup):
         return error
-    leaves = list(_leaves(error))
-    if len(leaves) == 1:
-        return leaves[0]
-    for kinds in (Reject, dead_on, Retry):
-        for leaf in leaves:
-            if isinstance(leaf, kinds):
-                return leaf
-    if leaves and all(isinstance(leaf, Snooze) for leaf in leaves):
-        return max(leaves, key=lambda leaf: _asked(leaf) or 0.0)
-    return error
+    held = [each for each in members(error) if not isinstance(each, BaseExceptionGroup)]
+    own = _first((*first, Interruption), held)
+    if isinstance(own, Interruption):
+        return own.error().with_traceback(own.__traceback__)
+    for found in (own, _first(Reject, held), _hopeless(error, policy), _first(Retry, held)):
+        if found is not None:
+            return found
+    snoozes = [each for each in held if isinstance(each, Snooze)]
+    if snoozes:
+        return max(snoozes, key=lambda each: (_asked(each) or 0.0, isinstance(each, RateLimited)))
+    alike = len({(type(each), text_of(each)) for each in held}) == 1
+    return held[0] if alike else error
 
 
-def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
-    for each in group.exceptions:
-        if isinstance(each, BaseExceptionGroup):
-            yield from _leaves(each)
-        else:
-            yield each
+def _first(
+    kinds: type[BaseException] | tuple[type[BaseException], ...], held: Iterable[BaseException]
+) -> BaseException | None:
+    return next((each for each in held if isinstance(each, kinds)), None)
+
+
+def _hopeless(error: BaseException, policy: RetryPolicy) -> BaseException | None:
+    """The first in `error`, which may be a group, that no further attempt would mend; None if there is none.
+
+    What a task says by Reject, Retry or Snooze is not looked at. A group itself counts only where `dead_on` has its
+    class.
+    """
+    dead_on, retry_on = policy.dead_on, policy.retry_on
+    groups, ordinary = list[BaseException](), list[BaseException]()
+    for each in members(error):
+        if not isinstance(each, Reject | Retry | Snooze):
+            (groups if isinstance(each, BaseExceptionGroup) else ordinary).append(each)
+    for each in ordinary:
+        if _is_meant("dead_on", dead_on, each, unsure=False):
+            return each
+        if retry_on is not None and not _is_meant("retry_on", retry_on, each, unsure=True):
+            return each
+    by_class = ordinary and isinstance(dead_on, tuple)
+    return error if by_class and any(_is_meant("dead_on", dead_on, each, unsure=False) for each in groups) else None
+
+
+def _is_meant(option: str, meant: Condition, error: BaseException, *, unsure: bool) -> bool:
+    """Whether `error` is one of those that an option means; `unsure` if that cannot be told."""
+    try:
+        return isinstance(error, meant) if isinstance(meant, tuple) else bool(meant(error))
+    except BaseException as broken:  # it is user code, and a fault in it must not cost the job
+        _log.warning(
+            "%s failed when it was asked about %s (%s); another attempt is taken to be worth it",
+            option, type_name(type(error)), type_name(type(broken)),
+        )  # fmt: skip
+        return unsure
+
+
+def unraised(value: object) -> Dead | None:
+    """Dead, if `value`, which a task returned, is an exception or a class of some: it was meant to be raised."""
+    kind: type = value if issubclass(type(value), type) else type(value)  # type: ignore[assignment]
+    if not issubclass(kind, BaseException):
+        return None
+    name = type_name(kind).rpartition(".")[2]
+    message = f"the task returned {name} and did not raise it, which has no effect: write `raise {name}(...)`"
+    return Dead(reason="failed", failure=Failure(type="jetq.ResultError", message=message))
 
 
 def crashed(starts: int, max_crashes: int) -> Dead | None:

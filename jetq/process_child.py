@@ -31,7 +31,8 @@ from jetq.errors import Reject, Retry, Snooze
 from jetq.failures import capture
 from jetq.forks import end_child, is_child_of
 from jetq.model import Failure
-from jetq.process_frames import LENGTH, AppSetup, CallFrame, Load, Logged, Raised, Returned, Setup
+from jetq.policy import unraised
+from jetq.process_frames import LENGTH, AppSetup, CallFrame, Load, Logged, Raised, Returned, Setup, in_name_of
 from jetq.wrappers import check_finished
 
 __all__ = ["main"]
@@ -155,7 +156,7 @@ class _Calls:
         if is_child_of(self._pid):  # it has forked
             end_child(None)
         check_finished(self._function, self._function.__qualname__, value)
-        if not frame.wants_value:
+        if not frame.wants_value and unraised(value) is None:
             return Returned()
         try:
             return Returned(pickle.dumps(value))
@@ -184,19 +185,28 @@ def _find(load: Load) -> Callable[..., Any]:
 
 def _raised(error: BaseException) -> Raised:
     failure = capture(error)
+    with suppress(Exception):
+        if (form := _form(error, failure)) is not None:
+            return Raised(pickle.dumps(form), failure)
+    return Raised(None, failure)
+
+
+def _form(error: BaseException, failure: Failure) -> object | None:
+    """What to send in place of `error`; None if it cannot cross."""
     for form in _forms(error, failure):
         with suppress(Exception):
-            pickled = pickle.dumps(form)
-            copy = pickle.loads(pickled)
+            copy = pickle.loads(pickle.dumps(form))
             if type(copy) is type(error) and capture(copy).message == failure.message:
-                return Raised(pickled, failure)
-    return Raised(None, failure)
+                return form
+    return None
 
 
 def _forms(error: BaseException, failure: Failure) -> Iterator[object]:
     """What to send in place of `error`, the most faithful first."""
     yield error
     yield _Parts(error, error.args, vars(error))
+    if isinstance(error, BaseExceptionGroup):  # each as faithfully as it can be
+        yield _Parts(error, (error.message, [_part(each, capture(each)) for each in error.exceptions]), {})
     if not isinstance(error, Retry | Snooze | Reject):  # these are nothing without their attributes
         yield _Parts(error, (failure.message,), {name: each for name, each in vars(error).items() if _crosses(each)})
 
@@ -209,6 +219,21 @@ class _Parts:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, self._made_of
+
+
+def _part(error: BaseException, failure: Failure) -> object:
+    form = _form(error, failure)
+    return _Named(failure) if form is None else form
+
+
+class _Named:
+    """An exception of which only name and text cross."""
+
+    def __init__(self, failure: Failure) -> None:
+        self._failure = failure
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return in_name_of, (self._failure,)
 
 
 def _rebuild(kind: type[BaseException], args: tuple[Any, ...], attributes: dict[str, Any]) -> BaseException:

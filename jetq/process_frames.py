@@ -15,7 +15,7 @@ from jetq.queue import Queue
 from jetq.sealing import PayloadCodec
 from jetq.settings import Settings
 
-__all__ = ["LENGTH", "AppSetup", "CallFrame", "Load", "Logged", "Raised", "Returned", "Setup"]
+__all__ = ["LENGTH", "AppSetup", "CallFrame", "Load", "Logged", "Raised", "Returned", "Setup", "in_name_of"]
 
 LENGTH = struct.Struct(">Q")
 
@@ -71,3 +71,10 @@ class Logged(Struct, frozen=True):
     """The pickle of a log record, as `logging.handlers.QueueHandler` prepares it."""
 
     record: bytes
+
+
+def in_name_of(failure: Failure) -> Exception:
+    """An exception with the name and the text of one whose class cannot cross."""
+    module, _, name = failure.type.rpartition(".")
+    error: Exception = type(name or "Exception", (Exception,), {"__module__": module})(failure.message)
+    return error

@@ -19,7 +19,7 @@ from jetq.app import Jetq
 from jetq.context import CURRENT, JobContext
 from jetq.errors import JetqError, Reject, RemoteTraceback
 from jetq.forks import not_for_children
-from jetq.process_frames import LENGTH, AppSetup, CallFrame, Load, Logged, Raised, Returned, Setup
+from jetq.process_frames import LENGTH, AppSetup, CallFrame, Load, Logged, Raised, Returned, Setup, in_name_of
 from jetq.supervisor import in_words
 
 __all__ = ["ProcessDied", "ProcessPool", "usable_cores"]
@@ -294,8 +294,7 @@ def _exception(answer: Raised) -> BaseException:
         with contextlib.suppress(Exception):
             error = pickle.loads(answer.error)
     if error is None:
-        module, _, name = answer.failure.type.rpartition(".")
-        error = type(name or "Exception", (Exception,), {"__module__": module})(answer.failure.message)
+        error = in_name_of(answer.failure)
     error.__cause__ = RemoteTraceback(answer.failure.traceback)
     return error
 

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from jetq.attempt import Attempt
 from jetq.broker import Broker
 from jetq.errors import BrokerError, PayloadTooLarge
-from jetq.failures import bounded, summarize
+from jetq.failures import bounded, in_a_line, summarize
 from jetq.handover import PassOn, came_back, keep, put_off
 from jetq.kept import Kept, Staying, kept_name, pause_after, read_kept, write_kept
 from jetq.leases import Leases
@@ -451,12 +451,9 @@ class Settlement:
             case Retrying(after=after, failure=failure):
                 _log.warning(
                     "%s %s failed: %s; attempt %d is due in %.1f s",
-                    name,
-                    delivery.id,
-                    failure.type,
-                    meta.attempt + 1,
-                    after,
-                )
+                    name, delivery.id, in_a_line(failure), meta.attempt + 1, after,
+                )  # fmt: skip
+                _log_traceback(attempt, failure)
             case InLine(line=line):
                 _log.debug("%s %s waits in the line of %s", name, delivery.id, line)
             case Snoozed(after=after):
@@ -467,7 +464,9 @@ class Settlement:
                     name, delivery.id, shown_needs(needs), after,
                 )  # fmt: skip
             case Dead(reason=reason, failure=failure):
-                _log.error("%s %s is dead (%s): %s; see `jetq dlq show`", name, delivery.id, reason, failure.type)
+                why = in_a_line(failure)
+                _log.error("%s %s is dead (%s): %s; see `jetq dlq show`", name, delivery.id, reason, why)
+                _log_traceback(attempt, failure)
             case Cancelled():
                 _log.info("%s %s is cancelled", name, delivery.id)
             case Expired():
@@ -476,6 +475,11 @@ class Settlement:
                 _log.info("%s %s is given back", name, delivery.id)
             case Superseded():
                 _log.info("%s %s was settled already", name, delivery.id)
+
+
+def _log_traceback(attempt: Attempt, failure: Failure) -> None:
+    if failure.traceback:
+        _log.debug("%s %s failed here:\n%s", attempt.name, attempt.delivery.id, failure.traceback.rstrip())
 
 
 def _place(delivery: Delivery) -> tuple[str, int]:

@@ -1,4 +1,4 @@
-"""Log lines of the commands, for people or for machines. jetq never logs arguments."""
+"""Log lines of the commands, for people or for machines: no arguments, and of an exception what is not secret."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ async def connect(
         except SettingsError:
             raise
         except Exception as error:
-            raise explain(error, client, settings, url, within) from error
+            raise explain(error, client, settings, url, within) from None
     except BaseException:
         client.drop("abandoned")
         raise

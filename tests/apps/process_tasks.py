@@ -15,7 +15,7 @@ import time
 from contextvars import ContextVar
 from pathlib import Path
 
-from jetq import Jetq, Retry, Snooze, current_job, task
+from jetq import Jetq, RateLimited, Reject, Retry, Snooze, current_job, task
 from jetq.app import default_app
 
 
@@ -248,3 +248,31 @@ async def echoes(text: str) -> str:
 @task(run_in="process")
 def enqueues_another(text: str) -> str:
     return echoes.delay(text).id
+
+
+class OddReject(Reject):
+    """One of the user's own, which cannot be unpickled by its constructor."""
+
+    def __init__(self, order: int, *, why: str) -> None:
+        super().__init__(f"order {order}: {why}")
+        self.order = order
+
+
+@task(run_in="process")
+def raises_a_group(kind: str) -> None:
+    class Local(Exception):
+        pass
+
+    steers = {
+        "snooze": Snooze(7),
+        "limited": RateLimited(8),
+        "retry": Retry(after=3, arguments={"a": 1}),
+        "reject": OddReject(17, why="no address"),
+        "holding": Holding(5),
+    }
+    raise ExceptionGroup("g", [Odd("one", "two"), ExceptionGroup("in", [Local("from nowhere"), steers[kind]])])
+
+
+@task(run_in="process")
+def returns_a_retry() -> None:
+    return Retry(1)  # type: ignore[return-value]

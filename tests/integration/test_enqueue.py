@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,7 +17,7 @@ from secrets import token_hex
 import pytest
 
 from jetq import Jetq, JetqWarning
-from jetq.errors import BrokerUnavailable, EnqueueError, NotStored, PayloadTooLarge
+from jetq.errors import BrokerUnavailable, EnqueueError, NotSent, NotStored, PayloadTooLarge
 from jetq.model import Found, QueueInfo
 from tests.apps.working import working
 from tests.servers import NatsServerFactory
@@ -165,6 +166,32 @@ def test_with_nothing_listening_it_raises_in_time() -> None:
             enqueuer.record.delay(1)
         assert time.monotonic() - began < 5
     enqueuer.app.session.close()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("way", ["delay", "delay_many", "adelay", "adelay_many"])
+async def test_with_nothing_listening_the_traceback_is_short_and_of_one_error(way: str) -> None:
+    enqueuer = Enqueuer("nats://127.0.0.1:1")
+    task = enqueuer.record
+
+    async def enqueue() -> None:
+        if way == "adelay":
+            await task.adelay(1)
+        elif way == "adelay_many":
+            await task.adelay_many([task.bind(1)])
+        else:
+            await asyncio.to_thread(lambda: task.delay(1) if way == "delay" else task.delay_many([task.bind(1)]))
+
+    try:
+        with pytest.raises(NotSent) as caught:
+            await enqueue()
+    finally:
+        await enqueuer.app.session.aclose()
+        await asyncio.to_thread(enqueuer.app.session.close)
+    text = "".join(traceback.format_exception(caught.value))
+    assert "During handling" not in text and "direct cause" not in text
+    assert text.count("Traceback") == 1
+    assert len(text.splitlines()) < 40
 
 
 def test_a_server_that_stops_answering_raises_in_time_and_a_repeat_is_safe(nats_server: NatsServerFactory) -> None:

@@ -202,5 +202,9 @@ async def test_no_argument_value_reaches_a_log_line(nats_url: str, caplog: pytes
             job = await leaky.adelay(canary)
             with pytest.raises(ValueError, match=r"bad password \*\*\*"):
                 await job.aresult(timeout=20)
-    assert "leaky" in caplog.text
+    said = [record.getMessage() for record in caplog.records if f"leaky {job.id}" in record.getMessage()]
+    assert f"leaky {job.id} failed: ValueError: bad password ***; attempt 2 is due in 0.0 s" in said
+    assert f"leaky {job.id} is dead (failed): ValueError: bad password ***; see `jetq dlq show`" in said
+    tracebacks = [each for each in said if "in leaky" in each]
+    assert len(tracebacks) == 2 and all(each.endswith("ValueError: bad password ***") for each in tracebacks)
     assert canary not in caplog.text

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
+import pickle
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -18,7 +20,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jetq import errors, failures
-from jetq.failures import bounded, capture, fit, revive, summarize
+from jetq.errors import RateLimited, Reject, Retry, Snooze
+from jetq.failures import bounded, capture, fit, in_a_line, revive, summarize
 from jetq.model import AttemptError, DeadLetter, Failure
 
 encode = msgspec.json.encode
@@ -178,6 +181,21 @@ def recursed() -> BaseException:
     raise AssertionError("no end of recursion")
 
 
+def nested(depth: int) -> BaseException:
+    error: Exception = ValueError("at the bottom")
+    for _ in range(depth):
+        error = ExceptionGroup("g", [error])
+    return error
+
+
+def shared() -> BaseException:
+    """A group of 2 ** 64 exceptions, for whoever does not look which it has seen."""
+    error: Exception = ValueError("at the bottom")
+    for _ in range(64):
+        error = ExceptionGroup("g", [error, error])
+    return error
+
+
 HOSTILE: dict[str, Callable[[], BaseException]] = {
     "str raises": StrRaises,
     "str exits": StrExits,
@@ -197,6 +215,9 @@ HOSTILE: dict[str, Callable[[], BaseException]] = {
     "cycle of causes": self_caused,
     "bad notes": noted,
     "group": lambda: ExceptionGroup("many", [ValueError(str(n)) for n in range(500)]),
+    "huge group": lambda: ExceptionGroup("many", [raised(ValueError(str(n))) for n in range(200_000)]),
+    "groups that share what they hold": shared,
+    "deep groups": lambda: nested(2_000),
     "group of groups": lambda: BaseExceptionGroup("o", [ExceptionGroup("i", [StrRaises()]), raised(KeyError("k"))]),
     "recursion": recursed,
     "a long type of many lines": lambda: type("Bad\nName" * 100, (Exception,), {})("x"),
@@ -221,6 +242,50 @@ def test_every_exception_has_a_small_record(make: Callable[[], BaseException]) -
     for text in (failure.type, failure.message, failure.traceback):
         assert type(text) is str
         text.encode()
+
+
+def test_a_group_says_what_it_holds() -> None:
+    held = [ValueError("order 17 has no address"), ExceptionGroup("in", [KeyError("x"), Custom("a"), StopIteration()])]
+    failure = capture(ExceptionGroup("unhandled errors in a TaskGroup", held))
+    own = f"{Custom.__module__}.Custom"
+    assert failure.type == "builtins.ExceptionGroup"
+    assert failure.message == f"ValueError: order 17 has no address; KeyError: 'x'; {own}: a; StopIteration"
+    many = capture(ExceptionGroup("many", [ValueError(str(number)) for number in range(1_234)]))
+    assert many.message.startswith("ValueError: 0; ValueError: 1; ")
+    assert many.message.endswith("ValueError: 9; and 1,224 more")
+
+
+def test_what_a_group_holds_is_hidden_before_it_is_cut() -> None:
+    group = ExceptionGroup("g", [ValueError("x" * 995 + "s3cret"), ValueError("s3cret" + "y" * 2_000)])
+    assert "s3c" not in capture(group, lambda text: text.replace("s3cret", "***")).message
+
+
+def test_steering_exceptions_cross_a_pickle_and_a_copy_as_they_are() -> None:
+    class Odd(Snooze):
+        def __init__(self, one: int, two: int) -> None:
+            super().__init__(one + two)
+
+    for error in (Snooze(7), RateLimited(8), Retry(3, arguments={"a": 1}, reason="b"), Retry(), Reject("no")):
+        for again in (pickle.loads(pickle.dumps(error)), copy.copy(error)):
+            assert (type(again), again.args, vars(again)) == (type(error), error.args, vars(error))
+    assert copy.copy(Odd(1, 2)).after == 3.0
+
+
+@pytest.mark.parametrize(
+    ("message", "line"),
+    [
+        ("no such order", "ValueError: no such order"),
+        ("", "ValueError"),
+        ("two\nlines\r\n  and\u2028a\x0bthird.", "ValueError: two lines and a third"),
+        ("\x1b[31mred\x00", "ValueError: ?[31mred?"),
+        ("x" * 300, f"ValueError: {'x' * 300}"),
+        ("x" * 301, f"ValueError: {'x' * 300}..."),
+    ],
+    ids=["plain", "empty", "lines", "controls", "long", "too long"],
+)
+def test_a_failure_takes_one_line_of_a_log(message: str, line: str) -> None:
+    assert in_a_line(Failure(type="builtins.ValueError", message=message)) == line
+    assert in_a_line(Failure(type="app.errors.Gone", message="a")) == "app.errors.Gone: a"
 
 
 def test_a_text_that_raises_says_so() -> None:

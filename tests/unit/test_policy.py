@@ -8,6 +8,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from itertools import pairwise
 from random import Random
+from unittest.mock import Mock
 
 import pytest
 import tenacity
@@ -16,10 +17,22 @@ from hypothesis import strategies as st
 from tenacity import RetryCallState
 from tenacity.wait import wait_base
 
-from jetq.errors import JobTimeout, Reject, Retry, Snooze
-from jetq.failures import capture
+from jetq.errors import Interruption, JobTimeout, RateLimited, Reject, Retry, Snooze
+from jetq.failures import capture, text_of
 from jetq.model import Dead, Failure, Needs, PutOff, Retrying, Snoozed
-from jetq.policy import LONGEST_WAIT, RetryPolicy, crashed, decide, decisive, default_wait, put_off, unknown_task
+from jetq.policy import (
+    LONGEST_WAIT,
+    PLAIN_TYPES,
+    Condition,
+    RetryPolicy,
+    crashed,
+    decide,
+    decisive,
+    default_wait,
+    put_off,
+    unknown_task,
+    unraised,
+)
 
 FAILURE = Failure(type="t", message="m")
 
@@ -283,32 +296,214 @@ def test_without_a_near_name_the_end_tells_what_there_is() -> None:
     assert "; it has m0.t, m1.t, m2.t, m3.t, m4.t and more. Start" in dead.failure.message
 
 
+# --- groups
+
+
 class Gone(Exception):
     pass
 
 
-REJECT, GONE, RETRY, PLAIN = Reject("no"), Gone(), Retry(5), ValueError("plain")
-SHORT, LONG = Snooze(1), Snooze(10)
+class Batch(ExceptionGroup[Exception]):
+    """A group of the user's own."""
 
 
+class TimedOut(Interruption):
+    error = JobTimeout
+
+
+class PoolLost(Exception):
+    """What the worker itself has to say of an attempt."""
+
+
+REJECT, GONE, RETRY, PLAIN, OTHER = Reject("no"), Gone(), Retry(5), ValueError("plain"), KeyError("x")
+SHORT, LONG, LIMITED = Snooze(1), Snooze(10), RateLimited(10)
+STOPPED = asyncio.CancelledError()
+BY_CLASS = RetryPolicy(dead_on=(Gone, Batch))
+BY_FUNCTION = RetryPolicy(dead_on=lambda error: isinstance(error, Gone | Batch))
+ALL_BUT_GONE = RetryPolicy(retry_on=(ValueError, LookupError, asyncio.CancelledError, JobTimeout))
+
+
+@pytest.mark.parametrize("policy", [BY_CLASS, BY_FUNCTION, ALL_BUT_GONE], ids=["class", "function", "retry_on"])
+@pytest.mark.parametrize("depth", [1, 2, 500])
 @pytest.mark.parametrize(
     ("held", "decides"),
     [
+        ([REJECT], REJECT),
+        ([GONE], GONE),
+        ([RETRY], RETRY),
+        ([SHORT], SHORT),
+        ([LIMITED], LIMITED),
         ([PLAIN], PLAIN),
-        ([ExceptionGroup("inner", [REJECT])], REJECT),
-        ([PLAIN, RETRY, GONE, REJECT], REJECT),
-        ([PLAIN, RETRY, ExceptionGroup("inner", [GONE, PLAIN])], GONE),
-        ([SHORT, RETRY, PLAIN], RETRY),
+        ([STOPPED], STOPPED),
+        ([PLAIN, SHORT, LIMITED, RETRY, GONE, REJECT], REJECT),
+        ([PLAIN, SHORT, LIMITED, RETRY, GONE], GONE),
+        ([PLAIN, SHORT, LIMITED, RETRY], RETRY),
+        ([PLAIN, SHORT, LIMITED, LONG], LIMITED),
+        ([PLAIN, SHORT, STOPPED], SHORT),
         ([SHORT, LONG], LONG),
     ],
+    ids=str,
 )
-def test_what_decides_in_a_group_is_what_a_task_said(held: list[Exception], decides: Exception) -> None:
-    """Guarantee: Reject, Retry, Snooze and `dead_on` mean the same out of a task group."""
-    assert decisive(ExceptionGroup("several", held), (Gone,)) is decides
+def test_what_decides_in_a_group_is_what_a_task_said(
+    held: list[BaseException], decides: BaseException, depth: int, policy: RetryPolicy
+) -> None:
+    """Guarantee: Reject, Retry, Snooze, RateLimited, `dead_on` and `retry_on` mean the same out of a task group."""
+    assert decisive(nested(held, depth), policy) is decides
+    assert decisive(nested(held[::-1], depth), policy) is decides
 
 
-def test_of_several_plain_errors_the_group_counts() -> None:
-    several = ExceptionGroup("several", [PLAIN, SHORT, ValueError("another")])
-    assert decisive(several, (Gone,)) is several
-    assert decisive(several, (ExceptionGroup,)) is several
-    assert decisive(PLAIN) is PLAIN
+def nested(held: list[BaseException], depth: int) -> BaseException:
+    """So many groups, each in another; the innermost has all that is held."""
+    group = BaseExceptionGroup("g", held)
+    for _ in range(depth - 1):
+        group = BaseExceptionGroup("g", [group])
+    return group
+
+
+@pytest.mark.parametrize("beside", [REJECT, GONE, RETRY, LONG, PLAIN])
+def test_what_the_worker_ended_is_that_before_all_else(beside: Exception) -> None:
+    lost = PoolLost()
+    assert decisive(ExceptionGroup("g", [beside, lost]), BY_CLASS, (PoolLost,)) is lost
+    timeout = decisive(BaseExceptionGroup("g", [beside, BaseExceptionGroup("in", [TimedOut()])]), BY_CLASS)
+    assert type(timeout) is JobTimeout
+
+
+def test_errors_that_say_the_same_are_one() -> None:
+    another = ValueError("plain")
+    assert decisive(ExceptionGroup("g", [PLAIN, another]), BY_CLASS) is PLAIN
+    assert decisive(ExceptionGroup("g", [another, ExceptionGroup("in", [PLAIN])]), BY_CLASS) is another
+
+
+def test_of_several_plain_errors_the_group_counts_and_names_them() -> None:
+    several = ExceptionGroup("unhandled errors in a TaskGroup", [PLAIN, ExceptionGroup("in", [OTHER])])
+    for policy in (BY_CLASS, BY_FUNCTION, ALL_BUT_GONE):
+        assert decisive(several, policy) is several
+        outcome = decision(several, policy=policy)
+        assert isinstance(outcome, Retrying)
+        assert outcome.failure.message == "ValueError: plain; KeyError: 'x'"
+
+
+@pytest.mark.parametrize("make", [lambda group: group, lambda group: ExceptionGroup("g", [group])])
+def test_a_group_whose_class_is_named_is_one_of_them(make: Callable[[Exception], ExceptionGroup]) -> None:
+    group = make(Batch("b", [PLAIN, OTHER]))
+    assert decisive(group, BY_CLASS) is group
+    assert isinstance(decision(group, policy=BY_CLASS), Dead)
+    assert isinstance(decision(make(Batch("b", [SHORT, RETRY])), policy=BY_CLASS), Retrying)
+    snoozed = decisive(make(Batch("b", [SHORT])), RetryPolicy(dead_on=(Exception,)))
+    assert snoozed is SHORT
+
+
+def test_what_is_no_group_decides_itself() -> None:
+    assert decisive(PLAIN, BY_CLASS) is PLAIN
+
+
+def test_groups_that_share_what_they_hold_are_looked_through_once() -> None:
+    group = ExceptionGroup("g", [PLAIN, OTHER])
+    for _ in range(64):
+        group = ExceptionGroup("g", [group, group])
+    assert text_of(decisive(group, BY_CLASS)) == "ValueError: plain; KeyError: 'x'"
+
+
+# --- dead_on and retry_on
+
+
+def is_lookup(error: BaseException) -> bool:
+    return isinstance(error, LookupError)
+
+
+@pytest.mark.parametrize("retry_on", [(LookupError,), is_lookup], ids=["class", "function"])
+@pytest.mark.parametrize(
+    ("error", "ends"),
+    [
+        (KeyError(), False),
+        (IndexError(), True),  # dead_on means it too, and wins
+        (ValueError(), True),
+        (JobTimeout(), True),
+        (asyncio.CancelledError(), True),
+        (SystemExit(), True),
+        (Retry(1), False),
+        (ExceptionGroup("g", [KeyError(), KeyError()]), False),
+        (ExceptionGroup("g", [KeyError(), ValueError()]), True),
+    ],
+    ids=repr,
+)
+def test_only_what_retry_on_means_is_run_again(error: BaseException, ends: bool, retry_on: Condition) -> None:
+    outcome = decision(error, policy=RetryPolicy(dead_on=(IndexError,), retry_on=retry_on))
+    assert isinstance(outcome, Dead) == ends
+    if isinstance(outcome, Dead):
+        assert outcome.reason == "failed"
+
+
+def test_what_is_worth_a_retry_is_bounded_by_the_attempts_all_the_same() -> None:
+    assert isinstance(decision(KeyError(), attempt=3, policy=RetryPolicy(retry_on=is_lookup)), Dead)
+
+
+def test_what_a_task_says_itself_stands_whatever_the_options_mean() -> None:
+    policy = RetryPolicy(dead_on=lambda error: True, retry_on=lambda error: False)
+    assert isinstance(decision(Retry(1), policy=policy), Retrying)
+    assert isinstance(decision(Snooze(1), policy=policy), Snoozed)
+    assert decision(Reject("no"), policy=RetryPolicy(retry_on=(Reject,))) == Dead("rejected", capture(Reject("no")))
+
+
+class Unanswerable(type):
+    def __instancecheck__(cls, instance: object) -> bool:
+        raise RuntimeError("secret")
+
+
+class Strange(Exception, metaclass=Unanswerable):
+    pass
+
+
+def divides(error: BaseException) -> bool:
+    return bool(1 / 0)
+
+
+def leaves(error: BaseException) -> bool:
+    raise SystemExit("secret")
+
+
+@pytest.mark.parametrize("condition", [divides, leaves, (Strange,)])
+@pytest.mark.parametrize("option", ["dead_on", "retry_on"])
+def test_a_broken_condition_does_not_cost_the_job(
+    option: str, condition: Condition, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Guarantee: user code that decides on errors cannot lose a job, or end it before its last attempt."""
+    policy = RetryPolicy(dead_on=condition) if option == "dead_on" else RetryPolicy(retry_on=condition)
+    for error in (ValueError("secret"), ExceptionGroup("g", [ValueError("secret"), KeyError()])):
+        caplog.clear()
+        assert isinstance(decision(decisive(error, policy), policy=policy), Retrying)
+        assert f"{option} failed when it was asked about builtins.ValueError" in caplog.text
+        assert "secret" not in caplog.text
+
+
+# --- what is returned in place of being raised
+
+
+@pytest.mark.parametrize(
+    ("value", "name"),
+    [
+        (Retry(1), "Retry"),
+        (Retry, "Retry"),
+        (Snooze(1), "Snooze"),
+        (Reject("no"), "Reject"),
+        (RateLimited(1), "RateLimited"),
+        (ValueError("secret"), "ValueError"),
+        (Gone, "Gone"),
+        (SystemExit, "SystemExit"),
+        (ExceptionGroup("g", [PLAIN]), "ExceptionGroup"),
+    ],
+    ids=repr,
+)
+def test_an_exception_that_is_returned_is_told_to_be_raised(value: object, name: str) -> None:
+    outcome = unraised(value)
+    assert outcome is not None and outcome.reason == "failed"
+    said = f"the task returned {name} and did not raise it, which has no effect: write `raise {name}(...)`"
+    assert outcome.failure == Failure(type="jetq.ResultError", message=said)
+    assert type(value) not in PLAIN_TYPES
+
+
+@pytest.mark.parametrize(
+    "value", [None, 5, "x", [Retry(1)], {}, int, object(), Random, type, Mock(spec=Retry)], ids=repr
+)
+def test_all_else_may_be_returned(value: object) -> None:
+    assert unraised(value) is None

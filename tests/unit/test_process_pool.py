@@ -21,7 +21,7 @@ import pytest
 
 from jetq import Jetq
 from jetq.context import CURRENT, Current, JobContext
-from jetq.errors import JetqError, Reject, Retry, Snooze
+from jetq.errors import JetqError, RateLimited, Reject, Retry, Snooze
 from jetq.failures import capture
 from jetq.process_pool import ProcessDied, ProcessPool
 from jetq.task import Task
@@ -90,6 +90,39 @@ async def test_what_steers_a_job_comes_back_with_what_it_says(pool: ProcessPool)
     with pytest.raises(Retry) as retry:
         await call(pool, tasks.retries)
     assert (retry.value.after, retry.value.arguments) == (3, {"a": 1})
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("snooze", {"after": 7.0}),
+        ("limited", {"after": 8.0}),
+        ("retry", {"after": 3.0, "arguments": {"a": 1}}),
+        ("reject", {"reason": "order 17: no address", "order": 17}),
+        ("holding", {"code": 5}),
+    ],
+)
+async def test_what_is_in_a_group_comes_back_as_it_would_alone(
+    kind: str, expected: dict[str, Any], pool: ProcessPool
+) -> None:
+    with pytest.raises(ExceptionGroup) as caught:
+        await call(pool, tasks.raises_a_group, kind)
+    odd, inner = caught.value.exceptions
+    assert type(odd) is tasks.Odd and str(odd) == "one and two"
+    assert isinstance(inner, ExceptionGroup)
+    local, steering = inner.exceptions
+    assert (type(local).__name__, str(local)) == ("Local", "from nowhere")
+    kinds = {
+        "snooze": Snooze, "limited": RateLimited, "retry": Retry, "reject": tasks.OddReject, "holding": tasks.Holding
+    }  # fmt: skip
+    assert type(steering) is kinds[kind]
+    assert vars(steering) == expected
+    assert "in raises_a_group" in capture(caught.value).traceback
+
+
+async def test_an_exception_that_is_returned_comes_back_though_nobody_wants_the_value(pool: ProcessPool) -> None:
+    value = await pool.run(tasks.returns_a_retry.fn, (), {}, context=context, wants_value=False)
+    assert isinstance(value, Retry) and value.after == 1
 
 
 async def test_an_exception_that_cannot_cross_whole_keeps_its_class_or_else_its_name(pool: ProcessPool) -> None:

@@ -180,9 +180,13 @@ def test_an_app_and_an_import_may_not_share_a_name() -> None:
 # --- options
 
 
+def is_value_error(error: BaseException) -> bool:
+    return isinstance(error, ValueError)
+
+
 def test_defaults() -> None:
     options = task(plain).defaults
-    assert (options.max_attempts, options.wait, options.dead_on) == (3, None, ())
+    assert (options.max_attempts, options.wait, options.dead_on, options.retry_on) == (3, None, (), None)
     assert (options.timeout, options.max_crashes, options.result_ttl) == (300.0, 3, 3600.0)
     assert (options.run_in, task(awaited).defaults.run_in) == ("thread", "loop")
 
@@ -201,6 +205,8 @@ def test_options_are_converted_at_the_door() -> None:
     )(plain)
     assert (made.defaults.timeout, made.defaults.result_ttl) == (60.0, 7200.0)
     assert (made.defaults.wait, made.defaults.dead_on) == (strategy, (ValueError,))
+    chosen = task(name="chosen", dead_on=is_value_error, retry_on=(OSError, KeyError))(plain).defaults
+    assert (chosen.dead_on, chosen.retry_on) == (is_value_error, (OSError, KeyError))
     assert task(wait=5, timeout=None)(plain).defaults.wait == 5.0
 
 
@@ -222,6 +228,14 @@ def test_options_are_converted_at_the_door() -> None:
         ({"dead_on": [ValueError]}, "dead_on takes exception classes"),
         ({"dead_on": (ValueError, "KeyError")}, "dead_on takes exception classes, not 'KeyError'"),
         ({"dead_on": ValueError("x")}, "dead_on takes exception classes"),
+        ({"dead_on": (ValueError, is_value_error)}, "hint: a class, a tuple of classes, or one function: dead_on="),
+        ({"dead_on": None}, "dead_on takes exception classes, not None"),
+        ({"retry_on": [ValueError]}, "retry_on takes exception classes"),
+        ({"retry_on": "ValueError"}, "retry_on takes exception classes, not 'ValueError'"),
+        ({"retry_on": int}, "retry_on takes exception classes, not <class 'int'>"),
+        ({"retry_on": awaited}, "retry_on takes a function that answers at once, and <function awaited"),
+        ({"dead_on": lambda: True}, "dead_on takes a function of the exception alone, and <function"),
+        ({"dead_on": lambda error, more: True}, "missing a required argument: 'more'"),
         ({"run_in": "loop"}, "run_in='loop' needs an async function"),
         ({"run_in": "fibre"}, "run_in must be 'loop', 'thread' or 'process', not 'fibre'"),
         ({"priority": "urgent"}, "priority is 'high', 'normal' or 'low', not 'urgent'"),

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from jetq.errors import Reject, Retry, Snooze
 from jetq.model import Dead, Failure, Meta, Needs, Retrying, Snoozed
-from jetq.policy import LONGEST_WAIT, RetryPolicy, crashed, decide, default_wait, process_died, put_off
+from jetq.policy import LONGEST_WAIT, Condition, RetryPolicy, crashed, decide, default_wait, process_died, put_off
 from tests.unit.properties.examples import examples
 
 FAILURE = Failure(type="t", message="m")
@@ -45,8 +45,15 @@ POLICIES = st.builds(
     RetryPolicy,
     max_attempts=st.one_of(st.integers(1, 10), st.just(2**31 - 1)),
     wait=st.one_of(WAITS, BROKEN),
-    dead_on=st.sampled_from([(), (ValueError,), (OSError, ValueError), (BaseException,)]),
+    dead_on=st.sampled_from(
+        [(), (ValueError,), (OSError, ValueError), (BaseException,), lambda error: bool(error.args)]
+    ),
+    retry_on=st.sampled_from([None, (), (ValueError,), (BaseException,), lambda error: bool(error.args)]),
 )
+
+
+def is_meant(condition: Condition, error: BaseException) -> bool:
+    return isinstance(error, condition) if isinstance(condition, tuple) else condition(error)
 
 
 def asked(kind: type[Retry] | type[Snooze], after: object) -> Retry | Snooze:
@@ -76,7 +83,9 @@ def test_every_decision_is_bounded_and_pure(error: BaseException, attempt: int, 
         assert isinstance(outcome, Dead) and outcome.reason == "rejected"
     elif attempt >= policy.max_attempts:
         assert isinstance(outcome, Dead) and outcome.reason == "failed"
-    elif isinstance(error, policy.dead_on) and not isinstance(error, Retry):
+    elif not isinstance(error, Retry) and (
+        is_meant(policy.dead_on, error) or (policy.retry_on is not None and not is_meant(policy.retry_on, error))
+    ):
         assert isinstance(outcome, Dead) and outcome.reason == "failed"
     else:
         assert isinstance(outcome, Retrying)
