@@ -1,0 +1,718 @@
+"""Values arrive as they were, or are refused where they were written: enums, subclasses, and what changes silently."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
+from decimal import Decimal
+from fractions import Fraction
+from ipaddress import IPv4Address, IPv6Network
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, TypedDict
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+import attrs
+import msgspec
+import pytest
+
+from jetq.codec import Signature
+from jetq.errors import ArgumentError, DefinitionError
+
+
+class ChoicesMeta(enum.EnumMeta):
+    """What web frameworks give their enums of choices."""
+
+
+class Status(enum.Enum):
+    NEW = 1
+    DONE = 2
+
+
+class Auto(enum.Enum):
+    A = enum.auto()
+
+
+class Word(enum.Enum):
+    YES = "yes"
+
+
+class TextWord(enum.StrEnum):
+    YES = "yes"
+
+
+class OldWord(str, enum.Enum):  # noqa: UP042 - as code of before Python 3.11 has them
+    YES = "yes"
+
+
+class Rank(enum.IntEnum):
+    LOW = 1
+
+
+class Permission(enum.Flag):
+    READ = 1
+    WRITE = 2
+
+
+class IntPermission(enum.IntFlag):
+    READ = 1
+    WRITE = 2
+
+
+class Ratio(enum.Enum):
+    HALF = 0.5
+    ONE = 1.0
+
+
+class OldRatio(float, enum.Enum):
+    HALF = 0.5
+
+
+class Planet(enum.Enum):
+    EARTH = (5.97e24, 6.4e6)
+    MARS = (6.42e23, 3.4e6)
+
+
+class Mixed(enum.Enum):
+    ONE = 1
+    ONE_AS_TEXT = "1"
+    HALF = 0.5
+
+
+class Big(enum.Enum):
+    A = 2**70
+
+
+class Day(enum.Enum):
+    FIRST = date(2026, 1, 1)
+
+
+class TextChoice(str, enum.Enum, metaclass=ChoicesMeta):  # noqa: UP042
+    SMALL = "s"
+
+
+class IntChoice(int, enum.Enum, metaclass=ChoicesMeta):
+    LOW = 1
+
+
+class PlainChoice(enum.Enum, metaclass=ChoicesMeta):
+    LOW = 1
+
+
+class PairChoice(enum.Enum, metaclass=ChoicesMeta):
+    LOW = (1, 2)
+
+
+class Lenient(enum.Enum):
+    KNOWN = 1
+
+    @classmethod
+    def _missing_(cls, value: object) -> Lenient:
+        return cls.KNOWN
+
+
+Made = enum.Flag("Made", "READ WRITE")
+
+IN_CLASSES = [
+    Status.DONE,
+    Auto.A,
+    Word.YES,
+    TextWord.YES,
+    OldWord.YES,
+    Rank.LOW,
+    Permission.READ,
+    Permission.READ | Permission.WRITE,
+    Permission(0),
+    IntPermission.READ | IntPermission.WRITE,
+    TextChoice.SMALL,
+    IntChoice.LOW,
+    PlainChoice.LOW,
+    Lenient.KNOWN,
+    Made["READ"] | Made["WRITE"],
+]
+"""Members of enums whose values are all str or all int, which may be the type of a class's field too."""
+
+AS_KEYS = [*IN_CLASSES, Ratio.ONE, OldRatio.HALF, Big.A, Day.FIRST]
+MEMBERS = [*AS_KEYS, Planet.MARS, Mixed.ONE, Mixed.ONE_AS_TEXT, Mixed.HALF, PairChoice.LOW]
+
+
+def taking(kind: Any) -> Signature:
+    def fn(x): ...  # type: ignore[no-untyped-def]
+
+    fn.__annotations__["x"] = kind
+    return Signature(fn, "tasks.f")
+
+
+def giving(kind: Any) -> Signature:
+    def fn(): ...  # type: ignore[no-untyped-def]
+
+    fn.__annotations__["return"] = kind
+    return Signature(fn, "tasks.f")
+
+
+def as_argument(kind: Any, value: Any) -> Any:
+    signature = taking(kind)
+    args, _ = signature.decode(signature.encode((value,), {}))
+    return args[0]
+
+
+def as_result(kind: Any, value: Any) -> Any:
+    signature = giving(kind)
+    return signature.decode_result(signature.encode_result(value))
+
+
+WAYS = pytest.mark.parametrize("way", [as_argument, as_result])
+Way = Callable[[Any, Any], Any]
+
+
+def refusal(kind: Any, value: Any) -> str:
+    signature = taking(kind)
+    with pytest.raises(ArgumentError) as caught:
+        signature.encode((value,), {})
+    return str(caught.value).removeprefix(f"{signature.call_text}: ")
+
+
+def result_refusal(kind: Any, value: Any) -> str:
+    with pytest.raises((TypeError, ValueError)) as caught:
+        giving(kind).encode_result(value)
+    return str(caught.value)
+
+
+# --- enums
+
+LIST: Any = list
+TUPLE: Any = tuple
+SET: Any = set
+FROZENSET: Any = frozenset
+DICT: Any = dict
+TYPED_DICT: Any = TypedDict
+
+SHAPES: list[tuple[Callable[[Any], Any], Callable[[Any], Any]]] = [
+    (lambda kind: kind, lambda member: member),
+    (lambda kind: kind | None, lambda member: member),
+    (lambda kind: LIST[kind], lambda member: [member, member]),
+    (lambda kind: TUPLE[kind, ...], lambda member: (member,)),
+    (lambda kind: TUPLE[kind, int], lambda member: (member, 1)),
+    (lambda kind: SET[kind], lambda member: {member}),
+    (lambda kind: FROZENSET[kind], lambda member: frozenset({member})),
+    (lambda kind: DICT[str, LIST[kind | None]], lambda member: {"a": [None, member]}),
+]
+
+IN_FIELDS: list[tuple[Callable[[Any], Any], Callable[[Any, Any], Any]]] = [
+    (lambda kind: msgspec.defstruct("Holder", [("x", kind)]), lambda holder, member: holder(member)),
+    (lambda kind: dataclass(type("Data", (), {"__annotations__": {"x": kind}})), lambda holder, member: holder(member)),
+    (lambda kind: TYPED_DICT("Typed", {"x": kind}), lambda holder, member: {"x": member}),
+    (lambda kind: NamedTuple("Named", [("x", kind)]), lambda holder, member: holder(member)),
+]
+
+
+@WAYS
+@pytest.mark.parametrize("member", MEMBERS, ids=str)
+@pytest.mark.parametrize("shape", range(len(SHAPES)))
+def test_a_member_of_any_enum_arrives_as_itself(way: Way, member: enum.Enum, shape: int) -> None:
+    kind, value = (make(each) for make, each in zip(SHAPES[shape], (type(member), member), strict=True))
+    received = way(kind, value)
+    assert received == value
+    assert repr(received) == repr(value)
+
+
+@WAYS
+@pytest.mark.parametrize("member", AS_KEYS, ids=str)
+def test_a_member_of_an_enum_is_a_key(way: Way, member: enum.Enum) -> None:
+    (received,) = way(DICT[type(member), int], {member: 1})
+    assert received is member
+
+
+@WAYS
+@pytest.mark.parametrize("member", IN_CLASSES, ids=str)
+@pytest.mark.parametrize("shape", range(len(IN_FIELDS)))
+def test_a_member_of_an_enum_is_in_a_field(way: Way, member: enum.Enum, shape: int) -> None:
+    make_kind, make_value = IN_FIELDS[shape]
+    kind = make_kind(type(member))
+    value = make_value(kind, member)
+    assert way(kind, value) == value
+    assert way(LIST[kind], [value]) == [value]
+
+
+@WAYS
+@pytest.mark.parametrize("member", [Status.NEW, Permission.READ, PlainChoice.LOW], ids=str)
+def test_a_member_of_an_int_enum_is_in_a_union_with_text(way: Way, member: enum.Enum) -> None:
+    assert way(type(member) | str, member) is member
+    assert way(type(member) | str, "1") == "1"
+
+
+@pytest.mark.parametrize(
+    ("member", "text"),
+    [
+        (Status.DONE, b"2"),
+        (Word.YES, b'"yes"'),
+        (Permission.READ | Permission.WRITE, b"3"),
+        (Ratio.HALF, b"0.5"),
+        (Planet.EARTH, b"[5.97e24,6400000.0]"),
+        (Day.FIRST, b'"2026-01-01"'),
+        (TextChoice.SMALL, b'"s"'),
+    ],
+    ids=str,
+)
+def test_an_enum_crosses_as_the_json_of_its_value(member: enum.Enum, text: bytes) -> None:
+    assert taking(type(member)).encode((member,), {}) == b'{"x":' + text + b"}"
+
+
+def test_parameters_of_every_kind_take_enums() -> None:
+    def fn(a: Status, /, *rest: Ratio, c: Planet, **more: Permission) -> None: ...
+
+    signature = Signature(fn, "tasks.f")
+    args, kwargs = (Status.NEW, Ratio.HALF, Ratio.ONE), {"c": Planet.MARS, "d": Permission.READ | Permission.WRITE}
+    assert signature.decode(signature.encode(args, kwargs)) == (args, kwargs)
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "sentence"),
+    [
+        (Status, Word.YES, "x: expected int, got Word"),
+        (Status, 2.5, "x: expected int, got float"),
+        (int, Status.NEW, "x: expected int, got Status"),
+        (str, Word.YES, "x: expected str, got Word"),
+        (Ratio, 0.5, "x: expected Ratio, got float"),
+        (list[Ratio], [Ratio.HALF, Planet.EARTH], "x[1]: expected Ratio, got Planet"),
+        (tuple[Status, int], (Status.NEW, "a"), "x[1]: expected int, got str"),
+    ],
+    ids=str,
+)
+def test_what_is_no_member_is_refused(kind: Any, value: Any, sentence: str) -> None:
+    assert refusal(kind, value) == sentence
+
+
+@pytest.mark.parametrize("kind", [Ratio, Planet, Mixed, Day], ids=str)
+@pytest.mark.parametrize("text", ["9", '"zz"', "[1,2]", "null", "{}"])
+def test_json_of_no_member_is_refused_at_the_worker(kind: Any, text: str) -> None:
+    with pytest.raises(ArgumentError, match="x: not one of the allowed values"):
+        taking(kind).decode(b'{"x": %s}' % text.encode())
+
+
+class Opaque(enum.Enum):
+    A = 1.5
+    B = object()
+
+
+class Absent(enum.Enum):
+    A = None
+    B = 1
+
+
+class Same(enum.Enum):
+    TEXT = "2026-01-01"
+    DATE = date(2026, 1, 1)
+
+
+class InField(msgspec.Struct):
+    ratio: Ratio
+
+
+@pytest.mark.parametrize(
+    ("kind", "sentence"),
+    [
+        (Opaque, f"the value of {__name__}.Opaque.B has no JSON form of its own"),
+        (list[Absent], f"the value of {__name__}.Absent.A has no JSON form of its own"),
+        (Same, f"{__name__}.Same.TEXT and .DATE have the same JSON form"),
+        (InField, "Enums must contain either all str or all int values"),
+        (dict[Planet, int], f"a dict with keys of type {__name__}.Planet has no JSON form"),
+    ],
+    ids=str,
+)
+def test_an_enum_that_cannot_cross_is_refused_when_defined(kind: Any, sentence: str) -> None:
+    with pytest.raises(DefinitionError) as caught:
+        taking(kind)
+    assert str(caught.value).startswith(f"tasks.f: x: {sentence}")
+    assert caught.value.hint
+
+
+def test_a_key_that_two_members_share_is_refused() -> None:
+    assert refusal(dict[Mixed, int], {Mixed.ONE: 1}) == (
+        "x: has a key that would arrive as another\n"
+        "hint: annotate keys of one type, as in dict[str, ...] or dict[int, ...]"
+    )
+    assert as_argument(dict[Mixed, int], {Mixed.HALF: 1}) == {Mixed.HALF: 1}
+
+
+# --- subclasses
+
+
+class Moment(datetime):
+    """As time libraries have, and libraries that freeze the time."""
+
+
+class Today(date): ...
+
+
+class Clock(time): ...
+
+
+class Span(timedelta): ...
+
+
+class Money(Decimal): ...
+
+
+class Scalar(float):
+    """As libraries of numbers have."""
+
+
+class Count(int): ...
+
+
+class SafeText(str): ...
+
+
+class Blob(bytes): ...
+
+
+OF_SUBCLASSES = [
+    (datetime, Moment(2026, 1, 2, 3, 4, 5, 6, tzinfo=UTC), datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=UTC)),
+    (date, Today(2026, 1, 2), date(2026, 1, 2)),
+    (time, Clock(3, 4, 5, 6), time(3, 4, 5, 6)),
+    (timedelta, Span(days=-1, microseconds=3), timedelta(days=-1, microseconds=3)),
+    (Decimal, Money("1.50"), Decimal("1.50")),
+    (float, Scalar(1.5), 1.5),
+    (int, Count(3), 3),
+    (int, Rank.LOW, 1),
+    (str, SafeText("a"), "a"),
+    (str, TextWord.YES, "yes"),
+    (bytes, Blob(b"a"), b"a"),
+]
+
+
+@WAYS
+@pytest.mark.parametrize(("kind", "value", "plain"), OF_SUBCLASSES, ids=str)
+@pytest.mark.parametrize("shape", range(len(SHAPES)))
+def test_a_value_of_a_subclass_arrives_as_its_base(way: Way, kind: Any, value: Any, plain: Any, shape: int) -> None:
+    make_kind, make_value = SHAPES[shape]
+    assert repr(way(make_kind(kind), make_value(value))) == repr(make_value(plain))
+
+
+@WAYS
+@pytest.mark.parametrize(("kind", "value", "plain"), OF_SUBCLASSES, ids=str)
+@pytest.mark.parametrize("shape", range(len(IN_FIELDS)))
+def test_a_field_of_a_subclass_arrives_as_its_base(way: Way, kind: Any, value: Any, plain: Any, shape: int) -> None:
+    make_kind, make_value = IN_FIELDS[shape]
+    holder = make_kind(kind)
+    assert repr(way(holder, make_value(holder, value))) == repr(make_value(holder, plain))
+
+
+@WAYS
+@pytest.mark.parametrize(("kind", "value", "plain"), OF_SUBCLASSES, ids=str)
+def test_a_key_of_a_subclass_arrives_as_its_base(way: Way, kind: Any, value: Any, plain: Any) -> None:
+    (received,) = way(DICT[kind, int], {value: 1})
+    assert repr(received) == repr(plain)
+
+
+class Node(msgspec.Struct):
+    """Of a type that nests without bound, so its values are looked through."""
+
+    at: datetime
+    price: Decimal
+    below: Node | None = None
+
+
+def test_a_field_of_a_subclass_in_a_type_that_contains_itself() -> None:
+    received = as_argument(Node, Node(Moment(2026, 1, 1), Money(1), Node(Moment(2026, 1, 2), Money(2))))
+    assert received == Node(datetime(2026, 1, 1), Decimal(1), Node(datetime(2026, 1, 2), Decimal(2)))
+    assert type(received.at) is datetime
+
+
+@pytest.mark.parametrize("value", [value for _, value, _ in OF_SUBCLASSES], ids=str)
+def test_without_annotation_a_subclass_is_refused(value: Any) -> None:
+    assert "is no JSON value, it would arrive as" in refusal(Any, [value])
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "sentence"),
+    [
+        (int, True, "x: expected int, got bool"),
+        (date, datetime(2026, 1, 1), "x: expected date, got datetime"),
+        (date, Moment(2026, 1, 1), "x: expected date, got Moment"),
+        (datetime, Today(2026, 1, 1), "x: expected datetime, got Today"),
+        (str, Money(1), "x: expected str, got Money"),
+    ],
+    ids=str,
+)
+def test_a_subclass_of_another_base_is_refused(kind: Any, value: Any, sentence: str) -> None:
+    assert refusal(kind, value) == sentence
+
+
+def test_a_subclass_that_holds_more_is_refused() -> None:
+    class Fine(datetime):
+        def __eq__(self, other: object) -> bool:
+            return False
+
+        __hash__ = datetime.__hash__
+
+    assert "x: cannot be encoded as JSON: Fine holds more than datetime can" in refusal(datetime, Fine(2026, 1, 1))
+
+
+# --- silent changes
+
+
+@attrs.define
+class Account:
+    id: int
+    _token: str = "none"
+    below: list[Account] = attrs.Factory(list)
+
+
+@attrs.frozen
+class Wrapped:
+    _price: Decimal
+    account: Account
+
+
+class Holding(msgspec.Struct, frozen=True):
+    account: Account
+
+
+@dataclass
+class Kept:
+    account: Account
+    _count: int = field(default=0, init=False)
+
+
+def counted(kept: Kept, count: int) -> Kept:
+    kept._count = count
+    return kept
+
+
+@WAYS
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        (Account, Account(1, "secret", [Account(2, "other")])),
+        (list[Account], [Account(1, "secret")]),
+        (dict[str, tuple[Account, ...]], {"a": (Account(1, "secret"),)}),
+        (Wrapped, Wrapped(Decimal("1.5"), Account(1, "secret"))),
+        (Holding, Holding(Account(1, "secret"))),
+        (Kept, counted(Kept(Account(1, "secret")), 3)),
+        (Account | None, Account(1, "secret")),
+    ],
+    ids=str,
+)
+def test_private_fields_arrive(way: Way, kind: Any, value: Any) -> None:
+    assert way(kind, value) == value
+
+
+@WAYS
+@pytest.mark.parametrize(
+    ("kind", "value", "place"),
+    [
+        (dict[int | str, int], {1: 1, "1": 2}, ""),
+        (dict[str | int, int], {"a": 1, 3: 2}, ""),
+        (dict[str | float, int], {1.5: 1}, ""),
+        (list[dict[int | str, int]], [{"a": 1}, {1: 1}], "[1]"),
+        (dict[str, dict[int | str, int]], {"a": {1: 1}}, "['a']"),
+        (dict[int | str, int] | None, {1: 1}, ""),
+    ],
+    ids=str,
+)
+def test_a_key_that_would_become_text_is_refused(way: Way, kind: Any, value: Any, place: str) -> None:
+    told = refusal(kind, value) if way is as_argument else result_refusal(kind, value)
+    assert f"{place}: has a key that would arrive as another" in told
+
+
+@WAYS
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        (dict[int | str, int], {"a": 1, "1": 2}),
+        (dict[int | UUID, int], {1: 1, UUID(int=1): 2}),
+        (dict[Literal["a", 1], int], {"a": 1}),
+        (dict[str | None, int], {"a": 1}),
+    ],
+    ids=str,
+)
+def test_a_key_that_stays_what_it_is_crosses(way: Way, kind: Any, value: Any) -> None:
+    assert way(kind, value) == value
+
+
+@pytest.mark.parametrize(
+    ("value", "place"),
+    [({1: "a", "1": "b"}, ""), ([{1: "a"}, {"b": {1: "a", "1": "b"}}], "[1]['b']")],
+    ids=str,
+)
+def test_a_result_that_would_lose_an_entry_is_refused(value: Any, place: str) -> None:
+    assert f"result{place}: has two keys that have the same text" in result_refusal(Any, value)
+
+
+@dataclass
+class Doubled:
+    n: int
+
+    def __post_init__(self) -> None:
+        self.n *= 2
+
+
+class DoubledStruct(msgspec.Struct):
+    n: int
+
+    def __post_init__(self) -> None:
+        self.n *= 2
+
+
+@attrs.define
+class DoubledAttrs:
+    n: int
+
+    def __attrs_post_init__(self) -> None:
+        self.n *= 2
+
+
+@dataclass(eq=False)
+class Sorted:
+    """What is made again as it was."""
+
+    names: list[str]
+    at: datetime
+    ratio: float | Decimal = 1.0
+
+    def __post_init__(self) -> None:
+        self.names = sorted(self.names)
+
+
+@WAYS
+@pytest.mark.parametrize(
+    ("kind", "value", "place"),
+    [
+        (Doubled, Doubled(1), ".n"),
+        (DoubledStruct, DoubledStruct(1), ".n"),
+        (DoubledAttrs, DoubledAttrs(1), ".n"),
+        (list[Doubled], [Doubled(0), Doubled(1)], "[1].n"),
+        (dict[str, Doubled | None], {"a": Doubled(1)}, "['a'].n"),
+    ],
+    ids=str,
+)
+def test_a_class_that_changes_its_values_again_is_refused(way: Way, kind: Any, value: Any, place: str) -> None:
+    told = refusal(kind, value) if way is as_argument else result_refusal(kind, value)
+    assert f"{place}: would arrive changed: its class changes at the worker what was set already" in told
+
+
+@WAYS
+def test_a_class_that_makes_its_values_as_they_were_crosses(way: Way) -> None:
+    value = Sorted(["b", "a"], Moment(2026, 1, 1, tzinfo=ZoneInfo("Europe/Berlin")), Scalar(2))
+    received = way(Sorted, value)
+    assert (received.names, received.at, received.ratio) == (["a", "b"], value.at, 2.0)
+    assert way(list[Doubled], [Doubled(0)]) == [Doubled(0)]
+
+
+ODD = timezone(timedelta(minutes=53, seconds=28))
+BERLIN = ZoneInfo("Europe/Berlin")
+
+
+class Nowhere(tzinfo):
+    """A zone that knows no offset."""
+
+    def utcoffset(self, _: datetime | None) -> None:
+        return None
+
+
+@WAYS
+@pytest.mark.parametrize(
+    ("kind", "value", "sentence"),
+    [
+        (datetime, datetime(2026, 1, 1, tzinfo=ODD), ": has a UTC offset with seconds, which would be lost"),
+        (datetime, datetime(1880, 1, 1, tzinfo=BERLIN), ": has a UTC offset with seconds, which would be lost"),
+        (list[datetime], [datetime(2026, 1, 1, tzinfo=ODD)], "[0]: has a UTC offset with seconds, which would be lost"),
+        (Node, Node(datetime(2026, 1, 1, tzinfo=ODD), Decimal(1)), ".at: has a UTC offset with seconds"),
+        (time, time(12, tzinfo=ODD), ": has a UTC offset with seconds, which would be lost"),
+        (time, time(12, tzinfo=BERLIN), ": has a time zone without an offset, which would be lost"),
+        (dict[str, time], {"a": time(12, tzinfo=BERLIN)}, "['a']: has a time zone without an offset"),
+    ],
+    ids=str,
+)
+def test_a_zone_that_would_be_lost_is_refused(way: Way, kind: Any, value: Any, sentence: str) -> None:
+    assert sentence in (refusal(kind, value) if way is as_argument else result_refusal(kind, value))
+
+
+@WAYS
+@pytest.mark.parametrize(
+    "value",
+    [
+        datetime(2026, 1, 1, tzinfo=BERLIN),
+        datetime(2026, 10, 25, 2, 30, fold=1, tzinfo=BERLIN),  # equal to no time of another zone, as Python has it
+        datetime(2026, 1, 1, tzinfo=timezone(timedelta(hours=-3, minutes=-30))),
+        time(12, tzinfo=UTC),
+        time(12, tzinfo=timezone(timedelta(hours=2))),
+        time(12),
+    ],
+    ids=str,
+)
+def test_an_offset_of_minutes_crosses(way: Way, value: datetime | time) -> None:
+    received = way(type(value), value)
+    assert received.replace(tzinfo=None) == value.replace(tzinfo=None)
+    assert received.utcoffset() == value.utcoffset()
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        (dict[tuple[int, int], int], "tuple"),
+        (list[dict[tuple[int, ...], int]], "tuple"),
+        (dict[frozenset[str], int], "frozenset"),
+        (dict[bool, int], "bool"),
+        (dict[None, int], "none"),
+        (dict[tuple[int, int] | None, int], "tuple"),
+    ],
+    ids=str,
+)
+def test_keys_that_json_cannot_have_are_refused_when_defined(kind: Any, name: str) -> None:
+    with pytest.raises(DefinitionError) as caught:
+        taking(kind)
+    assert str(caught.value).startswith(f"tasks.f: x: a dict with keys of type {name} has no JSON form")
+    assert "or a list of pairs" in str(caught.value)
+
+
+def test_no_secret_stands_in_a_refusal() -> None:
+    def fn(password: dict[int | str, Doubled]) -> None: ...
+
+    with pytest.raises(ArgumentError) as caught:
+        Signature(fn, "tasks.f").encode(({"hunter2secret": Doubled(1)},), {})
+    assert "hunter2secret" not in str(caught.value)
+
+
+# --- what msgspec does not know
+
+
+@WAYS
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        (Fraction, Fraction(1, 3)),
+        (IPv4Address, IPv4Address("127.0.0.1")),
+        (IPv6Network | None, IPv6Network("fd00::/8")),
+        (dict[IPv4Address, list[Fraction]], {IPv4Address("127.0.0.1"): [Fraction(2)]}),
+        (msgspec.defstruct("Host", [("at", IPv4Address)], eq=True), None),
+    ],
+    ids=str,
+)
+def test_a_class_made_from_its_text_crosses(way: Way, kind: Any, value: Any) -> None:
+    value = kind(IPv4Address("127.0.0.1")) if value is None else value
+    assert way(kind, value) == value
+
+
+def test_text_that_is_no_address_is_refused() -> None:
+    assert refusal(IPv4Address, "127.0.0.1") == "x: expected IPv4Address, got str"
+    for body in (b'{"x": "127.0.0"}', b'{"x": 3}'):
+        with pytest.raises(ArgumentError, match="x: "):
+            taking(IPv4Address).decode(body)
+
+
+@WAYS
+@pytest.mark.parametrize("given", [[Status.NEW], (Status.NEW,), {Status.NEW}], ids=str)
+def test_an_iterable_arrives_as_a_list(way: Way, given: Any) -> None:
+    assert way(Iterable[Status], given) == [Status.NEW]
+    assert "x: cannot encode list_iterator as JSON" in refusal(Iterable[int], iter([1]))
+
+
+@pytest.mark.parametrize("kind", [date | datetime, str | UUID, Path | str, list[int] | list[str]], ids=str)
+def test_a_union_that_json_does_not_tell_apart_says_what_to_do(kind: Any) -> None:
+    with pytest.raises(DefinitionError, match="hint: annotate one type: JSON does not tell these apart"):
+        taking(kind)
