@@ -22,7 +22,7 @@ from typing import Any, NoReturn
 
 import msgspec
 from msgspec import UNSET, DecodeError, Struct, ValidationError
-from msgspec.inspect import Type, type_info
+from msgspec.inspect import type_info
 from msgspec.structs import asdict, astuple
 
 from jetq.annotations import bind, signature_of
@@ -31,14 +31,15 @@ from jetq.errors import ArgumentError, DefinitionError
 from jetq.fidelity import (
     ADVICE,
     Doubt,
+    Types,
     difference,
     doubts,
     foreign_type,
     hides_fields,
     impossible_key,
     is_vague,
-    merged_key,
     no_json,
+    types_in,
 )
 from jetq.fitting import exposed
 from jetq.hooks import checker, encode, from_json, known
@@ -336,9 +337,6 @@ class Signature:
             raise ValueError(f"{self.text}: result: {_TOO_DEEP}")
         if result.vague and b"null" in body and (found := no_json(value)):
             raise ValueError(f"{self.text}: result{found[0]}: {found[1]}")
-        if result.check is None and b"{" in body and len(encode(received)) < len(body):
-            place = merged_key(value, received) or ""
-            raise ValueError(f"{self.text}: result{place}: has two keys that have the same text")
         for doubt in result.doubts:
             found = doubt(value, value, received)
             if found is not None:
@@ -376,15 +374,15 @@ class Signature:
 
     def _compile(self) -> None:
         fields: list[Any] = []
-        infos: dict[str, Type] = {}
+        parts: dict[str, Types] = {}
         for parameter in self._parameters:
-            kind, infos[parameter.name] = self._inspected(parameter.name, self._kind(parameter))
+            kind, parts[parameter.name] = self._inspected(parameter.name, self._kind(parameter))
             fields.append(_field(parameter, _collected(parameter, kind)))
         arguments = msgspec.defstruct("Arguments", fields, kw_only=True, forbid_unknown_fields=True)
         self._check = checker(arguments)
         self._decode = msgspec.json.Decoder(arguments, dec_hook=from_json).decode
-        self._doubts = tuple((name, doubt) for name, info in infos.items() for doubt in doubts(info))
-        self._hides = any(hides_fields(info) for info in infos.values())
+        self._doubts = tuple((name, doubt) for name, nodes in parts.items() for doubt in doubts(nodes))
+        self._hides = any(map(hides_fields, parts.values()))
         self._arguments = arguments
 
     def _compile_result(self) -> _Result:
@@ -393,10 +391,10 @@ class Signature:
             kind = None
         elif kind is object:
             kind = Any
-        kind, info = self._inspected("result", kind)
+        kind, nodes = self._inspected("result", kind)
         check = None if kind is Any else checker(msgspec.defstruct("Result", [("value", kind)]))
         decode = msgspec.json.Decoder(kind, dec_hook=from_json).decode
-        return _Result(check, decode, is_vague(info), hides_fields(info), doubts(info, result=True))
+        return _Result(check, decode, is_vague(nodes), hides_fields(nodes), doubts(nodes, result=True))
 
     def _decode_first(self, body: bytes) -> Any:
         self.prepare()
@@ -420,12 +418,12 @@ class Signature:
             )
         return Any if kind is object else kind
 
-    def _inspected(self, name: str, kind: Any) -> tuple[Any, Type]:
-        """The annotation `kind` as msgspec takes it, and what msgspec knows of it."""
+    def _inspected(self, name: str, kind: Any) -> tuple[Any, Types]:
+        """The annotation `kind` as msgspec takes it, and the types in it."""
         try:
             kind = known(kind)
-            info = type_info(kind)
-            foreign, key = foreign_type(info), impossible_key(info)
+            nodes = types_in(type_info(kind))
+            foreign, key = foreign_type(nodes), impossible_key(nodes)
         except NameError:
             raise
         except Exception as error:  # msgspec's verdict on a type, or a fault in the type's own definition
@@ -435,7 +433,7 @@ class Signature:
             raise DefinitionError(f"{self.name}: {name}: {foreign} has no JSON form", hint=_TYPES)
         if key is not None:
             raise DefinitionError(f"{self.name}: {name}: a dict with keys of type {key} has no JSON form", hint=_KEYS)
-        return kind, info
+        return kind, nodes
 
 
 def encode_plain(where: str, arguments: Mapping[str, Any]) -> bytes:

@@ -21,14 +21,15 @@ __all__ = [
     "ADVICE",
     "NO_JSON_FORM",
     "Doubt",
+    "Types",
     "difference",
     "doubts",
     "foreign_type",
     "hides_fields",
     "impossible_key",
     "is_vague",
-    "merged_key",
     "no_json",
+    "types_in",
 ]
 
 DEEPEST = 200
@@ -49,6 +50,9 @@ ADVICE = {
 }
 """What to do, by the sentence that says what would change."""
 
+Types = tuple[Type | None, ...]
+"""What `types_in` gives: a type and all types within it."""
+
 Doubt = Callable[[Any, Any, Any], tuple[str, str] | None]
 """Compare a value as given, as kept after its check and as it will be received: the place of a change, a sentence."""
 
@@ -68,17 +72,17 @@ _EXACT = frozenset({type(None), bool, int, str, bytes, datetime, date, time, tim
 # --- types
 
 
-def foreign_type(info: Type) -> str | None:
-    """The name of a type within `info` that has no JSON form. Raises TypeError for an Enum that cannot cross."""
-    for node in _nodes(info):
+def foreign_type(nodes: Types) -> str | None:
+    """The name of a type of `nodes` that has no JSON form. Raises TypeError for an Enum that cannot cross."""
+    for node in nodes:
         if isinstance(node, CustomType) and not is_known(node.cls):
             return type_name(node.cls)
     return None
 
 
-def impossible_key(info: Type) -> str | None:
-    """What a dict within `info` has as keys and JSON cannot have: `tuple`."""
-    for node in _nodes(info):
+def impossible_key(nodes: Types) -> str | None:
+    """What a dict of `nodes` has as keys and JSON cannot have: `tuple`."""
+    for node in nodes:
         if isinstance(node, inspect.DictType):
             kinds = node.key_type.types if isinstance(node.key_type, UnionType) else (node.key_type,)
             if all(isinstance(each, _NO_KEYS) for each in kinds):
@@ -88,15 +92,16 @@ def impossible_key(info: Type) -> str | None:
     return None
 
 
-def doubts(info: Type, *, result: bool = False) -> tuple[Doubt, ...]:
-    """How to compare values of the type `info`: in no way if the type alone settles what comes back.
+def doubts(nodes: Types, *, result: bool = False) -> tuple[Doubt, ...]:
+    """How to compare values of a type with `nodes` in it: in no way if the type alone settles what comes back.
 
-    result: what a function returns without annotation may change, and so may the keys of a TypedDict.
+    result: what a function returns without annotation may change if nothing gets lost, and so may a TypedDict.
     """
     found: list[Doubt] = []
-    nodes = list(_nodes(info))
-    if not result and is_vague(info):
+    if not result and is_vague(nodes):
         found.append(lambda given, kept, received: difference(kept, received))
+    if result and any(isinstance(node, AnyType) for node in nodes):
+        found.append(lambda given, kept, received: _merged(kept, received))
     if not result and any(isinstance(node, TypedDictType) for node in nodes):
         found.append(lambda given, kept, received: _unknown_key(given, kept))
     if any(map(_is_remade, nodes)):
@@ -106,13 +111,13 @@ def doubts(info: Type, *, result: bool = False) -> tuple[Doubt, ...]:
     return tuple(found)
 
 
-def hides_fields(info: Type) -> bool:
+def hides_fields(nodes: Types) -> bool:
     """Whether msgspec passes over fields of a class in it: those of attrs that begin with an underscore."""
     return any(
         isinstance(node, inspect.DataclassType)
         and hasattr(node.cls, "__attrs_attrs__")
         and any(field.name.startswith("_") for field in node.fields)
-        for node in _nodes(info)
+        for node in nodes
     )
 
 
@@ -126,12 +131,12 @@ def _is_remade(node: Type | None) -> bool:
     return isinstance(node, inspect.TimeType)
 
 
-def is_vague(info: Type) -> bool:
+def is_vague(nodes: Types) -> bool:
     """Whether the type alone does not settle what comes back.
 
     It says nothing of some value (Any), takes None where a NaN would have become null, or nests without bound.
     """
-    for node in _nodes(info):
+    for node in nodes:
         if node is None or isinstance(node, AnyType) or (isinstance(node, CustomType) and node.cls is object):
             return True
         if isinstance(node, UnionType) and {FloatType, NoneType} <= {type(each) for each in node.types}:
@@ -139,9 +144,9 @@ def is_vague(info: Type) -> bool:
     return False
 
 
-def _nodes(info: Type) -> Iterator[Type | None]:
+def types_in(info: Type) -> Types:
     """`info` and the types in it, each once; None for one that contains itself."""
-    return _walk(info, set(), set())
+    return tuple(_walk(info, set(), set()))
 
 
 def _walk(info: Any, around: set[int], done: set[int]) -> Iterator[Type | None]:
@@ -192,18 +197,24 @@ def changed(given: Any, received: Any) -> tuple[str, str] | None:
     return None
 
 
-def merged_key(sent: Any, received: Any) -> str | None:
-    """The place of a dict in `sent` of which two keys have become one in `received`; None if there is none."""
+def _merged(sent: Any, received: Any) -> tuple[str, str] | None:
+    """The place of a dict in `sent` of which two keys have become one in `received`, and a sentence."""
+    if _is_equal(sent, received) or len(encode(received)) >= len(encode(sent)):
+        return None
+    return _merged_place(sent, received) or "", "has two keys that have the same text"
+
+
+def _merged_place(sent: Any, received: Any) -> str | None:
     if isinstance(sent, dict) and isinstance(received, dict):
         if len(received) < len(sent):
             return ""
         pairs = zip(sent, sent.values(), received.values(), strict=True)
-    elif isinstance(sent, list | tuple) and isinstance(received, list):
+    elif isinstance(sent, list | tuple) and isinstance(received, list | tuple):
         pairs = zip(range(len(sent)), sent, received, strict=True)
     else:
         return None
     for place, part, arrived in pairs:
-        found = merged_key(part, arrived)
+        found = _merged_place(part, arrived)
         if found is not None:
             return f"[{place!r}]{found}"
     return None
