@@ -29,17 +29,16 @@ from jetq.annotations import bind, signature_of
 from jetq.bounds import DEEPEST, is_too_deep
 from jetq.errors import ArgumentError, DefinitionError
 from jetq.fidelity import (
-    ADVICE,
     Doubt,
     Types,
+    advice,
     difference,
     doubts,
-    foreign_type,
     hides_fields,
-    impossible_key,
     is_vague,
     no_json,
     types_in,
+    without_json,
 )
 from jetq.fitting import exposed
 from jetq.hooks import checker, encode, from_json, known
@@ -53,12 +52,6 @@ _VALUE = re.compile(r"(?s)^(Invalid enum value|Invalid value) .*$")
 
 _INSTEAD = "pass an id instead, and load the object in the task"
 _TYPES = "use a Struct, dataclass, TypedDict, Enum, datetime, UUID, Decimal, bytes, Path, or lists and dicts of those"
-_ANNOTATE = "annotate the parameter with its type, or pass JSON values: None, bool, int, float, str, list, dict"
-_HINTS = {
-    "Enums must": "give its members values that are all str or all int; only a parameter's own Enum may have others",
-    "unions": "annotate one type: JSON does not tell these apart. Structs may be in a union if each has a `tag`",
-}
-_KEYS = "use keys of type str, int, float, datetime, UUID or Enum, or a list of pairs"
 _TOO_DEEP = f"arrays and objects in it are nested deeper than {DEEPEST} levels"
 
 
@@ -234,8 +227,7 @@ class Signature:
             found = doubt(values.get(name), getattr(arguments, name), getattr(received, name))
             if found is not None:
                 told = f"{name}{self.conceal(found[0], values)}: {self.conceal(found[1], values)}"
-                hint = ADVICE.get(found[1], _ANNOTATE if "would arrive" in found[1] else None)
-                raise ArgumentError(f"{self.call_text}: {told}", hint=hint)
+                raise ArgumentError(f"{self.call_text}: {told}", hint=advice(found[1]))
         return body
 
     def _bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
@@ -423,16 +415,13 @@ class Signature:
         try:
             kind = known(kind)
             nodes = types_in(type_info(kind))
-            foreign, key = foreign_type(nodes), impossible_key(nodes)
+            found = without_json(nodes)
         except NameError:
             raise
         except Exception as error:  # msgspec's verdict on a type, or a fault in the type's own definition
-            hint = next((hint for word, hint in _HINTS.items() if word in str(error)), _TYPES)
-            raise DefinitionError(f"{self.name}: {name}: {error}", hint=hint) from None
-        if foreign is not None:
-            raise DefinitionError(f"{self.name}: {name}: {foreign} has no JSON form", hint=_TYPES)
-        if key is not None:
-            raise DefinitionError(f"{self.name}: {name}: a dict with keys of type {key} has no JSON form", hint=_KEYS)
+            found = str(error)
+        if found is not None:
+            raise DefinitionError(f"{self.name}: {name}: {found}", hint=advice(found) or _TYPES)
         return kind, nodes
 
 

@@ -18,18 +18,17 @@ from jetq import bounds
 from jetq.hooks import Unencodable, encode, is_key, is_known, type_name
 
 __all__ = [
-    "ADVICE",
     "NO_JSON_FORM",
     "Doubt",
     "Types",
+    "advice",
     "difference",
     "doubts",
-    "foreign_type",
     "hides_fields",
-    "impossible_key",
     "is_vague",
     "no_json",
     "types_in",
+    "without_json",
 ]
 
 DEEPEST = 200
@@ -42,13 +41,27 @@ _LOST_ZONE = "has a time zone without an offset, which would be lost"
 _OTHER_KEY = "has a key that would arrive as another"
 _REMADE = "would arrive changed: its class changes at the worker what was set already"
 
-ADVICE = {
+_TELL_APART = "annotate one type: JSON does not tell these apart. Structs may be in a union if each has a `tag`"
+_DICT = "annotate dict[...], as which it is taken and arrives"
+_ANNOTATE = "annotate the parameter with its type, or pass JSON values: None, bool, int, float, str, list, dict"
+
+_ADVICE = {
     _LOST_SECONDS: "pass it in UTC: value.astimezone(timezone.utc)",
     _LOST_ZONE: "pass the name of the zone as an argument of its own, or a datetime",
     _OTHER_KEY: "annotate keys of one type, as in dict[str, ...] or dict[int, ...]",
     _REMADE: "let its __post_init__ or converter leave alone what it has made, or pass what the object is made of",
+    "would arrive": _ANNOTATE,
+    "a dict with keys of type ": "use keys of type str, int, float, datetime, UUID or Enum, or a list of pairs",
+    "Enums must ": "give its members values that are all str or all int; only a parameter's own Enum may have others",
+    "Type unions ": _TELL_APART,
+    "If a type union contains ": _TELL_APART,
+    "`InitVar` fields": "make it a field, or pass what the object is made of",
+    "'ForwardRef(": "annotate Any where it names itself: that takes every JSON value",
+    "collections.deque ": "annotate list[...], and pass list(value)",
+    "collections.OrderedDict ": _DICT,
+    "collections.Counter ": _DICT,
+    "collections.defaultdict ": _DICT,
 }
-"""What to do, by the sentence that says what would change."""
 
 Types = tuple[Type | None, ...]
 """What `types_in` gives: a type and all types within it."""
@@ -69,27 +82,31 @@ _NO_KEYS = (
 _EXACT = frozenset({type(None), bool, int, str, bytes, datetime, date, time, timedelta, UUID, Decimal})
 
 
+def advice(sentence: str) -> str | None:
+    """What to do about a value or a type that was refused with `sentence`."""
+    return next((hint for words, hint in _ADVICE.items() if words in sentence), None)
+
+
 # --- types
 
 
-def foreign_type(nodes: Types) -> str | None:
-    """The name of a type of `nodes` that has no JSON form. Raises TypeError for an Enum that cannot cross."""
+def without_json(nodes: Types) -> str | None:
+    """A sentence about a type of `nodes` that has no JSON form. Raises TypeError for an Enum that cannot cross."""
     for node in nodes:
         if isinstance(node, CustomType) and not is_known(node.cls):
-            return type_name(node.cls)
+            return f"{type_name(node.cls)} {NO_JSON_FORM}"
+        key = _impossible_key(node.key_type) if isinstance(node, inspect.DictType) else None
+        if key is not None:
+            return f"a dict with keys of type {key} {NO_JSON_FORM}"
     return None
 
 
-def impossible_key(nodes: Types) -> str | None:
-    """What a dict of `nodes` has as keys and JSON cannot have: `tuple`."""
-    for node in nodes:
-        if isinstance(node, inspect.DictType):
-            kinds = node.key_type.types if isinstance(node.key_type, UnionType) else (node.key_type,)
-            if all(isinstance(each, _NO_KEYS) for each in kinds):
-                return type(kinds[0]).__name__.removesuffix("Type").removeprefix("Var").lower()
-            if isinstance(node.key_type, CustomType) and not is_key(node.key_type.cls):
-                return type_name(node.key_type.cls)
-    return None
+def _impossible_key(key: Type) -> str | None:
+    """What `key` is, if no key in JSON can be that: `tuple`."""
+    kinds = key.types if isinstance(key, UnionType) else (key,)
+    if all(isinstance(each, _NO_KEYS) for each in kinds):
+        return type(kinds[0]).__name__.removesuffix("Type").removeprefix("Var").lower()
+    return type_name(key.cls) if isinstance(key, CustomType) and is_known(key.cls) and not is_key(key.cls) else None
 
 
 def doubts(nodes: Types, *, result: bool = False) -> tuple[Doubt, ...]:

@@ -93,7 +93,8 @@ def fitted(value: Any, info: inspect.Type) -> Any:
         case inspect.StructType() | inspect.DataclassType() | inspect.TypedDictType() if isinstance(value, Mapping):
             types = {field.encode_name: field.type for field in info.fields}
             return {name: fitted(each, types[name]) if name in types else each for name, each in value.items()}
-    return value
+        case _:
+            return value
 
 
 def exposed(value: Any) -> Any:

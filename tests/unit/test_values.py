@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import enum
+from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
 from fractions import Fraction
 from ipaddress import IPv4Address, IPv6Network
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypedDict
+from typing import Any, Literal, NamedTuple, TypedDict, Union
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -712,7 +713,39 @@ def test_an_iterable_arrives_as_a_list(way: Way, given: Any) -> None:
     assert "x: cannot encode list_iterator as JSON" in refusal(Iterable[int], iter([1]))
 
 
-@pytest.mark.parametrize("kind", [date | datetime, str | UUID, Path | str, list[int] | list[str]], ids=str)
-def test_a_union_that_json_does_not_tell_apart_says_what_to_do(kind: Any) -> None:
-    with pytest.raises(DefinitionError, match="hint: annotate one type: JSON does not tell these apart"):
+JSON: Any = Union[int, list["JSON"]]  # type: ignore[misc] # noqa: UP007 - as aliases are that name themselves
+
+
+@dataclass
+class WithInitVar:
+    x: int
+    by: InitVar[int] = 2
+
+    def __post_init__(self, by: int) -> None:
+        self.x *= by
+
+
+@pytest.mark.parametrize(
+    ("kind", "hint"),
+    [
+        (date | datetime, "annotate one type: JSON does not tell these apart"),
+        (str | UUID, "annotate one type: JSON does not tell these apart"),
+        (Path | str, "annotate one type: JSON does not tell these apart"),
+        (list[int] | list[str], "annotate one type: JSON does not tell these apart"),
+        (Doubled | Sorted, "annotate one type: JSON does not tell these apart"),
+        (DoubledStruct | Holding, "annotate one type: JSON does not tell these apart"),
+        (WithInitVar, "make it a field"),
+        (JSON, "annotate Any"),
+        (deque[int], "annotate list"),
+        (Counter[str], "annotate dict"),
+        (OrderedDict[str, int], "annotate dict"),
+        (defaultdict[str, int], "annotate dict"),
+        (complex, "use a Struct"),
+    ],
+    ids=str,
+)
+def test_a_type_that_cannot_cross_says_what_can(kind: Any, hint: str) -> None:
+    with pytest.raises(DefinitionError) as caught:
         taking(kind)
+    assert str(caught.value).startswith("tasks.f: x: ")
+    assert caught.value.hint is not None and caught.value.hint.startswith(hint)
