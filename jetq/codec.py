@@ -22,7 +22,7 @@ from typing import Any, NoReturn
 
 import msgspec
 from msgspec import UNSET, DecodeError, Struct, ValidationError
-from msgspec.inspect import type_info
+from msgspec.inspect import DictType, StrType, Type, VarTupleType, type_info
 from msgspec.structs import asdict, astuple
 
 from jetq.annotations import bind, signature_of
@@ -367,11 +367,13 @@ class Signature:
     def _compile(self) -> None:
         fields: list[Any] = []
         parts: dict[str, Types] = {}
+        taken: dict[str, Type] = {}
         for parameter in self._parameters:
             kind, parts[parameter.name] = self._inspected(parameter.name, self._kind(parameter))
             fields.append(_field(parameter, _collected(parameter, kind)))
+            taken[parameter.name] = _collected_type(parameter, parts[parameter.name][0])
         arguments = msgspec.defstruct("Arguments", fields, kw_only=True, forbid_unknown_fields=True)
-        self._check = checker(arguments)
+        self._check = checker(arguments, taken)
         self._decode = msgspec.json.Decoder(arguments, dec_hook=from_json).decode
         self._doubts = tuple((name, doubt) for name, nodes in parts.items() for doubt in doubts(nodes))
         self._hides = any(map(hides_fields, parts.values()))
@@ -384,7 +386,7 @@ class Signature:
         elif kind is object:
             kind = Any
         kind, nodes = self._inspected("result", kind)
-        check = None if kind is Any else checker(msgspec.defstruct("Result", [("value", kind)]))
+        check = None if kind is Any else checker(msgspec.defstruct("Result", [("value", kind)]), {"value": nodes[0]})
         decode = msgspec.json.Decoder(kind, dec_hook=from_json).decode
         return _Result(check, decode, is_vague(nodes), hides_fields(nodes), doubts(nodes, result=True))
 
@@ -420,9 +422,10 @@ class Signature:
             raise
         except Exception as error:  # msgspec's verdict on a type, or a fault in the type's own definition
             found = str(error)
-        if found is not None:
-            raise DefinitionError(f"{self.name}: {name}: {found}", hint=advice(found) or _TYPES)
-        return kind, nodes
+        else:
+            if found is None:
+                return kind, nodes
+        raise DefinitionError(f"{self.name}: {name}: {found}", hint=advice(found) or _TYPES)
 
 
 def encode_plain(where: str, arguments: Mapping[str, Any]) -> bytes:
@@ -466,6 +469,12 @@ def _collected(parameter: inspect.Parameter, kind: Any) -> Any:
     if parameter.kind is parameter.VAR_POSITIONAL:
         return tuple[kind, ...]
     return dict[str, kind] if parameter.kind is parameter.VAR_KEYWORD else kind
+
+
+def _collected_type(parameter: inspect.Parameter, info: Type) -> Type:
+    if parameter.kind is parameter.VAR_POSITIONAL:
+        return VarTupleType(info)
+    return DictType(StrType(), info) if parameter.kind is parameter.VAR_KEYWORD else info
 
 
 def _explained(error: Exception) -> str:

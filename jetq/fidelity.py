@@ -63,8 +63,8 @@ _ADVICE = {
     "collections.defaultdict ": _DICT,
 }
 
-Types = tuple[Type | None, ...]
-"""What `types_in` gives: a type and all types within it."""
+Types = tuple[Type, *tuple[Type | None, ...]]
+"""What `types_in` gives: a type and all types within it, None for one that contains itself."""
 
 Doubt = Callable[[Any, Any, Any], tuple[str, str] | None]
 """Compare a value as given, as kept after its check and as it will be received: the place of a change, a sentence."""
@@ -163,7 +163,8 @@ def is_vague(nodes: Types) -> bool:
 
 def types_in(info: Type) -> Types:
     """`info` and the types in it, each once; None for one that contains itself."""
-    return tuple(_walk(info, set(), set()))
+    _, *within = _walk(info, set(), set())
+    return (info, *within)
 
 
 def _walk(info: Any, around: set[int], done: set[int]) -> Iterator[Type | None]:
@@ -205,12 +206,25 @@ def changed(given: Any, received: Any) -> tuple[str, str] | None:
         return _moved(given, received)
     if not (isinstance(given, list | tuple | dict) or _fields(given)):
         return None if _is_equal(given, received) else ("", _REMADE)
-    if isinstance(given, dict) and isinstance(received, dict) and not all(key in received for key in given):
-        return "", _OTHER_KEY
+    if isinstance(given, dict) and isinstance(received, dict):
+        return _changed_entry(given, received)
     for place, part in _parts(given):
         found = changed(part, _part(received, place))
         if found is not None:
             return f"{_step(given, place)}{found[0]}", found[1]
+    return None
+
+
+def _changed_entry(given: dict[Any, Any], received: dict[Any, Any]) -> tuple[str, str] | None:
+    if len(given) > len(received):
+        return "", _OTHER_KEY
+    for (key, part), (other, arrived) in zip(given.items(), received.items(), strict=True):
+        found = changed(key, other)
+        if found is not None:
+            return "", _OTHER_KEY if found[1] == _REMADE else found[1]
+        found = changed(part, arrived)
+        if found is not None:
+            return f"[{key!r}]{found[0]}", found[1]
     return None
 
 
@@ -238,7 +252,7 @@ def _merged_place(sent: Any, received: Any) -> str | None:
 
 
 def _moved(given: datetime | time, received: Any) -> tuple[str, str] | None:
-    if type(received) not in (datetime, time):
+    if not isinstance(received, datetime | time):
         return "", _REMADE
     if given.tzinfo is not None and received.tzinfo is None:
         return "", _LOST_ZONE

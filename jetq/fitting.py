@@ -10,6 +10,7 @@ from copy import copy
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
+from functools import partial
 from typing import Any, TypeVar
 
 from msgspec import Struct, inspect
@@ -21,9 +22,13 @@ __all__ = ["BASES", "exposed", "fitted"]
 T = TypeVar("T")
 
 
-def _plain_datetime(value: datetime) -> datetime:
+def _plain_datetime(kind: type[datetime], value: datetime) -> datetime:
     at = (value.year, value.month, value.day, value.hour, value.minute, value.second, value.microsecond)
-    return _same(value, datetime(*at, tzinfo=value.tzinfo, fold=value.fold))
+    return _same(value, kind(*at, tzinfo=value.tzinfo, fold=value.fold))
+
+
+def _plain_date(kind: type[date], value: date) -> date:
+    return kind(value.year, value.month, value.day)
 
 
 def _plain_time(value: time) -> time:
@@ -44,14 +49,18 @@ BASES: dict[type[Any], Callable[[Any], Any]] = {
     str: str.__str__,
     int: int.__int__,
     float: float.__float__,
-    datetime: _plain_datetime,  # before date, of which it is a subclass
-    date: lambda value: date(value.year, value.month, value.day),
+    datetime: partial(_plain_datetime, datetime),  # before date, of which it is a subclass
+    date: partial(_plain_date, date),
     time: _plain_time,
     timedelta: _plain_timedelta,
     Decimal: Decimal,
     bytes: bytes,
 }
-"""How a value of a subclass becomes one of its base."""
+"""How a value of a subclass becomes one of its base. The bases stand in tables because a library that freezes the time
+puts its own classes under the names of a module."""
+
+_APART: dict[type[Any], type[Any]] = {int: bool, date: datetime}
+"""Subclasses of which values are not taken for their base."""
 
 _BASE_OF: dict[type[inspect.Type], type[Any]] = {
     inspect.StrType: str,
@@ -128,8 +137,5 @@ def _is_array(value: Any) -> bool:
 
 
 def _is_of_subclass(value: Any, base: type[Any]) -> bool:
-    """Whether the class of `value` is made from `base`, and msgspec does not keep the two apart, as bool and int."""
-    kind = type(value)
-    if kind is base or not isinstance(value, base) or kind is bool:
-        return False
-    return not (base is date and isinstance(value, datetime))
+    """Whether the class of `value` is made from `base`, and stands for it."""
+    return type(value) is not base and isinstance(value, base) and not isinstance(value, _APART.get(base, ()))

@@ -12,15 +12,14 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum, EnumMeta
-from functools import cache, reduce
-from operator import or_
+from functools import cache
 from pathlib import PurePath
 from typing import Annotated, Any, cast
 from uuid import UUID
 
 import msgspec
 from msgspec import Struct, ValidationError
-from msgspec.inspect import type_info
+from msgspec.inspect import Type
 
 from jetq.fitting import BASES, fitted
 
@@ -68,18 +67,17 @@ def from_json(kind: type[Any], value: Any) -> Any:
     return kind(value)
 
 
-def checker(kind: type[Struct]) -> Callable[[Mapping[str, Any]], Any]:
-    """A function that makes a `kind` of Python values by name, each of its annotated type already.
+def checker(kind: type[Struct], types: Mapping[str, Type]) -> Callable[[Mapping[str, Any]], Any]:
+    """A function that makes a `kind`, with fields of `types`, of Python values, each of its annotated type already.
 
     The function raises msgspec.ValidationError.
     """
-    info = cache(lambda: type_info(kind))
 
     def check(values: Mapping[str, Any]) -> Any:
         try:
             return msgspec.convert(values, kind, strict=True, builtin_types=_NATIVE, dec_hook=_as_it_is)
         except ValidationError:  # also of a member of an int Enum, or a subclass, which are right
-            made = fitted(values, info())
+            made = {name: fitted(value, types[name]) for name, value in values.items()}
         return msgspec.convert(made, kind, strict=True, builtin_types=_NATIVE, dec_hook=_as_it_is)
 
     return check
@@ -138,10 +136,8 @@ def known(kind: Any) -> Any:
     replaced = tuple(known(each) for each in inner)
     if origin is not Iterable and all(new is old for new, old in zip(replaced, inner, strict=True)):
         return kind
-    if origin in (typing.Union, types.UnionType):
-        return reduce(or_, replaced)
-    generic: Any = list if origin is Iterable else origin
-    return generic[replaced]
+    instead: dict[Any, Any] = {Iterable: list, types.UnionType: typing.Union}
+    return instead.get(origin, origin)[replaced]
 
 
 def _is_refused(enum: type[Enum]) -> bool:

@@ -6,7 +6,7 @@ import enum
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable
 from dataclasses import InitVar, dataclass, field
-from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
+from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from fractions import Fraction
 from ipaddress import IPv4Address, IPv6Network
@@ -19,6 +19,7 @@ import attrs
 import msgspec
 import pytest
 
+from jetq import fidelity, fitting, hooks
 from jetq.codec import Signature
 from jetq.errors import ArgumentError, DefinitionError
 
@@ -180,6 +181,9 @@ def result_refusal(kind: Any, value: Any) -> str:
         giving(kind).encode_result(value)
     return str(caught.value)
 
+
+ODD = timezone(timedelta(minutes=53, seconds=28))
+BERLIN = ZoneInfo("Europe/Berlin")
 
 # --- enums
 
@@ -409,6 +413,35 @@ def test_a_key_of_a_subclass_arrives_as_its_base(way: Way, kind: Any, value: Any
     assert repr(received) == repr(plain)
 
 
+class Frozen(type):
+    """The class of classes that stand for others in `isinstance`, as those of a library that freezes the time."""
+
+    def __instancecheck__(cls, value: object) -> bool:
+        return isinstance(value, datetime if issubclass(cls, datetime) else date)
+
+
+class FrozenMoment(datetime, metaclass=Frozen): ...
+
+
+class FrozenDate(date, metaclass=Frozen): ...
+
+
+@WAYS
+def test_while_the_time_is_frozen(way: Way, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A library that freezes the time puts its classes in the place of every module's `datetime` and `date`."""
+    for module in (fidelity, fitting, hooks):
+        monkeypatch.setattr(module, "datetime", FrozenMoment)
+        monkeypatch.setattr(module, "date", FrozenDate)
+    moment, day = FrozenMoment(2026, 1, 2, tzinfo=BERLIN), FrozenDate(2026, 1, 2)
+    received = way(tuple[datetime, date, list[datetime]], (moment, day, [moment]))
+    assert repr(received[:2]) == repr(
+        way(tuple[datetime, date], (datetime(2026, 1, 2, tzinfo=BERLIN), date(2026, 1, 2)))
+    )
+    assert received[2] == [moment]
+    assert refusal(date, moment) == "x: expected date, got FrozenMoment"
+    assert "has a UTC offset with seconds" in refusal(datetime, FrozenMoment(2026, 1, 1, tzinfo=ODD))
+
+
 class Node(msgspec.Struct):
     """Of a type that nests without bound, so its values are looked through."""
 
@@ -604,17 +637,6 @@ def test_a_class_that_makes_its_values_as_they_were_crosses(way: Way) -> None:
     assert way(list[Doubled], [Doubled(0)]) == [Doubled(0)]
 
 
-ODD = timezone(timedelta(minutes=53, seconds=28))
-BERLIN = ZoneInfo("Europe/Berlin")
-
-
-class Nowhere(tzinfo):
-    """A zone that knows no offset."""
-
-    def utcoffset(self, _: datetime | None) -> None:
-        return None
-
-
 @WAYS
 @pytest.mark.parametrize(
     ("kind", "value", "sentence"),
@@ -626,6 +648,8 @@ class Nowhere(tzinfo):
         (time, time(12, tzinfo=ODD), ": has a UTC offset with seconds, which would be lost"),
         (time, time(12, tzinfo=BERLIN), ": has a time zone without an offset, which would be lost"),
         (dict[str, time], {"a": time(12, tzinfo=BERLIN)}, "['a']: has a time zone without an offset"),
+        (dict[time, int], {time(12, tzinfo=BERLIN): 1}, ": has a time zone without an offset"),
+        (dict[datetime, int], {datetime(2026, 1, 1, tzinfo=ODD): 1}, ": has a UTC offset with seconds"),
     ],
     ids=str,
 )
@@ -647,9 +671,10 @@ def test_a_zone_that_would_be_lost_is_refused(way: Way, kind: Any, value: Any, s
     ids=str,
 )
 def test_an_offset_of_minutes_crosses(way: Way, value: datetime | time) -> None:
-    received = way(type(value), value)
-    assert received.replace(tzinfo=None) == value.replace(tzinfo=None)
-    assert received.utcoffset() == value.utcoffset()
+    (key,) = way(DICT[type(value), int], {value: 1})
+    for received in (way(type(value), value), key, way(LIST[type(value)], [value])[0]):
+        assert received.replace(tzinfo=None) == value.replace(tzinfo=None)
+        assert received.utcoffset() == value.utcoffset()
 
 
 @pytest.mark.parametrize(
