@@ -34,13 +34,13 @@ from jetq.fidelity import (
     advice,
     difference,
     doubts,
+    exposed,
     hides_fields,
     is_vague,
     no_json,
     types_in,
     without_json,
 )
-from jetq.fitting import exposed
 from jetq.hooks import checker, encode, from_json, known
 from jetq.secret import assumed, secret_texts, veil
 from jetq.shown import readable, unresolved

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Iterator
+from copy import copy
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
@@ -13,6 +14,7 @@ from uuid import UUID
 import msgspec
 from msgspec import UNSET, Struct, inspect
 from msgspec.inspect import AnyType, CustomType, FloatType, NoneType, Type, TypedDictType, UnionType
+from msgspec.structs import force_setattr
 
 from jetq import bounds
 from jetq.hooks import Unencodable, encode, is_key, is_known, type_name
@@ -24,6 +26,7 @@ __all__ = [
     "advice",
     "difference",
     "doubts",
+    "exposed",
     "hides_fields",
     "is_vague",
     "no_json",
@@ -43,6 +46,7 @@ _REMADE = "would arrive changed: its class changes at the worker what was set al
 
 _TELL_APART = "annotate one type: JSON does not tell these apart. Structs may be in a union if each has a `tag`"
 _DICT = "annotate dict[...], as which it is taken and arrives"
+_LIST = "annotate list[...], and pass list(value)"
 _ANNOTATE = "annotate the parameter with its type, or pass JSON values: None, bool, int, float, str, list, dict"
 
 _ADVICE = {
@@ -57,7 +61,9 @@ _ADVICE = {
     "If a type union contains ": _TELL_APART,
     "`InitVar` fields": "make it a field, or pass what the object is made of",
     "'ForwardRef(": "annotate Any where it names itself: that takes every JSON value",
-    "collections.deque ": "annotate list[...], and pass list(value)",
+    "collections.deque ": _LIST,
+    "collections.abc.Itera": _LIST,
+    "collections.abc.Generator ": _LIST,
     "collections.OrderedDict ": _DICT,
     "collections.Counter ": _DICT,
     "collections.defaultdict ": _DICT,
@@ -307,6 +313,21 @@ def _difference(sent: Any, received: Any, depth: int) -> tuple[str, str] | None:
         if found is not None:
             return f"{_step(sent, place)}{found[0]}", found[1]
     return None
+
+
+def exposed(value: Any) -> Any:
+    """`value` with an object of all its fields for each one of an attrs class: msgspec would leave private ones out."""
+    if isinstance(value, dict):
+        return {key: exposed(each) for key, each in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [exposed(each) for each in value]
+    if isinstance(value, Struct):
+        made = copy(value)
+        for name in value.__struct_fields__:
+            force_setattr(made, name, exposed(getattr(value, name)))
+        return made
+    names = () if isinstance(value, type) else _fields(value)
+    return {name: exposed(getattr(value, name)) for name in names if hasattr(value, name)} if names else value
 
 
 def _parts(value: Any) -> Iterator[tuple[Any, Any]]:

@@ -6,17 +6,15 @@ What is given stays as it was: the parts that change are made anew.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from copy import copy
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
 from functools import partial
 from typing import Any, TypeVar
 
-from msgspec import Struct, inspect
-from msgspec.structs import force_setattr
+from msgspec import inspect
 
-__all__ = ["BASES", "exposed", "fitted"]
+__all__ = ["BASES", "fitted"]
 
 
 T = TypeVar("T")
@@ -104,24 +102,6 @@ def fitted(value: Any, info: inspect.Type) -> Any:
             return {name: fitted(each, types[name]) if name in types else each for name, each in value.items()}
         case _:
             return value
-
-
-def exposed(value: Any) -> Any:
-    """`value` with an object of all its fields for each one of an attrs class: msgspec would leave private ones out."""
-    if isinstance(value, dict):
-        return {key: exposed(each) for key, each in value.items()}
-    if _is_array(value):
-        return [exposed(each) for each in value]
-    if isinstance(value, Struct):
-        made = copy(value)
-        for name in value.__struct_fields__:
-            force_setattr(made, name, exposed(getattr(value, name)))
-        return made
-    attributes = getattr(type(value), "__attrs_attrs__", None) or getattr(type(value), "__dataclass_fields__", {})
-    names = [each.name for each in attributes] if isinstance(attributes, tuple) else list(attributes)
-    if not names:
-        return value
-    return {name: exposed(getattr(value, name)) for name in names if hasattr(value, name)}
 
 
 def _fitted_to_one(value: Any, types: tuple[inspect.Type, ...]) -> Any:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import enum
 from collections import Counter, OrderedDict, defaultdict, deque
-from collections.abc import Callable, Iterable
-from dataclasses import InitVar, dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import InitVar, dataclass, field, make_dataclass
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from fractions import Fraction
 from ipaddress import IPv4Address, IPv6Network
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypedDict, Union
+from typing import Any, ClassVar, Literal, NamedTuple, TypedDict, Union
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -207,7 +207,7 @@ SHAPES: list[tuple[Callable[[Any], Any], Callable[[Any], Any]]] = [
 
 IN_FIELDS: list[tuple[Callable[[Any], Any], Callable[[Any, Any], Any]]] = [
     (lambda kind: msgspec.defstruct("Holder", [("x", kind)]), lambda holder, member: holder(member)),
-    (lambda kind: dataclass(type("Data", (), {"__annotations__": {"x": kind}})), lambda holder, member: holder(member)),
+    (lambda kind: make_dataclass("Data", [("x", kind)]), lambda holder, member: holder(member)),
     (lambda kind: TYPED_DICT("Typed", {"x": kind}), lambda holder, member: {"x": member}),
     (lambda kind: NamedTuple("Named", [("x", kind)]), lambda holder, member: holder(member)),
 ]
@@ -508,6 +508,7 @@ class Holding(msgspec.Struct, frozen=True):
 
 @dataclass
 class Kept:
+    made: ClassVar[int] = 0
     account: Account
     _count: int = field(default=0, init=False)
 
@@ -696,6 +697,11 @@ def test_keys_that_json_cannot_have_are_refused_when_defined(kind: Any, name: st
     assert "or a list of pairs" in str(caught.value)
 
 
+def test_an_object_is_sent_with_its_fields_only() -> None:
+    body = taking(Kept).encode((counted(Kept(Account(1, "secret")), 3),), {})
+    assert body == b'{"x":{"account":{"id":1,"_token":"secret","below":[]},"_count":3}}'
+
+
 def test_no_secret_stands_in_a_refusal() -> None:
     def fn(password: dict[int | str, Doubled]) -> None: ...
 
@@ -762,6 +768,8 @@ class WithInitVar:
         (WithInitVar, "make it a field"),
         (JSON, "annotate Any"),
         (deque[int], "annotate list"),
+        (Iterable, "annotate list"),
+        (Iterator[int], "annotate list"),
         (Counter[str], "annotate dict"),
         (OrderedDict[str, int], "annotate dict"),
         (defaultdict[str, int], "annotate dict"),
