@@ -41,13 +41,13 @@ class Unencodable(TypeError):
 
 def to_json(value: Any) -> Any:
     """The JSON form of what msgspec alone cannot encode. Raises Unencodable."""
-    if _is_by_text(type(value)):
-        return str(value)
     if isinstance(value, Enum):
         return value.value
     for base, plain in BASES.items():
         if isinstance(value, base):
             return plain(value)
+    if _is_by_text(type(value)):
+        return str(value)
     raise Unencodable(type_name(type(value)))
 
 
@@ -67,8 +67,8 @@ def from_json(kind: type[Any], value: Any) -> Any:
     return kind(value)
 
 
-def checker(kind: type[Struct], types: Mapping[str, Type]) -> Callable[[Mapping[str, Any]], Any]:
-    """A function that makes a `kind`, with fields of `types`, of Python values, each of its annotated type already.
+def checker(kind: type[Struct], fields: Mapping[str, Type]) -> Callable[[Mapping[str, Any]], Any]:
+    """A function that makes a `kind`, which has `fields`, of Python values, each of its annotated type already.
 
     The function raises msgspec.ValidationError.
     """
@@ -77,7 +77,7 @@ def checker(kind: type[Struct], types: Mapping[str, Type]) -> Callable[[Mapping[
         try:
             return msgspec.convert(values, kind, strict=True, builtin_types=_NATIVE, dec_hook=_as_it_is)
         except ValidationError:  # also of a member of an int Enum, or a subclass, which are right
-            made = {name: fitted(value, types[name]) for name, value in values.items()}
+            made = {name: fitted(value, fields[name]) for name, value in values.items()}
         return msgspec.convert(made, kind, strict=True, builtin_types=_NATIVE, dec_hook=_as_it_is)
 
     return check
