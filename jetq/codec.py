@@ -22,24 +22,26 @@ from typing import Any, NoReturn
 
 import msgspec
 from msgspec import UNSET, DecodeError, Struct, ValidationError
-from msgspec.inspect import Type, type_info
+from msgspec.inspect import DictType, StrType, Type, VarTupleType, type_info
 from msgspec.structs import asdict, astuple
 
 from jetq.annotations import bind, hints_of, signature_of, signed_by, unexpected
 from jetq.bounds import DEEPEST, is_too_deep
 from jetq.errors import ArgumentError, DefinitionError
 from jetq.fidelity import (
-    NO_JSON_FORM,
-    Unencodable,
-    checked,
+    Doubt,
+    Types,
+    advice,
     difference,
-    dropped_key,
-    drops_keys,
-    foreign_type,
-    from_json,
+    doubts,
+    exposed,
+    hides_fields,
     is_vague,
-    to_json,
+    no_json,
+    types_in,
+    without_json,
 )
+from jetq.hooks import checker, encode, from_json, known
 from jetq.secret import assumed, secret_texts, veil
 from jetq.shown import readable, unresolved
 
@@ -50,10 +52,7 @@ _VALUE = re.compile(r"(?s)^(Invalid enum value|Invalid value) .*$")
 
 _INSTEAD = "pass an id instead, and load the object in the task"
 _TYPES = "use a Struct, dataclass, TypedDict, Enum, datetime, UUID, Decimal, bytes, Path, or lists and dicts of those"
-_ANNOTATE = "annotate the parameter with its type, or pass JSON values: None, bool, int, float, str, list, dict"
 _TOO_DEEP = f"arrays and objects in it are nested deeper than {DEEPEST} levels"
-
-_encode = msgspec.json.Encoder(enc_hook=to_json).encode
 
 
 class Undecodable(ValueError):
@@ -61,11 +60,13 @@ class Undecodable(ValueError):
 
 
 class _Result(Struct):
-    """How results are checked and decoded. `holder` has one field `value` of the annotated type; None for any type."""
+    """How results are checked and decoded. `check` makes an object of `{"value": ...}`; it is None for any type."""
 
-    holder: type[Struct] | None
+    check: Callable[[Mapping[str, Any]], Any] | None
     decode: Callable[[bytes], Any]
     vague: bool
+    hides: bool
+    doubts: tuple[Doubt, ...]
 
 
 class Signature:
@@ -98,8 +99,9 @@ class Signature:
         self._bound = self._binder() if self._simple else None
         self._arguments: type[Struct] | None = None
         self._decode: Callable[[bytes], Any] = self._decode_first
-        self._vague: tuple[str, ...] = ()
-        self._partial: tuple[str, ...] = ()
+        self._check: Callable[[Mapping[str, Any]], Any]
+        self._doubts: tuple[tuple[str, Doubt], ...] = ()
+        self._hides = False
         self._result: _Result | None = None
         self._kinds: dict[str, Any] | None = None
         with suppress(NameError):  # defined further down, or never: `prepare` will tell
@@ -214,23 +216,18 @@ class Signature:
             self.prepare()
         assert self._arguments is not None
         try:
-            arguments = checked(values, self._arguments)
-            body = _encode(arguments)
+            arguments = self._check(values)
+            body = encode(exposed(arguments) if self._hides else arguments)
             received = None if is_too_deep(body) else self._decode(body)
         except Exception as error:  # also what the __post_init__ of an argument's type raises
             self._refuse(error, values)
         if received is None:
             raise ArgumentError(f"{self.call_text}: {_TOO_DEEP}")
-        for name in self._vague:
-            found = difference(getattr(arguments, name), getattr(received, name))
+        for name, doubt in self._doubts:
+            found = doubt(values.get(name), getattr(arguments, name), getattr(received, name))
             if found is not None:
-                hint = _ANNOTATE if "would arrive" in found[1] else None
-                told = self.conceal(f"{name}{found[0]}: {found[1]}", values)
-                raise ArgumentError(f"{self.call_text}: {told}", hint=hint)
-        for name in self._partial:
-            key = dropped_key(values.get(name), getattr(arguments, name))
-            if key is not None:
-                raise ArgumentError(f"{self.call_text}: {self.conceal(f'{name}{key}', values)}: is unknown")
+                told = f"{name}{self.conceal(found[0], values)}: {self.conceal(found[1], values)}"
+                raise ArgumentError(f"{self.call_text}: {told}", hint=advice(found[1]))
         return body
 
     def _bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
@@ -295,7 +292,7 @@ class Signature:
         """Raise the ArgumentError for a call that failed its check with `error`."""
         hide = partial(self.conceal, values=values)
         for name, value in values.items():
-            found = _no_json(value)
+            found = no_json(value)
             if found is not None:
                 place, sentence = found
                 foreign = sentence.startswith("cannot encode")  # the annotations do not matter then
@@ -316,14 +313,13 @@ class Signature:
         except DefinitionError as error:
             raise TypeError(error.message) from None
         try:
-            if result.holder is not None:
-                value = checked({"value": value}, result.holder).value
-            body = _encode(value)
+            if result.check is not None:
+                value = result.check({"value": value}).value
+            body = encode(exposed(value) if result.hides else value)
             too_deep = is_too_deep(body)
-            if not too_deep:
-                result.decode(body)
+            received = None if too_deep else result.decode(body)
         except Exception as error:  # also what the attributes of somebody's object raise
-            found, told = _no_json(value), _explained(error)
+            found, told = no_json(value), _explained(error)
             if found is not None:
                 told = f"{found[0]}: {found[1]}"
             else:
@@ -331,8 +327,12 @@ class Signature:
             raise TypeError(f"{self.text}: result{told}") from None
         if too_deep:
             raise ValueError(f"{self.text}: result: {_TOO_DEEP}")
-        if result.vague and b"null" in body and (found := _no_json(value)):
+        if result.vague and b"null" in body and (found := no_json(value)):
             raise ValueError(f"{self.text}: result{found[0]}: {found[1]}")
+        for doubt in result.doubts:
+            found = doubt(value, value, received)
+            if found is not None:
+                raise ValueError(f"{self.text}: result{found[0]}: {found[1]}")
         return body
 
     def decode_result(self, raw: bytes) -> Any:
@@ -365,13 +365,18 @@ class Signature:
         return msgspec.defstruct("Bound", by_name, bases=(first,), kw_only=True) if by_name else first
 
     def _compile(self) -> None:
-        kinds = [(parameter, self._kind(parameter)) for parameter in self._parameters]
-        infos = {parameter.name: self._inspected(parameter.name, kind) for parameter, kind in kinds}
-        fields = [_field(parameter, _collected(parameter, kind)) for parameter, kind in kinds]
+        fields: list[Any] = []
+        parts: dict[str, Types] = {}
+        taken: dict[str, Type] = {}
+        for parameter in self._parameters:
+            kind, parts[parameter.name] = self._inspected(parameter.name, self._kind(parameter))
+            fields.append(_field(parameter, _collected(parameter, kind)))
+            taken[parameter.name] = _collected_type(parameter, parts[parameter.name][0])
         arguments = msgspec.defstruct("Arguments", fields, kw_only=True, forbid_unknown_fields=True)
+        self._check = checker(arguments, taken)
         self._decode = msgspec.json.Decoder(arguments, dec_hook=from_json).decode
-        self._vague = tuple(name for name, info in infos.items() if is_vague(info))
-        self._partial = tuple(name for name, info in infos.items() if drops_keys(info))
+        self._doubts = tuple((name, doubt) for name, nodes in parts.items() for doubt in doubts(nodes))
+        self._hides = any(map(hides_fields, parts.values()))
         self._arguments = arguments
 
     def _compile_result(self) -> _Result:
@@ -380,9 +385,10 @@ class Signature:
             kind = None
         elif kind is object:
             kind = Any
-        info = self._inspected("result", kind)
-        holder = None if kind is Any else msgspec.defstruct("Result", [("value", kind)])
-        return _Result(holder, msgspec.json.Decoder(kind, dec_hook=from_json).decode, is_vague(info))
+        kind, nodes = self._inspected("result", kind)
+        check = None if kind is Any else checker(msgspec.defstruct("Result", [("value", kind)]), {"value": nodes[0]})
+        decode = msgspec.json.Decoder(kind, dec_hook=from_json).decode
+        return _Result(check, decode, is_vague(nodes), hides_fields(nodes), doubts(nodes, result=True))
 
     def _decode_first(self, body: bytes) -> Any:
         self.prepare()
@@ -406,17 +412,20 @@ class Signature:
             )
         return Any if kind is object else kind
 
-    def _inspected(self, name: str, kind: Any) -> Type:
+    def _inspected(self, name: str, kind: Any) -> tuple[Any, Types]:
+        """The annotation `kind` as msgspec takes it, and the types in it."""
         try:
-            info = type_info(kind)
+            kind = known(kind)
+            nodes = types_in(type_info(kind))
+            found = without_json(nodes)
         except NameError:
             raise
         except Exception as error:  # msgspec's verdict on a type, or a fault in the type's own definition
-            raise DefinitionError(f"{self.name}: {name}: {error}", hint=_TYPES) from None
-        foreign = foreign_type(info)
-        if foreign is not None:
-            raise DefinitionError(f"{self.name}: {name}: {foreign} has no JSON form", hint=_TYPES)
-        return info
+            found = str(error)
+        else:
+            if found is None:
+                return kind, nodes
+        raise DefinitionError(f"{self.name}: {name}: {found}", hint=advice(found) or _TYPES)
 
 
 def encode_plain(where: str, arguments: Mapping[str, Any]) -> bytes:
@@ -424,10 +433,10 @@ def encode_plain(where: str, arguments: Mapping[str, Any]) -> bytes:
     for name, value in arguments.items():
         if not isinstance(name, str):
             raise ArgumentError(f"{where}: arguments go by parameter name, and {type(name).__name__} is no name")
-        found = _no_json(value) or difference(value, msgspec.json.decode(_encode(value)))
+        found = no_json(value) or difference(value, msgspec.json.decode(encode(value)))
         if found is not None:
             raise ArgumentError(f"{where}: {name}{found[0]}: {found[1]}")
-    return _encode(dict(arguments))
+    return encode(dict(arguments))
 
 
 def decode_plain(raw: bytes) -> Any:
@@ -462,24 +471,10 @@ def _collected(parameter: inspect.Parameter, kind: Any) -> Any:
     return dict[str, kind] if parameter.kind is parameter.VAR_KEYWORD else kind
 
 
-def _no_json(value: Any) -> tuple[str, str] | None:
-    """Where in `value` there is something without a JSON form, and a sentence; None if there is nothing."""
-    try:
-        body = _encode(value)
-    except Unencodable as error:
-        return "", f"cannot encode {error} as JSON"
-    except RecursionError:
-        return "", "is nested too deeply, or contains itself"
-    except UnicodeEncodeError:
-        return "", "has characters that UTF-8 cannot hold (a lone surrogate)"
-    except Exception as error:  # msgspec's own refusals, and whatever an attribute of the value raises
-        return "", f"cannot be encoded as JSON: {error}"
-    if is_too_deep(body):  # told by the text: how deep the stack goes differs between Pythons and threads
-        return "", f"is nested deeper than {DEEPEST} levels"
-    if b"null" in body:  # what a NaN becomes
-        found = difference(value, msgspec.json.decode(body))
-        return found if found is not None and found[1].endswith(NO_JSON_FORM) else None
-    return None
+def _collected_type(parameter: inspect.Parameter, info: Type) -> Type:
+    if parameter.kind is parameter.VAR_POSITIONAL:
+        return VarTupleType(info)
+    return DictType(StrType(), info) if parameter.kind is parameter.VAR_KEYWORD else info
 
 
 def _explained(error: Exception) -> str:

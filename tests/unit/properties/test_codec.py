@@ -37,6 +37,29 @@ class Word(enum.StrEnum):
     NO = "no"
 
 
+class Status(enum.Enum):
+    NEW = 1
+    DONE = 2
+
+
+class Permission(enum.Flag):
+    READ = 1
+    WRITE = 2
+    RUN = 4
+
+
+class Odd(enum.Enum):
+    HALF = 0.5
+    PAIR = (1, "a")
+    TEXT = "0.5"
+
+
+class Moment(datetime): ...
+
+
+class Money(Decimal): ...
+
+
 class Point(msgspec.Struct, frozen=True):
     x: int
     y: float = 0.5
@@ -97,6 +120,10 @@ PLAIN: list[Kind] = [
     (Colour, st.sampled_from(Colour)),
     (Size, st.sampled_from(Size)),
     (Word, st.sampled_from(Word)),
+    (Status, st.sampled_from(Status)),
+    (Permission, st.integers(0, 7).map(Permission)),
+    (Odd, st.sampled_from(Odd)),
+    (dict[Status, Permission], st.dictionaries(st.sampled_from(Status), st.integers(0, 7).map(Permission))),
     (Literal["a", "b", 3], st.sampled_from(["a", "b", 3])),
     (Point, st.builds(Point, INTS, FLOATS, st.lists(TEXT, max_size=3).map(tuple))),
     (Order, st.builds(Order, st.uuids(), DECIMALS, MOMENTS, st.none() | TEXT)),
@@ -254,6 +281,7 @@ HOSTILE = st.one_of(
     st.times(timezones=st.timezones()),
     st.timedeltas(),
     st.binary(max_size=4).map(bytearray),
+    st.sampled_from([*Colour, *Size, *Word, *Status, *Odd, Permission(3), Moment(2026, 1, 1), Money(1)]),
     JSON,
 )
 

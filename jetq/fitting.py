@@ -1,0 +1,121 @@
+"""Values as msgspec takes them: plain values for those of a subclass, and an Enum's value for its member.
+
+What is given stays as it was: the parts that change are made anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from enum import Enum
+from functools import partial
+from typing import Any, TypeVar
+
+from msgspec import inspect
+
+__all__ = ["BASES", "fitted"]
+
+
+T = TypeVar("T")
+
+
+def _plain_datetime(kind: type[datetime], value: datetime) -> datetime:
+    at = (value.year, value.month, value.day, value.hour, value.minute, value.second, value.microsecond)
+    return _same(value, kind(*at, tzinfo=value.tzinfo, fold=value.fold))
+
+
+def _plain_date(kind: type[date], value: date) -> date:
+    return kind(value.year, value.month, value.day)
+
+
+def _plain_time(value: time) -> time:
+    return time(value.hour, value.minute, value.second, value.microsecond, value.tzinfo, fold=value.fold)
+
+
+def _plain_timedelta(value: timedelta) -> timedelta:
+    return _same(value, timedelta.__add__(value, timedelta()))
+
+
+def _same(value: Any, made: T) -> T:
+    if made == value:
+        return made
+    raise ValueError(f"{type(value).__name__} holds more than {type(made).__name__} can, as nanoseconds")
+
+
+BASES: dict[type[Any], Callable[[Any], Any]] = {
+    str: str.__str__,
+    int: int.__int__,
+    float: float.__float__,
+    datetime: partial(_plain_datetime, datetime),  # before date, of which it is a subclass
+    date: partial(_plain_date, date),
+    time: _plain_time,
+    timedelta: _plain_timedelta,
+    Decimal: Decimal,
+    bytes: bytes,
+}
+"""How a value of a subclass becomes one of its base. The bases stand in tables because a library that freezes the time
+puts its own classes under the names of a module."""
+
+_APART: dict[type[Any], type[Any]] = {int: bool, date: datetime}
+"""Subclasses of which values are not taken for their base."""
+
+_BASE_OF: dict[type[inspect.Type], type[Any]] = {
+    inspect.StrType: str,
+    inspect.IntType: int,
+    inspect.FloatType: float,
+    inspect.DateTimeType: datetime,
+    inspect.DateType: date,
+    inspect.TimeType: time,
+    inspect.TimeDeltaType: timedelta,
+    inspect.DecimalType: Decimal,
+}
+
+
+def fitted(value: Any, info: inspect.Type) -> Any:
+    """`value` of the type `info`, as msgspec takes it. What is not of that type stays, for msgspec to refuse.
+
+    Raises ValueError for a datetime or timedelta of a subclass that holds more than its base can.
+    """
+    base = _BASE_OF.get(type(info))
+    if base is not None:
+        return BASES[base](value) if _is_of_subclass(value, base) else value
+    match info:
+        case inspect.EnumType() | inspect.CustomType():  # the second for an Enum with a metaclass of its own
+            return value.value if isinstance(value, Enum) and type(value) is info.cls else value
+        case inspect.UnionType():
+            return _fitted_to_one(value, info.types)
+        case inspect.DictType() if isinstance(value, dict):
+            made = {fitted(key, info.key_type): fitted(each, info.value_type) for key, each in value.items()}
+            return made if len(made) == len(value) else value
+        case inspect.TupleType() if _is_array(value) and len(value) == len(info.item_types):
+            return [fitted(each, kind) for each, kind in zip(value, info.item_types, strict=True)]
+        case inspect.ListType() | inspect.VarTupleType() | inspect.SetType() | inspect.FrozenSetType() if _is_array(
+            value
+        ):
+            return [fitted(each, info.item_type) for each in value]
+        case inspect.NamedTupleType() if type(value) in (list, tuple):
+            kinds = [field.type for field in info.fields]
+            return [fitted(each, kind) for each, kind in zip(value, kinds, strict=False)] + list(value[len(kinds) :])
+        case inspect.StructType() | inspect.DataclassType() | inspect.TypedDictType() if isinstance(value, Mapping):
+            types = {field.encode_name: field.type for field in info.fields}
+            return {name: fitted(each, types[name]) if name in types else each for name, each in value.items()}
+        case _:
+            return value
+
+
+def _fitted_to_one(value: Any, types: tuple[inspect.Type, ...]) -> Any:
+    for each in types:
+        made = fitted(value, each)
+        if made is not value:
+            return made
+    return value
+
+
+def _is_array(value: Any) -> bool:
+    return isinstance(value, list | tuple | set | frozenset)
+
+
+def _is_of_subclass(value: Any, base: type[Any]) -> bool:
+    """Whether the class of `value` is made from `base`, and stands for it."""
+    return type(value) is not base and isinstance(value, base) and not isinstance(value, _APART.get(base, ()))
