@@ -253,7 +253,8 @@ def test_options_are_converted_at_the_door() -> None:
         ({"rate": "0/s"}, "not '0/s'"),
         ({"rate": "5/w"}, "not '5/w'"),
     ],
-    ids=str,
+    # Functions have another address in each process, and the processes that run the tests must agree on names.
+    ids=lambda value: ",".join(value) if isinstance(value, dict) else value,
 )
 def test_impossible_options_are_refused_where_written(options: Any, sentence: str) -> None:
     assert sentence in str(refused(lambda: task(**options)(plain)))
