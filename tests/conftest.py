@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 import signal
 import threading
 from collections.abc import Iterator
@@ -63,7 +64,13 @@ _FAULTS_WITHIN = 180
 """Seconds. Many wait for leases, and some work for most of a minute on a machine that does nothing else."""
 
 
+_ADDRESS = re.compile(r" at 0x[0-9a-f]+|\bid='\d+'")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # The processes that run the tests must agree on names, and an address is another one in each.
+    if unstable := [item.nodeid for item in items if _ADDRESS.search(item.nodeid)]:
+        raise pytest.UsageError(f"{unstable[0]}: give it an id without an address")
     faults = Path(__file__).parent / "faults"
     for item in items:
         if faults in item.path.parents:

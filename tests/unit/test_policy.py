@@ -502,8 +502,6 @@ def test_an_exception_that_is_returned_is_told_to_be_raised(value: object, name:
     assert type(value) not in PLAIN_TYPES
 
 
-@pytest.mark.parametrize(
-    "value", [None, 5, "x", [Retry(1)], {}, int, object(), Random, type, Mock(spec=Retry)], ids=repr
-)
+@pytest.mark.parametrize("value", [None, 5, "x", [Retry(1)], {}, int, object(), Random, type, Mock(spec=Retry)])
 def test_all_else_may_be_returned(value: object) -> None:
     assert unraised(value) is None
