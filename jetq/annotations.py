@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import inspect
 import sys
+import types
+import typing
 from collections.abc import Callable, Mapping
 from typing import Any
 
 if sys.version_info >= (3, 14):
     from annotationlib import Format
 
-__all__ = ["annotations_of", "bind", "signature_of"]
+__all__ = ["annotations_of", "bind", "hints_of", "signature_of", "signed_by"]
 
 
 def signature_of(fn: Callable[..., Any]) -> inspect.Signature:
@@ -25,6 +27,27 @@ def signature_of(fn: Callable[..., Any]) -> inspect.Signature:
         if sys.version_info >= (3, 14):
             return inspect.signature(fn, annotation_format=Format.STRING)
         raise
+
+
+def signed_by(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """Whose signature `fn` has: the innermost function that it wraps, or the outermost with a `__signature__`."""
+    signed: Callable[..., Any] = inspect.unwrap(fn, stop=lambda each: hasattr(each, "__signature__"))
+    return signed
+
+
+def hints_of(fn: Callable[..., Any]) -> dict[str, Any]:
+    """The annotations of `fn`, resolved, with those of its `__signature__` in their place if it has one. Raises
+    NameError for what is not defined, or not yet, and whatever evaluating one raises."""
+    if not hasattr(fn, "__signature__"):
+        return typing.get_type_hints(fn, include_extras=True)
+    signature = inspect.signature(fn)
+    kinds = {each.name: each.annotation for each in signature.parameters.values()} | {
+        "return": signature.return_annotation
+    }
+    holder = types.SimpleNamespace(
+        __annotations__={name: kind for name, kind in kinds.items() if kind is not signature.empty}
+    )
+    return typing.get_type_hints(holder, globalns=inspect.unwrap(fn).__globals__, include_extras=True)
 
 
 def bind(signature: inspect.Signature, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> inspect.BoundArguments:

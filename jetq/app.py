@@ -35,6 +35,7 @@ from jetq.settings import Settings, SettingsOptions
 from jetq.task import AsyncTask, Call, Enqueues, SyncTask, Task
 from jetq.task_schedules import check_schedules, schedule_record
 from jetq.whose import owner_of, served, serves
+from jetq.wrappers import wraps_async
 
 __all__ = ["Jetq", "Lifespan", "Middleware", "default_app", "serves", "task"]
 
@@ -390,7 +391,7 @@ def _decorate(
         name = task_name(fn, keywords.get("name"))
         signature = Signature(fn, name)
         options = task_options(fn, keywords, returns_none=signature.returns_none)
-        kind = AsyncTask if options.run_in == "loop" else SyncTask
+        kind = AsyncTask if options.run_in == "loop" or wraps_async(fn) else SyncTask
         made: Task[..., Any] = kind(
             fn,
             name=name,

@@ -37,9 +37,9 @@ class Attempt(Struct, eq=False):
     runner is the asyncio task that runs it. interruptible is true just while user code runs on the loop: the only time
     at which the runner may be cancelled, because a settlement must not be. released, cancelled and timed_out tell a
     cancellation by shutdown, by request and by timeout apart; interrupted is how often the runner got one of the latter
-    two. given_up: its code did not end, and nobody waits for it. storing: it has ended and holds no slot, and what it
-    has returned is on its way to the broker. gates are those that let it in, waits_at the one that has not yet. kept:
-    what stood in the cell beside a job that stays where it is.
+    two. on_loop: what its function has returned is awaited there. given_up: its code did not end, and nobody waits for
+    it. storing: it has ended and holds no slot, and what it has returned is on its way to the broker. gates are those
+    that let it in, waits_at the one that has not yet. kept: what stood in the cell beside a job that stays where it is.
     """
 
     delivery: Delivery
@@ -54,6 +54,7 @@ class Attempt(Struct, eq=False):
     released: bool = False
     cancelled: bool = False
     interrupted: int = 0
+    on_loop: bool = False
     given_up: bool = False
     storing: bool = False
     cancel_signal: CancelSignal = field(default_factory=CancelSignal)
@@ -68,7 +69,7 @@ class Attempt(Struct, eq=False):
     @property
     def in_thread(self) -> bool:
         """Whether its function runs in a thread."""
-        return self.task is not None and self.task.defaults.run_in == "thread"
+        return self.task is not None and self.task.defaults.run_in == "thread" and not self.on_loop
 
     @property
     def options(self) -> TaskOptions:

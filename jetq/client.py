@@ -51,6 +51,10 @@ _FIRST_LOOK = 1.0
 _LOOK_EVERY = 3.0
 _ANSWERS_WITHIN = 2.0
 
+_OFTENEST_LOOK = 0.02
+_LOOKS = 10
+"""Who looks whether a job stands learns of its end this much later: a tenth of what it took, and a second at most."""
+
 
 class Request(Struct, frozen=True):
     """A job to be stored: when it is due (None: at once), and what to do if another of its key stands or stood.
@@ -212,9 +216,21 @@ class Client:
         `timeout` in seconds, None waits without a bound. `expires_after`: how long this job's result is kept, if known.
         Raises ResultTimeout, ResultExpired, JobNotFound.
         """
+        record = await self.end(queue, id, timeout)
+        if record is None:
+            raise _unknown(queue, id, expires_after)
+        return record
+
+    async def end(self, queue: str, id: str, timeout: float | None, *, pushed: bool = True) -> ResultRecord | None:
+        """How job `id` ended, as soon as it has. None if it is gone and left nothing.
+
+        `timeout` in seconds, None waits without a bound. pushed: it leaves a result, which comes as soon as it is
+        stored; else its queue is looked at, the longer it takes the less often. Raises ResultTimeout.
+        """
         broker = await self._session.broker()
-        deadline = None if timeout is None else time.monotonic() + timeout
-        look, complained = _FIRST_LOOK, False
+        began = time.monotonic()
+        deadline = None if timeout is None else began + timeout
+        look, complained = _FIRST_LOOK if pushed else _OFTENEST_LOOK, False
         while True:
             left = None if deadline is None else deadline - time.monotonic()
             record = await broker.wait_result(queue, id, look if left is None else max(0.01, min(look, left)))
@@ -223,18 +239,16 @@ class Client:
             found = await broker.find(queue, id)
             if found is None:
                 record = await self._settled(broker, queue, id)
-                if record is not None:
+                if record is not None or not pushed:
                     return record
-            if found is None and await holder_of(broker, queue, id) is None:
-                record = await self._settled(broker, queue, id)  # it may have ended just then
-                if record is not None:
-                    return record
-                raise _unknown(queue, id, expires_after)
+                if await holder_of(broker, queue, id) is None:
+                    return await self._settled(broker, queue, id)  # it may have ended just then
             if timeout is not None and deadline is not None and time.monotonic() >= deadline:
                 raise _timed_out(id, "running" if found is None else standing_state(found), timeout)
-            if look == _LOOK_EVERY and not complained:
+            waited = time.monotonic() - began
+            if waited >= _LOOK_EVERY and not complained:
                 complained = await self._complain_of_no_worker(broker, queue, deadline)
-            look = _LOOK_EVERY
+            look = _LOOK_EVERY if pushed else min(max(waited / _LOOKS, _OFTENEST_LOOK), _FIRST_LOOK)
 
     async def _settled(self, broker: Broker, queue: str, id: str) -> ResultRecord | None:
         """How a job ended that is no longer in its queue; None if it left nothing. One that runs may not be in its

@@ -25,7 +25,7 @@ from msgspec import UNSET, DecodeError, Struct, ValidationError
 from msgspec.inspect import Type, type_info
 from msgspec.structs import asdict, astuple
 
-from jetq.annotations import bind, signature_of
+from jetq.annotations import bind, hints_of, signature_of, signed_by
 from jetq.bounds import DEEPEST, is_too_deep
 from jetq.errors import ArgumentError, DefinitionError
 from jetq.fidelity import (
@@ -77,7 +77,7 @@ class Signature:
 
     def __init__(self, fn: Callable[..., Any], name: str) -> None:
         self.name = name
-        self._fn = inspect.unwrap(fn)
+        self._fn = signed_by(fn)
         self._signature = signature_of(fn)
         self._parameters = tuple(self._signature.parameters.values())
         shown = readable(self._signature)
@@ -391,7 +391,7 @@ class Signature:
     @cached_property
     def _hints(self) -> dict[str, Any]:
         try:
-            return typing.get_type_hints(self._fn, include_extras=True)
+            return hints_of(self._fn)
         except NameError:
             raise
         except Exception as error:  # whatever evaluating an annotation raises

@@ -16,6 +16,7 @@ from msgspec import UNSET
 
 from jetq.attempt import Attempt
 from jetq.broker import Broker
+from jetq.calling import Caller, Middleware
 from jetq.codec import Undecodable
 from jetq.context import CURRENT, Current, JobContext
 from jetq.errors import ArgumentError, BadPayload, BrokerError, JobTimeout, RateLimited, Retry
@@ -38,7 +39,7 @@ from jetq.model import (
     Superseded,
 )
 from jetq.needs import lacking_arguments
-from jetq.policy import PLAIN_TYPES, RetryPolicy, decide, decisive, process_died, put_off, unknown_task, unraised
+from jetq.policy import RetryPolicy, decide, decisive, process_died, put_off, unknown_task, unraised
 from jetq.pool import ThreadLost, ThreadPool
 from jetq.process_pool import ProcessDied, ProcessPool
 from jetq.sealing import PayloadCodec, PayloadContext, opened, sealed
@@ -46,15 +47,13 @@ from jetq.settlement import Settlement, dead, result_ttl, stray
 from jetq.suspects import Suspects
 from jetq.task import Task
 from jetq.wire import BadHeader, NewerHeader, read_meta, read_off
+from jetq.wrappers import FINISHED, NeverRan
 
-__all__ = ["Executor", "ExpiredHook", "GivenUp", "Middleware"]
+__all__ = ["Executor", "ExpiredHook", "GivenUp"]
 
 _log = logging.getLogger("jetq.worker")
 
 _NOTHING_KEPT = Succeeded()
-
-Middleware = Callable[[JobContext, Callable[[], Awaitable[Any]]], Awaitable[Any]]
-"""`async (job, call_next) -> value`. It may observe, wrap and raise; what it returns is the job's result."""
 
 _UNWINDING = 30.0
 """Seconds beyond its timeout for which an attempt's lease is renewed: its thread must end, its outcome be stored."""
@@ -102,9 +101,7 @@ class Executor:
         self._limits = limits
         self._handover = handover
         self._on_expired = on_expired
-        self._middleware = tuple(middleware)
-        self._threads = threads
-        self._processes = processes
+        self._caller = Caller(middleware, threads, processes, self._take_seat)
         self._worker = worker
         self._app = app
         self._payloads = payloads
@@ -346,7 +343,9 @@ class Executor:
             return Superseded()  # `settle` finds the lapsed lease and touches nothing
         current = self._begin(attempt, task)
         try:
-            value = await self._next(attempt, task, current, 0)
+            value = await self._caller.call(attempt, task, current)
+            if type(value) not in FINISHED:
+                value = await self._caller.finish(attempt, task, value)
         except BaseException as error:
             if is_child_of(self._pid):
                 end_child(error)
@@ -357,7 +356,7 @@ class Executor:
             attempt.interruptible = False
             if attempt.runner is not None and attempt.runner.cancelling():
                 await attempt.forget_cancellation()
-            error = decisive(error, _policy(attempt, task), first=(ProcessDied, ThreadLost))
+            error = decisive(error, _policy(attempt, task), first=(ProcessDied, ThreadLost, NeverRan))
             outcome = self._failed(attempt, task, error)
             if isinstance(error, RateLimited) and isinstance(outcome, Snoozed):
                 await self._limits.pause(attempt, outcome.after)
@@ -393,22 +392,6 @@ class Executor:
         self._set_deadline(attempt, task)
         return self._context(attempt, attempt.deadline)
 
-    def _next(self, attempt: Attempt, task: Task[..., Any], current: Current, depth: int) -> Awaitable[Any]:
-        if depth < len(self._middleware):
-            return self._middleware[depth](current.job, lambda: self._next(attempt, task, current, depth + 1))
-        if task.defaults.run_in == "thread":
-            return self._threads.run(task.fn, attempt.args, attempt.kwargs, deadline=attempt.deadline)
-        if task.defaults.run_in == "process":
-            return self._processes.run(
-                task.fn,
-                attempt.args,
-                attempt.kwargs,
-                context=lambda: self._take_seat(attempt, task),
-                wants_value=bool(self._middleware) or result_ttl(attempt, task) is not None,
-            )
-        result: Awaitable[Any] = task.fn(*attempt.args, **attempt.kwargs)
-        return result
-
     def _context(self, attempt: Attempt, deadline: float | None) -> JobContext:
         delivery, meta = attempt.delivery, attempt.meta
         return JobContext(
@@ -427,7 +410,7 @@ class Executor:
         )
 
     def _succeeded(self, attempt: Attempt, task: Task[..., Any], value: Any) -> Outcome:
-        if type(value) not in PLAIN_TYPES and (mistake := unraised(value)) is not None:
+        if type(value) not in FINISHED and (mistake := unraised(value)) is not None:
             return mistake
         ttl = result_ttl(attempt, task)
         if ttl is None:
@@ -450,6 +433,8 @@ class Executor:
         if isinstance(error, ProcessDied):
             _log.warning("%s %s: %s", attempt.name, attempt.delivery.id, error.message)
             return process_died(attempt.meta, task.defaults.max_crashes, attempt.capture(error))
+        if isinstance(error, NeverRan):
+            return dead("failed", "jetq.NeverRan", str(error))
         if isinstance(error, ThreadLost):
             return dead("timeout", "jetq.ThreadLost", str(error))
         if attempt.timed_out and not isinstance(error, JobTimeout):

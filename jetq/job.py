@@ -69,10 +69,39 @@ class Job(Generic[R]):
         if self._known and self._result_ttl is None:
             raise NoResult(
                 f"{self.task} stores no results",
-                hint="give it @task(result_ttl=3600), or this call .options(result_ttl=3600)",
+                hint="give it @task(result_ttl=3600), or this call .options(result_ttl=3600); "
+                "job.wait() waits for its end alone",
             )
-        bound = None if timeout is None else seconds(timeout, "timeout")
-        record = await self._client.result(self.queue, self.id, bound, self._result_ttl)
+        record = await self._client.result(self.queue, self.id, _bound(timeout), self._result_ttl)
+        self._check(record)
+        try:
+            value: R = self._decode(record)
+        except ValueError as error:
+            raise ResultError(
+                f"the result of job {self.id} is not what {record.task} is annotated to return: {error}"
+            ) from None
+        return value
+
+    def wait(self, timeout: float | timedelta | None = 60.0) -> None:
+        """Wait until the job has ended, also if its task keeps no results. `timeout` in seconds; None waits without a
+        bound.
+
+        Raises what the task raised, JobCancelled or JobExpired, as `result` does; ResultTimeout; JobNotFound if nothing
+        is known of a job that was not enqueued here; BrokerUnavailable. One that keeps no result and is neither in its
+        queue nor dead has succeeded, as for `status`; this is seen up to a second late.
+        """
+        self._session.run(lambda: self.await_(timeout))
+
+    async def await_(self, timeout: float | timedelta | None = 60.0) -> None:
+        """`wait` from async code."""
+        record = await self._client.end(self.queue, self.id, _bound(timeout), pushed=self._result_ttl is not None)
+        if record is not None:
+            self._check(record)
+        elif not self._known:
+            raise self._not_found()
+
+    def _check(self, record: ResultRecord) -> None:
+        """Raise what a job that did not succeed is told by."""
         if record.failure is not None:
             raise revive(record.failure)
         if record.state == "cancelled":
@@ -82,13 +111,11 @@ class Job(Generic[R]):
                 f"job {self.id} expired: it was not started in time, so it never ran",
                 hint="more workers, or a longer expires",
             )
-        try:
-            value: R = self._decode(record)
-        except ValueError as error:
-            raise ResultError(
-                f"the result of job {self.id} is not what {record.task} is annotated to return: {error}"
-            ) from None
-        return value
+
+    def _not_found(self) -> JobNotFound:
+        return JobNotFound(
+            f"nothing is known of job {self.id} in queue {self.queue!r}: it never was, or it is done and kept no result"
+        )
 
     def status(self) -> State:
         """Where the job is in its life.
@@ -105,10 +132,7 @@ class Job(Generic[R]):
         if state is None and self._known:
             return "succeeded"
         if state is None:
-            raise JobNotFound(
-                f"nothing is known of job {self.id} in queue {self.queue!r}: "
-                "it never was, or it is done and kept no result"
-            )
+            raise self._not_found()
         return state
 
     def info(self) -> JobView:
@@ -172,3 +196,7 @@ class Job(Generic[R]):
     async def _moved(self, due: float | None) -> State:
         moved = await self._client.move(self.queue, self.id, due)
         return await self.astatus() if moved is None else moved
+
+
+def _bound(timeout: float | timedelta | None) -> float | None:
+    return None if timeout is None else seconds(timeout, "timeout")

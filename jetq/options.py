@@ -21,6 +21,7 @@ from jetq.queue import check_level
 from jetq.rate import Rate, parse_rate
 from jetq.schedule import Schedule
 from jetq.units import instant, seconds
+from jetq.wrappers import is_context_manager, wraps_async
 
 __all__ = [
     "CallOptions",
@@ -260,12 +261,17 @@ def _default_pool(fn: Callable[..., Any]) -> str:
 def _check_pool(fn: Callable[..., Any], run_in: str) -> None:
     if inspect.isasyncgenfunction(fn) or inspect.isgeneratorfunction(fn):
         raise DefinitionError(f"{fn.__qualname__} is a generator; a task returns its result")
+    if is_context_manager(fn):
+        raise DefinitionError(
+            f"{fn.__qualname__} is a context manager: calling it runs nothing",
+            hint="use it in a task: with ...:",
+        )
     if run_in == "process" and "<locals>" in fn.__qualname__:
         raise DefinitionError(
             f"run_in='process' needs a function at the top of a module, where a process can import it, and "
             f"{fn.__qualname__} is a local one"
         )
-    if (run_in == "loop") != (_default_pool(fn) == "loop"):
+    if (run_in == "loop") != (_default_pool(fn) == "loop") and not (run_in == "loop" and wraps_async(fn)):
         need = "an async function" if run_in == "loop" else "a function that is not async"
         raise DefinitionError(f"run_in={run_in!r} needs {need}, and {fn.__qualname__} is not one")
 

@@ -33,6 +33,7 @@ from jetq.forks import end_child, is_child_of
 from jetq.model import Failure
 from jetq.policy import unraised
 from jetq.process_frames import LENGTH, AppSetup, CallFrame, Load, Logged, Raised, Returned, Setup, in_name_of
+from jetq.wrappers import check_finished
 
 __all__ = ["main"]
 
@@ -154,6 +155,7 @@ class _Calls:
         value = scope.run(self._function, *args, **kwargs)
         if is_child_of(self._pid):  # it has forked
             end_child(None)
+        check_finished(self._function, self._function.__qualname__, value)
         if not frame.wants_value and unraised(value) is None:
             return Returned()
         try:

@@ -109,14 +109,28 @@ def _module_name(fn: Callable[..., Any]) -> str:
 
 
 def place(fn: Callable[..., Any]) -> str:
-    """Where `fn` is defined, as `file:line`."""
-    return f"{fn.__code__.co_filename}:{fn.__code__.co_firstlineno}" if inspect.isfunction(fn) else repr(fn)
+    """Where `fn`, without its decorators, is defined, as `file:line`."""
+    inner = inspect.unwrap(fn)
+    return f"{inner.__code__.co_filename}:{inner.__code__.co_firstlineno}" if inspect.isfunction(inner) else repr(fn)
 
 
 def _import_of(fn: Callable[..., Any]) -> object | None:
-    """What stands for one execution of the module of `fn`: each import makes a new spec. None where there is none."""
-    return getattr(sys.modules.get(fn.__module__), "__spec__", None)
+    """What stands for one execution of the module of `fn`: each import makes a new spec, and a script runs once. None
+    for what a notebook or a shell runs."""
+    module = sys.modules.get(fn.__module__)
+    spec = getattr(module, "__spec__", None)
+    return module if spec is None and _has_file(fn.__module__) else spec
 
 
 def _identity(fn: Callable[..., Any]) -> tuple[str, str]:
-    return (fn.__code__.co_filename, fn.__qualname__) if inspect.isfunction(fn) else (repr(fn), "")
+    """What stays the same of a function that is defined again: its file, or that it is of a notebook, and its name."""
+    inner = inspect.unwrap(fn)
+    if not inspect.isfunction(inner):
+        return repr(fn), ""
+    file = inner.__code__.co_filename
+    # Each cell of a notebook has a file name of its own, and its `__main__` has none.
+    return "" if inner.__module__ == "__main__" and not _has_file("__main__") else file, inner.__qualname__
+
+
+def _has_file(module: str) -> bool:
+    return getattr(sys.modules.get(module), "__file__", None) is not None

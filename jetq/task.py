@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar, Unpack, cast
 
@@ -156,8 +157,9 @@ class BoundTask(_Enqueuer[P, R]):
 class Task(_Enqueuer[P, R]):
     """A function that can be stored as a job. Made by `@task` and `@app.task`.
 
-    name, queue: as given or derived. fn: the function. signature: the schema of its calls.
-    defaults: its options, which a call may override.
+    name, queue: as given or derived. fn: the function, with the decorators below `@task`. is_coroutine_function:
+    whether calling `fn` gives a coroutine. signature: the schema of its calls. defaults: its options, which a call may
+    override.
     """
 
     def __init__(
@@ -172,6 +174,7 @@ class Task(_Enqueuer[P, R]):
     ) -> None:
         functools.update_wrapper(cast(Any, self), fn)
         self.fn: Callable[..., Any] = fn
+        self.is_coroutine_function = inspect.iscoroutinefunction(fn)
         self.name = name
         self.queue = queue
         self.signature = signature

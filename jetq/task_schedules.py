@@ -12,6 +12,7 @@ from jetq.errors import ArgumentError, DefinitionError
 from jetq.keys import call_key
 from jetq.model import DEFAULT_META
 from jetq.names import NO_KEY, check_schedule, key_token
+from jetq.registry import place
 from jetq.schedule import Schedule, ScheduleRecord
 from jetq.task import Call, Task
 
@@ -37,8 +38,22 @@ def check_schedules(task: Task[..., Any]) -> None:
 
 
 def definitions(tasks: Iterable[Task[..., Any]]) -> list[Definition]:
-    """The schedules that tasks define. Raises DefinitionError if the arguments of one do not fit."""
+    """The schedules that tasks define. Raises DefinitionError if the arguments of one do not fit, or if it would tick
+    twice, because its module was imported under two names."""
+    tasks = [task for task in tasks if task.defaults.schedules]
+    _check_modules(tasks)
     return [(_record(task, schedule), _body(task, schedule)) for task in tasks for schedule in task.defaults.schedules]
+
+
+def _check_modules(tasks: Iterable[Task[..., Any]]) -> None:
+    places: dict[str, Task[..., Any]] = {}
+    for task in tasks:
+        other = places.setdefault(place(task.fn), task)
+        if other.fn.__module__ != task.fn.__module__:
+            raise DefinitionError(
+                f"{place(task.fn)} is imported under two names, and would tick twice: as {other.name} and {task.name}",
+                hint=f"import it as {task.fn.__module__} everywhere, or as {other.fn.__module__}",
+            )
 
 
 def _record(task: Task[..., Any], schedule: Schedule) -> ScheduleRecord:

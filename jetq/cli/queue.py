@@ -14,10 +14,15 @@ from jetq.cli.choosing import ask_broker, choose_app, for_app
 from jetq.cli.durations import DURATION
 from jetq.cli.failing import FAILED, Failed, verbose_option
 from jetq.cli.showing import echo_json, echo_table, moment
+from jetq.errors import BrokerError
 from jetq.model import QueueInfo
 from jetq.names import check_queue
+from jetq.questions import Question, encode
 
 __all__ = ["queue"]
+
+_ANSWERS_WITHIN = 0.5
+"""Seconds in which a live worker answers: a round trip, and the longest that a busy loop may take."""
 
 
 @click.group()
@@ -33,27 +38,45 @@ def ls(spec: str | None, json: bool) -> None:
     """List the queues with what stands in them.
 
     ready: for the next free worker; running: handed to one; scheduled: due later; dead: in the dead letters;
-    idle: requests of workers that wait for a job. A paused queue hands out nothing.
+    idle: requests of workers that wait for a job. A paused queue hands out nothing, and one without a worker may have
+    been made by a misspelt name.
     """
-    infos = ask_broker(choose_app(spec), lambda broker: broker.queues())
+    found = ask_broker(choose_app(spec), _all_with_their_workers)
     if json:
-        echo_json([_as_json(info) for info in infos])
-    elif infos:
-        rows = [(i.name, i.ready, i.running, i.scheduled, i.dead, i.waiting, _paused(i)) for i in infos]
+        echo_json([_as_json(info, served) for info, served in found])
+    elif found:
+        rows = [(i.name, i.ready, i.running, i.scheduled, i.dead, i.waiting, _notes(i, served)) for i, served in found]
         echo_table(("QUEUE", "READY", "RUNNING", "SCHEDULED", "DEAD", "IDLE", ""), rows, right=range(1, 6))
     else:
         click.echo("no queues yet: the first job or worker of a queue makes it")
 
 
-def _as_json(info: QueueInfo) -> dict[str, object]:
+async def _all_with_their_workers(broker: Broker) -> list[tuple[QueueInfo, bool | None]]:
+    """The queues, and of each whether a live worker serves it; None if that may not be asked."""
+    infos = await broker.queues()
+    return list(zip(infos, await asyncio.gather(*(_is_served(broker, info) for info in infos)), strict=True))
+
+
+async def _is_served(broker: Broker, info: QueueInfo) -> bool | None:
+    if info.waiting:
+        return True
+    try:
+        return bool(await broker.ask(info.name, encode(Question()), _ANSWERS_WITHIN, enough=1))
+    except BrokerError:
+        return None
+
+
+def _as_json(info: QueueInfo, served: bool | None) -> dict[str, object]:
     until = info.paused_until
-    return {**asdict(info), "paused": until is not None, "paused_until": None if until == math.inf else until}
+    paused = {"paused": until is not None, "paused_until": None if until == math.inf else until}
+    return {**asdict(info), **paused, "served": served}
 
 
-def _paused(info: QueueInfo) -> str:
-    if info.paused_until is None:
-        return ""
-    return "paused" if math.isinf(info.paused_until) else f"paused until {moment(info.paused_until)}"
+def _notes(info: QueueInfo, served: bool | None) -> str:
+    notes = ["no live worker"] if served is False else []
+    if info.paused_until is not None:
+        notes.insert(0, "paused" if math.isinf(info.paused_until) else f"paused until {moment(info.paused_until)}")
+    return ", ".join(notes)
 
 
 @queue.command()

@@ -6,10 +6,13 @@ from collections.abc import Callable
 from typing import Protocol
 
 from jetq.model import JobRecord
-from jetq.schedule import Mark, ScheduleRecord, StoredSchedule, Ticked, encode_record, timetable_of
+from jetq.schedule import ON_TIME, Mark, ScheduleRecord, StoredSchedule, Ticked, encode_record, timetable_of
 from jetq.wire import SCHEDULE_HEADER
 
-__all__ = ["RecurringStore"]
+__all__ = ["JobOfTick", "RecurringStore"]
+
+JobOfTick = Callable[[ScheduleRecord, bytes, float], JobRecord]
+"""`(schedule, arguments, nominal time in unix seconds) -> job`."""
 
 
 class _Queue(Protocol):
@@ -29,14 +32,20 @@ class _Queue(Protocol):
 
 
 class RecurringStore:
-    """Schedules by name, and their marks. now: the store's time; at: has something done at a time."""
+    """Schedules by name, and their marks. now: the store's time; at: has something done at a time. job_of_tick: makes
+    the job of a tick at its time, as if a worker did; None leaves ticks to workers."""
 
     def __init__(
-        self, queue: _Queue, now: Callable[[], float], at: Callable[[float, Callable[[], None]], None]
+        self,
+        queue: _Queue,
+        now: Callable[[], float],
+        at: Callable[[float, Callable[[], None]], None],
+        job_of_tick: JobOfTick | None = None,
     ) -> None:
         self._queue = queue
         self._now = now
         self._at = at
+        self._job_of_tick = job_of_tick
         self._marks: dict[str, Mark] = {}
         self.schedules: dict[str, StoredSchedule] = {}
 
@@ -81,8 +90,18 @@ class RecurringStore:
     def _tick(self, stored: StoredSchedule, due: float) -> None:
         if self.schedules.get(stored.record.name) is not stored:
             return
+        self._arm(stored, due)
+        if self._job_of_tick is not None:
+            self._store_job(stored, due, self._job_of_tick(stored.record, stored.body, due))
+            return
         next_at = timetable_of(stored.record).next(due)
         headers = {SCHEDULE_HEADER: encode_record(stored.record).decode()}
         tick = self._queue.add_tick(stored.record.name, next_at, stored.body, headers)
         self._at(due + stored.record.tick_ttl, lambda: self._queue.remove(tick))
-        self._arm(stored, due)
+
+    def _store_job(self, stored: StoredSchedule, nominal: float, job: JobRecord) -> None:
+        """Unless the job of an earlier tick stands, of those that may not overlap."""
+        mark = self.ticked(stored.record.name)
+        ticked = mark.ticked.having(nominal, nominal - ON_TIME)
+        if not self.store_tick(stored.record.name, ticked, mark.sequence, job, None):
+            self.store_tick(stored.record.name, ticked, mark.sequence, None, None)

@@ -19,7 +19,7 @@ from msgspec.structs import replace
 
 from jetq.memory.clock import FakeClock, Timers
 from jetq.memory.graveyard import Graveyard
-from jetq.memory.recurring import RecurringStore
+from jetq.memory.recurring import JobOfTick, RecurringStore
 from jetq.model import (
     LEVELS,
     Cell,
@@ -127,7 +127,7 @@ class QueueStore:
         self._ready: dict[Level, list[int]] = {level: [] for level in LEVELS}
         self._sequence = 0
         self._recent: OrderedDict[str, tuple[float, int]] = OrderedDict()
-        self.recurring = RecurringStore(self, store.now, store.at)
+        self.recurring = RecurringStore(self, store.now, store.at, store.job_of_tick)
 
     # --- storing
 
@@ -379,10 +379,14 @@ class MemoryStore:
     """The queues, dead letters and results that any number of memory brokers share.
 
     clock: the time of the "server"; None takes the real one. lease: seconds a delivery stays with its holder.
-    What stands in it is to be touched under `lock` only: brokers of several threads may share it.
+    job_of_tick: makes jobs of ticks, so that no worker has to. What stands in it is to be touched under `lock` only:
+    brokers of several threads may share it.
     """
 
-    def __init__(self, clock: FakeClock | None = None, *, lease: float = 30.0) -> None:
+    def __init__(
+        self, clock: FakeClock | None = None, *, lease: float = 30.0, job_of_tick: JobOfTick | None = None
+    ) -> None:
+        self.job_of_tick = job_of_tick
         self.clock = clock
         self.lease = lease
         self.lock = threading.RLock()

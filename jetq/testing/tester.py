@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
+from functools import partial
 from secrets import token_hex
 from typing import Any, TypeVar
 
@@ -17,11 +18,14 @@ from jetq.client import Client
 from jetq.dead_letters import each_dead
 from jetq.memory import FakeClock, MemoryBroker, MemoryStore
 from jetq.model import DeadLetter
+from jetq.schedules import put_schedule
 from jetq.session import Connect, Session
 from jetq.settings import Settings
 from jetq.task import Task
+from jetq.task_schedules import Definition, definitions
 from jetq.testing.enqueued import EnqueuedJob, as_enqueued, check_parameters, no_such_job
 from jetq.testing.observed import Ran, Tally, observed
+from jetq.ticks import job_of_tick
 from jetq.units import seconds
 from jetq.worker import Worker
 
@@ -46,20 +50,21 @@ class _Tester:
         """Run a worker until no job is ready, also of those that jobs enqueue, and tell what became of them.
 
         Jobs that are due later stay. From async code await `arun_until_empty`. Raises AssertionError after 10,000
-        attempts: jobs that make jobs for ever.
+        attempts more than jobs were ready: jobs that make jobs for ever.
         """
         return _run(self.arun_until_empty)
 
     async def arun_until_empty(self) -> Ran:
         """`run_until_empty` on the running loop."""
         self._tally.start_over()
+        most = _MOST_ATTEMPTS + await self._ready()
         worker = self._worker(self.app, queues=await self._queues(), grace=0.0)
         working = asyncio.create_task(worker.run())
         try:
             while not working.done() and (not await self._is_empty() or worker.expects_more):
                 await asyncio.sleep(self._look_every)
-                if self._tally.ran.attempts > _MOST_ATTEMPTS:
-                    raise AssertionError(f"jobs make jobs for ever: {_MOST_ATTEMPTS:,} attempts ended, and more wait")
+                if self._tally.ran.attempts > most:
+                    raise AssertionError(f"jobs make jobs for ever: {most:,} attempts ended, and more wait")
         finally:
             worker.stop()
             await working
@@ -78,6 +83,10 @@ class _Tester:
         broker = await self.app.session.broker()
         standing = {info.name for info in await broker.queues()}
         return sorted(standing | {task.queue for task in self.app.tasks.values()})
+
+    async def _ready(self) -> int:
+        broker = await self.app.session.broker()
+        return sum(info.ready for info in await broker.queues())
 
     async def _is_empty(self) -> bool:
         broker = await self.app.session.broker()
@@ -107,8 +116,18 @@ class AppTester(_Tester):
         self._store = store
 
     def advance(self, duration: float | timedelta) -> None:
-        """Let time pass, in seconds or as timedelta: jobs that fall due get ready, results expire. Nothing runs yet."""
-        self.clock.advance(seconds(duration, "duration"))
+        """Let time pass, in seconds or as timedelta: jobs that fall due get ready, each tick of a schedule becomes a
+        job, results expire. Nothing runs yet."""
+        passed = seconds(duration, "duration")
+        if defined := definitions(self.app.tasks.values()):
+            _run(lambda: self._store_schedules(defined))
+        self.clock.advance(passed)
+
+    async def _store_schedules(self, defined: Sequence[Definition]) -> None:
+        """Store what a worker that has begun would have: without it nothing ticks."""
+        broker = await self.app.session.broker()
+        for record, body in defined:
+            await put_schedule(broker, record, body, self.app.payloads)
 
     def enqueued(self, task: Task[..., Any] | str | None = None, **arguments: Any) -> list[EnqueuedJob]:
         """The jobs that wait, ready or for later, in the order they were stored, queue by queue.
@@ -150,7 +169,7 @@ def in_memory(app: Jetq | None = None) -> Iterator[AppTester]:
     In it, tasks without an app of their own go to this app.
     """
     clock, tally = FakeClock(), Tally()
-    store = MemoryStore(clock)
+    store = MemoryStore(clock, job_of_tick=partial(job_of_tick, enqueued=None))
 
     def server_time(at: float) -> float:
         # The rest of the process keeps real time: what is due in a minute there is due in a minute here.
@@ -199,13 +218,22 @@ def _run(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
 
     def run() -> T:
         # With a factory, a Runner leaves the thread's current event loop alone.
-        with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+        with asyncio.Runner(loop_factory=_unfrozen_loop) as runner:
             return runner.run(work())
 
     if not _loop_runs_here():
         return run()
     with ThreadPoolExecutor(1) as thread:
         return thread.submit(run).result()
+
+
+def _unfrozen_loop() -> asyncio.AbstractEventLoop:
+    """An event loop whose timers go on while freezegun has `time.monotonic` stand still (1.5)."""
+    loop = asyncio.new_event_loop()
+    if hasattr(time, "CLOCK_MONOTONIC"):
+        with suppress(AttributeError):  # uvloop's has a clock of its own
+            setattr(loop, "time", partial(time.clock_gettime, time.CLOCK_MONOTONIC))  # noqa: B010
+    return loop
 
 
 def _loop_runs_here() -> bool:

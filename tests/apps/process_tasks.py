@@ -54,6 +54,16 @@ def raises(name: str) -> None:
 
 
 @task(run_in="process")
+def unawaited() -> object:
+    return asyncio.sleep(0)
+
+
+@task(run_in="process")
+def unread() -> object:
+    return (n for n in range(3))
+
+
+@task(run_in="process")
 def fails() -> None:
     raise LookupError("no such thing")
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.project import Project
+from tests.e2e.project import Process, Project
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
@@ -81,15 +83,43 @@ def test_the_application_code_shown_runs(page: Path, project: Project) -> None:
     assert done.stdout.split()[-1] == "5"
 
 
-def test_the_small_service_works_and_its_test_passes(project: Project) -> None:
-    for name, text in _files(TUTORIAL / "small-service.md").items():
+def _commands(page: Path) -> list[tuple[str, str]]:
+    """The lines of the console blocks after a `$`, in order, each with what is shown below it."""
+    found = []
+    for block in re.findall(r"```console\n(.*?)```", page.read_text(), re.DOTALL):
+        for part in block.split("$ ")[1:]:
+            command, _, output = part.partition("\n")
+            found.append((command, output.strip()))
+    return found
+
+
+def test_the_small_service_is_set_up_run_and_tested_as_it_is_shown(tmp_path: Path) -> None:
+    page = TUTORIAL / "small-service.md"
+    project = Project(tmp_path)
+    for name, text in _files(page).items():
         project.write(name, text)
-    done = _python_run(project, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_shop.py")
-    assert done.returncode == 0, done.stdout + done.stderr
-    project.environment["JETQ_EMAIL_TRANSPORT"] = "console"
-    project.environment["JETQ_EMAIL_SENDER"] = "shop@example.com"
-    with project.running("worker", "shop", "-q", "billing", "-q", "email") as worker:
-        arguments = '{"order": 42, "customer": "ann@example.com", "cents": 1999}'
-        done = project.jetq("call", "shop.charge", "--json", arguments)
-        assert done.stdout.startswith('"charge-'), done.stderr
-        worker.wait_for("Subject: Your order 42")
+    with ExitStack() as running:
+        workers: list[Process] = []
+        for command, shown in _commands(page):
+            _follow(project, command, shown, running, workers)
+        workers[0].wait_for("Subject: Your order 42")
+
+
+def _follow(project: Project, command: str, shown: str, running: ExitStack, workers: list[Process]) -> None:
+    """Do what a reader of the tutorial does."""
+    words = shlex.split(command)
+    if words[0] == "export":
+        project.environment |= dict(word.split("=", 1) for word in words[1:])
+    elif words[:2] == ["pip", "install"]:
+        assert words[2].endswith("[server,email]")  # what it brings is here already
+    elif command == "jetq server":
+        server = running.enter_context(project.running("server", "--port", "0"))
+        project.environment["NATS_URL"] = server.wait_for("nats://").split("on ")[1].split(",")[0]
+    elif command.startswith("jetq worker"):
+        workers.append(running.enter_context(project.running(*words[1:])))
+        workers[-1].wait_for(" serves ")
+    else:
+        done = _python_run(project, "-m", *words) if words[0] == "jetq" else _python_run(project, *words[1:])
+        said = re.sub(r"\b[0-9a-f]{28}\b", "ID", done.stdout + done.stderr)
+        assert shown in said
+        assert done.returncode == (1 if shown.startswith("error:") else 0), said

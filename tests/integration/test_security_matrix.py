@@ -196,6 +196,7 @@ async def test_a_whole_job_life(
         listed = await asyncio.to_thread(project.jetq, "queue", "ls")
         shown = await asyncio.to_thread(project.jetq, "dlq", "list")
     assert listed.returncode == 0 and "matrix" in listed.stdout, listed.stderr
+    assert "no live worker" not in listed.stdout
     assert dead.id in shown.stdout, shown.stderr
     assert starts.count("long") == 1 and starts.count("retry") == 2
     unseen(

@@ -25,6 +25,7 @@ from jetq.errors import JetqError, RateLimited, Reject, Retry, Snooze
 from jetq.failures import capture
 from jetq.process_pool import ProcessDied, ProcessPool
 from jetq.task import Task
+from jetq.wrappers import NeverRan
 from tests.apps import process_tasks as tasks
 
 pytestmark = [pytest.mark.anyio, pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX")]
@@ -42,8 +43,8 @@ async def pool() -> AsyncIterator[ProcessPool]:
     assert not made._children
 
 
-async def call(pool: ProcessPool, task: Task[..., Any], *args: object) -> Any:
-    return await pool.run(task.fn, args, {}, context=context)
+async def call(pool: ProcessPool, task: Task[..., Any], *args: object, wants_value: bool = True) -> Any:
+    return await pool.run(task.fn, args, {}, context=context, wants_value=wants_value)
 
 
 async def until(condition: Callable[[], object]) -> None:
@@ -162,6 +163,13 @@ async def test_a_file_named_like_a_module_of_jetq_or_python_harms_nobody(
 async def test_large_values_cross(pool: ProcessPool) -> None:
     data = os.urandom(5_000_000)
     assert await call(pool, tasks.same, data) == data
+
+
+@pytest.mark.parametrize(("task", "what"), [(tasks.unawaited, "a coroutine"), (tasks.unread, "a generator")])
+@pytest.mark.parametrize("wanted", [True, False])
+async def test_code_that_has_not_run_is_no_value(pool: ProcessPool, task: Any, what: str, wanted: bool) -> None:
+    with pytest.raises(NeverRan, match=f"{task.fn.__name__} returned {what}, and what is in it never ran"):
+        await call(pool, task, wants_value=wanted)
 
 
 async def test_what_cannot_be_pickled_is_refused_and_the_process_goes_on(pool: ProcessPool) -> None:

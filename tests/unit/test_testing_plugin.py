@@ -32,7 +32,6 @@ from jetq import (
     default_app,
     task,
 )
-from jetq.memory import MemoryBroker
 from jetq.testing import AppTester, Ran, in_memory
 
 RAN: list[str] = []
@@ -249,25 +248,65 @@ def test_a_recurring_task_ticks_with_the_tests_clock() -> None:
             assert jobs.run_until_empty() == Ran(succeeded=1)
         assert len(set(times)) == 3
         assert all(at is not None and (at.minute, at.second) == (0, 0) for at in times)
-        jobs.advance(timedelta(hours=10))  # nobody worked: of the ticks that came too late the newest runs
-        assert jobs.run_until_empty() == Ran(succeeded=1)
+        jobs.advance(timedelta(hours=10))
+        assert jobs.run_until_empty() == Ran(succeeded=10)
+        assert len(set(times)) == 13
         (info,) = app.schedules()
         assert (info.name, info.last) == ("testing.hourly", times[-1])
         assert app.unschedule("testing.hourly")
 
 
-def test_ticks_do_not_pile_up_while_nobody_works() -> None:
+def test_schedules_tick_before_anything_has_run_too() -> None:
+    app = Jetq()
+    with in_memory(app) as jobs:
+        times: list[datetime | None] = []
+
+        @app.task(name="testing.daily", cron="0 4 * * *")
+        async def daily(who: str = "all") -> None:
+            times.append(current_job().nominal)
+
+        app.schedule("testing.extra", daily.bind("some"), cron="30 4 * * *")
+        jobs.advance(timedelta(days=1))
+        assert jobs.run_until_empty() == Ran(succeeded=2)
+        assert sorted((at.hour, at.minute) for at in times if at is not None) == [(4, 0), (4, 30)]
+        jobs.advance(timedelta(days=1))
+        assert jobs.run_until_empty() == Ran(succeeded=2)
+
+
+@pytest.mark.anyio
+async def test_schedules_tick_in_async_tests_too() -> None:
     app = Jetq()
     with in_memory(app) as jobs:
 
-        @app.task(name="testing.often", schedules=[Schedule(every=10, catch_up=0)])
+        @app.task(name="testing.often", every=60)
         async def often() -> None: ...
 
-        assert jobs.run_until_empty() == Ran()
+        jobs.advance(90)
+        assert await jobs.arun_until_empty() == Ran(succeeded=1)
+
+
+def test_ticks_that_may_not_overlap_make_one_job_while_it_waits() -> None:
+    app = Jetq()
+    with in_memory(app) as jobs:
+
+        @app.task(name="testing.often", schedules=[Schedule(every=10, overlap="skip")])
+        async def often() -> None: ...
+
         jobs.advance(timedelta(days=1))
-        infos = asyncio.run(MemoryBroker(jobs._store).queues())
-        assert 0 < sum(info.ready for info in infos) <= 18  # those of three minutes
-        assert jobs.run_until_empty().succeeded <= 7  # those of one
+        assert jobs.run_until_empty() == Ran(succeeded=1)
+        jobs.advance(10)
+        assert jobs.run_until_empty() == Ran(succeeded=1)
+
+
+def test_more_ticks_than_attempts_of_jobs_that_make_jobs_all_run() -> None:
+    app = Jetq()
+    with in_memory(app) as jobs:
+
+        @app.task(name="testing.often", every=1)
+        async def often() -> None: ...
+
+        jobs.advance(timedelta(hours=4))
+        assert jobs.run_until_empty() == Ran(succeeded=4 * 3600)
 
 
 def test_levels_are_kept_in_order() -> None:

@@ -1,0 +1,98 @@
+"""Waiting for the end of a job that keeps no result."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from jetq import Jetq
+from jetq.errors import JobCancelled, JobExpired, JobNotFound, ResultTimeout
+from tests.apps.working import fresh_app, working
+
+pytestmark = pytest.mark.anyio
+
+
+class Told(Exception):
+    """What the task raises."""
+
+
+class World:
+    """An app with a task that waits to be let go, and one that fails."""
+
+    def __init__(self, url: str) -> None:
+        self.app: Jetq = fresh_app(url)
+        self.begun, self.go, self.ended = asyncio.Event(), asyncio.Event(), list[int]()
+
+        @self.app.task(name="slow")
+        async def slow(n: int) -> None:
+            self.begun.set()
+            await self.go.wait()
+            self.ended.append(n)
+
+        @self.app.task(name="failing", max_attempts=2, wait=0.1)
+        async def failing() -> None:
+            raise Told("no such order")
+
+        @self.app.task(name="keeping")
+        async def keeping() -> int:
+            return 7
+
+        self.slow, self.failing, self.keeping = slow, failing, keeping
+
+
+async def test_it_returns_when_the_job_has_ended_and_not_before(nats_url: str) -> None:
+    """Guarantee: whoever waited for a job goes on after its end."""
+    world = World(nats_url)
+    async with working(world.app):
+        job = await world.slow.adelay(7)
+        await world.begun.wait()
+        with pytest.raises(ResultTimeout, match=r"is still running after 0\.3 s"):
+            await job.await_(0.3)
+        waiting = asyncio.create_task(job.await_())
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        world.go.set()
+        await waiting
+        assert world.ended == [7]
+        await job.await_(0)
+        await asyncio.to_thread(job.wait)
+        await asyncio.to_thread(world.app.session.close)
+
+
+async def test_it_raises_what_the_task_raised_once_the_job_is_dead(nats_url: str) -> None:
+    world = World(nats_url)
+    async with working(world.app):
+        with pytest.raises(Told, match="no such order"):
+            await (await world.failing.adelay()).await_()
+
+
+async def test_a_job_with_a_result_is_waited_for_too(nats_url: str) -> None:
+    world = World(nats_url)
+    async with working(world.app):
+        job = await world.keeping.adelay()
+        await job.await_()
+        assert await job.aresult(timeout=0.1) == 7
+
+
+async def test_it_tells_what_was_cancelled_and_what_expired(nats_url: str) -> None:
+    world = World(nats_url)
+    cancelled = await world.slow.options(delay=60).adelay(1)
+    await cancelled.acancel()
+    with pytest.raises(JobCancelled):
+        await cancelled.await_()
+    late = await world.slow.options(expires=0.01).adelay(2)
+    await asyncio.sleep(0.05)
+    async with working(world.app):
+        with pytest.raises(JobExpired):
+            await late.await_()
+
+
+async def test_of_a_job_that_was_not_enqueued_here_something_must_be_known(nats_url: str) -> None:
+    world = World(nats_url)
+    async with working(world.app):
+        world.go.set()
+        job = await world.slow.adelay(7)
+        await job.await_()
+        with pytest.raises(JobNotFound, match="it never was, or it is done and kept no result"):
+            await world.app.job(job.id).await_()
