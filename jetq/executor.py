@@ -39,7 +39,7 @@ from jetq.model import (
     Superseded,
 )
 from jetq.needs import lacking_arguments
-from jetq.policy import PLAIN_TYPES, RetryPolicy, decide, decisive, process_died, put_off, unknown_task, unraised
+from jetq.policy import RetryPolicy, decide, decisive, process_died, put_off, unknown_task, unraised
 from jetq.pool import ThreadLost, ThreadPool
 from jetq.process_pool import ProcessDied, ProcessPool
 from jetq.sealing import PayloadCodec, PayloadContext, opened, sealed
@@ -356,7 +356,7 @@ class Executor:
             attempt.interruptible = False
             if attempt.runner is not None and attempt.runner.cancelling():
                 await attempt.forget_cancellation()
-            error = decisive(error, _policy(attempt, task), first=(ProcessDied, ThreadLost))
+            error = decisive(error, _policy(attempt, task), first=(ProcessDied, ThreadLost, NeverRan))
             outcome = self._failed(attempt, task, error)
             if isinstance(error, RateLimited) and isinstance(outcome, Snoozed):
                 await self._limits.pause(attempt, outcome.after)
@@ -410,7 +410,7 @@ class Executor:
         )
 
     def _succeeded(self, attempt: Attempt, task: Task[..., Any], value: Any) -> Outcome:
-        if type(value) not in PLAIN_TYPES and (mistake := unraised(value)) is not None:
+        if type(value) not in FINISHED and (mistake := unraised(value)) is not None:
             return mistake
         ttl = result_ttl(attempt, task)
         if ttl is None:

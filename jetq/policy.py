@@ -20,7 +20,6 @@ from jetq.units import seconds
 
 __all__ = [
     "LONGEST_WAIT",
-    "PLAIN_TYPES",
     "Condition",
     "RetryPolicy",
     "crashed",
@@ -37,9 +36,6 @@ _log = logging.getLogger("jetq.worker")
 
 Condition = tuple[type[BaseException], ...] | Callable[[BaseException], bool]
 """Exceptions that an option means: those of these classes, or those of which a function says so."""
-
-PLAIN_TYPES = frozenset({type(None), bool, int, float, str, bytes, list, tuple, dict, set})
-"""Types of which a value is surely not `unraised`: the answer for nearly all jobs, and the fastest there is."""
 
 LONGEST_WAIT = 10 * 365 * 86_400.0
 """Seconds to which every wait is cut. An exponential without a bound soon exceeds what a date can say."""

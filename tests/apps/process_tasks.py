@@ -86,7 +86,7 @@ def sleeps_in_c(started: str) -> None:
     ctypes.CDLL(None).sleep(60)
 
 
-@task(run_in="process", max_crashes=2)
+@task(run_in="process", max_crashes=2, dead_on=BaseException)  # which a crash is not
 def dies(how: str, starts: str) -> None:
     with open(starts, "a") as noted:
         noted.write("x")

@@ -22,7 +22,6 @@ from jetq.failures import capture, text_of
 from jetq.model import Dead, Failure, Needs, PutOff, Retrying, Snoozed
 from jetq.policy import (
     LONGEST_WAIT,
-    PLAIN_TYPES,
     Condition,
     RetryPolicy,
     crashed,
@@ -33,6 +32,7 @@ from jetq.policy import (
     unknown_task,
     unraised,
 )
+from jetq.wrappers import FINISHED
 
 FAILURE = Failure(type="t", message="m")
 
@@ -499,7 +499,7 @@ def test_an_exception_that_is_returned_is_told_to_be_raised(value: object, name:
     assert outcome is not None and outcome.reason == "failed"
     said = f"the task returned {name} and did not raise it, which has no effect: write `raise {name}(...)`"
     assert outcome.failure == Failure(type="jetq.ResultError", message=said)
-    assert type(value) not in PLAIN_TYPES
+    assert type(value) not in FINISHED
 
 
 @pytest.mark.parametrize("value", [None, 5, "x", [Retry(1)], {}, int, object(), Random, type, Mock(spec=Retry)])
