@@ -41,7 +41,7 @@ class Caller:
 
     def call(self, attempt: Attempt, task: Task[..., Any], current: Current) -> Awaitable[Any]:
         """The value of the task's function. It is what `finish` takes, for one that is no plain value."""
-        return self._next(attempt, task, current, 0)
+        return self._next(attempt, task, current, 0) if self._middleware else self._run(attempt, task)
 
     async def finish(self, attempt: Attempt, task: Task[..., Any], value: Any) -> Any:
         """`value`, which the task has returned, or what it gives when it is awaited here: the coroutine that a plain
@@ -59,7 +59,7 @@ class Caller:
     def _next(self, attempt: Attempt, task: Task[..., Any], current: Current, depth: int) -> Awaitable[Any]:
         if depth < len(self._middleware):
             return self._middleware[depth](current.job, lambda: self._next(attempt, task, current, depth + 1))
-        return self._run_to_its_end(attempt, task) if self._middleware else self._run(attempt, task)
+        return self._run_to_its_end(attempt, task)
 
     async def _run_to_its_end(self, attempt: Attempt, task: Task[..., Any]) -> Any:
         return await self.finish(attempt, task, await self._run(attempt, task))
