@@ -43,6 +43,7 @@ from jetq.errors import (
     TopologyError,
 )
 from jetq.job import Job
+from jetq.own_types import register_type
 from jetq.queue import Queue
 from jetq.schedule import Schedule
 from jetq.schedules import ScheduleInfo
@@ -102,6 +103,7 @@ __all__ = [
     "Worker",
     "current_job",
     "default_app",
+    "register_type",
     "task",
 ]
 

@@ -51,7 +51,10 @@ _PLACE = re.compile(r"(?s)(?P<what>.*?)(?: - at `(?P<key>key` in `)?\$(?P<place>
 _VALUE = re.compile(r"(?s)^(Invalid enum value|Invalid value) .*$")
 
 _INSTEAD = "pass an id instead, and load the object in the task"
-_TYPES = "use a Struct, dataclass, TypedDict, Enum, datetime, UUID, Decimal, bytes, Path, or lists and dicts of those"
+_TYPES = (
+    "use a Struct, dataclass, TypedDict, pydantic model, Enum, datetime, UUID, Decimal, bytes, Path, or lists and "
+    "dicts of those; jetq.register_type takes a class of your own"
+)
 _TOO_DEEP = f"arrays and objects in it are nested deeper than {DEEPEST} levels"
 
 

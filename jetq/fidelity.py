@@ -18,6 +18,7 @@ from msgspec.structs import force_setattr
 
 from jetq import bounds
 from jetq.hooks import Unencodable, encode, is_key, is_known, type_name
+from jetq.own_types import form_of
 
 __all__ = [
     "NO_JSON_FORM",
@@ -44,6 +45,8 @@ _LOST_ZONE = "has a time zone without an offset, which would be lost"
 _OTHER_KEY = "has a key that would arrive as another"
 _REMADE = "would arrive changed: its class changes at the worker what was set already"
 
+_OTHER_FORM = "does not come back from its JSON form as it was"
+
 _TELL_APART = "annotate one type: JSON does not tell these apart. Structs may be in a union if each has a `tag`"
 _DICT = "annotate dict[...], as which it is taken and arrives"
 _LIST = "annotate list[...], and pass list(value)"
@@ -53,6 +56,7 @@ _ADVICE = {
     _LOST_SECONDS: "pass it in UTC: value.astimezone(timezone.utc)",
     _LOST_ZONE: "pass the name of the zone as an argument of its own, or a datetime",
     _OTHER_KEY: "annotate keys of one type, as in dict[str, ...] or dict[int, ...]",
+    _OTHER_FORM: "what its JSON form leaves out, as an excluded or secret field, goes as an argument of its own",
     _REMADE: "let its __post_init__ or converter leave alone what it has made, or pass what the object is made of",
     "would arrive": _ANNOTATE,
     "a dict with keys of type ": "use keys of type str, int, float, datetime, UUID or Enum, or a list of pairs",
@@ -151,7 +155,7 @@ def _is_remade(node: Type | None) -> bool:
         return any(hasattr(kind, name) for name in ("__post_init__", "__attrs_attrs__"))
     if isinstance(node, inspect.DictType):
         return isinstance(node.key_type, UnionType | CustomType)
-    return isinstance(node, inspect.TimeType)
+    return isinstance(node, inspect.TimeType) or (isinstance(node, CustomType) and form_of(node.cls) is not None)
 
 
 def is_vague(nodes: Types) -> bool:
@@ -211,7 +215,12 @@ def changed(given: Any, received: Any) -> tuple[str, str] | None:
     if isinstance(given, datetime | time):
         return _moved(given, received)
     if not (isinstance(given, list | tuple | dict) or _fields(given)):
-        return None if _is_equal(given, received) else ("", _REMADE)
+        if _is_equal(given, received):
+            return None
+        if form_of(type(given)) is None:
+            return "", _REMADE
+        compare: Any = type(given).__eq__
+        return None if compare is object.__eq__ else ("", _OTHER_FORM)  # with that one a value equals itself alone
     if isinstance(given, dict) and isinstance(received, dict):
         return _changed_entry(given, received)
     for place, part in _parts(given):

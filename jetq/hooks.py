@@ -22,6 +22,7 @@ from msgspec import Struct, ValidationError
 from msgspec.inspect import Type
 
 from jetq.fitting import BASES, fitted
+from jetq.own_types import form_of
 
 __all__ = ["Unencodable", "checker", "encode", "from_json", "is_key", "is_known", "known", "to_json", "type_name"]
 
@@ -43,6 +44,9 @@ def to_json(value: Any) -> Any:
     """The JSON form of what msgspec alone cannot encode. Raises Unencodable."""
     if isinstance(value, Enum):
         return value.value
+    form = form_of(type(value))
+    if form is not None:
+        return form.to_json(value)
     for base, plain in BASES.items():
         if isinstance(value, base):
             return plain(value)
@@ -62,6 +66,9 @@ def from_json(kind: type[Any], value: Any) -> Any:
     enum = _enum_of(kind)
     if enum is not None:
         return _member(enum, value)
+    form = form_of(kind)
+    if form is not None:
+        return form.from_json(value)
     if not isinstance(value, str):
         raise ValueError(f"Expected `{kind.__name__}`, got `{type(value).__name__}`")
     return kind(value)
@@ -93,7 +100,7 @@ def is_known(kind: type[Any]) -> bool:
     if enum is not None:
         _members(enum)
         return True
-    return kind is object or _is_by_text(kind)
+    return kind is object or _is_by_text(kind) or form_of(kind) is not None
 
 
 def _is_by_text(kind: type[Any]) -> bool:
@@ -103,7 +110,9 @@ def _is_by_text(kind: type[Any]) -> bool:
 def is_key(kind: type[Any]) -> bool:
     """Whether values of the class `kind`, which the hooks know, may be the keys of an object."""
     enum = _enum_of(kind)
-    return enum is None or not any(text[:1] in (b"[", b"{", b"t", b"f") for text in _members(enum))
+    if enum is None:
+        return form_of(kind) is None
+    return not any(text[:1] in (b"[", b"{", b"t", b"f") for text in _members(enum))
 
 
 # --- enums

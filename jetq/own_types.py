@@ -1,0 +1,74 @@
+"""Types of the application's own as arguments and results: how each becomes JSON, and comes back.
+
+Models of pydantic are known without being registered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import EnumMeta
+from typing import Any, NamedTuple, TypeVar
+
+from msgspec.inspect import CustomType, type_info
+
+from jetq.errors import DefinitionError
+
+__all__ = ["Form", "form_of", "register_type"]
+
+T = TypeVar("T")
+
+
+class Form(NamedTuple):
+    """The JSON form of a type: what makes it of a value, and a value of it."""
+
+    to_json: Callable[[Any], Any]
+    from_json: Callable[[Any], Any]
+
+
+_registered: dict[type[Any], Form] = {}
+
+
+def register_type(kind: type[T], *, to_json: Callable[[T], Any], from_json: Callable[[Any], T]) -> None:
+    """Let values of the class `kind` be arguments and results of tasks, also in lists, dicts and fields.
+
+    to_json: makes JSON values of one: text, a number, a list or a dict, also with anything in it that is a type of
+    arguments itself. from_json: makes one of what JSON gives back; whatever it raises refuses the value. Both run at
+    the caller and at the worker, so register the type where both import it, before the first task that has it. A value
+    of a subclass arrives as a `kind`. Registering it again replaces what was said.
+
+    Raises DefinitionError for what is no class, and for a type that jetq knows already.
+    """
+    if not isinstance(kind, type):
+        raise DefinitionError(f"register_type takes a class, not {kind!r}")
+    if not isinstance(type_info(kind), CustomType) or isinstance(kind, EnumMeta):
+        raise DefinitionError(f"{kind.__name__} has a JSON form already", hint="register a class that has none")
+    for name, function in (("to_json", to_json), ("from_json", from_json)):
+        if not callable(function):
+            raise DefinitionError(f"register_type({kind.__name__}): {name} takes a function, not {function!r}")
+    _registered[kind] = Form(to_json, from_json)
+
+
+def form_of(kind: type[Any]) -> Form | None:
+    """The form of the class `kind`, registered for it or for a class that it is made from; None if there is none."""
+    for each in kind.__mro__:
+        if each in _registered:
+            return _registered[each]
+    return _pydantic_form(kind) if hasattr(kind, "__pydantic_validator__") and hasattr(kind, "model_dump") else None
+
+
+def _pydantic_form(kind: Any) -> Form:
+    from pydantic import ValidationError  # a class of it is at hand, so that it is imported already
+
+    def dump(value: Any) -> Any:
+        return value.model_dump(mode="json", round_trip=True)
+
+    def validate(value: Any) -> Any:
+        try:
+            return kind.model_validate(value)
+        except ValidationError as error:
+            # Its own text has the values in it, which may be secret.
+            first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+            place = ".".join(map(str, first["loc"]))
+            raise ValueError(f"{place}: {first['msg']}" if place else first["msg"]) from None
+
+    return Form(dump, validate)
