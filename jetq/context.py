@@ -72,6 +72,18 @@ class Current(Struct, eq=False):
 
 CURRENT: ContextVar[Current | None] = ContextVar("jetq_current", default=None)
 
+FIELDS = "jetq_fields"
+"""The attribute of a log record in which the job it is about is told, as a dict of JSON values."""
+
+
+def job_fields() -> dict[str, object]:
+    """The job this code runs in, for a log record: job, task, queue and attempt. Empty outside of one."""
+    current = CURRENT.get()
+    if current is None:
+        return {}
+    job = current.job
+    return {"job": job.id, "task": job.task, "queue": job.queue, "attempt": job.attempt}
+
 
 def current_job() -> JobContext:
     """The job this code runs in. Raises JetqError outside of one."""

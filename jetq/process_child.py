@@ -26,7 +26,7 @@ from typing import Any
 from msgspec.structs import asdict
 
 from jetq.app import Jetq
-from jetq.context import CURRENT, Current
+from jetq.context import CURRENT, FIELDS, Current, job_fields
 from jetq.errors import Reject, Retry, Snooze
 from jetq.failures import capture
 from jetq.forks import end_child, is_child_of
@@ -115,6 +115,8 @@ class _ToParent(logging.handlers.QueueHandler):
         self._wire = wire
 
     def enqueue(self, record: logging.LogRecord) -> None:
+        if (fields := job_fields()) and not hasattr(record, FIELDS):
+            setattr(record, FIELDS, fields)  # nobody knows there which job this was
         frame = Logged(pickle.dumps(record))
         with suppress(OSError):
             self._wire.send(frame)

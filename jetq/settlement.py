@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -17,7 +16,7 @@ from msgspec.structs import replace
 from jetq.attempt import Attempt
 from jetq.broker import Broker
 from jetq.errors import BrokerError, PayloadTooLarge
-from jetq.failures import bounded, in_a_line, summarize
+from jetq.failures import bounded, summarize
 from jetq.handover import PassOn, came_back, keep, put_off
 from jetq.kept import Kept, Staying, kept_name, pause_after, read_kept, write_kept
 from jetq.leases import Leases
@@ -43,7 +42,7 @@ from jetq.model import (
     Succeeded,
     Superseded,
 )
-from jetq.needs import shown_needs
+from jetq.outcome_log import log_outcome
 from jetq.task import Task
 from jetq.wire import OFF_HEADER, BadHeader, NewerHeader, read_meta
 
@@ -138,7 +137,7 @@ class Settlement:
         self._broker.finish(attempt.delivery)
         self._leases.drop(attempt.delivery)
         if _log.isEnabledFor(logging.DEBUG):
-            self._log_outcome(attempt, outcome)
+            log_outcome(attempt, outcome)
 
     async def _settle_and_end(self, attempt: Attempt, outcome: Outcome) -> None:
         try:
@@ -323,7 +322,7 @@ class Settlement:
                     return await self._store(attempt, dead("undecodable", "jetq.BadHeader", str(error)))
                 job = came_back(delivery) if as_it_came else self._record(attempt, attempt.meta)
                 await broker.give_back(delivery, job)
-        self._log_outcome(attempt, outcome)
+        log_outcome(attempt, outcome)
         if attempt.kept is not None:
             await self._forget_kept(attempt.kept[1])
 
@@ -442,44 +441,6 @@ class Settlement:
             headers=dict(delivery.headers),
             level=delivery.level,
         )
-
-    def _log_outcome(self, attempt: Attempt, outcome: Outcome) -> None:
-        name, delivery, meta = attempt.name, attempt.delivery, attempt.meta
-        match outcome:
-            case Succeeded():
-                _log.debug("%s %s succeeded in %.3f s", name, delivery.id, time.monotonic() - attempt.started)
-            case Retrying(after=after, failure=failure):
-                _log.warning(
-                    "%s %s failed: %s; attempt %d is due in %.1f s",
-                    name, delivery.id, in_a_line(failure), meta.attempt + 1, after,
-                )  # fmt: skip
-                _log_traceback(attempt, failure)
-            case InLine(line=line):
-                _log.debug("%s %s waits in the line of %s", name, delivery.id, line)
-            case Snoozed(after=after):
-                _log.info("%s %s is put off for %.1f s", name, delivery.id, after)
-            case PutOff(needs=needs, after=after):
-                _log.warning(
-                    "%s %s: this worker %s; the job is put off for one that can run it, for %.1f s at most",
-                    name, delivery.id, shown_needs(needs), after,
-                )  # fmt: skip
-            case Dead(reason=reason, failure=failure):
-                why = in_a_line(failure)
-                _log.error("%s %s is dead (%s): %s; see `jetq dlq show`", name, delivery.id, reason, why)
-                _log_traceback(attempt, failure)
-            case Cancelled():
-                _log.info("%s %s is cancelled", name, delivery.id)
-            case Expired():
-                _log.warning("%s %s expired before it was started", name, delivery.id)
-            case Released():
-                _log.info("%s %s is given back", name, delivery.id)
-            case Superseded():
-                _log.info("%s %s was settled already", name, delivery.id)
-
-
-def _log_traceback(attempt: Attempt, failure: Failure) -> None:
-    if failure.traceback:
-        _log.debug("%s %s failed here:\n%s", attempt.name, attempt.delivery.id, failure.traceback.rstrip())
 
 
 def _place(delivery: Delivery) -> tuple[str, int]:

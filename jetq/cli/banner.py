@@ -13,7 +13,7 @@ from jetq.plugins import Plugin
 from jetq.settings import Settings, safe_url
 from jetq.task import Task
 
-__all__ = ["example", "introduce"]
+__all__ = ["example", "introduce", "introduce_as_json"]
 
 _SAMPLES: dict[Any, object] = {int: 2, float: 1.5, bool: True, str: "hello"}
 
@@ -34,6 +34,22 @@ def introduce(
     elsewhere = sorted({task.queue for task in tasks.values()} - set(queues) - unready.keys())
     if elsewhere:
         click.echo(f"  not served: {', '.join(elsewhere)}")
+
+
+def introduce_as_json(
+    settings: Settings, queues: Sequence[str], tasks: Mapping[str, Task[..., Any]], unready: Mapping[str, Plugin]
+) -> None:
+    """The same as one JSON object on a line, like those of the log."""
+    line = {
+        "message": "jetq worker",
+        "servers": [safe_url(server) for server in settings.servers],
+        "namespace": settings.namespace,
+        "queues": {
+            queue: [task.signature.text for _, task in sorted(tasks.items()) if task.queue == queue] for queue in queues
+        },
+        "not_ready": {queue: plugin.lacks for queue, plugin in unready.items()},
+    }
+    click.echo(json.dumps(line))
 
 
 def example(tasks: Mapping[str, Task[..., Any]]) -> str | None:

@@ -8,6 +8,8 @@ import sys
 import time
 from typing import Literal
 
+from jetq.context import FIELDS, job_fields
+
 __all__ = ["LogFormat", "set_up"]
 
 LogFormat = Literal["console", "json"]
@@ -39,15 +41,19 @@ class ConsoleFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time (UTC), level, logger, message, and `exception` where there is one."""
+    """One JSON object a line: time (UTC), level, logger, message, and `exception` where there is one.
+
+    Of what a job logs also job, task, queue and attempt; of how it ended outcome and duration, in seconds, too.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
-        line = {
+        line: dict[str, object] = {
             "time": f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(record.created))}.{int(record.msecs):03d}Z",
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
         }
+        line |= getattr(record, FIELDS, None) or job_fields()
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return json.dumps(line)

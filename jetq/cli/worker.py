@@ -25,7 +25,7 @@ from click.core import ParameterSource
 
 from jetq.app import Jetq
 from jetq.broker import Broker
-from jetq.cli.banner import example, introduce
+from jetq.cli.banner import example, introduce, introduce_as_json
 from jetq.cli.choosing import choose_app
 from jetq.cli.failing import FAILED, USAGE, Failed, is_verbose, verbose_option
 from jetq.cli.logs import LogFormat, set_up
@@ -153,7 +153,8 @@ def worker(
         enough=_memory_bound(max_memory),
     )
     if not unannounced:
-        introduce(app.settings, serving.queues, serving.tasks, unready)
+        tell = introduce_as_json if log_format == "json" else introduce
+        tell(app.settings, serving.queues, serving.tasks, unready)
     if sample is not None:
         click.echo(f"try: {sample}")
     hard = HardEnd(FAILED, lambda: ())

@@ -54,6 +54,12 @@ def raises(name: str) -> None:
 
 
 @task(run_in="process")
+def says() -> int:
+    logging.getLogger("an.app").warning("said in a process")
+    return 1
+
+
+@task(run_in="process")
 def unawaited() -> object:
     return asyncio.sleep(0)
 

@@ -275,7 +275,10 @@ def test_worker_logs_json(project: Project) -> None:
     enqueue(project, "tasks.fail", "s3cret")
     done = project.jetq("worker", "tasks", "--burst", "--no-plugins", "-q", "failing", "--log-format", "json")
     lines = [json.loads(line) for line in done.stderr.splitlines()]
-    assert any("is dead (failed)" in line["message"] and line["level"] == "error" for line in lines)
+    assert any(line["level"] == "error" and line.get("outcome") == "dead" for line in lines)
+    banner = json.loads(done.stdout)
+    assert banner["queues"].keys() == {"failing"}
+    assert banner["namespace"] == project.environment["JETQ_NAMESPACE"]
     assert "s3cret" not in done.stderr
 
 

@@ -19,7 +19,7 @@ FLOORS = {
     " jetq.ticks jetq.keeping jetq.overdue jetq.intake jetq.process_pool jetq.process_child jetq.process_frames"
     " jetq.limits jetq.gate jetq.slots jetq.pace jetq.presence jetq.health jetq.loop_watch jetq.first_step jetq.ahead"
     " jetq.suspects jetq.ending jetq.lifespan jetq.lost jetq.stopping"
-    " jetq.handover jetq.needs jetq.calling",
+    " jetq.handover jetq.needs jetq.calling jetq.outcome_log",
     3: "jetq.app jetq.task jetq.job jetq.client jetq.session jetq.direct_line jetq.registry jetq.config jetq.keys"
     " jetq.plugins jetq.dead_letters jetq.inspect jetq.cancelling jetq.diagnosis jetq.moving jetq.schedules"
     " jetq.task_schedules jetq.doctor jetq.findings jetq.monitoring jetq.own_threads jetq.whose",
