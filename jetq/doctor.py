@@ -9,8 +9,9 @@ from itertools import chain
 from msgspec import Struct
 
 from jetq.broker import Broker
+from jetq.dead_letters import DeadFilter, each_dead
 from jetq.errors import BrokerError
-from jetq.findings import Durability, Finding, Fleet, about_fleet, about_server, about_store, durability
+from jetq.findings import Durability, Finding, Fleet, about_dead, about_fleet, about_server, about_store, durability
 from jetq.model import QueueInfo
 from jetq.monitoring import ask_monitoring
 from jetq.questions import Question, encode, own_version, read_answers
@@ -40,12 +41,20 @@ class Report(Struct, frozen=True):
 
 
 async def examine(
-    broker: Broker, tasks: Mapping[str, Sequence[str]], *, replicas: int, monitors: Sequence[str] = ()
+    broker: Broker,
+    tasks: Mapping[str, Sequence[str]],
+    *,
+    replicas: int,
+    monitors: Sequence[str] = (),
+    most_dead: int | None = None,
+    dead_within: float | None = None,
 ) -> Report:
     """Examine what `broker` reaches, and changes nothing. Takes a second or two.
 
     tasks: those the app declares, by queue. replicas: how many copies new streams would get. monitors: URLs of servers'
-    monitoring. Raises BrokerUnavailable if the broker is lost meanwhile, SettingsError for a URL that is none.
+    monitoring. most_dead: how many dead letters a queue may have, None for any number; dead_within: of jobs that died
+    in the last so many seconds, None for all. Raises BrokerUnavailable if the broker is lost meanwhile, SettingsError
+    for a URL that is none.
     """
     survey = await broker.survey({queue: next(iter(names), None) for queue, names in tasks.items()})
     monitored, silent = await _ask_monitors(monitors)
@@ -56,6 +65,7 @@ async def examine(
         about_store(survey, tasks.keys()),
         about_fleet(fleets, tasks, own_version()),
         unasked,
+        [] if most_dead is None else await _dead(broker, fleets, most_dead, dead_within),
     )
     return Report(
         survey=survey,
@@ -73,6 +83,18 @@ async def _ask_monitors(urls: Sequence[str]) -> tuple[list[Monitored], list[Find
         except BrokerError as error:
             silent.append(Finding("warning", "no-monitoring", "--monitor", error.message, error.hint or ""))
     return monitored, silent
+
+
+async def _dead(broker: Broker, fleets: Sequence[Fleet], most: int, within: float | None) -> list[Finding]:
+    found: list[Finding] = []
+    since = None if within is None else broker.now() - within
+    for fleet in fleets:
+        name, dead = fleet.queue.name, fleet.queue.dead
+        if since is not None and dead > most:
+            which = DeadFilter(queue=name, since=since, limit=most + 1)
+            dead = len([entry async for entry in each_dead(broker, which)])
+        found += about_dead(name, dead, most, within)
+    return found
 
 
 async def _fleets(broker: Broker, tasks: Mapping[str, Sequence[str]]) -> tuple[list[Fleet], list[Finding]]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import PurePath
 from typing import Literal
 
 from msgspec import Struct
@@ -17,7 +18,7 @@ from jetq.settings import OPEN_TO_NEW
 from jetq.survey import ConsumerFacts, Monitored, ServerFacts, StreamFacts, Survey, Usage
 from jetq.units import size, span
 
-__all__ = ["Durability", "Finding", "Fleet", "about_fleet", "about_server", "about_store", "durability"]
+__all__ = ["Durability", "Finding", "Fleet", "about_dead", "about_fleet", "about_server", "about_store", "durability"]
 
 Severity = Literal["problem", "warning", "note"]
 
@@ -28,6 +29,8 @@ CLOCK = 1.0
 """Seconds that two clocks may differ: the times that users' code makes go by the one, and all else by the other."""
 
 LOW, FULL = 0.8, 0.95
+
+_TEMPORARY = {"/tmp", "/var/tmp", "/private/tmp"}
 
 
 class Finding(Struct, frozen=True):
@@ -116,18 +119,40 @@ def about_server(server: ServerFacts, usage: Sequence[Usage], monitored: Sequenc
             "the connection is not encrypted: whoever is on the way reads credentials and arguments",
             "set up TLS at the server, and a tls:// URL or tls_ca here",
         )
-    if not server.local and not server.authenticated:
+    if (server.exposed or not server.local) and not server.authenticated:
         yield Finding(
             "warning",
             "no-authentication",
             where,
             "the server lets anyone in: whoever reaches it can read, add and remove jobs",
-            "give its configuration users; `jetq setup acl` prints the permissions they need",
+            "give its configuration users (`jetq setup acl` prints the permissions they need), or start it with "
+            "`-a 127.0.0.1` if it is for this machine alone",
         )
     if abs(server.clock) - server.clock_error > CLOCK:
         yield _clock("this machine", server.clock, "the server's", where)
     for use in [*usage, *(each.storage for each in monitored)]:
         yield from _about_usage(use)
+    for each in monitored:
+        if _TEMPORARY & {str(parent) for parent in PurePath(each.directory).parents}:
+            yield Finding(
+                "warning",
+                "temporary-store",
+                each.url,
+                f"its jobs are in {each.directory}, which a restart of the machine may clear",
+                "give it another: `nats-server -js -sd /var/lib/nats`, or store_dir in its configuration",
+            )
+
+
+def about_dead(queue: str, dead: int, most: int, within: float | None) -> Iterator[Finding]:
+    """More dead letters than somebody wants to hear nothing of; within so many seconds, None for all there are."""
+    if dead > most:
+        yield Finding(
+            "problem",
+            "many-dead",
+            queue,
+            f"more than {most} jobs are dead" + ("" if within is None else f" that died in the last {span(within)}"),
+            f"see `jetq dlq list -q {queue}`; replay them once their cause is mended, or `jetq dlq purge` them",
+        )
 
 
 def _clock(whose: str, ahead: float, of: str, about: str) -> Finding:

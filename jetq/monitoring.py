@@ -23,6 +23,7 @@ _NANOSECONDS = 1_000_000_000
 
 
 class _Config(Struct):
+    store_dir: str = ""
     max_storage: int = -1
     sync_interval: int = 120 * _NANOSECONDS
     sync_always: bool = False
@@ -68,6 +69,7 @@ async def ask_monitoring(url: str) -> Monitored:
     config, stats = jetstream.config or _Config(), jetstream.stats or _Stats()
     return Monitored(
         url=safe_url(url),
+        directory=config.store_dir,
         sync_interval=0.0 if config.sync_always else config.sync_interval / _NANOSECONDS,
         storage=Usage(
             f"storage of {safe_url(url)}", stats.storage, config.max_storage if config.max_storage >= 0 else None

@@ -17,8 +17,8 @@ __all__ = ["ConsumerFacts", "Monitored", "ServerFacts", "StreamFacts", "Survey",
 class ServerFacts(Struct, frozen=True):
     """The server connected to, and how.
 
-    `local`: over the loopback interface. `clock`: by how many seconds, give or take `clock_error`, this machine's clock
-    is ahead of the server's.
+    `local`: over the loopback interface. `exposed`: it listens on every address of its machine. `clock`: by how many
+    seconds, give or take `clock_error`, this machine's clock is ahead of the server's.
     """
 
     address: str
@@ -27,6 +27,7 @@ class ServerFacts(Struct, frozen=True):
     encrypted: bool
     authenticated: bool
     local: bool
+    exposed: bool
     clustered: bool
     clock: float
     clock_error: float
@@ -99,9 +100,10 @@ class Survey(Struct, frozen=True):
 
 
 class Monitored(Struct, frozen=True):
-    """What the monitoring of one server tells. `sync_interval`: seconds between two writes to the disk itself, 0 for
-    one after each message."""
+    """What the monitoring of one server tells. `directory`: where its streams are. `sync_interval`: seconds between two
+    writes to the disk itself, 0 for one after each message."""
 
     url: str
+    directory: str
     sync_interval: float
     storage: Usage

@@ -10,6 +10,7 @@ from msgspec.structs import asdict, replace
 
 from jetq.app import Jetq
 from jetq.cli.choosing import ask_broker, choose_app
+from jetq.cli.durations import DURATION
 from jetq.cli.failing import FAILED, Failed, verbose_option
 from jetq.cli.showing import echo_fields, echo_json, printable
 from jetq.doctor import Report, examine
@@ -27,9 +28,13 @@ __all__ = ["doctor"]
 @click.option(
     "--monitor", multiple=True, metavar="URL", help="Also ask the monitoring of this server; for each server."
 )
+@click.option("--max-dead", type=click.IntRange(min=0), help="Find fault with more dead letters of a queue.")
+@click.option("--max-age", type=DURATION, help="Of these, look at jobs that died in the last so long, like 1d.")
 @click.option("--json", is_flag=True, help="Print JSON.")
 @verbose_option
-def doctor(apps: tuple[str, ...], monitor: tuple[str, ...], json: bool) -> None:
+def doctor(
+    apps: tuple[str, ...], monitor: tuple[str, ...], max_dead: int | None, max_age: float | None, json: bool
+) -> None:
     """Examine the server, its streams and the workers, and say what is wrong or weak.
 
     Nothing is changed. With modules APP it also says which of their tasks no worker can run. Exit code 0: nothing is
@@ -38,7 +43,13 @@ def doctor(apps: tuple[str, ...], monitor: tuple[str, ...], json: bool) -> None:
     app = choose_app(*apps)
     tasks = _tasks_by_queue(app) if apps else {}
     replicas = app.settings.replicas
-    report = ask_broker(app, lambda broker: examine(broker, tasks, replicas=replicas, monitors=monitor))
+    most_dead = 0 if max_dead is None and max_age is not None else max_dead
+    report = ask_broker(
+        app,
+        lambda broker: examine(
+            broker, tasks, replicas=replicas, monitors=monitor, most_dead=most_dead, dead_within=max_age
+        ),
+    )
     report = replace(report, findings=(*report.findings, *_unready_plugins(app, report.fleets)))
     if json:
         echo_json(_as_json(report))

@@ -88,6 +88,7 @@ class Surveying(Standing):
             encrypted=client.encrypted,
             authenticated=bool(greeting.get("auth_required")),
             local=bool(peer) and ipaddress.ip_address(peer.partition("%")[0]).is_loopback,
+            exposed=str(greeting.get("host", "")) in ("", "0.0.0.0", "::"),
             clustered=bool(greeting.get("cluster")),
             clock=clock,
             clock_error=error,

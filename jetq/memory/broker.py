@@ -382,7 +382,7 @@ class MemoryBroker(MemoryLetters):
     async def survey(self, tasks: Mapping[str, str | None]) -> Survey:
         infos = await self.queues()
         return Survey(
-            ServerFacts("memory", "", MAX_PAYLOAD, True, True, True, False, 0.0, 0.0),
+            ServerFacts("memory", "", MAX_PAYLOAD, True, True, True, False, False, 0.0, 0.0),
             streams=tuple(StreamFacts(info.name, info.name, "jobs", storage="memory") for info in infos),
             consumers=tuple(
                 ConsumerFacts(i.name, i.name, i.name, ready=i.ready, running=i.running, waiting=i.waiting)

@@ -603,6 +603,15 @@ def test_doctor_says_what_is_wrong_in_words_in_json_and_as_a_code(project: Proje
     assert found["durability"]["kind"] == "single"
     assert found["queues"][0]["ready"] == 1
 
+    work_off(project, "default")
+    enqueue(project, "tasks.fail", "x")
+    work_off(project, "failing")
+    assert project.jetq("doctor").returncode == 0
+    dead = project.jetq("doctor", "--max-age", "1d")
+    assert dead.returncode == 1
+    assert "problem  many-dead  failing: more than 0 jobs are dead that died in the last 1d" in dead.stdout
+    assert project.jetq("doctor", "--max-dead", "1", "--max-age", "1d").returncode == 0
+
 
 def test_doctor_without_a_server_that_can_be_used_ends_with_the_code_of_the_broker(project: Project) -> None:
     project.environment["NATS_URL"] = "nats://127.0.0.1:1"

@@ -25,6 +25,12 @@ pytestmark = pytest.mark.anyio
 TASKS = {"default": ["known"]}
 
 
+@pytest.fixture(autouse=True)
+def stores_of_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of tests are temporary, and that is no fault here."""
+    monkeypatch.setattr("jetq.findings._TEMPORARY", set())
+
+
 class Deployment:
     """A server, an app with one task, and a worker for it, in the best of health."""
 
@@ -285,6 +291,33 @@ async def test_a_small_payload_limit_and_a_silent_monitoring_are_told(nats_serve
         report = await here.examine(monitors=["http://127.0.0.1:1"])
     assert codes(report) == [("warning", "small-payload"), ("warning", "no-monitoring")]
     assert "may have 64 KiB at most" in report.findings[0].message
+
+
+async def test_with_monitoring_a_store_that_may_be_cleared_is_found(
+    nats_server: NatsServerFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jetq.findings._TEMPORARY", {str(tmp_path)})
+    server = nats_server('http: "127.0.0.1:-1"\n')
+    async with deployment(server.url) as here:
+        assert codes(await here.examine(monitors=[server.monitoring])) == [("warning", "temporary-store")]
+
+
+async def test_dead_letters_are_a_fault_for_who_asks(nats_url: str) -> None:
+    async with deployment(nats_url, worker=False) as here:
+
+        @here.app.task(name="failing", max_attempts=1)
+        async def failing() -> None:
+            raise ValueError
+
+        async with working(here.app):
+            for _ in range(2):
+                with pytest.raises(ValueError):
+                    await (await failing.adelay()).await_()
+            asked = {(0, None): 1, (1, None): 1, (2, None): 0, (0, 600.0): 1, (2, 600.0): 0, (0, 0.0): 0}
+            for (most, within), found in asked.items():
+                report = await here.examine(most_dead=most, dead_within=within)
+                assert codes(report).count(("problem", "many-dead")) == found, (most, within)
+            assert codes(await here.examine()) == [("note", "dead-letters")]
 
 
 async def test_with_monitoring_a_single_copy_that_is_always_synced_counts_as_such(tmp_path: Path) -> None:

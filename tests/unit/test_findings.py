@@ -12,7 +12,7 @@ from jetq.model import QueueInfo
 from jetq.questions import Answer
 from jetq.survey import Monitored, ServerFacts, StreamFacts, Survey, Usage
 
-SERVER = ServerFacts("nats://n:4222", "2.15.1", 2**20, True, True, False, False, 0.0, 0.001)
+SERVER = ServerFacts("nats://n:4222", "2.15.1", 2**20, True, True, False, False, False, 0.0, 0.001)
 QUEUE = QueueInfo("mail", ready=0, running=0, scheduled=0, dead=0, waiting=1)
 WORKER = Answer("w", "host", 1, "1.0", 0.0, slots=4, busy=0, lacks=(), now=100.0)
 FLEET = Fleet(QUEUE, (WORKER,), asked=100.0)
@@ -35,6 +35,8 @@ def fleet_codes(*fleets: Fleet, declared: tuple[str, ...] = ()) -> list[tuple[st
         (replace(SERVER, encrypted=False), ["clear-text"]),
         (replace(SERVER, authenticated=False), ["no-authentication"]),
         (replace(SERVER, encrypted=False, authenticated=False, local=True), []),
+        (replace(SERVER, encrypted=False, authenticated=False, local=True, exposed=True), ["no-authentication"]),
+        (replace(SERVER, exposed=True), []),
         (replace(SERVER, max_payload=2**18), []),
         (replace(SERVER, max_payload=2**18 - 1), ["small-payload"]),
         (replace(SERVER, clock=1.0), []),
@@ -45,6 +47,21 @@ def fleet_codes(*fleets: Fleet, declared: tuple[str, ...] = ()) -> list[tuple[st
 )
 def test_a_server_as_it_is_reached(server: ServerFacts, codes: list[str]) -> None:
     assert server_codes(server) == codes
+
+
+@pytest.mark.parametrize(
+    ("directory", "codes"),
+    [
+        ("/tmp/nats/jetstream", ["temporary-store"]),
+        ("/var/tmp/js", ["temporary-store"]),
+        ("/var/lib/nats/jetstream", []),
+        ("/tmpfiles/jetstream", []),
+        ("", []),
+    ],
+)
+def test_a_store_that_may_be_cleared(directory: str, codes: list[str]) -> None:
+    monitored = [Monitored("http://n", directory, 0.0, Usage("x", 0, None))]
+    assert [finding.code for finding in about_server(SERVER, (), monitored)] == codes
 
 
 @pytest.mark.parametrize(
@@ -143,7 +160,7 @@ def test_streams_that_answer_nothing_are_without_a_leader() -> None:
 def test_the_durability_is_that_of_the_weakest_stream_of_jobs(
     streams: list[StreamFacts], monitored: list[float], wanted: int, kind: str, words: str
 ) -> None:
-    asked = [Monitored("http://n", interval, Usage("x", 0, None)) for interval in monitored]
+    asked = [Monitored("http://n", "/data", interval, Usage("x", 0, None)) for interval in monitored]
     found = durability(streams, asked, wanted)
     assert found.kind == kind
     assert words in found.text
