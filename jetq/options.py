@@ -57,6 +57,7 @@ class TaskKeywords(TypedDict, total=False):
     timeout: Seconds | None
     max_crashes: int
     result_ttl: Seconds | None
+    ends_kept: Seconds
     expires: Seconds | None
     key: str | Callable[..., str]
     unique: Unique
@@ -108,7 +109,8 @@ class TaskOptions(Struct, frozen=True):
     None for exponential with full jitter, 1 to 300 s. dead_on: exceptions not worth a retry, as classes or as a
     function that tells whether one is; retry_on: those that are, if not all others. timeout: seconds that an attempt
     may take, None for no bound. max_crashes: starts that may end with the worker's death, from 1; with 1 its
-    jobs run alone in their process, one at a time. result_ttl: seconds a result is kept, None keeps none. expires:
+    jobs run alone in their process, one at a time. result_ttl: seconds a result is kept, None keeps none; of a
+    function that returns nothing, `ends_kept` is its name, and it is kept that the job has succeeded. expires:
     seconds from its due time after which a job is not started any more, also not again; None for no bound. key: the
     unique key of each call: a function of the call's arguments, or a text with them, like "welcome:{user_id}". unique:
     a key is taken until its job is "done", or until it is "running". run_in: on the event loop, in a thread, or in a
@@ -191,6 +193,13 @@ def task_options(fn: Callable[..., Any], keywords: Mapping[str, Any], *, returns
     for name, value in keywords.items():
         if name not in ("name", "queue", *_WHEN):
             chosen[name] = _CHECKS[name](name, value)
+    if (ends_kept := chosen.pop("ends_kept", None)) is not None:
+        if not returns_none or "result_ttl" in keywords:
+            raise DefinitionError(
+                "ends_kept is for a function annotated to return nothing",
+                hint="result_ttl keeps a result, and with it that the job has ended",
+            )
+        chosen["result_ttl"] = ends_kept
     chosen["schedules"] = _schedules(keywords)
     if "unique" in chosen and "key" not in chosen:
         raise DefinitionError(
@@ -412,6 +421,7 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "max_crashes": _count,
     "timeout": _timeout,
     "result_ttl": _ttl,
+    "ends_kept": _period,
     "wait": _wait,
     "dead_on": _exceptions,
     "retry_on": _exceptions,

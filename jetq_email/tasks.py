@@ -38,7 +38,7 @@ class _RetryWait(wait_base):
         return random.uniform(most / 2, most)
 
 
-@task(name="jetq_email.send_email", queue="email", max_attempts=3, wait=_RetryWait())
+@task(name="jetq_email.send_email", queue="email", max_attempts=3, wait=_RetryWait(), ends_kept=3600)
 async def send_email(
     to: Addresses,
     subject: str,
@@ -77,7 +77,7 @@ async def send_email(
     await _send(email, attachments or [], recipients, settings)
 
 
-@task(name="jetq_email.send_template", queue="email", max_attempts=3, wait=_RetryWait())
+@task(name="jetq_email.send_template", queue="email", max_attempts=3, wait=_RetryWait(), ends_kept=3600)
 async def send_template(
     template: str,
     to: Addresses,

@@ -115,6 +115,17 @@ async def test_each_recipient_gets_one_mail_and_only_the_refused_are_left(
     assert len(set(server.message_ids)) == 1
 
 
+async def test_that_a_mail_was_sent_is_known_for_a_while(nats_url: str, configure: Callable[[int], None]) -> None:
+    server = Server()
+    with serving(server) as port:
+        configure(port)
+        async with mailing(nats_url) as app:
+            job = await app.aenqueue(send_email.bind("a@example.com", "Hi", text="Hello"))
+            await job.await_()
+            assert server.delivered == {"a@example.com": 1}
+            assert await app.job(job.id, "email").astatus() == "succeeded"
+
+
 async def test_who_is_put_off_to_the_last_attempt_is_alone_in_the_dead_letter(
     nats_url: str, configure: Callable[[int], None]
 ) -> None:

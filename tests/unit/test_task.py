@@ -198,6 +198,17 @@ def test_a_function_that_returns_nothing_keeps_no_result() -> None:
     assert task(name="nothing", result_ttl=60)(nothing).defaults.result_ttl == 60.0
 
 
+def test_that_a_job_has_ended_is_kept_where_there_is_no_result() -> None:
+    def nothing() -> None: ...
+
+    assert task(name="nothing", ends_kept=60)(nothing).defaults.result_ttl == 60.0
+    for keywords in ({"ends_kept": 60}, {"ends_kept": 60, "result_ttl": 60}):
+        told = refused(lambda options=keywords: task(name="plain", **options)(plain))  # type: ignore[misc]
+        assert "ends_kept is for a function annotated to return nothing" in told.message
+    with pytest.raises(DefinitionError, match="ends_kept is for"):
+        task(name="nothing", ends_kept=60, result_ttl=None)(nothing)
+
+
 def test_options_are_converted_at_the_door() -> None:
     strategy = wait_fixed(1)
     made = task(
