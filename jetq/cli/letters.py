@@ -62,5 +62,4 @@ def already_standing(ids: Sequence[str]) -> Failed:
 
 
 def _error(entry: DeadEntry) -> str:
-    text = f"{entry.letter.failure.type}: {entry.letter.failure.message}"
-    return text if len(text) <= 60 else f"{text[:59]}…"
+    return f"{entry.letter.failure.type}: {entry.letter.failure.message}"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import shutil
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -41,14 +43,17 @@ _UNITS = ((86400.0, "d"), (3600.0, "h"), (60.0, "m"))
 
 
 def echo_table(header: Sequence[str], rows: Iterable[Sequence[object]], *, right: Sequence[int] = ()) -> None:
-    """Columns as wide as they need, those of `right` flush right; the last one is not padded."""
+    """Columns as wide as they need, those of `right` flush right; the last one is not padded. On a terminal a line that
+    is wider ends in `…`; elsewhere, as in a pipe, nothing is cut."""
+    room = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     table = [list(header), *([_one_line(cell) for cell in row] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     for row in table:
         cells = [
             cell.rjust(w) if i in right else cell.ljust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
         ]
-        click.echo("  ".join(cells).rstrip())
+        line = "  ".join(cells).rstrip()
+        click.echo(line if room is None or len(line) <= room else f"{line[: room - 1]}…")
 
 
 def echo_fields(fields: Iterable[tuple[str, object]]) -> None:

@@ -20,6 +20,18 @@ def test_columns_are_as_wide_as_they_need_and_numbers_flush_right(capsys: pytest
     assert capsys.readouterr().out == "QUEUE    READY\ndefault      5\nemail    12345\n"
 
 
+def test_a_table_has_the_width_of_its_terminal_and_is_not_cut_elsewhere(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [("a", "x" * 300), ("b", "y" * 73)]
+    echo_table(("JOB", "ERROR"), rows)
+    assert capsys.readouterr().out.splitlines() == ["JOB  ERROR", f"a    {'x' * 300}", f"b    {'y' * 73}"]
+    monkeypatch.setenv("COLUMNS", "78")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    echo_table(("JOB", "ERROR"), rows)
+    assert capsys.readouterr().out.splitlines() == ["JOB  ERROR", f"a    {'x' * 72}…", f"b    {'y' * 73}"]
+
+
 def test_a_cell_cannot_break_its_row_or_drive_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     echo_table(("A", "B"), [("x\ny", "\x1b[2Jz")])
     assert capsys.readouterr().out == "A    B\nx y   [2Jz\n"
