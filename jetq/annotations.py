@@ -14,12 +14,13 @@ from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any
 
+from jetq.errors import DefinitionError
 from jetq.foreign_words import argument_answer
 
 if sys.version_info >= (3, 14):
     from annotationlib import Format
 
-__all__ = ["annotations_of", "bind", "hints_of", "signature_of", "signed_by", "unexpected"]
+__all__ = ["annotations_of", "bind", "check_names", "hints_of", "signature_of", "signed_by", "unexpected"]
 
 
 def signature_of(fn: Callable[..., Any]) -> inspect.Signature:
@@ -30,6 +31,16 @@ def signature_of(fn: Callable[..., Any]) -> inspect.Signature:
         if sys.version_info >= (3, 14):
             return inspect.signature(fn, annotation_format=Format.STRING)
         raise
+
+
+def check_names(task: str, names: Iterable[str]) -> None:
+    """Raises DefinitionError for a name that means something else in a class, as a call's arguments are one."""
+    for name in names:
+        if name.startswith("__") and name.strip("_"):
+            raise DefinitionError(
+                f"{task}: {name}: the name of a task's parameter does not begin with two underscores",
+                hint=f"a parameter that is given by its place only is written ({name.strip('_')}, /)",
+            )
 
 
 def signed_by(fn: Callable[..., Any]) -> Callable[..., Any]:

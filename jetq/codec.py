@@ -25,7 +25,7 @@ from msgspec import UNSET, DecodeError, Struct, ValidationError
 from msgspec.inspect import DictType, StrType, Type, VarTupleType, type_info
 from msgspec.structs import asdict, astuple
 
-from jetq.annotations import bind, hints_of, signature_of, signed_by, unexpected
+from jetq.annotations import bind, check_names, hints_of, signature_of, signed_by, unexpected
 from jetq.bounds import DEEPEST, is_too_deep
 from jetq.errors import ArgumentError, DefinitionError
 from jetq.fidelity import (
@@ -84,6 +84,7 @@ class Signature:
         self._fn = signed_by(fn)
         self._signature = signature_of(fn)
         self._parameters = tuple(self._signature.parameters.values())
+        check_names(name, self._signature.parameters)
         shown = readable(self._signature)
         self.call_text = f"{name}{shown.replace(return_annotation=inspect.Signature.empty)}"
         """The signature as it is written, without the result: `tasks.add(x: int, y: int)`."""

@@ -90,7 +90,7 @@ class _Enqueuer(Generic[P, R]):
     _settings: CallSettings
     _app: Callable[[], Enqueues]
 
-    def delay(self, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
+    def delay(self, /, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
         """Store a job and return its handle, once JetStream has stored it.
 
         Raises ArgumentError if the arguments do not fit (nothing is sent), Rejected if the job is surely not stored,
@@ -100,11 +100,11 @@ class _Enqueuer(Generic[P, R]):
         """
         return self._app().enqueue(self.bind(*args, **kwargs))
 
-    async def adelay(self, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
+    async def adelay(self, /, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
         """`delay` from async code."""
         return await self._app().aenqueue(self.bind(*args, **kwargs))
 
-    def bind(self, *args: P.args, **kwargs: P.kwargs) -> Call[R]:
+    def bind(self, /, *args: P.args, **kwargs: P.kwargs) -> Call[R]:
         """A call to be enqueued later, checked now. Raises ArgumentError."""
         settings, defaults = self._settings, self.defaults
         body = self.signature.encode(args, kwargs)
@@ -204,7 +204,7 @@ class Task(_Enqueuer[P, R]):
 class AsyncTask(Task[P, R]):
     """A task of an async function."""
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
         """Run the function here, as if it were no task."""
         coroutine: Coroutine[Any, Any, R] = self.fn(*args, **kwargs)
         return coroutine
@@ -213,7 +213,7 @@ class AsyncTask(Task[P, R]):
 class SyncTask(Task[P, R]):
     """A task of a function that is not async."""
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the function here, as if it were no task."""
         value: R = self.fn(*args, **kwargs)
         return value
