@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from jetq.testing.enqueued import EnqueuedJob
 from jetq.testing.observed import Ran
+from jetq.testing.performed import Performed
 from jetq.testing.tester import AppTester, ServerTester, in_memory, on_server
 
-__all__ = ["AppTester", "EnqueuedJob", "Ran", "ServerTester", "in_memory", "on_server"]
+__all__ = ["AppTester", "EnqueuedJob", "Performed", "Ran", "ServerTester", "in_memory", "on_server"]

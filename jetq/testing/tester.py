@@ -10,30 +10,48 @@ from contextlib import contextmanager, suppress
 from datetime import timedelta
 from functools import partial
 from secrets import token_hex
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from jetq.app import Jetq, replaced_default
 from jetq.broker import Broker
 from jetq.client import Client
 from jetq.dead_letters import each_dead
+from jetq.job import Job
 from jetq.memory import FakeClock, MemoryBroker, MemoryStore
 from jetq.model import DeadLetter
+from jetq.options import call_settings
 from jetq.schedules import put_schedule
 from jetq.session import Connect, Session
 from jetq.settings import Settings
-from jetq.task import Task
+from jetq.task import BoundTask, Task
 from jetq.task_schedules import Definition, definitions
 from jetq.testing.enqueued import EnqueuedJob, as_enqueued, check_parameters, no_such_job
 from jetq.testing.observed import Ran, Tally, observed
+from jetq.testing.performed import Performed
 from jetq.ticks import job_of_tick
 from jetq.units import seconds
 from jetq.worker import Worker
 
 __all__ = ["AppTester", "ServerTester", "in_memory", "on_server"]
 
+P = ParamSpec("P")
+R = TypeVar("R")
 T = TypeVar("T")
 
 _MOST_ATTEMPTS = 10_000
+
+_OUTCOMES = {
+    "succeeded": "succeeded",
+    "retrying": "retried",
+    "snoozed": "snoozed",
+    "dead": "dead",
+    "cancelled": "cancelled",
+    "expired": "expired",
+}
+"""The outcome of one attempt, by the number of a run that counts it."""
+
+_KEPT = 3600.0
+"""Seconds for which `perform` keeps the result of a task that keeps none."""
 
 
 class _Tester:
@@ -129,6 +147,38 @@ class AppTester(_Tester):
         for record, body in defined:
             await put_schedule(broker, record, body, self.app.payloads)
 
+    def perform(self, task: Task[P, R] | BoundTask[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Performed[R]:
+        """Run one job of `task` once, and tell what came of it: checked, encoded, decoded and run inside the middleware
+        and by the retry rules like every other. It runs on a broker of its own: no other job runs, and what it stores
+        is in what is returned. From async code await `aperform`. Raises what `.delay` does."""
+        return _run(lambda: self.aperform(task, *args, **kwargs))
+
+    async def aperform(self, task: Task[P, R] | BoundTask[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Performed[R]:
+        """`perform` on the running loop."""
+        call = task.bind(*args, **kwargs)
+        ttl = _KEPT if call.result_ttl is None else call.result_ttl
+        with in_memory(self.app) as alone:
+            job = await self.app.aenqueue(call.or_else(call_settings({"result_ttl": ttl})))
+            alone.clock.advance(max((_wait(alone, each) for each in alone.enqueued()), default=0.0))
+            worker = _WorkerOutOfTime(self.app, queues=[call.queue], concurrency=1, max_jobs=1)
+            await worker.run()
+            return await alone._came_to(job)
+
+    async def _came_to(self, job: Job[R]) -> Performed[R]:
+        """What came of `job`, the first and only one that has run there."""
+        ran, standing = self._tally.ran, self.enqueued()
+        again = next((each for each in standing if each.id == job.id), None)
+        outcome: Any = next(word for word, counted in _OUTCOMES.items() if getattr(ran, counted))
+        after = None if again is None or again.due is None else _wait(self, again)
+        return Performed(
+            outcome=outcome,
+            value=await job.aresult(timeout=0) if outcome == "succeeded" else None,
+            after=after,
+            error=next(iter(ran.errors), None),
+            letter=next(iter(await self.adead_letters()), None),
+            enqueued=tuple(each for each in standing if each.id != job.id),
+        )
+
     def enqueued(self, task: Task[..., Any] | str | None = None, **arguments: Any) -> list[EnqueuedJob]:
         """The jobs that wait, ready or for later, in the order they were stored, queue by queue.
 
@@ -154,6 +204,11 @@ class AppTester(_Tester):
         jobs = self.enqueued(task, **arguments)
         if jobs:
             raise AssertionError(f"enqueued: {jobs[0]}")
+
+
+def _wait(tester: AppTester, job: EnqueuedJob) -> float:
+    """Seconds until `job` is due."""
+    return 0.0 if job.due is None else job.due.timestamp() - tester.clock.now()
 
 
 class ServerTester(_Tester):
