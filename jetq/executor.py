@@ -422,8 +422,8 @@ class Executor:
             context = PayloadContext("result", task.name, id=attempt.delivery.id)
             return Succeeded(value=sealed(self._payloads, encoded, context), result_ttl=ttl, sealed=True)
         except BaseException as error:  # the value's own type may raise anything
-            told = attempt.capture(error).message
-            return dead("failed", "jetq.ResultError", f"the result cannot be stored: {told}")
+            told = f"the result cannot be stored: {attempt.capture(error).message}; @task(result_ttl=None) keeps none"
+            return dead("failed", "jetq.ResultError", told)
 
     def _failed(self, attempt: Attempt, task: Task[..., Any], error: BaseException) -> Outcome:
         if attempt.cancelled:

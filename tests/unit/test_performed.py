@@ -112,3 +112,15 @@ def test_arguments_are_checked_as_ever(world: World, jobs: AppTester) -> None:
 @pytest.mark.anyio
 async def test_from_async_code(world: World, jobs: AppTester) -> None:
     assert (await jobs.aperform(world.add, 1, date(2024, 2, 29))).value == (2, date(2024, 2, 29))
+
+
+def test_what_cannot_be_stored_is_told_with_the_way_to_keep_none(world: World, jobs: AppTester) -> None:
+    def charge():  # type: ignore[no-untyped-def]
+        return object()
+
+    kept = world.app.task(name="charge")(charge)
+    performed = jobs.perform(kept)
+    assert performed.letter is not None
+    assert performed.letter.failure.message.endswith("@task(result_ttl=None) keeps none")
+    world.app.task(name="charge-unkept", result_ttl=None)(charge).delay()
+    assert jobs.run_until_empty().succeeded == 1
