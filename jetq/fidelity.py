@@ -42,6 +42,7 @@ NO_JSON_FORM = "has no JSON form"
 
 _LOST_SECONDS = "has a UTC offset with seconds, which would be lost"
 _LOST_ZONE = "has a time zone without an offset, which would be lost"
+_NAIVE = "has no time zone, and would mean another time on another machine"
 _OTHER_KEY = "has a key that would arrive as another"
 _REMADE = "would arrive changed: its class changes at the worker what was set already"
 
@@ -55,6 +56,7 @@ _ANNOTATE = "annotate the parameter with its type, or pass JSON values: None, bo
 _ADVICE = {
     _LOST_SECONDS: "pass it in UTC: value.astimezone(timezone.utc)",
     _LOST_ZONE: "pass the name of the zone as an argument of its own, or a datetime",
+    _NAIVE: "pass an aware one, as datetime.now(UTC); Annotated[datetime, msgspec.Meta(tz=False)] takes those without",
     _OTHER_KEY: "annotate keys of one type, as in dict[str, ...] or dict[int, ...]",
     _OTHER_FORM: "what its JSON form leaves out, as an excluded or secret field, goes as an argument of its own",
     _REMADE: "let its __post_init__ or converter leave alone what it has made, or pass what the object is made of",
@@ -131,6 +133,8 @@ def doubts(nodes: Types, *, result: bool = False) -> tuple[Doubt, ...]:
         found.append(lambda given, kept, received: _merged(kept, received))
     if not result and any(isinstance(node, TypedDictType) for node in nodes):
         found.append(lambda given, kept, received: _unknown_key(given, kept))
+    if not result and any(isinstance(node, inspect.DateTimeType) and node.tz is None for node in nodes):
+        found.append(lambda given, kept, received: naive(kept))
     if any(map(_is_remade, nodes)):
         found.append(lambda given, kept, received: changed(kept, received))
     elif any(isinstance(node, inspect.DateTimeType) for node in nodes):
@@ -274,6 +278,19 @@ def _moved(given: datetime | time, received: Any) -> tuple[str, str] | None:
     if given.utcoffset() != received.utcoffset():
         return "", _LOST_SECONDS
     return None if given.replace(tzinfo=None) == received.replace(tzinfo=None) else ("", _REMADE)
+
+
+def naive(value: Any) -> tuple[str, str] | None:
+    """The place within `value` of a datetime without a time zone, and a sentence; None if there is none."""
+    if isinstance(value, datetime):
+        return ("", _NAIVE) if value.tzinfo is None else None
+    if isinstance(value, set | frozenset):
+        value = list(value)
+    for place, part in _parts(value):
+        found = naive(part)
+        if found is not None:
+            return f"{_step(value, place)}{found[0]}", found[1]
+    return None
 
 
 def _is_equal(given: Any, received: Any) -> bool:

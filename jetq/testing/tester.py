@@ -50,6 +50,9 @@ _OUTCOMES = {
 }
 """The outcome of one attempt, by the number of a run that counts it."""
 
+_ROUNDED = 0.001
+"""Seconds by which a due time as a datetime, in microseconds, may at most be too early."""
+
 _KEPT = 3600.0
 """Seconds for which `perform` keeps the result of a task that keeps none."""
 
@@ -159,7 +162,7 @@ class AppTester(_Tester):
         ttl = _KEPT if call.result_ttl is None else call.result_ttl
         with in_memory(self.app) as alone:
             job = await self.app.aenqueue(call.or_else(call_settings({"result_ttl": ttl})))
-            alone.clock.advance(max((_wait(alone, each) for each in alone.enqueued()), default=0.0))
+            alone.clock.advance(sum(_wait(alone, each) + _ROUNDED for each in alone.enqueued()))
             worker = _WorkerOutOfTime(self.app, queues=[call.queue], concurrency=1, max_jobs=1)
             await worker.run()
             return await alone._came_to(job)

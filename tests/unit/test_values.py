@@ -11,7 +11,7 @@ from decimal import Decimal
 from fractions import Fraction
 from ipaddress import IPv4Address, IPv6Network
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Union
+from typing import Annotated, Any, ClassVar, Literal, Union
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -30,6 +30,7 @@ from tests.unit.crossing import (
     WAYS,
     Way,
     as_argument,
+    as_result,
     refusal,
     result_refusal,
     taking,
@@ -160,8 +161,10 @@ class Node(msgspec.Struct):
 
 
 def test_a_field_of_a_subclass_in_a_type_that_contains_itself() -> None:
-    received = as_argument(Node, Node(Moment(2026, 1, 1), Money(1), Node(Moment(2026, 1, 2), Money(2))))
-    assert received == Node(datetime(2026, 1, 1), Decimal(1), Node(datetime(2026, 1, 2), Decimal(2)))
+    given = Node(Moment(2026, 1, 1, tzinfo=UTC), Money(1), Node(Moment(2026, 1, 2, tzinfo=UTC), Money(2)))
+    received = as_argument(Node, given)
+    first, second = (datetime(2026, 1, day, tzinfo=UTC) for day in (1, 2))
+    assert received == Node(first, Decimal(1), Node(second, Decimal(2)))
     assert type(received.at) is datetime
 
 
@@ -497,3 +500,33 @@ def test_an_alias_that_names_itself_says_what_to_do() -> None:
 
     with pytest.raises(DefinitionError, match="hint: annotate Any where it names itself"):
         Signature(fn, "tasks.f")
+
+
+# --- times without a zone
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "place"),
+    [
+        (datetime, datetime(2026, 1, 1), ""),
+        (list[datetime], [datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 1)], "[1]"),
+        (dict[str, datetime | None], {"a": None, "b": datetime(2026, 1, 1)}, "['b']"),
+        (Node, Node(datetime(2026, 1, 1), Decimal(1), None), ".at"),
+    ],
+    ids=str,
+)
+def test_a_datetime_without_a_zone_is_refused(kind: Any, value: Any, place: str) -> None:
+    told = refusal(kind, value)
+    assert f"x{place}: has no time zone, and would mean another time on another machine" in told
+    assert "hint: pass an aware one, as datetime.now(UTC)" in told
+
+
+def test_a_task_may_take_datetimes_without_a_zone() -> None:
+    naive, aware = datetime(2026, 1, 1), datetime(2026, 1, 1, tzinfo=UTC)
+    assert as_argument(Annotated[datetime, msgspec.Meta(tz=False)], naive) == naive
+    assert "datetime" in refusal(Annotated[datetime, msgspec.Meta(tz=False)], aware)
+    assert as_argument(list[Annotated[datetime, msgspec.Meta(tz=False)]], [naive]) == [naive]
+
+
+def test_a_result_may_have_no_zone() -> None:
+    assert as_result(datetime, datetime(2026, 1, 1)) == datetime(2026, 1, 1)

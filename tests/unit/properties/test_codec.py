@@ -110,7 +110,7 @@ PLAIN: list[Kind] = [
     (str, TEXT),
     (bytes, st.binary(max_size=40)),
     (None, st.none()),
-    (datetime, st.datetimes() | MOMENTS),
+    (datetime, MOMENTS),
     (date, st.dates()),
     (time, st.times()),
     (timedelta, SPANS),
