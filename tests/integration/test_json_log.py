@@ -34,9 +34,9 @@ class Lines(logging.Handler):
 
 
 @pytest.fixture
-def lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[Lines]:
+def lines(caplog: pytest.LogCaptureFixture) -> Iterator[Lines]:
     handler, root = Lines(), logging.getLogger()
-    monkeypatch.setattr(root, "level", logging.DEBUG)
+    caplog.set_level(logging.DEBUG)
     root.addHandler(handler)
     yield handler
     root.removeHandler(handler)
