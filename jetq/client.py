@@ -239,9 +239,11 @@ class Client:
             found = await broker.find(queue, id)
             if found is None:
                 record = await self._settled(broker, queue, id)
-                if record is not None or not pushed:
+                if record is not None:
                     return record
-                if await holder_of(broker, queue, id) is None:
+                if not pushed:
+                    await asyncio.sleep(_OFTENEST_LOOK)  # a copy of the dead letters may be that far behind
+                if not pushed or await holder_of(broker, queue, id) is None:
                     return await self._settled(broker, queue, id)  # it may have ended just then
             if timeout is not None and deadline is not None and time.monotonic() >= deadline:
                 raise _timed_out(id, "running" if found is None else standing_state(found), timeout)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -96,3 +97,23 @@ async def test_of_a_job_that_was_not_enqueued_here_something_must_be_known(nats_
         await job.await_()
         with pytest.raises(JobNotFound, match="it never was, or it is done and kept no result"):
             await world.app.job(job.id).await_()
+
+
+async def test_a_dead_letter_that_is_seen_late_is_no_success(nats_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where a copy is asked that is behind its leader."""
+    world = World(nats_url)
+    async with working(world.app):
+        job = await world.failing.adelay()
+        with pytest.raises(Told):
+            await job.await_()
+        broker = await world.app.session.broker()
+        looks, dead = 0, broker.dead
+
+        async def behind(*args: Any, **kwargs: Any) -> Any:
+            nonlocal looks
+            looks += 1
+            return [] if looks == 1 else await dead(*args, **kwargs)
+
+        monkeypatch.setattr(broker, "dead", behind)
+        with pytest.raises(Told):
+            await job.await_()
