@@ -12,10 +12,9 @@ What `encode` lets through, `decode` accepts at the worker, and gives back as th
 from __future__ import annotations
 
 import inspect
-import re
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import cached_property, partial
 from typing import Any, NoReturn
@@ -43,12 +42,9 @@ from jetq.fidelity import (
 )
 from jetq.hooks import checker, encode, from_json, known
 from jetq.secret import assumed, secret_texts, veil
-from jetq.shown import readable, unresolved
+from jetq.shown import explained, readable, unresolved
 
 __all__ = ["Signature", "Undecodable", "decode_plain", "encode_plain"]
-
-_PLACE = re.compile(r"(?s)(?P<what>.*?)(?: - at `(?P<key>key` in `)?\$(?P<place>.*)`)?")
-_VALUE = re.compile(r"(?s)^(Invalid enum value|Invalid value) .*$")
 
 _INSTEAD = "pass an id instead, and load the object in the task"
 _TYPES = (
@@ -191,11 +187,11 @@ class Signature:
         Raises ArgumentError if they do not fit.
         """
         body = encode_plain(self.call_text, arguments)
-        self.check(body)
+        self.check(body, arguments)
         return body
 
     def merge(self, body: bytes, arguments: Mapping[str, Any]) -> bytes:
-        """The call `body` with other values for some of its parameters.
+        """The call `body` with other values for some of its parameters. The others stay, also what no caller may give.
 
         Raises ArgumentError as `encode` does, Undecodable for bytes that are no call.
         """
@@ -203,7 +199,7 @@ class Signature:
             if name not in self._signature.parameters:
                 raise ArgumentError(f"{self.call_text}: {unexpected(name, self._signature.parameters)}")
         values = {name: value for name, value in asdict(self._read(body)).items() if value is not UNSET}
-        return self._encode_values({**values, **arguments})
+        return self._encode_values({**values, **arguments}, given=arguments)
 
     def decode(self, body: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Positional and keyword arguments of a stored call.
@@ -215,7 +211,8 @@ class Signature:
             return values, {}
         return self._spread(values)
 
-    def _encode_values(self, values: dict[str, Any]) -> bytes:
+    def _encode_values(self, values: dict[str, Any], given: Iterable[str] | None = None) -> bytes:
+        """The JSON of `values`, of which those named in `given`, or all, are held to what a caller may give."""
         if self._arguments is None:
             self.prepare()
         assert self._arguments is not None
@@ -228,11 +225,16 @@ class Signature:
         if received is None:
             raise ArgumentError(f"{self.call_text}: {_TOO_DEEP}")
         for name, doubt in self._doubts:
-            found = doubt(values.get(name), getattr(arguments, name), getattr(received, name))
-            if found is not None:
-                told = f"{name}{self.conceal(found[0], values)}: {self.conceal(found[1], values)}"
-                raise ArgumentError(f"{self.call_text}: {told}", hint=advice(found[1]))
+            if given is None or name in given:
+                found = doubt(values.get(name), getattr(arguments, name), getattr(received, name))
+                self._refuse_change(name, found, values)
         return body
+
+    def _refuse_change(self, name: str, found: tuple[str, str] | None, values: Any) -> None:
+        """Raise the ArgumentError for parameter `name`, if a doubt `found` a place that would change."""
+        if found is not None:
+            told = f"{name}{self.conceal(found[0], values)}: {self.conceal(found[1], values)}"
+            raise ArgumentError(f"{self.call_text}: {told}", hint=advice(found[1]))
 
     def _bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """What was given, by parameter name. What was left out stays out, so that the worker's default applies."""
@@ -250,12 +252,18 @@ class Signature:
         except TypeError as error:
             raise ArgumentError(f"{self.call_text}: {error}") from None
 
-    def check(self, body: bytes) -> None:
-        """Raises ArgumentError for what the worker would refuse."""
+    def check(self, body: bytes, given: Iterable[str]) -> None:
+        """Raise ArgumentError for what the worker would refuse, and for what no caller may give to those in `given`."""
         try:
-            self._read(body)
+            arguments = self._read(body)
         except Undecodable as error:
             raise ArgumentError(f"{self.call_text}: {error}") from None
+        for name, doubt in self._doubts:
+            if name in given:
+                value = getattr(
+                    arguments, name
+                )  # has come from JSON, so that of all doubts only a naive datetime is one
+                self._refuse_change(name, doubt(value, value, value), asdict(arguments))
 
     def _read(self, body: bytes) -> Any:
         if is_too_deep(body):
@@ -263,7 +271,7 @@ class Signature:
         try:
             return self._decode(body)
         except ValidationError as error:
-            told = _explained(error)
+            told = explained(error)
             if error.__cause__ is not None:  # the __post_init__ of an argument's type said it, perhaps with the value
                 told = self.conceal(told, _json(body))
             raise ArgumentError(f"{self.call_text}: {told}") from None
@@ -303,7 +311,7 @@ class Signature:
                 where, hint = (self.name, _INSTEAD) if foreign else (self.call_text, None)
                 raise ArgumentError(f"{where}: {name}{hide(place)}: {hide(sentence)}", hint=hint) from None
         if isinstance(error, ValidationError):
-            raise ArgumentError(f"{self.call_text}: {hide(_explained(error))}") from None
+            raise ArgumentError(f"{self.call_text}: {hide(explained(error))}") from None
         text = str(error)
         cause = error if hide(text) == text else None
         raise ArgumentError(f"{self.call_text}: {type(error).__name__}: {hide(text)}") from cause
@@ -323,7 +331,7 @@ class Signature:
             too_deep = is_too_deep(body)
             received = None if too_deep else result.decode(body)
         except Exception as error:  # also what the attributes of somebody's object raise
-            found, told = no_json(value), _explained(error)
+            found, told = no_json(value), explained(error)
             if found is not None:
                 told = f"{found[0]}: {found[1]}"
             else:
@@ -347,7 +355,7 @@ class Signature:
         try:
             return result.decode(raw)
         except ValueError as error:  # msgspec's errors are
-            raise ValueError(_explained(error)) from None
+            raise ValueError(explained(error)) from None
         except Exception as error:  # from the __post_init__ of the result's type, or too deep for this stack
             raise ValueError(f"{type(error).__name__}: {error}") from error
 
@@ -479,20 +487,3 @@ def _collected_type(parameter: inspect.Parameter, info: Type) -> Type:
     if parameter.kind is parameter.VAR_POSITIONAL:
         return VarTupleType(info)
     return DictType(StrType(), info) if parameter.kind is parameter.VAR_KEYWORD else info
-
-
-def _explained(error: Exception) -> str:
-    """msgspec's message with the place first, by parameter name, and without the refused value."""
-    match = _PLACE.fullmatch(str(error))
-    what, place = (match["what"], (match["place"] or "").lstrip(".")) if match else (str(error), "")
-    what = what.replace("`", "")
-    field = what.rpartition(" ")[2]
-    dot = "." if place else ""
-    if what.startswith("Object missing required field"):
-        return f"{place}{dot}{field}: is missing" if place else f"missing a required argument: {field!r}"
-    if what.startswith("Object contains unknown field"):
-        return f"{place}{dot}{field}: is unknown" if place else f"got an unexpected argument {field!r}"
-    what = _VALUE.sub("not one of the allowed values", what)
-    if match and match["key"]:
-        place = f"a key in {place}"
-    return f"{place}: {what[:1].lower()}{what[1:]}" if place else f"{what[:1].lower()}{what[1:]}"

@@ -78,7 +78,7 @@ class Draft:
     def _made(self, names: list[str], changes: Mapping[str, Any]) -> bytes:
         new = _raw(encode_plain(self._signature.call_text, changes))
         body = _encode({name: new[name] if name in new else self._stored[name] for name in names})
-        self._signature.check(body)
+        self._signature.check(body, changes)
         return body
 
     def _check_revealed(self, name: str, value: Any) -> None:

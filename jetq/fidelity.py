@@ -56,7 +56,8 @@ _ANNOTATE = "annotate the parameter with its type, or pass JSON values: None, bo
 _ADVICE = {
     _LOST_SECONDS: "pass it in UTC: value.astimezone(timezone.utc)",
     _LOST_ZONE: "pass the name of the zone as an argument of its own, or a datetime",
-    _NAIVE: "pass an aware one, as datetime.now(UTC); Annotated[datetime, msgspec.Meta(tz=False)] takes those without",
+    _NAIVE: "pass an aware one, as datetime.now(UTC), in JSON 2026-01-31T12:00:00Z;"
+    " Annotated[datetime, msgspec.Meta(tz=False)] takes those without",
     _OTHER_KEY: "annotate keys of one type, as in dict[str, ...] or dict[int, ...]",
     _OTHER_FORM: "what its JSON form leaves out, as an excluded or secret field, goes as an argument of its own",
     _REMADE: "let its __post_init__ or converter leave alone what it has made, or pass what the object is made of",

@@ -1,4 +1,4 @@
-"""Signatures as people read them."""
+"""Signatures, and what msgspec says of values, as people read them."""
 
 from __future__ import annotations
 
@@ -13,11 +13,15 @@ from typing import Any
 from jetq.annotations import annotations_of
 from jetq.secret import is_secret, is_secret_name
 
-__all__ = ["readable", "shown_type", "unresolved"]
+__all__ = ["explained", "readable", "shown_type", "unresolved"]
 
 _SHORT = 24
 _SECRET = re.compile(r"typing\.Annotated\[([^,\[\]]+(?:\[[^\[\]]*\])?), Secret\]")
 _MODULES = re.compile(r"\b(?:[A-Za-z_]\w*\.)+(?=[A-Za-z_])")
+
+
+_PLACE = re.compile(r"(?s)(?P<what>.*?)(?: - at `(?P<key>key` in `)?\$(?P<place>.*)`)?")
+_VALUE = re.compile(r"(?s)^(Invalid enum value|Invalid value) .*$")
 
 
 class _Text:
@@ -77,3 +81,20 @@ def _default(parameter: inspect.Parameter) -> Any:
 def _secret(parameter: inspect.Parameter) -> bool:
     kind = parameter.annotation
     return is_secret_name(parameter.name) or is_secret(kind) or (isinstance(kind, str) and "Secret[" in kind)
+
+
+def explained(error: Exception) -> str:
+    """msgspec's message with the place first, by parameter name, and without the refused value."""
+    match = _PLACE.fullmatch(str(error))
+    what, place = (match["what"], (match["place"] or "").lstrip(".")) if match else (str(error), "")
+    what = what.replace("`", "")
+    field = what.rpartition(" ")[2]
+    dot = "." if place else ""
+    if what.startswith("Object missing required field"):
+        return f"{place}{dot}{field}: is missing" if place else f"missing a required argument: {field!r}"
+    if what.startswith("Object contains unknown field"):
+        return f"{place}{dot}{field}: is unknown" if place else f"got an unexpected argument {field!r}"
+    what = _VALUE.sub("not one of the allowed values", what)
+    if match and match["key"]:
+        place = f"a key in {place}"
+    return f"{place}: {what[:1].lower()}{what[1:]}" if place else f"{what[:1].lower()}{what[1:]}"

@@ -453,6 +453,16 @@ def test_merge_takes_python_values() -> None:
     assert signature.decode(signature.merge(b'{"x": "a"}', {"x": Path("b")})) == ((Path("b"),), {})
 
 
+def test_merge_leaves_what_is_stored_already_though_no_caller_may_give_it() -> None:
+    def remind(at: datetime, note: str) -> None: ...
+
+    signature = Signature(remind, "tasks.remind")
+    body = b'{"at": "2026-01-01T00:00:00", "note": "a"}'
+    assert signature.decode(signature.merge(body, {"note": "b"}))[0] == (datetime(2026, 1, 1), "b")
+    with pytest.raises(ArgumentError, match="at: has no time zone"):
+        signature.merge(body, {"at": datetime(2026, 1, 1)})
+
+
 def test_json_values_are_checked_against_the_annotations() -> None:
     signature = signature_of(datetime)
     assert signature.decode(signature.encode_json({"x": "2026-01-01T00:00:00Z"}))[0] == (
@@ -462,6 +472,8 @@ def test_json_values_are_checked_against_the_annotations() -> None:
         signature.encode_json({"x": "tomorrow"})
     with pytest.raises(ArgumentError, match=r"datetime\.datetime is no JSON value"):
         signature.encode_json({"x": datetime(2026, 1, 1)})
+    with pytest.raises(ArgumentError, match="x: has no time zone"):
+        signature.encode_json({"x": "2026-01-01T00:00:00"})
     with pytest.raises(ArgumentError, match="unexpected argument 'y'"):
         signature.encode_json({"x": "2026-01-01T00:00:00Z", "y": 1})
 

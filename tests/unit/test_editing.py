@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -120,3 +121,13 @@ def test_one_and_true_are_not_the_same() -> None:
     draft = Draft(Signature(loose, "tasks.loose"), b'{"args":[1],"more":{"a":1}}')
     assert draft.changed_by('{"args":[1],"more":{"a":true}}') == b'{"args":[1],"more":{"a":true}}'
     assert draft.value("more") == {"a": 1}
+
+
+def test_a_datetime_without_a_zone_is_kept_and_not_written() -> None:
+    def remind(at: datetime, note: str) -> None: ...
+
+    signature = Signature(remind, "tasks.remind")
+    body = b'{"at":"2026-01-01T00:00:00","note":"a"}'
+    assert edit(body, signature, note="b") == {"at": "2026-01-01T00:00:00", "note": "b"}
+    with pytest.raises(ArgumentError, match="at: has no time zone"):
+        edit(body, signature, at="2026-01-02T00:00:00")
