@@ -49,6 +49,8 @@ _REMADE = "would arrive changed: its class changes at the worker what was set al
 _OTHER_FORM = "does not come back from its JSON form as it was"
 
 _TELL_APART = "annotate one type: JSON does not tell these apart. Structs may be in a union if each has a `tag`"
+_ROOT = "class Either(RootModel[A | B])"
+_EITHER = f"annotate one type: JSON does not tell these apart. Of models of pydantic make one: {_ROOT}"
 _DICT = "annotate dict[...], as which it is taken and arrives"
 _LIST = "annotate list[...], and pass list(value)"
 _ANNOTATE = "annotate the parameter with its type, or pass JSON values: None, bool, int, float, str, list, dict"
@@ -64,10 +66,15 @@ _ADVICE = {
     "would arrive": _ANNOTATE,
     "a dict with keys of type ": "use keys of type str, int, float, datetime, UUID or Enum, or a list of pairs",
     "Enums must ": "give its members values that are all str or all int; only a parameter's own Enum may have others",
+    "Type unions may not contain more than one custom type": _EITHER,
+    "Type unions containing a custom type": _EITHER,
     "Type unions ": _TELL_APART,
     "If a type union contains ": _TELL_APART,
     "`InitVar` fields": "make it a field, or pass what the object is made of",
     "'ForwardRef(": "annotate Any where it names itself: that takes every JSON value",
+    "pydantic.main.BaseModel ": f"annotate the model that is passed; of several make one: {_ROOT}",
+    "pydantic.": "annotate the type its values have: str for EmailStr, datetime for AwareDatetime; what is a class of "
+    "its own, as HttpUrl, is told to jetq by register_type",
     "collections.deque ": _LIST,
     "collections.abc.Itera": _LIST,
     "collections.abc.Generator ": _LIST,

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import EnumMeta
-from typing import Any, NamedTuple, TypeVar
+from functools import cache
+from typing import Any, NamedTuple, TypeVar, cast
 
+from msgspec import Raw
 from msgspec.inspect import CustomType, type_info
+from msgspec.json import encode
 
 from jetq.errors import DefinitionError
 
@@ -53,18 +56,27 @@ def form_of(kind: type[Any]) -> Form | None:
     for each in kind.__mro__:
         if each in _registered:
             return _registered[each]
-    return _pydantic_form(kind) if hasattr(kind, "__pydantic_validator__") and hasattr(kind, "model_dump") else None
+    if hasattr(kind, "__pydantic_validator__") and hasattr(kind, "model_dump"):
+        return _pydantic_form(cast("Any", kind))
+    return None
 
 
-def _pydantic_form(kind: Any) -> Form:
-    from pydantic import ValidationError  # a class of it is at hand, so that it is imported already
+@cache
+def _pydantic_form(kind: Any) -> Form | None:
+    from pydantic import VERSION, BaseModel, ValidationError  # a class of it is at hand, so that it is imported already
+
+    if kind is BaseModel:  # of which nothing can be made
+        return None
+    # By the names of the fields, whatever aliases they have; pydantic takes those of a model with aliases since 2.11.
+    by_name = tuple(map(int, VERSION.split(".")[:2])) >= (2, 11)
+    taken: dict[str, bool] = {"by_alias": True, "by_name": True} if by_name else {}
 
     def dump(value: Any) -> Any:
-        return value.model_dump(mode="json", round_trip=True)
+        return Raw(value.model_dump_json(round_trip=True, by_alias=not by_name).encode())
 
     def validate(value: Any) -> Any:
-        try:
-            return kind.model_validate(value)
+        try:  # from JSON, in which a strict model takes text for a datetime
+            return kind.model_validate_json(encode(value), **taken)
         except ValidationError as error:
             # Its own text has the values in it, which may be secret.
             first = error.errors(include_url=False, include_context=False, include_input=False)[0]

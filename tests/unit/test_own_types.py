@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any, Generic, TypeVar
 
+import pydantic
 import pytest
 from msgspec import Struct
-from pydantic import BaseModel, Field, RootModel, SecretStr
+from pydantic import BaseModel, ConfigDict, EmailStr, Field, HttpUrl, RootModel, SecretStr, computed_field
 
 from jetq import Jetq, register_type, task
 from jetq import own_types as own_types_module
@@ -74,7 +76,43 @@ class Page(BaseModel, Generic[T]):
     items: list[T]
 
 
+def camel(name: str) -> str:
+    return "".join(word.capitalize() for word in name.split("_"))
+
+
+class Address(BaseModel):
+    model_config = ConfigDict(alias_generator=camel)
+    post_code: str = ""
+
+
+class Renamed(BaseModel):
+    number: int = Field(validation_alias="no", serialization_alias="nr")
+    at: list[Address] = []
+
+
+class Swapped(BaseModel):
+    """The alias of each field is the name of the other."""
+
+    a: int = Field(alias="b")
+    b: int = Field(alias="a")
+
+
+class Exact(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+    at: datetime
+    days: frozenset[date] = frozenset()
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def year(self) -> int:
+        return self.at.year
+
+
 class Skus(RootModel[list[str]]):
+    pass
+
+
+class Either(RootModel[Order | Exact]):
     pass
 
 
@@ -105,6 +143,7 @@ def signature(kind: Any) -> Signature:
     return made
 
 
+ADDRESS = Address.model_validate({"PostCode": "10115"})
 ORDER = Order(id=1, lines=[Line(sku="a", price=Decimal("1.20"), at=datetime(2024, 2, 29))])
 
 
@@ -124,12 +163,55 @@ ORDER = Order(id=1, lines=[Line(sku="a", price=Decimal("1.20"), at=datetime(2024
         (Page[Order], Page[Order](items=[ORDER])),
         (dict[str, Page[Line]], {"p": Page[Line](items=ORDER.lines)}),
         (Skus, Skus(["a", "b"])),
+        (Address, ADDRESS),
+        (list[Renamed], [Renamed.model_validate({"no": 1, "at": [{"PostCode": "10115"}]})]),
+        (Exact, Exact(at=datetime(2024, 2, 29, tzinfo=UTC), days=frozenset({date(2024, 2, 29)}))),
+        (Either, Either(Exact(at=datetime(2024, 2, 29)))),
     ],
 )
 def test_it_arrives_as_it_was(kind: Any, value: Any) -> None:
     made = signature(kind)
     assert made.decode(made.encode((value,), {})) == ((value,), {})
     assert made.decode_result(made.encode_result(value)) == value
+
+
+@pytest.mark.parametrize("version", ["2.10.6", "2.11.0", "3.0"])
+def test_a_model_with_aliases_arrives_by_what_its_pydantic_takes(version: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pydantic, "VERSION", version)
+    own_types_module._pydantic_form.cache_clear()
+    made = signature(Address)
+    body = made.encode((ADDRESS,), {})
+    assert made.decode(body) == ((ADDRESS,), {})
+    assert made.decode(b'{"x":{"PostCode":"10115"}}') == ((ADDRESS,), {})
+    own_types_module._pydantic_form.cache_clear()
+
+
+def test_a_model_that_cannot_be_told_by_its_names_is_refused() -> None:
+    with pytest.raises(ArgumentError, match="does not come back from its JSON form as it was"):
+        signature(Swapped).encode((Swapped(b=1, a=2),), {})
+
+
+@pytest.mark.parametrize(
+    ("kind", "hint"),
+    [
+        (Order | Login, r"class Either\(RootModel\[A \| B\]\)"),
+        (list[Order | int], r"class Either\(RootModel\[A \| B\]\)"),
+        (BaseModel, "annotate the model that is passed"),
+        (EmailStr, "str for EmailStr"),
+        (HttpUrl, "as HttpUrl, is told to jetq by register_type"),
+    ],
+    ids=["union", "union-in-list", "base", "marker", "class"],
+)
+def test_what_of_pydantic_is_no_model_is_refused_with_the_form_that_works(kind: Any, hint: str) -> None:
+    with pytest.raises(DefinitionError) as caught:
+        signature(kind)
+    assert re.search(hint, caught.value.hint or "")
+
+
+def test_a_url_of_pydantic_may_be_registered() -> None:
+    register_type(HttpUrl, to_json=str, from_json=HttpUrl)
+    made = signature(HttpUrl)
+    assert made.decode(made.encode((HttpUrl("https://a.example/b"),), {})) == ((HttpUrl("https://a.example/b"),), {})
 
 
 def test_one_that_equals_itself_alone_is_taken() -> None:
@@ -170,7 +252,7 @@ def test_a_form_may_hold_what_has_a_form_itself() -> None:
         (list[Money], b'{"x":[[1],[-1]]}', "x[1]: less than nothing"),
         (Order, b'{"x":{"id":1,"lines":[{"sku":"a"}]}}', "x: lines.0.price: Field required"),
         (Order, b'{"x":{"id":0}}', "x: id: Input should be greater than 0"),
-        (list[Order], b'{"x":[5]}', "x[0]: input should be a valid dictionary or instance of Order"),
+        (list[Order], b'{"x":[5]}', "x[0]: input should be an object"),
     ],
     ids=str,
 )
