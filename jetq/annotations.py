@@ -6,6 +6,7 @@ is evaluated when it is asked for, which fails for a name that is not defined ye
 
 from __future__ import annotations
 
+import functools
 import inspect
 import sys
 import types
@@ -53,7 +54,7 @@ def hints_of(fn: Callable[..., Any]) -> dict[str, Any]:
     """The annotations of `fn`, resolved, with those of its `__signature__` in their place if it has one. Raises
     NameError for what is not defined, or not yet, and whatever evaluating one raises."""
     if not hasattr(fn, "__signature__"):
-        return typing.get_type_hints(fn, include_extras=True)
+        return typing.get_type_hints(_annotated(fn), include_extras=True)
     signature = inspect.signature(fn)
     kinds = {each.name: each.annotation for each in signature.parameters.values()} | {
         "return": signature.return_annotation
@@ -62,6 +63,14 @@ def hints_of(fn: Callable[..., Any]) -> dict[str, Any]:
         __annotations__={name: kind for name, kind in kinds.items() if kind is not signature.empty}
     )
     return typing.get_type_hints(holder, globalns=inspect.unwrap(fn).__globals__, include_extras=True)
+
+
+def _annotated(fn: Any) -> Any:
+    """The function that has the annotations of `fn`, which a decorator may have found as a partial or an object."""
+    while isinstance(fn, functools.partial):
+        fn = fn.func
+    call = type(fn).__call__
+    return call if inspect.isfunction(call) else fn  # that of functions themselves is none
 
 
 def bind(

@@ -287,3 +287,44 @@ def test_a_signature_that_a_decorator_gives_is_the_tasks() -> None:
     assert ran_with(made)[1] == "7 in a session"
     with pytest.raises(Exception, match="y: expected int, got str"):
         made.delay(7, y="one")
+
+
+class Adder:
+    """An object that is called. What its class annotates is none of its arguments."""
+
+    by: int = 1
+
+    def __call__(self, x: int) -> int:
+        return x + self.by
+
+    def method(self, x: int) -> int:
+        return x + self.by
+
+
+def add(by: int, x: int) -> int:
+    return x + by
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        Adder(),
+        Adder().method,
+        functools.partial(add, 1),
+        functools.partial(functools.partial(add), 1),
+        functools.cache(Adder()),
+    ],
+    ids=["object", "method", "partial", "partial-of-partial", "cached"],
+)
+def test_a_decorator_may_wrap_what_is_no_function(made: Any) -> None:
+    """What it wraps has no `__name__`, and its annotations are those of the function behind it."""
+
+    def sums(*args: Any, **kwargs: Any) -> Any:
+        return made(*args, **kwargs)
+
+    sums.__wrapped__ = made  # type: ignore[attr-defined]
+    defined: Any = task(name="sums")(sums)
+    assert defined.signature.text == "sums(x: int) -> int"
+    assert ran_with(defined)[1] == 8
+    with pytest.raises(Exception, match="x: expected int, got str"):
+        defined.delay("one")
