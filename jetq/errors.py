@@ -261,11 +261,15 @@ def _without_constructor(kind: type[BaseException], args: tuple[Any, ...]) -> Ba
     return kind.__new__(kind, *args)
 
 
+_NO_REASON = ("retry requested",)
+
+
 class Retry(_Steering):
     """Raise inside a task: this attempt failed, run the job again.
 
     after: seconds or timedelta until the next attempt; None takes the task's own wait.
-    arguments: parameters of the next attempt that differ, by name; checked against the signature. reason: why.
+    arguments: parameters of the next attempt that differ, by name; checked against the signature. reason: why; without
+    one, the exception that it is raised from, or during the handling of which, is the reason.
     Counts as an attempt: the last one allowed ends in the dead letters, with the arguments of the attempt to come.
     """
 
@@ -274,11 +278,17 @@ class Retry(_Steering):
         after: float | timedelta | None = None,
         *,
         arguments: Mapping[str, Any] | None = None,
-        reason: str = "retry requested",
+        reason: str | None = None,
     ) -> None:
-        super().__init__(reason)
+        super().__init__(*_NO_REASON if reason is None else (reason,))
         self.after = None if after is None else seconds(after, "after")
         self.arguments = dict(arguments) if arguments else None
+
+    def __str__(self) -> str:
+        cause = self.__cause__ if self.__suppress_context__ else self.__context__
+        if cause is None or self.args != _NO_REASON:
+            return super().__str__()
+        return f"{super().__str__()}: {type(cause).__name__}: {cause}"
 
 
 class Snooze(_Steering):

@@ -264,6 +264,16 @@ class OddReject(Reject):
         self.order = order
 
 
+@task(run_in="process", max_attempts=1)
+def retries_what_failed(raised_from: bool, reason: str | None) -> None:
+    try:
+        raise OSError(111, "refused")
+    except OSError as error:
+        if raised_from:
+            raise Retry(3, reason=reason) from error
+        raise Retry(3, reason=reason)  # noqa: B904
+
+
 @task(run_in="process")
 def raises_a_group(kind: str) -> None:
     class Local(Exception):

@@ -102,6 +102,27 @@ async def test_a_timeout_in_a_task_group_of_a_thread_is_a_timeout(nats_url: str)
             await (await in_thread.adelay()).aresult(timeout=20)
 
 
+@pytest.mark.parametrize(
+    ("raised_from", "reason", "told"),
+    [
+        (True, None, "retry requested: ConnectionRefusedError: [Errno 111] refused"),
+        (False, None, "retry requested: ConnectionRefusedError: [Errno 111] refused"),
+        (True, "the bank sleeps", "the bank sleeps"),
+    ],
+    ids=["from", "while-handling", "reason"],
+)
+@pytest.mark.parametrize("where", ["thread", "process"])
+def test_the_error_of_a_retry_is_that_for_which_it_was_raised(
+    where: str, raised_from: bool, reason: str | None, told: str
+) -> None:
+    in_thread = task(name=f"flow.{id(told)}", max_attempts=1)(process_tasks.retries_what_failed.fn)
+    tested = in_thread if where == "thread" else process_tasks.retries_what_failed
+    with in_memory(Jetq()) as tester:
+        tested.delay(raised_from, reason)
+        (error,) = tester.run_until_empty().errors
+    assert error.message == told
+
+
 def test_a_process_sends_what_decides_in_a_group() -> None:
     with in_memory(Jetq()) as tester:
         process_tasks.raises_a_group.delay("reject")
