@@ -65,12 +65,14 @@ def fit(words: Words, signature: Signature, parameters: Sequence[inspect.Paramet
     return given
 
 
-def without_signature(words: Words) -> dict[str, Any]:
-    """The JSON values of a call of a task whose code is not here: each word as JSON if it is some, else as text."""
+def without_signature(words: Words, task: str) -> dict[str, Any]:
+    """The JSON values of a call of `task`, whose code is not here: each word as JSON if it is some, else as text."""
     if words.positional:
+        module = task.rpartition(".")[0]
+        where = "run jetq where its module can be imported" if module else f"by its whole name, as tasks.{task}"
         raise Failed(
-            "the task's code is not here, so its arguments need their names",
-            hint="--name value, or --json '{\"name\": value}', or run jetq where the task's module can be imported",
+            f"the code of {task} is not here, so its arguments need their names",
+            hint=f"--name value, or --json '{{\"name\": value}}', or {where}",
         )
     named = {name: True if text is None else _value(text, Any) for name, text in words.named.items()}
     if twice := named.keys() & words.document.keys():
@@ -88,6 +90,7 @@ def _read_document(text: str | None) -> dict[str, Any]:
 
 
 def _take_by_place(words: Words, signature: Signature, parameters: Sequence[inspect.Parameter]) -> dict[str, Any]:
+    _refuse_equals(words.positional, signature)
     values: dict[str, Any] = {}
     names = signature.positional
     for name, text in zip(names, words.positional, strict=False):
@@ -100,6 +103,17 @@ def _take_by_place(words: Words, signature: Signature, parameters: Sequence[insp
             )
         values[variadic] = [_value(text, signature.parameter_type(variadic)) for text in more]
     return values
+
+
+def _refuse_equals(positional: Sequence[str], signature: Signature) -> None:
+    """Raise Failed for `name=value`, which other commands take by name and this one would take as text."""
+    for word in positional:
+        name, equals, _ = word.partition("=")
+        if equals and name in signature.names:
+            raise Failed(
+                f"{signature.call_text}: an argument by name is --{name} VALUE, and not {name}=VALUE",
+                hint=f"a text that begins with '{name}=' goes by name too: --{name}={name}=...",
+            )
 
 
 def _take_by_name(words: Words, signature: Signature, parameters: Sequence[inspect.Parameter]) -> dict[str, Any]:

@@ -55,7 +55,7 @@ def call(
     """
     logs.set_up("console", "debug" if is_verbose() else "warning")
     app, task = choose_task(name, spec)
-    arguments = call_arguments(task, words, json)
+    arguments = call_arguments(name, task, words, json)
     options: CallOptions = {}
     if queue is not None:
         options["queue"] = queue

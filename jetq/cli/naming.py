@@ -30,11 +30,13 @@ def choose_task(name: str, spec: str | None) -> tuple[Jetq, Task[..., Any] | Non
     return app, _find(app, name)
 
 
-def call_arguments(task: Task[..., Any] | None, words: Sequence[str], document: str | None) -> dict[str, Any]:
-    """The arguments in `words` and in a JSON object, by name. Raises Failed, ArgumentError."""
+def call_arguments(
+    name: str, task: Task[..., Any] | None, words: Sequence[str], document: str | None
+) -> dict[str, Any]:
+    """The arguments of task `name` in `words` and in a JSON object, by name. Raises Failed, ArgumentError."""
     given = read_words(words, document)
     if task is None:
-        return without_signature(given)
+        return without_signature(given, name)
     return fit(given, task.signature, list(signature_of(task.fn).parameters.values()))
 
 
@@ -50,8 +52,10 @@ def _find(app: Jetq, name: str) -> Task[..., Any] | None:
             click.echo(f"warning: {error.message}", err=True)
     if name in app.tasks:
         return app.tasks[name]
-    if module is not None and any(task.fn.__module__ == module for task in app.tasks.values()):
-        near = get_close_matches(name, list(app.tasks), n=1)
-        hint = f"did you mean {near[0]}?" if near else None
-        raise Failed(f"module '{module}' has no task '{name}'", hint=hint)
+    if module is not None:
+        others = {own.rpartition(".")[2]: own for own, task in app.tasks.items() if task.fn.__module__ == module}
+        if others:
+            near = get_close_matches(name.rpartition(".")[2], others, n=1)
+            hint = f"did you mean {others[near[0]]}?" if near else f"it has {', '.join(sorted(others.values()))}"
+            raise Failed(f"module '{module}' has no task '{name}'", hint=hint)
     return None

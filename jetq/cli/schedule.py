@@ -148,7 +148,7 @@ def add(
     when = Schedule(cron=cron, every=every, tz=tz, overlap=overlap, catch_up=catch_up, jitter=jitter)
     app, known = choose_task(task, spec)
     options: CallOptions = {} if queue is None else {"queue": queue}
-    call = app.call(task, call_arguments(known, words, json), **options)
+    call = app.call(task, call_arguments(task, known, words, json), **options)
     record = schedule_record(name, call, when)
 
     async def store(broker: Broker) -> tuple[bool, ScheduleInfo]:

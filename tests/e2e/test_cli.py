@@ -218,7 +218,7 @@ def test_call_without_the_code_needs_names_and_still_gets_its_result(project: Pr
         (project.directory / "tasks.py").unlink()
         placed = project.jetq("call", "tasks.add", "2", "3")
         assert placed.returncode == 2
-        assert placed.stderr.startswith("error: the task's code is not here, so its arguments need their names")
+        assert placed.stderr.startswith("error: the code of tasks.add is not here, so its arguments need their names")
         assert project.jetq("call", "tasks.add", "--x", "2", "--y", "3").stdout == "5\n"
 
 
@@ -243,6 +243,7 @@ def test_call_gives_up_waiting_and_the_job_goes_on(project: Project) -> None:
     ("words", "error"),
     [
         (["tasks.ad", "1"], "error: module 'tasks' has no task 'tasks.ad'\nhint: did you mean tasks.add?\n"),
+        (["tasks.wholly_other"], "error: module 'tasks' has no task 'tasks.wholly_other'\nhint: it has tasks.add, "),
         (["tasks.add", "1"], "error: tasks.add(x: int, y: int): missing a required argument: 'y'\n"),
         (["tasks.add", "1", "2", "3"], "error: tasks.add(x: int, y: int): takes 2 positional arguments, got 3\n"),
         (["tasks.add", "1", "--z", "3"], "error: tasks.add(x: int, y: int): got an unexpected argument 'z'\n"),

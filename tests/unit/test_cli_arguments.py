@@ -129,11 +129,26 @@ def test_a_name_stands_once() -> None:
 
 
 def test_without_the_code_arguments_need_names() -> None:
-    assert without_signature(read_words(["--n", "3", "--s", "x", "--f"], '{"d": 1}')) == {
+    assert without_signature(read_words(["--n", "3", "--s", "x", "--f"], '{"d": 1}'), "tasks.add") == {
         "n": 3,
         "s": "x",
         "f": True,
         "d": 1,
     }
-    with pytest.raises(Failed, match="its arguments need their names"):
-        without_signature(read_words(["3"], None))
+    with pytest.raises(
+        Failed, match=r"the code of tasks\.add is not here, so its arguments need their names"
+    ) as caught:
+        without_signature(read_words(["3"], None), "tasks.add")
+    assert "run jetq where its module can be imported" in (caught.value.hint or "")
+    with pytest.raises(Failed, match="the code of add is not here") as caught:
+        without_signature(read_words(["3"], None), "add")
+    assert "by its whole name, as tasks.add" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize("words", [["x=2", "3"], ["2", "y=3"]])
+def test_a_name_and_a_value_with_an_equals_sign_are_not_taken_for_text(words: list[str]) -> None:
+    def note(x: str, y: str) -> None: ...
+
+    with pytest.raises(Failed, match=r"an argument by name is --(x|y) VALUE"):
+        arguments(note, *words)
+    assert arguments(note, "z=1", "--y", "y=3") == {"x": "z=1", "y": "y=3"}
