@@ -7,7 +7,6 @@ import threading
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, contextmanager
 from functools import partial
-from itertools import islice
 from typing import Any, ParamSpec, Protocol, TypeVar, Unpack, overload
 
 from msgspec import UNSET
@@ -15,6 +14,7 @@ from msgspec.structs import replace
 
 from jetq import plugins
 from jetq.broker import Broker
+from jetq.checks import check_functions
 from jetq.client import Client, Request
 from jetq.codec import Signature, decode_plain, encode_plain
 from jetq.config import load_settings
@@ -33,7 +33,7 @@ from jetq.schedules import ScheduleInfo
 from jetq.sealing import PayloadCodec, PayloadContext, opened, sealed
 from jetq.session import Session
 from jetq.settings import Settings, SettingsOptions
-from jetq.task import AsyncTask, Call, Enqueues, SyncTask, Task
+from jetq.task import AsyncTask, Call, Enqueues, SyncTask, Task, batches, check_calls
 from jetq.task_schedules import check_schedules, schedule_record
 from jetq.whose import owner_of, served, serves
 from jetq.wrappers import wraps_async
@@ -43,7 +43,6 @@ __all__ = ["Jetq", "Lifespan", "Middleware", "default_app", "serves", "task"]
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_BATCH = 1000
 
 Middleware = Callable[[JobContext, Callable[[], Awaitable[Any]]], Awaitable[Any]]
 """`async (job, call_next) -> value`: runs around each attempt. What it returns is the job's result; what it raises
@@ -91,7 +90,9 @@ class Jetq:
         **settings: Unpack[SettingsOptions],
     ) -> None:
         self.settings: Settings = load_settings({**settings, "servers": servers, "namespace": namespace})
-        self.middleware = tuple(middleware)
+        self.middleware: tuple[Middleware, ...] = check_functions("middleware", middleware)
+        for name, hook in (("lifespan", lifespan), ("on_expired", on_expired)):
+            check_functions(name, () if hook is None else (hook,))
         self.lifespan = lifespan
         self.on_expired = on_expired
         self.queues: Mapping[str, Queue] = check_queues(queues)
@@ -137,6 +138,7 @@ class Jetq:
 
     def enqueue(self, call: Call[R]) -> Job[R]:
         """Store a bound call. Raises as `Task.delay` does."""
+        check_calls((call,))
         now = self._time_for(call.timed)
         if now is None:
             return self.session.run(lambda: self.aenqueue(call))
@@ -144,6 +146,7 @@ class Jetq:
 
     async def aenqueue(self, call: Call[R]) -> Job[R]:
         """`enqueue` from async code."""
+        check_calls((call,))
         now = self._time_for(call.timed)
         if now is None:
             now = await self.session.time(call.queue)
@@ -156,14 +159,14 @@ class Jetq:
         are those of its batch that are not, or not surely, stored; the batches before are.
         """
         jobs: list[Job[Any]] = []
-        for batch in _batches(calls):  # iterated here, because a generator may depend on its thread
+        for batch in batches(calls):  # iterated here, because a generator may depend on its thread
             jobs += self.session.run(partial(self._store_batch, batch, len(jobs)))
         return jobs
 
     async def adelay_many(self, calls: Iterable[Call[Any]]) -> list[Job[Any]]:
         """`delay_many` from async code."""
         jobs: list[Job[Any]] = []
-        for batch in _batches(calls):
+        for batch in batches(calls):
             jobs += await self._store_batch(batch, len(jobs))
         return jobs
 
@@ -245,6 +248,7 @@ class Jetq:
 
     async def aschedule(self, name: str, call: Call[Any], **when: Unpack[ScheduleKeywords]) -> ScheduleInfo:
         """`schedule` from async code."""
+        check_calls((call,))
         if call.level != "normal":
             self._check_levels(call)
         return await self.client.schedule(schedule_record(name, call, Schedule(**when)), call.body, self.payloads)
@@ -355,12 +359,6 @@ def _meta(call: Call[Any], due: float | None, now: float) -> Meta:
     if call.unique == "running" and call.key is not None:
         meta = replace(meta, unique="running")
     return meta
-
-
-def _batches(calls: Iterable[Call[Any]]) -> Iterator[list[Call[Any]]]:
-    source = iter(calls)
-    while batch := list(islice(source, _BATCH)):
-        yield batch
 
 
 @overload

@@ -442,6 +442,8 @@ class Signature:
 
 def encode_plain(where: str, arguments: Mapping[str, Any]) -> bytes:
     """JSON values by parameter name as a body. `where` begins the ArgumentError for what is no JSON value."""
+    if not isinstance(arguments, Mapping):
+        raise ArgumentError(f"{where}: arguments go by parameter name, as {{'x': 2}}, not {type(arguments).__name__}")
     for name, value in arguments.items():
         if not isinstance(name, str):
             raise ArgumentError(f"{where}: arguments go by parameter name, and {type(name).__name__} is no name")

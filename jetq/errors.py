@@ -282,6 +282,8 @@ class Retry(_Steering):
     ) -> None:
         super().__init__(*_NO_REASON if reason is None else (reason,))
         self.after = None if after is None else seconds(after, "after")
+        if arguments is not None and not isinstance(arguments, Mapping):
+            raise TypeError(f"arguments: expected a dict by parameter name, got {type(arguments).__name__}")
         self.arguments = dict(arguments) if arguments else None
 
     def __str__(self) -> str:

@@ -12,7 +12,7 @@ from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import replace
 from tenacity.wait import wait_base
 
-from jetq.bounds import LONGEST
+from jetq.checks import check_count, check_duration
 from jetq.errors import DefinitionError
 from jetq.foreign_words import OPTIONS, Place, option_answer, written_option
 from jetq.model import Level
@@ -21,7 +21,7 @@ from jetq.policy import Condition
 from jetq.queue import check_level
 from jetq.rate import Rate, parse_rate
 from jetq.schedule import Schedule
-from jetq.units import instant, seconds
+from jetq.units import instant
 from jetq.wrappers import is_context_manager, wraps_async
 
 __all__ = [
@@ -296,26 +296,10 @@ def _check_pool(fn: Callable[..., Any], run_in: str) -> None:
         raise DefinitionError(f"run_in={run_in!r} needs {need}, and {fn.__qualname__} is not one")
 
 
-def _count(name: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise DefinitionError(f"{name} must be a whole number from 1, not {value!r}")
-    return value
-
-
-def _seconds(name: str, value: Any) -> float:
-    try:
-        checked = seconds(value, name)
-    except (TypeError, ValueError) as error:
-        raise DefinitionError(str(error)) from None
-    if checked > LONGEST:
-        raise DefinitionError(f"{name} must be at most {LONGEST:.0f} s, not {checked:g}: NATS counts no further")
-    return checked
-
-
 def _timeout(name: str, value: Any) -> float | None:
     if value is None:
         return None
-    checked = _seconds(name, value)
+    checked = check_duration(name, value)
     if checked == 0:
         raise DefinitionError(f"{name} must be more than 0 s, or None for no bound")
     return checked
@@ -324,14 +308,14 @@ def _timeout(name: str, value: Any) -> float | None:
 def _ttl(name: str, value: Any) -> float | None:
     if value is None:
         return None
-    checked = _seconds(name, value)
+    checked = check_duration(name, value)
     if checked < 1:
         raise DefinitionError(f"{name} must be 1 s or more, or None to keep no result; got {checked:g}")
     return checked
 
 
 def _wait(name: str, value: Any) -> float | wait_base:
-    return value if isinstance(value, wait_base) else _seconds(name, value)
+    return value if isinstance(value, wait_base) else check_duration(name, value)
 
 
 def _exceptions(name: str, value: Any) -> Condition:
@@ -408,7 +392,7 @@ def _flag(name: str, value: Any) -> bool:
 
 
 def _period(name: str, value: Any) -> float:
-    checked = _seconds(name, value)
+    checked = check_duration(name, value)
     if checked < 1:
         raise DefinitionError(f"{name} must be 1 s or more, not {checked:g}")
     return checked
@@ -417,8 +401,8 @@ def _period(name: str, value: Any) -> float:
 _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "queue": lambda _, value: check_queue(value),
     "id": lambda _, value: check_job_id(value),
-    "max_attempts": _count,
-    "max_crashes": _count,
+    "max_attempts": check_count,
+    "max_crashes": check_count,
     "timeout": _timeout,
     "result_ttl": _ttl,
     "ends_kept": _period,
@@ -426,7 +410,7 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "dead_on": _exceptions,
     "retry_on": _exceptions,
     "run_in": _run_in,
-    "delay": _seconds,
+    "delay": check_duration,
     "at": _at,
     "expires": _timeout,
     "priority": lambda _, value: check_level(value),
@@ -435,7 +419,7 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "replace": _flag,
     "max_wait": _period,
     "throttle": _period,
-    "limit": _count,
+    "limit": check_count,
     "limit_per": _limit_per,
     "rate": _rate,
 }

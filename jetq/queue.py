@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 from msgspec import Struct
@@ -11,7 +11,7 @@ from jetq.errors import DefinitionError
 from jetq.model import LEVELS, Level
 from jetq.names import check_queue
 
-__all__ = ["Queue", "check_level", "check_queues", "check_weight"]
+__all__ = ["Queue", "check_level", "check_queues", "check_served", "check_weight"]
 
 
 class Queue(Struct, frozen=True):
@@ -48,6 +48,8 @@ class Queue(Struct, frozen=True):
 
 def check_queues(queues: Any) -> dict[str, Queue]:
     """Queues by name. Raises DefinitionError for what is none, and for a name that stands twice."""
+    if not isinstance(queues, Iterable):
+        raise DefinitionError(f"queues takes a list of Queue(...), not {queues!r}")
     found: dict[str, Queue] = {}
     for queue in queues:
         if not isinstance(queue, Queue):
@@ -56,6 +58,13 @@ def check_queues(queues: Any) -> dict[str, Queue]:
             raise DefinitionError(f"queue {queue.name} is declared twice")
         found[queue.name] = queue
     return found
+
+
+def check_served(queues: Any) -> tuple[str, ...]:
+    """The names of the queues that a worker is to serve. Raises DefinitionError for what are none."""
+    if isinstance(queues, str) or not isinstance(queues, Iterable):
+        raise DefinitionError(f"a worker's queues are a list of names, or weights by name, not {queues!r}")
+    return tuple(check_queue(queue) for queue in queues)
 
 
 def check_level(level: Any) -> Level:

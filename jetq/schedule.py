@@ -11,13 +11,13 @@ import msgspec
 from msgspec import Struct, field
 
 from jetq.bounds import check_numbers
+from jetq.checks import check_duration
 from jetq.errors import DefinitionError
 from jetq.extended import Versioned, encode_extended
 from jetq.model import DEFAULT_META, Level, Meta
 from jetq.names import NO_KEY, check_queue, check_schedule, check_task, key_token
 from jetq.secret import Discreet
 from jetq.timetable import Timetable, parse_cron, parse_every
-from jetq.units import seconds
 from jetq.wire import SCHEDULE_HEADER, WIRE_VERSION, NewerHeader, check_meta, read_extended
 
 __all__ = [
@@ -73,8 +73,8 @@ class Schedule(Discreet, Struct, frozen=True, kw_only=True):
             check_schedule(self.name)
         if self.overlap not in ("allow", "skip"):
             raise DefinitionError(f"overlap is 'allow' or 'skip', not {self.overlap!r}")
-        _duration(self.catch_up, "catch_up")
-        _duration(self.jitter, "jitter")
+        check_duration("catch_up", self.catch_up)
+        check_duration("jitter", self.jitter)
 
     def timetable(self) -> Timetable:
         """When it ticks. Raises DefinitionError."""
@@ -87,7 +87,7 @@ class Schedule(Discreet, Struct, frozen=True, kw_only=True):
         if self.tz is not None:
             raise DefinitionError("tz goes with cron: every counts seconds, which are the same everywhere")
         assert self.every is not None
-        return parse_every(_duration(self.every, "every"))
+        return parse_every(check_duration("every", self.every))
 
     def record(
         self,
@@ -110,8 +110,8 @@ class Schedule(Discreet, Struct, frozen=True, kw_only=True):
             pattern=timetable.pattern,
             zone=timetable.zone,
             overlap=self.overlap,
-            catch_up=_duration(self.catch_up, "catch_up"),
-            jitter=_duration(self.jitter, "jitter"),
+            catch_up=check_duration("catch_up", self.catch_up),
+            jitter=check_duration("jitter", self.jitter),
             source=source,
             key=key,
             expires=expires,
@@ -238,10 +238,3 @@ def timetable_of(record: ScheduleRecord) -> Timetable:
     if record.pattern.startswith("@every "):
         return parse_every(float(record.pattern.removeprefix("@every ").removesuffix("s")))
     return parse_cron(record.pattern, record.zone)
-
-
-def _duration(value: float | timedelta, name: str) -> float:
-    try:
-        return seconds(value, name)
-    except (TypeError, ValueError) as error:
-        raise DefinitionError(str(error)) from None

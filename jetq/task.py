@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from itertools import islice
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar, Unpack, cast
 
 from msgspec import UNSET, Struct
 
 from jetq.codec import Signature
+from jetq.errors import ArgumentError
 from jetq.foreign_words import answering
 from jetq.job import Job
 from jetq.keys import call_key
@@ -17,12 +19,13 @@ from jetq.model import Level
 from jetq.options import CallOptions, CallSettings, TaskOptions, Unique, call_settings, check_identity
 from jetq.secret import Discreet
 
-__all__ = ["AsyncTask", "BoundTask", "Call", "Enqueues", "SyncTask", "Task"]
+__all__ = ["AsyncTask", "BoundTask", "Call", "Enqueues", "SyncTask", "Task", "batches", "check_calls"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 _NO_OPTIONS = CallSettings()
+_BATCH = 1000
 
 
 @answering("Call")
@@ -65,6 +68,26 @@ class Call(Discreet, Struct, Generic[R], frozen=True):
             self.level if chosen.priority is None else chosen.priority,
             self.unique if chosen.unique is None else chosen.unique,
         )
+
+
+def check_calls(calls: Iterable[Any]) -> None:
+    """Raise ArgumentError if one of `calls` is something else, as a task or the arguments of one."""
+    for call in calls:
+        if not isinstance(call, Call):
+            raise ArgumentError(
+                f"a job is made of a call, and {type(call).__name__} is none", hint="a task makes one: add.bind(2, 3)"
+            )
+
+
+def batches(calls: Iterable[Call[Any]]) -> Iterator[list[Call[Any]]]:
+    """`calls` in parts that are stored at once, taken one after the other. Raises ArgumentError for what is no call."""
+    if not isinstance(calls, Iterable):
+        check_calls((calls,))
+        raise ArgumentError("delay_many takes several calls, and was given one", hint="delay_many([add.bind(2, 3)])")
+    source = iter(calls)
+    while batch := list(islice(source, _BATCH)):
+        check_calls(batch)
+        yield batch
 
 
 class Enqueues(Protocol):

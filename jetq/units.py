@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 __all__ = ["instant", "read_span", "seconds", "size", "span"]
 
@@ -21,10 +22,18 @@ def seconds(value: float | timedelta, name: str) -> float:
     if isinstance(value, timedelta):
         value = value.total_seconds()
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{name}: expected seconds or a timedelta, got {type(value).__name__}")
+        raise TypeError(f"{name}: expected seconds or a timedelta, got {type(value).__name__}{_instead(value)}")
     if not math.isfinite(value) or value < 0:
         raise ValueError(f"{name}: expected a duration of 0 seconds or more, got {value}")
     return float(value)
+
+
+def _instead(value: Any) -> str:
+    """The number to write for a text that says a duration, as in settings and on the command line."""
+    try:
+        return f"; write {read_span(value, ''):g} for {value!r}"
+    except (ValueError, TypeError, AttributeError):
+        return ""
 
 
 def instant(value: datetime, name: str) -> datetime:

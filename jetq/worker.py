@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 from jetq.app import Jetq, serves
 from jetq.attempt import Attempt, running_now
 from jetq.broker import Broker, Feed
+from jetq.checks import check_count, check_duration
 from jetq.control import Control
 from jetq.ending import HardEnd
 from jetq.errors import BrokerError, BrokerUnavailable, DefinitionError
@@ -33,10 +34,9 @@ from jetq.limits import Limits
 from jetq.loop_watch import LoopWatch
 from jetq.lost import Lost
 from jetq.model import LEVELS, Delivery, Level, Released
-from jetq.names import check_queue
 from jetq.pool import ThreadPool
 from jetq.process_pool import ProcessPool, usable_cores
-from jetq.queue import check_weight
+from jetq.queue import check_served, check_weight
 from jetq.settlement import Settlement
 from jetq.stopping import Stopping
 from jetq.suspects import Suspects
@@ -80,19 +80,19 @@ class Worker:
         max_jobs: int | None = None,
         enough: Callable[[], bool] = lambda: False,
     ) -> None:
-        if concurrency < 1:
-            raise DefinitionError(f"concurrency must be 1 or more, not {concurrency}")
-        if max_jobs is not None and max_jobs < 1:
-            raise DefinitionError(f"max_jobs must be 1 or more, not {max_jobs}")
-        if grace < 0:
-            raise DefinitionError(f"grace must be 0 s or more, not {grace}")
+        check_count("concurrency", concurrency)
+        if max_jobs is not None:
+            check_count("max_jobs", max_jobs)
+        check_duration("grace", grace)
+        if not isinstance(app, Jetq):
+            raise DefinitionError(f"a worker runs the tasks of an app, and {type(app).__name__} is none")
         if not app.tasks:
             raise DefinitionError(
                 "there are no tasks to run", hint="import the modules that define them: jetq worker MODULE..."
             )
         self.app = app
         self.tasks = dict(app.tasks)
-        self.queues = tuple(check_queue(queue) for queue in queues or sorted({t.queue for t in self.tasks.values()}))
+        self.queues = check_served(queues or sorted({task.queue for task in self.tasks.values()}))
         self._weights = {name: queue.weight for name, queue in app.queues.items()}
         if isinstance(queues, Mapping):
             self._weights |= {name: check_weight(name, weight) for name, weight in queues.items()}

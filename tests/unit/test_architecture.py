@@ -28,7 +28,7 @@ FLOORS = {
     0: "jetq.errors jetq.units jetq.names jetq.model jetq.wire jetq.codec jetq.settings jetq.options jetq.policy"
     " jetq.failures jetq.context jetq.fidelity jetq.shown jetq.timetable jetq.questions jetq.schedule jetq.queue"
     " jetq.rate jetq.annotations jetq.secret jetq.sealing jetq.bounds jetq.survey jetq.exported jetq.editing jetq.forks"
-    " jetq.kept jetq.extended jetq.hooks jetq.own_types jetq.fitting jetq.wrappers jetq.foreign_words",
+    " jetq.kept jetq.extended jetq.hooks jetq.own_types jetq.fitting jetq.wrappers jetq.foreign_words jetq.checks",
 }
 """Every module's floor; a package's floor is that of all its modules."""
 
