@@ -301,7 +301,7 @@ async def test_the_a_twins_use_the_running_loops_connection(world: World) -> Non
 
 
 def test_many_are_stored_in_order_and_in_batches(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jetq.task._BATCH", 10)
+    monkeypatch.setattr(sys.modules["jetq.task"], "_BATCH", 10)
     added = task(add)
     pulled: list[int] = []
 
@@ -367,7 +367,7 @@ def test_those_that_are_not_stored_are_named(world: World, faults: dict[str, Exc
 
 
 def test_a_later_batch_that_finds_no_broker_says_what_is_stored(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jetq.task._BATCH", 2)
+    monkeypatch.setattr(sys.modules["jetq.task"], "_BATCH", 2)
     world.faults.update({"j2": BrokerUnavailable("gone"), "j3": BrokerUnavailable("gone")})
     added = task(add)
     with pytest.raises(EnqueueError, match="2 jobs are not stored, or not surely, and 2 are: gone") as caught:
