@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from email.headerregistry import Address as HeaderAddress
 
 import idna
 from msgspec import Struct
@@ -42,11 +41,6 @@ class Mailbox(Struct, frozen=True):
         """Whether a server without SMTPUTF8 can take it. The display name is encoded in any case."""
         return self.local.isascii()
 
-    @property
-    def header(self) -> HeaderAddress:
-        """For an `EmailMessage` header."""
-        return HeaderAddress(display_name=self.name, username=self.local, domain=self.domain)
-
 
 def parse_mailbox(text: str, field: str) -> Mailbox:
     """`text` as a mailbox: `ada@example.com`, `Ada Lovelace <ada@example.com>` or `"Lovelace, Ada" <ada@example.com>`.
@@ -58,7 +52,7 @@ def parse_mailbox(text: str, field: str) -> Mailbox:
     local, at, domain = address.rpartition("@")
     if not at:
         raise Unsendable(f"{problem}: it has no @")
-    if not _LOCAL.fullmatch(local):
+    if not _LOCAL.fullmatch(local) or "=?" in local:  # which readers would take for an encoded word
         raise Unsendable(f"{problem}: {local!r} before the @ is not allowed")
     if len(local.encode()) > _LOCAL_LENGTH:
         raise Unsendable(f"{problem}: more than {_LOCAL_LENGTH} octets stand before the @")

@@ -22,7 +22,7 @@ from urllib.parse import unquote, urlsplit
 from msgspec import Struct
 
 from jetq_email.errors import TransportError, Unsendable
-from jetq_email.message import Part
+from jetq_email.mime import Part
 from jetq_email.settings import Settings
 
 __all__ = ["Attachment", "gather"]
@@ -38,7 +38,8 @@ class Attachment(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_u
     path: a file on the worker's machine, relative to `JETQ_EMAIL_ATTACHMENT_ROOT`.
     url: http or https, on one of `JETQ_EMAIL_ATTACHMENT_HOSTS`, fetched by the worker when the mail is sent.
     filename: what the reader sees; needed with `content`, otherwise the last part of the path or URL.
-    content_type: such as `application/pdf`; guessed from the file name if not given.
+    content_type: such as `application/pdf`, or `text/csv; charset=utf-8`; guessed from the file name if not given.
+    content_id: the name by which the HTML shows it, `<img src="cid:logo">` for "logo"; it is no attachment then.
 
     Raises ValueError if it is not exactly one of the three.
     """
@@ -48,6 +49,7 @@ class Attachment(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_u
     path: str | None = None
     url: str | None = None
     content_type: str | None = None
+    content_id: str | None = None
 
     def __post_init__(self) -> None:
         if sum(source is not None for source in (self.content, self.path, self.url)) != 1:
@@ -74,15 +76,15 @@ async def gather(attachments: Sequence[Attachment], settings: Settings) -> list[
 
 async def _fetch(attachment: Attachment, settings: Settings, room: int) -> Part:
     if attachment.content is not None:
-        return Part(attachment.filename or "", attachment.content, attachment.content_type)
-    if attachment.path is not None:
+        filename, content = attachment.filename or "", attachment.content
+    elif attachment.path is not None:
         filename = attachment.filename or PurePosixPath(attachment.path).name
         content = await asyncio.to_thread(_read_file, attachment.path, settings, room)
-        return Part(filename, content, attachment.content_type)
-    url = attachment.url or ""
-    filename = attachment.filename or PurePosixPath(unquote(urlsplit(url).path)).name or "attachment"
-    content = await asyncio.to_thread(_download, url, settings, room)
-    return Part(filename, content, attachment.content_type)
+    else:
+        url = attachment.url or ""
+        filename = attachment.filename or PurePosixPath(unquote(urlsplit(url).path)).name or "attachment"
+        content = await asyncio.to_thread(_download, url, settings, room)
+    return Part(filename, content, attachment.content_type, attachment.content_id)
 
 
 def _too_large(name: str, settings: Settings) -> Unsendable:

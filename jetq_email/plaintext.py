@@ -7,7 +7,9 @@ from html.parser import HTMLParser
 
 __all__ = ["html_to_text"]
 
-_HIDDEN = frozenset({"head", "style", "script", "template", "title"})
+_HIDDEN = frozenset({"style", "script", "template", "title"})
+"""Not the head, of which both tags may be left out: what else stands in it has no text."""
+
 _PARAGRAPHS = frozenset({"p", "h1", "h2", "h3", "h4", "h5", "h6", "ul", "ol", "table", "blockquote", "pre", "hr"})
 _LINES = frozenset({"br", "div", "tr", "li", "section", "article", "header", "footer"})
 
@@ -34,7 +36,7 @@ class _Reader(HTMLParser):
             self._links.append((dict(attrs).get("href") or "", len(self._out)))
         elif tag == "img":
             self._out.append(dict(attrs).get("alt") or "")
-        elif tag == "td":
+        elif tag in ("td", "th"):
             self._out.append(" ")
         else:
             self._break(tag)
@@ -51,6 +53,9 @@ class _Reader(HTMLParser):
                 self._out.append(f" ({href})")
         else:
             self._break(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)  # in HTML the slash means nothing: <br/> is <br>, <div/> opens
 
     def handle_data(self, data: str) -> None:
         if not self._hidden:

@@ -51,13 +51,14 @@ async def send_email(
     headers: dict[str, str] | None = None,
     attachments: list[Attachment] | None = None,
     recipients: list[str] | None = None,
+    calendar: str | None = None,
 ) -> None:
     """Send one mail.
 
     to, cc, bcc, reply_to: an address or several, `ann@example.com` or `Ann <ann@example.com>`. sender: the From
     address, `JETQ_EMAIL_SENDER` if not given. text, html: either or both; text is made of html if it is missing.
-    headers: further ones, such as `List-Unsubscribe`. recipients: set by the task itself, who of to, cc and bcc still
-    lacks the mail.
+    headers: further ones, such as `List-Unsubscribe`. calendar: an invitation in iCalendar's format, shown as one.
+    recipients: set by the task itself, who of to, cc and bcc still lacks the mail.
 
     A mail that can never be sent is dead at once, with the reason. Who is refused for the moment (4xx) is tried again
     alone; who is refused for good (5xx) is left in the dead letter, so a replay sends to nobody who has the mail.
@@ -68,6 +69,7 @@ async def send_email(
         subject=subject,
         text=text,
         html=html,
+        calendar=calendar,
         sender=_sender(sender, settings),
         cc=_several(cc),
         bcc=_several(bcc),
@@ -89,6 +91,7 @@ async def send_template(
     headers: dict[str, str] | None = None,
     attachments: list[Attachment] | None = None,
     recipients: list[str] | None = None,
+    calendar: str | None = None,
 ) -> None:
     """Send one mail made of the template `template`, filled in from `context`.
 
@@ -105,6 +108,7 @@ async def send_template(
         subject=rendered.subject,
         text=rendered.text,
         html=rendered.html,
+        calendar=calendar,
         sender=_sender(sender, settings),
         cc=_several(cc),
         bcc=_several(bcc),

@@ -1,6 +1,7 @@
 """Mails from templates: `<name>.subject.txt`, and `<name>.html` or `<name>.txt` or both.
 
-HTML is escaped, subject and text are not. A variable that is missing is an error, never an empty gap in a mail.
+HTML is escaped, with all that it extends, includes and imports, whatever those are called; subject and text are not. A
+variable that is missing is an error, never an empty gap in a mail.
 """
 
 from __future__ import annotations
@@ -49,10 +50,10 @@ def render(name: str, context: Mapping[str, Any], directory: Path | None = None)
     """
     if not _NAME.fullmatch(name):
         raise Unsendable(f"template {name[:80]!r}: not a template's name", hint="letters, digits, '_' and '-'")
-    environment = _environment(directory)
-    subject = _part(environment, name, "subject.txt", context)
-    text = _part(environment, name, "txt", context)
-    html = _part(environment, name, "html", context)
+    plain = _environment(directory)
+    subject = _part(plain, name, "subject.txt", context)
+    text = _part(plain, name, "txt", context)
+    html = _part(_environment(directory, is_html=True), name, "html", context)
     if subject is None or (text is None and html is None):
         known = ", ".join(names(directory))
         missing = f"{name}.subject.txt" if subject is None else f"{name}.html or {name}.txt"
@@ -77,13 +78,13 @@ class _ConfinedLoader(jinja2.FileSystemLoader):
 
 
 @lru_cache(maxsize=8)
-def _environment(directory: Path | None) -> jinja2.Environment:
+def _environment(directory: Path | None, *, is_html: bool = False) -> jinja2.Environment:
     loaders: list[jinja2.BaseLoader] = [] if directory is None else [_ConfinedLoader(directory)]
     loaders.append(jinja2.PackageLoader("jetq_email", "builtin"))
     return jinja2.Environment(
         loader=jinja2.ChoiceLoader(loaders),
         undefined=jinja2.StrictUndefined,
-        autoescape=jinja2.select_autoescape(enabled_extensions=("html",), default_for_string=False, default=False),
+        autoescape=is_html,  # by what is made, not by the name of a file: a macro in m.jinja is part of the HTML too
         trim_blocks=True,
         lstrip_blocks=True,
     )

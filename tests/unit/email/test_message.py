@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from jetq_email.address import parse_mailbox
 from jetq_email.errors import Unsendable
 from jetq_email.message import Email, Envelope, Part, compose
+from jetq_email.plaintext import html_to_text
 
 WHEN = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -84,6 +85,20 @@ def test_text_is_made_of_html() -> None:
     assert message.get_content_type() == "multipart/alternative"
 
 
+@pytest.mark.parametrize(
+    ("html", "text"),
+    [
+        ("<html><head><meta charset=utf-8><title>Hi</title><body><p>Hello Ann</p>", "Hello Ann\n"),
+        ("<head><link rel=x href=y><p>Hello<script>no()</script>", "Hello\n"),
+        ("<table><tr><th>Net</th><th>Gross</th></tr><tr><td>1</td><td>2</td></tr></table>", "Net Gross\n\n1 2\n"),
+        ("x<br>y<br/>z<br />", "x\ny\nz\n"),
+    ],
+    ids=["open-head", "no-body", "table", "br"],
+)
+def test_html_as_people_write_it_has_all_of_its_text(html: str, text: str) -> None:
+    assert html_to_text(html) == text
+
+
 def test_attachments_come_back() -> None:
     message = parse(
         build(Part("größe.pdf", b"\x00\r\n\xff" * 99), Part("mail.eml", b"Subject: x\n"), Part("a.csv", b"1,2"))
@@ -130,7 +145,9 @@ def test_impossible_filenames_are_refused(name: str) -> None:
         build(Part(name, b""))
 
 
-@pytest.mark.parametrize("kind", ["message/rfc822", "multipart/mixed", "pdf", "text/plain; charset=x", "a/b\r\nX: y"])
+@pytest.mark.parametrize(
+    "kind", ["message/partial", "multipart/mixed", "pdf", "text/plain; charset", "a/b\r\nX: y", 'a/b; c="\r\nX: y"']
+)
 def test_impossible_content_types_are_refused(kind: str) -> None:
     with pytest.raises(Unsendable, match="content type"):
         build(Part("a", b"", kind))

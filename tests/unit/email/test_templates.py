@@ -57,6 +57,32 @@ def test_an_own_template_and_an_own_layout_come_first(tmp_path: Path) -> None:
     assert "branded" in (render("welcome", CONTEXTS["welcome"], tmp_path).html or "")
 
 
+@pytest.mark.parametrize(
+    ("page", "other", "source"),
+    [
+        (
+            '{% from "m.jinja" import shown %}{{ shown(n) }}',
+            "m.jinja",
+            "{% macro shown(x) %}<p>{{ x }}</p>{% endmacro %}",
+        ),
+        ('{% extends "base.j2" %}', "base.j2", "<h1>{{ n }}</h1>"),
+        ('{% include "part.htm" %}', "part.htm", "<h1>{{ n }}</h1>"),
+        ('{% include "part.txt" %}', "part.txt", "<h1>{{ n }}</h1>"),
+        ('{% include "none" %}', "none", "<h1>{{ n }}</h1>"),
+    ],
+    ids=["macro", "layout", "htm", "txt", "without"],
+)
+def test_html_is_escaped_whatever_the_file_is_called(tmp_path: Path, page: str, other: str, source: str) -> None:
+    """Guarantee: what is given to a template is no HTML in a mail. The text of the same mail has it as it is."""
+    (tmp_path / "a.subject.txt").write_text("s")
+    (tmp_path / "a.html").write_text(page)
+    (tmp_path / "a.txt").write_text(page)
+    (tmp_path / other).write_text(source)
+    rendered = render("a", {"n": "<script>alert(1)</script>"}, tmp_path)
+    assert "&lt;script&gt;" in (rendered.html or "") and "<script>" not in (rendered.html or "")
+    assert "<script>" in (rendered.text or "")
+
+
 @pytest.mark.parametrize("name", ["../secret", "/etc/passwd", "a/b", "", "x.y", "a\x00"])
 def test_a_name_cannot_leave_the_directory(name: str, tmp_path: Path) -> None:
     with pytest.raises(Unsendable, match="not a template's name"):
