@@ -347,6 +347,16 @@ class Broker(Protocol):
         """End a pause. One that was not paused stays so."""
         ...
 
+    async def remove_queue(self, queue: str) -> bool:
+        """Remove a queue with its recurring schedules and all else that belongs to it. Does not ask whether somebody
+        serves it.
+
+        False, and it is as it was, if a job or a dead letter stands in it. Whoever stores one meanwhile makes the queue
+        anew, or is told that it was not stored. A removal that is cut short leaves a queue that takes no jobs, and is
+        to be repeated. Raises TopologyError if something of that name stands that jetq does not own.
+        """
+        ...
+
     async def queues(self) -> Sequence[QueueInfo]:
         """All queues of the namespace, by name."""
         ...

@@ -17,7 +17,7 @@ from jetq.cli.showing import echo_json, echo_table, moment
 from jetq.errors import BrokerError
 from jetq.model import QueueInfo
 from jetq.names import check_queue
-from jetq.questions import Question, encode
+from jetq.questions import Question, encode, read_answers
 
 __all__ = ["queue"]
 
@@ -172,3 +172,55 @@ def purge(name: str, yes: bool, spec: str | None) -> None:
         click.confirm(f"Remove {count} waiting jobs of queue {name} for good?", abort=True, err=True)
     removed = ask_broker(app, lambda broker: broker.purge(name))
     click.echo(f"removed {removed} job{'' if removed == 1 else 's'}")
+
+
+@queue.command()
+@click.argument("name", metavar="QUEUE")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@for_app
+@verbose_option
+def rm(name: str, yes: bool, spec: str | None) -> None:
+    """Remove QUEUE, which a misspelt name may have made, with its recurring schedules.
+
+    It must be empty, and no live worker may serve it. A producer that stores a job in it makes it again.
+    """
+    app = choose_app(spec)
+
+    async def look(broker: Broker) -> tuple[str, list[str]]:
+        info = await _look(broker, name)
+        await _refuse_served(broker, info)
+        return _contents(info), [each.record.name for each in await broker.schedules(name)]
+
+    contents, schedules = ask_broker(app, look)
+    if not contents and not yes:
+        besides = f" and its schedules {', '.join(schedules)}" if schedules else ""
+        click.confirm(f"Remove queue {name}{besides} for good?", abort=True, err=True)
+    if not ask_broker(app, lambda broker: broker.remove_queue(name)):
+        contents = contents or _contents(ask_broker(app, lambda broker: _look(broker, name))) or "something"
+        raise Failed(f"queue {name} is not empty: {contents}", hint=_how_to_empty(name), code=FAILED)
+    click.echo(f"removed queue {name}")
+
+
+async def _refuse_served(broker: Broker, info: QueueInfo) -> None:
+    """Raises Failed if a live worker serves the queue: it would make it again."""
+    answers = read_answers(await broker.ask(info.name, encode(Question()), _ANSWERS_WITHIN, enough=1))
+    if answers or info.waiting:
+        who = f"the worker {answers[0].worker} on {answers[0].host}" if answers else "a worker that does not answer"
+        raise Failed(
+            f"queue {info.name} is served by {who}",
+            hint="stop it, or start it without that queue; if its code names the queue, correct the name there first",
+            code=FAILED,
+        )
+
+
+def _contents(info: QueueInfo) -> str:
+    """What stands in a queue, in words; empty for nothing."""
+    counts = {"ready": info.ready, "running": info.running, "scheduled": info.scheduled, "dead": info.dead}
+    return ", ".join(f"{count} {word}" for word, count in counts.items() if count)
+
+
+def _how_to_empty(name: str) -> str:
+    return (
+        f"`jetq queue purge {name}` removes what waits, `jetq dlq purge -q {name} --all` the dead letters; "
+        "what runs must end first"
+    )

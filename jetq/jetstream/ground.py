@@ -19,7 +19,7 @@ from jetq.jetstream.publisher import PubAck, Publisher
 from jetq.jetstream.reading import at_once, each_message
 from jetq.jetstream.room import OPEN_TO_ALL, Room
 from jetq.jetstream.subjects import Names
-from jetq.jetstream.topology import DEDUP_WINDOW, QueueTopology, Topology
+from jetq.jetstream.topology import DEDUP_WINDOW, DELETED_WITHIN, QueueTopology, Topology
 from jetq.model import Delivery, Drift, JobRecord, Level, Stored
 from jetq.settings import Settings
 from jetq.wire import read_result
@@ -278,6 +278,8 @@ class Ground:
     async def _restore_queue(self, queue: str) -> None:
         """Make again what was deleted of it. What stood is believed meanwhile, and nobody waits for this: a stream that
         only has no leader answers nothing, and what is written to it waits for one as well."""
+        if await self._api.stream_info(self._names.jobs(queue)) is None:
+            await asyncio.sleep(DELETED_WITHIN)
         self._queues[queue] = await self._topology.queue(queue)
         if queue in self._levelled:
             await self._topology.levels(queue)

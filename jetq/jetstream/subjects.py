@@ -5,10 +5,16 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
+from jetq.kept import KEPT
 from jetq.model import Level
 from jetq.names import NO_KEY, key_of
 
-__all__ = ["ACK_PREFIX", "Names", "ack_fields", "api_prefix", "job_tokens", "level_of", "task_token", "tick_of"]
+__all__ = [
+    "ACK_PREFIX", "CLOSED", "Names", "ack_fields", "api_prefix", "job_tokens", "level_of", "task_token", "tick_of",
+]  # fmt: skip
+
+CLOSED = ":closed"
+"""How the subjects of a stream end while its queue is removed. No schedule or task has such a name."""
 
 ACK_PREFIX = "$JS.ACK."
 _TOKEN = re.compile(r"[A-Za-z0-9_:~=-]{1,256}")
@@ -118,6 +124,24 @@ class Names:
     def first(self, queue: str) -> str:
         """Where the message stands that is the first of a queue's stream for ever. No schedule has such a name."""
         return f"{self.namespace}.{queue}.last.:first"
+
+    def closed_jobs(self, queue: str) -> list[str]:
+        """The subjects of a queue's jobs while it is removed: no job is ever stored there. By the first it is found as
+        a queue, and on the last no worker gets anything."""
+        return [f"{self.namespace}.{queue}.run.{CLOSED}", f"{self.namespace}.{queue}.last.{CLOSED}"]
+
+    def closed_dead(self, queue: str) -> list[str]:
+        """The subject of its dead letters then."""
+        return [f"{self.namespace}.{queue}.dead.{CLOSED}"]
+
+    def removed(self, stream: str) -> str:
+        """Where it stands that a stream is being deleted."""
+        return f"{self.namespace}._state.removed.{stream}"
+
+    def state_of(self, queue: str) -> list[str]:
+        """Where the fleet keeps something of a queue's jobs."""
+        kinds = ("throttle", "cancelled", "start", "off", KEPT)
+        return [f"{self.namespace}._state.{kind}.{queue}.>" for kind in kinds]
 
     def throttle(self, queue: str, task: str, key: str) -> str:
         """Where it stands that a key has had its job for this period."""

@@ -6,18 +6,19 @@ every worker (nats-server 2.15: the last writer's `ack_wait` applies at once to 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, cast
 
 from msgspec import Struct
 
-from jetq.errors import BrokerError, TopologyError
+from jetq.errors import BrokerError, Denied, TopologyError
 from jetq.jetstream.api import Api, ApiError
 from jetq.jetstream.connection import Connection
 from jetq.jetstream.domains import refuse_twofold
 from jetq.jetstream.refusals import HINTS, WANTS_BOUND
-from jetq.jetstream.subjects import Names
+from jetq.jetstream.subjects import CLOSED, Names
 from jetq.model import LEVELS, Drift, Level
 from jetq.settings import Settings
 
@@ -30,6 +31,13 @@ _NANOSECONDS = 1_000_000_000
 _NOT_UNIQUE = 10100
 _PROBED = "domain"
 """A cell that nobody writes."""
+
+DELETED_WITHIN = 1.0
+"""Seconds after which the server has removed the directory of a deleted stream. It goes on with that after it has said
+that there is no such stream, and one that is made meanwhile under the same name loses its files: whatever is published
+there is answered by nobody until it is deleted too (nats-server 2.15.1, tests/integration/test_removed_queues.py)."""
+
+_LOOK_EVERY = 0.1
 
 DEDUP_WINDOW = 120
 """Seconds an id is recognised. It outlasts every repeat of a publish; its memory is the rate times the window."""
@@ -135,6 +143,7 @@ class Topology:
     async def _stream(self, name: str, config: Mapping[str, Any]) -> tuple[dict[str, Any], list[Drift]]:
         info = await self._api.stream_info(name)
         if info is None:
+            await self._let_it_be_deleted(name)
             try:
                 info = await self._api.request(f"STREAM.CREATE.{name}", config)
             except ApiError as error:
@@ -147,7 +156,23 @@ class Topology:
                 f"stream {name} exists and is not jetq's",
                 hint="rename that stream, or give jetq another namespace (JETQ_NAMESPACE)",
             )
+        if any(subject.endswith(CLOSED) for subject in found["subjects"]):
+            raise TopologyError(
+                f"stream {name} is closed: somebody removes its queue, or was cut short while doing so",
+                hint="try again in a moment; if it stays so, repeat `jetq queue rm QUEUE`",
+            )
         return info, _compare(f"stream {name}", config, found)
+
+    async def _let_it_be_deleted(self, stream: str) -> None:
+        """Return once a removal of that stream, of which the remover's cell tells, is surely over."""
+
+        async def is_removed() -> bool:
+            with suppress(Denied):
+                return await self._api.last_message(self._names.state, self._names.removed(stream)) is not None
+            return False
+
+        while await is_removed():  # noqa: ASYNC110  # it is told by nothing but its end
+            await asyncio.sleep(_LOOK_EVERY)
 
     async def _consumer(self, queue: str, level: Level = "normal") -> tuple[dict[str, Any], list[Drift]]:
         stream, name = self._names.jobs(queue), self._names.consumer(queue, level)

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from jetq.broker import always
 from jetq.errors import BrokerError, PayloadTooLarge
+from jetq.kept import KEPT
 from jetq.memory.clock import FakeClock
 from jetq.memory.feed import MemoryFeed
 from jetq.memory.letters import MemoryLetters
@@ -373,6 +374,32 @@ class MemoryBroker(MemoryLetters):
     async def resume(self, queue: str) -> None:
         with self.store.lock:
             self._queue(queue).pause(None)
+
+    async def remove_queue(self, queue: str) -> bool:
+        store = self.store
+        with store.lock:
+            self._use()
+            gone = store.queues.get(queue)
+            if gone is None:
+                return True
+            if gone.messages or len(gone.dead):
+                return False
+            for stored in list(gone.recurring.schedules.values()):
+                gone.recurring.remove(stored)
+            del store.queues[queue]
+            if gone.takers:  # who still takes from it makes it anew
+                store.queue(queue).takers = gone.takers
+            self._forget(queue)
+            return True
+
+    def _forget(self, queue: str) -> None:
+        """Remove what is kept of the jobs of `queue`."""
+        store = self.store
+        store.throttled = {where: held for where, held in store.throttled.items() if where[0] != queue}
+        store.starts = {where: starts for where, starts in store.starts.items() if where[0] != queue}
+        store.cancelled.pop(queue, None)
+        for name in [each for each in store.cells if each.split(".")[:2] in (["off", queue], [KEPT, queue])]:
+            del store.cells[name]
 
     async def queues(self) -> Sequence[QueueInfo]:
         with self.store.lock:
