@@ -45,7 +45,7 @@ def main() -> None:
     threading.Thread(target=wire.frames, args=(requests.put,), name="jetq-parent", daemon=True).start()
     setup: Setup = pickle.loads(requests.get())
     _set_up(setup, wire)
-    calls = _Calls(setup.app)
+    calls = _Calls(setup)
     with suppress(OSError):  # the parent is gone
         while True:
             wire.send(calls.answer(requests.get()))
@@ -128,8 +128,11 @@ class _ToParent(logging.handlers.QueueHandler):
 class _Calls:
     """The calls of one process: which function is next, and what became of it."""
 
-    def __init__(self, app: AppSetup | None) -> None:
-        self._app = None if app is None else _made(app)  # before all others that are made here, so the default one
+    def __init__(self, setup: Setup) -> None:
+        self._level = setup.level
+        self._app = (
+            None if setup.app is None else _made(setup.app)
+        )  # before all others that are made here, so the default one
         self._function: Callable[..., Any] | None = None
         self._pid = os.getpid()
 
@@ -151,6 +154,9 @@ class _Calls:
 
     def _call(self, frame: CallFrame) -> Returned:
         assert self._function is not None
+        if frame.level != self._level:  # the worker's was changed; what a task has set stays otherwise
+            self._level = frame.level
+            logging.getLogger().setLevel(frame.level)
         args, kwargs, context = pickle.loads(frame.arguments)
         scope = contextvars.copy_context()  # what one job sets is not seen by the next
         scope.run(CURRENT.set, Current(lambda: context, self._app))

@@ -47,10 +47,11 @@ class Load(Struct, frozen=True):
 
 class CallFrame(Struct, frozen=True):
     """A call of the loaded function. arguments: the pickle of args, kwargs and context. wants_value: whether anybody
-    looks at what it returns."""
+    looks at what it returns. level: of the parent's root logger now."""
 
     arguments: bytes
     wants_value: bool
+    level: int
 
 
 class Returned(Struct, frozen=True):

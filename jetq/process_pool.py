@@ -268,7 +268,7 @@ def _main() -> dict[str, str]:
 
 def _call(args: tuple[Any, ...], kwargs: Mapping[str, Any], context: JobContext, wants_value: bool) -> CallFrame:
     try:
-        return CallFrame(pickle.dumps((args, dict(kwargs), context)), wants_value)
+        return CallFrame(pickle.dumps((args, dict(kwargs), context)), wants_value, logging.getLogger().level)
     except Exception as error:
         raise Reject(f"its arguments cannot be sent to a process: {type(error).__name__}: {error}") from None
 

@@ -16,7 +16,7 @@ from jetq.ending import AFTER_GRACE, AT_ONCE
 from jetq.health import DEAD_AFTER, SILENT_AFTER
 
 __all__ = [
-    "HOPELESS", "IN_ORDER", "NOT_IN_ORDER", "NOT_READY", "READY", "RECYCLED", "SERVES",
+    "DEBUG_OFF", "DEBUG_ON", "HOPELESS", "IN_ORDER", "NOT_IN_ORDER", "NOT_READY", "READY", "RECYCLED", "SERVES",
     "Supervisor", "counted_signals", "in_words",
 ]  # fmt: skip
 
@@ -35,6 +35,10 @@ SERVES = b"1"
 
 READY, NOT_READY = b"+", b"-"
 """What it writes there every second from then on: whether it takes jobs."""
+
+DEBUG_ON, DEBUG_OFF = getattr(signal, "SIGUSR1", None), getattr(signal, "SIGUSR2", None)
+"""The signals by which a process that serves logs at level debug, and at its own level again, however often they come,
+for a service manager may send them besides. None where there are none, as on Windows."""
 
 _TICK = 0.1
 _FIRST_BACKOFF = 0.5
@@ -56,7 +60,7 @@ class Supervisor:
     NOT_READY every second. And it gets whether
     the process is to introduce itself: the first one is, and one more after each change. burst: a process that ends
     with 0 is not started again. grace: seconds that the processes take at most to end in order, by what they were
-    told.
+    told. debug: sets the level of this process's log at DEBUG_ON and DEBUG_OFF, which go on to the processes.
 
     A process is started in a session of its own, so that a terminal's Ctrl-C reaches the supervisor alone. It has to
     take any number of SIGTERM as one request to end in order, for a service manager may send one besides, and SIGQUIT
@@ -64,9 +68,17 @@ class Supervisor:
     """
 
     def __init__(
-        self, command: Callable[[int, bool], Sequence[str]], *, processes: int, burst: bool, grace: float
+        self,
+        command: Callable[[int, bool], Sequence[str]],
+        *,
+        processes: int,
+        burst: bool,
+        grace: float,
+        debug: Callable[[bool], None] = lambda _: None,
     ) -> None:
         self._command = command
+        self._set_debug = debug
+        self._debug = False
         self._burst = burst
         self._grace = grace
         self._places = [_Place(number) for number in range(1, processes + 1)]
@@ -85,7 +97,7 @@ class Supervisor:
         """
         self._watching = changes is not None
         try:
-            with counted_signals() as signals:
+            with counted_signals() as signals, _levels(self._change_level):
                 self._look_after_all()
                 for changed in changes or _ticks():
                     self._pass_on(signals())
@@ -120,6 +132,7 @@ class Supervisor:
     def _look_after(self, place: _Place) -> None:
         """Hear what it says, note an end, kill what hangs, start what is due."""
         place.listen()
+        place.set_debug(self._debug)
         now = time.monotonic()
         if place.process is not None:
             code = place.process.poll()
@@ -208,6 +221,10 @@ class Supervisor:
             self._told = 3
             self._send_all(signal.SIGKILL, 0.0)
 
+    def _change_level(self, debug: bool) -> None:
+        self._debug = debug
+        self._set_debug(debug)
+
     def _stop(self) -> None:
         self._told = 1
         self._send_all(signal.SIGTERM, self._grace + AFTER_GRACE)
@@ -248,6 +265,7 @@ class _Place:
         self.renewing = False
         self.done = False
         self.served = False
+        self._debug = False
         self._ready = False
         self._heard = 0.0
         self._lifeline: socket.socket | None = None
@@ -264,7 +282,7 @@ class _Place:
                 raise
         own.setblocking(False)
         self._lifeline = own
-        self.served = self._ready = False
+        self.served = self._ready = self._debug = False
 
     def listen(self) -> None:
         """Hear what its process has said since."""
@@ -278,6 +296,13 @@ class _Place:
             self.served = True
             self._ready = said.endswith(READY)
             self._heard = time.monotonic()
+
+    def set_debug(self, debug: bool) -> None:
+        """Tell its process the level of its log, once that serves: before, the signal would end it."""
+        number = DEBUG_ON if debug else DEBUG_OFF
+        if self.process is not None and self.served and debug != self._debug and number is not None:
+            self.process.send_signal(number)
+            self._debug = debug
 
     def is_ready(self) -> bool:
         """Whether its process lately said that it takes jobs."""
@@ -315,6 +340,19 @@ def _ticks() -> Iterator[Sequence[Path]]:
     while True:
         time.sleep(_TICK)
         yield ()
+
+
+@contextlib.contextmanager
+def _levels(change: Callable[[bool], None]) -> Iterator[None]:
+    """Calls `change` at DEBUG_ON with True, and at DEBUG_OFF with False."""
+    before = {number: signal.getsignal(number) for number in (DEBUG_ON, DEBUG_OFF) if number is not None}
+    for number in before:
+        signal.signal(number, lambda heard, _: change(heard == DEBUG_ON))
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextlib.contextmanager

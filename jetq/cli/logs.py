@@ -10,9 +10,11 @@ from typing import Literal
 
 from jetq.context import FIELDS, job_fields
 
-__all__ = ["LogFormat", "set_up"]
+__all__ = ["LevelSwitch", "LogFormat", "set_up"]
 
 LogFormat = Literal["console", "json"]
+
+_log = logging.getLogger("jetq.worker")
 
 _COLOURS = {"WARNING": "33", "ERROR": "31", "CRITICAL": "31;1", "DEBUG": "2"}
 
@@ -24,6 +26,25 @@ def set_up(format: LogFormat, level: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
+
+
+class LevelSwitch:
+    """Sets the level of the root logger while the process runs: debug, and again what it was. From any thread."""
+
+    def __init__(self) -> None:
+        self._usual: int | None = None
+
+    def set(self, *, debug: bool) -> None:
+        """Change the level, and say so in a line that is seen at either."""
+        root = logging.getLogger()
+        if debug and self._usual is None and root.level != logging.DEBUG:
+            self._usual, before = root.level, logging.getLevelName(root.level).lower()
+            root.setLevel(logging.DEBUG)
+            _log.info("the log level is debug now, and was %s; SIGUSR2 sets that again", before)
+        elif not debug and self._usual is not None:
+            _log.info("the log level is %s again", logging.getLevelName(self._usual).lower())
+            root.setLevel(self._usual)
+            self._usual = None
 
 
 class ConsoleFormatter(logging.Formatter):

@@ -28,14 +28,24 @@ from jetq.broker import Broker
 from jetq.cli.banner import example, introduce, introduce_as_json
 from jetq.cli.choosing import choose_app
 from jetq.cli.failing import FAILED, USAGE, Failed, is_verbose, verbose_option
-from jetq.cli.logs import LogFormat, set_up
+from jetq.cli.logs import LevelSwitch, LogFormat, set_up
 from jetq.cli.reloading import changes
 from jetq.cli.signals import in_a_thread
 from jetq.ending import AFTER_GRACE, AT_ONCE, HardEnd
 from jetq.forks import not_for_children
 from jetq.health import TELL_EVERY, Condition, Health
 from jetq.plugins import Plugin, unready_queues
-from jetq.supervisor import HOPELESS, NOT_IN_ORDER, NOT_READY, READY, RECYCLED, SERVES, Supervisor
+from jetq.supervisor import (
+    DEBUG_OFF,
+    DEBUG_ON,
+    HOPELESS,
+    NOT_IN_ORDER,
+    NOT_READY,
+    READY,
+    RECYCLED,
+    SERVES,
+    Supervisor,
+)
 from jetq.worker import Worker
 
 __all__ = ["worker"]
@@ -53,6 +63,7 @@ _LOST_WITHIN = 1.0
 """The same where code of jobs goes on that was given up: those run again soon, and the process must be gone then."""
 
 _OWN_CODE = str(Path(__file__).parents[1])
+_LEVELS = [number for number in (DEBUG_ON, DEBUG_OFF) if number is not None]
 _FOR_THE_SUPERVISOR = ("processes", "reload", "health")
 
 
@@ -133,9 +144,11 @@ def worker(
     """Run the jobs of the tasks that the modules APP define.
 
     APP is MODULE, MODULE:APP or file.py. The first SIGTERM or Ctrl-C lets running jobs end within the grace time, the
-    second gives them back at once.
+    second gives them back at once. SIGUSR1 sets the log level to debug, SIGUSR2 back again.
     """
     set_up(log_format, "debug" if is_verbose() else log_level)
+    for number in _LEVELS:
+        signal.signal(number, signal.SIG_IGN)  # until somebody listens; unheard they end the process
     if lifeline is None and (processes > 1 or max_jobs or max_memory or reload):
         _supervise(processes, burst=burst, grace=grace, reload=reload, health=health)
         return
@@ -211,6 +224,7 @@ class _Ending:
         self._hard = hard
         self._connecting = connecting
         self._loop = asyncio.get_running_loop()
+        self._level = LevelSwitch()
         self._heard = 0
 
     def hear(self, number: signal.Signals) -> None:
@@ -219,6 +233,9 @@ class _Ending:
         Alone: stop at the first, kill at the second, and whoever asks three times means it. A supervisor sends SIGQUIT
         to kill, and the others to stop, any number of them.
         """
+        if number in _LEVELS:
+            self._level.set(debug=number == DEBUG_ON)
+            return
         self._heard += 1
         if self._alone and self._heard > 2:
             _ended_at_once()
@@ -301,7 +318,7 @@ async def _work(app: Jetq, serving: Worker, hard: HardEnd, lifeline: int | None)
     serving.ends_process(hard)
     ending = _Ending(serving, hard, connecting, alone=lifeline is None)
     if lifeline is None:
-        in_a_thread(ending.hear, signal.SIGINT, signal.SIGTERM)
+        in_a_thread(ending.hear, signal.SIGINT, signal.SIGTERM, *_LEVELS)
     else:
         _obey_supervisor(ending, lifeline)
     try:
@@ -334,7 +351,7 @@ def _obey_supervisor(ending: _Ending, lifeline: int) -> None:
     not_for_children(ending, lambda _: lifeline)
     os.set_blocking(lifeline, False)  # a supervisor that is stopped does not listen
     loop.add_reader(lifeline, on_end_of_file)
-    in_a_thread(ending.hear, signal.SIGINT, signal.SIGTERM, signal.SIGQUIT)
+    in_a_thread(ending.hear, signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, *_LEVELS)
 
 
 def _ended_at_once() -> NoReturn:
@@ -410,7 +427,10 @@ def _supervise(processes: int, *, burst: bool, grace: float, reload: bool, healt
         own = ["--lifeline", str(lifeline), *([] if announces else ["--unannounced"])]
         return [sys.executable, "-m", "jetq", "worker", *own, *words]
 
-    supervisor = Supervisor(command, processes=processes, burst=burst, grace=grace)
+    level = LevelSwitch()
+    supervisor = Supervisor(
+        command, processes=processes, burst=burst, grace=grace, debug=lambda debug: level.set(debug=debug)
+    )
     with contextlib.nullcontext() if health is None else _answering(*health, supervisor):
         outcome = supervisor.run(changes(Path.cwd()) if reload else None)
     if outcome == NOT_IN_ORDER:

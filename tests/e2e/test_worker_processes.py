@@ -170,3 +170,56 @@ def test_a_job_that_ends_its_process_with_code_2_ends_no_other(project: Project)
     (letter,) = json.loads(project.jetq("dlq", "list", "--json").stdout)
     assert (letter["task"], letter["reason"]) == ("tasks.end", "crashed")
     assert (project.directory / "ended").read_text() == "x"
+
+
+CHATTY = """
+import logging
+from jetq import task
+
+@task
+async def here() -> None:
+    logging.getLogger("shop").debug("details here")
+
+@task(run_in="process")
+def apart() -> None:
+    logging.getLogger("shop").debug("details apart")
+"""
+
+
+def test_the_log_level_changes_while_a_worker_runs(project: Project) -> None:
+    project.write("tasks.py", CHATTY)
+    with project.running("worker", "tasks", "--log-level", "warning") as worker:
+        until(lambda: project.jetq("call", "--timeout", "5", "tasks.apart").returncode == 0)
+        worker.signal(signal.SIGUSR1)
+        worker.wait_for("the log level is debug now, and was warning")
+        worker.signal(signal.SIGUSR1)
+        for name in ("here", "apart"):
+            assert project.jetq("call", f"tasks.{name}").returncode == 0
+            worker.wait_for(f"DEBUG   shop: details {name}")
+        worker.signal(signal.SIGUSR2)
+        worker.wait_for("the log level is warning again")
+        for name in ("here", "apart"):
+            assert project.jetq("call", f"tasks.{name}").returncode == 0
+        worker.signal(signal.SIGTERM)
+        assert worker.end() == 0, worker.output
+    said = "\n".join(worker.output)
+    assert (said.count("details here"), said.count("details apart"), said.count("debug now")) == (1, 1, 1)
+
+
+def test_the_log_level_of_all_processes_changes_also_of_one_that_starts_later(project: Project) -> None:
+    with project.running("worker", "tasks", "--processes", "2") as worker:
+        for _ in range(2):
+            worker.wait_for("started")
+        worker.signal(signal.SIGUSR1)
+        lines = [worker.wait_for("the log level is debug now, and was info") for _ in range(3)]
+        assert len(lines) == 3  # the supervisor's and its processes'
+        enqueue(project, 1)
+        until(lambda: len(noted(project)) == 1)
+        os.kill(noted(project)[0][1], signal.SIGKILL)
+        worker.wait_for("killed by SIGKILL")
+        worker.wait_for("the log level is debug now, and was info")
+        worker.signal(signal.SIGUSR2)
+        for _ in range(3):
+            worker.wait_for("the log level is info again")
+        worker.signal(signal.SIGTERM)
+        assert worker.end() == 0, worker.output
