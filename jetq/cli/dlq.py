@@ -14,6 +14,7 @@ from jetq.cli.dlq_files import export, import_
 from jetq.cli.dlq_replay import replay
 from jetq.cli.failing import verbose_option
 from jetq.cli.filtering import described, for_letters
+from jetq.cli.grouping import Verbs
 from jetq.cli.letters import count, echo_rows, row, summary
 from jetq.cli.showing import arguments, concealed, echo_errors, echo_fields, echo_json, errors_json, moment, printable
 from jetq.dead_letters import EVERY, DeadFilter, count_dead, each_dead, find_dead, purge_dead
@@ -22,7 +23,7 @@ from jetq.model import DeadEntry
 __all__ = ["dlq"]
 
 
-@click.group()
+@click.group(cls=Verbs)
 def dlq() -> None:
     """Dead letters: jobs that can or may not run again by themselves."""
 

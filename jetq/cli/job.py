@@ -16,6 +16,7 @@ from jetq.cancelling import Cancellation, cancel, cancel_found
 from jetq.cli.choosing import ask_broker, choose_app, for_app
 from jetq.cli.durations import DURATION
 from jetq.cli.failing import FAILED, Failed, verbose_option
+from jetq.cli.grouping import Verbs
 from jetq.cli.showing import (
     arguments,
     concealed,
@@ -36,7 +37,7 @@ from jetq.names import check_queue, key_token
 __all__ = ["job"]
 
 
-@click.group()
+@click.group(cls=Verbs)
 def job() -> None:
     """Jobs."""
 

@@ -13,6 +13,7 @@ from jetq.broker import Broker
 from jetq.cli.choosing import ask_broker, choose_app, for_app
 from jetq.cli.durations import DURATION
 from jetq.cli.failing import FAILED, Failed, verbose_option
+from jetq.cli.grouping import Verbs
 from jetq.cli.showing import echo_json, echo_table, moment
 from jetq.errors import BrokerError
 from jetq.model import QueueInfo
@@ -25,7 +26,7 @@ _ANSWERS_WITHIN = 0.5
 """Seconds in which a live worker answers: a round trip, and the longest that a busy loop may take."""
 
 
-@click.group()
+@click.group(cls=Verbs)
 def queue() -> None:
     """Queues."""
 

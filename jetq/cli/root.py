@@ -14,6 +14,7 @@ from typing import NoReturn
 import click
 
 from jetq.cli.failing import BROKER, FAILED, USAGE, Failed, is_verbose, report, verbose_option
+from jetq.cli.grouping import Verbs
 from jetq.cli.variables import check_variables
 from jetq.errors import BrokerError, JetqError, ResultError
 from jetq.foreign_words import COMMANDS, flag_answer
@@ -24,7 +25,7 @@ __all__ = ["cli", "main"]
 _VERBS = ("call", "dev", "dlq", "doctor", "job", "plugins", "queue", "schedule", "server", "setup", "worker")
 
 
-class _Verbs(click.Group):
+class _Verbs(Verbs):
     """Each verb is a module of its name, which is imported when it is asked for: most of them use what others do not,
     and a worker should start quickly."""
 

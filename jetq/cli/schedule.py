@@ -14,6 +14,7 @@ from jetq.broker import Broker
 from jetq.cli.choosing import ask_broker, choose_app, for_app
 from jetq.cli.durations import DURATION
 from jetq.cli.failing import verbose_option
+from jetq.cli.grouping import Verbs
 from jetq.cli.naming import call_arguments, choose_task
 from jetq.cli.showing import echo_fields, echo_json, echo_table
 from jetq.options import CallOptions
@@ -38,7 +39,7 @@ __all__ = ["schedule"]
 in_queue = click.option("-q", "--queue", help="Its queue; every queue is searched without.")
 
 
-@click.group()
+@click.group(cls=Verbs)
 def schedule() -> None:
     """Recurring schedules."""
 
