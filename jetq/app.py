@@ -131,8 +131,8 @@ class Jetq:
         return _decorate(fn, keywords, self._registry, lambda: self)
 
     def load_plugins(self, allow: Collection[str] | None = None) -> list[plugins.Plugin]:
-        """Import the installed task plugins, or those `allow` names. Raises PluginError."""
-        return plugins.load(allow)
+        """Import the installed task plugins that `allow` names, or else the setting `plugins`. Raises PluginError."""
+        return plugins.load(self.settings.plugins if allow is None else allow)
 
     # --- enqueueing
 

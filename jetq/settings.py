@@ -67,6 +67,8 @@ class Settings(Struct, frozen=True):
     max_bytes: room of each queue's jobs, from 1 MiB. New jobs are refused when four fifths of it are used.
     dead_letter_max_bytes, result_max_bytes, state_max_bytes: room of each queue's dead letters, of all results, and of
         pauses, limits and starts; each as much as max_bytes unless it is given.
+    plugins: the installed plugins whose tasks a worker serves, by their names or those of their distributions, in the
+        environment with commas between them; all without it, none if it is empty.
     """
 
     servers: tuple[str, ...] = (DEFAULT_SERVER,)
@@ -92,6 +94,7 @@ class Settings(Struct, frozen=True):
     dead_letter_max_bytes: _Room = None
     result_max_bytes: _Room = None
     state_max_bytes: _Room = None
+    plugins: tuple[str, ...] | None = None
 
     @property
     def wants_tls(self) -> bool:
@@ -137,6 +140,7 @@ class SettingsOptions(TypedDict, total=False):
     dead_letter_max_bytes: int | None
     result_max_bytes: int | None
     state_max_bytes: int | None
+    plugins: tuple[str, ...] | None
 
 
 class Given(Struct, frozen=True):
@@ -361,6 +365,8 @@ def _value(name: str, given: Given) -> object:
             value = seconds(value, name)
         elif name in _DURATIONS and isinstance(value, str):
             value = read_span(value, name)
+        elif name == "plugins" and isinstance(value, str):
+            value = [each.strip() for each in value.split(",") if each.strip()]
         # Text stands for itself, or in the environment for a number or truth value.
         value = msgspec.convert(value, _TYPES[name], strict=not isinstance(value, str))
         if name in _PATHS and _KEY_MATERIAL.search(str(value)):

@@ -19,21 +19,40 @@ _SAMPLES: dict[Any, object] = {int: 2, float: 1.5, bool: True, str: "hello"}
 
 
 def introduce(
-    settings: Settings, queues: Sequence[str], tasks: Mapping[str, Task[..., Any]], unready: Mapping[str, Plugin]
+    settings: Settings,
+    queues: Sequence[str],
+    tasks: Mapping[str, Task[..., Any]],
+    unready: Mapping[str, Plugin],
+    *,
+    aside: Sequence[Plugin] = (),
 ) -> None:
-    """Print servers (without credentials), namespace, queues, and the tasks of each; what `unready` plugins lack."""
+    """Print servers (without credentials), namespace, queues, and the tasks of each; what `unready` plugins lack.
+
+    aside: plugins that are told by name on one line, without their tasks.
+    """
     servers = ", ".join(safe_url(server) for server in settings.servers)
     click.echo(f"jetq worker on {servers}, namespace {settings.namespace}")
+    passed_over = {name for plugin in aside for name in plugin.tasks}
     for queue in queues:
-        click.echo(f"  queue {queue}")
-        for _, task in sorted(tasks.items()):
-            if task.queue == queue:
-                click.echo(f"    {task.signature.text}")
+        of_queue = [name for name, task in sorted(tasks.items()) if task.queue == queue]
+        shown = [name for name in of_queue if name not in passed_over]
+        if shown or not of_queue:
+            click.echo(f"  queue {queue}")
+        for name in shown:
+            click.echo(f"    {tasks[name].signature.text}")
+    if aside:
+        click.echo(f"  plugins: {', '.join(_in_short(plugin, tasks) for plugin in aside)}; see `jetq plugins`")
     for queue, plugin in unready.items():
-        click.echo(f"  not ready: queue {queue} of plugin {plugin.name}: {plugin.lacks}")
+        if plugin not in aside:
+            click.echo(f"  not ready: queue {queue} of plugin {plugin.name}: {plugin.lacks}")
     elsewhere = sorted({task.queue for task in tasks.values()} - set(queues) - unready.keys())
     if elsewhere:
         click.echo(f"  not served: {', '.join(elsewhere)}")
+
+
+def _in_short(plugin: Plugin, tasks: Mapping[str, Task[..., Any]]) -> str:
+    queues = sorted({tasks[name].queue for name in plugin.tasks if name in tasks})
+    return f"{plugin.name} ({'not ready here' if plugin.lacks else 'queue ' + ', '.join(queues)})"
 
 
 def introduce_as_json(

@@ -14,12 +14,15 @@ import click
 
 from jetq.cli.choosing import LOCAL
 from jetq.cli.failing import BROKER, USAGE, Failed, is_verbose, verbose_option
-from jetq.cli.reloading import changes
+from jetq.cli.reloading import changes_of_code
 from jetq.config import load_settings
 from jetq.server import LocalServer, PortTaken, dies_with_parent
 from jetq.supervisor import counted_signals
 
 __all__ = ["dev"]
+
+_LOADED = LOCAL / "loaded.json"
+"""Where the worker tells which files it has loaded."""
 
 _GRACE = 5.0
 """Seconds that running jobs get when the code changed or the developer stops."""
@@ -39,8 +42,9 @@ _RESTART = 1.0
 def dev(app: str, port: int | None) -> None:
     """Develop with one command: a local server under .jetq, a worker for FILE_OR_MODULE, and reload.
 
-    The worker starts anew when a Python file below this directory changes. Commands run in this directory find the
-    server. Ctrl-C stops both. Options of the worker are given as variables, for example JETQ_WORKER_CONCURRENCY.
+    The worker starts anew when a Python file that it has loaded changes, wherever that is. Commands run in this
+    directory find the server. Ctrl-C stops both. Options of the worker are given as variables, for example
+    JETQ_WORKER_CONCURRENCY.
     """
     with _server(port) as server, counted_signals() as interrupts:
         click.echo(f"nats-server on {server.url}, data in {LOCAL}")
@@ -48,7 +52,7 @@ def dev(app: str, port: int | None) -> None:
             click.echo(f"for programs of your own: export NATS_URL={server.url}")
         worker = _Worker(app, server.url)
         try:
-            for changed in changes(Path.cwd()):
+            for changed in changes_of_code(_LOADED, _roots(app)):
                 if interrupts():
                     break
                 if not server.running:
@@ -62,13 +66,19 @@ def dev(app: str, port: int | None) -> None:
             worker.stop(interrupts)
 
 
+def _roots(app: str) -> list[Path]:
+    """Where the mistake may be that keeps `app` from being imported."""
+    here, file = Path.cwd(), Path(app.partition(":")[0])
+    return [here] if not file.is_file() or file.resolve().is_relative_to(here) else [here, file.resolve().parent]
+
+
 class _Worker:
     """The worker's process: started, started again after a crash, and not again while its code cannot be imported."""
 
     def __init__(self, app: str, url: str) -> None:
         verbose = ["-v"] if is_verbose() else []
         self._command = [sys.executable, "-m", "jetq", "worker", app, *verbose]
-        self._command += ["--grace", str(_GRACE), "--show-example"]
+        self._command += ["--grace", str(_GRACE), "--show-example", "--tell-code", str(_LOADED)]
         self._environment = {**os.environ, "JETQ_SERVERS": url, "PYTHONUNBUFFERED": "1"}
         self._process: subprocess.Popen[bytes] | None = None
         self._ended_at = 0.0
@@ -105,6 +115,7 @@ class _Worker:
                 process.wait(0.1)
 
     def _start(self) -> None:
+        _LOADED.unlink(missing_ok=True)
         # A session of its own: a Ctrl-C goes to this command alone, which passes it on once.
         self._process = subprocess.Popen(
             [*dies_with_parent(), *self._command], env=self._environment, start_new_session=True

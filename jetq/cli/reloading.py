@@ -5,10 +5,13 @@ from __future__ import annotations
 import importlib.util
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["changes"]
+from jetq.cli.code import read_code
+
+__all__ = ["changes", "changes_of_code"]
 
 _SKIPPED = {"__pycache__", "node_modules", "site-packages", "build", "dist"}
 _TICK = 0.25
@@ -18,6 +21,35 @@ _POLL = 0.5
 def changes(root: Path) -> Iterator[list[Path]]:
     """Python files below `root` that changed, whenever some did; an empty list several times a second otherwise."""
     return _watched(root) if importlib.util.find_spec("watchfiles") else _polled(root)
+
+
+def changes_of_code(told: Path, roots: Sequence[Path]) -> Iterator[list[Path]]:
+    """The same for the files that a worker has loaded, wherever they are, as it tells them in the file `told`. As long
+    as it tells none, because it could not be imported, also for all that is below `roots`."""
+    before: dict[Path, int] = {}
+    everything, looked = False, time.monotonic()
+    while True:
+        time.sleep(_TICK)
+        if time.monotonic() - looked < _POLL:
+            yield []
+            continue
+        loaded, looked = read_code(told), time.monotonic()
+        before = {**(loaded or {}), **before}
+        now = _times_of(before if loaded is None else loaded)
+        for root in roots if loaded is None else ():
+            now |= _times(root)
+        looked_for = now.keys() | before.keys() if everything and loaded is None else before.keys() & (loaded or before)
+        changed = [path for path in looked_for if now.get(path) != before.get(path)]
+        before, everything = now, loaded is None
+        yield sorted(changed)
+
+
+def _times_of(files: Iterable[Path]) -> dict[Path, int]:
+    found: dict[Path, int] = {}
+    for path in files:
+        with suppress(OSError):
+            found[path] = path.stat().st_mtime_ns
+    return found
 
 
 def _watched(root: Path) -> Iterator[list[Path]]:

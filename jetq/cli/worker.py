@@ -27,6 +27,7 @@ from jetq.app import Jetq
 from jetq.broker import Broker
 from jetq.cli.banner import example, introduce, introduce_as_json
 from jetq.cli.choosing import choose_app
+from jetq.cli.code import telling_code
 from jetq.cli.failing import FAILED, USAGE, Failed, is_verbose, verbose_option
 from jetq.cli.logs import LevelSwitch, LogFormat, set_up
 from jetq.cli.reloading import changes
@@ -99,7 +100,12 @@ def _place(_context: click.Context, _parameter: click.Parameter, value: str | No
     show_default=True,
 )
 @click.option("--plugins/--no-plugins", default=True, help="Serve the tasks of installed plugins.")
-@click.option("--plugin", multiple=True, metavar="NAME", help="Of the plugins, only this one.")
+@click.option(
+    "--plugin",
+    multiple=True,
+    metavar="NAME",
+    help="Of the plugins, only this one; without, those that the setting plugins names.",
+)
 @click.option("--uvloop/--no-uvloop", default=None, help="Use uvloop; where it is installed without.")
 @click.option(
     "--processes", type=click.IntRange(min=1), default=1, show_default=True, help="Processes, each with its own slots."
@@ -118,6 +124,7 @@ def _place(_context: click.Context, _parameter: click.Parameter, value: str | No
     help="Answer GET /live, /ready and /health there; on 127.0.0.1 without a host.",
 )
 @click.option("--show-example", is_flag=True, hidden=True)
+@click.option("--tell-code", type=Path, hidden=True, allow_from_autoenv=False)
 @click.option("--unannounced", is_flag=True, hidden=True, allow_from_autoenv=False)
 @click.option("--lifeline", type=int, hidden=True, allow_from_autoenv=False)
 @verbose_option
@@ -138,6 +145,7 @@ def worker(
     reload: bool,
     health: tuple[str, int] | None,
     show_example: bool,
+    tell_code: Path | None,
     unannounced: bool,
     lifeline: int | None,
 ) -> None:
@@ -154,7 +162,9 @@ def worker(
         return
     app = choose_app(*apps)
     sample = example(app.tasks) if show_example and not unannounced else None
+    own = set(app.tasks)
     loaded = app.load_plugins(plugin or None) if plugins else []
+    aside = [each for each in loaded if own.isdisjoint(each.tasks)] if tell_code is not None else []
     unready = unready_queues(loaded, app.tasks)
     serving = Worker(
         app,
@@ -166,12 +176,14 @@ def worker(
         enough=_memory_bound(max_memory),
     )
     if not unannounced:
-        tell = introduce_as_json if log_format == "json" else introduce
-        tell(app.settings, serving.queues, serving.tasks, unready)
+        if log_format == "json":
+            introduce_as_json(app.settings, serving.queues, serving.tasks, unready)
+        else:
+            introduce(app.settings, serving.queues, serving.tasks, unready, aside=aside)
     if sample is not None:
         click.echo(f"try: {sample}")
     hard = HardEnd(FAILED, lambda: ())
-    with asyncio.Runner(loop_factory=_loop_factory(uvloop)) as runner:
+    with asyncio.Runner(loop_factory=_loop_factory(uvloop)) as runner, telling_code(tell_code):
         loop = runner.get_loop()
         ending = _through_exits(loop, _serve(app, serving, hard, lifeline, health))
         hard.code = FAILED if ending.killed else RECYCLED if serving.retired and not ending.stopped else 0

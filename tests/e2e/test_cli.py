@@ -510,7 +510,7 @@ def test_an_apps_own_settings_are_used_when_it_is_named(project: Project) -> Non
 def install(project: Project, distribution: str, module: str, code: str, extra: str = "") -> None:
     """What an installed plugin distribution leaves on the path."""
     project.write(f"{module}.py", code)
-    info = f"{distribution}-1.0.dist-info"
+    info = f"{distribution.replace('-', '_')}-1.0.dist-info"  # as installers write it: a second `-` would end the name
     project.write(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.0\n")
     project.write(f"{info}/entry_points.txt", f"[jetq.tasks]\n{distribution} = {module} {extra}\n")
     project.environment["PYTHONPATH"] = f"{project.directory}:{project.environment['PYTHONPATH']}"
@@ -532,6 +532,40 @@ def test_plugins_are_listed_served_and_called(project: Project) -> None:
         worker.wait_for("shared.f() -> int")
         worker.wait_for("serves")
         assert project.jetq("call", "shared.f").stdout == "7\n"
+
+
+def test_a_setting_of_the_project_says_which_plugins_are_served(project: Project) -> None:
+    install(project, "plugin-a", "plug_a", PLUGIN)
+    install(project, "plugin-b", "plug_b", PLUGIN.replace("shared", "other"))
+    project.write("pyproject.toml", '[tool.jetq]\nplugins = ["plugin-a"]\n')
+    done = project.jetq("worker", "tasks", "--burst")
+    chosen = done.stdout
+    assert ("shared.f" in chosen, "other.f" in chosen, "jetq_email" in chosen) == (True, False, False), done.stderr
+    asked = project.jetq("worker", "tasks", "--burst", "--plugin", "plugin-b").stdout
+    assert ("shared.f" in asked, "other.f" in asked) == (False, True)
+    project.environment["JETQ_PLUGINS"] = "plugin-c"
+    missing = project.jetq("worker", "tasks", "--burst")
+    assert (missing.returncode, "there is no plugin 'plugin-c'" in missing.stderr) == (2, True)
+
+
+def test_dev_tells_of_plugins_on_one_line_and_watches_code_that_is_elsewhere(
+    fresh: Project, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    install(fresh, "plugin-a", "plug_a", PLUGIN)
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    (elsewhere / "helping.py").write_text("WORD = 1\n")
+    fresh.environment["PYTHONPATH"] += f":{elsewhere}"
+    fresh.write("tasks.py", "import helping\n" + TASKS)
+    with fresh.running("dev", "tasks.py") as dev:
+        assert "plugin-a (queue plug)" in dev.wait_for("plugins: ")
+        dev.wait_for("serves")
+        fresh.write("beside.py", "1\n")
+        (elsewhere / "helping.py").write_text("WORD = 22\n")
+        dev.wait_for("helping.py changed: starting the worker anew")
+        dev.wait_for("serves")
+        stop(dev)
+    said = "\n".join(dev.output)
+    assert ("shared.f" in said, "beside.py" in said) == (False, False)
 
 
 def test_two_plugins_with_one_task_name_are_both_named(project: Project) -> None:
