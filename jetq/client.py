@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from jetq.broker import Broker
 from jetq.cancelling import Cancellation, cancel
+from jetq.context import CURRENT
 from jetq.errors import (
     BrokerError,
     BrokerUnavailable,
@@ -27,10 +28,10 @@ from jetq.errors import (
     ResultTimeout,
 )
 from jetq.inspect import JobView, holder_of, standing_state, state_of, view_job
-from jetq.model import Debounce, JobRecord, ResultRecord, State, Stored
+from jetq.model import Debounce, Found, JobRecord, ResultRecord, State, Stored
 from jetq.moving import move_job
 from jetq.names import NO_KEY
-from jetq.questions import Question, encode
+from jetq.questions import Question, encode, read_answers, waits_for_itself
 from jetq.schedule import ScheduleRecord
 from jetq.schedules import (
     ScheduleInfo,
@@ -50,6 +51,7 @@ _log = logging.getLogger("jetq.client")
 _FIRST_LOOK = 1.0
 _LOOK_EVERY = 3.0
 _ANSWERS_WITHIN = 2.0
+_ALL_ANSWER_WITHIN = 0.5
 
 _OFTENEST_LOOK = 0.02
 _LOOKS = 10
@@ -249,7 +251,7 @@ class Client:
                 raise _timed_out(id, "running" if found is None else standing_state(found), timeout)
             waited = time.monotonic() - began
             if waited >= _LOOK_EVERY and not complained:
-                complained = await self._complain_of_no_worker(broker, queue, deadline)
+                complained = await self._complain(broker, queue, id, found, deadline)
             look = _LOOK_EVERY if pushed else min(max(waited / _LOOKS, _OFTENEST_LOOK), _FIRST_LOOK)
 
     async def _settled(self, broker: Broker, queue: str, id: str) -> ResultRecord | None:
@@ -273,10 +275,26 @@ class Client:
             )
         return None
 
-    async def _complain_of_no_worker(self, broker: Broker, queue: str, deadline: float | None) -> bool:
+    async def _complain(self, broker: Broker, queue: str, id: str, found: Found | None, deadline: float | None) -> bool:
+        """Warn if no live worker can take the job that is waited for, as far as they answer. False if that could not
+        be asked yet."""
         left = _ANSWERS_WITHIN if deadline is None else max(0.0, deadline - time.monotonic())
-        within = min(_ANSWERS_WITHIN, left)
-        if not await broker.ask(queue, encode(Question()), within, enough=1):
+        current = CURRENT.get()
+        if current is not None:
+            if found is None or found.state != "queued":
+                return False
+            answers = read_answers(await broker.ask(queue, encode(Question(id=id)), min(_ALL_ANSWER_WITHIN, left)))
+            if waits_for_itself(answers, current.job.worker):
+                _log.warning(
+                    "job %s of %s waits for job %s, which may wait for it: all %d slots of the workers of queue %s are "
+                    "taken, one by this job; give them more slots (--concurrency), or that task a queue and a worker "
+                    "of its own, or do not wait for a job in a job",
+                    current.job.id, current.job.task, id, sum(answer.slots for answer in answers), queue,
+                )  # fmt: skip
+            elif not answers:
+                _log.warning("waiting: queue %r has no live worker", queue)
+            return True
+        if not await broker.ask(queue, encode(Question()), min(_ANSWERS_WITHIN, left), enough=1):
             _log.warning("waiting: queue %r has no live worker", queue)
         return True
 

@@ -5,28 +5,36 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
-__all__ = ["around", "unless"]
+from jetq.errors import DefinitionError
+
+__all__ = ["around", "failed_at", "unless"]
 
 _log = logging.getLogger("jetq.worker")
+
+_NOTES = {stage: f"jetq: the app's lifespan raised this at its {stage}" for stage in ("start", "end")}
 
 
 @contextlib.asynccontextmanager
 async def around(
-    lifespan: AbstractAsyncContextManager[Any] | None, stopping: asyncio.Event, left: Callable[[], float]
+    make: Callable[[], AbstractAsyncContextManager[Any]] | None, stopping: asyncio.Event, left: Callable[[], float]
 ) -> AsyncIterator[bool]:
-    """Enter `lifespan`, and leave it. False if it was not entered, because `stopping` was set before.
+    """Enter the lifespan that `make` gives, and leave it. False if it was not entered, because `stopping` was set
+    before.
 
     left: seconds that its end may take; it is cancelled then. It is entered and left in the task that does so here, as
-    cancel scopes need it.
+    cancel scopes need it. What it raises is raised, with a note that says so.
     """
-    if lifespan is None:
+    if make is None:
         yield True
         return
-    if not await unless(stopping, lifespan.__aenter__()):
+    with _noted("start"):
+        lifespan = _checked(make())
+        entered = await unless(stopping, lifespan.__aenter__())
+    if not entered:
         yield False
         return
     try:
@@ -37,12 +45,36 @@ async def around(
         return
     bound = asyncio.timeout(left())
     try:
-        async with bound:
-            await lifespan.__aexit__(None, None, None)
+        with _noted("end"):
+            async with bound:
+                await lifespan.__aexit__(None, None, None)
     except TimeoutError:
         if not bound.expired():
             raise
         _log.error("the app's lifespan did not end in time and is cut off")
+
+
+@contextlib.contextmanager
+def _noted(stage: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        error.add_note(_NOTES[stage])
+        raise
+
+
+def failed_at(error: BaseException) -> str | None:
+    """At which of its ends, "start" or "end", the app's lifespan raised `error`; None if it did not."""
+    return next((stage for stage, note in _NOTES.items() if note in getattr(error, "__notes__", ())), None)
+
+
+def _checked(lifespan: AbstractAsyncContextManager[Any]) -> AbstractAsyncContextManager[Any]:
+    if not hasattr(type(lifespan), "__aenter__"):
+        raise DefinitionError(
+            f"Jetq(lifespan=...) gives something of type {type(lifespan).__name__}, no async context manager",
+            hint="decorate the function with @contextlib.asynccontextmanager, and let it yield once",
+        )
+    return lifespan
 
 
 async def unless(stopping: asyncio.Event, work: Coroutine[Any, Any, Any]) -> bool:

@@ -181,7 +181,8 @@ class _Child:
             self.kill()  # a process that ends already keeps its exit code
             await self._process.wait()
             ending = in_words(self._process.returncode or 0)
-            raise ProcessDied(f"the process that ran it has died: {ending}") from None
+            asked = "; its code, or a library's, ends the interpreter by os._exit" if ending.startswith("exit") else ""
+            raise ProcessDied(f"the process that ran it has died: {ending}{asked}") from None
         except BaseException:
             self.kill()
             raise

@@ -10,7 +10,9 @@ from msgspec import Struct
 
 from jetq.bounds import check_numbers, is_too_deep
 
-__all__ = ["Answer", "Held", "Question", "encode", "own_version", "read_answers", "read_question"]
+__all__ = [
+    "Answer", "Held", "Question", "encode", "own_version", "read_answers", "read_question", "waits_for_itself",
+]  # fmt: skip
 
 
 class Question(Struct, frozen=True, omit_defaults=True):
@@ -85,6 +87,15 @@ def _checked(answer: Answer) -> Answer:
     if answer.held is not None:
         check_numbers(answer.held, counts=("attempt",), times=("started",))
     return answer
+
+
+def waits_for_itself(answers: Iterable[Answer], worker: str) -> bool:
+    """Whether a job of `worker` that waits for another may keep that one from its slot: nobody has begun it, all slots
+    of its queue's workers are taken, and `worker` is one of them. answers: to the question for the other."""
+    answers = list(answers)
+    begun = any(answer.held is not None and answer.held.started is not None for answer in answers)
+    full = all(answer.busy >= answer.slots for answer in answers)
+    return full and not begun and any(answer.worker == worker for answer in answers)
 
 
 def own_version() -> str:

@@ -181,7 +181,7 @@ class Worker:
         broker = await self._unless_stopped(self.app.session.broker(patient=True))
         if broker is None:
             return
-        lifespan = None if self.app.lifespan is None else self.app.lifespan(self.app)
+        lifespan = None if self.app.lifespan is None else partial(self.app.lifespan, self.app)
         self._ending.stage = "the app's lifespan"
         try:
             async with around(lifespan, self._stopping, self._ending.left_for_lifespan) as entered:

@@ -16,7 +16,7 @@ from jetq.app import Jetq, default_app
 from jetq.cli.failing import Failed, is_verbose
 from jetq.errors import JetqError
 
-__all__ = ["add_working_directory", "import_module", "import_module_of_task", "load_app"]
+__all__ = ["add_working_directory", "import_module", "import_module_of_task", "load_app", "place"]
 
 
 def load_app(specs: Sequence[str]) -> Jetq:
@@ -136,10 +136,10 @@ def _import_failed(name: str, error: BaseException) -> Failed:
         traceback.print_exception(error)
     what = error.message if isinstance(error, JetqError) else f"{type(error).__name__}: {error}"
     hint = error.hint if isinstance(error, JetqError) else None
-    return Failed(f"module '{name}' fails to import: {what}\n{_place(error)}", hint=hint or "-v shows the traceback")
+    return Failed(f"module '{name}' fails to import: {what}\n{place(error)}", hint=hint or "-v shows the traceback")
 
 
-def _place(error: BaseException) -> str:
+def place(error: BaseException) -> str:
     """The last line of the user's own code that led to `error`."""
     if isinstance(error, SyntaxError) and error.filename:
         return f'  File "{error.filename}", line {error.lineno}'

@@ -28,6 +28,7 @@ from jetq.broker import Broker
 from jetq.cli.banner import example, introduce, introduce_as_json
 from jetq.cli.choosing import choose_app
 from jetq.cli.code import telling_code
+from jetq.cli.exits import announced_exits, lifespan_in_words
 from jetq.cli.failing import FAILED, USAGE, Failed, is_verbose, verbose_option
 from jetq.cli.logs import LevelSwitch, LogFormat, set_up
 from jetq.cli.reloading import changes
@@ -185,7 +186,8 @@ def worker(
     hard = HardEnd(FAILED, lambda: ())
     with asyncio.Runner(loop_factory=_loop_factory(uvloop)) as runner, telling_code(tell_code):
         loop = runner.get_loop()
-        ending = _through_exits(loop, _serve(app, serving, hard, lifeline, health))
+        with lifespan_in_words(), announced_exits(lambda: serving.running):
+            ending = _through_exits(loop, _serve(app, serving, hard, lifeline, health))
         hard.code = FAILED if ending.killed else RECYCLED if serving.retired and not ending.stopped else 0
         hard.left = partial(_left_over, loop)
         hard.within(_LOST_WITHIN if serving.has_lost else _LEFT_OVER_WITHIN)

@@ -31,7 +31,11 @@ async def lifespan(app):
     if how == "hangs at its start":
         begun("lifespan")
         await asyncio.sleep(3600)
+    if how == "raises at its start":
+        raise ConnectionError("no database")
     yield
+    if how == "raises at its end":
+        raise ConnectionError("no database any more")
     if how == "hangs at its end":
         await asyncio.sleep(3600)
     if how == "swallows at its end":
@@ -122,6 +126,25 @@ async def quick() -> None:
 DEAF = ["swallows", "thread_swallows", "blocks"]
 BLOCKING = ["blocks_loop", "blocks_loop_in_c"]
 LONG = 60.0
+
+
+EXITING = """
+@app.task
+def exits() -> None:
+    os._exit(3)
+
+@app.task
+async def exits_on_the_loop() -> None:
+    os._exit(3)
+
+@app.task
+def forks() -> None:
+    child = os.fork()
+    if not child:
+        os._exit(3)
+    os.waitpid(child, 0)
+    begun("forks")
+"""
 
 
 @pytest.fixture
@@ -226,6 +249,52 @@ def test_a_lifespan_that_hangs_at_its_start_is_ended_by_a_signal(project: Projec
         worker.wait_for("begun lifespan", LONG)
         worker.signal(signal.SIGTERM)
         assert worker.end(LONG) == 0
+
+
+@pytest.mark.parametrize(
+    ("how", "told"),
+    [
+        ("raises at its start", "failed at its start, so no job was run: ConnectionError: no database\n"),
+        ("raises at its end", "failed at its end: ConnectionError: no database any more\n"),
+    ],
+)
+def test_a_lifespan_that_raises_is_told_with_its_place(project: Project, how: str, told: str) -> None:
+    project.environment["LIFE"] = how
+    done = project.jetq("worker", "tasks", "--no-plugins", "--burst")
+    assert done.returncode == 1
+    assert f"error: the app's lifespan {told}  File " in done.stderr
+    assert "in a library" not in done.stderr
+    assert ("raise ConnectionError" in done.stderr, "Traceback" in done.stderr) == (True, False)
+    told_all = project.jetq("worker", "tasks", "--no-plugins", "--burst", "-v")
+    assert f"jetq: the app's lifespan raised this at its {how.rpartition(' ')[2]}" in told_all.stderr
+
+
+def test_a_lifespan_without_its_decorator_is_told(project: Project) -> None:
+    project.write("tasks.py", TASKS.replace("@contextlib.asynccontextmanager\n", ""))
+    done = project.jetq("worker", "tasks", "--no-plugins", "--burst")
+    assert "Jetq(lifespan=...) gives something of type async_generator, no async context manager" in done.stderr
+    assert "hint: decorate the function with @contextlib.asynccontextmanager" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("task", ["exits", "exits_on_the_loop"])
+def test_a_job_that_ends_its_worker_without_a_word_is_named_first(project: Project, task: str) -> None:
+    project.write("tasks.py", TASKS + EXITING)
+    enqueue(project, task)
+    with project.running("worker", "tasks", "--no-plugins") as worker:
+        line = worker.wait_for("calls os._exit(3) at ", LONG)
+        assert worker.end(LONG) == 3
+    assert f"tasks.{task} " in line
+    assert "tasks.py:" in line
+    assert "its 1 jobs run again" in line
+
+
+def test_a_child_that_a_job_forks_may_end_without_a_word(project: Project) -> None:
+    project.write("tasks.py", TASKS + EXITING)
+    enqueue(project, "forks")
+    done = project.jetq("worker", "tasks", "--no-plugins", "--burst", timeout=LONG)
+    assert (done.returncode, "os._exit" in done.stderr) == (0, False), done.stderr
+    assert (project.directory / "begun").read_text() == "forks\n"
 
 
 @pytest.mark.parametrize("how", ["hangs at its end", "swallows at its end"])

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from jetq import Jetq
+from jetq import Jetq, Worker, client
+from jetq.context import CURRENT
 from jetq.errors import JobCancelled, JobExpired, JobNotFound, ResultTimeout
-from tests.apps.working import fresh_app, working
+from tests.apps.working import fresh_app, until, working
 
 pytestmark = pytest.mark.anyio
 
@@ -117,3 +118,72 @@ async def test_a_dead_letter_that_is_seen_late_is_no_success(nats_url: str, monk
         monkeypatch.setattr(broker, "dead", behind)
         with pytest.raises(Told):
             await job.await_()
+
+
+def nesting(url: str) -> Jetq:
+    """An app with tasks that wait for a job of their own queue, on the loop and in a thread."""
+    app = fresh_app(url)
+
+    @app.task(name="inner")
+    async def inner() -> int:
+        return 1
+
+    @app.task(name="outer")
+    async def outer() -> int:
+        return await (await inner.adelay()).aresult()
+
+    @app.task(name="outer-in-a-thread")
+    def in_thread() -> int:
+        return inner.delay().result()
+
+    return app
+
+
+@pytest.mark.parametrize("name", ["outer", "outer-in-a-thread"])
+async def test_a_job_that_waits_for_one_that_has_no_slot_but_its_own_is_warned_of(
+    nats_url: str, name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(client, "_FIRST_LOOK", 0.1)
+    monkeypatch.setattr(client, "_LOOK_EVERY", 0.1)
+    app = nesting(nats_url)
+    worker = asyncio.create_task((serving := Worker(app, concurrency=1)).run())
+    job = await app.tasks[name].adelay()
+    await until(lambda: "which may wait for it" in caplog.text)
+    serving.kill()
+    await worker
+    await asyncio.to_thread(app.session.close)
+    await app.session.aclose()
+    (told,) = [record.getMessage() for record in caplog.records if "which may wait for it" in record.getMessage()]
+    assert told.startswith(f"job {job.id} of {name} waits for job ")
+    assert "all 1 slots of the workers of queue default are taken" in told
+
+
+async def test_a_job_that_waits_for_one_that_runs_is_not_warned_of(
+    nats_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(client, "_FIRST_LOOK", 0.02)
+    monkeypatch.setattr(client, "_LOOK_EVERY", 0.02)
+    app = fresh_app(nats_url)
+    asked = asyncio.Event()
+
+    @app.task(name="inner")
+    async def inner() -> int:
+        await asked.wait()
+        return 1
+
+    @app.task(name="outer")
+    async def outer() -> int:
+        return await (await inner.adelay()).aresult()
+
+    complain = client.Client._complain
+
+    async def complaining(self: client.Client, *arguments: Any) -> bool:
+        done = await complain(self, *arguments)
+        if done and CURRENT.get() is not None:
+            asked.set()
+        return done
+
+    monkeypatch.setattr(client.Client, "_complain", complaining)
+    async with working(app, concurrency=2):
+        assert await (await outer.adelay()).aresult(timeout=15) == 1
+    assert "wait for it" not in caplog.text
