@@ -38,7 +38,7 @@ from jetq.model import (
     Succeeded,
     Superseded,
 )
-from jetq.needs import lacking_arguments
+from jetq.needs import lacking_arguments, other_name
 from jetq.policy import RetryPolicy, decide, decisive, process_died, put_off, unknown_task, unraised
 from jetq.pool import ThreadLost, ThreadPool
 from jetq.process_pool import ProcessDied, ProcessPool
@@ -97,6 +97,7 @@ class Executor:
         self._broker = broker
         self._leases = leases
         self._tasks = tasks
+        self._misnamed: set[str] = set()
         self._settlement = settlement
         self._limits = limits
         self._handover = handover
@@ -285,6 +286,7 @@ class Executor:
         if task is None:
             if not delivery.task:
                 return stray(delivery.address)
+            self._warn_of_other_name(delivery.task)
             return self._put_off(attempt, Needs(delivery.task), unknown_task(self._tasks.keys(), delivery.task))
         attempt.task = task
         return None
@@ -320,6 +322,17 @@ class Executor:
         if outcome is None and not self._handover.settled:  # who can has not been heard yet, for it asks nobody
             return PutOff(SETTLED_AFTER, needs, since or self._broker.now(), off.looks)
         return otherwise if outcome is None else outcome
+
+    def _warn_of_other_name(self, task: str) -> None:
+        """Once for a task that is here under another name: its producer and this worker import it differently."""
+        here = None if task in self._misnamed else other_name(task, self._tasks)
+        if here is not None:
+            self._misnamed.add(task)
+            _log.warning(
+                "the task %s is called %s in this worker, as it seems because its module was imported under another "
+                "name: import it by one name everywhere, here by `jetq worker %s`, where the producer runs too",
+                task, here, task.rpartition(".")[0],
+            )  # fmt: skip
 
     def _opened(self, delivery: Delivery) -> bytes:
         return opened(self._payloads, delivery.body, _arguments_of(delivery))

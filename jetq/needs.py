@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import msgspec
@@ -14,7 +14,7 @@ from jetq.bounds import check_numbers, is_too_deep
 from jetq.model import Needs
 from jetq.task import Task
 
-__all__ = ["has", "lacking_arguments", "read_needs", "shown_needs"]
+__all__ = ["has", "lacking_arguments", "other_name", "read_needs", "shown_needs"]
 
 _MOST_NAMES, _LONGEST_NAME = 20, 100
 
@@ -42,6 +42,16 @@ def lacking_arguments(task: Task[..., Any], body: bytes) -> Needs | None:
     if not unknown or len(unknown) > _MOST_NAMES or any(len(name) > _LONGEST_NAME for name in unknown):
         return None  # what no function has is nobody's code
     return Needs(task.name, arguments=tuple(unknown))
+
+
+def other_name(task: str, known: Collection[str]) -> str | None:
+    """The one of the `known` tasks that is `task`, as it seems, of a module that was imported under another name here:
+    `jobs.send` for `shop.jobs.send`, or the other way round. None if there is none."""
+    for each in sorted(known):
+        shorter, longer = sorted((task, each), key=len)
+        if "." in shorter and longer.endswith(f".{shorter}"):  # of a task without a module the name says too little
+            return each
+    return None
 
 
 def read_needs(data: bytes) -> Needs | None:

@@ -12,11 +12,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
+import click
+
 from jetq.app import Jetq, default_app
 from jetq.cli.failing import Failed, is_verbose
 from jetq.errors import JetqError
 
 __all__ = ["add_working_directory", "import_module", "import_module_of_task", "load_app", "place"]
+
+_ROOTS = ("src", "lib", "python")
+_OF_PROJECTS = ("pyproject.toml", "setup.py", "manage.py")
+"""What tells that a directory is one that modules are imported from: its name, or what lies in it."""
 
 
 def load_app(specs: Sequence[str]) -> Jetq:
@@ -112,11 +118,36 @@ def _import_file(path: Path) -> ModuleType:
     name = ".".join(parts)
     if not name.replace(".", "").isidentifier():
         raise Failed(f"{path.name} cannot be imported: {name!r} is no module name", hint="rename the file")
+    if (other := _other_name(root, name)) is not None:
+        _warn_of_other_name(path, name, other)
     _add_to_path(root)
     module = import_module(name)
     if module.__file__ is None or Path(module.__file__).resolve() != path:
         raise Failed(f"{path.name} has the name of another module, {module.__file__ or name}", hint="rename the file")
     return module
+
+
+def _other_name(root: Path, name: str) -> str | None:
+    """As what code in the working directory can import the module `name` below `root` too; None if that is no question:
+    `root` is a place that modules are imported from."""
+    here = Path.cwd().resolve()
+    if str(root) in sys.path or root == here or not root.is_relative_to(here):
+        return None
+    above = root.relative_to(here).parts
+    own = above[-1] in _ROOTS or any((root / file).exists() for file in _OF_PROJECTS)
+    return None if own or not all(part.isidentifier() for part in above) else ".".join((*above, name))
+
+
+def _warn_of_other_name(path: Path, name: str, other: str) -> None:
+    context = click.get_current_context(silent=True)
+    if context is None or not context.params.get("unannounced"):  # one process speaks for all
+        shown = path.relative_to(Path.cwd().resolve())
+        click.echo(
+            f"warning: {shown} is imported as '{name}', so its tasks are called {name}.*; "
+            f"code here that imports it as '{other}' enqueues others",
+            err=True,
+        )
+        click.echo(f"hint: for `from {other} import ...` write {other} in place of {shown}", err=True)
 
 
 def _add_to_path(directory: Path) -> None:

@@ -110,6 +110,27 @@ async def test_an_unknown_task_waits_for_a_worker_that_knows_it(nats_url: str) -
         assert await broker.dead("default") == []
 
 
+async def test_a_task_whose_module_has_another_name_here_is_told_once(
+    nats_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = fresh_app(nats_url)
+
+    @app.task(name="jobs.mail")
+    async def mail() -> None:
+        pass
+
+    async with working(app):
+        for name in ("shop.jobs.mail", "shop.jobs.mail", "myjobs.mail", "mail"):
+            job = await app.asend(name, {}, queue="default")
+            async with asyncio.timeout(10):
+                while f"{job.id}: this worker does not know its task" not in caplog.text:
+                    await asyncio.sleep(0.02)
+    told = [each.getMessage() for each in caplog.records if "under another name" in each.getMessage()]
+    assert len(told) == 1
+    assert told[0].startswith("the task shop.jobs.mail is called jobs.mail in this worker")
+    assert "`jetq worker shop.jobs`" in told[0]
+
+
 @pytest.mark.parametrize("kind", ["unencodable", "wrong type", "too large"])
 async def test_a_result_that_cannot_be_kept_fails_the_job(kind: str, nats_url: str) -> None:
     app = fresh_app(nats_url)

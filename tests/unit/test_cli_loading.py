@@ -180,3 +180,39 @@ def test_the_module_of_a_task_that_fails_is_not_taken_for_missing(write: Write) 
     load_app([])
     with pytest.raises(Failed, match=r"module 'cli_bad\.tasks' fails to import: ModuleNotFoundError"):
         import_module_of_task("cli_bad.tasks.f")
+
+
+def test_a_file_in_a_directory_that_is_no_package_is_warned_of(
+    write: Write, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write("cli_space/cli_jobs.py", TASK)
+    assert set(load_app(["cli_space/cli_jobs.py"]).tasks) >= {"cli_jobs.f"}
+    assert capsys.readouterr().err == (
+        "warning: cli_space/cli_jobs.py is imported as 'cli_jobs', so its tasks are called cli_jobs.*; "
+        "code here that imports it as 'cli_space.cli_jobs' enqueues others\n"
+        "hint: for `from cli_space.cli_jobs import ...` write cli_space.cli_jobs in place of cli_space/cli_jobs.py\n"
+    )
+
+
+def test_the_module_it_hints_at_has_the_producers_name(write: Write, capsys: pytest.CaptureFixture[str]) -> None:
+    write("cli_space/cli_jobs.py", TASK)
+    assert set(load_app(["cli_space.cli_jobs"]).tasks) >= {"cli_space.cli_jobs.f"}
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("place", ["src", "here", "package", "project", "on the path", "no identifier"])
+def test_a_file_whose_name_is_no_question_is_not(
+    write: Write, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    directory = {"src": "src/", "here": "", "package": "cli_pack/", "no identifier": "cli-space/"}.get(
+        place, "cli_space/"
+    )
+    path = write(f"{directory}cli_jobs.py", TASK)
+    if place == "package":
+        write("cli_pack/__init__.py", "")
+    if place == "project":
+        write("cli_space/pyproject.toml", "")
+    if place == "on the path":
+        monkeypatch.syspath_prepend(tmp_path / "cli_space")
+    load_app([str(path)])
+    assert capsys.readouterr().err == ""
