@@ -120,6 +120,22 @@ async def test_a_removal_that_was_cut_short_is_announced_and_ended_by_a_repeat(n
     await producer.close()
 
 
+async def test_nobody_makes_a_stream_that_the_server_still_deletes(nats_url: str) -> None:
+    """Guarantee: a queue that is made just after it was removed takes jobs: the server has let go of its files."""
+    remover, producer = await two(nats_url)
+    await remover.setup(QUEUE)
+    assert await remover.remove_queue(QUEUE)
+    names = remover._names
+    deleted = names.removed(names.jobs(QUEUE))
+    assert await remover._api.last_message(names.state, deleted) is not None
+
+    await producer.enqueue(job())
+
+    assert await remover._api.last_message(names.state, deleted) is None
+    await remover.close()
+    await producer.close()
+
+
 async def test_a_stream_of_others_is_left_alone(nats_url: str) -> None:
     remover, producer = await two(nats_url)
     names = remover._names

@@ -226,7 +226,7 @@ async def test_one_that_has_just_died_idle_is_not_charged_to_the_next_call(pool:
 
 async def test_what_a_dead_one_has_forked_is_killed_too(pool: ProcessPool, tmp_path: Path) -> None:
     started = tmp_path / "started"
-    with pytest.raises(ProcessDied, match="exit code 3"):
+    with pytest.raises(ProcessDied, match="exit code 3; its code"):
         await call(pool, tasks.forks_and_dies, str(started))
     await until(lambda: not alive(int(started.read_text())))
 
