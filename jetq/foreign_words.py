@@ -206,7 +206,8 @@ _NO_SETTING = {
     **dict.fromkeys("beat_schedule cron_jobs periodic_tasks schedule".split(), '@task(cron="0 9 * * *", tz="UTC")'),
     **dict.fromkeys("on_startup on_shutdown startup shutdown".split(), "Jetq(lifespan=...)"),
     **dict.fromkeys(
-        "task_always_eager always_eager immediate".split(), "the fixture jetq_app, for tests; see jetq.testing"
+        "task_always_eager always_eager task_eager_propagates immediate".split(),
+        "with jetq.testing.inline(app): each job runs at its .delay; for tests there are fixtures, see jetq.testing",
     ),
 }
 

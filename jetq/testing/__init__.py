@@ -10,14 +10,15 @@ With pytest there is nothing to import, the fixtures are installed with jetq:
 
 `jetq_app` is an `AppTester` for the default app: encoding, decoding, retries, dead letters and workers are the real
 ones, only the broker is not. Time there stands still until `advance`. `jetq_app_real` is the like on a real
-nats-server.
+nats-server. With `jetq_inline`, and without pytest in `with inline(app):`, each job runs where it is enqueued.
 """
 
 from __future__ import annotations
 
 from jetq.testing.enqueued import EnqueuedJob
+from jetq.testing.inline import inline
 from jetq.testing.observed import Ran
 from jetq.testing.performed import Performed
 from jetq.testing.tester import AppTester, ServerTester, in_memory, on_server
 
-__all__ = ["AppTester", "EnqueuedJob", "Performed", "Ran", "ServerTester", "in_memory", "on_server"]
+__all__ = ["AppTester", "EnqueuedJob", "Performed", "Ran", "ServerTester", "in_memory", "inline", "on_server"]

@@ -1,4 +1,4 @@
-"""The pytest plugin: `jetq_app` in memory, `jetq_server` and `jetq_app_real` on a real nats-server.
+"""The pytest plugin: `jetq_app` and `jetq_inline` in memory, `jetq_server` and `jetq_app_real` on a real nats-server.
 
 Every pytest run in an environment with jetq loads it, so what the fixtures need is imported where they are used.
 """
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from jetq.server import LocalServer
     from jetq.testing import AppTester, ServerTester
 
-__all__ = ["jetq_app", "jetq_app_real", "jetq_server"]
+__all__ = ["jetq_app", "jetq_app_real", "jetq_inline", "jetq_server"]
 
 
 @pytest.fixture
@@ -26,6 +26,15 @@ def jetq_app() -> Iterator[AppTester]:
     from jetq.testing import in_memory
 
     with in_memory() as tester:
+        yield tester
+
+
+@pytest.fixture
+def jetq_inline() -> Iterator[AppTester]:
+    """The default app in memory, each of whose jobs runs before its `.delay` returns. See `jetq.testing.inline`."""
+    from jetq.testing import inline
+
+    with inline() as tester:
         yield tester
 
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar, copy_context
 from datetime import timedelta
 from functools import partial
 from secrets import token_hex
@@ -32,7 +33,7 @@ from jetq.ticks import job_of_tick
 from jetq.units import seconds
 from jetq.worker import Worker
 
-__all__ = ["AppTester", "ServerTester", "in_memory", "on_server"]
+__all__ = ["AppTester", "ServerTester", "in_memory", "is_run_by_tester", "on_server", "run_here"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -53,6 +54,9 @@ _OUTCOMES = {
 _ROUNDED = 0.001
 """Seconds by which a due time as a datetime, in microseconds, may at most be too early."""
 
+_RUN_BY_TESTER: ContextVar[bool] = ContextVar("jetq_run_by_tester", default=False)
+"""Whether this code runs in a worker of `run_until_empty`, or in what that has begun."""
+
 _KEPT = 3600.0
 """Seconds for which `perform` keeps the result of a task that keeps none."""
 
@@ -70,17 +74,19 @@ class _Tester:
     def run_until_empty(self) -> Ran:
         """Run a worker until no job is ready, also of those that jobs enqueue, and tell what became of them.
 
-        Jobs that are due later stay. From async code await `arun_until_empty`. Raises AssertionError after 10,000
-        attempts more than jobs were ready: jobs that make jobs for ever.
+        Jobs that are due later or in a paused queue stay. From async code await `arun_until_empty`. Raises
+        AssertionError after 10,000 attempts more than jobs were ready: jobs that make jobs for ever.
         """
-        return _run(self.arun_until_empty)
+        return run_here(self.arun_until_empty)
 
     async def arun_until_empty(self) -> Ran:
         """`run_until_empty` on the running loop."""
         self._tally.start_over()
         most = _MOST_ATTEMPTS + await self._ready()
         worker = self._worker(self.app, queues=await self._queues(), grace=0.0)
-        working = asyncio.create_task(worker.run())
+        context = copy_context()
+        context.run(_RUN_BY_TESTER.set, True)
+        working = asyncio.create_task(worker.run(), context=context)
         try:
             while not working.done() and (not await self._is_empty() or worker.expects_more):
                 await asyncio.sleep(self._look_every)
@@ -93,7 +99,7 @@ class _Tester:
 
     def dead_letters(self) -> list[DeadLetter]:
         """The dead letters of all queues: by queue, oldest first. From async code await `adead_letters`."""
-        return _run(self.adead_letters)
+        return run_here(self.adead_letters)
 
     async def adead_letters(self) -> list[DeadLetter]:
         """`dead_letters` on the running loop."""
@@ -112,7 +118,8 @@ class _Tester:
     async def _is_empty(self) -> bool:
         broker = await self.app.session.broker()
         await broker.confirm()
-        return all(info.ready == 0 and info.running == 0 for info in await broker.queues())
+        infos = await broker.queues()
+        return all(info.running == 0 and (info.ready == 0 or info.paused_until is not None) for info in infos)
 
 
 class _WorkerOutOfTime(Worker):
@@ -141,7 +148,7 @@ class AppTester(_Tester):
         job, results expire. Nothing runs yet."""
         passed = seconds(duration, "duration")
         if defined := definitions(self.app.tasks.values()):
-            _run(lambda: self._store_schedules(defined))
+            run_here(lambda: self._store_schedules(defined))
         self.clock.advance(passed)
 
     async def _store_schedules(self, defined: Sequence[Definition]) -> None:
@@ -154,7 +161,7 @@ class AppTester(_Tester):
         """Run one job of `task` once, and tell what came of it: checked, encoded, decoded and run inside the middleware
         and by the retry rules like every other. It runs on a broker of its own: no other job runs, and what it stores
         is in what is returned. From async code await `aperform`. Raises what `.delay` does."""
-        return _run(lambda: self.aperform(task, *args, **kwargs))
+        return run_here(lambda: self.aperform(task, *args, **kwargs))
 
     async def aperform(self, task: Task[P, R] | BoundTask[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Performed[R]:
         """`perform` on the running loop."""
@@ -271,7 +278,12 @@ def _name(task: Task[..., Any] | str) -> str:
     return task if isinstance(task, str) else task.name
 
 
-def _run(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+def is_run_by_tester() -> bool:
+    """Whether this code runs in a worker of `run_until_empty`: a job, or the lifespan or middleware around it."""
+    return _RUN_BY_TESTER.get()
+
+
+def run_here(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """Run `work()` on a loop of its own: in this thread, or in another while a loop runs here."""
 
     def run() -> T:

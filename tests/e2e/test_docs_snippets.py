@@ -123,3 +123,13 @@ def _follow(project: Project, command: str, shown: str, running: ExitStack, work
         said = re.sub(r"\b[0-9a-f]{28}\b", "ID", done.stdout + done.stderr)
         assert shown in said
         assert done.returncode == (1 if shown.startswith("error:") else 0), said
+
+
+def test_the_tests_of_the_how_to(project: Project) -> None:
+    files = _files(ROOT / "docs" / "how-to" / "test-your-tasks.md")
+    for name, text in files.items():
+        (project.directory / name).write_text(text)
+    ended = _python_run(project, "-m", "pytest", "-q", "-W", "error")
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    tests = sum(text.count("\ndef test_") + text.count("\nasync def test_") for text in files.values())
+    assert f"{tests} passed" in ended.stdout

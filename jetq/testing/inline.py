@@ -1,0 +1,153 @@
+"""Jobs that run where they are enqueued: a mode for scripts, the shell and tests of applications."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import Context
+from typing import Any, TypeVar
+
+from jetq.app import Jetq
+from jetq.client import Client, Request
+from jetq.context import JobContext
+from jetq.errors import ResultTimeout, Snooze, TaskFailed
+from jetq.inspect import standing_state
+from jetq.model import ResultRecord, Stored
+from jetq.session import Begin, Session
+from jetq.testing.observed import Ran
+from jetq.testing.tester import AppTester, in_memory, is_run_by_tester, run_here
+
+__all__ = ["inline"]
+
+T = TypeVar("T")
+
+_LOOK_EVERY = 0.001
+"""Seconds between looks at a job that another caller's worker has."""
+
+
+@contextmanager
+def inline(app: Jetq | None = None, *, raises: bool = False) -> Iterator[AppTester]:
+    """A context in which each job of `app` that is ready runs in this process before `.delay` or `.adelay` returns.
+
+    Otherwise like `in_memory`: arguments are checked, encoded and decoded, and a worker of the app runs the job in its
+    lifespan and middleware and by its retry rules. That worker runs on the caller's event loop, or on one made for it
+    if the caller is not async, and stays until no job is ready. What a running job enqueues it runs too, beside it.
+
+    Nothing runs before its time: a job for later, a retry and a snooze wait for `advance` and `run_until_empty` of the
+    tester. `.result()` of such a job raises ResultTimeout at once. raises: `.delay` also raises what the first attempt
+    that failed has raised; else only `.result()` tells.
+    """
+    with in_memory(app) as tester:
+        tested = tester.app
+        failures = _Failures()
+        middleware = tested.middleware
+        if raises:
+            tested.middleware = (failures.watch, *middleware)
+        tested.session = _InlineSession(tested.session.connect, tested.session.instant)
+        tested.client = _InlineClient(tested.session, tester, failures if raises else None)
+        try:
+            yield tester
+        finally:
+            tested.middleware = middleware
+
+
+class _InlineSession(Session):
+    """Does the work of callers that are not async on a loop of their own, where jobs may run: the thread of jetq's own
+    must not be held up by them."""
+
+    def run(self, work: Callable[[], Coroutine[Any, Any, T]], begin: Begin[T] | None = None) -> T:
+        self._warn_on_running_loop()
+        return run_here(work)
+
+
+class _InlineClient(Client):
+    """Stores jobs, and has them run before it returns."""
+
+    def __init__(self, session: Session, tester: AppTester, failures: _Failures | None) -> None:
+        super().__init__(session)
+        self._tester = tester
+        self._failures = failures
+        self._running = threading.Lock()
+
+    def enqueue_and_wait(self, request: Request) -> Stored:
+        return self._session.run(lambda: self.enqueue(request))
+
+    async def enqueue(self, request: Request) -> Stored:
+        stored = await super().enqueue(request)
+        await self._run([(request.job.queue, stored.id)])
+        return stored
+
+    async def enqueue_many(self, requests: Sequence[Request], *, before: int = 0) -> list[Stored]:
+        stored = await super().enqueue_many(requests, before=before)
+        await self._run([(request.job.queue, each.id) for request, each in zip(requests, stored, strict=True)])
+        return stored
+
+    async def end(self, queue: str, id: str, timeout: float | None, *, pushed: bool = True) -> ResultRecord | None:
+        if is_run_by_tester():
+            return await super().end(queue, id, timeout, pushed=pushed)
+        try:
+            return await super().end(queue, id, 0.0, pushed=pushed)
+        except ResultTimeout:
+            raise ResultTimeout(
+                f"job {id} has not ended, and nothing runs it before its time in jetq.testing.inline",
+                hint="advance() the time of the tester and run_until_empty(); enqueued() lists what waits for when",
+            ) from None
+
+    async def _run(self, jobs: Sequence[tuple[str, str]]) -> None:
+        """Return when none of `jobs`, by queue and id, is ready or running any more.
+
+        What is enqueued in a job returns at once: the worker that runs the job has the new one too.
+        """
+        if is_run_by_tester() or not self._tester.app.tasks:
+            return
+        while await self._is_due(jobs):
+            if self._running.acquire(blocking=False):
+                try:
+                    return await self._run_all()
+                finally:
+                    self._running.release()
+            await asyncio.sleep(_LOOK_EVERY)
+
+    async def _run_all(self) -> None:
+        """Run what is ready. A job sees no context variable of who enqueued it, as on another machine."""
+        if self._failures is not None:
+            self._failures.errors.clear()
+        ran = await asyncio.create_task(self._tester.arun_until_empty(), context=Context())
+        if self._failures is not None:
+            self._failures.check(ran)
+
+    async def _is_due(self, jobs: Sequence[tuple[str, str]]) -> bool:
+        broker = await self._session.broker()
+        for queue, id in jobs:
+            found = await broker.find(queue, id)
+            if found is not None and standing_state(found) != "scheduled":
+                return True
+        return False
+
+
+class _Failures:
+    """What the attempts of a run have raised."""
+
+    def __init__(self) -> None:
+        self.errors: list[Exception] = []
+
+    async def watch(self, job: JobContext, call_next: Callable[[], Awaitable[Any]]) -> Any:
+        """Note what an attempt raises. A middleware, to be the outermost."""
+        try:
+            return await call_next()
+        except Snooze:
+            raise
+        except Exception as error:
+            self.errors.append(error)
+            raise
+
+    def check(self, ran: Ran) -> None:
+        """Raise what the first attempt that failed in `ran` has raised, or TaskFailed if that was outside its code."""
+        if not ran.errors:
+            return
+        if self.errors:
+            raise self.errors[0]
+        first = ran.errors[0]
+        raise TaskFailed(f"{first.type}: {first.message}", type=first.type, remote_traceback="")
