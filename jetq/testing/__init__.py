@@ -11,6 +11,7 @@ With pytest there is nothing to import, the fixtures are installed with jetq:
 `jetq_app` is an `AppTester` for the default app: encoding, decoding, retries, dead letters and workers are the real
 ones, only the broker is not. Time there stands still until `advance`. `jetq_app_real` is the like on a real
 nats-server. With `jetq_inline`, and without pytest in `with inline(app):`, each job runs where it is enqueued.
+`jetq.testing.faults` makes things go wrong.
 """
 
 from __future__ import annotations

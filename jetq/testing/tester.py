@@ -27,6 +27,7 @@ from jetq.settings import Settings
 from jetq.task import BoundTask, Task
 from jetq.task_schedules import Definition, definitions
 from jetq.testing.enqueued import EnqueuedJob, as_enqueued, check_parameters, no_such_job
+from jetq.testing.faulty import Fault, faulty
 from jetq.testing.observed import Ran, Tally, observed
 from jetq.testing.performed import Performed
 from jetq.ticks import job_of_tick
@@ -62,13 +63,14 @@ _KEPT = 3600.0
 
 
 class _Tester:
-    """What both kinds have: an app, a worker for it, and its dead letters."""
+    """What both kinds have: an app, a worker for it, and its dead letters. faults: what `jetq.testing.faults` adds."""
 
     _look_every = 0.001
     _worker = Worker
 
-    def __init__(self, app: Jetq, tally: Tally) -> None:
+    def __init__(self, app: Jetq, tally: Tally, faults: list[Fault]) -> None:
         self.app = app
+        self.faults = faults
         self._tally = tally
 
     def run_until_empty(self) -> Ran:
@@ -138,8 +140,8 @@ class AppTester(_Tester):
 
     _worker = _WorkerOutOfTime
 
-    def __init__(self, app: Jetq, tally: Tally, store: MemoryStore, clock: FakeClock) -> None:
-        super().__init__(app, tally)
+    def __init__(self, app: Jetq, tally: Tally, faults: list[Fault], store: MemoryStore, clock: FakeClock) -> None:
+        super().__init__(app, tally, faults)
         self.clock = clock
         self._store = store
 
@@ -169,6 +171,7 @@ class AppTester(_Tester):
         ttl = _KEPT if call.result_ttl is None else call.result_ttl
         with in_memory(self.app) as alone:
             job = await self.app.aenqueue(call.or_else(call_settings({"result_ttl": ttl})))
+            alone.faults += self.faults
             alone.clock.advance(sum(_wait(alone, each) + _ROUNDED for each in alone.enqueued()))
             worker = _WorkerOutOfTime(self.app, queues=[call.queue], concurrency=1, max_jobs=1)
             await worker.run()
@@ -178,7 +181,9 @@ class AppTester(_Tester):
         """What came of `job`, the first and only one that has run there."""
         ran, standing = self._tally.ran, self.enqueued()
         again = next((each for each in standing if each.id == job.id), None)
-        outcome: Any = next(word for word, counted in _OUTCOMES.items() if getattr(ran, counted))
+        outcome: Any = next((word for word, counted in _OUTCOMES.items() if getattr(ran, counted)), None)
+        if outcome is None:
+            raise AssertionError(f"job {job.id} has no outcome: its worker died; run_until_empty runs it again")
         after = None if again is None or again.due is None else _wait(self, again)
         return Performed(
             outcome=outcome,
@@ -233,7 +238,7 @@ def in_memory(app: Jetq | None = None) -> Iterator[AppTester]:
 
     In it, tasks without an app of their own go to this app.
     """
-    clock, tally = FakeClock(), Tally()
+    clock, tally, faults = FakeClock(), Tally(), list[Fault]()
     store = MemoryStore(clock, job_of_tick=partial(job_of_tick, enqueued=None))
 
     def server_time(at: float) -> float:
@@ -241,10 +246,10 @@ def in_memory(app: Jetq | None = None) -> Iterator[AppTester]:
         return at - time.time() + clock.now()
 
     async def connect(*, patient: bool = False) -> Broker:
-        return observed(MemoryBroker(store), tally)
+        return faulty(observed(MemoryBroker(store), tally), faults)
 
     with replaced_default(app) as tested, _connected_by(tested, connect, server_time):
-        yield AppTester(tested, tally, store, clock)
+        yield AppTester(tested, tally, faults, store, clock)
 
 
 @contextmanager
@@ -253,13 +258,14 @@ def on_server(url: str, app: Jetq | None = None) -> Iterator[ServerTester]:
     from jetq.jetstream import connect_broker  # here, so that tests in memory do without nats
 
     settings = Settings(servers=(url,), namespace=f"test-{token_hex(4)}")
-    tally = Tally()
+    tally, faults = Tally(), list[Fault]()
 
     async def connect(*, patient: bool = False) -> Broker:
-        return observed(await connect_broker(settings, name="jetq-testing", patient=patient), tally)
+        broker = await connect_broker(settings, name="jetq-testing", patient=patient)
+        return faulty(observed(broker, tally), faults)
 
     with replaced_default(app) as tested, _connected_by(tested, connect):
-        yield ServerTester(tested, tally)
+        yield ServerTester(tested, tally, faults)
 
 
 @contextmanager

@@ -11,63 +11,15 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-import inspect
 import logging
 import os
 import signal
 import sys
 import time
 from types import ModuleType
-from typing import Any
 
 from jetq import Jetq, Worker
-from jetq.broker import Broker
 from jetq.model import Delivery
-
-_VERBS = (
-    "finish", "reschedule", "give_back", "bury", "superseded", "starts", "record_start", "erase_starts", "put_result",
-    "send_result", "ticked", "store_tick", "write_cell", "drop_cell", "release",
-)  # fmt: skip
-
-
-class KillPoints:
-    """A broker that counts the calls of its verbs, and ends the process without warning at one of them."""
-
-    def __init__(self, broker: Broker, kill_at: int, calls: str | None) -> None:
-        self._broker = broker
-        self._kill_at = kill_at
-        self._calls = calls
-        self._count = 0
-
-    def __getattr__(self, name: str) -> Any:
-        verb = getattr(self._broker, name)
-        if name not in _VERBS:
-            return verb
-        if inspect.iscoroutinefunction(verb):
-
-            async def counted(*args: Any, **kwargs: Any) -> Any:
-                self._point(f"before {name}")
-                value = await verb(*args, **kwargs)
-                self._point(f"after {name}")
-                return value
-
-            return counted
-
-        def counted_at_once(*args: Any, **kwargs: Any) -> Any:
-            self._point(f"before {name}")
-            value = verb(*args, **kwargs)
-            self._point(f"after {name}")
-            return value
-
-        return counted_at_once
-
-    def _point(self, where: str) -> None:
-        self._count += 1
-        if self._calls is not None:
-            with open(self._calls, "a") as calls:
-                calls.write(f"{self._count} {where}\n")
-        if self._count == self._kill_at:
-            os.kill(os.getpid(), signal.SIGKILL)
 
 
 class _Stamping(Worker):
@@ -100,12 +52,9 @@ async def main(queues: str, concurrency: int, grace: float, module: ModuleType, 
     app = Jetq(**own)  # nothing more: this also runs with an older version of the package
     kill_at, calls = int(os.environ.get("JETQ_TEST_KILL_AT", "0")), os.environ.get("JETQ_TEST_CALLS")
     if kill_at or calls:
-        connect = app.session.connect
+        from jetq.testing import faults  # which an older version of the package does not have
 
-        async def counted(*, patient: bool = False) -> Any:
-            return KillPoints(await connect(patient=patient), kill_at, calls)
-
-        app.session.connect = counted
+        faults.kill_at(app, kill_at, points=calls)
     worker = _Stamping(app, queues=queues.split(","), concurrency=concurrency, grace=grace)
     loop = asyncio.get_running_loop()
     stops = 0

@@ -12,9 +12,10 @@ from jetq.attempt import Attempt
 from jetq.errors import Rejected
 from jetq.leases import Leases
 from jetq.memory import MemoryBroker
-from jetq.model import Dead, DeadLetter, Delivery, Failure, JobRecord, Meta
+from jetq.model import Dead, Delivery, Failure, JobRecord, Meta
 from jetq.settlement import Settlement
 from jetq.task import Task
+from jetq.testing.faulty import Points, faulty, raising
 
 pytestmark = pytest.mark.anyio
 
@@ -35,31 +36,15 @@ class Held:
         pass
 
 
-class NoRoomForResults(MemoryBroker):
-    """A broker that refuses the first three results."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.refused = 0
-        self.buried: list[DeadLetter] = []
-
-    async def put_result(self, *args: Any, **keywords: Any) -> bool:
-        self.refused += 1
-        if self.refused <= 3:
-            raise Rejected("no room")
-        return await super().put_result(*args, **keywords)
-
-    async def bury(self, delivery: Delivery, letter: DeadLetter) -> None:
-        self.buried.append(letter)
-        await super().bury(delivery, letter)
-
-
 async def test_a_letter_that_is_stored_is_not_stored_again_while_its_result_cannot_be(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Guarantee: one letter, also when that goes on for longer than the broker knows repeats by their id."""
     monkeypatch.setattr(settlement, "_FIRST_BACKOFF", 0.001)
-    broker = NoRoomForResults()
+    no_room = raising(lambda: Rejected("no room"), ["put_result"], times=3)
+    seen: list[str] = []
+    calls = Points(["bury", "put_result"], lambda _, where: seen.append(where))
+    broker = faulty(MemoryBroker(), [no_room, calls])
     got: list[Delivery] = []
     await broker.enqueue(JobRecord(id="job", task="tasks.f", queue="email", body=b"{}"))
     feed = await broker.feed("email", got.append)
@@ -71,6 +56,6 @@ async def test_a_letter_that_is_stored_is_not_stored_again_while_its_result_cann
 
     assert await spent.settle(attempt, Dead(reason="failed", failure=Failure(type="E", message="no good")))
 
-    assert (broker.refused, len(broker.buried)) == (4, 1)
+    assert (seen.count("before put_result"), seen.count("before bury")) == (4, 1)
     assert len(await broker.dead("email")) == 1
     assert await broker.find("email", "job") is None

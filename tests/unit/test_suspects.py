@@ -10,9 +10,10 @@ import pytest
 from jetq import Jetq, suspects
 from jetq.attempt import Attempt
 from jetq.errors import BrokerError
-from jetq.memory import MemoryBroker, MemoryStore
+from jetq.memory import MemoryBroker
 from jetq.model import Dead, Delivery, JobRecord, Released
 from jetq.suspects import Suspects
+from jetq.testing.faulty import Fault, faulty, raising
 
 pytestmark = pytest.mark.anyio
 
@@ -23,25 +24,14 @@ app = Jetq()
 async def dies() -> None: ...
 
 
-class Lossy(MemoryBroker):
-    """Loses the answers to so many writes."""
-
-    lost = 0
-
-    async def record_start(self, delivery: Delivery, starts: int) -> None:
-        await super().record_start(delivery, starts)
-        if self.lost:
-            self.lost -= 1
-            raise BrokerError("no answer")
-
-
 class Desk:
     """Suspects of one worker, on a broker in memory."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         for name, seconds in (("_LOOK", 0.001), ("_FIRST_BACKOFF", 0.001)):
             monkeypatch.setattr(suspects, name, seconds)
-        self.broker = Lossy(MemoryStore())
+        self.faults: list[Fault] = []
+        self.broker = faulty(MemoryBroker(), self.faults)
         self.attempts: list[Attempt] = []
         self.admitted = True
         self.valid = True
@@ -61,6 +51,10 @@ class Desk:
         attempt = Attempt(deliveries[0], task=app.tasks["dies"])
         self.attempts.append(attempt)
         return attempt
+
+    def lose_answers(self, times: int) -> None:
+        """Lose those to the next so many records of a start."""
+        self.faults.append(raising(lambda: BrokerError("no answer"), ["record_start"], times=times, after=True))
 
     async def starts(self, attempt: Attempt) -> int:
         return await self.broker.starts(attempt.delivery)
@@ -165,12 +159,13 @@ async def test_who_runs_for_long_is_taken_off_the_record_before_others_run_besid
 async def test_a_record_whose_answer_is_lost_is_written_again_and_charges_nobody(desk: Desk) -> None:
     """Guarantee: a start that did not come about is not charged because the answer to its record was lost."""
     suspect = await desk.suspect(1, 1)
-    desk.broker.lost = 2
+    desk.lose_answers(2)
     assert await desk.suspects.begin(suspect) is None
-    desk.broker.lost = 2
+    desk.lose_answers(2)
     assert await desk.suspects.interrupt(suspect) is None
     assert (await desk.starts(suspect), desk.admitted) == (1, True)
-    desk.broker.lost, desk.valid = 1, False
+    desk.lose_answers(1)
+    desk.valid = False
     with pytest.raises(BrokerError):
         await desk.suspects.begin(suspect)
     desk.suspects.end(suspect)

@@ -1,0 +1,193 @@
+"""What an application and its tasks do when things go wrong: a server that refuses or is slow, a worker that dies.
+
+    def test_who_dies_after_the_charge_charges_no_second_time(jetq_app):
+        charge.delay(order=42)
+        with faults.crash(jetq_app):
+            jetq_app.run_until_empty()
+        assert bank.charges == [42]
+
+`refuse`, `slow_down` and `crash` take the tester of a test, whichever it is; `kill_at` ends a real worker process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+import signal
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from jetq.app import Jetq
+from jetq.broker import Broker
+from jetq.context import JobContext
+from jetq.errors import BrokerError, NotStored, Rejected
+from jetq.model import Delivery, ResultRecord
+from jetq.task import Task
+from jetq.testing.faulty import Fault, Points, Verb, faulty, raising, slow
+from jetq.testing.tester import AppTester, ServerTester
+
+__all__ = ["crash", "kill_at", "refuse", "slow_down"]
+
+_ENQUEUE = ("enqueue", "enqueue_many")
+
+_SETTLE = (
+    "finish", "reschedule", "give_back", "bury", "superseded", "starts", "record_start", "erase_starts", "put_result",
+    "send_result", "ticked", "store_tick", "write_cell", "drop_cell", "release",
+)  # fmt: skip
+"""The verbs by which a worker says what became of a job, or looks whether it may run it."""
+
+_SAYS = "the server was made to refuse by jetq.testing.faults"
+
+
+def refuse(
+    tester: AppTester | ServerTester, error: type[Rejected] | type[NotStored] = Rejected, *, times: int | None = None
+) -> AbstractContextManager[None]:
+    """A context in which each enqueue of the tested app raises `error`, the first `times` of them if that is given.
+
+    Rejected: the server refuses, and nothing is stored. NotSent: there is no connection, and nothing is stored.
+    NotStored: the answer is lost; the job is stored all the same. Jobs that run meanwhile meet it too.
+    """
+    lost = issubclass(error, NotStored)
+    most = float("inf") if times is None else times
+    return _during(tester, _enqueues(raising(lambda: error(_SAYS), _ENQUEUE, times=most, after=lost)))
+
+
+def slow_down(tester: AppTester | ServerTester, seconds: float) -> AbstractContextManager[None]:
+    """A context in which each enqueue of the tested app takes `seconds` more, of real time."""
+    return _during(tester, _enqueues(slow(seconds, _ENQUEUE)))
+
+
+@contextmanager
+def crash(
+    tester: AppTester | ServerTester, task: Task[..., Any] | str | None = None, *, times: int = 1
+) -> Iterator[None]:
+    """A context in which the worker seems to die with the first `times` jobs that it runs, of `task` if that is given.
+
+    Seen from the job: its function has ended, in whichever way, and nothing of that is stored or acknowledged. So it is
+    handed out again, with the same id, arguments and attempt. What the function has enqueued is stored, and other jobs
+    go on. Each run of a job counts as one, and whoever dies with its worker too often is dead, as ever.
+    """
+    dying = _Crash(task.name if isinstance(task, Task) else task, times)
+    middleware = tester.app.middleware
+    tester.app.middleware = (dying.watch, *middleware)
+    try:
+        with _during(tester, dying):
+            yield
+    finally:
+        tester.app.middleware = middleware
+
+
+def kill_at(app: Jetq, number: int, *, points: str | os.PathLike[str] | None = None) -> None:
+    """Have this process end by SIGKILL when its worker reaches point `number` on its way to settle jobs: for a worker
+    process that a test starts, on a real server.
+
+    Points lie before and after each call that a worker makes to settle a job. Each connection counts its own, from 1;
+    with 0 the process lives. points: a file to which each is written, as number and name, so that a first run tells
+    which there are. To be called before the worker runs.
+    """
+    connect = app.session.connect
+
+    def reached(count: int, where: str) -> None:
+        if points is not None:
+            with Path(points).open("a", encoding="utf-8") as file:
+                file.write(f"{count} {where}\n")
+        if count == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    async def connect_counted(*, patient: bool = False) -> Broker:
+        return faulty(await connect(patient=patient), [Points(_SETTLE, reached)])
+
+    app.session.connect = connect_counted
+
+
+@contextmanager
+def _during(tester: AppTester | ServerTester, fault: Fault) -> Iterator[None]:
+    tester.faults.append(fault)
+    try:
+        yield
+    finally:
+        tester.faults.remove(fault)
+
+
+def _enqueues(fault: Fault) -> Fault:
+    """`fault`, for every way to enqueue: the ones without waiting leave it to those that wait."""
+
+    def all_ways(broker: Broker, name: str, verb: Verb) -> Verb:
+        return _cannot if name == "send_job" else fault(broker, name, verb)
+
+    return all_ways
+
+
+def _cannot(*_: object, **__: object) -> bool:
+    return False
+
+
+class _Crash:
+    """A fault: nothing arrives of how some attempts have ended, and their jobs are handed out again."""
+
+    def __init__(self, task: str | None, times: int) -> None:
+        self._task = task
+        self._left = times
+        self._dying: set[tuple[str, str]] = set()
+        self._dead: set[str] = set()
+        self._handing_back: set[asyncio.Task[None]] = set()
+
+    async def watch(self, job: JobContext, call_next: Callable[[], Awaitable[Any]]) -> Any:
+        """Choose the attempts. A middleware, to be the outermost."""
+        try:
+            return await call_next()
+        finally:
+            if self._left > 0 and self._task in (None, job.task):
+                self._left -= 1
+                self._dying.add((job.queue, job.id))
+
+    def __call__(self, broker: Broker, name: str, verb: Verb) -> Verb:
+        match name:
+            case "reschedule" | "bury" | "put_result":
+                return self._losing(verb)
+            case "send_result":
+                return partial(self._send_result, verb)
+            case "finish":
+                return partial(self._finish, broker, verb)
+            case "erase_starts":
+                return partial(self._erase_starts, verb)
+            case _:
+                return verb
+
+    def _dies(self, about: Delivery | ResultRecord) -> bool:
+        return (about.queue, about.id) in self._dying
+
+    def _losing(self, verb: Verb) -> Verb:
+        @functools.wraps(verb)
+        async def lost(about: Delivery | ResultRecord, *args: Any, **kwargs: Any) -> Any:
+            return True if self._dies(about) else await verb(about, *args, **kwargs)
+
+        return lost
+
+    def _send_result(
+        self, verb: Verb, result: ResultRecord, ttl: float, told: Callable[[BrokerError | None], None]
+    ) -> bool:
+        if not self._dies(result):
+            return bool(verb(result, ttl, told))
+        asyncio.get_running_loop().call_soon(told, None)
+        return True
+
+    def _finish(self, broker: Broker, verb: Verb, delivery: Delivery) -> None:
+        """The last that a worker does: where it died instead, its lease ends, here at once."""
+        if not self._dies(delivery):
+            verb(delivery)
+            return
+        self._dying.discard((delivery.queue, delivery.id))
+        self._dead.add(delivery.token)
+        handing_back = asyncio.get_running_loop().create_task(broker.put_off(delivery, 0.0))
+        self._handing_back.add(handing_back)
+        handing_back.add_done_callback(self._handing_back.discard)
+
+    async def _erase_starts(self, verb: Verb, delivery: Delivery) -> None:
+        """What would acquit the job: its worker is dead by then."""
+        if delivery.token not in self._dead:
+            await verb(delivery)

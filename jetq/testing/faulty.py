@@ -1,0 +1,134 @@
+"""A broker at which things go wrong: the means of `jetq.testing.faults`, and of the tests of jetq itself."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, cast
+
+from jetq.broker import Broker, Line
+from jetq.model import JobRecord, Stored
+
+__all__ = ["Fault", "Points", "Verb", "faulty", "raising", "slow"]
+
+Verb = Callable[..., Any]
+
+Fault = Callable[[Broker, str, Verb], Verb]
+"""`(broker, name, verb) -> verb`: what to call in place of a verb of a broker; the verb itself if all is to go well."""
+
+
+class _Faulty:
+    """`broker`, with the faults that are listed at the time of each call. See `jetq.broker.Broker`."""
+
+    def __init__(self, broker: Broker, faults: Sequence[Fault]) -> None:
+        self._broker = broker
+        self._faults = faults
+
+    def __getattr__(self, name: str) -> Any:
+        verb = getattr(self._broker, name)
+        for fault in self._faults if callable(verb) else ():
+            verb = fault(self._broker, name, verb)
+        return verb
+
+    async def open_line(self) -> Line | None:
+        line = await self._broker.open_line()
+        return None if line is None else cast(Line, _FaultyLine(line, self._faults))
+
+
+class _FaultyLine:
+    """`line`, which stores nothing while there are faults: the broker is asked then."""
+
+    def __init__(self, line: Line, faults: Sequence[Fault]) -> None:
+        self._line = line
+        self._faults = faults
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._line, name)
+
+    def store(self, job: JobRecord) -> Stored | None:
+        return None if self._faults else self._line.store(job)
+
+
+def faulty(broker: Broker, faults: Sequence[Fault]) -> Broker:
+    """`broker`, with `faults`: a list, which may change at any time."""
+    return cast(Broker, _Faulty(broker, faults))
+
+
+def raising(
+    error: Callable[[], Exception], verbs: Collection[str], *, times: float = float("inf"), after: bool = False
+) -> Fault:
+    """A fault: the first `times` calls of the coroutine functions `verbs` raise `error()`; `after` they have done what
+    they do, or else before."""
+    left = times
+
+    def fault(broker: Broker, name: str, verb: Verb) -> Verb:
+        if name not in verbs:
+            return verb
+
+        @functools.wraps(verb)
+        async def raises(*args: Any, **kwargs: Any) -> Any:
+            nonlocal left
+            if left <= 0:
+                return await verb(*args, **kwargs)
+            left -= 1
+            if after:
+                await verb(*args, **kwargs)
+            raise error()
+
+        return raises
+
+    return fault
+
+
+def slow(seconds: float, verbs: Collection[str]) -> Fault:
+    """A fault: each call of the coroutine functions `verbs` begins so many seconds later."""
+
+    def fault(broker: Broker, name: str, verb: Verb) -> Verb:
+        if name not in verbs:
+            return verb
+
+        @functools.wraps(verb)
+        async def waits(*args: Any, **kwargs: Any) -> Any:
+            await asyncio.sleep(seconds)
+            return await verb(*args, **kwargs)
+
+        return waits
+
+    return fault
+
+
+class Points:
+    """A fault: `reached` is called with the number, from 1, and the name of each point: before a call of one of
+    `verbs` begins, and after it returned."""
+
+    def __init__(self, verbs: Collection[str], reached: Callable[[int, str], None]) -> None:
+        self._verbs = verbs
+        self._reached = reached
+        self._count = 0
+
+    def __call__(self, broker: Broker, name: str, verb: Verb) -> Verb:
+        if name not in self._verbs:
+            return verb
+        if not inspect.iscoroutinefunction(verb):
+            return functools.partial(self._around, name, verb)
+
+        @functools.wraps(verb)
+        async def around(*args: Any, **kwargs: Any) -> Any:
+            self._point(f"before {name}")
+            value = await verb(*args, **kwargs)
+            self._point(f"after {name}")
+            return value
+
+        return around
+
+    def _around(self, name: str, verb: Verb, /, *args: Any, **kwargs: Any) -> Any:
+        self._point(f"before {name}")
+        value = verb(*args, **kwargs)
+        self._point(f"after {name}")
+        return value
+
+    def _point(self, where: str) -> None:
+        self._count += 1
+        self._reached(self._count, where)
