@@ -17,6 +17,7 @@ from msgspec.inspect import AnyType, CustomType, FloatType, NoneType, Type, Type
 from msgspec.structs import force_setattr
 
 from jetq import bounds
+from jetq.fitting import stands_for
 from jetq.hooks import Unencodable, encode, is_key, is_known, type_name
 from jetq.own_types import form_of
 
@@ -91,6 +92,8 @@ Doubt = Callable[[Any, Any, Any], tuple[str, str] | None]
 
 _DECLARED = frozenset({datetime, date, time, timedelta, Decimal})
 """Types that come out of JSON only where an annotation says so."""
+
+_STANDARD: dict[type[Any], Type] = {datetime: inspect.DateTimeType(), date: inspect.DateType()}
 
 _NO_KEYS = (
     inspect.TupleType | inspect.VarTupleType | inspect.ListType | inspect.SetType | inspect.FrozenSetType
@@ -186,7 +189,13 @@ def is_vague(nodes: Types) -> bool:
 def types_in(info: Type) -> Types:
     """`info` and the types in it, each once; None for one that contains itself."""
     _, *within = _walk(info, set(), set())
-    return (info, *within)
+    return (_standard(info), *(None if each is None else _standard(each) for each in within))
+
+
+def _standard(node: Type) -> Type:
+    """`node`, or the datetime or date that it is, which a library that freezes the time hides from msgspec."""
+    plain = stands_for(node.cls) if isinstance(node, CustomType) else None
+    return node if plain is None else _STANDARD[plain]
 
 
 def _walk(info: Any, around: set[int], done: set[int]) -> Iterator[Type | None]:

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from msgspec import inspect
 
-__all__ = ["BASES", "fitted"]
+__all__ = ["BASES", "fitted", "stands_for"]
 
 
 T = TypeVar("T")
@@ -72,12 +72,29 @@ _BASE_OF: dict[type[inspect.Type], type[Any]] = {
 }
 
 
+_FREEZABLE = ((datetime, datetime(2000, 1, 1)), (date, date(2000, 1, 1)))
+"""What a library that freezes the time puts classes of its own in the place of, each with a value."""
+
+
+def stands_for(kind: Any) -> type[Any] | None:
+    """The one of datetime and date that the class `kind` is, or in whose place a library that freezes the time has put
+    it: plain values pass as its own. None if there is none.
+
+    msgspec takes such a class, and while it is there even the real one, for a type of the application's own.
+    """
+    if isinstance(kind, type):
+        for base, value in _FREEZABLE:
+            if issubclass(kind, base) and isinstance(value, kind):
+                return base
+    return None
+
+
 def fitted(value: Any, info: inspect.Type) -> Any:
     """`value` of the type `info`, as msgspec takes it. What is not of that type stays, for msgspec to refuse.
 
     Raises ValueError for a datetime or timedelta of a subclass that holds more than its base can.
     """
-    base = _BASE_OF.get(type(info))
+    base = stands_for(info.cls) if isinstance(info, inspect.CustomType) else _BASE_OF.get(type(info))
     if base is not None:
         return BASES[base](value) if _is_of_subclass(value, base) else value
     match info:

@@ -21,7 +21,7 @@ import msgspec
 from msgspec import Struct, ValidationError
 from msgspec.inspect import Type
 
-from jetq.fitting import BASES, fitted
+from jetq.fitting import BASES, fitted, stands_for
 from jetq.own_types import form_of
 
 __all__ = ["Unencodable", "checker", "encode", "from_json", "is_key", "is_known", "known", "to_json", "type_name"]
@@ -69,6 +69,9 @@ def from_json(kind: type[Any], value: Any) -> Any:
     form = form_of(kind)
     if form is not None:
         return form.from_json(value)
+    plain = stands_for(kind)
+    if plain is not None:
+        return msgspec.convert(value, plain)
     if not isinstance(value, str):
         raise ValueError(f"Expected `{kind.__name__}`, got `{type(value).__name__}`")
     return kind(value)
@@ -128,7 +131,8 @@ class _StandIn(type):
 
 
 def known(kind: Any) -> Any:
-    """The annotation `kind` with a stand-in for each Enum that msgspec refuses, and list for Iterable.
+    """The annotation `kind` with a stand-in for each Enum that msgspec refuses, list for Iterable, and datetime and
+    date for what a library that freezes the time has put in their place.
 
     It refuses an Enum whose values are neither all str nor all int of 64 bits. The fields of classes stay as they are.
     Raises TypeError for an Enum that cannot cross.
@@ -136,6 +140,9 @@ def known(kind: Any) -> Any:
     enum = _enum_of(kind)
     if enum is not None:
         return _stand_in(enum) if _is_refused(enum) else kind
+    plain = stands_for(kind)
+    if plain is not None:
+        return plain
     origin, inner = typing.get_origin(kind), typing.get_args(kind)
     if origin is typing.Literal or not inner:
         return kind
