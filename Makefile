@@ -67,6 +67,7 @@ bench: $(STAMP) ## jetq beside a bare nats-py program, what guarantees cost, whe
 	@$(BIN)/python -m benchmarks --json benchmarks/figures/bench.json --charts benchmarks/figures
 	@$(BIN)/python -m benchmarks.guarantees
 	@$(BIN)/python -m benchmarks.anatomy
+	@$(BIN)/python -m benchmarks.types
 
 bench-long: $(STAMP) ## a million waiting, schedules, ids, ten minutes at half load
 	@$(BIN)/python -m benchmarks --only backlog scheduled ids soak --json benchmarks/figures/bench-long.json

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.__main__ import CASES
+from benchmarks.types import KINDS
 
 ROOT = Path(__file__).parents[2]
 
@@ -32,3 +33,10 @@ def test_every_case_runs_and_its_ledger_adds_up(tmp_path: Path) -> None:
     assert {"cpu", "cores", "python", "jetq", "nats-py", "nats-server", "msgspec", "date"} <= set(found["environment"])
     drawn = {"ratios.svg", "enqueue.svg", "drain.svg", "slots.svg", "latency.svg"}
     assert {file.name for file in charts.iterdir()} == drawn
+
+
+def test_the_cost_of_each_type_is_told() -> None:
+    command = [sys.executable, "-m", "benchmarks.types", "--rounds", "1", "--count", "10"]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    rows = [line for line in ran.stdout.splitlines() if line.startswith("| ")]
+    assert len(rows) == 1 + len(KINDS)
