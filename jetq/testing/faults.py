@@ -17,6 +17,7 @@ import os
 import signal
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,11 +25,12 @@ from typing import Any
 from jetq.app import Jetq
 from jetq.broker import Broker
 from jetq.context import JobContext
-from jetq.errors import BrokerError, NotStored, Rejected
+from jetq.errors import BrokerError, DefinitionError, NotStored, Rejected
 from jetq.model import Delivery, ResultRecord
 from jetq.task import Task
 from jetq.testing.faulty import Fault, Points, Verb, faulty, raising, slow
 from jetq.testing.tester import AppTester, ServerTester
+from jetq.units import seconds
 
 __all__ = ["crash", "kill_at", "refuse", "slow_down"]
 
@@ -49,16 +51,21 @@ def refuse(
     """A context in which each enqueue of the tested app raises `error`, the first `times` of them if that is given.
 
     Rejected: the server refuses, and nothing is stored. NotSent: there is no connection, and nothing is stored.
-    NotStored: the answer is lost; the job is stored all the same. Jobs that run meanwhile meet it too.
+    NotStored: the answer is lost; the job is stored all the same. Jobs that run meanwhile meet it too. Raises
+    DefinitionError for another error: it is none that an enqueue raises.
     """
+    kinds = (Rejected, NotStored)
+    if not (isinstance(error, type) and issubclass(error, kinds)):
+        raise DefinitionError(f"faults.refuse takes Rejected, NotSent or NotStored, not {error!r}")
     lost = issubclass(error, NotStored)
     most = float("inf") if times is None else times
     return _during(tester, _enqueues(raising(lambda: error(_SAYS), _ENQUEUE, times=most, after=lost)))
 
 
-def slow_down(tester: AppTester | ServerTester, seconds: float) -> AbstractContextManager[None]:
-    """A context in which each enqueue of the tested app takes `seconds` more, of real time."""
-    return _during(tester, _enqueues(slow(seconds, _ENQUEUE)))
+def slow_down(tester: AppTester | ServerTester, by: float | timedelta) -> AbstractContextManager[None]:
+    """A context in which each enqueue of the tested app takes so much longer, in seconds or as timedelta, of real
+    time."""
+    return _during(tester, _enqueues(slow(seconds(by, "by"), _ENQUEUE)))
 
 
 @contextmanager
@@ -69,7 +76,8 @@ def crash(
 
     Seen from the job: its function has ended, in whichever way, and nothing of that is stored or acknowledged. So it is
     handed out again, with the same id, arguments and attempt. What the function has enqueued is stored, and other jobs
-    go on. Each run of a job counts as one, and whoever dies with its worker too often is dead, as ever.
+    go on. Each run of a job counts as one, and whoever dies with its worker too often is dead, as ever. Raises
+    AssertionError at its end if no such job has run: then nothing was tested.
     """
     dying = _Crash(task.name if isinstance(task, Task) else task, times)
     middleware = tester.app.middleware
@@ -79,6 +87,7 @@ def crash(
             yield
     finally:
         tester.app.middleware = middleware
+    dying.check()
 
 
 def kill_at(app: Jetq, number: int, *, points: str | os.PathLike[str] | None = None) -> None:
@@ -144,6 +153,12 @@ class _Crash:
             if self._left > 0 and self._task in (None, job.task):
                 self._left -= 1
                 self._dying.add((job.queue, job.id))
+
+    def check(self) -> None:
+        """Raise AssertionError if nothing was lost."""
+        if not self._dead:
+            what = "job" if self._task is None else f"job of {self._task}"
+            raise AssertionError(f"no {what} has run in faults.crash, so no worker died with one")
 
     def __call__(self, broker: Broker, name: str, verb: Verb) -> Verb:
         match name:

@@ -7,12 +7,13 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from jetq import Jetq, NotSent, NotStored, Rejected, current_job
+from jetq import DefinitionError, Jetq, NotSent, NotStored, Rejected, current_job
 from jetq.model import JobRecord
 from jetq.testing import AppTester, ServerTester, faults, in_memory, inline, on_server
 
@@ -138,6 +139,15 @@ async def test_the_connection_of_a_thread_leaves_it_to_who_meets_it(nats_url: st
             line.close()
 
 
+def test_only_errors_that_an_enqueue_raises_can_be_asked_for(world: World) -> None:
+    with in_memory(world.app) as jobs:
+        for error in (ValueError, NotStored("x")):
+            with pytest.raises(DefinitionError, match="takes Rejected, NotSent or NotStored, not"):
+                faults.refuse(jobs, error)  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match="by: expected a duration"):
+            faults.slow_down(jobs, -1)
+
+
 # --- a server that is slow
 
 
@@ -191,11 +201,17 @@ def test_only_the_jobs_that_are_meant_crash(world: World, jobs: Tester) -> None:
     with faults.crash(jobs, world.ship):
         assert jobs.run_until_empty().succeeded == 2
     assert len(world.runs) == 2
-    world.runs.clear()
-    with faults.crash(jobs, "no such task"):
-        world.ship.delay(1)
+
+
+def test_a_crash_that_nobody_had_fails_the_test(world: World, jobs: Tester) -> None:
+    world.ship.delay(1)
+    with pytest.raises(AssertionError, match="no job of misspelt has run"), faults.crash(jobs, "misspelt"):
         assert jobs.run_until_empty().succeeded == 1
     assert len(world.runs) == 1
+    with pytest.raises(AssertionError, match="no job has run"), faults.crash(jobs):
+        pass
+    with pytest.raises(KeyError), faults.crash(jobs):
+        raise KeyError
 
 
 def test_what_it_enqueued_before_it_died_is_enqueued_twice(world: World, jobs: Tester) -> None:
@@ -216,9 +232,12 @@ def test_who_dies_too_often_is_dead(world: World, jobs: Tester) -> None:
 
 def test_the_app_is_as_it_was_afterwards(world: World, jobs: Tester) -> None:
     middleware = world.app.middleware
-    with faults.crash(jobs), faults.refuse(jobs), faults.slow_down(jobs, 1):
+    world.charge.delay(1)
+    with faults.crash(jobs, times=2), faults.refuse(jobs), faults.slow_down(jobs, timedelta(seconds=1)):
         assert world.app.middleware != middleware
+        jobs.run_until_empty()
     assert world.app.middleware == middleware
+    world.runs.clear()
     world.charge.delay(1)
     assert jobs.run_until_empty().succeeded == 1
     assert len(world.runs) == 1
