@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
+from jetq import foreign_words
 from jetq.app import Jetq, default_app, task
 from jetq.context import JobContext, current_job
 from jetq.errors import (
@@ -106,6 +108,9 @@ __all__ = [
     "register_type",
     "task",
 ]
+
+if not TYPE_CHECKING:  # a type checker would take any name for one that is here
+    __getattr__ = foreign_words.absent_name
 
 if not getattr(sys, "_is_gil_enabled", lambda: True)():  # of Python 3.13
     raise ImportError(

@@ -6,6 +6,7 @@ often means another thing. Sources: the manuals of Celery, Dramatiq, RQ, Huey, a
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Collection, Mapping
 from difflib import get_close_matches
 from typing import Any, Literal, NamedTuple, NoReturn, TypeVar
@@ -14,7 +15,9 @@ __all__ = [
     "ATTRIBUTES",
     "CALL_OPTIONS",
     "COMMANDS",
+    "NAMES",
     "OPTIONS",
+    "absent_name",
     "answering",
     "argument_answer",
     "flag_answer",
@@ -230,6 +233,11 @@ _BIND = "{task}.bind(...)"
 _MANY = "{task}.delay_many({task}.bind(each) for each in many)"
 _NO_CHAIN = "jetq has none yet; call {task}.delay(...) at the end of the task that comes before"
 _NO_GROUP = f"jetq has none yet; {_MANY} stores many at once"
+_NO_CHORD = "jetq has none yet; a task of the others' ids does it, which raises Snooze(5) until all of them have ended"
+_SCHEDULED = '@task(cron="0 9 * * *", tz="UTC") or @task(every=30)'
+_RUNS = "jetq worker MODULE, on the command line, or await Worker(app).run()"
+_MADE = "app = Jetq(), or @task alone, which finds its app"
+_JOB_OF_ID = 'app.job(id, queue="...")'
 _ENDED = 'job.status() in ("succeeded", "dead", "cancelled", "expired")'
 
 
@@ -249,10 +257,11 @@ ATTRIBUTES: Mapping[str, Mapping[str, str]] = {
             "func original_func": "{task}.fn",
             "map starmap chunks": _MANY,
             "chain pipe pipeline then": _NO_CHAIN,
-            "group chord": _NO_GROUP,
+            "group": _NO_GROUP,
+            "chord": _NO_CHORD,
             "retry": "raise Retry(after=30), inside the task",
             "request": "current_job(), inside the task",
-            "AsyncResult": 'app.job(id, queue="...")',
+            "AsyncResult": _JOB_OF_ID,
         }
     ),
     "Call": _lines(
@@ -286,10 +295,10 @@ ATTRIBUTES: Mapping[str, Mapping[str, str]] = {
             "conf config": "app.settings, which Jetq(...), JETQ_* variables and jetq.toml set",
             "config_from_object config_from_envvar": "JETQ_* variables or jetq.toml are read by themselves",
             "autodiscover_tasks import_tasks": "jetq worker MODULE, on the command line, names the modules",
-            "worker_main run_worker start run": "jetq worker MODULE, on the command line, or await Worker(app).run()",
+            "worker_main run_worker start run": _RUNS,
             "control": "jetq queue pause QUEUE or jetq job cancel ID, on the command line",
             "inspect": "jetq queue ls or jetq job show ID, on the command line",
-            "AsyncResult": 'app.job(id, queue="...")',
+            "AsyncResult": _JOB_OF_ID,
             "add_periodic_task on_after_configure on_after_finalize periodic_task periodic cron": (
                 '@app.task(cron="0 9 * * *", tz="UTC"), or app.schedule("name", add.bind(2, 3), every=30)'
             ),
@@ -298,7 +307,9 @@ ATTRIBUTES: Mapping[str, Mapping[str, str]] = {
             "close": "app.session.close()",
             "aclose": "await app.session.aclose()",
             "connect startup": "leave it out: an app connects at first use",
-            "chain chord group": "jetq has none yet; app.delay_many([add.bind(2, 3), ...]) stores many at once",
+            "chain": "jetq has none yet; call .delay(...) of the next task at the end of the one before",
+            "group": "jetq has none yet; app.delay_many([add.bind(2, 3), ...]) stores many at once",
+            "chord": _NO_CHORD,
         }
     ),
 }
@@ -338,6 +349,47 @@ def answering(called: str) -> Callable[[type[T]], type[T]]:
         return cls
 
     return add
+
+
+# --- what is imported
+
+
+NAMES: Mapping[str, str] = _lines(
+    {
+        "Celery Huey RedisHuey SqliteHuey App ArqRedis create_pool Broker AsyncBroker": _MADE,
+        "shared_task actor periodic_task": "@task, of jetq as well",
+        "current_app app_or_default get_broker set_broker": "default_app()",
+        "chain pipeline": _NO_CHAIN.format(task="add"),
+        "group chunks xmap xstarmap": _NO_GROUP.format(task="add"),
+        "chord": _NO_CHORD,
+        "signature maybe_signature subtask": 'add.bind(2, 3), or app.call("tasks.add", {"x": 2, "y": 3})',
+        "current_task get_current_job Context CurrentMessage": "current_job(), inside the task",
+        "AsyncResult ResultSet GroupResult": _JOB_OF_ID,
+        "crontab cron beat TaskiqScheduler PeriodicTask": _SCHEDULED,
+        "signals Middleware": "Jetq(middleware=[...], lifespan=...)",
+        "states": 'job.status(), which is a text, as "succeeded"',
+        "run_worker SimpleWorker": _RUNS,
+        "RetryStrategy Repeat": "@task(max_attempts=4, wait=30)",
+        "SoftTimeLimitExceeded TimeLimitExceeded": "Interruption in a sync task, CancelledError in an async one",
+        "Ignore Abort": 'raise Reject("why"), inside the task',
+        "InMemoryBroker StubBroker MemoryHuey InMemoryConnector": "the fixture jetq_app, for tests; see jetq.testing",
+    }
+)
+"""Names that users import from the package."""
+
+
+def absent_name(name: str) -> NoReturn:
+    """Be the `__getattr__` of the package, which Python asks for a `name` that is not there.
+
+    Raises AttributeError with the line to write; to `from jetq import name`, which keeps no text of that, ImportError.
+    """
+    if name not in NAMES:
+        raise AttributeError(f"module 'jetq' has no attribute {name!r}", name=name, obj=sys.modules["jetq"])
+    told = f"jetq has no {name}: {NAMES[name]}"
+    asking = sys._getframe(1).f_code  # pyright: ignore[reportPrivateUsage]
+    if (asking.co_filename, asking.co_name) == ("<frozen importlib._bootstrap>", "_handle_fromlist"):
+        raise ImportError(told, name="jetq", path=sys.modules["jetq"].__file__)
+    raise AttributeError(told, name=name, obj=None)
 
 
 # --- the command line

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import doctest
+import importlib.util
 import inspect
 import pickle
 import sys
@@ -15,11 +16,12 @@ from typing import Any
 import click
 import pytest
 
+import jetq
 from jetq import Jetq, task
 from jetq.app import _Default
 from jetq.cli import root
 from jetq.errors import ArgumentError, DefinitionError, SettingsError
-from jetq.foreign_words import ATTRIBUTES, CALL_OPTIONS, COMMANDS, OPTIONS, option_answer
+from jetq.foreign_words import ATTRIBUTES, CALL_OPTIONS, COMMANDS, NAMES, OPTIONS, option_answer
 from jetq.options import CallOptions, TaskKeywords
 from jetq.registry import IMPORTED
 from jetq.settings import Settings, from_jetq_environment, from_keywords, from_table
@@ -203,7 +205,11 @@ ON_OBJECTS = [
     ("Task", "apply", "add(...), which runs it here"),
     ("Task", "retry", "raise Retry(after=30), inside the task"),
     ("Task", "chain", "jetq has none yet; call add.delay(...) at the end of the task that comes before"),
-    ("Task", "chord", "jetq has none yet; add.delay_many(add.bind(each) for each in many) stores many at once"),
+    (
+        "Task",
+        "chord",
+        "jetq has none yet; a task of the others' ids does it, which raises Snooze(5) until all of them have ended",
+    ),
     ("Task", "group", "jetq has none yet; add.delay_many(add.bind(each) for each in many) stores many at once"),
     ("Call", "delay", "app.enqueue(call)"),
     ("Call", "set", "add.options(delay=60).bind(...)"),
@@ -301,6 +307,64 @@ def test_tools_that_look_at_tasks_do_so_as_before() -> None:
     found = {each.name: len(each.examples) for each in doctest.DocTestFinder().find(sys.modules[__name__])}
     assert found[f"{__name__}.module_level"] == 1
     assert inspect.unwrap(module_level) is module_level.fn
+
+
+# --- what is imported
+
+
+IMPORTED_NAMES = [
+    ("Celery", "app = Jetq(), or @task alone, which finds its app"),
+    ("shared_task", "@task, of jetq as well"),
+    ("chain", "jetq has none yet; call add.delay(...) at the end of the task that comes before"),
+    ("group", "jetq has none yet; add.delay_many(add.bind(each) for each in many) stores many at once"),
+    ("signature", 'add.bind(2, 3), or app.call("tasks.add", {"x": 2, "y": 3})'),
+    ("crontab", '@task(cron="0 9 * * *", tz="UTC") or @task(every=30)'),
+    ("get_current_job", "current_job(), inside the task"),
+]
+
+
+@pytest.mark.parametrize(("word", "line"), IMPORTED_NAMES)
+def test_a_name_of_the_package(word: str, line: str) -> None:
+    told = f"jetq has no {word}: {line}"
+    assert answer(lambda: exec(f"from jetq import {word}", {}), ImportError) == told
+    assert answer(lambda: getattr(jetq, word), AttributeError) == told
+
+
+@pytest.mark.parametrize("word", NAMES)
+def test_a_name_that_is_not_there_is_not_there_for_who_looks(word: str) -> None:
+    assert not hasattr(jetq, word)
+    assert getattr(jetq, word, None) is None
+    assert word not in dir(jetq)
+    assert word not in dict(inspect.getmembers(jetq))
+    assert importlib.util.find_spec(f"jetq.{word}") is None
+    assert "\n" not in answer(lambda: getattr(jetq, word), AttributeError)
+    with pytest.raises(AttributeError, match="does not have the attribute"), unittest.mock.patch(f"jetq.{word}"):
+        pass
+    with pytest.raises(AttributeError):
+        pickle.loads(f"cjetq\n{word}\n.".encode())
+
+
+def test_a_name_that_is_nobodys_is_told_as_python_does_it() -> None:
+    with pytest.raises(AttributeError, match="module 'jetq' has no attribute 'tusk'") as caught:
+        _ = jetq.tusk  # type: ignore[attr-defined]
+    assert (caught.value.name, caught.value.obj) == ("tusk", jetq)
+    with pytest.raises(ImportError, match=r"cannot import name 'tusk' from 'jetq' \("):
+        exec("from jetq import tusk", {})
+    with pytest.raises(ModuleNotFoundError, match=r"No module named 'jetq\.chain'"):
+        importlib.import_module("jetq.chain")
+
+
+def test_tools_that_look_at_the_package_do_so_as_before() -> None:
+    found: dict[str, object] = {}
+    exec("from jetq import *", found)
+    assert {*jetq.__all__} <= {*found}
+    exec("from jetq import testing", {})  # a module of it, imported because the name is not there yet
+    spec = unittest.mock.Mock(spec=jetq)
+    with pytest.raises(AttributeError):
+        _ = spec.chain
+    unittest.mock.create_autospec(jetq)
+    doctest.DocTestFinder().find(jetq)
+    assert inspect.getmodule(jetq.task) is not jetq
 
 
 # --- settings
