@@ -33,8 +33,8 @@ def edit(id: str, set: tuple[str, ...], queue: str | None, spec: str | None) -> 
     """Change the arguments of the dead job ID, and replay it.
 
     \b
-    jetq dlq edit ID -A tasks                    in $VISUAL or $EDITOR, as JSON
-    jetq dlq edit ID -A tasks --set to=a@b.c     without an editor; --set may be repeated
+    jetq dlq edit ID -A tasks                    # in $VISUAL or $EDITOR, as JSON
+    jetq dlq edit ID -A tasks --set to=a@b.c     # without an editor; --set may be repeated
 
     The task checks them as it checks a call; what it refuses changes nothing, and neither does a text left as it was.
     What is secret is shown as ***, and keeps its value if it is left so.

@@ -48,6 +48,13 @@ class Process:
             if text in line:
                 return line
 
+    def said(self) -> list[str]:
+        """All that it has printed until now."""
+        while not self._lines.empty():
+            if (line := self._lines.get()) is not None:
+                self.output.append(line)
+        return self.output
+
     def signal(self, number: signal.Signals) -> None:
         self.popen.send_signal(number)
 
@@ -55,10 +62,7 @@ class Process:
         """Its exit code, once it has ended; `output` is complete then."""
         code = self.popen.wait(timeout)
         self._reader.join(timeout)
-        while not self._lines.empty():
-            line = self._lines.get()
-            if line is not None:
-                self.output.append(line)
+        self.said()
         return code
 
 

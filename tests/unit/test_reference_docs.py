@@ -12,6 +12,9 @@ import pytest
 
 from jetq import errors
 from jetq.cli.root import cli
+from jetq.diagnosis import _running
+from jetq.inspect import JobView
+from jetq.questions import Answer, Held
 from jetq.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -63,6 +66,13 @@ def test_links_lead_to_files(page: Path) -> None:
 def test_python_snippets_parse(page: Path) -> None:
     for snippet in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL):
         ast.parse(snippet)
+
+
+def test_a_job_that_waits_for_its_rate_is_told_as_the_page_shows_it() -> None:
+    job = JobView(id="a", task="tasks.f", queue="mail", state="running", attempt=1)
+    worker = Answer("web1-4711-783a", "web1", 4711, "1", 0.0, 5, 1, held=Held(waits="rate"))
+    told = _running(job, [worker])
+    assert f"running: {told}" in (ROOT / "docs/how-to/limit.md").read_text().splitlines()
 
 
 def test_every_test_that_a_promise_names_exists() -> None:
