@@ -118,6 +118,8 @@ def without_json(nodes: Types) -> str | None:
     for node in nodes:
         if isinstance(node, CustomType) and not is_known(node.cls):
             return f"{type_name(node.cls)} {NO_JSON_FORM}"
+        if isinstance(node, inspect.ExtType):
+            return f"msgspec.msgpack.Ext {NO_JSON_FORM}"
         key = _impossible_key(node.key_type) if isinstance(node, inspect.DictType) else None
         if key is not None:
             return f"a dict with keys of type {key} {NO_JSON_FORM}"

@@ -175,23 +175,6 @@ def test_a_member_of_an_int_enum_is_in_a_union_with_text(way: Way, member: enum.
     assert way(type(member) | str, "1") == "1"
 
 
-@pytest.mark.parametrize(
-    ("member", "text"),
-    [
-        (Status.DONE, b"2"),
-        (Word.YES, b'"yes"'),
-        (Permission.READ | Permission.WRITE, b"3"),
-        (Ratio.HALF, b"0.5"),
-        (Planet.EARTH, b"[5.97e24,6400000.0]"),
-        (Day.FIRST, b'"2026-01-01"'),
-        (TextChoice.SMALL, b'"s"'),
-    ],
-    ids=str,
-)
-def test_an_enum_crosses_as_the_json_of_its_value(member: enum.Enum, text: bytes) -> None:
-    assert taking(type(member)).encode((member,), {}) == b'{"x":' + text + b"}"
-
-
 def test_parameters_of_every_kind_take_enums() -> None:
     def fn(a: Status, /, *rest: Ratio, c: Planet, **more: Permission) -> None: ...
 

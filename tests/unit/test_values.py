@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import enum
-from collections import Counter, OrderedDict, defaultdict, deque
-from collections.abc import Iterable, Iterator
-from dataclasses import InitVar, dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
-from fractions import Fraction
-from ipaddress import IPv4Address, IPv6Network
-from pathlib import Path
+from ipaddress import IPv4Address
 from typing import Annotated, Any, ClassVar, Literal, Union
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -425,23 +422,6 @@ def test_no_secret_stands_in_a_refusal() -> None:
 # --- what msgspec does not know
 
 
-@WAYS
-@pytest.mark.parametrize(
-    ("kind", "value"),
-    [
-        (Fraction, Fraction(1, 3)),
-        (IPv4Address, IPv4Address("127.0.0.1")),
-        (IPv6Network | None, IPv6Network("fd00::/8")),
-        (dict[IPv4Address, list[Fraction]], {IPv4Address("127.0.0.1"): [Fraction(2)]}),
-        (msgspec.defstruct("Host", [("at", IPv4Address)], eq=True), None),
-    ],
-    ids=str,
-)
-def test_a_class_made_from_its_text_crosses(way: Way, kind: Any, value: Any) -> None:
-    value = kind(IPv4Address("127.0.0.1")) if value is None else value
-    assert way(kind, value) == value
-
-
 def test_text_that_is_no_address_is_refused() -> None:
     assert refusal(IPv4Address, "127.0.0.1") == "x: expected IPv4Address, got str"
     for body in (b'{"x": "127.0.0"}', b'{"x": 3}'):
@@ -457,42 +437,6 @@ def test_an_iterable_arrives_as_a_list(way: Way, given: Any) -> None:
 
 
 JSON: Any = Union[int, list["JSON"]]  # type: ignore[misc] # noqa: UP007 - as aliases are that name themselves
-
-
-@dataclass
-class WithInitVar:
-    x: int
-    by: InitVar[int] = 2
-
-    def __post_init__(self, by: int) -> None:
-        self.x *= by
-
-
-@pytest.mark.parametrize(
-    ("kind", "hint"),
-    [
-        (date | datetime, "annotate one type: JSON does not tell these apart"),
-        (str | UUID, "annotate one type: JSON does not tell these apart"),
-        (Path | str, "annotate one type: JSON does not tell these apart"),
-        (list[int] | list[str], "annotate one type: JSON does not tell these apart"),
-        (Doubled | Sorted, "annotate one type: JSON does not tell these apart"),
-        (DoubledStruct | Holding, "annotate one type: JSON does not tell these apart"),
-        (WithInitVar, "make it a field"),
-        (deque[int], "annotate list"),
-        (Iterable, "annotate list"),
-        (Iterator[int], "annotate list"),
-        (Counter[str], "annotate dict"),
-        (OrderedDict[str, int], "annotate dict"),
-        (defaultdict[str, int], "annotate dict"),
-        (complex, "use a Struct"),
-    ],
-    ids=str,
-)
-def test_a_type_that_cannot_cross_says_what_can(kind: Any, hint: str) -> None:
-    with pytest.raises(DefinitionError) as caught:
-        taking(kind)
-    assert str(caught.value).startswith("tasks.f: x: ")
-    assert caught.value.hint is not None and caught.value.hint.startswith(hint)
 
 
 def test_an_alias_that_names_itself_says_what_to_do() -> None:
