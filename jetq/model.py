@@ -266,7 +266,7 @@ class DeadLetter(Discreet, Versioned, frozen=True, omit_defaults=True):
     """All that is known of a dead job besides its bytes, which are kept beside it unchanged.
 
     address, headers, sequence: where and how it was stored; `count`: how often it had been handed out.
-    errors: every attempt's error, oldest first (`errors_dropped` older ones cut).
+    errors: its attempts' errors, oldest first, without the `errors_dropped` that were cut.
     """
 
     id: str

@@ -33,13 +33,13 @@ def tables() -> dict[str, str]:
         "what is refused": _table(
             ("annotation", "given", "said", "do this"),
             [
-                (_codes([each.kind]), _codes([each.value]), said.removeprefix("x: "), each.do or hint)
+                (_codes([each.kind]), _codes([each.value]), _cell(said.removeprefix("x: ")), _cell(each.do or hint))
                 for each in REFUSED
                 for said, hint in (told(each),)
             ],
         ),
         "what can never cross": _table(
-            ("annotation", "do this"), [(_codes(kinds), hint) for hint, kinds in by_hint.items()]
+            ("annotation", "do this"), [(_codes(kinds), _cell(hint)) for hint, kinds in by_hint.items()]
         ),
     }
 
@@ -62,7 +62,12 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def _codes(codes: Iterable[str]) -> str:
-    return ", ".join("`{}`".format(code.replace("|", "\\|")) for code in codes)
+    return ", ".join(f"`{_cell(code)}`" for code in codes)
+
+
+def _cell(text: str) -> str:
+    """The text as it stands in a table, whose cells end with a stroke."""
+    return text.replace("|", "\\|")
 
 
 if __name__ == "__main__":

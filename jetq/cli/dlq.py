@@ -75,7 +75,7 @@ async def _in_all(broker: Broker, which: DeadFilter) -> str:
 @click.option("--json", is_flag=True, help="Print JSON.")
 @verbose_option
 def show(id: str, queue: str | None, spec: str | None, json: bool) -> None:
-    """Show the dead letter of job ID: every attempt's error, the traceback and the arguments."""
+    """Show the dead letter of job ID: its attempts' errors, the traceback and the arguments."""
     app = choose_app(spec)
     entry = ask_broker(app, lambda broker: find_dead(broker, id, queue=queue))
     entry = concealed(app, entry)

@@ -34,8 +34,11 @@ def _commands(command: click.Command, name: str) -> Iterator[tuple[str, click.Co
 
 def test_every_setting_is_described_with_its_default() -> None:
     text = (ROOT / "docs/reference/settings.md").read_text()
+    defaults = Settings()
     for name in Settings.__struct_fields__:
-        assert f"| `{name}` | `JETQ_{name.upper()}` |" in text
+        value = getattr(defaults, name)
+        shown = "" if value is None else f"`{','.join(value) if isinstance(value, tuple) else value}`"
+        assert f"| `{name}` | `JETQ_{name.upper()}` | {shown} |" in text
 
 
 def test_every_error_is_described() -> None:
@@ -44,15 +47,31 @@ def test_every_error_is_described() -> None:
         assert f"`{name}`" in text
 
 
-def test_every_command_and_option_is_described() -> None:
-    text = (ROOT / "docs/reference/cli.md").read_text()
+def test_every_command_is_described_as_its_help_does_it() -> None:
+    page = (ROOT / "docs/reference/cli.md").read_text()
     for name, command in _commands(cli, "jetq"):
-        _, found, section = text.partition(f"## {name}\n")
+        _, found, section = page.partition(f"## {name}\n")
         assert found, name
-        section = section.partition("\n## ")[0]
-        for parameter in command.params:
-            if isinstance(parameter, click.Option) and not parameter.hidden and "--help" not in parameter.opts:
-                assert any(option in section for option in parameter.opts), (name, parameter.opts)
+        section = _plain(section.partition("\n## ")[0])
+        for paragraph in (command.help or "").split("\n\n"):
+            assert _plain(paragraph) in section, (name, paragraph)
+        for row in _option_rows(name, command):
+            assert _plain(row) in section, (name, row)
+
+
+def _option_rows(name: str, command: click.Command) -> Iterator[str]:
+    """The options of a command as rows of a table."""
+    context = click.Context(command, info_name=name)
+    for parameter in command.params:
+        if isinstance(parameter, click.Option) and not parameter.hidden and "--help" not in parameter.opts:
+            record = parameter.get_help_record(context)
+            assert record is not None
+            yield f"| `{record[0]}` | {record[1]} |"
+
+
+def _plain(text: str) -> str:
+    """The text without blanks and marks; versions of click put other signs between choices."""
+    return re.sub(r"[\s`*\\$\b]", "", text).replace("|", "/")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
