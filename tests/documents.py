@@ -11,6 +11,7 @@ from unittest.mock import patch
 
 import click
 
+from jetq.cli.failing import Failed
 from jetq.cli.root import cli
 
 __all__ = [
@@ -118,3 +119,5 @@ def _read(words: list[str]) -> None:
                 cli.invoke(context)
         except click.exceptions.Exit:  # of --help
             pass
+        except Failed as error:
+            raise click.UsageError(error.message) from None

@@ -151,6 +151,7 @@ AROUND: dict[str, Surroundings] = {
         worker="tasks --no-plugins",
         ids=tuple(f"dead-{number}" for number in range(5)),
     ),
+    "docs/how-to/deploy.md": Surroundings(),
     "docs/how-to/give-permissions.md": Surroundings(files={"shop.py": SHOP}),
     "docs/how-to/limit.md": Surroundings(
         files={
@@ -163,7 +164,7 @@ AROUND: dict[str, Surroundings] = {
     ),
     "docs/how-to/pause-and-drain.md": Surroundings(
         files={"tasks.py": TASKS, "store.py": "from tasks import add\nadd.options(queue='mail').delay(2, 3)\n"},
-        before=STORE,
+        before=STORE + "jetq setup queues -q mial",
     ),
     "docs/how-to/run-many-processes.md": Surroundings(files={"tasks.py": TASKS}),
     "docs/how-to/run-on-a-schedule.md": Surroundings(

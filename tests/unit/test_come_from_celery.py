@@ -15,6 +15,7 @@ import pytest
 from tenacity import wait_exponential
 
 import jetq
+import jetq.testing
 from jetq import Jetq
 from jetq import app as app_module
 from jetq.foreign_words import OPTIONS, _None, _Option
@@ -27,7 +28,7 @@ PAGE = ROOT / "docs/how-to/come-from-celery.md"
 
 NO_CODE = {
     *("`NATS_URL`", "`ack_wait`", "`async def`", "`return`", "`except Exception`", "`None`"),
-    *("`.delay`", "`CancelledError`", "`Interruption`", "`GET /live`", "`jetq_app`", "`@task`"),
+    *("`.delay`", "`CancelledError`", "`Interruption`", "`GET /live`", "`jetq_app`", "`jetq_inline`", "`@task`"),
 }
 """Words in backticks that are no code to run."""
 
@@ -68,6 +69,7 @@ def surroundings(app: Jetq) -> dict[str, Any]:
         **public,
         "app": app,
         "add": made,
+        "jetq": jetq,
         "job": many[0],
         "jobs": many,
         "when": datetime.now(UTC) + timedelta(hours=1),
@@ -122,7 +124,7 @@ def test_what_a_row_says_to_write_can_be_written(row: tuple[str, str]) -> None:
 def test_the_words_that_are_no_code_are_there() -> None:
     assert {quoted for _, ours in ROWS for quoted in codes(ours)} >= NO_CODE
     assert "ack_wait" in Settings.__struct_fields__
-    assert hasattr(plugin, "jetq_app")
+    assert hasattr(plugin, "jetq_app") and hasattr(plugin, "jetq_inline")
     assert issubclass(jetq.Interruption, BaseException) and not issubclass(jetq.Interruption, Exception)
 
 
