@@ -221,8 +221,14 @@ def with_server(project: Project, url: str) -> Project:
     return project
 
 
+LONG = {"docs/how-to/dead-letters.md", "docs/how-to/cancel-and-reschedule.md", "docs/reference/cli.md"}
+WALKED = [
+    pytest.param(page, marks=[pytest.mark.slow] if page_id(page) in LONG else []) for page in PAGES if console(page)
+]
+
+
 @pytest.mark.timeout(300)  # on a busy machine: a page has up to twenty commands
-@pytest.mark.parametrize("page", [page for page in PAGES if console(page)], ids=page_id)
+@pytest.mark.parametrize("page", WALKED, ids=page_id)
 def test_the_commands_of_a_page_do_what_it_says(page: Path, project: Project, request: pytest.FixtureRequest) -> None:
     name = page_id(page)
     if name not in OWN_SERVER:
