@@ -21,6 +21,7 @@ import zoneinfo
 from dataclasses import InitVar, dataclass
 from datetime import date, datetime
 from decimal import Decimal
+from types import ModuleType
 from typing import Any, NamedTuple, NewType, TypedDict
 
 import attrs
@@ -439,7 +440,7 @@ NEVER: tuple[str, ...] = (
 _MODULES = (typing, collections, collections.abc, times, decimal, fractions, ipaddress, pathlib, uuid, zoneinfo)
 _NAMES: dict[str, Any] = {"math": math, "Secret": Secret}
 for _module in _MODULES:  # a later one wins: Counter is that of collections
-    _NAMES |= vars(_module)
+    _NAMES |= {each: value for each, value in vars(_module).items() if not isinstance(value, ModuleType)}
 
 
 def evaluated(code: str) -> Any:
