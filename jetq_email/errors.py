@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from jetq import JetqError
 
-__all__ = ["TransportError", "Unsendable"]
+__all__ = ["ServerBusy", "TransportError", "Unsendable"]
 
 
 class Unsendable(JetqError):
@@ -13,3 +13,7 @@ class Unsendable(JetqError):
 
 class TransportError(JetqError):
     """The mail was not (surely) handed over this time: no connection, a refused login, a server busy or gone."""
+
+
+class ServerBusy(TransportError):
+    """The server takes no connection just now, as one that has as many as it takes. Nobody has the mail."""

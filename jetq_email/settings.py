@@ -61,8 +61,9 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     sender: the From address of mails that name none.
     timeout: seconds per step with the SMTP server (four times that for the content), and for fetching an attachment.
     connections: SMTP connections per worker process, 1 to 100.
-    retry_wait: up to how long the second attempt waits; the third waits up to five times that. Greylisting wants
-        minutes.
+    attempts: how often a mail is tried, from 1. With the waits between them 8 are about eight hours.
+    retry_wait: how long the second attempt waits at least; the next ones 5, 15, 30, 60, 120 and 240 times that. Servers
+        that put strangers off want minutes.
     outbox: the directory of transport `file`.
     template_directory: own templates, searched before the built-in ones.
     attachment_root: the directory attachments given by path come from; None refuses them.
@@ -80,6 +81,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     sender: str | None = None
     timeout: Annotated[float, Meta(ge=0.1, le=600.0)] = 30.0
     connections: Annotated[int, Meta(ge=1, le=100)] = 10
+    attempts: Annotated[int, Meta(ge=1, le=1000)] = 8
     retry_wait: Annotated[float, Meta(ge=0.0, le=86400.0)] = 60.0
     outbox: Path = Path("outbox")
     template_directory: Path | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -11,15 +11,24 @@ from msgspec.structs import replace
 from tenacity import RetryCallState
 from tenacity.wait import wait_base
 
-from jetq import JetqError, Reject, Retry, SettingsError, current_job, task
+from jetq import JetqError, Reject, Retry, SettingsError, Snooze, current_job, task
 from jetq_email.attachments import Attachment, gather
-from jetq_email.errors import Unsendable
+from jetq_email.errors import ServerBusy, Unsendable
 from jetq_email.message import Email, Envelope, compose
 from jetq_email.settings import Settings, current
 from jetq_email.templates import render
 from jetq_email.transports import Refusal, Sent, transport_for
 
 __all__ = ["jetq_ready", "send_email", "send_template"]
+
+_WAITS = (1, 5, 15, 30, 60, 120, 240)
+"""What attempts wait, in times of the first wait: a minute, then past the five that a server puts strangers off for."""
+
+_BUSY_WAIT = 5.0
+"""Seconds after which a mail asks again a server that takes no connection."""
+
+_BUSY_FOR = 3600.0
+"""Seconds after its enqueue in which that costs a mail no attempt."""
 
 Addresses = str | list[str]
 Context = dict[str, Any]
@@ -31,14 +40,23 @@ def jetq_ready() -> None:
 
 
 class _RetryWait(wait_base):
-    """Up to `JETQ_EMAIL_RETRY_WAIT` seconds before the second attempt, five times that before the third."""
+    """`JETQ_EMAIL_RETRY_WAIT` seconds before the second attempt, then ever longer. Up to a quarter is added by chance:
+    a server that was away is not to meet all mails at once."""
 
     def __call__(self, retry_state: RetryCallState) -> float:
-        most = current().retry_wait * 5 ** (retry_state.attempt_number - 1)
-        return random.uniform(most / 2, most)
+        least = current().retry_wait * _WAITS[min(retry_state.attempt_number, len(_WAITS)) - 1]
+        return random.uniform(least, least * 1.25)
 
 
-@task(name="jetq_email.send_email", queue="email", max_attempts=3, wait=_RetryWait(), ends_kept=3600)
+def _attempts() -> int:
+    """Those of the settings of this process. `jetq_ready` tells of settings that cannot be read."""
+    try:
+        return current().attempts
+    except SettingsError:
+        return Settings().attempts
+
+
+@task(name="jetq_email.send_email", queue="email", max_attempts=_attempts(), wait=_RetryWait(), ends_kept=3600)
 async def send_email(
     to: Addresses,
     subject: str,
@@ -79,7 +97,7 @@ async def send_email(
     await _send(email, attachments or [], recipients, settings)
 
 
-@task(name="jetq_email.send_template", queue="email", max_attempts=3, wait=_RetryWait(), ends_kept=3600)
+@task(name="jetq_email.send_template", queue="email", max_attempts=_attempts(), wait=_RetryWait(), ends_kept=3600)
 async def send_template(
     template: str,
     to: Addresses,
@@ -128,6 +146,10 @@ async def _send(email: Email, attachments: list[Attachment], recipients: list[st
         sent = await (await transport_for(settings)).send(envelope)
     except Unsendable as error:
         raise Reject(str(error)) from error
+    except ServerBusy as error:
+        if datetime.now(UTC) - date > timedelta(seconds=_BUSY_FOR):
+            raise
+        raise Snooze(random.uniform(_BUSY_WAIT / 2, _BUSY_WAIT)) from error
     _settle(sent)
 
 

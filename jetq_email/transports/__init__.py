@@ -15,8 +15,13 @@ from jetq_email.settings import Settings, TransportName
 __all__ = ["Refusal", "Sent", "Transport", "transport_for"]
 
 
+_WANTS_LOGIN = (530, 534, 538)
+"""RFC 4954 6, and 3.1 of RFC 3207, which wants STARTTLS first."""
+
+
 class Refusal(Struct, frozen=True):
-    """One recipient a server would not take, and its reply. A 4xx may pass later, a 5xx will not."""
+    """One recipient a server would not take, and its reply. A 4xx may pass later. A 5xx will not, unless it says that
+    the worker has to log in, which is no fault of the mail."""
 
     recipient: str
     code: int
@@ -25,7 +30,7 @@ class Refusal(Struct, frozen=True):
     @property
     def permanent(self) -> bool:
         """Whether the server says that trying again is no use."""
-        return self.code >= 500
+        return self.code >= 500 and self.code not in _WANTS_LOGIN
 
 
 class Sent(Struct, frozen=True):

@@ -1,195 +1,163 @@
-"""Mails handed to an SMTP server, over a few connections that are used again."""
+"""Mails handed to an SMTP server: in one transaction, or in as many as the server wants."""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import ssl
-import time
-from collections import deque
+from collections.abc import Sequence
 
-import aiosmtplib
 from aiosmtplib import SMTP, SMTPException, SMTPResponseException
+from msgspec import Struct
 
 from jetq_email.errors import TransportError, Unsendable
 from jetq_email.message import Envelope
 from jetq_email.settings import Settings
 from jetq_email.transports import Refusal, Sent
+from jetq_email.transports.connections import Connections
 
 __all__ = ["SmtpTransport"]
 
-_IDLE = 15.0
-"""Seconds after which an unused connection is closed: servers drop theirs after minutes, and a worker may be quiet."""
+_CLOSING = 421
+"""What a server says that closes the connection, also after as many mails as it takes in one session."""
+
+_UNKNOWN = 451
+"""The code of a Refusal of which nobody knows whether it is one."""
+
+
+class _SessionOver(Exception):
+    """The server has closed a session that had its mails, before it had the content of this one."""
+
+
+class _Transaction(Struct):
+    """What became of the recipients of one transaction. left: those that the server wants in the next one."""
+
+    delivered: tuple[str, ...] = ()
+    refused: tuple[Refusal, ...] = ()
+    left: tuple[str, ...] = ()
 
 
 class SmtpTransport:
-    """Up to `settings.connections` connections to one server.
-
-    With `tls="starttls"` a server that does not offer STARTTLS is refused: nothing goes out in clear text.
-    """
+    """Hands mails to the server of the settings, over a few connections."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._idle: deque[tuple[SMTP, float]] = deque()
-        self._slots = asyncio.Semaphore(settings.connections)
-        self._sweeper: asyncio.TimerHandle | None = None
-        self._closing: set[asyncio.Task[None]] = set()
+        self._where = f"{settings.host}:{settings.smtp_port}"
+        self._connections = Connections(settings)
 
     async def send(self, envelope: Envelope) -> Sent:
         """See `Transport.send`. A connection lost after the content was sent leaves the outcome unknown: that is a
-        TransportError, and the retry carries the same Message-ID."""
-        async with self._slots:
-            client = await self._borrow()
+        TransportError, or a temporary refusal if others have the mail already, and the retry carries the same
+        Message-ID."""
+        delivered: list[str] = []
+        refused: list[Refusal] = []
+        left = envelope.recipients
+        while left:
             try:
-                sent = await self._hand_over(client, envelope)
-            except BaseException:
-                client.close()  # nobody knows in which state it is
-                raise
-            self._give_back(client)
-            return sent
+                done = await self._transact(envelope, left)
+            except TransportError as error:
+                if not delivered:
+                    raise
+                return Sent(tuple(delivered), (*refused, *(Refusal(each, _UNKNOWN, error.message) for each in left)))
+            delivered += done.delivered
+            refused += done.refused
+            left = done.left
+        return Sent(tuple(delivered), tuple(refused))
 
     async def close(self) -> None:
         """Say goodbye on every idle connection. Never raises."""
-        if self._sweeper is not None:
-            self._sweeper.cancel()
-            self._sweeper = None
-        clients = [client for client, _ in self._idle]
-        self._idle.clear()
-        await asyncio.gather(*(_quit(client) for client in clients), *self._closing)
+        await self._connections.close()
 
-    # --- connections
+    async def _transact(self, envelope: Envelope, recipients: Sequence[str]) -> _Transaction:
+        """One transaction, on another connection if the server closes one that has had mails."""
+        while True:
+            client, used = await self._connections.borrow()
+            try:
+                done = await self._hand_over(client, envelope, recipients, used)
+            except _SessionOver:
+                self._connections.drop(client)
+                continue
+            except BaseException:
+                self._connections.drop(client)
+                raise
+            self._connections.give_back(client)
+            return done
 
-    async def _borrow(self) -> SMTP:
-        while self._idle:
-            client, _ = self._idle.pop()
-            if await _stands(client):
-                return client
-            client.close()
-        return await self._connect()
-
-    def _give_back(self, client: SMTP) -> None:
-        self._idle.append((client, time.monotonic()))
-        if self._sweeper is None:
-            self._sweeper = asyncio.get_running_loop().call_later(_IDLE, self._sweep)
-
-    def _sweep(self) -> None:
-        self._sweeper = None
-        now = time.monotonic()
-        while self._idle and now - self._idle[0][1] >= _IDLE:
-            client, _ = self._idle.popleft()
-            task = asyncio.get_running_loop().create_task(_quit(client))
-            self._closing.add(task)
-            task.add_done_callback(self._closing.discard)
-        if self._idle:
-            self._sweeper = asyncio.get_running_loop().call_later(_IDLE, self._sweep)
-
-    async def _connect(self) -> SMTP:
-        settings = self._settings
-        assert settings.host is not None  # Settings refuses smtp without one
-        client = SMTP(
-            hostname=settings.host,
-            port=settings.smtp_port,
-            timeout=settings.timeout,
-            use_tls=settings.tls == "implicit",
-            start_tls=settings.tls == "starttls",
-            tls_context=_tls_context(settings),
-        )
-        where = f"{settings.host}:{settings.smtp_port}"
+    async def _hand_over(self, client: SMTP, envelope: Envelope, recipients: Sequence[str], used: bool) -> _Transaction:
+        self._check_extensions(client, envelope)
+        started = False
         try:
-            await client.connect()
-            await _introduce(client)
-            if settings.user is not None and settings.password is not None:
-                await client.login(settings.user, settings.password.reveal())
-        except aiosmtplib.SMTPAuthenticationError as error:
-            client.close()
-            raise TransportError(
-                f"{where} refused the login of {settings.user}: {error.code}",
-                hint="check JETQ_EMAIL_USER and JETQ_EMAIL_PASSWORD; the mail is tried again",
-            ) from None
-        except (SMTPException, OSError, ValueError) as error:
-            client.close()
-            raise TransportError(
-                f"no connection to the SMTP server {where}: {str(error) or type(error).__name__}",
-                hint=f"is JETQ_EMAIL_TLS={settings.tls} what it speaks on that port?",
-            ) from error
-        return client
-
-    # --- one mail
-
-    async def _hand_over(self, client: SMTP, envelope: Envelope) -> Sent:
-        where = f"{self._settings.host}:{self._settings.smtp_port}"
-        if envelope.smtputf8 and not client.supports_extension("smtputf8"):
-            raise Unsendable(
-                f"{where} does not take international addresses (SMTPUTF8)",
-                hint="use an ASCII address, or a server with that extension",
-            )
-        try:
-            refused = await self._envelope(client, envelope)
-            taken = tuple(each for each in envelope.recipients if each not in {r.recipient for r in refused})
+            taken, refused, left = await self._name_recipients(client, envelope, recipients)
             if not taken:
                 await client.rset()
-                return Sent((), refused)
+                return _Transaction((), refused, left)
+            started = True
             await client.data(envelope.message, timeout=4 * self._settings.timeout)
         except SMTPResponseException as error:
-            return await self._refused_whole(client, envelope, error)
+            if error.code == _CLOSING:
+                raise self._closed(error, used) from None
+            return await self._refused_whole(client, recipients, error)
         except (SMTPException, OSError) as error:
+            what = "lost, and whether it has the mail is unknown" if started else "lost before it had the mail"
             raise TransportError(
-                f"the connection to {where} was lost, and whether it has the mail is unknown: "
-                f"{str(error) or type(error).__name__}",
+                f"the connection to {self._where} was {what}: {str(error) or type(error).__name__}",
                 hint="the mail is sent again under the same Message-ID",
             ) from error
-        return Sent(taken, refused)
+        return _Transaction(taken, refused, left)
 
-    async def _envelope(self, client: SMTP, envelope: Envelope) -> tuple[Refusal, ...]:
+    def _check_extensions(self, client: SMTP, envelope: Envelope) -> None:
+        if envelope.smtputf8 and not client.supports_extension("smtputf8"):
+            raise Unsendable(
+                f"{self._where} does not take international addresses (SMTPUTF8)",
+                hint="use an ASCII address, or a server with that extension",
+            )
+        most = client.esmtp_extensions.get("size", "").strip()
+        if most.isdecimal() and 0 < int(most) < len(envelope.message):
+            raise Unsendable(
+                f"the mail has {len(envelope.message)} bytes, and {self._where} takes {most}",
+                hint="send a link to what is attached",
+            )
+
+    async def _name_recipients(
+        self, client: SMTP, envelope: Envelope, recipients: Sequence[str]
+    ) -> tuple[tuple[str, ...], tuple[Refusal, ...], tuple[str, ...]]:
+        """Who is taken in this transaction, who is refused, and who is for the next one."""
         options = ["SMTPUTF8"] if envelope.smtputf8 else []
+        if client.supports_extension("size"):
+            options.append(f"SIZE={len(envelope.message)}")
         encoding = "utf-8" if envelope.smtputf8 else "ascii"
         await client.mail(envelope.sender, options=options, encoding=encoding)
+        taken: list[str] = []
         refused: list[Refusal] = []
-        for recipient in envelope.recipients:
+        for place, recipient in enumerate(recipients):
             try:
                 await client.rcpt(recipient, encoding=encoding)
             except SMTPResponseException as error:
-                if error.code == 421:  # the server is closing the connection
+                if error.code == _CLOSING:
                     raise
+                if taken and _has_enough(error):
+                    return tuple(taken), tuple(refused), tuple(recipients[place:])
                 refused.append(Refusal(recipient, error.code, error.message))
-        return tuple(refused)
+            else:
+                taken.append(recipient)
+        return tuple(taken), tuple(refused), ()
 
-    async def _refused_whole(self, client: SMTP, envelope: Envelope, error: SMTPResponseException) -> Sent:
+    def _closed(self, error: SMTPResponseException, used: bool) -> Exception:
+        """What the end of a session means: nothing, if it has had mails; then the next one takes this."""
+        if used:
+            return _SessionOver()
+        return TransportError(f"the SMTP server {self._where} is closing down: {error.code} {error.message}")
+
+    async def _refused_whole(
+        self, client: SMTP, recipients: Sequence[str], error: SMTPResponseException
+    ) -> _Transaction:
         """The sender, or the content, was refused: for everybody alike."""
-        if error.code == 421:
-            raise TransportError(f"the SMTP server is closing down: {error.code} {error.message}") from None
         with contextlib.suppress(SMTPException, OSError):
             await client.rset()
-        return Sent((), tuple(Refusal(each, error.code, error.message) for each in envelope.recipients))
+        return _Transaction((), tuple(Refusal(each, error.code, error.message) for each in recipients))
 
 
-async def _introduce(client: SMTP) -> None:
-    """Say EHLO now, after STARTTLS forgot the first one: until then no extension counts as offered."""
-    try:
-        await client.ehlo()
-    except aiosmtplib.SMTPHeloError:
-        await client.helo()
-
-
-async def _stands(client: SMTP) -> bool:
-    """Whether a connection used before takes a command. A server may hang up at any moment: the question costs one
-    round trip, a mail given to a dead connection would cost an attempt."""
-    if not client.is_connected:
+def _has_enough(error: SMTPResponseException) -> bool:
+    """Whether a refused recipient says that the transaction has as many as the server takes: 452 (RFC 5321 4.5.3.1.10),
+    of old 552. With an enhanced code it is about that recipient's mailbox (x.2.x), or the server's disk (x.3.x)."""
+    if error.code not in (452, 552):
         return False
-    try:
-        await client.noop()
-    except (SMTPException, OSError):
-        return False
-    return True
-
-
-async def _quit(client: SMTP) -> None:
-    with contextlib.suppress(SMTPException, OSError, TimeoutError):
-        await client.quit(timeout=2.0)
-    client.close()
-
-
-def _tls_context(settings: Settings) -> ssl.SSLContext | None:
-    if settings.tls == "none":
-        return None
-    return ssl.create_default_context(cafile=None if settings.ca_file is None else str(settings.ca_file))
+    return error.message[1:4] not in (".2.", ".3.") and (error.code == 452 or "recipients" in error.message.lower())

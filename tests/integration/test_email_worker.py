@@ -92,7 +92,8 @@ async def _settled(app: Jetq) -> list[DeadEntry]:
 
 
 async def _send(app: Jetq, *to: str) -> None:
-    await app.aenqueue(send_email.bind([f"{name}@example.com" for name in to], "Hi", text="Hello"))
+    recipients = [f"{name}@example.com" for name in to]
+    await app.aenqueue(send_email.options(max_attempts=3).bind(recipients, "Hi", text="Hello"))
 
 
 async def test_each_recipient_gets_one_mail_and_only_the_refused_are_left(
