@@ -19,8 +19,8 @@ __all__ = ["SmtpTransport"]
 _CLOSING = 421
 """What a server says that closes the connection, also after as many mails as it takes in one session."""
 
-_UNKNOWN = 451
-"""The code of a Refusal of which nobody knows whether it is one."""
+_UNKNOWN, _NEVER = 451, 554
+"""The codes of refusals that no server has said: of who may have the mail, and of who cannot get it."""
 
 
 class _SessionOver(Exception):
@@ -53,10 +53,11 @@ class SmtpTransport:
         while left:
             try:
                 done = await self._transact(envelope, left)
-            except TransportError as error:
+            except (TransportError, Unsendable) as error:
                 if not delivered:
                     raise
-                return Sent(tuple(delivered), (*refused, *(Refusal(each, _UNKNOWN, error.message) for each in left)))
+                code = _NEVER if isinstance(error, Unsendable) else _UNKNOWN
+                return Sent(tuple(delivered), (*refused, *(Refusal(each, code, error.message) for each in left)))
             delivered += done.delivered
             refused += done.refused
             left = done.left
