@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from secrets import token_hex
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 
 from jetq.errors import TopologyError
 from jetq.jetstream import connect_broker
+from jetq.jetstream.api import ApiError
 from jetq.jetstream.broker import JetStreamBroker
 from jetq.model import JobRecord, Stored
 from jetq.names import new_job_id
@@ -134,6 +136,29 @@ async def test_nobody_makes_a_stream_that_the_server_still_deletes(nats_url: str
     assert await remover._api.last_message(names.state, deleted) is None
     await remover.close()
     await producer.close()
+
+
+async def test_a_consumer_that_the_server_still_deletes_is_made_anew(nats_url: str) -> None:
+    """Guarantee: who finds the consumer gone makes it, also before the server has let go of the old one's files."""
+    makers = await two(nats_url)
+    names, api = makers[0]._names, makers[1]._api
+    consumer = f"{names.jobs(QUEUE)}.{names.consumer(QUEUE, 'normal')}"
+    await makers[0].setup(QUEUE)
+
+    async def make(broker: JetStreamBroker) -> None:
+        for _ in range(500):
+            await broker._topology.queue(QUEUE)
+
+    making = [asyncio.create_task(make(broker)) for broker in makers]
+    while not all(task.done() for task in making):
+        with suppress(ApiError):
+            await api.request(f"CONSUMER.DELETE.{consumer}")
+        await asyncio.sleep(0.002)
+    await asyncio.gather(*making)
+
+    assert await makers[0].setup(QUEUE) == ()
+    for broker in makers:
+        await broker.close()
 
 
 async def test_a_stream_of_others_is_left_alone(nats_url: str) -> None:
