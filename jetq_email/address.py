@@ -37,6 +37,14 @@ class Mailbox(Struct, frozen=True):
         return f"{self.local}@{self.domain}"
 
     @property
+    def formatted(self) -> str:
+        """The address with its name in quotes, if it has one: one text, in Unicode, which `parse_mailbox` reads."""
+        if not self.name:
+            return self.address
+        name = self.name.replace("\\", "\\\\").replace('"', '\\"')
+        return f'"{name}" <{self.address}>'
+
+    @property
     def is_ascii(self) -> bool:
         """Whether a server without SMTPUTF8 can take it. The display name is encoded in any case."""
         return self.local.isascii()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from jetq import JetqError
 
-__all__ = ["ServerBusy", "TransportError", "Unsendable"]
+__all__ = ["OutcomeUnknown", "ServerBusy", "Throttled", "TransportError", "Unsendable"]
 
 
 class Unsendable(JetqError):
@@ -17,3 +17,15 @@ class TransportError(JetqError):
 
 class ServerBusy(TransportError):
     """The server takes no connection just now, as one that has as many as it takes. Nobody has the mail."""
+
+
+class OutcomeUnknown(TransportError):
+    """The mail was handed over, and no answer came: it may have arrived. A repeat of it has the same Message-ID."""
+
+
+class Throttled(TransportError):
+    """A provider wants fewer mails, in `after` seconds again, if it says so. Nobody has this one."""
+
+    def __init__(self, message: str, *, after: float | None = None, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.after = after

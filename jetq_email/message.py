@@ -13,10 +13,10 @@ from jetq_email.address import Mailbox, parse_mailbox
 from jetq_email.errors import Unsendable
 from jetq_email.headers import address_header, own_header, text_header
 from jetq_email.lines import one_line
-from jetq_email.mime import Part, body
+from jetq_email.mime import Part, body, calendar_part
 from jetq_email.plaintext import html_to_text
 
-__all__ = ["Email", "Envelope", "Part", "compose"]
+__all__ = ["Email", "Envelope", "Fields", "Part", "compose"]
 
 _OWN_HEADERS = frozenset(
     {"from", "to", "cc", "bcc", "reply-to", "subject", "date", "message-id", "mime-version", "return-path", "received"}
@@ -24,11 +24,13 @@ _OWN_HEADERS = frozenset(
 """Set from the mail's fields, or written by servers."""
 
 _HEADER_NAME = re.compile(r"[!-9;-~]{1,76}")
+_TAG = re.compile(r"[A-Za-z0-9_-]{1,64}")
+"""What each provider takes."""
 
 
 class Email(Struct, frozen=True, kw_only=True):
     """One mail as its author wrote it: addresses as text, unchecked. `text` or `html` or both; `calendar` is an
-    invitation, in iCalendar's format."""
+    invitation, in iCalendar's format. tag: what kind of mail it is, which providers count by."""
 
     to: Sequence[str]
     subject: str
@@ -40,19 +42,49 @@ class Email(Struct, frozen=True, kw_only=True):
     bcc: Sequence[str] = ()
     reply_to: Sequence[str] = ()
     headers: Mapping[str, str] = field(default_factory=dict)
+    tag: str | None = None
+
+
+class Fields(Struct, frozen=True, kw_only=True):
+    """A mail in its parts, checked, for a provider that makes the message itself. headers: own ones alone."""
+
+    sender: Mailbox
+    to: Sequence[Mailbox]
+    cc: Sequence[Mailbox]
+    bcc: Sequence[Mailbox]
+    reply_to: Sequence[Mailbox]
+    subject: str
+    text: str
+    html: str | None
+    calendar: str | None
+    headers: Mapping[str, str]
+    parts: Sequence[Part]
+    date: datetime
+    message_id: str
+    tag: str | None
+
+    @property
+    def files(self) -> list[Part]:
+        """Its parts, and the invitation as one of them."""
+        return [*self.parts, *([] if self.calendar is None else [calendar_part(self.calendar)])]
 
 
 class Envelope(Struct, frozen=True):
     """What a transport needs: the bytes, from whom, and to whom: more than the headers say (BCC) or less (a retry).
 
-    smtputf8: an address in it can only travel to servers with that extension.
+    fields: the same mail in its parts. smtputf8: an address in it can only travel to servers with that extension.
     """
 
     job_id: str
     sender: str
     recipients: tuple[str, ...]
     message: bytes
+    fields: Fields
     smtputf8: bool = False
+
+    def left_of(self, mailboxes: Iterable[Mailbox]) -> list[Mailbox]:
+        """Those of `mailboxes` that are to get it now, each address once."""
+        return list({each.address: each for each in mailboxes if each.address in self.recipients}.values())
 
 
 def compose(email: Email, parts: Iterable[Part] = (), *, job_id: str, date: datetime) -> Envelope:
@@ -74,23 +106,40 @@ def compose(email: Email, parts: Iterable[Part] = (), *, job_id: str, date: date
     if email.text is None and email.html is None:
         raise Unsendable("the mail has neither text nor html", hint="pass text=, html= or both")
     text = html_to_text(email.html or "") if email.text is None else email.text
+    fields = Fields(
+        sender=sender,
+        to=to,
+        cc=cc,
+        bcc=bcc,
+        reply_to=reply_to,
+        subject=one_line(email.subject, "subject"),
+        text=text,
+        html=email.html,
+        calendar=email.calendar,
+        headers=email.headers,
+        parts=tuple(parts),
+        date=date,
+        message_id=message_id(job_id, sender),
+        tag=_checked_tag(email.tag),
+    )
     message = [
         *(
             address_header(name, mailboxes)
             for name, mailboxes in (("From", [sender]), ("To", to), ("Cc", cc), ("Reply-To", reply_to))
             if mailboxes
         ),
-        text_header("Subject", one_line(email.subject, "subject")),
+        text_header("Subject", fields.subject),
         f"Date: {format_datetime(date)}\r\n".encode(),
-        f"Message-ID: {message_id(job_id, sender)}\r\n".encode(),
+        f"Message-ID: {fields.message_id}\r\n".encode(),
         *_own_headers(email.headers),
-        body(text, email.html, email.calendar, tuple(parts)),
+        body(text, email.html, email.calendar, fields.parts),
     ]
     return Envelope(
         job_id=job_id,
         sender=sender.address,
         recipients=recipients,
         message=b"".join(message),
+        fields=fields,
         smtputf8=smtputf8,
     )
 
@@ -98,6 +147,12 @@ def compose(email: Email, parts: Iterable[Part] = (), *, job_id: str, date: date
 def message_id(job_id: str, sender: Mailbox) -> str:
     """`<job id@sender domain>`: the same over attempts and replays, so that a server that has the mail can tell."""
     return f"<{job_id.replace(':', '+')}@{sender.domain}>"  # RFC 5322 has no colon in a msg-id, a job id has no plus
+
+
+def _checked_tag(tag: str | None) -> str | None:
+    if tag is not None and not _TAG.fullmatch(tag):
+        raise Unsendable(f"tag {tag[:64]!r}: not a tag", hint="1 to 64 of the letters A to Z, digits, '-' and '_'")
+    return tag
 
 
 def _own_headers(headers: Mapping[str, str]) -> Iterator[bytes]:

@@ -20,7 +20,7 @@ from jetq_email.errors import Unsendable
 from jetq_email.headers import folded
 from jetq_email.lines import one_line
 
-__all__ = ["Part", "body"]
+__all__ = ["Part", "body", "calendar_part", "content_type_of"]
 
 _FILENAME_LENGTH = 255
 _LONGEST_QUOTED = 60
@@ -66,6 +66,17 @@ def body(text: str, html: str | None = None, calendar: str | None = None, parts:
     whole = _multipart("alternative", texts) if len(texts) > 1 else texts[0]
     attached = [_file(part) for part in parts if part.content_id is None]
     return b"MIME-Version: 1.0\r\n" + (_multipart("mixed", [whole, *attached]) if attached else whole)
+
+
+def content_type_of(part: Part) -> str:
+    """The content type of `part` with its parameters, as given, or guessed from its name. Raises Unsendable."""
+    content_type, parameters = _type_of(part, part.filename)
+    return "; ".join([content_type, *(f'{key}="{value}"' for key, value in parameters.items())])
+
+
+def calendar_part(calendar: str) -> Part:
+    """The invitation as a file, for a provider that takes text and HTML alone. Raises Unsendable."""
+    return Part("invite.ics", calendar.encode(), f"text/calendar; charset=utf-8; method={_method(calendar)}")
 
 
 def _multipart(subtype: str, parts: Sequence[bytes], **parameters: str) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -15,52 +16,34 @@ from msgspec import Meta, Struct
 from jetq import SettingsError
 from jetq_email.address import parse_mailbox
 from jetq_email.errors import Unsendable
+from jetq_email.providers import PROVIDERS, Provider, ProviderName
+from jetq_email.providers.postmark import Postmark
+from jetq_email.secret import Secret
 
-__all__ = ["PREFIX", "Secret", "Settings", "current", "parse"]
+__all__ = ["PREFIX", "Settings", "current", "parse"]
 
 PREFIX = "JETQ_EMAIL_"
 
-TransportName = Literal["smtp", "file", "console", "memory"]
+TransportName = Literal["smtp", "file", "console", "memory"] | ProviderName
 Tls = Literal["starttls", "implicit", "none"]
 
 _PORTS: Mapping[Tls, int] = {"starttls": 587, "implicit": 465, "none": 25}
+_MISSING = re.compile(r"Object missing required field `(\w+)`")
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
-
-
-class Secret:
-    """A text that prints as stars, so that no log line, traceback or repr shows it."""
-
-    __slots__ = ("_text",)
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-
-    def reveal(self) -> str:
-        """The text itself."""
-        return self._text
-
-    def __repr__(self) -> str:
-        return "'***'"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Secret) and other._text == self._text
-
-    def __hash__(self) -> int:
-        return hash(self._text)
 
 
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How this process sends mail; field `host` is the variable `JETQ_EMAIL_HOST`, and so on. Durations are seconds.
 
-    transport: `smtp`, the default if a host is set; `file` writes .eml files; `console` prints; `memory` keeps them for
-        tests.
+    transport: `smtp`, the default if a host is set; the name of a provider, the default if it alone is set; `file`
+        writes .eml files; `console` prints; `memory` keeps them for tests.
     host, port: the SMTP server; the port follows from `tls` if not given: 587, 465 or 25.
     user, password: both or neither. Not sent in clear text except to this machine.
     tls: `starttls` (required, never fallen back from), `implicit` (TLS from the first byte) or `none`.
     ca_file: a PEM file of authorities to trust instead of the system's.
     sender: the From address of mails that name none.
     timeout: seconds per step with the SMTP server (four times that for the content), and for fetching an attachment.
-    connections: SMTP connections per worker process, 1 to 100.
+    connections: connections to the server or provider per worker process, 1 to 100.
     attempts: how often a mail is tried, from 1. With the waits between them 8 are about eight hours.
     retry_wait: how long the second attempt waits at least; the next ones 5, 15, 30, 60, 120 and 240 times that. Servers
         that put strangers off want minutes.
@@ -69,6 +52,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     attachment_root: the directory attachments given by path come from; None refuses them.
     attachment_hosts: hosts, separated by commas, attachments given by URL come from; none refuses them.
     attachment_limit: bytes all attachments of a mail may have together.
+    postmark: a provider, whose fields are variables of their own: `token` is `JETQ_EMAIL_POSTMARK_TOKEN`.
     """
 
     transport: TransportName | None = None
@@ -88,6 +72,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     attachment_root: Path | None = None
     attachment_hosts: tuple[str, ...] = ()
     attachment_limit: Annotated[int, Meta(ge=1)] = 25_000_000
+    postmark: Postmark | None = None
 
     @property
     def smtp_port(self) -> int:
@@ -95,16 +80,27 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return _PORTS[self.tls] if self.port is None else self.port
 
     @property
-    def chosen_transport(self) -> TransportName:
+    def chosen_transport(self) -> str:
         """The transport to use. Raises SettingsError if none is configured: a mail must not vanish into a default."""
         if self.transport is not None:
             return self.transport
         if self.host is not None:
             return "smtp"
+        named = [name for name in PROVIDERS if getattr(self, name) is not None]
+        if len(named) == 1:
+            return named[0]
         raise SettingsError(
             "no mail transport is configured for this worker",
             hint=f"set {PREFIX}HOST to an SMTP server, or {PREFIX}TRANSPORT=console to print mails while developing",
         )
+
+    def provider(self, name: str) -> Provider:
+        """The provider called `name`, with its settings. Raises SettingsError if it has none."""
+        provider: Provider | None = getattr(self, name)
+        if provider is None:
+            needed = [f"{PREFIX}{name}_{field}".upper() for field in _required(PROVIDERS[name])]
+            raise SettingsError(f"transport {name} is not set up", hint=f"set {', '.join(needed)}")
+        return provider
 
 
 def current() -> Settings:
@@ -125,7 +121,8 @@ def parse(environ: Mapping[str, str]) -> Settings:
     values: dict[str, Any] = {}
     for variable, text in environ.items():
         if variable.startswith(PREFIX) and text:
-            values[_field(variable)] = text
+            section, name = _place(variable)
+            (values.setdefault(section, {}) if section else values)[name] = text
     if "attachment_hosts" in values:
         values["attachment_hosts"] = [host.strip().lower() for host in values["attachment_hosts"].split(",")]
     try:
@@ -136,14 +133,25 @@ def parse(environ: Mapping[str, str]) -> Settings:
     return settings
 
 
-def _field(variable: str) -> str:
+def _place(variable: str) -> tuple[str | None, str]:
+    """The field that `variable` sets, and the provider that it is one of."""
     name = variable.removeprefix(PREFIX).lower()
-    known = Settings.__struct_fields__
+    section = next((each for each in PROVIDERS if name.startswith(f"{each}_")), None)
+    if section is not None:
+        name = name.removeprefix(f"{section}_")
+    known = [each for each in Settings.__struct_fields__ if each not in PROVIDERS]
+    if section is not None:
+        known = list(PROVIDERS[section].__struct_fields__)
     if name in known and variable == variable.upper():
-        return name
+        return section, name
+    prefix = PREFIX if section is None else f"{PREFIX}{section.upper()}_"
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    hint = f"did you mean {PREFIX}{near[0].upper()}?" if near else f"known: {', '.join(n.upper() for n in known)}"
+    hint = f"did you mean {prefix}{near[0].upper()}?" if near else f"known: {', '.join(n.upper() for n in known)}"
     raise SettingsError(f"{variable} is not a setting of jetq_email", hint=hint)
+
+
+def _required(provider: type[Struct]) -> list[str]:
+    return [field.name for field in msgspec.structs.fields(provider) if field.required]
 
 
 def _convert(kind: type, value: Any) -> Any:
@@ -155,7 +163,11 @@ def _convert(kind: type, value: Any) -> Any:
 def _explain(error: msgspec.ValidationError) -> str:
     """msgspec ends with the place, `... - at `$.port``; its text never holds the value."""
     problem, _, place = str(error).rpartition(" - at `$.")
-    return f"{PREFIX}{place.rstrip('`').upper()}: {problem}" if problem else str(error)
+    if not problem:
+        return str(error)
+    section = place.rstrip("`").upper().replace(".", "_")
+    missing = _MISSING.fullmatch(problem)
+    return f"{PREFIX}{section}_{missing[1].upper()} is missing" if missing else f"{PREFIX}{section}: {problem}"
 
 
 def _check(settings: Settings) -> None:
@@ -166,6 +178,8 @@ def _check(settings: Settings) -> None:
         )
     if settings.transport == "smtp" and settings.host is None:
         raise SettingsError("transport smtp needs a server", hint=f"set {PREFIX}HOST")
+    if settings.transport is not None and settings.transport in PROVIDERS:
+        _ = settings.provider(settings.transport)
     if (settings.user is None) != (settings.password is None):
         raise SettingsError(f"{PREFIX}USER and {PREFIX}PASSWORD go together, and only one of them is set")
     if settings.password is not None and settings.tls == "none" and settings.host not in _LOOPBACK:

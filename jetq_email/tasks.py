@@ -11,13 +11,14 @@ from msgspec.structs import replace
 from tenacity import RetryCallState
 from tenacity.wait import wait_base
 
-from jetq import JetqError, Reject, Retry, SettingsError, Snooze, current_job, task
+from jetq import JetqError, RateLimited, Reject, Retry, SettingsError, Snooze, current_job, task
 from jetq_email.attachments import Attachment, gather
-from jetq_email.errors import ServerBusy, Unsendable
+from jetq_email.errors import ServerBusy, Throttled, Unsendable
 from jetq_email.message import Email, Envelope, compose
 from jetq_email.settings import Settings, current
 from jetq_email.templates import render
-from jetq_email.transports import Refusal, Sent, transport_for
+from jetq_email.transports.opening import transport_for
+from jetq_email.transports.outcomes import Refusal, Sent
 
 __all__ = ["jetq_ready", "send_email", "send_template"]
 
@@ -29,6 +30,9 @@ _BUSY_WAIT = 5.0
 
 _BUSY_FOR = 3600.0
 """Seconds after its enqueue in which that costs a mail no attempt."""
+
+_THROTTLED_FOR = 86400.0
+"""The same of a provider that wants fewer mails: of some the limit is one of a day."""
 
 Addresses = str | list[str]
 Context = dict[str, Any]
@@ -70,13 +74,15 @@ async def send_email(
     attachments: list[Attachment] | None = None,
     recipients: list[str] | None = None,
     calendar: str | None = None,
+    tag: str | None = None,
 ) -> None:
     """Send one mail.
 
     to, cc, bcc, reply_to: an address or several, `ann@example.com` or `Ann <ann@example.com>`. sender: the From
     address, `JETQ_EMAIL_SENDER` if not given. text, html: either or both; text is made of html if it is missing.
     headers: further ones, such as `List-Unsubscribe`. calendar: an invitation in iCalendar's format, shown as one.
-    recipients: set by the task itself, who of to, cc and bcc still lacks the mail.
+    tag: what kind of mail it is, which a provider counts by. recipients: set by the task itself, who of to, cc and bcc
+    still lacks the mail.
 
     A mail that can never be sent is dead at once, with the reason. Who is refused for the moment (4xx) is tried again
     alone; who is refused for good (5xx) is left in the dead letter, so a replay sends to nobody who has the mail.
@@ -88,6 +94,7 @@ async def send_email(
         text=text,
         html=html,
         calendar=calendar,
+        tag=tag,
         sender=_sender(sender, settings),
         cc=_several(cc),
         bcc=_several(bcc),
@@ -110,6 +117,7 @@ async def send_template(
     attachments: list[Attachment] | None = None,
     recipients: list[str] | None = None,
     calendar: str | None = None,
+    tag: str | None = None,
 ) -> None:
     """Send one mail made of the template `template`, filled in from `context`.
 
@@ -127,6 +135,7 @@ async def send_template(
         text=rendered.text,
         html=rendered.html,
         calendar=calendar,
+        tag=tag,
         sender=_sender(sender, settings),
         cc=_several(cc),
         bcc=_several(bcc),
@@ -147,10 +156,18 @@ async def _send(email: Email, attachments: list[Attachment], recipients: list[st
     except Unsendable as error:
         raise Reject(str(error)) from error
     except ServerBusy as error:
-        if datetime.now(UTC) - date > timedelta(seconds=_BUSY_FOR):
+        if _is_older(date, _BUSY_FOR):
             raise
         raise Snooze(random.uniform(_BUSY_WAIT / 2, _BUSY_WAIT)) from error
+    except Throttled as error:
+        if _is_older(date, _THROTTLED_FOR):
+            raise
+        raise RateLimited(_BUSY_WAIT if error.after is None else error.after) from error
     _settle(sent)
+
+
+def _is_older(date: datetime, seconds: float) -> bool:
+    return datetime.now(UTC) - date > timedelta(seconds=seconds)
 
 
 def _narrow(envelope: Envelope, recipients: list[str]) -> Envelope:

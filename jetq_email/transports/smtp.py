@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from aiosmtplib import SMTP, SMTPException, SMTPResponseException
 from msgspec import Struct
 
-from jetq_email.errors import TransportError, Unsendable
+from jetq_email.errors import OutcomeUnknown, TransportError, Unsendable
 from jetq_email.message import Envelope
 from jetq_email.settings import Settings
-from jetq_email.transports import Refusal, Sent
 from jetq_email.transports.connections import Connections
+from jetq_email.transports.outcomes import Refusal, Sent
 
 __all__ = ["SmtpTransport"]
 
@@ -98,7 +98,8 @@ class SmtpTransport:
             return await self._refused_whole(client, recipients, error)
         except (SMTPException, OSError) as error:
             what = "lost, and whether it has the mail is unknown" if started else "lost before it had the mail"
-            raise TransportError(
+            kind = OutcomeUnknown if started else TransportError
+            raise kind(
                 f"the connection to {self._where} was {what}: {str(error) or type(error).__name__}",
                 hint="the mail is sent again under the same Message-ID",
             ) from error

@@ -20,7 +20,7 @@ from jetq import Reject, Retry
 from jetq.context import CURRENT, Current, JobContext
 from jetq_email import TransportError, send_email, send_template
 from jetq_email.settings import current
-from jetq_email.transports import transport_for
+from jetq_email.transports.opening import transport_for
 
 pytestmark = pytest.mark.anyio
 

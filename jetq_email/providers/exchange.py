@@ -1,0 +1,169 @@
+"""What is said to a provider and what it answers, as values: no provider opens a connection itself."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from hashlib import blake2b
+from typing import Any, ClassVar, Protocol
+
+import msgspec
+from msgspec import Struct, field
+
+from jetq_email.address import Mailbox
+from jetq_email.message import Envelope
+from jetq_email.shown import without_addresses
+from jetq_email.transports.outcomes import Refusal, Sent
+
+__all__ = [
+    "Answer",
+    "Provider",
+    "Refused",
+    "Request",
+    "Response",
+    "Slower",
+    "Unavailable",
+    "Unclear",
+    "addresses",
+    "answered",
+    "idempotency_key",
+    "json_request",
+    "sent",
+    "told",
+]
+
+_LONGEST_WAIT = 86400.0
+"""Seconds a provider may ask to be left alone for; more is a mistake in its answer."""
+
+
+class Request(Struct, frozen=True):
+    """One HTTP request, a POST."""
+
+    url: str
+    headers: Mapping[str, str]
+    content: bytes
+
+
+class Response(Struct, frozen=True):
+    """An HTTP response. The names of its headers are in small letters."""
+
+    status: int
+    headers: Mapping[str, str] = field(default_factory=dict)
+    content: bytes = b""
+
+    def json(self) -> dict[str, Any]:
+        """The object in it; an empty one if there is none."""
+        try:
+            decoded = msgspec.json.decode(self.content)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return {}
+        return decoded if isinstance(decoded, dict) else {}
+
+    def retry_after(self) -> float | None:
+        """Seconds after which to come again, as `Retry-After` says; None if it does not."""
+        text = self.headers.get("retry-after", "").strip()
+        try:
+            seconds = float(text)
+        except ValueError:
+            try:
+                seconds = (parsedate_to_datetime(text).astimezone(UTC) - datetime.now(UTC)).total_seconds()
+            except (ValueError, TypeError, IndexError, OverflowError):
+                return None
+        return min(max(seconds, 0.0), _LONGEST_WAIT) if math.isfinite(seconds) else None
+
+
+class Refused(Struct, frozen=True):
+    """The provider took the mail for nobody. permanent: because of the mail; else because of the account, its key or
+    its settings, which somebody can mend while the mail is tried again."""
+
+    reason: str
+    permanent: bool = True
+
+
+class Slower(Struct, frozen=True):
+    """The provider wants fewer mails. Nobody has this one. after: seconds, if it says so."""
+
+    reason: str
+    after: float | None = None
+
+
+class Unavailable(Struct, frozen=True):
+    """The provider failed. Nobody has the mail."""
+
+    reason: str
+
+
+class Unclear(Struct, frozen=True):
+    """Nobody can tell from the answer whether the provider has taken the mail."""
+
+    reason: str
+
+
+Answer = Sent | Refused | Slower | Unavailable | Unclear
+
+
+class Provider(Protocol):
+    """A company that sends mails which it gets over HTTP. A struct: its fields are its settings."""
+
+    name: ClassVar[str]
+    repeats: ClassVar[bool]
+    """Whether a mail that is handed over twice may be sent twice: the provider has no key to tell by."""
+
+    def build(self, envelope: Envelope) -> Request:
+        """The request that hands `envelope` over. Raises Unsendable for what this provider cannot send."""
+        ...
+
+    def read(self, response: Response, envelope: Envelope) -> Answer:
+        """What `response` to that request means."""
+        ...
+
+
+def json_request(url: str, headers: Mapping[str, str], content: object) -> Request:
+    """A request with `content` as JSON; bytes in it travel in base64."""
+    return Request(
+        url, {"content-type": "application/json", "accept": "application/json", **headers}, msgspec.json.encode(content)
+    )
+
+
+def addresses(mailboxes: Sequence[Mailbox]) -> str:
+    """All of them in one text: `"Ann" <ann@example.com>, bob@example.com`."""
+    return ", ".join(each.formatted for each in mailboxes)
+
+
+def idempotency_key(envelope: Envelope) -> str:
+    """A key that is the same in every attempt of a job to send to the same recipients: 32 hexadecimal digits."""
+    whole = "\n".join((envelope.job_id, *envelope.recipients))
+    return blake2b(whole.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+def sent(envelope: Envelope, reference: str | None, refused: Mapping[str, str] | None = None) -> Sent:
+    """The provider has taken the mail, but for those in `refused`: addresses in small letters, each with the reason."""
+    turned_away = refused or {}
+    return Sent(
+        tuple(each for each in envelope.recipients if each.lower() not in turned_away),
+        tuple(
+            Refusal(each, 550, turned_away[each.lower()]) for each in envelope.recipients if each.lower() in turned_away
+        ),
+        reference,
+    )
+
+
+def told(response: Response, text: str) -> str:
+    """What may be told of an answer: its status, and what the provider says, without the addresses in it."""
+    return f"{response.status} {without_addresses(text)}".rstrip()
+
+
+def answered(response: Response, text: str) -> Answer:
+    """What the status of `response` means with every provider. text: what the provider says."""
+    reason, wait = told(response, text), response.retry_after()
+    if response.status == 429 or (response.status == 503 and wait is not None):
+        return Slower(reason, wait)
+    if response.status >= 500 or response.status in (408, 425):
+        return Unavailable(reason)
+    if response.status in (401, 402, 403, 404, 405, 407):
+        return Refused(reason, permanent=False)  # the key, the account or the URL, whatever the mail is
+    if response.status >= 400:
+        return Refused(reason)
+    return Unclear(reason)

@@ -1,0 +1,61 @@
+"""The transport that a process's settings choose, opened once per event loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from weakref import WeakKeyDictionary
+
+from jetq_email.settings import Settings
+from jetq_email.transports.outcomes import Transport
+
+__all__ = ["transport_for"]
+
+_open: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Settings, tuple[Transport, AsyncGenerator[None, None]]]] = (
+    WeakKeyDictionary()
+)
+
+
+async def transport_for(settings: Settings) -> Transport:
+    """The running loop's transport with these settings, made at first use and closed with the loop.
+
+    Raises SettingsError if no transport is configured.
+    """
+    transports = _open.setdefault(asyncio.get_running_loop(), {})
+    if settings not in transports:
+        transport = _make(settings.chosen_transport, settings)
+        closer = _close_with_loop(transport)
+        await closer.__anext__()
+        transports[settings] = transport, closer
+    return transports[settings][0]
+
+
+def _make(name: str, settings: Settings) -> Transport:
+    """Each is imported when it is wanted: they need libraries that the others do not."""
+    if name == "smtp":
+        from jetq_email.transports.smtp import SmtpTransport
+
+        return SmtpTransport(settings)
+    if name == "file":
+        from jetq_email.transports.file import FileTransport
+
+        return FileTransport(settings.outbox)
+    if name == "console":
+        from jetq_email.transports.console import ConsoleTransport
+
+        return ConsoleTransport()
+    if name == "memory":
+        from jetq_email.transports.memory import MemoryTransport
+
+        return MemoryTransport()
+    from jetq_email.transports.http import HttpTransport
+
+    return HttpTransport(settings.provider(name), settings)
+
+
+async def _close_with_loop(transport: Transport) -> AsyncGenerator[None, None]:
+    """Suspended until its loop shuts down its asynchronous generators, as `asyncio.run` does at the end."""
+    try:
+        yield
+    finally:
+        await transport.close()

@@ -1,0 +1,49 @@
+"""What became of a mail, and the one interface of whoever it is handed to."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from msgspec import Struct
+
+from jetq_email.message import Envelope
+
+__all__ = ["Refusal", "Sent", "Transport"]
+
+_WANTS_LOGIN = (530, 534, 538)
+"""RFC 4954 6, and 3.1 of RFC 3207, which wants STARTTLS first."""
+
+
+class Refusal(Struct, frozen=True):
+    """One recipient a server would not take, and its reply. A 4xx may pass later. A 5xx will not, unless it says that
+    the worker has to log in, which is no fault of the mail."""
+
+    recipient: str
+    code: int
+    reply: str
+
+    @property
+    def permanent(self) -> bool:
+        """Whether the server says that trying again is no use."""
+        return self.code >= 500 and self.code not in _WANTS_LOGIN
+
+
+class Sent(Struct, frozen=True):
+    """What became of one envelope: who has the mail, and who was refused. reference: a provider's own id of it."""
+
+    delivered: tuple[str, ...]
+    refused: tuple[Refusal, ...] = ()
+    reference: str | None = None
+
+
+class Transport(Protocol):
+    """Hands envelopes over. Belongs to the event loop it was made on."""
+
+    async def send(self, envelope: Envelope) -> Sent:
+        """Hand `envelope` over. Raises TransportError if it was not, or not surely, handed to anybody this time, and
+        Unsendable if it never can be."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of connections and files. Never raises."""
+        ...
