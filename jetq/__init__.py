@@ -47,6 +47,7 @@ from jetq.errors import (
 from jetq.job import Job
 from jetq.own_types import register_type
 from jetq.queue import Queue
+from jetq.records import Record, Records
 from jetq.schedule import Schedule
 from jetq.schedules import ScheduleInfo
 from jetq.sealing import EncryptedPayloads, PayloadCodec, PayloadContext, SignedPayloads
@@ -85,6 +86,8 @@ __all__ = [
     "PluginError",
     "Queue",
     "RateLimited",
+    "Record",
+    "Records",
     "Reject",
     "Rejected",
     "RemoteTraceback",

@@ -20,7 +20,6 @@ from typing import Protocol
 
 from jetq.errors import BrokerError
 from jetq.model import (
-    Cell,
     DeadEntry,
     DeadLetter,
     Debounce,
@@ -35,6 +34,7 @@ from jetq.model import (
     Terms,
 )
 from jetq.schedule import Mark, ScheduleRecord, StoredSchedule, Ticked
+from jetq.shared import Shared
 from jetq.survey import Survey
 
 __all__ = ["Broker", "Feed"]
@@ -102,7 +102,7 @@ class Line(Protocol):
         ...
 
 
-class Broker(Protocol):
+class Broker(Shared, Protocol):
     """One connection's view of the queues, results and dead letters of one namespace."""
 
     @property
@@ -432,43 +432,6 @@ class Broker(Protocol):
         """Store which ticks became jobs in the place of the mark `expected`, and the job that one became, if any, for
         `due` or at once: both or neither. False, and nothing is changed, if another mark stands, or a job of that id or
         unique key does."""
-        ...
-
-    # --- what the fleet shares
-
-    async def read_cell(self, name: str) -> Cell | None:
-        """What stands under `name`, tokens joined by dots; None if nothing does."""
-        ...
-
-    async def first_cell(self, below: str) -> Cell | None:
-        """Of the cells whose name is `below` and one token more, the one that was written first."""
-        ...
-
-    async def write_cell(
-        self, name: str, value: bytes, *, expected: int | None = None, ttl: float | None = None
-    ) -> int | None:
-        """Write a cell, to stand for `ttl` seconds (rounded up to whole ones); its new version.
-
-        None, and nothing is changed, unless it has the version `expected`, if given; 0 stands for no cell.
-        """
-        ...
-
-    async def drop_cell(self, cell: Cell) -> bool:
-        """Remove a cell of just that version. False if another stands, or none."""
-        ...
-
-    async def watch_cells(self, below: str, on_write: Callable[[str, bytes], None]) -> None:
-        """Call back with the last token of the name and the value of each cell that is written one token `below`, those
-        that stand by now at once, also after the connection was lost. A write may be told more than once, and one that
-        was refused too."""
-        ...
-
-    async def signal(self, topic: str, data: bytes) -> None:
-        """Tell whoever listens now. Not stored, and lost without a connection."""
-        ...
-
-    async def on_signal(self, topic: str, heard: Callable[[bytes], None]) -> None:
-        """Call back with every signal of that topic."""
         ...
 
     # --- the fleet

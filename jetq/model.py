@@ -152,6 +152,16 @@ class Cell(Discreet, Struct, frozen=True):
     version: int
 
 
+class StoredRecord(Discreet, Struct, frozen=True):
+    """A small value that an application or plugin keeps beside its jobs. `version` is that of a Cell; at: when it was
+    written, in unix seconds of the broker."""
+
+    name: str
+    value: bytes
+    version: int
+    at: float
+
+
 class Debounce(Struct, frozen=True):
     """Take the place of a job of the same key while that is not due yet, at most until it is `max_wait` seconds old."""
 

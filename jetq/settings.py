@@ -65,8 +65,8 @@ class Settings(Struct, frozen=True):
     replicas: copies of each stream in a cluster, 1 to 5.
     dead_letter_ttl: how long dead letters are kept, 1 s to 10 years.
     max_bytes: room of each queue's jobs, from 1 MiB. New jobs are refused when four fifths of it are used.
-    dead_letter_max_bytes, result_max_bytes, state_max_bytes: room of each queue's dead letters, of all results, and of
-        pauses, limits and starts; each as much as max_bytes unless it is given.
+    dead_letter_max_bytes, result_max_bytes, state_max_bytes, record_max_bytes: room of each queue's dead letters, of
+        all results, of pauses, limits and starts, and of records; each as much as max_bytes unless it is given.
     plugins: the installed plugins whose tasks a worker serves, by their names or those of their distributions, in the
         environment with commas between them; all without it, none if it is empty.
     """
@@ -94,6 +94,7 @@ class Settings(Struct, frozen=True):
     dead_letter_max_bytes: _Room = None
     result_max_bytes: _Room = None
     state_max_bytes: _Room = None
+    record_max_bytes: _Room = None
     plugins: tuple[str, ...] | None = None
 
     @property
@@ -140,6 +141,7 @@ class SettingsOptions(TypedDict, total=False):
     dead_letter_max_bytes: int | None
     result_max_bytes: int | None
     state_max_bytes: int | None
+    record_max_bytes: int | None
     plugins: tuple[str, ...] | None
 
 

@@ -49,11 +49,12 @@ def queues(apps: tuple[str, ...], queue: tuple[str, ...], plugins: bool) -> None
 
     async def ask(broker: Broker) -> Mapping[str, Sequence[Drift]]:
         declared = {name for name, queue in app.queues.items() if queue.levels is not None}
-        return {name: await broker.setup(name, levels=name in declared) for name in names}
+        found = {f"queue {name}": await broker.setup(name, levels=name in declared) for name in names}
+        return found | {"records": await broker.setup_records()}
 
     found = ask_broker(app, ask)
-    for name, drifts in found.items():
-        click.echo(f"queue {name}: {'ready' if not drifts else 'differs'}")
+    for what, drifts in found.items():
+        click.echo(f"{what}: {'ready' if not drifts else 'differs'}")
         for drift in drifts:
             click.echo(f"  {drift}")
     if any(found.values()):

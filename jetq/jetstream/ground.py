@@ -81,7 +81,7 @@ class Ground:
         self._rooms: dict[str, Room] = {}
         self._reserves: dict[str, Room] = {}
         self._unbounded: set[str] = set()
-        self._shared = False
+        self._shared = self._recording = False
         self._making = asyncio.Lock()
         self._levelled: set[str] = set()
         self._acks: dict[str, Acks] = {}
@@ -196,6 +196,14 @@ class Ground:
                         _log.warning("drift: %s", drift)
                     self._shared = True
 
+    async def _ensure_records(self) -> None:
+        if not self._recording:
+            async with self._making:
+                if not self._recording:
+                    for drift in await self._topology.records():
+                        _log.warning("drift: %s", drift)
+                    self._recording = True
+
     def _too_large(self, job: JobRecord) -> PayloadTooLarge:
         """What to raise for more arguments than may be enqueued."""
         limit = self._connection.max_payload - HEADROOM
@@ -270,7 +278,9 @@ class Ground:
     async def _restore(self, subject: str) -> None:
         """Make again what `subject` needs: its stream may have been deleted since."""
         queue = subject.split(".")[1]
-        if queue.startswith("_"):
+        if queue == "_record":
+            await self._topology.records()
+        elif queue.startswith("_"):
             await self._topology.shared()
         else:
             await self._restore_queue(queue)

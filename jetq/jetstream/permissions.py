@@ -60,6 +60,7 @@ def of_worker(names: Names, inbox: str, queues: Mapping[str, bool], *, domain: s
     publish = [f"{inbox}.>", f"{api}.INFO", names.result("*"), names.cell(">"), names.signal("limits")]
     publish += [f"{api}.STREAM.INFO.{names.results}", f"{api}.STREAM.MSG.GET.{names.results}", *_state(names, api)]
     publish += [f"{api}.DIRECT.GET.{names.state}", f"{api}.STREAM.PURGE.{names.state}"]
+    publish += [names.record(">"), *_records(names, api)]
     handover = [names.signal("able"), names.signal("hand.*"), names.questions("hand.*")]
     publish += handover
     subscribe = [f"{inbox}.>", names.cell("pause.*"), names.cell("lines.*"), names.signal("limits"), *handover]
@@ -92,6 +93,12 @@ def _jobs_of(names: Names, task: Enqueued) -> list[str]:
 
 def _state(names: Names, api: str) -> list[str]:
     return [f"{api}.STREAM.{verb}.{names.state}" for verb in ("INFO", "MSG.GET", "MSG.DELETE")]
+
+
+def _records(names: Names, api: str) -> list[str]:
+    return [
+        f"{api}.{verb}.{names.records}" for verb in ("STREAM.INFO", "STREAM.MSG.GET", "STREAM.MSG.DELETE", "DIRECT.GET")
+    ]
 
 
 def _levels(levels: bool) -> tuple[Level, ...]:

@@ -36,8 +36,10 @@ class Names:
         self._stream_prefix = "" if namespace == "jetq" else f"{namespace.upper()}_"
         self.results = f"{self._stream_prefix}JETQ_RESULTS"
         self.state = f"{self._stream_prefix}JETQ_STATE"
+        self.records = f"{self._stream_prefix}JETQ_RECORDS"
         self.results_subjects = f"{namespace}._result.>"
         self.state_subjects = f"{namespace}._state.>"
+        self.records_subjects = f"{namespace}._record.>"
 
     def jobs(self, queue: str) -> str:
         """The stream of a queue's jobs."""
@@ -150,6 +152,10 @@ class Names:
     def cancelled(self, queue: str, id: str = "*") -> str:
         """Where it stands that a job is cancelled, and where workers hear of it."""
         return f"{self.namespace}._state.cancelled.{queue}.{id}"
+
+    def record(self, name: str) -> str:
+        """Where a record of an application or plugin stands."""
+        return f"{self.namespace}._record.{name}"
 
     def cell(self, name: str) -> str:
         """Where a value that the fleet shares stands."""

@@ -57,6 +57,7 @@ class Surveying(Standing):
             await self._look_at_queue(queue, notes)
         for wanted in self._topology.shared_streams():
             await self._look_at_stream("", wanted, notes)
+        await self._look_at_stream("", self._topology.records_stream(), notes, optional=True)
         await self._look_at_domains(notes)
         await self._probe(tasks, notes)
         return Survey(
@@ -150,18 +151,22 @@ class Surveying(Standing):
         )
         notes.twofold += [name for name, names in zip(jobs, found, strict=True) if names.count(name) > 1]
 
-    async def _look_at_stream(self, queue: str, wanted: Mapping[str, Any], notes: _Notes) -> None:
+    async def _look_at_stream(
+        self, queue: str, wanted: Mapping[str, Any], notes: _Notes, *, optional: bool = False
+    ) -> None:
         name, role = wanted["name"], wanted["metadata"][OWNER]
         asked = time.time()
         try:
             seen = await self._topology.look_at_stream(wanted)
         except Denied as denied:
-            notes.denied.append((f"look at stream {name}", denied.subject))
+            (notes.unseen if optional else notes.denied).append((f"look at stream {name}", denied.subject))
             return
         except BrokerUnavailable:
             notes.streams.append(StreamFacts(name, queue, role, state="silent"))
             return
         answered = time.time()
+        if seen.info is None and optional:
+            return
         if seen.info is None:
             notes.streams.append(StreamFacts(name, queue, role, state="missing"))
             return

@@ -114,6 +114,13 @@ class Topology:
         _, state = await self._stream(self._names.state, self._state_config())
         return (*results, *state)
 
+    async def records(self) -> Sequence[Drift]:
+        """The stream of records, made where missing: not one of `shared`, because most do without. Raises TopologyError
+        as `queue` does."""
+        await self._refuse_twofold(self._names.records, self._names.record(_PROBED))
+        _, drift = await self._stream(self._names.records, self.records_stream())
+        return drift
+
     def streams_of(self, queue: str) -> Sequence[dict[str, Any]]:
         """The streams that `queue` needs, as they are wanted."""
         return (self._jobs_config(queue), self._dead_config(queue))
@@ -121,6 +128,15 @@ class Topology:
     def shared_streams(self) -> Sequence[dict[str, Any]]:
         """The streams that the namespace needs, as they are wanted."""
         return (self._results_config(), self._state_config())
+
+    def records_stream(self) -> dict[str, Any]:
+        """The stream of records, as it is wanted."""
+        return {
+            **self._base(self._names.records, "records", self._settings.record_max_bytes, lossless=True),
+            "subjects": [self._names.records_subjects],
+            "retention": "limits",
+            "max_msgs_per_subject": 1,
+        }
 
     async def look_at_stream(self, wanted: Mapping[str, Any]) -> Seen:
         """What stands of such a stream. Nothing is made."""

@@ -6,14 +6,14 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
 
-from jetq.memory.cells import MemoryCells
+from jetq.memory.records import MemoryRecords
 
 __all__ = ["MemoryFleet"]
 
 _REMEMBERED = 60.0
 
 
-class MemoryFleet(MemoryCells):
+class MemoryFleet(MemoryRecords):
     """The part of the memory broker by which producers reach workers. See `jetq.broker.Broker`."""
 
     async def mark_cancelled(self, queue: str, id: str) -> None:

@@ -7,6 +7,7 @@ one broker works on the other.
 from __future__ import annotations
 
 import heapq
+import itertools
 import math
 import threading
 import time
@@ -30,6 +31,7 @@ from jetq.model import (
     Level,
     ResultRecord,
     Stored,
+    StoredRecord,
     in_place_of,
 )
 from jetq.names import NO_KEY
@@ -398,9 +400,10 @@ class MemoryStore:
         self.watchers: dict[str, list[Callable[[str, bool], None]]] = {}
         self.responders: dict[str, list[Callable[[bytes, Callable[[bytes | None], None]], None]]] = {}
         self.cells: dict[str, Cell] = {}
+        self.records: dict[str, StoredRecord] = {}
         self.cell_watchers: dict[str, list[Callable[[str, bytes], None]]] = {}
         self.signals: dict[str, list[Callable[[bytes], None]]] = {}
-        self._cell_version = 0
+        self.versions = itertools.count(1)
         self.wakers: list[Callable[[], None]] = []
         self._listeners: dict[str, list[Callable[[ResultRecord], None]]] = {}
         self._timers = Timers()
@@ -440,8 +443,7 @@ class MemoryStore:
 
     def write_cell(self, name: str, value: bytes, ttl: float | None) -> Cell:
         """Keep a value under `name`, for `ttl` seconds if given."""
-        self._cell_version += 1
-        cell = self.cells[name] = Cell(name, value, self._cell_version)
+        cell = self.cells[name] = Cell(name, value, next(self.versions))
         if ttl is not None:
             self.at(self.now() + ttl, lambda: self._drop_cell(cell))
         return cell

@@ -491,7 +491,10 @@ def test_replay_and_purge_want_to_know_which(project: Project, words: list[str])
 def test_setup_makes_queues_and_can_be_repeated(project: Project) -> None:
     for _ in range(2):
         done = project.jetq("setup", "tasks", "--no-plugins")
-        assert (done.returncode, done.stdout) == (0, "queue default: ready\nqueue failing: ready\nqueue slow: ready\n")
+        assert (done.returncode, done.stdout) == (
+            0,
+            "queue default: ready\nqueue failing: ready\nqueue slow: ready\nrecords: ready\n",
+        )
     assert len(project.jetq("queue", "ls").stdout.splitlines()) == 4
 
 

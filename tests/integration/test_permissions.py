@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 import nats
 import pytest
 
-from jetq import BrokerUnavailable, Denied, Jetq, Queue, RateLimited, Rejected, ResultExpired, Retry
+from jetq import BrokerUnavailable, Denied, Jetq, Queue, RateLimited, Records, Rejected, ResultExpired, Retry
 from jetq.cli.acl import permissions, render
 from jetq.jetstream.pull import REPLACES
 from tests.apps.working import until, working
@@ -106,6 +106,7 @@ async def roles(start: NatsServerFactory, *, keys: bool = False) -> AsyncIterato
     broker = await admin.session.broker()
     await broker.setup("mail")
     await broker.setup("post", levels=True)
+    await broker.setup_records()
     await admin.session.aclose()
     producer, worker = define(url_of(server, "producer")), define(url_of(server, "worker"), newer=True)
     try:
@@ -188,7 +189,16 @@ async def everything(server: NatsServer, producer: Jetq, worker: Jetq, second: J
         await asyncio.sleep(0.1)
         queued = await tasks["mail.keyed"].adelay(3)
         assert (await tasks["mail.keyed"].adelay(3)).id == queued.id != running.id
+        await keep_records(worker)
         await settled_by(worker)
+
+
+async def keep_records(worker: Jetq) -> None:
+    """What a worker's tasks may do with records."""
+    records = Records("tests", worker)
+    await records.aput("a.b", b"1", ttl=60)
+    assert [each.key async for each in records.aeach()] == ["a.b"]
+    assert await records.aremove("a.b")
 
 
 async def settled_by(worker: Jetq) -> None:
@@ -238,6 +248,7 @@ FORBIDDEN = {
         "shop.mail.cron.mail:plain",
         "shop._result.x",
         "shop._state.pause.x",
+        "shop._record.tests.a",
         "$JS.API.STREAM.DELETE.SHOP_MAIL_JOBS",
         "$JS.API.STREAM.UPDATE.SHOP_MAIL_JOBS",
         "$JS.API.STREAM.PURGE.SHOP_MAIL_JOBS",

@@ -22,9 +22,9 @@ FLOORS = {
     " jetq.handover jetq.needs jetq.calling jetq.outcome_log",
     3: "jetq.app jetq.task jetq.job jetq.client jetq.session jetq.direct_line jetq.registry jetq.config jetq.keys"
     " jetq.plugins jetq.dead_letters jetq.inspect jetq.cancelling jetq.diagnosis jetq.moving jetq.schedules"
-    " jetq.task_schedules jetq.doctor jetq.findings jetq.monitoring jetq.own_threads jetq.whose",
+    " jetq.records jetq.task_schedules jetq.doctor jetq.findings jetq.monitoring jetq.own_threads jetq.whose",
     2: "jetq.jetstream jetq.memory",
-    1: "jetq.broker jetq.steady",
+    1: "jetq.broker jetq.shared jetq.steady",
     0: "jetq.errors jetq.units jetq.names jetq.model jetq.wire jetq.codec jetq.settings jetq.options jetq.policy"
     " jetq.failures jetq.context jetq.fidelity jetq.shown jetq.timetable jetq.questions jetq.schedule jetq.queue"
     " jetq.rate jetq.annotations jetq.secret jetq.sealing jetq.bounds jetq.survey jetq.exported jetq.editing jetq.forks"

@@ -1,0 +1,58 @@
+"""What applications and plugins keep beside their jobs, in memory."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator, Sequence
+
+from jetq.memory.cells import MemoryCells
+from jetq.model import Drift, StoredRecord
+
+__all__ = ["MemoryRecords"]
+
+
+class MemoryRecords(MemoryCells):
+    """The part of the memory broker that holds records. See `jetq.broker.Broker`."""
+
+    async def setup_records(self) -> Sequence[Drift]:
+        return ()
+
+    async def read_record(self, name: str) -> StoredRecord | None:
+        with self.store.lock:
+            self._use()
+            return self.store.records.get(name)
+
+    async def write_record(
+        self, name: str, value: bytes, *, expected: int | None = None, ttl: float | None = None
+    ) -> int | None:
+        with self.store.lock:
+            self._use()
+            standing = self.store.records.get(name)
+            if expected is not None and expected != (0 if standing is None else standing.version):
+                return None
+            version, now = next(self.store.versions), self.store.now()
+            self.store.records[name] = StoredRecord(name, value, version, now)
+            if ttl is not None:
+                self.store.at(now + max(1, math.ceil(ttl)), lambda: self._expire(name, version))
+            return version
+
+    def _expire(self, name: str, version: int) -> None:
+        standing = self.store.records.get(name)
+        if standing is not None and standing.version == version:
+            del self.store.records[name]
+
+    async def drop_record(self, record: StoredRecord) -> bool:
+        with self.store.lock:
+            self._use()
+            standing = self.store.records.get(record.name)
+            if standing is None or standing.version != record.version:
+                return False
+            del self.store.records[record.name]
+            return True
+
+    async def each_record(self, below: str) -> AsyncIterator[StoredRecord]:
+        with self.store.lock:
+            self._use()
+            found = [each for name, each in self.store.records.items() if name.startswith(f"{below}.")]
+        for each in sorted(found, key=lambda each: each.version):
+            yield each
