@@ -52,6 +52,8 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     attachment_root: the directory attachments given by path come from; None refuses them.
     attachment_hosts: hosts, separated by commas, attachments given by URL come from; none refuses them.
     attachment_limit: bytes all attachments of a mail may have together.
+    suppression: whether who is on the list of those who get no mail is left out.
+    addresses: whether that list and the mail log keep addresses `hashed`, or `clear` as well.
     postmark: a provider, whose fields are variables of their own: `token` is `JETQ_EMAIL_POSTMARK_TOKEN`.
     """
 
@@ -72,6 +74,8 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     attachment_root: Path | None = None
     attachment_hosts: tuple[str, ...] = ()
     attachment_limit: Annotated[int, Meta(ge=1)] = 25_000_000
+    suppression: bool = True
+    addresses: Literal["hashed", "clear"] = "hashed"
     postmark: Postmark | None = None
 
     @property

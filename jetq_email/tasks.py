@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import random
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -16,11 +18,14 @@ from jetq_email.attachments import Attachment, gather
 from jetq_email.errors import ServerBusy, Throttled, Unsendable
 from jetq_email.message import Email, Envelope, compose
 from jetq_email.settings import Settings, current
+from jetq_email.suppression import Suppression, check_topic
 from jetq_email.templates import render
 from jetq_email.transports.opening import transport_for
 from jetq_email.transports.outcomes import Refusal, Sent
 
 __all__ = ["jetq_ready", "send_email", "send_template"]
+
+_log = logging.getLogger("jetq.email")
 
 _WAITS = (1, 5, 15, 30, 60, 120, 240)
 """What attempts wait, in times of the first wait: a minute, then past the five that a server puts strangers off for."""
@@ -75,17 +80,19 @@ async def send_email(
     recipients: list[str] | None = None,
     calendar: str | None = None,
     tag: str | None = None,
+    topic: str | None = None,
 ) -> None:
     """Send one mail.
 
     to, cc, bcc, reply_to: an address or several, `ann@example.com` or `Ann <ann@example.com>`. sender: the From
     address, `JETQ_EMAIL_SENDER` if not given. text, html: either or both; text is made of html if it is missing.
     headers: further ones, such as `List-Unsubscribe`. calendar: an invitation in iCalendar's format, shown as one.
-    tag: what kind of mail it is, which a provider counts by. recipients: set by the task itself, who of to, cc and bcc
-    still lacks the mail.
+    tag: what kind of mail it is, which a provider counts by. topic: what it is about, if a recipient can decline that.
+    recipients: set by the task itself, who of to, cc and bcc still lacks the mail.
 
     A mail that can never be sent is dead at once, with the reason. Who is refused for the moment (4xx) is tried again
-    alone; who is refused for good (5xx) is left in the dead letter, so a replay sends to nobody who has the mail.
+    alone; who is refused for good (5xx) is left in the dead letter, so a replay sends to nobody who has the mail. Who
+    is on the list of those who get no mail, or none of the topic, is left out.
     """
     settings = current()
     email = Email(
@@ -101,7 +108,7 @@ async def send_email(
         reply_to=_several(reply_to),
         headers=headers or {},
     )
-    await _send(email, attachments or [], recipients, settings)
+    await _send(email, attachments or [], recipients, topic, settings)
 
 
 @task(name="jetq_email.send_template", queue="email", max_attempts=_attempts(), wait=_RetryWait(), ends_kept=3600)
@@ -118,6 +125,7 @@ async def send_template(
     recipients: list[str] | None = None,
     calendar: str | None = None,
     tag: str | None = None,
+    topic: str | None = None,
 ) -> None:
     """Send one mail made of the template `template`, filled in from `context`.
 
@@ -142,16 +150,21 @@ async def send_template(
         reply_to=_several(reply_to),
         headers=headers or {},
     )
-    await _send(email, attachments or [], recipients, settings)
+    await _send(email, attachments or [], recipients, topic, settings)
 
 
-async def _send(email: Email, attachments: list[Attachment], recipients: list[str] | None, settings: Settings) -> None:
+async def _send(
+    email: Email, attachments: list[Attachment], recipients: list[str] | None, topic: str | None, settings: Settings
+) -> None:
     job_id, date = _identity()
     try:
         parts = await gather(attachments, settings)
         envelope = compose(email, parts, job_id=job_id, date=date)
         if recipients is not None:
             envelope = _narrow(envelope, recipients)
+        envelope = await _without_suppressed(envelope, topic, settings)
+        if not envelope.recipients:
+            return
         sent = await (await transport_for(settings)).send(envelope)
     except Unsendable as error:
         raise Reject(str(error)) from error
@@ -178,6 +191,21 @@ def _narrow(envelope: Envelope, recipients: list[str]) -> Envelope:
     return replace(envelope, recipients=left)
 
 
+async def _without_suppressed(envelope: Envelope, topic: str | None, settings: Settings) -> Envelope:
+    """`envelope` for those of its recipients who may get it. A plain call asks nobody: it may have no broker."""
+    if topic is not None:
+        check_topic(topic)
+    if not settings.suppression or not _in_job():
+        return envelope
+    suppressed = await Suppression().of(envelope.recipients, topic)
+    if not suppressed:
+        return envelope
+    reasons = Counter(why.reason for why in suppressed.values())
+    told = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
+    _log.info("%d of %d recipients get no mail: %s", len(suppressed), len(envelope.recipients), told)
+    return replace(envelope, recipients=tuple(each for each in envelope.recipients if each not in suppressed))
+
+
 def _settle(sent: Sent) -> None:
     """Return if everybody has the mail; else narrow the job down to who has not."""
     if not sent.refused:
@@ -195,6 +223,13 @@ def _describe(refused: tuple[Refusal, ...]) -> str:
     shown = "; ".join(f"{each.recipient}: {each.code} {each.reply}" for each in refused[:5])
     more = f"; and {len(refused) - 5} more" if len(refused) > 5 else ""
     return f"{len(refused)} recipients were refused: {shown}{more}" if len(refused) > 1 else f"refused: {shown}"
+
+
+def _in_job() -> bool:
+    try:
+        return bool(current_job())
+    except JetqError:
+        return False
 
 
 def _identity() -> tuple[str, datetime]:

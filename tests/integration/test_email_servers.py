@@ -190,6 +190,7 @@ async def attempt(server: SmtpServer, enqueued: datetime, monkeypatch: pytest.Mo
         "PORT": str(server.port),
         "TLS": "none",
         "SENDER": "s@example.com",
+        "SUPPRESSION": "false",
     }.items():
         monkeypatch.setenv(f"JETQ_EMAIL_{name}", value)
     job = JobContext("job1", 1, 8, "jetq_email.send_email", "email", enqueued, None, "worker")

@@ -79,7 +79,8 @@ def sink() -> Sink:
 
 @pytest.fixture
 def environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
-    for name, value in {"HOST": "127.0.0.1", "TLS": "none", "SENDER": "app@example.org", "TIMEOUT": "5"}.items():
+    values = {"HOST": "127.0.0.1", "TLS": "none", "SENDER": "app@example.org", "TIMEOUT": "5", "SUPPRESSION": "false"}
+    for name, value in values.items():
         monkeypatch.setenv(f"JETQ_EMAIL_{name}", value)
     yield monkeypatch
 

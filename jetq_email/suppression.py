@@ -1,0 +1,138 @@
+"""Who must not get mail: addresses that bounced or complained, and topics that somebody does not want.
+
+An address stands there as its hash. That keeps it from whoever looks at the records. It is not anonymous: who knows an
+address can tell whether it is there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Iterable, Mapping
+from datetime import UTC, datetime
+from hashlib import sha256
+from typing import Literal
+
+import msgspec
+from msgspec import Struct
+
+from jetq import Jetq, Records
+from jetq_email.address import parse_mailbox
+from jetq_email.errors import Unsendable
+
+__all__ = ["Reason", "Suppressed", "Suppression", "address_hash", "check_topic"]
+
+Reason = Literal["bounce", "complaint", "unsubscribed", "manual"]
+
+_NAME = "jetq_email"
+_TOPIC = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_EVERYTHING = "suppressed"
+_TOPICS = "unwanted"
+
+
+class Suppressed(Struct, frozen=True, omit_defaults=True):
+    """Why an address gets no mail, or none of a topic.
+
+    source: who said so, such as a provider's name or `cli`. at: since when, aware UTC. topic: None is all mail. detail:
+    what a server said, without addresses. address: only if the settings say that it is kept. hash: see `address_hash`.
+    """
+
+    reason: Reason
+    source: str
+    at: datetime
+    topic: str | None = None
+    detail: str | None = None
+    address: str | None = None
+    hash: str = ""
+
+
+_decode = msgspec.json.Decoder(Suppressed).decode
+_encode = msgspec.json.Encoder().encode
+
+
+def address_hash(address: str) -> str:
+    """40 hexadecimal digits of an address, the same in any case and form of its domain: the beginning of a SHA-256."""
+    return sha256(_plain(address).encode("utf-8", "surrogatepass")).hexdigest()[:40]
+
+
+def _plain(address: str) -> str:
+    try:
+        return parse_mailbox(address, "address").address.lower()
+    except Unsendable:  # one that a server or provider tells of, and that jetq_email would not write to
+        return address.strip().lower()
+
+
+def check_topic(topic: str) -> str:
+    """`topic`, if it can be one. Raises Unsendable."""
+    if not _TOPIC.fullmatch(topic):
+        raise Unsendable(f"topic {topic[:64]!r}: not a topic", hint="1 to 64 letters, digits, '-' and '_'")
+    return topic
+
+
+class Suppression:
+    """The list of who gets no mail, of the app whose job runs here, or else of the default app or the one given."""
+
+    def __init__(self, app: Jetq | None = None) -> None:
+        self._records = Records(_NAME, app)
+
+    async def find(self, address: str, topic: str | None = None) -> Suppressed | None:
+        """Why `address` gets no mail, or none of `topic`; None if it gets it. Raises BrokerError."""
+        return await self.find_hash(address_hash(address), topic)
+
+    async def find_hash(self, hash: str, topic: str | None = None) -> Suppressed | None:
+        """`find` of an address whose hash is known."""
+        keys = [f"{_EVERYTHING}.{hash}", *([] if topic is None else [f"{_TOPICS}.{topic}.{hash}"])]
+        for key in keys:
+            record = await self._records.aget(key)
+            if record is not None:
+                return _read(record.value, hash)
+        return None
+
+    async def of(self, addresses: Iterable[str], topic: str | None = None) -> Mapping[str, Suppressed]:
+        """Those of `addresses` that get no mail, each with the reason. Raises BrokerError."""
+        asked = list(addresses)
+        found = await asyncio.gather(*(self.find(address, topic) for address in asked))
+        return {address: why for address, why in zip(asked, found, strict=True) if why is not None}
+
+    async def add(
+        self,
+        address: str,
+        reason: Reason,
+        source: str,
+        *,
+        topic: str | None = None,
+        detail: str | None = None,
+        keep_address: bool = False,
+    ) -> bool:
+        """Let `address` get no mail from now on, or none of `topic`. False if it is on the list: what stands, stays."""
+        kept = _plain(address) if keep_address else None
+        why = Suppressed(reason, source, datetime.now(UTC), topic, detail, kept)
+        return await self.add_hash(address_hash(address), why)
+
+    async def add_hash(self, hash: str, why: Suppressed) -> bool:
+        """`add` of an address whose hash is known."""
+        return await self._records.aput(_key(hash, why.topic), _encode(why), expected=0) is not None
+
+    async def remove(self, address_or_hash: str, topic: str | None = None) -> bool:
+        """Take an address, or the hash of one, off the list. False if it is not on it."""
+        hash = address_or_hash if "@" not in address_or_hash else address_hash(address_or_hash)
+        return await self._records.aremove(_key(hash, topic))
+
+    async def each(self) -> AsyncIterator[Suppressed]:
+        """All that is on the list: first what holds for all mail, then topics."""
+        for below in (_EVERYTHING, _TOPICS):
+            async for record in self._records.aeach(below):
+                yield _read(record.value, record.key.rpartition(".")[2])
+
+
+def _key(hash: str, topic: str | None) -> str:
+    return f"{_EVERYTHING}.{hash}" if topic is None else f"{_TOPICS}.{check_topic(topic)}.{hash}"
+
+
+def _read(value: bytes, hash: str) -> Suppressed:
+    """What stands in a record. One that nobody can read suppresses too: somebody meant it to."""
+    try:
+        why = _decode(value)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        why = Suppressed("manual", "a record that cannot be read", datetime.fromtimestamp(0, UTC))
+    return msgspec.structs.replace(why, hash=hash)
