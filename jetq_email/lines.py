@@ -1,15 +1,19 @@
-"""What may stand on one line of a mail's header: the one guard against header injection, for everything."""
+"""What may stand on one line of a mail's header, and in a word of its own: the guards against injection."""
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
 from jetq_email.errors import Unsendable
 
-__all__ = ["one_line"]
+__all__ = ["one_line", "one_word"]
 
 _BREAKS = "\u0085\u2028\u2029"
 """Not controls by category or harmless by name, yet line breaks to `str.splitlines`, and so to the standard library."""
+
+_WORD = re.compile(r"[A-Za-z0-9_-]{1,64}")
+"""What each provider takes as a tag, and every subject of NATS as a word."""
 
 
 def one_line(text: str, field: str) -> str:
@@ -25,6 +29,13 @@ def one_line(text: str, field: str) -> str:
                 f"{field}: it contains {_name(character)}, which no header may",
                 hint="a header is one line of text",
             )
+    return text
+
+
+def one_word(text: str, field: str) -> str:
+    """`text`, if it is a plain word. Raises Unsendable, naming `field`."""
+    if not _WORD.fullmatch(text):
+        raise Unsendable(f"{field} {text[:64]!r}: not one word", hint="1 to 64 letters, digits, '-' and '_'")
     return text
 
 

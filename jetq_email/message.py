@@ -12,7 +12,7 @@ from msgspec import Struct, field
 from jetq_email.address import Mailbox, parse_mailbox
 from jetq_email.errors import Unsendable
 from jetq_email.headers import address_header, own_header, text_header
-from jetq_email.lines import one_line
+from jetq_email.lines import one_line, one_word
 from jetq_email.mime import Part, body, calendar_part
 from jetq_email.plaintext import html_to_text
 
@@ -24,13 +24,12 @@ _OWN_HEADERS = frozenset(
 """Set from the mail's fields, or written by servers."""
 
 _HEADER_NAME = re.compile(r"[!-9;-~]{1,76}")
-_TAG = re.compile(r"[A-Za-z0-9_-]{1,64}")
-"""What each provider takes."""
 
 
 class Email(Struct, frozen=True, kw_only=True):
     """One mail as its author wrote it: addresses as text, unchecked. `text` or `html` or both; `calendar` is an
-    invitation, in iCalendar's format. tag: what kind of mail it is, which providers count by."""
+    invitation, in iCalendar's format. tag: what kind of mail it is, which providers count by.
+    topic: what it is about, if a recipient can decline that."""
 
     to: Sequence[str]
     subject: str
@@ -43,6 +42,7 @@ class Email(Struct, frozen=True, kw_only=True):
     reply_to: Sequence[str] = ()
     headers: Mapping[str, str] = field(default_factory=dict)
     tag: str | None = None
+    topic: str | None = None
 
 
 class Fields(Struct, frozen=True, kw_only=True):
@@ -62,6 +62,7 @@ class Fields(Struct, frozen=True, kw_only=True):
     date: datetime
     message_id: str
     tag: str | None
+    topic: str | None
 
     @property
     def files(self) -> list[Part]:
@@ -120,7 +121,8 @@ def compose(email: Email, parts: Iterable[Part] = (), *, job_id: str, date: date
         parts=tuple(parts),
         date=date,
         message_id=message_id(job_id, sender),
-        tag=_checked_tag(email.tag),
+        tag=None if email.tag is None else one_word(email.tag, "tag"),
+        topic=None if email.topic is None else one_word(email.topic, "topic"),
     )
     message = [
         *(
@@ -147,12 +149,6 @@ def compose(email: Email, parts: Iterable[Part] = (), *, job_id: str, date: date
 def message_id(job_id: str, sender: Mailbox) -> str:
     """`<job id@sender domain>`: the same over attempts and replays, so that a server that has the mail can tell."""
     return f"<{job_id.replace(':', '+')}@{sender.domain}>"  # RFC 5322 has no colon in a msg-id, a job id has no plus
-
-
-def _checked_tag(tag: str | None) -> str | None:
-    if tag is not None and not _TAG.fullmatch(tag):
-        raise Unsendable(f"tag {tag[:64]!r}: not a tag", hint="1 to 64 of the letters A to Z, digits, '-' and '_'")
-    return tag
 
 
 def _own_headers(headers: Mapping[str, str]) -> Iterator[bytes]:

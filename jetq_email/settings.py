@@ -54,6 +54,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     attachment_limit: bytes all attachments of a mail may have together.
     suppression: whether who is on the list of those who get no mail is left out.
     addresses: whether that list and the mail log keep addresses `hashed`, or `clear` as well.
+    log_ttl: how long the mail log keeps what came of each mail, up to 10 years; 0 keeps no log.
     postmark: a provider, whose fields are variables of their own: `token` is `JETQ_EMAIL_POSTMARK_TOKEN`.
     """
 
@@ -76,6 +77,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     attachment_limit: Annotated[int, Meta(ge=1)] = 25_000_000
     suppression: bool = True
     addresses: Literal["hashed", "clear"] = "hashed"
+    log_ttl: Annotated[float, Meta(ge=0.0, le=315_360_000.0)] = 0.0
     postmark: Postmark | None = None
 
     @property

@@ -7,7 +7,6 @@ address can tell whether it is there.
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import AsyncIterator, Iterable, Mapping
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -19,13 +18,15 @@ from msgspec import Struct
 from jetq import Jetq, Records
 from jetq_email.address import parse_mailbox
 from jetq_email.errors import Unsendable
+from jetq_email.lines import one_word
 
-__all__ = ["Reason", "Suppressed", "Suppression", "address_hash", "check_topic"]
+__all__ = ["RECORDS", "Reason", "Suppressed", "Suppression", "address_hash"]
 
 Reason = Literal["bounce", "complaint", "unsubscribed", "manual"]
 
-_NAME = "jetq_email"
-_TOPIC = re.compile(r"[A-Za-z0-9_-]{1,64}")
+RECORDS = "jetq_email"
+"""The name of all records of jetq_email."""
+
 _EVERYTHING = "suppressed"
 _TOPICS = "unwanted"
 
@@ -62,18 +63,11 @@ def _plain(address: str) -> str:
         return address.strip().lower()
 
 
-def check_topic(topic: str) -> str:
-    """`topic`, if it can be one. Raises Unsendable."""
-    if not _TOPIC.fullmatch(topic):
-        raise Unsendable(f"topic {topic[:64]!r}: not a topic", hint="1 to 64 letters, digits, '-' and '_'")
-    return topic
-
-
 class Suppression:
     """The list of who gets no mail, of the app whose job runs here, or else of the default app or the one given."""
 
     def __init__(self, app: Jetq | None = None) -> None:
-        self._records = Records(_NAME, app)
+        self._records = Records(RECORDS, app)
 
     async def find(self, address: str, topic: str | None = None) -> Suppressed | None:
         """Why `address` gets no mail, or none of `topic`; None if it gets it. Raises BrokerError."""
@@ -126,7 +120,7 @@ class Suppression:
 
 
 def _key(hash: str, topic: str | None) -> str:
-    return f"{_EVERYTHING}.{hash}" if topic is None else f"{_TOPICS}.{check_topic(topic)}.{hash}"
+    return f"{_EVERYTHING}.{hash}" if topic is None else f"{_TOPICS}.{one_word(topic, 'topic')}.{hash}"
 
 
 def _read(value: bytes, hash: str) -> Suppressed:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import random
-from collections import Counter
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -13,19 +11,18 @@ from msgspec.structs import replace
 from tenacity import RetryCallState
 from tenacity.wait import wait_base
 
-from jetq import JetqError, RateLimited, Reject, Retry, SettingsError, Snooze, current_job, task
+from jetq import JetqError, JobContext, RateLimited, Reject, Retry, SettingsError, Snooze, current_job, task
 from jetq_email.attachments import Attachment, gather
-from jetq_email.errors import ServerBusy, Throttled, Unsendable
+from jetq_email.errors import ServerBusy, Throttled, TransportError, Unsendable
+from jetq_email.mail_log import AttemptLog
 from jetq_email.message import Email, Envelope, compose
 from jetq_email.settings import Settings, current
-from jetq_email.suppression import Suppression, check_topic
+from jetq_email.suppression import Suppression
 from jetq_email.templates import render
 from jetq_email.transports.opening import transport_for
 from jetq_email.transports.outcomes import Refusal, Sent
 
 __all__ = ["jetq_ready", "send_email", "send_template"]
-
-_log = logging.getLogger("jetq.email")
 
 _WAITS = (1, 5, 15, 30, 60, 120, 240)
 """What attempts wait, in times of the first wait: a minute, then past the five that a server puts strangers off for."""
@@ -102,13 +99,14 @@ async def send_email(
         html=html,
         calendar=calendar,
         tag=tag,
+        topic=topic,
         sender=_sender(sender, settings),
         cc=_several(cc),
         bcc=_several(bcc),
         reply_to=_several(reply_to),
         headers=headers or {},
     )
-    await _send(email, attachments or [], recipients, topic, settings)
+    await _send(email, attachments or [], recipients, settings)
 
 
 @task(name="jetq_email.send_template", queue="email", max_attempts=_attempts(), wait=_RetryWait(), ends_kept=3600)
@@ -144,28 +142,24 @@ async def send_template(
         html=rendered.html,
         calendar=calendar,
         tag=tag,
+        topic=topic,
         sender=_sender(sender, settings),
         cc=_several(cc),
         bcc=_several(bcc),
         reply_to=_several(reply_to),
         headers=headers or {},
     )
-    await _send(email, attachments or [], recipients, topic, settings)
+    await _send(email, attachments or [], recipients, settings)
 
 
-async def _send(
-    email: Email, attachments: list[Attachment], recipients: list[str] | None, topic: str | None, settings: Settings
-) -> None:
+async def _send(email: Email, attachments: list[Attachment], recipients: list[str] | None, settings: Settings) -> None:
     job_id, date = _identity()
     try:
         parts = await gather(attachments, settings)
         envelope = compose(email, parts, job_id=job_id, date=date)
         if recipients is not None:
             envelope = _narrow(envelope, recipients)
-        envelope = await _without_suppressed(envelope, topic, settings)
-        if not envelope.recipients:
-            return
-        sent = await (await transport_for(settings)).send(envelope)
+        sent = await _hand_over(envelope, settings)
     except Unsendable as error:
         raise Reject(str(error)) from error
     except ServerBusy as error:
@@ -179,6 +173,27 @@ async def _send(
     _settle(sent)
 
 
+async def _hand_over(envelope: Envelope, settings: Settings) -> Sent:
+    """Send to those who may get it, and keep in the log what came of each. A plain call asks nobody who may, and logs
+    nothing: it may have no broker."""
+    if not (settings.suppression or settings.log_ttl) or (job := _current()) is None:
+        return await (await transport_for(settings)).send(envelope)
+    log = AttemptLog(job.id, job.attempt, settings)
+    if settings.suppression and (suppressed := await Suppression().of(envelope.recipients, envelope.fields.topic)):
+        await log.suppressed(envelope, suppressed)
+        envelope = replace(envelope, recipients=tuple(each for each in envelope.recipients if each not in suppressed))
+        if not envelope.recipients:
+            return Sent(())
+    try:
+        sent = await (await transport_for(settings)).send(envelope)
+    except (TransportError, Unsendable) as error:
+        if not isinstance(error, ServerBusy | Throttled):
+            await log.failed(envelope, error)
+        raise
+    await log.sent(envelope, sent)
+    return sent
+
+
 def _is_older(date: datetime, seconds: float) -> bool:
     return datetime.now(UTC) - date > timedelta(seconds=seconds)
 
@@ -189,21 +204,6 @@ def _narrow(envelope: Envelope, recipients: list[str]) -> Envelope:
     if not left:
         raise Unsendable("recipients: none of them is in to, cc or bcc", hint="the task itself sets recipients")
     return replace(envelope, recipients=left)
-
-
-async def _without_suppressed(envelope: Envelope, topic: str | None, settings: Settings) -> Envelope:
-    """`envelope` for those of its recipients who may get it. A plain call asks nobody: it may have no broker."""
-    if topic is not None:
-        check_topic(topic)
-    if not settings.suppression or not _in_job():
-        return envelope
-    suppressed = await Suppression().of(envelope.recipients, topic)
-    if not suppressed:
-        return envelope
-    reasons = Counter(why.reason for why in suppressed.values())
-    told = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
-    _log.info("%d of %d recipients get no mail: %s", len(suppressed), len(envelope.recipients), told)
-    return replace(envelope, recipients=tuple(each for each in envelope.recipients if each not in suppressed))
 
 
 def _settle(sent: Sent) -> None:
@@ -225,20 +225,19 @@ def _describe(refused: tuple[Refusal, ...]) -> str:
     return f"{len(refused)} recipients were refused: {shown}{more}" if len(refused) > 1 else f"refused: {shown}"
 
 
-def _in_job() -> bool:
-    try:
-        return bool(current_job())
-    except JetqError:
-        return False
-
-
 def _identity() -> tuple[str, datetime]:
     """The job's id and the time it was enqueued: the same in every attempt. A plain call gets new ones."""
-    try:
-        job = current_job()
-    except JetqError:
+    job = _current()
+    if job is None:
         return uuid4().hex, datetime.now(UTC).replace(microsecond=0)
     return job.id, job.enqueued_at.replace(microsecond=0)
+
+
+def _current() -> JobContext | None:
+    try:
+        return current_job()
+    except JetqError:
+        return None
 
 
 def _sender(sender: str | None, settings: Settings) -> str:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from jetq_email.errors import Unsendable
-from jetq_email.suppression import _read, address_hash, check_topic
+from jetq_email.suppression import _read, address_hash
 
 
 def test_an_address_has_one_hash_in_any_form() -> None:
@@ -20,9 +19,3 @@ def test_an_address_has_one_hash_in_any_form() -> None:
 def test_a_record_that_nobody_can_read_suppresses(value: bytes) -> None:
     assert _read(value, "ab").reason == "manual"
     assert _read(value, "ab").hash == "ab"
-
-
-@pytest.mark.parametrize("topic", ["", "a b", "a.b", "*", "x" * 65, "ä"])
-def test_what_is_no_topic_is_refused(topic: str) -> None:
-    with pytest.raises(Unsendable, match="not a topic"):
-        check_topic(topic)
