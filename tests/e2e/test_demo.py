@@ -43,6 +43,7 @@ def test_a_lost_or_doubled_mail_is_told(run: Any, tmp_path: Path) -> None:
             refused=Counter({run.GONE: 1}),
             mails=sum(counts.values()),
             directory=tmp_path,
+            ended=0,
         )
 
     assert run.faults(everybody, {"a@example.com"}, ledger(a=1, b=1, gone=1)) == []

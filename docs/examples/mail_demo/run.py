@@ -1,7 +1,8 @@
 """A thousand mails from `send_email.delay` to a real SMTP server, through a real nats-server and a `jetq worker`.
 
-Some recipients are refused for the moment and tried again; one is refused for ever, ends in the dead letters, is looked
-at, mended and replayed. The sink's own ledger must account for every mail, or this exits with 1.
+The server takes few connections, ends sessions, and puts some recipients off for a while, who are tried again. One is
+refused for ever, ends in the dead letters, is looked at, mended and replayed. The server's own ledger must account for
+every mail, or this exits with 1.
 
     python docs/examples/mail_demo/run.py [--mails 1000] [--directory DIR]
 """
@@ -19,7 +20,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from sink import Sink
+from sink import CONNECTIONS, MAILS, Sink
 
 from jetq import Jetq
 from jetq.server import LocalServer
@@ -38,17 +39,17 @@ def main() -> int:
     directory: Path = options.directory or Path(tempfile.mkdtemp(prefix="jetq-demo-"))
 
     everybody = [f"user{n:04}@example.com" for n in range(1, options.mails)] + [GONE]
-    busy = set(everybody[:-1:10])
+    strangers = set(everybody[:-1:10])
     with (
         LocalServer(directory / "nats", port=0) as server,
-        Sink(directory / "mails", busy=busy, gone={GONE}) as sink,
+        Sink(directory / "mails", strangers=strangers, gone={GONE}) as sink,
     ):
         demo = Demo(directory, server.url, sink, everybody)
         try:
             demo.run()
         finally:
             demo.stop_worker()
-    return demo.report(busy)
+    return demo.report(strangers)
 
 
 class Demo:
@@ -64,7 +65,7 @@ class Demo:
             "JETQ_EMAIL_PORT": str(sink.port),
             "JETQ_EMAIL_TLS": "none",
             "JETQ_EMAIL_SENDER": "Demo <demo@example.org>",
-            "JETQ_EMAIL_RETRY_WAIT": "2",  # a real server's greylisting wants minutes; the default is 60
+            "JETQ_EMAIL_RETRY_WAIT": "2",  # this server's greylisting is short; the default is 60, for real ones
         }
         self.app = Jetq(url)
         self.log = (directory / "worker.log").open("w")
@@ -142,14 +143,19 @@ class Demo:
         self.app.session.close()
         self.log.close()
 
-    def report(self, busy: set[str]) -> int:
+    def report(self, strangers: set[str]) -> int:
         """Print the summary; 0 if the ledger accounts for every mail."""
         sink, count = self.sink, len(self.everybody)
-        wrong = faults(self.everybody, busy, sink)
+        wrong = faults(self.everybody, strangers, sink)
         rows = [
             ("enqueued", f"{count:,} mails in {self.enqueued_in:.1f} s: {count / self.enqueued_in:,.0f}/s"),
             ("delivered", f"{sink.mails:,}, all but the dead one within {self.delivered_in:.1f} s"),
-            ("retried", f"{len(sink.put_off):,} that were refused for the moment (450)"),
+            (
+                "connections",
+                f"{sink.most_at_once} at once; {sink.turned_away} more were turned away (421), at no mail's cost",
+            ),
+            ("sessions", f"{sink.sessions:,}, of which the server ended {sink.ended} after {MAILS} mails (421)"),
+            ("retried", f"{len(sink.put_off):,} that were put off for a while (450)"),
             ("dead", f"{len(sink.refused):,} that was refused for good (550): {', '.join(sink.refused)}"),
             ("replayed", f"{sum(sink.delivered[address] for address in sink.refused):,}, and delivered"),
             ("mails", f"{sink.directory}/*.eml"),
@@ -166,11 +172,14 @@ class Demo:
         return 0
 
 
-def faults(everybody: list[str], busy: set[str], sink: Sink) -> list[str]:
+def faults(everybody: list[str], strangers: set[str], sink: Sink) -> list[str]:
     """What is wrong in the sink's ledger: empty if each recipient got one mail, after the refusals that were meant."""
     wrong = [f"{address}: {sink.delivered[address]} mails" for address in everybody if sink.delivered[address] != 1]
     wrong += [f"{address}: nobody was to write there" for address in sink.delivered if address not in set(everybody)]
-    wrong += [f"{address}: never put off" for address in sorted(busy) if sink.put_off[address] != 1]
+    wrong += [f"{address}: never put off" for address in sorted(strangers) if not sink.put_off[address]]
+    wrong += [f"{address}: put off, and no stranger" for address in sorted(set(sink.put_off) - strangers)]
+    if len(everybody) > CONNECTIONS * MAILS and not sink.ended:
+        wrong.append("the server ended no session")
     if set(sink.refused) != {GONE}:
         wrong.append(f"refused for good: {', '.join(sorted(sink.refused)) or 'nobody'}")
     files = len(list(sink.directory.glob("*.eml")))
