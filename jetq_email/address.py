@@ -53,15 +53,16 @@ class Mailbox(Struct, frozen=True):
 def parse_mailbox(text: str, field: str) -> Mailbox:
     """`text` as a mailbox: `ada@example.com`, `Ada Lovelace <ada@example.com>` or `"Lovelace, Ada" <ada@example.com>`.
 
-    Raises Unsendable, naming `field`, for anything that is not exactly one address.
+    Raises Unsendable, naming `field`, for anything that is not exactly one address. Its message does not hold the text:
+    a worker logs it.
     """
-    problem = f"{field}: {text[:_ADDRESS_LENGTH]!r} is not a mail address"
+    problem = f"{field}: not a mail address"
     name, address = _split(one_line(text, field).strip(), problem)
     local, at, domain = address.rpartition("@")
     if not at:
         raise Unsendable(f"{problem}: it has no @")
     if not _LOCAL.fullmatch(local) or "=?" in local:  # which readers would take for an encoded word
-        raise Unsendable(f"{problem}: {local!r} before the @ is not allowed")
+        raise Unsendable(f"{problem}: what stands before the @ is not allowed there")
     if len(local.encode()) > _LOCAL_LENGTH:
         raise Unsendable(f"{problem}: more than {_LOCAL_LENGTH} octets stand before the @")
     mailbox = Mailbox(name=name, local=local, domain=_ascii_domain(domain, problem))
@@ -99,8 +100,8 @@ def _ascii_domain(domain: str, problem: str) -> str:
         # IDNA 2008: the standard library's codec is of 2003 and would turn straße.de into strasse.de, someone else's.
         try:
             ascii_domain = idna.encode(domain, uts46=True).decode("ascii")
-        except idna.IDNAError as error:
-            raise Unsendable(f"{problem}: {domain!r} is not a domain name ({error})") from None
+        except idna.IDNAError:
+            raise Unsendable(f"{problem}: what stands behind the @ is not a domain name") from None
     if len(ascii_domain) > 253 or not all(_LABEL.fullmatch(label) for label in ascii_domain.split(".")):
-        raise Unsendable(f"{problem}: {domain!r} is not a domain name")
+        raise Unsendable(f"{problem}: what stands behind the @ is not a domain name")
     return ascii_domain

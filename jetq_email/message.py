@@ -96,7 +96,7 @@ def compose(email: Email, parts: Iterable[Part] = (), *, job_id: str, date: date
     """
     sender = parse_mailbox(email.sender, "sender")
     to, cc, bcc, reply_to = (
-        [parse_mailbox(text, name) for text in texts]
+        [parse_mailbox(text, name if len(texts) == 1 else f"{name}[{place}]") for place, text in enumerate(texts)]
         for name, texts in (("to", email.to), ("cc", email.cc), ("bcc", email.bcc), ("reply_to", email.reply_to))
     )
     recipients = tuple(dict.fromkeys(mailbox.address for mailbox in (*to, *cc, *bcc)))

@@ -20,7 +20,7 @@ from jetq_email.settings import Settings, current
 from jetq_email.suppression import Suppression
 from jetq_email.templates import render
 from jetq_email.transports.opening import transport_for
-from jetq_email.transports.outcomes import Refusal, Sent
+from jetq_email.transports.outcomes import Sent
 
 __all__ = ["jetq_ready", "send_email", "send_template"]
 
@@ -211,18 +211,12 @@ def _settle(sent: Sent) -> None:
     if not sent.refused:
         return
     left = [refusal.recipient for refusal in sent.refused]
-    reason = _describe(sent.refused)
+    reason = sent.reason
     if any(not refusal.permanent for refusal in sent.refused):
         raise Retry(arguments={"recipients": left}, reason=reason)
     if sent.delivered:  # so that the dead letter names only those without the mail
         raise Retry(0.0, arguments={"recipients": left}, reason=reason)
     raise Reject(reason)
-
-
-def _describe(refused: tuple[Refusal, ...]) -> str:
-    shown = "; ".join(f"{each.recipient}: {each.code} {each.reply}" for each in refused[:5])
-    more = f"; and {len(refused) - 5} more" if len(refused) > 5 else ""
-    return f"{len(refused)} recipients were refused: {shown}{more}" if len(refused) > 1 else f"refused: {shown}"
 
 
 def _identity() -> tuple[str, datetime]:

@@ -8,11 +8,20 @@ import ssl
 import time
 from collections import deque
 
-import aiosmtplib
-from aiosmtplib import SMTP, SMTPException, SMTPResponseException, SMTPServerDisconnected
+from aiosmtplib import (
+    SMTP,
+    SMTPAuthenticationError,
+    SMTPConnectResponseError,
+    SMTPException,
+    SMTPHeloError,
+    SMTPResponseException,
+    SMTPServerDisconnected,
+)
 
 from jetq_email.errors import ServerBusy, TransportError
 from jetq_email.settings import Settings
+from jetq_email.shown import without_addresses
+from jetq_email.transports.replies import codes_of
 
 __all__ = ["Connections"]
 
@@ -165,20 +174,21 @@ class Connections:
         except BaseException as error:
             client.close()
             if isinstance(error, SMTPException | OSError | ValueError):
-                raise _not_connected(error, where, settings) from error
+                raise _not_connected(error, where, settings) from None  # its text may repeat the login
             raise
         return client
 
 
 def _not_connected(error: Exception, where: str, settings: Settings) -> TransportError:
-    told = str(error) or type(error).__name__
+    told = _told(error)
+    hung_up = SMTPServerDisconnected | ConnectionResetError
     if isinstance(error, SMTPResponseException) and 400 <= error.code < 500:
-        return ServerBusy(f"the SMTP server {where} takes no connection just now: {error.code} {error.message}")
-    if isinstance(error, SMTPServerDisconnected | ConnectionResetError):
+        return ServerBusy(f"the SMTP server {where} takes no connection just now: {told}")
+    if isinstance(error, hung_up) or isinstance(error.__cause__, hung_up):
         return ServerBusy(f"the SMTP server {where} hung up at once: {told}")
-    if isinstance(error, aiosmtplib.SMTPAuthenticationError):
+    if isinstance(error, SMTPAuthenticationError):
         return TransportError(
-            f"{where} refused the login of {settings.user}: {error.code}",
+            f"{where} refused the login of {settings.user}: {told}",
             hint="check JETQ_EMAIL_USER and JETQ_EMAIL_PASSWORD; the mail is tried again",
         )
     return TransportError(
@@ -187,11 +197,20 @@ def _not_connected(error: Exception, where: str, settings: Settings) -> Transpor
     )
 
 
+def _told(error: Exception) -> str:
+    """Why there is no connection: in the server's words until it has heard of the login, which it may repeat."""
+    if isinstance(error, SMTPConnectResponseError | SMTPHeloError) and error.code > 0:
+        return f"{error.code} {without_addresses(error.message)}"
+    if isinstance(error, SMTPResponseException):
+        return codes_of(error)
+    return str(error) or type(error).__name__
+
+
 async def _introduce(client: SMTP) -> None:
     """Say EHLO now, after STARTTLS forgot the first one: until then no extension counts as offered."""
     try:
         await client.ehlo()
-    except aiosmtplib.SMTPHeloError:
+    except SMTPHeloError:
         await client.helo()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Protocol
 
 from msgspec import Struct
@@ -14,9 +15,12 @@ _WANTS_LOGIN = (530, 534, 538)
 """RFC 4954 6, and 3.1 of RFC 3207, which wants STARTTLS first."""
 
 
+_TOLD = 5
+
+
 class Refusal(Struct, frozen=True):
-    """One recipient a server would not take, and its reply. A 4xx may pass later. A 5xx will not, unless it says that
-    the worker has to log in, which is no fault of the mail."""
+    """One recipient a server would not take, and what may be told of its reply: no address, and no word of the mail. A
+    4xx may pass later. A 5xx will not, unless it says that the worker has to log in, which is no fault of the mail."""
 
     recipient: str
     code: int
@@ -34,6 +38,21 @@ class Sent(Struct, frozen=True):
     delivered: tuple[str, ...]
     refused: tuple[Refusal, ...] = ()
     reference: str | None = None
+
+    @property
+    def reason(self) -> str:
+        """What a log may say of those refused: `2 of 3 recipients were refused: 550 5.1.1 (no such mailbox) twice`.
+        Not who: the job's arguments name them."""
+        count, total = len(self.refused), len(self.refused) + len(self.delivered)
+        who = "the recipient was" if total == 1 else f"{count} of {total} recipients {'was' if count == 1 else 'were'}"
+        replies = Counter(f"{each.code} {each.reply}".rstrip() for each in self.refused).most_common()
+        told = [reply + _times(count) for reply, count in replies[:_TOLD]]
+        more = ["others"] if len(replies) > _TOLD else []
+        return f"{who} refused: {', '.join([*told, *more])}"
+
+
+def _times(count: int) -> str:
+    return "" if count == 1 else " twice" if count == 2 else f" {count} times"
 
 
 class Transport(Protocol):

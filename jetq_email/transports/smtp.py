@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 
 from aiosmtplib import SMTP, SMTPException, SMTPResponseException
@@ -13,11 +12,15 @@ from jetq_email.message import Envelope
 from jetq_email.settings import Settings
 from jetq_email.transports.connections import Connections
 from jetq_email.transports.outcomes import Refusal, Sent
+from jetq_email.transports.replies import codes_of, enhanced
 
 __all__ = ["SmtpTransport"]
 
 _CLOSING = 421
 """What a server says that closes the connection, also after as many mails as it takes in one session."""
+
+_OUT_OF_STEP = 503
+"""What a server says that lost count of the commands; no fault of the mail."""
 
 _UNKNOWN, _NEVER = 451, 554
 """The codes of refusals that no server has said: of who may have the mail, and of who cannot get it."""
@@ -88,21 +91,21 @@ class SmtpTransport:
         try:
             taken, refused, left = await self._name_recipients(client, envelope, recipients)
             if not taken:
-                await client.rset()
+                await _reset(client)
                 return _Transaction((), refused, left)
             started = True
             await client.data(envelope.message, timeout=4 * self._settings.timeout)
         except SMTPResponseException as error:
             if error.code == _CLOSING:
                 raise self._closed(error, used) from None
-            return await self._refused_whole(client, recipients, error)
+            if not _is_refusal(error):
+                raise self._lost(f"the server answered {codes_of(error)}", started) from None
+            await _reset(client)
+            return _Transaction((), tuple(_refusal(each, error) for each in recipients))
         except (SMTPException, OSError) as error:
-            what = "lost, and whether it has the mail is unknown" if started else "lost before it had the mail"
-            kind = OutcomeUnknown if started else TransportError
-            raise kind(
-                f"the connection to {self._where} was {what}: {str(error) or type(error).__name__}",
-                hint="the mail is sent again under the same Message-ID",
-            ) from error
+            if used and not started and isinstance(error, ConnectionError):
+                raise _SessionOver from None
+            raise self._lost(str(error) or type(error).__name__, started) from error
         return _Transaction(taken, refused, left)
 
     def _check_extensions(self, client: SMTP, envelope: Envelope) -> None:
@@ -133,11 +136,14 @@ class SmtpTransport:
             try:
                 await client.rcpt(recipient, encoding=encoding)
             except SMTPResponseException as error:
-                if error.code == _CLOSING:
+                if error.code == 252:  # not verified, and taken
+                    taken.append(recipient)
+                    continue
+                if error.code == _CLOSING or not _is_refusal(error):
                     raise
                 if taken and _has_enough(error):
                     return tuple(taken), tuple(refused), tuple(recipients[place:])
-                refused.append(Refusal(recipient, error.code, error.message))
+                refused.append(_refusal(recipient, error))
             else:
                 taken.append(recipient)
         return tuple(taken), tuple(refused), ()
@@ -146,15 +152,32 @@ class SmtpTransport:
         """What the end of a session means: nothing, if it has had mails; then the next one takes this."""
         if used:
             return _SessionOver()
-        return TransportError(f"the SMTP server {self._where} is closing down: {error.code} {error.message}")
+        return TransportError(f"the SMTP server {self._where} is closing down: {codes_of(error)}")
 
-    async def _refused_whole(
-        self, client: SMTP, recipients: Sequence[str], error: SMTPResponseException
-    ) -> _Transaction:
-        """The sender, or the content, was refused: for everybody alike."""
-        with contextlib.suppress(SMTPException, OSError):
-            await client.rset()
-        return _Transaction((), tuple(Refusal(each, error.code, error.message) for each in recipients))
+    def _lost(self, why: str, started: bool) -> TransportError:
+        what = "lost, and whether it has the mail is unknown" if started else "lost before it had the mail"
+        kind = OutcomeUnknown if started else TransportError
+        return kind(
+            f"the connection to {self._where} was {what}: {why}",
+            hint="the mail is sent again under the same Message-ID",
+        )
+
+
+def _refusal(recipient: str, error: SMTPResponseException) -> Refusal:
+    return Refusal(recipient, error.code, enhanced(error.message))
+
+
+async def _reset(client: SMTP) -> None:
+    """Ready `client` for the next mail, or close it."""
+    try:
+        await client.rset()
+    except (SMTPException, OSError):
+        client.close()
+
+
+def _is_refusal(error: SMTPResponseException) -> bool:
+    """Whether a server refuses something, and does not answer what it was not asked, or no SMTP at all."""
+    return 400 <= error.code < 600 and error.code != _OUT_OF_STEP
 
 
 def _has_enough(error: SMTPResponseException) -> bool:

@@ -145,11 +145,12 @@ async def test_only_who_was_put_off_is_tried_again_under_the_same_headers(sink: 
         assert first[header] == second[header]
 
 
-async def test_who_is_refused_for_good_is_dead_and_named(sink: Sink, serve: Any) -> None:
+async def test_who_is_refused_for_good_is_dead_with_the_codes_and_without_the_address(sink: Sink, serve: Any) -> None:
     serve()
-    sink.rcpt["gone@x.com"] = ["550 no such user"]
+    sink.rcpt["gone@x.com"] = ["550 5.1.1 <gone@x.com>: no such user"]
     error = await attempt(to="gone@x.com")
-    assert isinstance(error, Reject) and "gone@x.com: 550 no such user" in error.reason
+    assert isinstance(error, Reject)
+    assert error.reason == "the recipient was refused: 550 5.1.1 (no such mailbox)"
     assert sink.seen == []
 
 
@@ -165,7 +166,7 @@ async def test_taken_put_off_and_refused_in_one_mail(sink: Sink, serve: Any) -> 
             break
         assert isinstance(error, Retry) and error.arguments is not None
         left = error.arguments
-    assert isinstance(error, Reject) and "c@x.com" in error.reason
+    assert isinstance(error, Reject)
     assert left == {"recipients": ["c@x.com"]}
     assert sorted(sink.delivered) == ["a@x.com", "b@x.com"]
     sink.rcpt.clear()  # mended, then replayed
