@@ -87,11 +87,15 @@ def own_header(name: str, value: str, field: str) -> bytes:
     return _written(name, _after_colon(pieces))
 
 
-def address_header(name: str, mailboxes: Sequence[Mailbox]) -> bytes:
-    """The header `name` with addresses. Those with a local part beyond ASCII are written in UTF-8 (RFC 6532)."""
+def address_header(name: str, mailboxes: Sequence[Mailbox], *, only_ascii: bool = False) -> bytes:
+    """The header `name` with addresses. Those with a local part beyond ASCII are written in UTF-8 (RFC 6532), or with
+    `only_ascii` as groups that have their name, or the address for one, and no member (RFC 6857 3.1.8)."""
     pieces: list[Piece] = []
     for place, mailbox in enumerate(mailboxes, 1):
         comma = "," if place < len(mailboxes) else ""
+        if only_ascii and not mailbox.is_ascii:
+            pieces += [*_phrase(mailbox.name or mailbox.address, name), (" ", ":;" + comma)]
+            continue
         address = f"<{mailbox.address}>" if mailbox.name else mailbox.address
         pieces += [*_phrase(mailbox.name, name), (" ", address + comma)]
     return _written(name, pieces)

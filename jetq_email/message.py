@@ -74,6 +74,9 @@ class Envelope(Struct, frozen=True):
     """What a transport needs: the bytes, from whom, and to whom: more than the headers say (BCC) or less (a retry).
 
     fields: the same mail in its parts. smtputf8: an address in it can only travel to servers with that extension.
+    without_utf8: the bytes for recipients in ASCII where the server lacks it; None if who sends, or gets the answers,
+    needs it.
+    unusable: what stands in bcc and is no address, with what is wrong.
     """
 
     job_id: str
@@ -82,6 +85,8 @@ class Envelope(Struct, frozen=True):
     message: bytes
     fields: Fields
     smtputf8: bool = False
+    without_utf8: bytes | None = None
+    unusable: tuple[tuple[str, Unsendable], ...] = ()
 
     def left_of(self, mailboxes: Iterable[Mailbox]) -> list[Mailbox]:
         """Those of `mailboxes` that are to get it now, each address once."""
@@ -92,17 +97,21 @@ def compose(email: Email, parts: Iterable[Part] = (), *, job_id: str, date: date
     """`email` checked and built, addressed to all of its recipients, each once.
 
     The same arguments give the same headers, so every attempt of one job shows the same Message-ID and date.
-    Raises Unsendable, naming the field, for whatever cannot be sent.
+    Raises Unsendable, naming the field, for whatever cannot be sent. A text in to or cc that is no address is such: it
+    cannot be written into the header that all recipients read, and a mail without it would tell them that nobody else
+    was meant. One in bcc keeps the mail from nobody else.
     """
     sender = parse_mailbox(email.sender, "sender")
-    to, cc, bcc, reply_to = (
-        [parse_mailbox(text, name if len(texts) == 1 else f"{name}[{place}]") for place, text in enumerate(texts)]
-        for name, texts in (("to", email.to), ("cc", email.cc), ("bcc", email.bcc), ("reply_to", email.reply_to))
+    to, cc, reply_to = (
+        [parse_mailbox(text, place) for place, text in _places(name, texts)]
+        for name, texts in (("to", email.to), ("cc", email.cc), ("reply_to", email.reply_to))
     )
+    bcc, unusable = _usable(email.bcc)
     recipients = tuple(dict.fromkeys(mailbox.address for mailbox in (*to, *cc, *bcc)))
+    if unusable and not recipients:
+        raise unusable[0][1]
     if not recipients:
         raise Unsendable("the mail has no recipients", hint="pass at least one address in to, cc or bcc")
-    smtputf8 = not all(mailbox.is_ascii for mailbox in (sender, *to, *cc, *bcc, *reply_to))
 
     if email.text is None and email.html is None:
         raise Unsendable("the mail has neither text nor html", hint="pass text=, html= or both")
@@ -124,25 +133,56 @@ def compose(email: Email, parts: Iterable[Part] = (), *, job_id: str, date: date
         tag=None if email.tag is None else one_word(email.tag, "tag"),
         topic=None if email.topic is None else one_word(email.topic, "topic"),
     )
-    message = [
-        *(
-            address_header(name, mailboxes)
-            for name, mailboxes in (("From", [sender]), ("To", to), ("Cc", cc), ("Reply-To", reply_to))
-            if mailboxes
-        ),
-        text_header("Subject", fields.subject),
-        f"Date: {format_datetime(date)}\r\n".encode(),
-        f"Message-ID: {fields.message_id}\r\n".encode(),
-        *_own_headers(email.headers),
-        body(text, email.html, email.calendar, fields.parts),
-    ]
+    rest = _rest(fields)
+    message = _addressed(fields) + rest
+    without_utf8 = message if message.isascii() else _addressed(fields, only_ascii=True) + rest
+    can_be_without = without_utf8.isascii() and all(mailbox.is_ascii for mailbox in (sender, *reply_to))
     return Envelope(
         job_id=job_id,
         sender=sender.address,
         recipients=recipients,
-        message=b"".join(message),
+        message=message,
         fields=fields,
-        smtputf8=smtputf8,
+        smtputf8=not (message.isascii() and all(mailbox.is_ascii for mailbox in bcc)),
+        without_utf8=without_utf8 if can_be_without else None,
+        unusable=unusable,
+    )
+
+
+def _places(name: str, texts: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Each text with where it stands, `to[2]`."""
+    for place, text in enumerate(texts):
+        yield name if len(texts) == 1 else f"{name}[{place}]", text
+
+
+def _usable(bcc: Sequence[str]) -> tuple[list[Mailbox], tuple[tuple[str, Unsendable], ...]]:
+    """What stands in bcc: the addresses, and what is none."""
+    usable: list[Mailbox] = []
+    unusable: dict[str, Unsendable] = {}
+    for place, text in _places("bcc", bcc):
+        try:
+            usable.append(parse_mailbox(text, place))
+        except Unsendable as error:
+            unusable[text] = error
+    return usable, tuple(unusable.items())
+
+
+def _addressed(fields: Fields, *, only_ascii: bool = False) -> bytes:
+    """The headers with addresses. only_ascii: those beyond it stand there by name only."""
+    named = (("From", [fields.sender]), ("To", fields.to), ("Cc", fields.cc), ("Reply-To", fields.reply_to))
+    return b"".join(address_header(name, mailboxes, only_ascii=only_ascii) for name, mailboxes in named if mailboxes)
+
+
+def _rest(fields: Fields) -> bytes:
+    """The other headers, and the body."""
+    return b"".join(
+        [
+            text_header("Subject", fields.subject),
+            f"Date: {format_datetime(fields.date)}\r\n".encode(),
+            f"Message-ID: {fields.message_id}\r\n".encode(),
+            *_own_headers(fields.headers),
+            body(fields.text, fields.html, fields.calendar, tuple(fields.parts)),
+        ]
     )
 
 

@@ -20,7 +20,7 @@ from jetq_email.settings import Settings, current
 from jetq_email.suppression import Suppression
 from jetq_email.templates import render
 from jetq_email.transports.opening import transport_for
-from jetq_email.transports.outcomes import Sent
+from jetq_email.transports.outcomes import Refusal, Sent
 
 __all__ = ["jetq_ready", "send_email", "send_template"]
 
@@ -35,6 +35,9 @@ _BUSY_FOR = 3600.0
 
 _THROTTLED_FOR = 86400.0
 """The same of a provider that wants fewer mails: of some the limit is one of a day."""
+
+_NO_ADDRESS = "5.1.3 (not an address)"
+"""What a server would say of one; RFC 5248."""
 
 Addresses = str | list[str]
 Context = dict[str, Any]
@@ -87,9 +90,10 @@ async def send_email(
     tag: what kind of mail it is, which a provider counts by. topic: what it is about, if a recipient can decline that.
     recipients: set by the task itself, who of to, cc and bcc still lacks the mail.
 
-    A mail that can never be sent is dead at once, with the reason. Who is refused for the moment (4xx) is tried again
-    alone; who is refused for good (5xx) is left in the dead letter, so a replay sends to nobody who has the mail. Who
-    is on the list of those who get no mail, or none of the topic, is left out.
+    A mail that can never be sent is dead at once, with the reason; so is one with a text in to or cc that is no
+    address, for all recipients would read it. Who is refused for the moment (4xx) is tried again alone; who is refused
+    for good (5xx), or is no address in bcc, is left in the dead letter, so a replay sends to nobody who has the mail.
+    Who is on the list of those who get no mail, or none of the topic, is left out.
     """
     settings = current()
     email = Email(
@@ -170,7 +174,7 @@ async def _send(email: Email, attachments: list[Attachment], recipients: list[st
         if _is_older(date, _THROTTLED_FOR):
             raise
         raise RateLimited(_BUSY_WAIT if error.after is None else error.after) from error
-    _settle(sent)
+    _settle(_with_unusable(sent, envelope))
 
 
 async def _hand_over(envelope: Envelope, settings: Settings) -> Sent:
@@ -201,9 +205,18 @@ def _is_older(date: datetime, seconds: float) -> bool:
 def _narrow(envelope: Envelope, recipients: list[str]) -> Envelope:
     """`envelope` for those of its recipients alone. Raises Unsendable if none is left: a mail to nobody is an error."""
     left = tuple(each for each in envelope.recipients if each in recipients)
+    unusable = tuple(each for each in envelope.unusable if each[0] in recipients)
+    if unusable and not left:
+        raise unusable[0][1]
     if not left:
         raise Unsendable("recipients: none of them is in to, cc or bcc", hint="the task itself sets recipients")
-    return replace(envelope, recipients=left)
+    return replace(envelope, recipients=left, unusable=unusable)
+
+
+def _with_unusable(sent: Sent, envelope: Envelope) -> Sent:
+    """`sent`, in which what is no address is refused."""
+    refused = (Refusal(text, 553, _NO_ADDRESS) for text, _ in envelope.unusable)
+    return replace(sent, refused=(*sent.refused, *refused))
 
 
 def _settle(sent: Sent) -> None:

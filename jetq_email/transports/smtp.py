@@ -22,6 +22,11 @@ _CLOSING = 421
 _OUT_OF_STEP = 503
 """What a server says that lost count of the commands; no fault of the mail."""
 
+_TAKES_UNSEEN = 252
+"""What a server says to a recipient that it takes without knowing whether it is there."""
+
+_ASCII_ALONE = enhanced("5.6.7")
+
 _UNKNOWN, _NEVER = 451, 554
 """The codes of refusals that no server has said: of who may have the mail, and of who cannot get it."""
 
@@ -36,6 +41,15 @@ class _Transaction(Struct):
     delivered: tuple[str, ...] = ()
     refused: tuple[Refusal, ...] = ()
     left: tuple[str, ...] = ()
+
+
+class _Load(Struct):
+    """What one server can take of an envelope: for whom, and who is refused because it cannot."""
+
+    message: bytes
+    recipients: tuple[str, ...]
+    refused: tuple[Refusal, ...] = ()
+    utf8: bool = False
 
 
 class SmtpTransport:
@@ -86,63 +100,73 @@ class SmtpTransport:
             return done
 
     async def _hand_over(self, client: SMTP, envelope: Envelope, recipients: Sequence[str], used: bool) -> _Transaction:
-        self._check_extensions(client, envelope)
+        load = self._load(client, envelope, recipients)
         started = False
         try:
-            taken, refused, left = await self._name_recipients(client, envelope, recipients)
+            taken, refused, left = await self._name_recipients(client, envelope, load)
             if not taken:
                 await _reset(client)
-                return _Transaction((), refused, left)
+                return _Transaction((), (*load.refused, *refused), left)
             started = True
-            await client.data(envelope.message, timeout=4 * self._settings.timeout)
+            await client.data(load.message, timeout=4 * self._settings.timeout)
         except SMTPResponseException as error:
             if error.code == _CLOSING:
                 raise self._closed(error, used) from None
             if not _is_refusal(error):
                 raise self._lost(f"the server answered {codes_of(error)}", started) from None
             await _reset(client)
-            return _Transaction((), tuple(_refusal(each, error) for each in recipients))
+            return _Transaction((), (*load.refused, *(_refusal(each, error) for each in load.recipients)))
         except (SMTPException, OSError) as error:
             if used and not started and isinstance(error, ConnectionError):
                 raise _SessionOver from None
             raise self._lost(str(error) or type(error).__name__, started) from error
-        return _Transaction(taken, refused, left)
+        return _Transaction(taken, (*load.refused, *refused), left)
 
-    def _check_extensions(self, client: SMTP, envelope: Envelope) -> None:
+    def _load(self, client: SMTP, envelope: Envelope, recipients: Sequence[str]) -> _Load:
+        """What this server can take. Raises Unsendable if that is nothing."""
+        load = _Load(envelope.message, tuple(recipients), utf8=envelope.smtputf8)
         if envelope.smtputf8 and not client.supports_extension("smtputf8"):
+            load = self._load_without_utf8(envelope, recipients)
+        most = client.esmtp_extensions.get("size", "").strip()
+        if most.isdecimal() and 0 < int(most) < len(load.message):
+            raise Unsendable(
+                f"the mail has {len(load.message)} bytes, and {self._where} takes {most}",
+                hint="send a link to what is attached",
+            )
+        return load
+
+    def _load_without_utf8(self, envelope: Envelope, recipients: Sequence[str]) -> _Load:
+        able = tuple(each for each in recipients if each.isascii())
+        if envelope.without_utf8 is None or not able:
             raise Unsendable(
                 f"{self._where} does not take international addresses (SMTPUTF8)",
                 hint="use an ASCII address, or a server with that extension",
             )
-        most = client.esmtp_extensions.get("size", "").strip()
-        if most.isdecimal() and 0 < int(most) < len(envelope.message):
-            raise Unsendable(
-                f"the mail has {len(envelope.message)} bytes, and {self._where} takes {most}",
-                hint="send a link to what is attached",
-            )
+        refused = tuple(Refusal(each, 553, _ASCII_ALONE) for each in recipients if not each.isascii())
+        return _Load(envelope.without_utf8, able, refused)
 
     async def _name_recipients(
-        self, client: SMTP, envelope: Envelope, recipients: Sequence[str]
+        self, client: SMTP, envelope: Envelope, load: _Load
     ) -> tuple[tuple[str, ...], tuple[Refusal, ...], tuple[str, ...]]:
         """Who is taken in this transaction, who is refused, and who is for the next one."""
-        options = ["SMTPUTF8"] if envelope.smtputf8 else []
+        options = ["SMTPUTF8"] if load.utf8 else []
         if client.supports_extension("size"):
-            options.append(f"SIZE={len(envelope.message)}")
-        encoding = "utf-8" if envelope.smtputf8 else "ascii"
+            options.append(f"SIZE={len(load.message)}")
+        encoding = "utf-8" if load.utf8 else "ascii"
         await client.mail(envelope.sender, options=options, encoding=encoding)
         taken: list[str] = []
         refused: list[Refusal] = []
-        for place, recipient in enumerate(recipients):
+        for place, recipient in enumerate(load.recipients):
             try:
                 await client.rcpt(recipient, encoding=encoding)
             except SMTPResponseException as error:
-                if error.code == 252:  # not verified, and taken
+                if error.code == _TAKES_UNSEEN:
                     taken.append(recipient)
                     continue
                 if error.code == _CLOSING or not _is_refusal(error):
                     raise
                 if taken and _has_enough(error):
-                    return tuple(taken), tuple(refused), tuple(recipients[place:])
+                    return tuple(taken), tuple(refused), load.recipients[place:]
                 refused.append(_refusal(recipient, error))
             else:
                 taken.append(recipient)

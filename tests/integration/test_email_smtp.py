@@ -222,6 +222,41 @@ async def test_an_international_address_needs_smtputf8(sink: Sink, serve: Any) -
     assert sink.seen == []
 
 
+@pytest.mark.parametrize("field", ["to", "cc", "bcc"])
+async def test_who_needs_smtputf8_keeps_a_mail_from_nobody_else(sink: Sink, serve: Any, field: str) -> None:
+    """Guarantee: where a server takes no international addresses, they alone are left in the dead letter."""
+    serve(enable_SMTPUTF8=False)
+    mail: dict[str, Any] = {"to": ["a@x.com"], field: ["a@x.com", "jörg@x.com"]}
+    error = await attempt(**mail)
+    assert isinstance(error, Retry) and error.arguments == {"recipients": ["jörg@x.com"]}
+    assert error.args == ("1 of 2 recipients was refused: 553 5.6.7 (the server takes no international addresses)",)
+    error = await attempt(2, **mail, **error.arguments)
+    assert isinstance(error, Reject) and "SMTPUTF8" in error.reason
+    assert sink.delivered == ["a@x.com"]
+    assert sink.seen[0][1].isascii()
+
+
+async def test_who_is_put_off_where_another_needs_smtputf8_is_tried_again(sink: Sink, serve: Any) -> None:
+    serve(enable_SMTPUTF8=False)
+    sink.rcpt["b@x.com"] = ["450 later"]
+    mail: dict[str, Any] = {"to": ["a@x.com", "b@x.com", "jörg@x.com"]}
+    error = await attempt(**mail)
+    assert isinstance(error, Retry) and error.arguments == {"recipients": ["jörg@x.com", "b@x.com"]}
+    assert isinstance(await attempt(2, **mail, **error.arguments), Retry)
+    assert sink.delivered == ["a@x.com", "b@x.com"]
+
+
+async def test_what_is_no_address_in_bcc_is_left_in_the_dead_letter(sink: Sink, serve: Any) -> None:
+    """Guarantee: all others have the mail, and a replay sends it to none of them again."""
+    serve()
+    mail: dict[str, Any] = {"to": ["a@x.com"], "bcc": ["b@x.com", "canary"]}
+    error = await attempt(**mail)
+    assert isinstance(error, Retry) and error.arguments == {"recipients": ["canary"]}
+    error = await attempt(2, **mail, **error.arguments)
+    assert isinstance(error, Reject) and error.reason == "bcc[1]: not a mail address: it has no @"
+    assert sink.delivered == ["a@x.com", "b@x.com"]
+
+
 async def test_an_international_address_travels_where_it_can(sink: Sink, serve: Any) -> None:
     serve(enable_SMTPUTF8=True)
     assert await attempt(to="jörg@x.com") is None

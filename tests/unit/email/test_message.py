@@ -128,7 +128,7 @@ def test_header_injection_is_refused(place: str, evil: str) -> None:
     }
     parts = [Part(evil, b"")] if place == "filename" else []
     with pytest.raises(Unsendable, match="no header may"):
-        build(*parts, **cases[place])
+        build(*parts, **cases[place] | ({"to": []} if place == "bcc" else {}))
 
 
 @pytest.mark.parametrize(
@@ -186,6 +186,53 @@ def test_addresses_that_are_understood(text: str, name: str, address: str) -> No
 def test_addresses_that_are_refused_name_their_field(text: str) -> None:
     with pytest.raises(Unsendable, match=r"^cc: "):
         parse_mailbox(text, "cc")
+
+
+def test_what_is_no_address_in_bcc_keeps_the_mail_from_nobody() -> None:
+    """Guarantee: the others get it, and nothing of it is in the mail."""
+    envelope = build(bcc=["one@example.com", "evil\r\nTo: x@example.com", "two", "two"])
+    assert envelope.recipients == ("ann@example.com", "one@example.com")
+    assert [(text, error.message.partition(":")[0]) for text, error in envelope.unusable] == [
+        ("evil\r\nTo: x@example.com", "bcc[1]"),
+        ("two", "bcc[3]"),
+    ]
+    assert parse(envelope)["To"] == "ann@example.com" and b"evil" not in envelope.message
+
+
+@pytest.mark.parametrize("field", ["to", "cc", "reply_to"])
+def test_what_is_no_address_and_would_be_read_is_an_error_without_its_text(field: str) -> None:
+    with pytest.raises(Unsendable) as caught:
+        build(**{"to": ["ann@example.com"]} | {field: ["bob@example.com", "canary"]})
+    assert caught.value.message == f"{field}[1]: not a mail address: it has no @"
+
+
+def test_of_recipients_of_whom_none_is_an_address_the_first_is_named() -> None:
+    with pytest.raises(Unsendable, match=r"^bcc\[0\]: "):
+        build(to=[], bcc=["one", "two"])
+
+
+def test_who_needs_smtputf8_is_named_without_an_address_to_the_others() -> None:
+    envelope = build(to=["Jörg <jörg@example.com>", "ann@example.com"], cc=["müller@example.com"])
+    assert envelope.smtputf8 and envelope.without_utf8 is not None and envelope.without_utf8.isascii()
+    plain = email.message_from_bytes(envelope.without_utf8, policy=email.policy.default)
+    assert [(group.display_name, len(group.addresses)) for group in plain["To"].groups] == [("Jörg", 0), (None, 1)]
+    assert [group.display_name for group in plain["Cc"].groups] == ["müller@example.com"]
+    assert envelope.without_utf8.endswith(envelope.message.partition(b"\r\nSubject")[2])
+
+
+@pytest.mark.parametrize(
+    ("fields", "asks", "can_be_without"),
+    [
+        ({"bcc": ["jörg@example.com"]}, True, True),
+        ({"sender": "jörg@example.com"}, True, False),
+        ({"reply_to": ["jörg@example.com"]}, True, False),
+        ({"headers": {"Disposition-Notification-To": "jörg@example.com"}}, True, False),
+        ({}, False, True),
+    ],
+)
+def test_who_asks_for_smtputf8(fields: dict[str, Any], asks: bool, can_be_without: bool) -> None:
+    envelope = build(**fields)
+    assert (envelope.smtputf8, envelope.without_utf8 is not None) == (asks, can_be_without)
 
 
 def test_an_international_local_part_asks_for_smtputf8() -> None:
