@@ -10,13 +10,17 @@ from msgspec import Struct
 from jetq_email.errors import Unsendable
 from jetq_email.lines import one_line
 
-__all__ = ["Mailbox", "parse_mailbox"]
+__all__ = ["Mailbox", "ReturnPath", "parse_mailbox", "parse_return_path"]
 
 _LOCAL_LENGTH = 64
 _ADDRESS_LENGTH = 254
 """Octets; RFC 5321 4.5.3.1 (a path of 256 with its angle brackets)."""
 
 _NAME_LENGTH = 256
+
+_ID, _RECIPIENT = "{id}", "{recipient}"
+_ID_STANDS, _RECIPIENT_STANDS = "=id=", "=to="
+"""What stands for them while the address is checked: allowed before the @ and not behind it."""
 
 _ATEXT = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~\u0080-\U0010ffff-]+"
 _LOCAL = re.compile(rf"{_ATEXT}(?:\.{_ATEXT})*")
@@ -48,6 +52,40 @@ class Mailbox(Struct, frozen=True):
     def is_ascii(self) -> bool:
         """Whether a server without SMTPUTF8 can take it. The display name is encoded in any case."""
         return self.local.isascii()
+
+
+class ReturnPath(Struct, frozen=True):
+    """Where bounces go: the address in the envelope, which no header shows. Empty for a mail that no bounce may answer
+    (RFC 5321 4.5.5). It may hold `{id}` and `{recipient}`."""
+
+    address: str
+
+    @property
+    def names_recipient(self) -> bool:
+        """Whether each recipient has one of its own."""
+        return _RECIPIENT in self.address
+
+    def of(self, job_id: str) -> ReturnPath:
+        """The one of that job."""
+        return ReturnPath(self.address.replace(_ID, job_id.replace(":", "+")))
+
+    def to(self, recipient: str) -> str:
+        """The address for a mail to `recipient`, in which `ann@example.com` stands as `ann=example.com`."""
+        return self.address.replace(_RECIPIENT, recipient.replace("@", "="))
+
+
+def parse_return_path(text: str, field: str) -> ReturnPath:
+    """`text` as an address for bounces: `bounces@example.com`, `bounces+{recipient}@example.com`, or `<>` for none.
+
+    Raises Unsendable, naming `field`.
+    """
+    if text.strip() == "<>":
+        return ReturnPath("")
+    mailbox = parse_mailbox(text.replace(_ID, _ID_STANDS).replace(_RECIPIENT, _RECIPIENT_STANDS), field)
+    if "{" in mailbox.local or "}" in mailbox.local:
+        raise Unsendable(f"{field}: it has something in braces that is unknown", hint="known: {id} and {recipient}")
+    address = mailbox.address.replace(_ID_STANDS, _ID).replace(_RECIPIENT_STANDS, _RECIPIENT)
+    return ReturnPath(address)
 
 
 def parse_mailbox(text: str, field: str) -> Mailbox:

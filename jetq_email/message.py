@@ -9,7 +9,7 @@ from email.utils import format_datetime
 
 from msgspec import Struct, field
 
-from jetq_email.address import Mailbox, parse_mailbox
+from jetq_email.address import Mailbox, ReturnPath, parse_mailbox, parse_return_path
 from jetq_email.errors import Unsendable
 from jetq_email.headers import address_header, own_header, text_header
 from jetq_email.lines import one_line, one_word
@@ -29,7 +29,8 @@ _HEADER_NAME = re.compile(r"[!-9;-~]{1,76}")
 class Email(Struct, frozen=True, kw_only=True):
     """One mail as its author wrote it: addresses as text, unchecked. `text` or `html` or both; `calendar` is an
     invitation, in iCalendar's format. tag: what kind of mail it is, which providers count by.
-    topic: what it is about, if a recipient can decline that."""
+    topic: what it is about, if a recipient can decline that.
+    envelope_sender: where bounces go, see `ReturnPath`; to the sender if it is None."""
 
     to: Sequence[str]
     subject: str
@@ -43,6 +44,7 @@ class Email(Struct, frozen=True, kw_only=True):
     headers: Mapping[str, str] = field(default_factory=dict)
     tag: str | None = None
     topic: str | None = None
+    envelope_sender: str | None = None
 
 
 class Fields(Struct, frozen=True, kw_only=True):
@@ -73,9 +75,9 @@ class Fields(Struct, frozen=True, kw_only=True):
 class Envelope(Struct, frozen=True):
     """What a transport needs: the bytes, from whom, and to whom: more than the headers say (BCC) or less (a retry).
 
-    fields: the same mail in its parts. smtputf8: an address in it can only travel to servers with that extension.
-    without_utf8: the bytes for recipients in ASCII where the server lacks it; None if who sends, or gets the answers,
-    needs it.
+    fields: the same mail in its parts. return_path: where bounces go, the sender of the envelope; sender is that of the
+    mail. smtputf8: an address in it can only travel to servers with that extension. without_utf8: the bytes for
+    recipients in ASCII where the server lacks it; None if who sends, or gets the answers, needs it.
     unusable: what stands in bcc and is no address, with what is wrong.
     """
 
@@ -84,6 +86,7 @@ class Envelope(Struct, frozen=True):
     recipients: tuple[str, ...]
     message: bytes
     fields: Fields
+    return_path: ReturnPath
     smtputf8: bool = False
     without_utf8: bytes | None = None
     unusable: tuple[tuple[str, Unsendable], ...] = ()
@@ -102,6 +105,7 @@ def compose(email: Email, parts: Iterable[Part] = (), *, job_id: str, date: date
     was meant. One in bcc keeps the mail from nobody else.
     """
     sender = parse_mailbox(email.sender, "sender")
+    return_path = _return_path(email, sender).of(job_id)
     to, cc, reply_to = (
         [parse_mailbox(text, place) for place, text in _places(name, texts)]
         for name, texts in (("to", email.to), ("cc", email.cc), ("reply_to", email.reply_to))
@@ -136,6 +140,7 @@ def compose(email: Email, parts: Iterable[Part] = (), *, job_id: str, date: date
     rest = _rest(fields)
     message = _addressed(fields) + rest
     without_utf8 = message if message.isascii() else _addressed(fields, only_ascii=True) + rest
+    bounces_in_ascii = return_path.address.isascii()
     can_be_without = without_utf8.isascii() and all(mailbox.is_ascii for mailbox in (sender, *reply_to))
     return Envelope(
         job_id=job_id,
@@ -143,10 +148,17 @@ def compose(email: Email, parts: Iterable[Part] = (), *, job_id: str, date: date
         recipients=recipients,
         message=message,
         fields=fields,
-        smtputf8=not (message.isascii() and all(mailbox.is_ascii for mailbox in bcc)),
-        without_utf8=without_utf8 if can_be_without else None,
+        return_path=return_path,
+        smtputf8=not (message.isascii() and bounces_in_ascii and all(mailbox.is_ascii for mailbox in bcc)),
+        without_utf8=without_utf8 if can_be_without and bounces_in_ascii else None,
         unusable=unusable,
     )
+
+
+def _return_path(email: Email, sender: Mailbox) -> ReturnPath:
+    if email.envelope_sender is None:
+        return ReturnPath(sender.address)
+    return parse_return_path(email.envelope_sender, "envelope_sender")
 
 
 def _places(name: str, texts: Sequence[str]) -> Iterator[tuple[str, str]]:

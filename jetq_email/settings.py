@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
+import shlex
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -14,7 +15,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from jetq import SettingsError
-from jetq_email.address import parse_mailbox
+from jetq_email.address import parse_mailbox, parse_return_path
 from jetq_email.errors import Unsendable
 from jetq_email.providers import PROVIDERS, Provider, ProviderName
 from jetq_email.providers.postmark import Postmark
@@ -25,10 +26,12 @@ __all__ = ["PREFIX", "Settings", "current", "parse"]
 PREFIX = "JETQ_EMAIL_"
 
 TransportName = Literal["smtp", "file", "console", "memory"] | ProviderName
+Auth = Literal["auto", "plain", "login", "cram-md5", "xoauth2"]
 Tls = Literal["starttls", "implicit", "none"]
 
 _PORTS: Mapping[Tls, int] = {"starttls": 587, "implicit": 465, "none": 25}
 _MISSING = re.compile(r"Object missing required field `(\w+)`")
+_EHLO = re.compile(r"\[[0-9.]+\]|\[IPv6:[0-9A-Fa-f:.]+\]|(?:[A-Za-z0-9-]{1,63}\.)+[A-Za-z0-9-]{1,63}")
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -39,6 +42,14 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         writes .eml files; `console` prints; `memory` keeps them for tests.
     host, port: the SMTP server; the port follows from `tls` if not given: 587, 465 or 25.
     user, password: both or neither. Not sent in clear text except to this machine.
+    auth: how to log in: `plain`, `login`, `cram-md5`, `xoauth2`, or `auto` for what server and settings have.
+    token: in place of a password, an access token for XOAUTH2.
+    token_command: a command that prints one, alone or as JSON with `access_token` and `expires_in`. It is run,
+        without a shell, for the first login, and when the token expires or the server refuses it.
+    ehlo: what the worker calls itself: a full name, or an address as `[192.0.2.1]`. If it is not given, the machine's
+        name if that is a full one, else its address.
+    envelope_sender: where bounces go, if not to the sender of the mail; `<>` for nowhere. In it `{id}` is the job's id
+        and `{recipient}` the recipient, as `ann=example.com`: each has a transaction of its own then.
     tls: `starttls` (required, never fallen back from), `implicit` (TLS from the first byte) or `none`.
     ca_file: a PEM file of authorities to trust instead of the system's.
     sender: the From address of mails that name none.
@@ -63,9 +74,14 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     port: Annotated[int, Meta(ge=1, le=65535)] | None = None
     user: str | None = None
     password: Secret | None = None
+    auth: Auth = "auto"
+    token: Secret | None = None
+    token_command: Secret | None = None
+    ehlo: str | None = None
     tls: Tls = "starttls"
     ca_file: Path | None = None
     sender: str | None = None
+    envelope_sender: str | None = None
     timeout: Annotated[float, Meta(ge=0.1, le=600.0)] = 30.0
     connections: Annotated[int, Meta(ge=1, le=100)] = 10
     attempts: Annotated[int, Meta(ge=1, le=1000)] = 8
@@ -79,6 +95,11 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     addresses: Literal["hashed", "clear"] = "hashed"
     log_ttl: Annotated[float, Meta(ge=0.0, le=315_360_000.0)] = 0.0
     postmark: Postmark | None = None
+
+    @property
+    def has_token(self) -> bool:
+        """Whether the worker logs in by a token."""
+        return self.token is not None or self.token_command is not None
 
     @property
     def smtp_port(self) -> int:
@@ -186,15 +207,44 @@ def _check(settings: Settings) -> None:
         raise SettingsError("transport smtp needs a server", hint=f"set {PREFIX}HOST")
     if settings.transport is not None and settings.transport in PROVIDERS:
         _ = settings.provider(settings.transport)
-    if (settings.user is None) != (settings.password is None):
-        raise SettingsError(f"{PREFIX}USER and {PREFIX}PASSWORD go together, and only one of them is set")
-    if settings.password is not None and settings.tls == "none" and settings.host not in _LOOPBACK:
+    _check_login(settings)
+    if settings.ehlo is not None and not _EHLO.fullmatch(settings.ehlo):
         raise SettingsError(
-            f"{PREFIX}TLS=none would send the password to {settings.host} in clear text",
-            hint=f"use {PREFIX}TLS=starttls or implicit, or no user and password",
+            f"{PREFIX}EHLO is neither a full name nor an address in brackets",
+            hint="such as mail.example.com, [192.0.2.1] or [IPv6:2001:db8::1]",
         )
-    if settings.sender is not None:
-        try:
+    try:
+        if settings.sender is not None:
             parse_mailbox(settings.sender, f"{PREFIX}SENDER")
-        except Unsendable as error:
-            raise SettingsError(error.message, hint=error.hint) from None
+        if settings.envelope_sender is not None:
+            parse_return_path(settings.envelope_sender, f"{PREFIX}ENVELOPE_SENDER")
+    except Unsendable as error:
+        raise SettingsError(error.message, hint=error.hint) from None
+
+
+def _check_login(settings: Settings) -> None:
+    ways = {"PASSWORD": settings.password, "TOKEN": settings.token, "TOKEN_COMMAND": settings.token_command}
+    named = [f"{PREFIX}{name}" for name, value in ways.items() if value is not None]
+    if len(named) > 1:
+        raise SettingsError(f"{' and '.join(named)} exclude each other", hint="set one of them")
+    if (settings.user is None) != (not named):
+        needed = named[0] if named else f"{PREFIX}PASSWORD"
+        raise SettingsError(f"{PREFIX}USER and {needed} go together, and only one of them is set")
+    if named and (settings.auth == "xoauth2") != settings.has_token and settings.auth != "auto":
+        raise SettingsError(
+            f"{PREFIX}AUTH={settings.auth} does not log in by {named[0]}",
+            hint=f"xoauth2 takes {PREFIX}TOKEN or {PREFIX}TOKEN_COMMAND, the others take {PREFIX}PASSWORD",
+        )
+    if named and settings.tls == "none" and settings.host not in _LOOPBACK:
+        secret = "token" if settings.has_token else "password"
+        raise SettingsError(
+            f"{PREFIX}TLS=none would send the {secret} to {settings.host} in clear text",
+            hint=f"use {PREFIX}TLS=starttls or implicit, or no user and {secret}",
+        )
+    if settings.token_command is not None:
+        try:
+            is_empty = not shlex.split(settings.token_command.reveal())
+        except ValueError as error:
+            raise SettingsError(f"{PREFIX}TOKEN_COMMAND is no command: {error}") from None
+        if is_empty:
+            raise SettingsError(f"{PREFIX}TOKEN_COMMAND is no command: it is empty")

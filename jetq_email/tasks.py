@@ -81,6 +81,7 @@ async def send_email(
     calendar: str | None = None,
     tag: str | None = None,
     topic: str | None = None,
+    envelope_sender: str | None = None,
 ) -> None:
     """Send one mail.
 
@@ -88,6 +89,8 @@ async def send_email(
     address, `JETQ_EMAIL_SENDER` if not given. text, html: either or both; text is made of html if it is missing.
     headers: further ones, such as `List-Unsubscribe`. calendar: an invitation in iCalendar's format, shown as one.
     tag: what kind of mail it is, which a provider counts by. topic: what it is about, if a recipient can decline that.
+    envelope_sender: where bounces go by SMTP, if not to the sender; `JETQ_EMAIL_ENVELOPE_SENDER` if not given. `<>` is
+    nowhere; `{id}` and `{recipient}` in it tell whose mail it was.
     recipients: set by the task itself, who of to, cc and bcc still lacks the mail.
 
     A mail that can never be sent is dead at once, with the reason; so is one with a text in to or cc that is no
@@ -104,6 +107,7 @@ async def send_email(
         calendar=calendar,
         tag=tag,
         topic=topic,
+        envelope_sender=envelope_sender or settings.envelope_sender,
         sender=_sender(sender, settings),
         cc=_several(cc),
         bcc=_several(bcc),
@@ -128,6 +132,7 @@ async def send_template(
     calendar: str | None = None,
     tag: str | None = None,
     topic: str | None = None,
+    envelope_sender: str | None = None,
 ) -> None:
     """Send one mail made of the template `template`, filled in from `context`.
 
@@ -147,6 +152,7 @@ async def send_template(
         calendar=calendar,
         tag=tag,
         topic=topic,
+        envelope_sender=envelope_sender or settings.envelope_sender,
         sender=_sender(sender, settings),
         cc=_several(cc),
         bcc=_several(bcc),
@@ -174,28 +180,33 @@ async def _send(email: Email, attachments: list[Attachment], recipients: list[st
         if _is_older(date, _THROTTLED_FOR):
             raise
         raise RateLimited(_BUSY_WAIT if error.after is None else error.after) from error
-    _settle(_with_unusable(sent, envelope))
+    _settle(sent)
 
 
 async def _hand_over(envelope: Envelope, settings: Settings) -> Sent:
     """Send to those who may get it, and keep in the log what came of each. A plain call asks nobody who may, and logs
     nothing: it may have no broker."""
     if not (settings.suppression or settings.log_ttl) or (job := _current()) is None:
-        return await (await transport_for(settings)).send(envelope)
+        return await _sent(envelope, settings)
     log = AttemptLog(job.id, job.attempt, settings)
     if settings.suppression and (suppressed := await Suppression().of(envelope.recipients, envelope.fields.topic)):
         await log.suppressed(envelope, suppressed)
         envelope = replace(envelope, recipients=tuple(each for each in envelope.recipients if each not in suppressed))
         if not envelope.recipients:
-            return Sent(())
+            return _with_unusable(Sent(()), envelope)
     try:
-        sent = await (await transport_for(settings)).send(envelope)
+        sent = await _sent(envelope, settings)
     except (TransportError, Unsendable) as error:
         if not isinstance(error, ServerBusy | Throttled):
             await log.failed(envelope, error)
         raise
     await log.sent(envelope, sent)
     return sent
+
+
+async def _sent(envelope: Envelope, settings: Settings) -> Sent:
+    transport = await transport_for(settings)
+    return _with_unusable(await transport.send(envelope), envelope)
 
 
 def _is_older(date: datetime, seconds: float) -> bool:

@@ -21,6 +21,8 @@ from aiosmtplib import (
 from jetq_email.errors import ServerBusy, TransportError
 from jetq_email.settings import Settings
 from jetq_email.shown import without_addresses
+from jetq_email.transports.ehlo import own_name
+from jetq_email.transports.login import Login
 from jetq_email.transports.replies import codes_of
 
 __all__ = ["Connections"]
@@ -48,6 +50,8 @@ class Connections:
         self._changed = 0.0
         self._sweeper: asyncio.TimerHandle | None = None
         self._closing: set[asyncio.Task[None]] = set()
+        self._login = Login(settings)
+        self._name = settings.ehlo
 
     async def borrow(self) -> tuple[SMTP, bool]:
         """A connection that takes a mail, and whether it has taken some before; `give_back` or `drop` it.
@@ -155,8 +159,16 @@ class Connections:
             self._sweeper = loop.call_later(_IDLE, self._sweep)
 
     async def _connect(self) -> SMTP:
+        try:
+            return await self._connect_once()
+        except _TokenRefused:
+            return await self._connect_once()
+
+    async def _connect_once(self) -> SMTP:
         settings = self._settings
         assert settings.host is not None  # Settings refuses smtp without one
+        if self._name is None:
+            self._name = await asyncio.to_thread(own_name, settings.host, settings.smtp_port)
         client = SMTP(
             hostname=settings.host,
             port=settings.smtp_port,
@@ -164,19 +176,28 @@ class Connections:
             use_tls=settings.tls == "implicit",
             start_tls=settings.tls == "starttls",
             tls_context=_tls_context(settings),
+            local_hostname=self._name,
         )
         where = f"{settings.host}:{settings.smtp_port}"
+        printed = self._login.printed_token
         try:
             await client.connect()
             await _introduce(client)
-            if settings.user is not None and settings.password is not None:
-                await client.login(settings.user, settings.password.reveal())
+            await self._login.log_in(client)
         except BaseException as error:
             client.close()
+            if isinstance(error, SMTPAuthenticationError) and error.code >= 500:
+                self._login.forget(printed)
+                if printed is not None:
+                    raise _TokenRefused from None
             if isinstance(error, SMTPException | OSError | ValueError):
                 raise _not_connected(error, where, settings) from None  # its text may repeat the login
             raise
         return client
+
+
+class _TokenRefused(Exception):
+    """The server refuses a token that it took before; the command may print another one now."""
 
 
 def _not_connected(error: Exception, where: str, settings: Settings) -> TransportError:
@@ -187,14 +208,16 @@ def _not_connected(error: Exception, where: str, settings: Settings) -> Transpor
     if isinstance(error, hung_up) or isinstance(error.__cause__, hung_up):
         return ServerBusy(f"the SMTP server {where} hung up at once: {told}")
     if isinstance(error, SMTPAuthenticationError):
+        token = "JETQ_EMAIL_TOKEN" if settings.token is not None else "JETQ_EMAIL_TOKEN_COMMAND"
+        secret = token if settings.has_token else "JETQ_EMAIL_PASSWORD"
         return TransportError(
-            f"{where} refused the login of {settings.user}: {told}",
-            hint="check JETQ_EMAIL_USER and JETQ_EMAIL_PASSWORD; the mail is tried again",
+            f"the SMTP server {where} refused the login: {told}",
+            hint=f"check JETQ_EMAIL_USER and {secret}; the mail is tried again",
         )
-    return TransportError(
-        f"no connection to the SMTP server {where}: {told}",
-        hint=f"is JETQ_EMAIL_TLS={settings.tls} what it speaks on that port?",
-    )
+    hint = f"is JETQ_EMAIL_TLS={settings.tls} what it speaks on that port?"
+    if isinstance(error, SMTPHeloError):
+        hint = "JETQ_EMAIL_EHLO sets what the worker calls itself: its full name, or its address as [192.0.2.1]"
+    return TransportError(f"no connection to the SMTP server {where}: {told}", hint=hint)
 
 
 def _told(error: Exception) -> str:

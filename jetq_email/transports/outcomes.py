@@ -19,17 +19,26 @@ _TOLD = 5
 
 
 class Refusal(Struct, frozen=True):
-    """One recipient a server would not take, and what may be told of its reply: no address, and no word of the mail. A
-    4xx may pass later. A 5xx will not, unless it says that the worker has to log in, which is no fault of the mail."""
+    """One recipient a server would not take, and its reply. A 4xx may pass later. A 5xx will not, unless it says that
+    the worker has to log in, which is no fault of the mail.
+
+    told: what a line of a log may say in place of a reply that may repeat addresses and content.
+    """
 
     recipient: str
     code: int
     reply: str
+    told: str | None = None
 
     @property
     def permanent(self) -> bool:
         """Whether the server says that trying again is no use."""
         return self.code >= 500 and self.code not in _WANTS_LOGIN
+
+    @property
+    def shown(self) -> str:
+        """What a line of a log may say of it."""
+        return f"{self.code} {self.reply if self.told is None else self.told}".rstrip()
 
 
 class Sent(Struct, frozen=True):
@@ -45,7 +54,7 @@ class Sent(Struct, frozen=True):
         Not who: the job's arguments name them."""
         count, total = len(self.refused), len(self.refused) + len(self.delivered)
         who = "the recipient was" if total == 1 else f"{count} of {total} recipients {'was' if count == 1 else 'were'}"
-        replies = Counter(f"{each.code} {each.reply}".rstrip() for each in self.refused).most_common()
+        replies = Counter(each.shown for each in self.refused).most_common()
         told = [reply + _times(count) for reply, count in replies[:_TOLD]]
         more = ["others"] if len(replies) > _TOLD else []
         return f"{who} refused: {', '.join([*told, *more])}"

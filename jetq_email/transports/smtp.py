@@ -68,16 +68,20 @@ class SmtpTransport:
         refused: list[Refusal] = []
         left = envelope.recipients
         while left:
+            now, later = (left[:1], left[1:]) if envelope.return_path.names_recipient else (left, ())
             try:
-                done = await self._transact(envelope, left)
-            except (TransportError, Unsendable) as error:
+                done = await self._transact(envelope, now)
+            except Unsendable as error:
+                if now == envelope.recipients:
+                    raise
+                done = _Transaction(refused=tuple(Refusal(each, _NEVER, error.message) for each in now))
+            except TransportError as error:
                 if not delivered:
                     raise
-                code = _NEVER if isinstance(error, Unsendable) else _UNKNOWN
-                return Sent(tuple(delivered), (*refused, *(Refusal(each, code, error.message) for each in left)))
+                return Sent(tuple(delivered), (*refused, *(Refusal(each, _UNKNOWN, error.message) for each in left)))
             delivered += done.delivered
             refused += done.refused
-            left = done.left
+            left = (*done.left, *later)
         return Sent(tuple(delivered), tuple(refused))
 
     async def close(self) -> None:
@@ -153,7 +157,7 @@ class SmtpTransport:
         if client.supports_extension("size"):
             options.append(f"SIZE={len(load.message)}")
         encoding = "utf-8" if load.utf8 else "ascii"
-        await client.mail(envelope.sender, options=options, encoding=encoding)
+        await client.mail(envelope.return_path.to(load.recipients[0]), options=options, encoding=encoding)
         taken: list[str] = []
         refused: list[Refusal] = []
         for place, recipient in enumerate(load.recipients):
@@ -188,7 +192,7 @@ class SmtpTransport:
 
 
 def _refusal(recipient: str, error: SMTPResponseException) -> Refusal:
-    return Refusal(recipient, error.code, enhanced(error.message))
+    return Refusal(recipient, error.code, error.message, told=enhanced(error.message))
 
 
 async def _reset(client: SMTP) -> None:

@@ -30,6 +30,17 @@ def test_values_are_parsed_to_their_types() -> None:
     assert "canary" not in repr(settings) + str(settings) + f"{settings.password}"
 
 
+@pytest.mark.parametrize("name", ["w1.example.com", "[192.0.2.1]", "[IPv6:2001:db8::1]"])
+def test_names_that_a_worker_may_have(name: str) -> None:
+    assert parse({"JETQ_EMAIL_EHLO": name}).ehlo == name
+
+
+def test_neither_token_nor_its_command_is_shown() -> None:
+    for variable in ("TOKEN", "TOKEN_COMMAND"):
+        settings = parse({"JETQ_EMAIL_USER": "u", f"JETQ_EMAIL_{variable}": "canary"})
+        assert settings.has_token and "canary" not in repr(settings)
+
+
 @pytest.mark.parametrize(("tls", "port"), [("starttls", 587), ("implicit", 465), ("none", 25)])
 def test_port_follows_tls(tls: str, port: int) -> None:
     assert parse({"JETQ_EMAIL_HOST": "h", "JETQ_EMAIL_TLS": tls}).smtp_port == port
@@ -54,6 +65,35 @@ def test_port_follows_tls(tls: str, port: int) -> None:
             "clear text",
         ),
         ({"JETQ_EMAIL_SENDER": "nobody"}, "JETQ_EMAIL_SENDER"),
+        ({"JETQ_EMAIL_ENVELOPE_SENDER": "bounces"}, "JETQ_EMAIL_ENVELOPE_SENDER"),
+        ({"JETQ_EMAIL_EHLO": "worker"}, "JETQ_EMAIL_EHLO"),
+        ({"JETQ_EMAIL_EHLO": "192.0.2.1]"}, "JETQ_EMAIL_EHLO"),
+        ({"JETQ_EMAIL_EHLO": "w.example.com\r\nQUIT"}, "JETQ_EMAIL_EHLO"),
+        ({"JETQ_EMAIL_AUTH": "digest-md5"}, "JETQ_EMAIL_AUTH"),
+        ({"JETQ_EMAIL_HOST": "h", "JETQ_EMAIL_TOKEN": "canary"}, "USER and JETQ_EMAIL_TOKEN go together"),
+        (
+            {"JETQ_EMAIL_USER": "u", "JETQ_EMAIL_TOKEN": "canary", "JETQ_EMAIL_PASSWORD": "canary"},
+            "JETQ_EMAIL_PASSWORD and JETQ_EMAIL_TOKEN exclude each other",
+        ),
+        (
+            {"JETQ_EMAIL_USER": "u", "JETQ_EMAIL_TOKEN": "canary", "JETQ_EMAIL_AUTH": "plain"},
+            "AUTH=plain does not log in by JETQ_EMAIL_TOKEN",
+        ),
+        (
+            {"JETQ_EMAIL_USER": "u", "JETQ_EMAIL_PASSWORD": "canary", "JETQ_EMAIL_AUTH": "xoauth2"},
+            "AUTH=xoauth2 does not log in by JETQ_EMAIL_PASSWORD",
+        ),
+        (
+            {
+                "JETQ_EMAIL_HOST": "h",
+                "JETQ_EMAIL_USER": "u",
+                "JETQ_EMAIL_TOKEN_COMMAND": "canary",
+                "JETQ_EMAIL_TLS": "none",
+            },
+            "clear text",
+        ),
+        ({"JETQ_EMAIL_USER": "u", "JETQ_EMAIL_TOKEN_COMMAND": "'canary"}, "TOKEN_COMMAND is no command"),
+        ({"JETQ_EMAIL_USER": "u", "JETQ_EMAIL_TOKEN_COMMAND": " "}, "TOKEN_COMMAND is no command"),
     ],
 )
 def test_impossible_settings_are_refused_by_name(environ: dict[str, str], message: str) -> None:

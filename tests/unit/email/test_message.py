@@ -202,7 +202,7 @@ def test_what_is_no_address_in_bcc_keeps_the_mail_from_nobody() -> None:
 @pytest.mark.parametrize("field", ["to", "cc", "reply_to"])
 def test_what_is_no_address_and_would_be_read_is_an_error_without_its_text(field: str) -> None:
     with pytest.raises(Unsendable) as caught:
-        build(**{"to": ["ann@example.com"]} | {field: ["bob@example.com", "canary"]})
+        build(**{field: ["bob@example.com", "canary"]})  # type: ignore[arg-type]
     assert caught.value.message == f"{field}[1]: not a mail address: it has no @"
 
 

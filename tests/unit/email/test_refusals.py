@@ -31,6 +31,13 @@ def test_refusals_are_counted_by_what_was_replied(outcome: Sent, text: str) -> N
     assert outcome.reason == text
 
 
+def test_what_is_told_in_place_of_a_reply() -> None:
+    assert Sent((), (Refusal("a@example.com", 550, "5.1.1 <a@example.com>", told="5.1.1"),)).reason.endswith(
+        "550 5.1.1"
+    )
+    assert Sent((), (Refusal("a@example.com", 550, "<a@example.com>", told=""),)).reason.endswith("refused: 550")
+
+
 @pytest.mark.parametrize(
     ("reply", "text"),
     [
