@@ -241,7 +241,7 @@ class Broker(Shared, Protocol):
         ...
 
     async def give_back(self, delivery: Delivery, job: JobRecord) -> None:
-        """Put the delivery back to be handed out at once, its count forgotten; also settles it."""
+        """Put the delivery back as `job`, to be handed out at once, its count forgotten; also settles it."""
         ...
 
     async def put_off(self, delivery: Delivery, after: float) -> None:

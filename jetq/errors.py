@@ -271,6 +271,7 @@ class Retry(_Steering):
     arguments: parameters of the next attempt that differ, by name; checked against the signature. reason: why; without
     one, the exception that it is raised from, or during the handling of which, is the reason.
     Counts as an attempt: the last one allowed ends in the dead letters, with the arguments of the attempt to come.
+    Raised by a job that its worker cancels as it ends, it gives the job back with those arguments, at no attempt.
     """
 
     def __init__(

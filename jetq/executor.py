@@ -442,7 +442,8 @@ class Executor:
         if attempt.cancelled:
             return Cancelled()
         if attempt.released and not (attempt.timed_out and isinstance(error, ThreadLost)):
-            return Released()
+            asked = self._asked_arguments(attempt, task, error)
+            return asked if isinstance(asked, Dead) else Released(asked)
         if isinstance(error, ProcessDied):
             _log.warning("%s %s: %s", attempt.name, attempt.delivery.id, error.message)
             return process_died(attempt.meta, task.defaults.max_crashes, attempt.capture(error))
@@ -454,17 +455,23 @@ class Executor:
             timeout = JobTimeout(f"{attempt.name} did not finish within its timeout")
             timeout.__cause__ = error
             error = timeout
-        body = None
-        arguments = getattr(error, "arguments", None) if isinstance(error, Retry) else None  # a subclass may lack it
-        if arguments:
-            try:
-                delivery = attempt.delivery
-                body = task.signature.merge(self._opened(delivery), arguments)
-                body = sealed(self._payloads, body, _arguments_of(delivery))
-            except BaseException as bad:  # ArgumentError, or what the new arguments' own types or the codec raise
-                return Dead(reason="bad-arguments", failure=attempt.capture(bad))
+        body = self._asked_arguments(attempt, task, error)
+        if isinstance(body, Dead):
+            return body
         failure = attempt.capture(error)
         return decide(error, attempt.meta.attempt, failure, _policy(attempt, task), random=self._random, body=body)
+
+    def _asked_arguments(self, attempt: Attempt, task: Task[..., Any], error: BaseException) -> bytes | Dead | None:
+        """The arguments of the next attempt, if `error` is a Retry that asks for others."""
+        arguments = getattr(error, "arguments", None) if isinstance(error, Retry) else None  # a subclass may lack it
+        if not arguments:
+            return None
+        try:
+            delivery = attempt.delivery
+            body = task.signature.merge(self._opened(delivery), arguments)
+            return sealed(self._payloads, body, _arguments_of(delivery))
+        except BaseException as bad:  # ArgumentError, or what the new arguments' own types or the codec raise
+            return Dead(reason="bad-arguments", failure=attempt.capture(bad))
 
 
 def _policy(attempt: Attempt, task: Task[..., Any]) -> RetryPolicy:

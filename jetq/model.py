@@ -415,8 +415,11 @@ class Expired(Struct, frozen=True):
     """Came too late to be run. It leaves a record for who waits."""
 
 
-class Released(Struct, frozen=True):
-    """Given back unfinished, at no cost: another worker may have it at once."""
+class Released(Discreet, Struct, frozen=True):
+    """Given back unfinished, at no cost: another worker may have it at once. `body`: new arguments, if the task asked
+    for them as it was ended."""
+
+    body: bytes | None = None
 
 
 class Superseded(Struct, frozen=True):

@@ -310,17 +310,17 @@ class Settlement:
                 self.expired += 1
                 await self._record_end(attempt, "expired")
                 self._remove(delivery)
-            case Released():
+            case Released(body=body):
                 if not delivery.task:  # nor can it go back: it may have stood on a subject that no text can name
                     return await self._store(attempt, stray(delivery.address))
-                as_it_came = OFF_HEADER in delivery.headers
+                as_it_came = OFF_HEADER in delivery.headers and body is None
                 try:  # what was not begun has not been read either, and goes back as it came
                     attempt.meta = read_meta(delivery.headers) if attempt.kept is None else attempt.kept[0].meta
                 except NewerHeader:
                     as_it_came = True
                 except BadHeader as error:
                     return await self._store(attempt, dead("undecodable", "jetq.BadHeader", str(error)))
-                job = came_back(delivery) if as_it_came else self._record(attempt, attempt.meta)
+                job = came_back(delivery) if as_it_came else self._record(attempt, attempt.meta, body)
                 await broker.give_back(delivery, job)
         log_outcome(attempt, outcome)
         if attempt.kept is not None:

@@ -112,7 +112,7 @@ class Working(Results):
     async def give_back(self, delivery: Delivery, job: JobRecord) -> None:
         # As a new message, because a nak would leave its mark in the delivery count and make the job a suspect.
         headers = {**_headers(job), **self._succeed(delivery)}
-        await self._store_successor(delivery, delivery.address, delivery.body, headers)
+        await self._store_successor(delivery, delivery.address, job.body, headers)
         self.finish(delivery)
 
     async def _store_successor(self, delivery: Delivery, subject: str, body: bytes, headers: dict[str, str]) -> bool:

@@ -7,7 +7,6 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import msgspec
-from msgspec.structs import replace
 
 from jetq.broker import always
 from jetq.errors import BrokerError, PayloadTooLarge
@@ -230,7 +229,7 @@ class MemoryBroker(MemoryLetters):
         with self.store.lock:
             queue = self._queue(delivery.queue)
             if queue.is_newest(delivery):
-                queue.add(replace(job, body=delivery.body), None, alone=True)
+                queue.add(job, None, alone=True)
 
     async def put_off(self, delivery: Delivery, after: float) -> None:
         with self.store.lock:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 from aiosmtplib import SMTP, SMTPException, SMTPResponseException
@@ -63,7 +64,7 @@ class SmtpTransport:
     async def send(self, envelope: Envelope) -> Sent:
         """See `Transport.send`. A connection lost after the content was sent leaves the outcome unknown: that is a
         TransportError, or a temporary refusal if others have the mail already, and the retry carries the same
-        Message-ID."""
+        Message-ID. So does who is left when this is cancelled between two of several transactions, or in one."""
         delivered: list[str] = []
         refused: list[Refusal] = []
         left = envelope.recipients
@@ -75,10 +76,11 @@ class SmtpTransport:
                 if now == envelope.recipients:
                     raise
                 done = _Transaction(refused=tuple(Refusal(each, _NEVER, error.message) for each in now))
-            except TransportError as error:
+            except (TransportError, asyncio.CancelledError) as error:
                 if not delivered:
                     raise
-                return Sent(tuple(delivered), (*refused, *(Refusal(each, _UNKNOWN, error.message) for each in left)))
+                why = error.message if isinstance(error, TransportError) else "the worker ends"
+                return Sent(tuple(delivered), (*refused, *(Refusal(each, _UNKNOWN, why) for each in left)))
             delivered += done.delivered
             refused += done.refused
             left = (*done.left, *later)

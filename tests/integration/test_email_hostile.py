@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from msgspec import Struct
 
-from jetq import Jetq
+from jetq import Jetq, Worker
 from jetq.context import FIELDS
 from jetq_email import send_email
 from jetq_email import tasks as tasks_module
@@ -270,6 +270,31 @@ async def test_a_server_that_ends_sessions_after_some_mails(
     variables.setenv("JETQ_EMAIL_CONNECTIONS", "2")
     for job in await mails_at_once(12, nats_url, SmtpServer({step: after_two}), variables):
         assert outcomes(lines, job) == ["succeeded"]
+
+
+async def test_a_worker_that_ends_between_transactions(
+    nats_url: str, variables: pytest.MonkeyPatch, lines: list[logging.LogRecord]
+) -> None:
+    """Guarantee: a worker that ends in order gives a mail back for those alone who may lack it."""
+
+    def one_each(session: Session) -> Said:
+        return "452 4.5.3 too many" if session.recipients else None
+
+    variables.setenv("JETQ_EMAIL_TIMEOUT", "60")
+    server = SmtpServer({"rcpt": one_each, "mail": in_order(None, Odd.SILENT)})
+    async with serving_smtp(server):
+        variables.setenv("JETQ_EMAIL_PORT", str(server.port))
+        worker = Worker(app := fresh_app(nats_url), queues=["email"], grace=0.0)
+        running = asyncio.create_task(worker.run())
+        job = await send(app, ALL)
+        await until(lambda: len([each for each in server.commands if each.startswith("MAIL")]) == 2)
+        worker.stop()
+        await running
+        assert (outcomes(lines, job), names(server.delivered)) == (["released"], ["a"])
+        async with working(app, queues=["email"]):
+            await settled(app)
+    assert (outcomes(lines, job), names(server.delivered)) == (["released", "succeeded"], ALL.split())
+    assert {getattr(line, FIELDS)["attempt"] for line in lines if "attempt" in getattr(line, FIELDS, {})} == {1}
 
 
 @pytest.mark.parametrize(

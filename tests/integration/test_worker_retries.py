@@ -10,11 +10,11 @@ from itertools import pairwise
 import pytest
 from tenacity import wait_exponential
 
-from jetq import Reject, Retry, Snooze, TaskFailed, current_job
+from jetq import Reject, Retry, Snooze, TaskFailed, Worker, current_job
 from jetq.broker import Broker
 from jetq.dead_letters import replay
 from jetq.model import QueueInfo
-from tests.apps.working import fresh_app, working
+from tests.apps.working import fresh_app, until, working
 
 pytestmark = pytest.mark.anyio
 
@@ -166,3 +166,49 @@ async def test_a_delayed_job_is_not_early_by_the_servers_clock(nats_url: str) ->
             result = await broker.get_result(job.queue, job.id)
             assert result is not None
             assert result.at >= called + 0.5
+
+
+async def test_a_job_is_given_back_with_what_it_asks_for_as_its_worker_ends(nats_url: str) -> None:
+    """Guarantee: a job that is cancelled by the end of its worker can keep what it has done, at no attempt."""
+    app = fresh_app(nats_url)
+    seen: list[tuple[int, list[str], str]] = []
+
+    @app.task(name="sends", max_attempts=1)
+    async def sends(to: list[str], text: str) -> None:
+        seen.append((current_job().attempt, to, text))
+        try:
+            await asyncio.sleep(600 if len(to) > 1 else 0)
+        except asyncio.CancelledError:
+            raise Retry(arguments={"to": to[1:]}) from None
+
+    worker = Worker(app, grace=0.0)
+    running = asyncio.create_task(worker.run())
+    job = await sends.adelay(["a", "b"], "hello")
+    await until(lambda: seen)
+    worker.stop()
+    await running
+    async with working(app):
+        await job.await_(timeout=20)
+    assert seen == [(1, ["a", "b"], "hello"), (1, ["b"], "hello")]
+
+
+async def test_arguments_that_cannot_be_are_a_mistake_as_the_worker_ends_too(nats_url: str) -> None:
+    app, began = fresh_app(nats_url), asyncio.Event()
+
+    @app.task(name="sends")
+    async def sends(to: list[str]) -> None:
+        began.set()
+        try:
+            await asyncio.sleep(600)
+        except asyncio.CancelledError:
+            raise Retry(arguments={"whom": "b"}) from None
+
+    worker = Worker(app, grace=0.0)
+    running = asyncio.create_task(worker.run())
+    await sends.adelay(["a"])
+    await began.wait()
+    worker.stop()
+    await running
+    (entry,) = await (await app.session.broker()).dead("default")
+    await app.session.aclose()
+    assert entry.letter.reason == "bad-arguments"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from jetq.dead_letters import revived
 from jetq.model import Delivery, Failure, ResultRecord
@@ -189,6 +190,16 @@ async def test_what_is_given_back_goes_out_at_once_as_if_new(world: World) -> No
     assert read_meta(again.headers).enqueued == delivery.stored_at
     info = await world.info(inbox.broker)
     assert (info.ready, info.running, info.scheduled) == (0, 1, 0)
+
+
+async def test_what_is_given_back_may_have_other_arguments(world: World) -> None:
+    inbox, delivery = await delivered(world)
+    other = await world.feed(await world.broker(), 1)
+
+    await inbox.broker.give_back(delivery, replace(retry_of(delivery, attempt=1), body=b'{"x":2}'))
+
+    (again,) = await other.collect(1, timeout=2)
+    assert again.body == b'{"x":2}'
 
 
 async def test_giving_back_twice_gives_back_once(world: World) -> None:
