@@ -20,7 +20,7 @@ def test_the_demo_accounts_for_every_mail(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=55, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "own ledger has every mail, each once" in done.stdout
-    assert "550 5.1.1 no such mailbox" in done.stdout
+    assert "550 5.1.1 (no such mailbox)" in done.stdout
     assert len(list((tmp_path / "demo" / "mails").glob("*.eml"))) == 60
 
 
