@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
@@ -16,12 +17,15 @@ from jetq_email.lines import one_line, one_word
 from jetq_email.mime import Part, body, calendar_part
 from jetq_email.plaintext import html_to_text
 
-__all__ = ["Email", "Envelope", "Fields", "Part", "compose"]
+__all__ = ["Email", "Envelope", "Fields", "Part", "compose", "composed"]
 
 _OWN_HEADERS = frozenset(
     {"from", "to", "cc", "bcc", "reply-to", "subject", "date", "message-id", "mime-version", "return-path", "received"}
 )
 """Set from the mail's fields, or written by servers."""
+
+_LARGE = 50_000
+"""Characters and bytes of a mail, above which the event loop does not wait until it is built: some ten milliseconds."""
 
 _HEADER_NAME = re.compile(r"[!-9;-~]{1,76}")
 
@@ -94,6 +98,14 @@ class Envelope(Struct, frozen=True):
     def left_of(self, mailboxes: Iterable[Mailbox]) -> list[Mailbox]:
         """Those of `mailboxes` that are to get it now, each address once."""
         return list({each.address: each for each in mailboxes if each.address in self.recipients}.values())
+
+
+async def composed(email: Email, parts: Sequence[Part], *, job_id: str, date: datetime) -> Envelope:
+    """`compose`, for a large mail in a thread."""
+    size = len(email.text or "") + len(email.html or "") + len(email.calendar or "")
+    if size + sum(len(part.content) for part in parts) <= _LARGE:
+        return compose(email, parts, job_id=job_id, date=date)
+    return await asyncio.to_thread(compose, email, parts, job_id=job_id, date=date)
 
 
 def compose(email: Email, parts: Iterable[Part] = (), *, job_id: str, date: datetime) -> Envelope:

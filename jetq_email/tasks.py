@@ -15,7 +15,7 @@ from jetq import JetqError, JobContext, RateLimited, Reject, Retry, SettingsErro
 from jetq_email.attachments import Attachment, gather
 from jetq_email.errors import ServerBusy, Throttled, TransportError, Unsendable
 from jetq_email.mail_log import AttemptLog
-from jetq_email.message import Email, Envelope, compose
+from jetq_email.message import Email, Envelope, composed
 from jetq_email.settings import Settings, current
 from jetq_email.suppression import Suppression
 from jetq_email.templates import render
@@ -166,7 +166,7 @@ async def _send(email: Email, attachments: list[Attachment], recipients: list[st
     job_id, date = _identity()
     try:
         parts = await gather(attachments, settings)
-        envelope = compose(email, parts, job_id=job_id, date=date)
+        envelope = await composed(email, parts, job_id=job_id, date=date)
         if recipients is not None:
             envelope = _narrow(envelope, recipients)
         sent = await _hand_over(envelope, settings)
