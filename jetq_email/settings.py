@@ -31,6 +31,7 @@ Tls = Literal["starttls", "implicit", "none"]
 
 _PORTS: Mapping[Tls, int] = {"starttls": 587, "implicit": 465, "none": 25}
 _MISSING = re.compile(r"Object missing required field `(\w+)`")
+_DNS_NAME = re.compile(r"[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63})*")
 _EHLO = re.compile(r"\[[0-9.]+\]|\[IPv6:[0-9A-Fa-f:.]+\]|(?:[A-Za-z0-9-]{1,63}\.)+[A-Za-z0-9-]{1,63}")
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
@@ -66,6 +67,10 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     suppression: whether who is on the list of those who get no mail is left out.
     addresses: whether that list and the mail log keep addresses `hashed`, or `clear` as well.
     log_ttl: how long the mail log keeps what came of each mail, up to 10 years; 0 keeps no log.
+    dkim_domain: the domain for which mails sent by `smtp` and `file` are signed (DKIM); None signs none.
+    dkim_selector: the name below that domain under which the public key is published; several with commas between.
+    dkim_key, dkim_key_file: the private key, RSA or Ed25519, in PEM's form, or the file that holds it. Of several
+        selectors the keys stand one after the other.
     postmark: a provider, whose fields are variables of their own: `token` is `JETQ_EMAIL_POSTMARK_TOKEN`.
     """
 
@@ -94,6 +99,10 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     suppression: bool = True
     addresses: Literal["hashed", "clear"] = "hashed"
     log_ttl: Annotated[float, Meta(ge=0.0, le=315_360_000.0)] = 0.0
+    dkim_domain: str | None = None
+    dkim_selector: str | None = None
+    dkim_key: Secret | None = None
+    dkim_key_file: Path | None = None
     postmark: Postmark | None = None
 
     @property
@@ -105,6 +114,11 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def smtp_port(self) -> int:
         """`port`, or the usual one for `tls`."""
         return _PORTS[self.tls] if self.port is None else self.port
+
+    @property
+    def dkim_selectors(self) -> list[str]:
+        """The names in `dkim_selector`."""
+        return [name.strip() for name in (self.dkim_selector or "").split(",")]
 
     @property
     def chosen_transport(self) -> str:
@@ -213,6 +227,7 @@ def _check(settings: Settings) -> None:
             f"{PREFIX}EHLO is neither a full name nor an address in brackets",
             hint="such as mail.example.com, [192.0.2.1] or [IPv6:2001:db8::1]",
         )
+    _check_dkim(settings)
     try:
         if settings.sender is not None:
             parse_mailbox(settings.sender, f"{PREFIX}SENDER")
@@ -248,3 +263,22 @@ def _check_login(settings: Settings) -> None:
             raise SettingsError(f"{PREFIX}TOKEN_COMMAND is no command: {error}") from None
         if is_empty:
             raise SettingsError(f"{PREFIX}TOKEN_COMMAND is no command: it is empty")
+
+
+def _check_dkim(settings: Settings) -> None:
+    keys = [each for each in (settings.dkim_key, settings.dkim_key_file) if each is not None]
+    given = [settings.dkim_domain is not None, settings.dkim_selector is not None, bool(keys)]
+    if not any(given):
+        return
+    if not all(given) or len(keys) != 1:
+        raise SettingsError(
+            f"signing mails takes {PREFIX}DKIM_DOMAIN, _DKIM_SELECTOR, and one of _DKIM_KEY and _DKIM_KEY_FILE",
+            hint="set all three, or none",
+        )
+    for name, values in (("DOMAIN", [settings.dkim_domain or ""]), ("SELECTOR", settings.dkim_selectors)):
+        for value in values:
+            if not _DNS_NAME.fullmatch(value):
+                raise SettingsError(
+                    f"{PREFIX}DKIM_{name}: {value!r} is not a name in the DNS",
+                    hint="letters, digits and '-', with points between; an international domain as xn--",
+                )

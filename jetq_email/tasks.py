@@ -13,6 +13,7 @@ from tenacity.wait import wait_base
 
 from jetq import JetqError, JobContext, RateLimited, Reject, Retry, SettingsError, Snooze, current_job, task
 from jetq_email.attachments import Attachment, gather
+from jetq_email.dkim_keys import signer_for
 from jetq_email.errors import ServerBusy, Throttled, TransportError, Unsendable
 from jetq_email.mail_log import AttemptLog
 from jetq_email.message import Email, Envelope, composed
@@ -44,8 +45,11 @@ Context = dict[str, Any]
 
 
 def jetq_ready() -> None:
-    """Raise SettingsError if no mail can be sent from here: a worker without a transport leaves the queue to others."""
-    _ = current().chosen_transport
+    """Raise SettingsError if no mail can be sent from here: a worker without a transport, or without the key that is
+    to sign, leaves the queue to others."""
+    settings = current()
+    _ = settings.chosen_transport
+    signer_for(settings)
 
 
 class _RetryWait(wait_base):

@@ -6,10 +6,14 @@ import asyncio
 from collections.abc import AsyncGenerator
 from weakref import WeakKeyDictionary
 
+from jetq_email.dkim_keys import signer_for
 from jetq_email.settings import Settings
 from jetq_email.transports.outcomes import Transport
 
 __all__ = ["transport_for"]
+
+_SIGNED = ("smtp", "file")
+"""The transports that hand over a mail as it was built."""
 
 _open: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Settings, tuple[Transport, AsyncGenerator[None, None]]]] = (
     WeakKeyDictionary()
@@ -23,7 +27,7 @@ async def transport_for(settings: Settings) -> Transport:
     """
     transports = _open.setdefault(asyncio.get_running_loop(), {})
     if settings not in transports:
-        transport = _make(settings.chosen_transport, settings)
+        transport = _signing(_make(settings.chosen_transport, settings), settings)
         closer = _close_with_loop(transport)
         await closer.__anext__()
         transports[settings] = transport, closer
@@ -51,6 +55,16 @@ def _make(name: str, settings: Settings) -> Transport:
     from jetq_email.transports.http import HttpTransport
 
     return HttpTransport(settings.provider(name), settings)
+
+
+def _signing(transport: Transport, settings: Settings) -> Transport:
+    """`transport` for signed mails, if the settings have a key. What goes to a provider is signed there."""
+    signer = signer_for(settings) if settings.chosen_transport in _SIGNED else None
+    if signer is None:
+        return transport
+    from jetq_email.transports.signing import SigningTransport
+
+    return SigningTransport(signer, transport)
 
 
 async def _close_with_loop(transport: Transport) -> AsyncGenerator[None, None]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.__main__ import CASES
+from benchmarks.signing import KEYS
 from benchmarks.types import KINDS
 
 ROOT = Path(__file__).parents[2]
@@ -40,3 +41,10 @@ def test_the_cost_of_each_type_is_told() -> None:
     ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     rows = [line for line in ran.stdout.splitlines() if line.startswith("| ")]
     assert len(rows) == 1 + len(KINDS)
+
+
+def test_the_cost_of_each_kind_of_signature_is_told() -> None:
+    command = [sys.executable, "-m", "benchmarks.signing", "--rounds", "1", "--count", "2"]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    rows = [line for line in ran.stdout.splitlines() if line.startswith("| ")]
+    assert len(rows) == 1 + len(KEYS)
