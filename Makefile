@@ -29,7 +29,7 @@ $(STAMP): pyproject.toml
 	@echo "setting up $(VENV) with $(PYTHON)"
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install -qq 'pip>=25.1'
-	@$(BIN)/python -m pip install -qq -e '.[server,email,http,uvloop,crypto]' --group dev
+	@$(BIN)/python -m pip install -qq -e '.[server,email,http,uvloop,crypto,mjml]' --group dev
 	@touch $@
 
 test: $(STAMP) ## unit, integration and end-to-end tests

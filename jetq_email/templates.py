@@ -1,7 +1,8 @@
 """Mails from templates: `<name>.subject.txt`, and `<name>.html` or `<name>.txt` or both.
 
-HTML is escaped, with all that it extends, includes and imports, whatever those are called; subject and text are not. A
-variable that is missing is an error, never an empty gap in a mail.
+In place of `<name>.html` there may be `<name>.mjml`, which is made into it. HTML is escaped, with all that it extends,
+includes and imports, whatever those are called; subject and text are not. A variable that is missing is an error, never
+an empty gap in a mail.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 from msgspec import Struct
 
 from jetq_email.errors import Unsendable
+from jetq_email.mjml import to_html
 
 try:
     import css_inline
@@ -56,7 +58,7 @@ def render(name: str, context: Mapping[str, Any], directory: Path | None = None)
     html = _part(_environment(directory, is_html=True), name, "html", context)
     if subject is None or (text is None and html is None):
         known = ", ".join(names(directory))
-        missing = f"{name}.subject.txt" if subject is None else f"{name}.html or {name}.txt"
+        missing = f"{name}.subject.txt" if subject is None else f"{name}.html, {name}.mjml or {name}.txt"
         raise Unsendable(f"template {name!r}: there is no {missing}", hint=f"templates: {known}")
     return Rendered(" ".join(subject.split()), text, None if html is None else _inliner.inline(html))
 
@@ -77,9 +79,38 @@ class _ConfinedLoader(jinja2.FileSystemLoader):
         return source, filename, uptodate
 
 
+class _MjmlLoader(_ConfinedLoader):
+    """Makes `NAME.html` of a `NAME.mjml`. What that includes counts as part of it: a change is seen."""
+
+    def get_source(self, environment: jinja2.Environment, template: str) -> tuple[str, str, Callable[[], bool]]:
+        name, _, kind = template.rpartition(".")
+        if kind != "html":
+            raise jinja2.TemplateNotFound(template)
+        read = super().get_source
+        file = f"{name}.mjml"
+        try:
+            source, filename, uptodate = read(environment, file)
+        except jinja2.TemplateNotFound:
+            raise jinja2.TemplateNotFound(template) from None
+        try:
+            environment.parse(source)  # whose errors name a line that its author has written
+        except jinja2.TemplateSyntaxError as error:
+            raise Unsendable(f"template {file!r}, line {error.lineno}: {error.message}") from None
+        fresh = [uptodate]
+
+        def include(path: str) -> str:
+            part, _, uptodate = read(environment, path)
+            fresh.append(uptodate)
+            return part
+
+        return to_html(file, source, include), filename, lambda: all(check() for check in fresh)
+
+
 @lru_cache(maxsize=8)
 def _environment(directory: Path | None, *, is_html: bool = False) -> jinja2.Environment:
-    loaders: list[jinja2.BaseLoader] = [] if directory is None else [_ConfinedLoader(directory)]
+    loaders: list[jinja2.BaseLoader] = []
+    if directory is not None:
+        loaders += [_ConfinedLoader(directory), _MjmlLoader(directory)]
     loaders.append(jinja2.PackageLoader("jetq_email", "builtin"))
     return jinja2.Environment(
         loader=jinja2.ChoiceLoader(loaders),
