@@ -1,4 +1,5 @@
-"""Task plugins: distributions that name modules with tasks in the entry-point group `jetq.tasks`."""
+"""Plugins: distributions that name modules with tasks in the entry-point group `jetq.tasks`, or commands in
+`jetq.verbs`."""
 
 from __future__ import annotations
 
@@ -16,9 +17,10 @@ from jetq.errors import JetqError, PluginError
 from jetq.registry import IMPORTED, TwoTasks
 from jetq.task import Task
 
-__all__ = ["GROUP", "Plugin", "installed", "load", "unready_queues"]
+__all__ = ["GROUP", "VERBS", "Plugin", "installed", "load", "load_verb", "unready_queues", "verbs"]
 
 GROUP = "jetq.tasks"
+VERBS = "jetq.verbs"
 
 
 class Plugin(Struct, frozen=True):
@@ -169,4 +171,42 @@ def _twins(one: str, other: str, task: str) -> PluginError:
     return PluginError(
         f"{one} and {other} both define the task {task!r}",
         hint="leave one of them out: name the others with --plugin, or start with --no-plugins",
+    )
+
+
+# --- verbs
+
+
+def verbs() -> list[str]:
+    """The commands that plugins bring to the command line, by name. Imports nothing."""
+    return sorted({entry.name for entry in entry_points(group=VERBS)})
+
+
+def load_verb(name: str) -> object | None:
+    """What a plugin's entry names as the command `name`; None if there is none.
+
+    Raises PluginError for one that cannot be imported, that needs an extra, or that two distributions bring.
+    """
+    entries = tuple(entry_points(group=VERBS, name=name))
+    if not entries:
+        return None
+    plugins = [_plugin(entry) for entry in entries]
+    owners = sorted({plugin.distribution for plugin in plugins})
+    if len(owners) > 1:
+        raise PluginError(f"{' and '.join(owners)} both bring the command {name!r}", hint="uninstall one of them")
+    try:
+        found: object = entries[0].load()
+        return found
+    except (Exception, SystemExit) as error:
+        raise _unusable(plugins[0], error) from error
+
+
+def _unusable(plugin: Plugin, error: BaseException) -> PluginError:
+    if plugin.extras and isinstance(error, ImportError):
+        needed = f"{plugin.distribution}[{','.join(plugin.extras)}]"
+        return PluginError(f"the command {plugin.name!r} needs {needed}: {error}", hint=f"pip install '{needed}'")
+    return PluginError(
+        f"the command {plugin.name!r} of {plugin.distribution} {plugin.version} cannot be imported: "
+        f"{type(error).__name__}: {error}",
+        hint="mend or uninstall that distribution",
     )

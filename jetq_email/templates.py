@@ -21,12 +21,15 @@ from jetq_email.mjml import to_html
 try:
     import css_inline
     import jinja2
+    import jinja2.meta
 except ImportError as error:
     raise ImportError(
         f"jetq_email needs {error.name}, which is not installed: install the extra, jetq-nats[email]", name=error.name
     ) from error
 
-__all__ = ["Rendered", "names", "render"]
+__all__ = ["Rendered", "names", "render", "variables"]
+
+_KINDS = ("subject.txt", "txt", "html")
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
@@ -45,17 +48,26 @@ class Rendered(Struct, frozen=True):
     html: str | None
 
 
-def render(name: str, context: Mapping[str, Any], directory: Path | None = None) -> Rendered:
+def render(
+    name: str,
+    context: Mapping[str, Any],
+    directory: Path | None = None,
+    *,
+    undefined: type[jinja2.Undefined] | None = None,
+) -> Rendered:
     """The template `name`, looked for in `directory` and then among the built-in ones, filled in from `context`.
 
-    Raises Unsendable that names the template, or the variable, that is missing, or what is wrong with it.
+    undefined: what stands for a variable that is missing; None makes it an error. Raises Unsendable that names the
+    template, or the variable, that is missing, or what is wrong with it.
     """
     if not _NAME.fullmatch(name):
         raise Unsendable(f"template {name[:80]!r}: not a template's name", hint="letters, digits, '_' and '-'")
-    plain = _environment(directory)
+    plain, marked_up = (_environment(directory, is_html=is_html) for is_html in (False, True))
+    if undefined is not None:
+        plain, marked_up = (each.overlay(undefined=undefined) for each in (plain, marked_up))
     subject = _part(plain, name, "subject.txt", context)
     text = _part(plain, name, "txt", context)
-    html = _part(_environment(directory, is_html=True), name, "html", context)
+    html = _part(marked_up, name, "html", context)
     if subject is None or (text is None and html is None):
         known = ", ".join(names(directory))
         missing = f"{name}.subject.txt" if subject is None else f"{name}.html, {name}.mjml or {name}.txt"
@@ -67,6 +79,29 @@ def names(directory: Path | None = None) -> list[str]:
     """The templates there are, by name."""
     files = _environment(directory).list_templates(filter_func=lambda file: file.endswith(".subject.txt"))
     return sorted({file.removesuffix(".subject.txt") for file in files if "/" not in file})
+
+
+def variables(name: str, directory: Path | None = None) -> set[str]:
+    """What the template `name`, and what it takes from other files, may use of a context, whether or not any context
+    leads there. The template is one that `render` could read."""
+    environment = _environment(directory, is_html=True)
+    assert environment.loader is not None
+    found: set[str] = set()
+    files = [f"{name}.{kind}" for kind in _KINDS]
+    seen: set[str] = set()
+    while files:
+        file = files.pop()
+        if file in seen:
+            continue
+        seen.add(file)
+        try:
+            source, _, _ = environment.loader.get_source(environment, file)
+        except jinja2.TemplateNotFound:
+            continue
+        parsed = environment.parse(source)
+        found |= jinja2.meta.find_undeclared_variables(parsed)
+        files += filter(None, jinja2.meta.find_referenced_templates(parsed))  # None is one that a variable names
+    return found
 
 
 class _ConfinedLoader(jinja2.FileSystemLoader):

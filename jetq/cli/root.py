@@ -16,25 +16,27 @@ import click
 from jetq.cli.failing import BROKER, FAILED, USAGE, Failed, is_verbose, report, verbose_option
 from jetq.cli.grouping import Verbs
 from jetq.cli.variables import check_variables
-from jetq.errors import BrokerError, JetqError, ResultError
+from jetq.errors import BrokerError, JetqError, PluginError, ResultError
 from jetq.foreign_words import COMMANDS, flag_answer
+from jetq.plugins import load_verb, verbs
 
 __all__ = ["cli", "main"]
 
 
+_ANY_WORDS = {"allow_extra_args": True, "ignore_unknown_options": True}
 _VERBS = ("call", "dev", "dlq", "doctor", "job", "plugins", "queue", "schedule", "server", "setup", "worker")
 
 
 class _Verbs(Verbs):
     """Each verb is a module of its name, which is imported when it is asked for: most of them use what others do not,
-    and a worker should start quickly."""
+    and a worker should start quickly. Of plugins there may be further ones, which are looked for last."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(_VERBS)
+        return sorted({*_VERBS, *verbs()})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _VERBS:
-            return None
+            return _of_plugin(cmd_name)
         command: click.Command = getattr(import_module(f"jetq.cli.{cmd_name}"), cmd_name)
         return command
 
@@ -44,9 +46,30 @@ class _Verbs(Verbs):
         if args[0] in COMMANDS:
             raise click.UsageError(f"jetq has no command {args[0]}: {COMMANDS[args[0]]}")
         name, command, rest = super().resolve_command(ctx, args)
-        if name is not None and command is not None and not set(ctx.help_option_names).intersection(rest):
+        if name in _VERBS and command is not None and not set(ctx.help_option_names).intersection(rest):
             check_variables(command, name, os.environ)
         return name, command, rest
+
+
+class _Unusable(click.Command):
+    """A plugin's verb that cannot be used here. Others are not to suffer: it says so when it is asked for."""
+
+    def __init__(self, name: str, error: PluginError) -> None:
+        super().__init__(name, help=error.message, context_settings=_ANY_WORDS)
+        self._error = error
+
+    def invoke(self, ctx: click.Context) -> NoReturn:
+        raise self._error
+
+
+def _of_plugin(name: str) -> click.Command | None:
+    try:
+        found = load_verb(name)
+        if found is None or isinstance(found, click.Command):
+            return found
+        raise PluginError(f"what a plugin names as the command {name!r} is no command of click's")
+    except PluginError as error:
+        return _Unusable(name, error)
 
 
 @click.group(cls=_Verbs, context_settings={"auto_envvar_prefix": "JETQ", "help_option_names": ["-h", "--help"]})

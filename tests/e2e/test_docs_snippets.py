@@ -178,7 +178,9 @@ AROUND: dict[str, Surroundings] = {
         },
         before=STORE + BURST + "python later.py\n",
     ),
-    "docs/how-to/send-mail.md": Surroundings(),
+    "docs/how-to/send-mail.md": Surroundings(
+        files={"ann.json": '{"name": "Ann", "product": "Shop", "url": "https://shop.example"}'}
+    ),
     "docs/how-to/write-a-plugin.md": Surroundings(
         files={
             "shop.py": SHOP,

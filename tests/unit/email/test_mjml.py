@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from jetq_email.errors import Unsendable
 from jetq_email.mjml import to_html
 from jetq_email.templates import render
 from tests.unit.properties.examples import examples
+
+PAGE = Path(__file__).parents[3] / "docs/how-to/send-mail.md"
 
 
 def document(inner: str) -> str:
@@ -90,6 +93,14 @@ def test_jinja_goes_where_mjml_takes_text(source: str, expected: list[str], dire
     for part in expected:
         assert part in html
     assert "jinja" not in html and "<mj-" not in html
+
+
+def test_the_page_shows_one_that_works(directory: Path) -> None:
+    (source,) = re.findall(r"<mjml>.*?</mjml>", PAGE.read_text("utf-8"), re.DOTALL)
+    items = [{"color": "#123456", "title": "Dune"}, {"color": "red", "title": "<Emma>"}]
+    html = shown(directory, source, name="Ann", items=items, url="https://shop.example/7")
+    for part in ("Hello Ann, your books are on the way.", "color:#123456", "&lt;Emma&gt;", "https://shop.example/7"):
+        assert part in html
 
 
 values = st.text("<>/&\"'{}%#mj-rawtext=; \n", max_size=60)
