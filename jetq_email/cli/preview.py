@@ -1,4 +1,4 @@
-"""What this plugin brings to the command line: `jetq email preview`."""
+"""`jetq email preview`: the mail that a template makes."""
 
 from __future__ import annotations
 
@@ -15,16 +15,10 @@ from jetq_email.preview import Preview, lacks, preview
 from jetq_email.preview_server import PreviewServer
 from jetq_email.settings import current
 
-__all__ = ["email"]
+__all__ = ["preview_command"]
 
 
-@click.group()
-def email() -> None:
-    """Mails: what a template makes."""
-
-
-# Without variables: JETQ_EMAIL_ is the beginning of those of a worker.
-@email.command("preview")
+@click.command("preview")
 @click.argument("template")
 @click.option(
     "--data",

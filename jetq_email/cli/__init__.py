@@ -1,0 +1,24 @@
+"""What this plugin brings to the command line: `jetq email ...`.
+
+No option here has a variable of its own: JETQ_EMAIL_ is the beginning of those of a worker.
+"""
+
+from __future__ import annotations
+
+import click
+
+from jetq_email.cli.log import log
+from jetq_email.cli.preview import preview_command
+from jetq_email.cli.suppressed import suppressed
+
+__all__ = ["email"]
+
+
+@click.group()
+def email() -> None:
+    """Mails: who gets none, what came of those that were sent, and what a template makes."""
+
+
+email.add_command(log)
+email.add_command(preview_command)
+email.add_command(suppressed)
