@@ -17,8 +17,18 @@ from msgspec import Meta, Struct
 from jetq import SettingsError
 from jetq_email.address import parse_mailbox, parse_return_path
 from jetq_email.errors import Unsendable
-from jetq_email.providers import PROVIDERS, Provider, ProviderName
-from jetq_email.providers.postmark import Postmark
+from jetq_email.providers import (
+    PROVIDERS,
+    Brevo,
+    Mailgun,
+    Postmark,
+    Provider,
+    ProviderName,
+    Resend,
+    SendGrid,
+    Ses,
+    check_client,
+)
 from jetq_email.secret import Secret
 
 __all__ = ["PREFIX", "Settings", "current", "parse"]
@@ -71,7 +81,8 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     dkim_selector: the name below that domain under which the public key is published; several with commas between.
     dkim_key, dkim_key_file: the private key, RSA or Ed25519, in PEM's form, or the file that holds it. Of several
         selectors the keys stand one after the other.
-    postmark: a provider, whose fields are variables of their own: `token` is `JETQ_EMAIL_POSTMARK_TOKEN`.
+    ses, sendgrid, mailgun, postmark, resend, brevo: providers, whose fields are variables of their own: `token` of the
+        fourth is `JETQ_EMAIL_POSTMARK_TOKEN`.
     """
 
     transport: TransportName | None = None
@@ -103,7 +114,12 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     dkim_selector: str | None = None
     dkim_key: Secret | None = None
     dkim_key_file: Path | None = None
+    ses: Ses | None = None
+    sendgrid: SendGrid | None = None
+    mailgun: Mailgun | None = None
     postmark: Postmark | None = None
+    resend: Resend | None = None
+    brevo: Brevo | None = None
 
     @property
     def has_token(self) -> bool:
@@ -122,7 +138,14 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     @property
     def chosen_transport(self) -> str:
-        """The transport to use. Raises SettingsError if none is configured: a mail must not vanish into a default."""
+        """The transport to use. Raises SettingsError if none is configured: a mail must not vanish into a default; also
+        for a provider without what speaks to it."""
+        chosen = self._chosen()
+        if chosen in PROVIDERS:
+            check_client()
+        return chosen
+
+    def _chosen(self) -> str:
         if self.transport is not None:
             return self.transport
         if self.host is not None:
@@ -130,6 +153,11 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         named = [name for name in PROVIDERS if getattr(self, name) is not None]
         if len(named) == 1:
             return named[0]
+        if named:
+            raise SettingsError(
+                f"{len(named)} providers are set up, and none is chosen: {', '.join(named)}",
+                hint=f"set {PREFIX}TRANSPORT to one of them",
+            )
         raise SettingsError(
             "no mail transport is configured for this worker",
             hint=f"set {PREFIX}HOST to an SMTP server, or {PREFIX}TRANSPORT=console to print mails while developing",

@@ -3,14 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib.util import find_spec
 from typing import Any, Literal
 
+from jetq import SettingsError
+from jetq_email.providers.brevo import Brevo
 from jetq_email.providers.exchange import Provider
+from jetq_email.providers.mailgun import Mailgun
 from jetq_email.providers.postmark import Postmark
+from jetq_email.providers.resend import Resend
+from jetq_email.providers.sendgrid import SendGrid
+from jetq_email.providers.ses import Ses
 
-__all__ = ["PROVIDERS", "Provider", "ProviderName"]
+__all__ = [
+    "PROVIDERS",
+    "Brevo",
+    "Mailgun",
+    "Postmark",
+    "Provider",
+    "ProviderName",
+    "Resend",
+    "SendGrid",
+    "Ses",
+    "check_client",
+]
 
-ProviderName = Literal["postmark"]
+ProviderName = Literal["ses", "sendgrid", "mailgun", "postmark", "resend", "brevo"]
 
-PROVIDERS: Mapping[str, Any] = {"postmark": Postmark}
+PROVIDERS: Mapping[str, Any] = {each.name: each for each in (Ses, SendGrid, Mailgun, Postmark, Resend, Brevo)}
 """By the name that is in the settings."""
+
+
+def check_client() -> None:
+    """Raise SettingsError if what speaks to providers is not installed."""
+    if find_spec("httpx2") is None:
+        raise SettingsError(
+            "a provider needs httpx2, which is not installed", hint="install the extras, jetq-nats[email,http]"
+        )

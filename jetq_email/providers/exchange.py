@@ -13,6 +13,8 @@ import msgspec
 from msgspec import Struct, field
 
 from jetq_email.address import Mailbox
+from jetq_email.errors import Unsendable
+from jetq_email.headers import own_header
 from jetq_email.message import Envelope
 from jetq_email.shown import without_addresses
 from jetq_email.transports.outcomes import Refusal, Sent
@@ -28,14 +30,20 @@ __all__ = [
     "Unclear",
     "addresses",
     "answered",
+    "ascii_headers",
+    "check_headers",
     "idempotency_key",
     "json_request",
     "sent",
     "told",
+    "until",
 ]
 
 _LONGEST_WAIT = 86400.0
 """Seconds a provider may ask to be left alone for; more is a mistake in its answer."""
+
+_LEAST_INSTANT = 1e9
+"""A number from here on is an instant in seconds since 1970, where a number below is seconds from now."""
 
 
 class Request(Struct, frozen=True):
@@ -57,21 +65,21 @@ class Response(Struct, frozen=True):
         """The object in it; an empty one if there is none."""
         try:
             decoded = msgspec.json.decode(self.content)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return {}
         return decoded if isinstance(decoded, dict) else {}
 
-    def retry_after(self) -> float | None:
-        """Seconds after which to come again, as `Retry-After` says; None if it does not."""
-        text = self.headers.get("retry-after", "").strip()
-        try:
-            seconds = float(text)
-        except ValueError:
-            try:
-                seconds = (parsedate_to_datetime(text).astimezone(UTC) - datetime.now(UTC)).total_seconds()
-            except (ValueError, TypeError, IndexError, OverflowError):
-                return None
-        return min(max(seconds, 0.0), _LONGEST_WAIT) if math.isfinite(seconds) else None
+    def text(self, name: str) -> str:
+        """The text that the object in it has by that name; an empty one if there is none."""
+        found = self.json().get(name)
+        return found if isinstance(found, str) else ""
+
+    def wait(self, *names: str) -> float | None:
+        """Seconds after which to come again, as `Retry-After` says, or another header of `names`; None if none does."""
+        for name in ("retry-after", *names):
+            if (seconds := until(self.headers.get(name, ""))) is not None:
+                return seconds
+        return None
 
 
 class Refused(Struct, frozen=True):
@@ -111,13 +119,23 @@ class Provider(Protocol):
     repeats: ClassVar[bool]
     """Whether a mail that is handed over twice may be sent twice: the provider has no key to tell by."""
 
+    most: ClassVar[int]
+    """How many recipients a request may name."""
+
+    shows: ClassVar[bool]
+    """Whether readers see the recipients that a request names: the provider writes To and Cc itself."""
+
     def build(self, envelope: Envelope) -> Request:
-        """The request that hands `envelope` over. Raises Unsendable for what this provider cannot send."""
+        """The request that hands `envelope` over, which is one of `in_requests`. Raises Unsendable for what this
+        provider cannot send."""
         ...
 
     def read(self, response: Response, envelope: Envelope) -> Answer:
-        """What `response` to that request means."""
+        """What `response` to that request means. Raises nothing, whatever is in it."""
         ...
+
+
+# --- to a provider
 
 
 def json_request(url: str, headers: Mapping[str, str], content: object) -> Request:
@@ -132,10 +150,33 @@ def addresses(mailboxes: Sequence[Mailbox]) -> str:
     return ", ".join(each.formatted for each in mailboxes)
 
 
+def ascii_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """`headers` as they travel in a mail, each on one line: for providers that take their values as they are."""
+    written = {name: own_header(name, value, f"headers[{name!r}]").decode() for name, value in headers.items()}
+    return {name: line.partition(":")[2].replace("\r\n", "").strip() for name, line in written.items()}
+
+
 def idempotency_key(envelope: Envelope) -> str:
-    """A key that is the same in every attempt of a job to send to the same recipients: 32 hexadecimal digits."""
-    whole = "\n".join((envelope.job_id, *envelope.recipients))
-    return blake2b(whole.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+    """A key that is the same in every attempt of a job to send the same mail to the same recipients: 32 hexadecimal
+    digits.
+
+    Its text is part of it, so that a dead job that was given other arguments is another mail. Files are not: one that
+    is fetched from a URL may differ each time.
+    """
+    fields = envelope.fields
+    whole = [envelope.job_id, fields.sender.formatted, fields.subject, fields.text, fields.html, *envelope.recipients]
+    return blake2b(msgspec.json.encode(whole), digest_size=16).hexdigest()
+
+
+def check_headers(provider: Provider, envelope: Envelope, reserved: frozenset[str]) -> None:
+    """Raise Unsendable if the mail has a header of its own that `provider` keeps for itself. reserved: in small
+    letters."""
+    for name in envelope.fields.headers:
+        if name.lower() in reserved:
+            raise Unsendable(f"headers[{name!r}]: {provider.name} keeps it for itself", hint="leave it out")
+
+
+# --- from a provider
 
 
 def sent(envelope: Envelope, reference: str | None, refused: Mapping[str, str] | None = None) -> Sent:
@@ -150,15 +191,32 @@ def sent(envelope: Envelope, reference: str | None, refused: Mapping[str, str] |
     )
 
 
+def until(text: str) -> float | None:
+    """Seconds until what `text` says: a number of them, an instant in seconds since 1970, or a date as HTTP and mail
+    write it. None if it says nothing, at most a day."""
+    text = text.strip()
+    try:
+        seconds = float(text)
+        if seconds >= _LEAST_INSTANT:
+            seconds -= datetime.now(UTC).timestamp()
+    except ValueError:
+        try:
+            seconds = (parsedate_to_datetime(text).astimezone(UTC) - datetime.now(UTC)).total_seconds()
+        except (ValueError, TypeError, IndexError, OverflowError, OSError):
+            return None
+    return min(max(seconds, 0.0), _LONGEST_WAIT) if math.isfinite(seconds) else None
+
+
 def told(response: Response, text: str) -> str:
     """What may be told of an answer: its status, and what the provider says, without the addresses in it."""
     return f"{response.status} {without_addresses(text)}".rstrip()
 
 
-def answered(response: Response, text: str) -> Answer:
-    """What the status of `response` means with every provider. text: what the provider says."""
-    reason, wait = told(response, text), response.retry_after()
-    if response.status == 429 or (response.status == 503 and wait is not None):
+def answered(response: Response, text: str, *resets: str) -> Answer:
+    """What the status of `response` means with every provider. text: what the provider says. resets: headers of its own
+    that say when it takes mails again."""
+    reason, wait = told(response, text), response.wait(*resets)
+    if response.status == 429 or (response.status == 503 and "retry-after" in response.headers and wait is not None):
         return Slower(reason, wait)
     if response.status >= 500 or response.status in (408, 425):
         return Unavailable(reason)

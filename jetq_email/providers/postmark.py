@@ -20,6 +20,7 @@ from jetq_email.providers.exchange import (
     sent,
     told,
 )
+from jetq_email.providers.recipients import check_addresses, places
 from jetq_email.secret import Secret
 
 __all__ = ["Postmark"]
@@ -41,6 +42,8 @@ class Postmark(Struct, frozen=True, kw_only=True):
 
     name: ClassVar[str] = "postmark"
     repeats: ClassVar[bool] = True
+    most: ClassVar[int] = 50
+    shows: ClassVar[bool] = True
 
     token: Secret
     stream: str = "outbound"
@@ -49,15 +52,15 @@ class Postmark(Struct, frozen=True, kw_only=True):
     def build(self, envelope: Envelope) -> Request:
         """See `Provider.build`."""
         fields = envelope.fields
+        check_addresses(self, envelope)
         content: dict[str, Any] = {
             "From": fields.sender.formatted,
             "Subject": fields.subject,
             "TextBody": fields.text,
             "MessageStream": self.stream,
         }
-        for name, mailboxes in (("To", fields.to), ("Cc", fields.cc), ("Bcc", fields.bcc)):
-            if left := envelope.left_of(mailboxes):
-                content[name] = addresses(left)
+        for place, mailboxes in places(envelope).filled:
+            content[place.capitalize()] = addresses(mailboxes)
         if fields.reply_to:
             content["ReplyTo"] = addresses(fields.reply_to)
         if fields.html is not None:
@@ -72,16 +75,21 @@ class Postmark(Struct, frozen=True, kw_only=True):
 
     def read(self, response: Response, envelope: Envelope) -> Answer:
         """See `Provider.read`."""
-        answer = response.json()
-        code, text = answer.get("ErrorCode", 0), str(answer.get("Message", ""))
+        code, text = _code(response), response.text("Message")
         inactive = _inactive(text)
-        if response.status == 200 and code == 0 and "MessageID" in answer:
-            return sent(envelope, str(answer["MessageID"]), inactive)
+        reason = f"({code}) {text}" if code else text
+        if response.status == 200 and code == 0 and (reference := response.text("MessageID")):
+            return sent(envelope, reference, inactive)
         if response.status == 422 and code in _OF_THE_ACCOUNT:
-            return Refused(told(response, f"({code}) {text}"), permanent=False)
+            return Refused(told(response, reason), permanent=False)
         if response.status == 422 and code == _INACTIVE_RECIPIENT:
             return sent(envelope, None, inactive)
-        return answered(response, f"({code}) {text}")
+        return answered(response, reason)
+
+
+def _code(response: Response) -> int:
+    code = response.json().get("ErrorCode")
+    return code if isinstance(code, int) else 0
 
 
 def _file(part: Part) -> dict[str, Any]:

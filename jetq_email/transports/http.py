@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import ssl
+
 import httpx2
 
+from jetq import SettingsError
 from jetq_email.errors import OutcomeUnknown, Throttled, TransportError
 from jetq_email.message import Envelope
 from jetq_email.providers.exchange import Answer, Provider, Refused, Request, Response, Slower, Unavailable
+from jetq_email.providers.recipients import in_requests
 from jetq_email.settings import Settings
 from jetq_email.transports.outcomes import Refusal, Sent
 
@@ -24,8 +28,12 @@ _NOT_BEGUN = (
 )
 """What is raised before any byte of a request has gone out."""
 
-_REFUSED, _WANTS_ACCOUNT = 554, 530
-"""The codes of refusals that no server of SMTP has said: of the mail, and of the account, which is no fault of it."""
+_NO_REQUEST = (httpx2.LocalProtocolError, httpx2.InvalidURL, UnicodeEncodeError)
+"""What is raised for a URL or a header that cannot be. Its text may hold the key."""
+
+_UNKNOWN, _REFUSED, _WANTS_ACCOUNT = 451, 554, 530
+"""The codes of refusals that no server of SMTP has said: of who may have the mail, of the mail, and of the account,
+which is no fault of it."""
 
 
 class HttpTransport:
@@ -40,20 +48,41 @@ class HttpTransport:
                 max_keepalive_connections=settings.connections,
                 keepalive_expiry=15,
             ),
+            verify=True if settings.ca_file is None else _trusting(settings),
             follow_redirects=False,
             headers={"user-agent": "jetq_email"},
         )
 
     async def send(self, envelope: Envelope) -> Sent:
         """See `Transport.send`. A connection lost after the request was sent leaves the outcome unknown: that is an
-        OutcomeUnknown, and the retry carries the same key, if the provider has one."""
-        request = self._provider.build(envelope)
-        answer = self._provider.read(await self._exchange(request), envelope)
-        return self._settled(answer, envelope)
+        OutcomeUnknown, and the retry carries the same key, if the provider has one. With more recipients than it takes
+        at once, what befalls a later request is a temporary refusal of those in it and after it."""
+        delivered: list[str] = []
+        refused: list[Refusal] = []
+        references: list[str] = []
+        for part in in_requests(self._provider, envelope):
+            try:
+                done = await self._hand_over(part)
+            except TransportError as error:
+                if not delivered:
+                    raise
+                done_with = {*delivered, *(refusal.recipient for refusal in refused)}
+                left = [each for each in envelope.recipients if each not in done_with]
+                refused += [Refusal(each, _UNKNOWN, error.message) for each in left]
+                break
+            delivered += done.delivered
+            refused += done.refused
+            references += [done.reference] if done.reference else []
+        return Sent(tuple(delivered), tuple(refused), references[0] if references else None)
 
     async def close(self) -> None:
         """Close the connections. Never raises."""
         await self._client.aclose()
+
+    async def _hand_over(self, envelope: Envelope) -> Sent:
+        """One request for `envelope`: who has the mail, and who was refused. Raises TransportError and Unsendable."""
+        request = self._provider.build(envelope)
+        return self._settled(self._provider.read(await self._exchange(request), envelope), envelope)
 
     async def _exchange(self, request: Request) -> Response:
         name = self._provider.name
@@ -62,14 +91,18 @@ class HttpTransport:
                 "POST", request.url, headers=dict(request.headers), content=request.content
             ) as response:
                 return Response(response.status_code, dict(response.headers), await _body(response))
+        except _NO_REQUEST as error:
+            raise TransportError(
+                f"no request to {name} can be made: {type(error).__name__}",
+                hint=f"see whether JETQ_EMAIL_{name.upper()}_* have a key or a URL with a blank or a line break in it",
+            ) from None
         except _NOT_BEGUN as error:
             raise TransportError(
                 f"no connection to {name}: {str(error) or type(error).__name__}", hint="the mail is tried again"
             ) from error
         except (httpx2.HTTPError, httpx2.StreamError) as error:
             raise OutcomeUnknown(
-                f"the connection to {name} was lost before its answer: {type(error).__name__}",
-                hint="the mail is tried again under the same Message-ID",
+                f"the connection to {name} was lost before its answer: {type(error).__name__}", hint=self._repeat()
             ) from error
 
     def _settled(self, answer: Answer, envelope: Envelope) -> Sent:
@@ -86,7 +119,21 @@ class HttpTransport:
             case Unavailable(reason):
                 raise TransportError(f"{name} failed: {reason}", hint="the mail is tried again")
             case _:
-                raise OutcomeUnknown(f"{name} gave an answer that nobody can read: {answer.reason}")
+                raise OutcomeUnknown(
+                    f"{name} gave an answer that nobody can read: {answer.reason}", hint=self._repeat()
+                )
+
+    def _repeat(self) -> str:
+        if self._provider.repeats:
+            return "the mail is tried again, and may arrive twice"
+        return "the mail is tried again under the same key, by which the provider can tell"
+
+
+def _trusting(settings: Settings) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=settings.ca_file)
+    except OSError as error:
+        raise SettingsError(f"JETQ_EMAIL_CA_FILE: {error.strerror or 'no PEM file of authorities'}") from None
 
 
 async def _body(response: httpx2.Response) -> bytes:

@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
+from typing import Any
 
 from msgspec.structs import replace
 
 from jetq_email.message import Email, Envelope, compose
 from jetq_email.mime import Part
+from jetq_email.providers import Brevo, Mailgun, Postmark, Provider, Resend, SendGrid, Ses
+from jetq_email.secret import Secret
 
-__all__ = ["full", "only", "plain"]
+__all__ = ["ALL", "WHEN", "full", "made_of", "only", "plain", "without_pictures"]
+
+ALL: tuple[Provider, ...] = (
+    Ses(key_id="k", secret_key=Secret("canary"), region="eu-central-1"),
+    SendGrid(key=Secret("canary")),
+    Mailgun(key=Secret("canary"), domain="mg.example.org"),
+    Postmark(token=Secret("canary")),
+    Resend(key=Secret("canary")),
+    Brevo(key=Secret("canary")),
+)
+"""One of each provider."""
 
 WHEN = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -19,6 +33,12 @@ def plain() -> Envelope:
     return compose(
         Email(to=["ann@example.com"], subject="Hello", text="Hi!", sender="shop@example.org"), job_id="j1", date=WHEN
     )
+
+
+def made_of(parts: Iterable[Part] = (), **fields: Any) -> Envelope:
+    """A mail with these fields of `Email`."""
+    given = {"to": [], "subject": "Hello", "text": "Hi!", "sender": "shop@example.org", **fields}
+    return compose(Email(**given), parts, job_id="j3", date=WHEN)
 
 
 def full() -> Envelope:
@@ -41,6 +61,13 @@ def full() -> Envelope:
         Part("logo.png", b"\x89PNG", content_id="logo"),
     ]
     return compose(email, parts, job_id="default:j2", date=WHEN)
+
+
+def without_pictures() -> Envelope:
+    """The same, but for the picture in its HTML."""
+    mail = full()
+    parts = [part for part in mail.fields.parts if part.content_id is None]
+    return replace(mail, fields=replace(mail.fields, parts=parts))
 
 
 def only(envelope: Envelope, *recipients: str) -> Envelope:

@@ -1,0 +1,98 @@
+"""Mailgun: https://documentation.mailgun.com/docs/mailgun/api-reference/send/mailgun/messages."""
+
+from __future__ import annotations
+
+import re
+from base64 import b64encode
+from collections.abc import Iterable
+from hashlib import blake2b
+from typing import ClassVar
+from urllib.parse import quote
+
+from msgspec import Struct
+
+from jetq_email.message import Envelope
+from jetq_email.providers.exchange import (
+    Answer,
+    Refused,
+    Request,
+    Response,
+    Slower,
+    answered,
+    sent,
+    told,
+    until,
+)
+from jetq_email.providers.recipients import check_addresses
+from jetq_email.secret import Secret
+
+__all__ = ["Mailgun"]
+
+_LIMIT = re.compile(r"limit exceeded(?:, try again after (.{1,40}))?", re.IGNORECASE)
+"""What a domain is told that has sent as much as it may in an hour, with a status that is not always 429."""
+
+_OF_THE_ACCOUNT = re.compile(
+    r"not allowed to send|sandbox|free accounts|activate|disabled|domain not found", re.IGNORECASE
+)
+"""In what it says of a domain or an account that may not send, also with 400."""
+
+_FRONT_PAGE = b"Mailgun Magnificent API"
+"""What it answers, with 200, to a URL that is none of its API."""
+
+
+class Mailgun(Struct, frozen=True, kw_only=True):
+    """Mails through Mailgun, which gets the very bytes that an SMTP server would. It has no key to tell a repeat by: at
+    least once, under the same Message-ID.
+
+    key: a sending key of the domain, or the account's. domain: the one it sends for. url: `https://api.eu.mailgun.net`
+        for a domain in the EU.
+    """
+
+    name: ClassVar[str] = "mailgun"
+    repeats: ClassVar[bool] = True
+    most: ClassVar[int] = 1000
+    shows: ClassVar[bool] = False
+
+    key: Secret
+    domain: str
+    url: str = "https://api.mailgun.net"
+
+    def build(self, envelope: Envelope) -> Request:
+        """See `Provider.build`."""
+        check_addresses(self, envelope)
+        fields = [("to", ", ".join(envelope.recipients))]
+        if envelope.fields.tag is not None:
+            fields.append(("o:tag", envelope.fields.tag))
+        content_type, content = _form(fields, envelope.message)
+        login = b64encode(f"api:{self.key.reveal()}".encode()).decode()
+        headers = {"authorization": f"Basic {login}", "content-type": content_type, "accept": "application/json"}
+        return Request(f"{self.url}/v3/{quote(self.domain, safe='')}/messages.mime", headers, content)
+
+    def read(self, response: Response, envelope: Envelope) -> Answer:
+        """See `Provider.read`."""
+        text = response.text("message")
+        if response.status == 200 and (reference := response.text("id")):
+            return sent(envelope, reference)
+        if response.status == 200 and _FRONT_PAGE in response.content:
+            return Refused("200 and not its API: JETQ_EMAIL_MAILGUN_DOMAIN or _URL is wrong", permanent=False)
+        if response.status in (400, 403, 420) and (limit := _LIMIT.search(text)):
+            return Slower(told(response, text), until(limit[1] or "") if response.wait() is None else response.wait())
+        if response.status == 400 and _OF_THE_ACCOUNT.search(text):
+            return Refused(told(response, text), permanent=False)
+        return answered(response, text)
+
+
+def _form(fields: Iterable[tuple[str, str]], message: bytes) -> tuple[str, bytes]:
+    """The content type and the bytes of a form (RFC 7578) with `fields` and the file `message`. Neither holds a line
+    break or a quote where it would matter: addresses and tags alone."""
+    boundary = blake2b(message, digest_size=16).hexdigest()
+    parts = [
+        *(
+            f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
+            for name, value in fields
+        ),
+        f'--{boundary}\r\nContent-Disposition: form-data; name="message"; filename="message.eml"\r\n'
+        "Content-Type: message/rfc822\r\n\r\n",
+    ]
+    content = b"".join(("".join(parts).encode(), message, f"\r\n--{boundary}--\r\n".encode()))
+    return f"multipart/form-data; boundary={boundary}", content

@@ -1,0 +1,120 @@
+"""Resend: https://resend.com/docs/api-reference/emails/send-email."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from typing import Any, ClassVar
+
+from msgspec import Struct
+
+from jetq_email.address import Mailbox
+from jetq_email.message import Envelope
+from jetq_email.mime import Part, content_type_of
+from jetq_email.providers.exchange import (
+    Answer,
+    Refused,
+    Request,
+    Response,
+    Slower,
+    Unclear,
+    answered,
+    ascii_headers,
+    idempotency_key,
+    json_request,
+    sent,
+    told,
+)
+from jetq_email.providers.recipients import check_addresses, places
+from jetq_email.secret import Secret
+
+__all__ = ["Resend"]
+
+_QUOTAS = frozenset({"daily_quota_exceeded", "monthly_quota_exceeded"})
+_QUOTA_WAIT = 900.0
+"""Seconds, unless it says more. A quota is one of a day or a month, and somebody may raise it."""
+
+_SPECIALS = frozenset('()<>[]:;@\\,."')
+"""What a display name is quoted for (RFC 5322 3.2.3)."""
+
+
+class Resend(Struct, frozen=True, kw_only=True):
+    """Mails through Resend. It has a key to tell a repeat by, for 24 hours: each recipient gets a mail once.
+
+    key: one that may send. url: of another endpoint.
+
+    Not as elsewhere: an invitation is a file, and the Message-ID is Resend's own.
+    """
+
+    name: ClassVar[str] = "resend"
+    repeats: ClassVar[bool] = False
+    most: ClassVar[int] = 50
+    shows: ClassVar[bool] = True
+
+    key: Secret
+    url: str = "https://api.resend.com"
+
+    def build(self, envelope: Envelope) -> Request:
+        """See `Provider.build`."""
+        fields = envelope.fields
+        check_addresses(self, envelope)
+        content: dict[str, Any] = {
+            "from": _sender(fields.sender),
+            "subject": fields.subject,
+            "text": fields.text,
+            **{place: [_recipient(each) for each in mailboxes] for place, mailboxes in places(envelope).filled},
+        }
+        if fields.html is not None:
+            content["html"] = fields.html
+        if fields.reply_to:
+            content["reply_to"] = [_recipient(each) for each in fields.reply_to]
+        if fields.headers:
+            content["headers"] = ascii_headers(fields.headers)
+        if fields.tag is not None:
+            content["tags"] = [{"name": "tag", "value": fields.tag}]
+        if files := fields.files:
+            content["attachments"] = [_file(part) for part in files]
+        headers = {"authorization": f"Bearer {self.key.reveal()}", "idempotency-key": idempotency_key(envelope)}
+        return json_request(f"{self.url}/emails", headers, content)
+
+    def read(self, response: Response, envelope: Envelope) -> Answer:
+        """See `Provider.read`.
+
+        A key that was used for another content was used by an earlier attempt, with a file that differs since. Nobody
+        can tell from here whether that one was sent: to send this would perhaps be twice, to call it sent perhaps
+        never. So it is dead, with what to do.
+        """
+        kind, text = response.text("name"), response.text("message")
+        reason = f"{kind} {text}".strip()
+        if response.status == 200 and (reference := response.text("id")):
+            return sent(envelope, reference)
+        if kind == "concurrent_idempotent_requests":
+            return Unclear(told(response, reason))
+        if kind == "invalid_idempotent_request":
+            return Refused("409 an attempt before has handed it over with other files: see Resend's list of emails")
+        if kind in _QUOTAS:
+            return Slower(told(response, reason), max(response.wait("ratelimit-reset") or 0.0, _QUOTA_WAIT))
+        if kind == "validation_error" and "api key" in text.lower():  # 400 or 401, as the version of its API is
+            return Refused(told(response, reason), permanent=False)
+        return answered(response, reason, "ratelimit-reset")
+
+
+def _sender(mailbox: Mailbox) -> str:
+    """The sender, whose name Resend takes as it is, also beyond ASCII, but refuses encoded."""
+    if not mailbox.name or _SPECIALS.intersection(mailbox.name):
+        return mailbox.formatted
+    return f"{mailbox.name} <{mailbox.address}>"
+
+
+def _recipient(mailbox: Mailbox) -> str:
+    """Another address. Resend refuses a name in quotes, so one that needs them is encoded (RFC 2047)."""
+    if not _SPECIALS.intersection(mailbox.name):
+        return _sender(mailbox)
+    name = mailbox.name
+    pieces = [name[at : at + 10] for at in range(0, len(name), 10)]  # of 40 octets at most: 75 columns hold them
+    words = " ".join(f"=?utf-8?b?{b64encode(piece.encode()).decode()}?=" for piece in pieces)
+    return f"{words} <{mailbox.address}>"
+
+
+def _file(part: Part) -> dict[str, Any]:
+    shown = {} if part.content_id is None else {"content_id": part.content_id}
+    return {"filename": part.filename, "content": part.content, "content_type": content_type_of(part), **shown}

@@ -1,0 +1,115 @@
+"""Amazon SES, version 2: https://docs.aws.amazon.com/ses/latest/APIReference-V2/API_SendEmail.html."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, ClassVar
+
+from msgspec import Struct
+
+from jetq_email.message import Envelope
+from jetq_email.providers.exchange import (
+    Answer,
+    Refused,
+    Request,
+    Response,
+    Slower,
+    answered,
+    json_request,
+    sent,
+    told,
+)
+from jetq_email.providers.recipients import check_addresses
+from jetq_email.providers.sigv4 import Credentials, signed
+from jetq_email.secret import Secret
+
+__all__ = ["Ses"]
+
+_PATH = "/v2/email/outbound-emails"
+
+_TOO_FAST = frozenset({"TooManyRequestsException", "ThrottlingException", "Throttling", "RequestLimitExceeded"})
+
+_DAILY = "daily message quota exceeded"
+_DAILY_WAIT = 900.0
+"""Seconds. The quota is one of the last 24 hours, so some of it comes back all the time."""
+
+_OF_THE_ACCOUNT = frozenset(
+    {
+        "AccountSuspendedException",
+        "ConfigurationSetDoesNotExistException",
+        "ExpiredTokenException",
+        "IncompleteSignatureException",
+        "InvalidClientTokenId",
+        "InvalidSignatureException",
+        "LimitExceededException",
+        "MailFromDomainNotVerifiedException",
+        "SendingPausedException",
+        "UnrecognizedClientException",
+    }
+)
+"""Types of errors that say nothing about the mail, whatever their status: key, identity or account."""
+
+_NOT_VERIFIED = "not verified"
+"""In a `MessageRejected`: of the sender, and in the sandbox of recipients. Somebody can verify them."""
+
+
+class Ses(Struct, frozen=True, kw_only=True):
+    """Mails through Amazon SES, which gets the very bytes that an SMTP server would. It has no key to tell a repeat by:
+    at least once. It sets Message-ID and Date anew.
+
+    key_id, secret_key: an access key that may `ses:SendEmail` and `ses:SendRawEmail`. session_token: of one that is
+        lent. No other place is asked for a key: no AWS_* variable, no file, no metadata service.
+    region: such as `eu-central-1`. url: of another endpoint than the region's.
+    configuration_set: the set of the account that its events go by.
+
+    A mail's tag is the value of the message tag `tag`. The From header is that of the mail, with its name: to give
+    the address beside it would replace it.
+    """
+
+    name: ClassVar[str] = "ses"
+    repeats: ClassVar[bool] = True
+    most: ClassVar[int] = 50
+    shows: ClassVar[bool] = False
+
+    key_id: str
+    secret_key: Secret
+    region: str
+    session_token: Secret | None = None
+    configuration_set: str | None = None
+    url: str | None = None
+
+    def build(self, envelope: Envelope) -> Request:
+        """See `Provider.build`."""
+        check_addresses(self, envelope)
+        content: dict[str, Any] = {
+            "Destination": {"ToAddresses": envelope.recipients},
+            "Content": {"Raw": {"Data": envelope.message}},
+        }
+        if self.configuration_set is not None:
+            content["ConfigurationSetName"] = self.configuration_set
+        if envelope.fields.tag is not None:
+            content["EmailTags"] = [{"Name": "tag", "Value": envelope.fields.tag}]
+        unsigned = json_request(f"{self.url or f'https://email.{self.region}.amazonaws.com'}{_PATH}", {}, content)
+        credentials = Credentials(self.key_id, self.secret_key, self.session_token, self.region, "ses")
+        headers = signed(credentials, unsigned.url, unsigned.headers, unsigned.content, datetime.now(UTC))
+        return Request(unsigned.url, headers, unsigned.content)
+
+    def read(self, response: Response, envelope: Envelope) -> Answer:
+        """See `Provider.read`."""
+        if response.status == 200 and (reference := response.text("MessageId")):
+            return sent(envelope, reference)
+        kind, text = _kind(response), response.text("message") or response.text("Message")
+        reason = f"{kind} {text}".strip()
+        if _DAILY in text.lower():
+            return Slower(told(response, reason), _DAILY_WAIT)
+        if kind in _TOO_FAST or "maximum sending rate exceeded" in text.lower():
+            return Slower(told(response, reason), response.wait())
+        if kind in _OF_THE_ACCOUNT or (kind == "MessageRejected" and _NOT_VERIFIED in text.lower()):
+            return Refused(told(response, reason), permanent=False)
+        return answered(response, reason)
+
+
+def _kind(response: Response) -> str:
+    """The type of an error, which stands in a header as `Name:http://...`, or in the answer as `prefix#Name`."""
+    found = response.headers.get("x-amzn-errortype") or response.text("__type")
+    return found.partition(":")[0].rpartition("#")[2]
