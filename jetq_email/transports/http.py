@@ -22,7 +22,6 @@ _LONGEST_ANSWER = 1_000_000
 _NOT_BEGUN = (
     httpx2.ConnectError,
     httpx2.ConnectTimeout,
-    httpx2.PoolTimeout,
     httpx2.UnsupportedProtocol,
     httpx2.ProxyError,
 )
@@ -42,7 +41,7 @@ class HttpTransport:
     def __init__(self, provider: Provider, settings: Settings) -> None:
         self._provider = provider
         self._client = httpx2.AsyncClient(
-            timeout=settings.timeout,
+            timeout=httpx2.Timeout(settings.timeout, pool=None),  # to wait for a connection costs no attempt
             limits=httpx2.Limits(
                 max_connections=settings.connections,
                 max_keepalive_connections=settings.connections,
@@ -50,7 +49,7 @@ class HttpTransport:
             ),
             verify=True if settings.ca_file is None else _trusting(settings),
             follow_redirects=False,
-            headers={"user-agent": "jetq_email"},
+            headers={"user-agent": "jetq_email", "accept-encoding": "identity"},
         )
 
     async def send(self, envelope: Envelope) -> Sent:
@@ -138,7 +137,7 @@ def _trusting(settings: Settings) -> ssl.SSLContext:
 
 async def _body(response: httpx2.Response) -> bytes:
     content = bytearray()
-    async for chunk in response.aiter_bytes():
+    async for chunk in response.aiter_raw():  # what is packed against our will could be of any size
         content += chunk
         if len(content) > _LONGEST_ANSWER:
             break

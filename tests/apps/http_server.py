@@ -1,14 +1,15 @@
-"""An HTTP server on loopback that answers as it is told, or not at all, and keeps what it was asked."""
+"""An HTTP server on loopback that answers as it is told, late, or not at all, and keeps what it was asked."""
 
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 
 from msgspec import Struct, field, json
 
-__all__ = ["CUT", "Answering", "Asked", "HttpServer", "Told", "serving_http"]
+__all__ = ["CUT", "SILENT", "Answering", "Asked", "HttpServer", "Told", "serving_http"]
 
 
 class Asked(Struct, frozen=True):
@@ -20,11 +21,12 @@ class Asked(Struct, frozen=True):
 
 
 class Told(Struct, frozen=True):
-    """One response."""
+    """One response, which is given `after` so many seconds."""
 
     status: int = 200
     content: object = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
+    after: float = 0.0
 
     def encoded(self) -> bytes:
         content = self.content if isinstance(self.content, bytes) else json.encode(self.content)
@@ -36,30 +38,40 @@ class Told(Struct, frozen=True):
 CUT = Told(0)
 """In place of a response: the connection is closed after the request."""
 
+SILENT = Told(after=3600)
+"""The connection stands, and no response comes."""
+
 Answering = Callable[[Asked], Told]
 
 
 class HttpServer:
-    """asked: the requests so far. answering: what each is told."""
+    """asked: the requests so far. answering: what each is told. connections, peak: those there were, and at once."""
 
-    def __init__(self, answering: Answering) -> None:
+    def __init__(self, answering: Answering, scheme: str = "http") -> None:
         self.answering = answering
+        self.scheme = scheme
         self.asked: list[Asked] = []
-        self.connections = 0
+        self.connections = self.peak = 0
+        self.serving: set[asyncio.Task[None] | None] = set()
         self.port = 0
 
     @property
     def url(self) -> str:
         """Where it is."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"{self.scheme}://127.0.0.1:{self.port}"
 
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection to its end."""
+        here: asyncio.Task[None] | None = asyncio.current_task()
+        self.serving.add(here)
         self.connections += 1
-        with suppress(ConnectionError, asyncio.IncompleteReadError):
+        self.peak = max(self.peak, len(self.serving))
+        with suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             while (told := await self._one(reader)) is not CUT:
+                await asyncio.sleep(told.after)
                 writer.write(told.encoded())
                 await writer.drain()
+        self.serving.remove(here)
         writer.close()
 
     async def _one(self, reader: asyncio.StreamReader) -> Told:
@@ -72,12 +84,15 @@ class HttpServer:
 
 
 @asynccontextmanager
-async def serving_http(answering: Answering) -> AsyncIterator[HttpServer]:
+async def serving_http(answering: Answering, tls: ssl.SSLContext | None = None) -> AsyncIterator[HttpServer]:
     """A context in which a server that answers so is at `url`."""
-    server = HttpServer(answering)
-    listening = await asyncio.start_server(server.handle, "127.0.0.1", 0)
+    server = HttpServer(answering, "http" if tls is None else "https")
+    listening = await asyncio.start_server(server.handle, "127.0.0.1", 0, ssl=tls)
     server.port = listening.sockets[0].getsockname()[1]
     try:
         yield server
     finally:
         listening.close()
+        for task in list(server.serving):
+            if task is not None:
+                task.cancel()
