@@ -40,6 +40,7 @@ Auth = Literal["auto", "plain", "login", "cram-md5", "xoauth2"]
 Tls = Literal["starttls", "implicit", "none"]
 
 _PORTS: Mapping[Tls, int] = {"starttls": 587, "implicit": 465, "none": 25}
+_RATE = r"^[1-9][0-9]{0,8}/[smhd]$"
 _MISSING = re.compile(r"Object missing required field `(\w+)`")
 _DNS_NAME = re.compile(r"[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63})*")
 _EHLO = re.compile(r"\[[0-9.]+\]|\[IPv6:[0-9A-Fa-f:.]+\]|(?:[A-Za-z0-9-]{1,63}\.)+[A-Za-z0-9-]{1,63}")
@@ -69,6 +70,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     attempts: how often a mail is tried, from 1. With the waits between them 8 are about eight hours.
     retry_wait: how long the second attempt waits at least; the next ones 5, 15, 30, 60, 120 and 240 times that. Servers
         that put strangers off want minutes.
+    rate: how many mails are started, of each of the two tasks and by all workers, like `14/s`, `/m`, `/h` or `/d`.
     outbox: the directory of transport `file`.
     template_directory: own templates, searched before the built-in ones.
     attachment_root: the directory attachments given by path come from; None refuses them.
@@ -102,6 +104,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     connections: Annotated[int, Meta(ge=1, le=100)] = 10
     attempts: Annotated[int, Meta(ge=1, le=1000)] = 8
     retry_wait: Annotated[float, Meta(ge=0.0, le=86400.0)] = 60.0
+    rate: Annotated[str, Meta(pattern=_RATE)] | None = None
     outbox: Path = Path("outbox")
     template_directory: Path | None = None
     attachment_root: Path | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypedDict
 from uuid import uuid4
 
 from msgspec.structs import replace
@@ -40,6 +40,11 @@ _THROTTLED_FOR = 86400.0
 _NO_ADDRESS = "5.1.3 (not an address)"
 """What a server would say of one; RFC 5248."""
 
+class _Options(TypedDict, total=False):
+    max_attempts: int
+    rate: str
+
+
 Addresses = str | list[str]
 Context = dict[str, Any]
 
@@ -61,15 +66,19 @@ class _RetryWait(wait_base):
         return random.uniform(least, least * 1.25)
 
 
-def _attempts() -> int:
+def _options() -> _Options:
     """Those of the settings of this process. `jetq_ready` tells of settings that cannot be read."""
     try:
-        return current().attempts
+        settings = current()
     except SettingsError:
-        return Settings().attempts
+        settings = Settings()
+    options: _Options = {"max_attempts": settings.attempts}
+    if settings.rate is not None:
+        options["rate"] = settings.rate
+    return options
 
 
-@task(name="jetq_email.send_email", queue="email", max_attempts=_attempts(), wait=_RetryWait(), ends_kept=3600)
+@task(name="jetq_email.send_email", queue="email", **_options(), wait=_RetryWait(), ends_kept=3600)
 async def send_email(
     to: Addresses,
     subject: str,
@@ -121,7 +130,7 @@ async def send_email(
     await _send(email, attachments or [], recipients, settings)
 
 
-@task(name="jetq_email.send_template", queue="email", max_attempts=_attempts(), wait=_RetryWait(), ends_kept=3600)
+@task(name="jetq_email.send_template", queue="email", **_options(), wait=_RetryWait(), ends_kept=3600)
 async def send_template(
     template: str,
     to: Addresses,

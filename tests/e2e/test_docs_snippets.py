@@ -181,6 +181,7 @@ AROUND: dict[str, Surroundings] = {
     "docs/how-to/send-mail.md": Surroundings(
         files={"ann.json": '{"name": "Ann", "product": "Shop", "url": "https://shop.example"}'}
     ),
+    "docs/how-to/send-through-a-provider.md": Surroundings(),
     "docs/how-to/write-a-plugin.md": Surroundings(
         files={
             "shop.py": SHOP,

@@ -239,6 +239,6 @@ def test_attempts_outlast_greylisting_and_a_server_that_is_away(monkeypatch: pyt
 
 def test_attempts_are_a_setting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JETQ_EMAIL_ATTEMPTS", "3")
-    assert tasks_module._attempts() == 3
+    assert tasks_module._options() == {"max_attempts": 3}
     monkeypatch.setenv("JETQ_EMAIL_ATTEMPTS", "many")
-    assert tasks_module._attempts() == 8
+    assert tasks_module._options() == {"max_attempts": 8}

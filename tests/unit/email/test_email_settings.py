@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -52,6 +55,8 @@ def test_port_follows_tls(tls: str, port: int) -> None:
         ({"JETQ_EMAIL_HOTS": "x"}, "did you mean JETQ_EMAIL_HOST"),
         ({"JETQ_EMAIL_PORT": "smtp"}, "JETQ_EMAIL_PORT"),
         ({"JETQ_EMAIL_PORT": "0"}, "JETQ_EMAIL_PORT"),
+        ({"JETQ_EMAIL_RATE": "14"}, "JETQ_EMAIL_RATE"),
+        ({"JETQ_EMAIL_RATE": "0/s"}, "JETQ_EMAIL_RATE"),
         ({"JETQ_EMAIL_TLS": "ssl"}, "JETQ_EMAIL_TLS"),
         ({"JETQ_EMAIL_TRANSPORT": "smtp"}, "JETQ_EMAIL_HOST"),
         ({"JETQ_EMAIL_HOST": "h", "JETQ_EMAIL_PASSWORD": "canary"}, "go together"),
@@ -105,3 +110,13 @@ def test_impossible_settings_are_refused_by_name(environ: dict[str, str], messag
 def test_no_transport_is_an_error_and_not_a_default() -> None:
     with pytest.raises(SettingsError, match="no mail transport is configured"):
         _ = parse({}).chosen_transport
+
+
+def test_the_rate_of_the_settings_is_that_of_both_tasks() -> None:
+    """Guarantee: what a worker is told to keep to, it keeps to."""
+    code = (
+        "from jetq_email import send_email, send_template; print(send_email.defaults.rate, send_template.defaults.rate)"
+    )
+    environment = {**os.environ, "JETQ_EMAIL_RATE": "14/s"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["14/s", "14/s"]
