@@ -1,17 +1,15 @@
-"""Mails handed to a provider over HTTP: one client with its connections, whatever the provider is."""
+"""Mails handed to a provider over HTTP, whatever the provider is."""
 
 from __future__ import annotations
 
-import ssl
-
 import httpx2
 
-from jetq import SettingsError
 from jetq_email.errors import OutcomeUnknown, Throttled, TransportError
 from jetq_email.message import Envelope
 from jetq_email.providers.exchange import Answer, Provider, Refused, Request, Response, Slower, Unavailable
 from jetq_email.providers.recipients import in_requests
 from jetq_email.settings import Settings
+from jetq_email.transports.clients import Clients
 from jetq_email.transports.outcomes import Refusal, Sent
 
 __all__ = ["HttpTransport"]
@@ -40,17 +38,7 @@ class HttpTransport:
 
     def __init__(self, provider: Provider, settings: Settings) -> None:
         self._provider = provider
-        self._client = httpx2.AsyncClient(
-            timeout=httpx2.Timeout(settings.timeout, pool=None),  # to wait for a connection costs no attempt
-            limits=httpx2.Limits(
-                max_connections=settings.connections,
-                max_keepalive_connections=settings.connections,
-                keepalive_expiry=15,
-            ),
-            verify=True if settings.ca_file is None else _trusting(settings),
-            follow_redirects=False,
-            headers={"user-agent": "jetq_email", "accept-encoding": "identity"},
-        )
+        self._clients = Clients(settings)
 
     async def send(self, envelope: Envelope) -> Sent:
         """See `Transport.send`. A connection lost after the request was sent leaves the outcome unknown: that is an
@@ -76,7 +64,7 @@ class HttpTransport:
 
     async def close(self) -> None:
         """Close the connections. Never raises."""
-        await self._client.aclose()
+        await self._clients.close()
 
     async def _hand_over(self, envelope: Envelope) -> Sent:
         """One request for `envelope`: who has the mail, and who was refused. Raises TransportError and Unsendable."""
@@ -86,9 +74,10 @@ class HttpTransport:
     async def _exchange(self, request: Request) -> Response:
         name = self._provider.name
         try:
-            async with self._client.stream(
-                "POST", request.url, headers=dict(request.headers), content=request.content
-            ) as response:
+            async with (
+                self._clients.one() as client,
+                client.stream("POST", request.url, headers=dict(request.headers), content=request.content) as response,
+            ):
                 return Response(response.status_code, dict(response.headers), await _body(response))
         except _NO_REQUEST as error:
             raise TransportError(
@@ -126,13 +115,6 @@ class HttpTransport:
         if self._provider.repeats:
             return "the mail is tried again, and may arrive twice"
         return "the mail is tried again under the same key, by which the provider can tell"
-
-
-def _trusting(settings: Settings) -> ssl.SSLContext:
-    try:
-        return ssl.create_default_context(cafile=settings.ca_file)
-    except OSError as error:
-        raise SettingsError(f"JETQ_EMAIL_CA_FILE: {error.strerror or 'no PEM file of authorities'}") from None
 
 
 async def _body(response: httpx2.Response) -> bytes:

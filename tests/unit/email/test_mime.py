@@ -124,3 +124,36 @@ def test_the_same_parts_give_the_same_bytes_and_no_part_can_end_another() -> Non
         ("multipart/alternative", "text/plain", "text/html"),
         "application/pdf",
     )
+
+
+LINES = st.lists(
+    st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\r\n"), max_size=120), max_size=30
+)
+
+
+@given(lines=LINES, end=st.sampled_from(["", "\n", "\r\n"]))
+def test_a_text_is_read_as_it_was_written_whatever_is_in_it(lines: list[str], end: str) -> None:
+    """Guarantee: every line arrives, in ASCII and short enough for every server."""
+    written = body("\n".join(lines) + end)
+    head, _, content = written.partition(b"\r\n\r\n")
+    assert written.isascii() and all(len(line) <= 78 for line in content.split(b"\r\n"))
+    assert b"\n" not in content.replace(b"\r\n", b"") and b"\r" not in content.replace(b"\r\n", b"")
+    found = email.message_from_bytes(written, policy=email.policy.SMTP).get_payload(decode=True)
+    assert isinstance(found, bytes)
+    read_lines = found.decode().removesuffix("\r\n").split("\r\n")
+    assert read_lines == "\n".join(lines + ([""] if end and lines else [])).removesuffix("\n").split("\n")
+    assert head.startswith(b"MIME-Version: 1.0\r\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [
+        ("plain\n" * 20, "7bit"),
+        ("x" * 78, "7bit"),
+        ("x" * 79, "quoted-printable"),
+        ("Grüße aus Köln, und alles Gute zum Geburtstag.\n", "quoted-printable"),
+        ("你好世界\n" * 3, "base64"),
+    ],
+)
+def test_a_text_travels_in_the_shortest_way_that_every_server_takes(text: str, encoding: str) -> None:
+    assert read(text)["Content-Transfer-Encoding"] == encoding

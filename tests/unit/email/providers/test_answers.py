@@ -58,6 +58,7 @@ def test_all_of_them_are_here() -> None:
         ("Fri, 31 Dec 1999 23:59:59 GMT", 0, 0),
         ("Fri, 31 Dec 99999 23:59:59 GMT", None, None),
     ],
+    ids=["none", "seconds", "zero", "negative", "endless", "nan", "words", "in an hour", "long ago", "never"],
 )
 def test_who_wants_fewer_mails(provider: Provider, header: str | None, least: float | None, most: float | None) -> None:
     answer = provider.read(Response(429, {} if header is None else {"retry-after": header}, told("slower")), full())
