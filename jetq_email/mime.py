@@ -8,8 +8,8 @@ from __future__ import annotations
 import mimetypes
 import re
 from base64 import encodebytes
+from binascii import b2a_qp
 from collections.abc import Mapping, Sequence
-from email.quoprimime import body_encode
 from hashlib import blake2b
 from urllib.parse import quote
 
@@ -23,9 +23,6 @@ __all__ = ["Part", "body", "calendar_part", "content_type_of"]
 
 _WIDTH = 78
 """Columns of a line of text that is written as it is; RFC 5322 2.1.1."""
-
-_QUOTED_WIDTH = 76
-"""Columns of a line of quoted-printable; RFC 2045 6.7 (5)."""
 
 _FILENAME_LENGTH = 255
 _LONGEST_QUOTED = 60
@@ -107,9 +104,9 @@ def _shortest(lines: Sequence[bytes]) -> tuple[str, bytes]:
     if max(map(len, lines)) <= _WIDTH and all(line.isascii() for line in lines):
         return "7bit", b"".join(line + b"\r\n" for line in lines)
     whole = b"\r\n".join(lines) + b"\r\n"
-    quoted = body_encode("\n".join(line.decode("latin-1") for line in lines) + "\n", _QUOTED_WIDTH, eol="\r\n")
+    quoted = b2a_qp(whole)
     if len(quoted) <= (len(whole) + 2) // 3 * 4:
-        return "quoted-printable", quoted.encode("ascii")
+        return "quoted-printable", quoted
     return "base64", encodebytes(whole).replace(b"\n", b"\r\n")
 
 

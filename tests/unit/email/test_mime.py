@@ -127,7 +127,7 @@ def test_the_same_parts_give_the_same_bytes_and_no_part_can_end_another() -> Non
 
 
 LINES = st.lists(
-    st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\r\n"), max_size=120), max_size=30
+    st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\n"), max_size=120), max_size=30
 )
 
 
