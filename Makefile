@@ -68,6 +68,7 @@ bench: $(STAMP) ## jetq beside a bare nats-py program, what guarantees cost, whe
 	@$(BIN)/python -m benchmarks.guarantees
 	@$(BIN)/python -m benchmarks.anatomy
 	@$(BIN)/python -m benchmarks.types
+	@$(BIN)/python -m benchmarks.mail
 
 bench-long: $(STAMP) ## a million waiting, schedules, ids, ten minutes at half load
 	@$(BIN)/python -m benchmarks --only backlog scheduled ids soak --json benchmarks/figures/bench-long.json

@@ -40,6 +40,7 @@ _THROTTLED_FOR = 86400.0
 _NO_ADDRESS = "5.1.3 (not an address)"
 """What a server would say of one; RFC 5248."""
 
+
 class _Options(TypedDict, total=False):
     max_attempts: int
     rate: str

@@ -13,15 +13,14 @@ from jetq_email.errors import Unsendable
 from jetq_email.message import Envelope, Fields
 from jetq_email.providers.exchange import (
     Answer,
-    Refused,
     Request,
     Response,
     answered,
     check_headers,
     idempotency_key,
     json_request,
+    refused,
     sent,
-    told,
 )
 from jetq_email.providers.recipients import check_addresses, places
 from jetq_email.secret import Secret
@@ -84,8 +83,8 @@ class Brevo(Struct, frozen=True, kw_only=True):
         if response.status == 400 and code == "duplicate_parameter":
             return sent(envelope, None)
         if code in _OF_THE_ACCOUNT:
-            return Refused(told(response, f"{code} {text}"), permanent=False)
-        return answered(response, f"{code} {text}".strip(), "x-sib-ratelimit-reset")
+            return refused(response, code, text, permanent=False)
+        return answered(response, code, text, "x-sib-ratelimit-reset")
 
 
 def _check(fields: Fields) -> None:

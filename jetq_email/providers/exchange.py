@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from hashlib import blake2b
+from http.client import responses
 from typing import Any, ClassVar, Protocol
 
 import msgspec
@@ -34,6 +36,7 @@ __all__ = [
     "check_headers",
     "idempotency_key",
     "json_request",
+    "refused",
     "sent",
     "told",
     "until",
@@ -41,6 +44,9 @@ __all__ = [
 
 _LONGEST_WAIT = 86400.0
 """Seconds a provider may ask to be left alone for; more is a mistake in its answer."""
+
+_CODE = re.compile(r"(?=.*[A-Za-z0-9])[A-Za-z0-9_.-]{1,64}")
+"""What providers call their errors. No mail address, and no sentence, is one."""
 
 _LEAST_INSTANT = 1e9
 """A number from here on is an instant in seconds since 1970, where a number below is seconds from now."""
@@ -84,10 +90,12 @@ class Response(Struct, frozen=True):
 
 class Refused(Struct, frozen=True):
     """The provider took the mail for nobody. permanent: because of the mail; else because of the account, its key or
-    its settings, which somebody can mend while the mail is tried again."""
+    its settings, which somebody can mend while the mail is tried again. said: in its words, which no log shows: they
+    may repeat the mail's."""
 
     reason: str
     permanent: bool = True
+    said: str = ""
 
 
 class Slower(Struct, frozen=True):
@@ -179,9 +187,9 @@ def check_headers(provider: Provider, envelope: Envelope, reserved: frozenset[st
 # --- from a provider
 
 
-def sent(envelope: Envelope, reference: str | None, refused: Mapping[str, str] | None = None) -> Sent:
-    """The provider has taken the mail, but for those in `refused`: addresses in small letters, each with the reason."""
-    turned_away = refused or {}
+def sent(envelope: Envelope, reference: str | None, but: Mapping[str, str] | None = None) -> Sent:
+    """The provider has taken the mail, but not for those in `but`: addresses in small letters, each with the reason."""
+    turned_away = but or {}
     return Sent(
         tuple(each for each in envelope.recipients if each.lower() not in turned_away),
         tuple(
@@ -207,21 +215,29 @@ def until(text: str) -> float | None:
     return min(max(seconds, 0.0), _LONGEST_WAIT) if math.isfinite(seconds) else None
 
 
-def told(response: Response, text: str) -> str:
-    """What may be told of an answer: its status, and what the provider says, without the addresses in it."""
-    return f"{response.status} {without_addresses(text)}".rstrip()
+def told(response: Response, code: object) -> str:
+    """What may be told of an answer: its status, and the code that the provider has for it, if it is one; nothing that
+    could be out of the mail."""
+    if _CODE.fullmatch(str(code or "")):
+        return f"{response.status} {code}"
+    return f"{response.status} {responses.get(response.status, '')}".rstrip()
 
 
-def answered(response: Response, text: str, *resets: str) -> Answer:
-    """What the status of `response` means with every provider. text: what the provider says. resets: headers of its own
-    that say when it takes mails again."""
-    reason, wait = told(response, text), response.wait(*resets)
+def refused(response: Response, code: object, words: str, *, permanent: bool) -> Refused:
+    """The mail is taken for nobody, for the reason that `code` and `words` give."""
+    return Refused(told(response, code), permanent, without_addresses(words))
+
+
+def answered(response: Response, code: object, words: str, *resets: str) -> Answer:
+    """What the status of `response` means with every provider. code, words: why, for programs and for people. resets:
+    headers of the provider's own that say when it takes mails again."""
+    reason, wait = told(response, code), response.wait(*resets)
     if response.status == 429 or (response.status == 503 and "retry-after" in response.headers and wait is not None):
         return Slower(reason, wait)
     if response.status >= 500 or response.status in (408, 425):
         return Unavailable(reason)
     if response.status in (401, 402, 403, 404, 405, 407):
-        return Refused(reason, permanent=False)  # the key, the account or the URL, whatever the mail is
+        return refused(response, code, words, permanent=False)  # the key, account or URL, whatever the mail is
     if response.status >= 400:
-        return Refused(reason)
+        return refused(response, code, words, permanent=True)
     return Unclear(reason)

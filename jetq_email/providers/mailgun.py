@@ -19,6 +19,7 @@ from jetq_email.providers.exchange import (
     Response,
     Slower,
     answered,
+    refused,
     sent,
     told,
     until,
@@ -74,12 +75,12 @@ class Mailgun(Struct, frozen=True, kw_only=True):
         if response.status == 200 and (reference := response.text("id")):
             return sent(envelope, reference)
         if response.status == 200 and _FRONT_PAGE in response.content:
-            return Refused("200 and not its API: JETQ_EMAIL_MAILGUN_DOMAIN or _URL is wrong", permanent=False)
+            return Refused("its front page: JETQ_EMAIL_MAILGUN_DOMAIN or _URL is wrong", permanent=False)
         if response.status in (400, 403, 420) and (limit := _LIMIT.search(text)):
-            return Slower(told(response, text), until(limit[1] or "") if response.wait() is None else response.wait())
+            return Slower(told(response, "limit-exceeded"), response.wait() or until(limit[1] or ""))
         if response.status == 400 and _OF_THE_ACCOUNT.search(text):
-            return Refused(told(response, text), permanent=False)
-        return answered(response, text)
+            return refused(response, "may-not-send", text, permanent=False)
+        return answered(response, None, text)
 
 
 def _form(fields: Iterable[tuple[str, str]], message: bytes) -> tuple[str, bytes]:

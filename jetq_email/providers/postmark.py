@@ -11,14 +11,13 @@ from jetq_email.message import Envelope
 from jetq_email.mime import Part, content_type_of
 from jetq_email.providers.exchange import (
     Answer,
-    Refused,
     Request,
     Response,
     addresses,
     answered,
     json_request,
+    refused,
     sent,
-    told,
 )
 from jetq_email.providers.recipients import check_addresses, places
 from jetq_email.secret import Secret
@@ -77,14 +76,13 @@ class Postmark(Struct, frozen=True, kw_only=True):
         """See `Provider.read`."""
         code, text = _code(response), response.text("Message")
         inactive = _inactive(text)
-        reason = f"({code}) {text}" if code else text
         if response.status == 200 and code == 0 and (reference := response.text("MessageID")):
             return sent(envelope, reference, inactive)
         if response.status == 422 and code in _OF_THE_ACCOUNT:
-            return Refused(told(response, reason), permanent=False)
+            return refused(response, code or None, text, permanent=False)
         if response.status == 422 and code == _INACTIVE_RECIPIENT:
             return sent(envelope, None, inactive)
-        return answered(response, reason)
+        return answered(response, code or None, text)
 
 
 def _code(response: Response) -> int:

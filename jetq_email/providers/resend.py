@@ -21,6 +21,7 @@ from jetq_email.providers.exchange import (
     ascii_headers,
     idempotency_key,
     json_request,
+    refused,
     sent,
     told,
 )
@@ -84,18 +85,17 @@ class Resend(Struct, frozen=True, kw_only=True):
         never. So it is dead, with what to do.
         """
         kind, text = response.text("name"), response.text("message")
-        reason = f"{kind} {text}".strip()
         if response.status == 200 and (reference := response.text("id")):
             return sent(envelope, reference)
         if kind == "concurrent_idempotent_requests":
-            return Unclear(told(response, reason))
+            return Unclear(told(response, kind))
         if kind == "invalid_idempotent_request":
             return Refused("409 an attempt before has handed it over with other files: see Resend's list of emails")
         if kind in _QUOTAS:
-            return Slower(told(response, reason), max(response.wait("ratelimit-reset") or 0.0, _QUOTA_WAIT))
+            return Slower(told(response, kind), max(response.wait("ratelimit-reset") or 0.0, _QUOTA_WAIT))
         if kind == "validation_error" and "api key" in text.lower():  # 400 or 401, as the version of its API is
-            return Refused(told(response, reason), permanent=False)
-        return answered(response, reason, "ratelimit-reset")
+            return refused(response, kind, text, permanent=False)
+        return answered(response, kind, text, "ratelimit-reset")
 
 
 def _sender(mailbox: Mailbox) -> str:

@@ -12,15 +12,14 @@ from jetq_email.message import Envelope, Fields
 from jetq_email.mime import Part, content_type_of
 from jetq_email.providers.exchange import (
     Answer,
-    Refused,
     Request,
     Response,
     answered,
     ascii_headers,
     check_headers,
     json_request,
+    refused,
     sent,
-    told,
 )
 from jetq_email.providers.recipients import check_addresses, places
 from jetq_email.secret import Secret
@@ -77,10 +76,10 @@ class SendGrid(Struct, frozen=True, kw_only=True):
         """See `Provider.read`."""
         if response.status == 202:
             return sent(envelope, response.headers.get("x-message-id"))
-        text = _errors(response)
+        field, text = _error(response)
         if _NO_CREDITS in text.lower():
-            return Refused(told(response, text), permanent=False)
-        return answered(response, text, "x-ratelimit-reset")
+            return refused(response, "no-credits", text, permanent=False)
+        return answered(response, field, text, "x-ratelimit-reset")
 
 
 def _mailbox(mailbox: Mailbox) -> dict[str, str]:
@@ -113,8 +112,9 @@ def _file(part: Part) -> dict[str, Any]:
     }
 
 
-def _errors(response: Response) -> str:
-    """What each of `{"errors": [{"message": ..., "field": ...}]}` says."""
+def _error(response: Response) -> tuple[object, str]:
+    """The field that is wrong, if it names one, and all that `{"errors": [{"message": ..., "field": ...}]}` says."""
     errors = response.json().get("errors")
     found = [error for error in errors if isinstance(error, dict)] if isinstance(errors, list) else []
-    return "; ".join(message for error in found if isinstance(message := error.get("message"), str))
+    field = next((field for error in found if isinstance(field := error.get("field"), str)), None)
+    return field, "; ".join(message for error in found if isinstance(message := error.get("message"), str))

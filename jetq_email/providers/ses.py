@@ -10,12 +10,12 @@ from msgspec import Struct
 from jetq_email.message import Envelope
 from jetq_email.providers.exchange import (
     Answer,
-    Refused,
     Request,
     Response,
     Slower,
     answered,
     json_request,
+    refused,
     sent,
     told,
 )
@@ -99,14 +99,13 @@ class Ses(Struct, frozen=True, kw_only=True):
         if response.status == 200 and (reference := response.text("MessageId")):
             return sent(envelope, reference)
         kind, text = _kind(response), response.text("message") or response.text("Message")
-        reason = f"{kind} {text}".strip()
         if _DAILY in text.lower():
-            return Slower(told(response, reason), _DAILY_WAIT)
+            return Slower(told(response, "DailyQuotaExceeded"), _DAILY_WAIT)
         if kind in _TOO_FAST or "maximum sending rate exceeded" in text.lower():
-            return Slower(told(response, reason), response.wait())
+            return Slower(told(response, kind), response.wait())
         if kind in _OF_THE_ACCOUNT or (kind == "MessageRejected" and _NOT_VERIFIED in text.lower()):
-            return Refused(told(response, reason), permanent=False)
-        return answered(response, reason)
+            return refused(response, kind, text, permanent=False)
+        return answered(response, kind, text)
 
 
 def _kind(response: Response) -> str:

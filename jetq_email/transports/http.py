@@ -99,9 +99,10 @@ class HttpTransport:
         match answer:
             case Sent():
                 return answer
-            case Refused(reason, permanent):
-                code = _REFUSED if permanent else _WANTS_ACCOUNT
-                return Sent((), tuple(Refusal(each, code, f"{name}: {reason}") for each in envelope.recipients))
+            case Refused(reason, permanent, said):
+                code, told = _REFUSED if permanent else _WANTS_ACCOUNT, f"{name}: {reason}"
+                reply = f"{told} {said}".rstrip()
+                return Sent((), tuple(Refusal(each, code, reply, told) for each in envelope.recipients))
             case Slower(reason, after):
                 raise Throttled(f"{name} wants fewer mails: {reason}", after=after)
             case Unavailable(reason):

@@ -86,6 +86,14 @@ async def test_refused_for_good(name: str) -> None:
     )
 
 
+async def test_a_log_shows_the_code_and_not_the_words() -> None:
+    """Guarantee: what a provider says may repeat the mail, and is in no log line."""
+    sent = await outcome("resend", Told(422, {"name": "validation_error", "message": "no such thing as Hello"}))
+    assert isinstance(sent, Sent)
+    assert sent.reason == "2 of 2 recipients were refused: 554 resend: 422 validation_error twice"
+    assert sent.refused[0].reply == "resend: 422 validation_error no such thing as Hello"
+
+
 async def test_one_recipient_refused_and_the_other_not() -> None:
     text = "Message OK, but will not deliver to these inactive addresses: bob@example.com. Inactive recipients are"
     sent = await outcome("postmark", Told(200, {"ErrorCode": 0, "Message": text, "MessageID": "m"}))

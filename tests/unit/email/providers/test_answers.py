@@ -77,7 +77,7 @@ def test_a_provider_that_fails(provider: Provider, status: int) -> None:
 
 @each
 def test_a_provider_that_is_away_for_a_while_says_so(provider: Provider) -> None:
-    assert provider.read(Response(503, {"retry-after": "9"}, b""), full()) == Slower("503", 9)
+    assert provider.read(Response(503, {"retry-after": "9"}, b""), full()) == Slower("503 Service Unavailable", 9)
 
 
 @each
@@ -145,11 +145,22 @@ def test_no_answer_raises(provider: Provider, status: int, headers: dict[str, st
 
 @each
 @pytest.mark.parametrize("status", [200, 202, 400, 401, 403, 409, 422, 429, 500])
+def test_no_reason_repeats_what_a_provider_says(provider: Provider, status: int) -> None:
+    """Guarantee: what a provider says may be out of the mail, and is in no log line."""
+    answer = provider.read(Response(status, {"x-amzn-errortype": "Dear Ada"}, told("Dear Ada, 1234 is it")), full())
+    assert "Ada" not in reason_of(answer) and "1234" not in reason_of(answer)
+    if isinstance(answer, Refused) and answer.said:
+        assert "Dear Ada, 1234 is it" in answer.said
+
+
+@each
+@pytest.mark.parametrize("status", [200, 202, 400, 401, 403, 409, 422, 429, 500])
 def test_no_reason_names_an_address(provider: Provider, status: int) -> None:
     """Guarantee: what a provider says of a recipient is in no log line."""
     for about in ("<ada@example.com> bounced", "x" * 900 + "bob@example.com", "to:cleo@example.com,dan@example.com"):
         answer = provider.read(Response(status, {"x-amzn-errortype": "a@b.example"}, told(about)), full())
         assert "@" not in reason_of(answer)
+        assert "@" not in getattr(answer, "said", "")
 
 
 # --- requests

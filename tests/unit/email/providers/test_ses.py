@@ -116,4 +116,4 @@ def test_a_quota_of_the_day_is_waited_for_long() -> None:
 )
 def test_the_type_of_an_error_is_found_wherever_it_stands(headers: dict[str, str], fields: dict[str, str]) -> None:
     answer = SES.read(Response(400, headers, msgspec.json.encode({"Message": "paused", **fields})), full())
-    assert answer == Refused("400 SendingPausedException paused", permanent=False)
+    assert answer == Refused("400 SendingPausedException", False, "paused")
