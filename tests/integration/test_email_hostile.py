@@ -50,6 +50,7 @@ def echo(code: str) -> str:
 
 
 LOGIN = {"USER": "shop", "PASSWORD": PASSWORD}
+TOKEN = {"USER": "shop", "TOKEN": PASSWORD}
 AGAIN, BUSY, DEAD = "retrying succeeded", "snoozed succeeded", "dead"
 TWICE = "a a b b c c"
 LONG = "x" * 100_000
@@ -74,6 +75,7 @@ ROWS = [
     Row("breaks in the handshake", {}, "retrying retrying dead", "", ALL, ("STARTTLS",), {"TLS": "starttls"}),
     # a login
     Row("refuses a login once", {"auth": (echo("535 5.7.8"),)}, AGAIN, offers=("AUTH PLAIN",), settings=LOGIN),
+    Row("refuses a token once", {"auth": (echo("535 5.7.8"),)}, AGAIN, offers=("AUTH XOAUTH2",), settings=TOKEN),
     Row("has no login just now", {"auth": (echo("454 4.7.0"),)}, BUSY, offers=("AUTH PLAIN",), settings=LOGIN),
     Row("babbles at a login", {"auth": (echo("what"),)}, AGAIN, offers=("AUTH PLAIN",), settings=LOGIN),
     Row("wants a login at MAIL", {"mail": (echo("530 5.7.0"),)}, AGAIN),
