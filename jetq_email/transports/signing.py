@@ -25,11 +25,16 @@ class SigningTransport:
 
     async def send(self, envelope: Envelope) -> Sent:
         """See `Transport.send`."""
-        if len(envelope.message) <= _LARGE:
-            message = self._signer.sign(envelope.message)
-        else:
-            message = await asyncio.to_thread(self._signer.sign, envelope.message)
-        return await self._to.send(replace(envelope, message=message))
+        message, plain = envelope.message, envelope.without_utf8
+        signed = await self._signed(message)
+        if plain is not None:
+            plain = signed if plain == message else await self._signed(plain)
+        return await self._to.send(replace(envelope, message=signed, without_utf8=plain))
+
+    async def _signed(self, message: bytes) -> bytes:
+        if len(message) <= _LARGE:
+            return self._signer.sign(message)
+        return await asyncio.to_thread(self._signer.sign, message)
 
     async def close(self) -> None:
         """See `Transport.close`."""

@@ -35,12 +35,12 @@ class _Server:
 
 
 @contextmanager
-def _serving() -> Iterator[tuple[_Server, int]]:
+def _serving(**options: Any) -> Iterator[tuple[_Server, int]]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
     server = _Server()
-    controller = Controller(server, hostname="127.0.0.1", port=port, data_size_limit=10**8)
+    controller = Controller(server, hostname="127.0.0.1", port=port, data_size_limit=10**8, **options)
     controller.start()
     try:
         yield server, port
@@ -73,6 +73,21 @@ async def test_a_server_gets_mails_with_good_signatures() -> None:
         finally:
             await transport.close()
     assert [verifies(mail) for mail in server.mails] == [[True, True]] * 4
+
+
+@pytest.mark.parametrize("field", ["cc", "bcc"])
+async def test_what_a_server_gets_without_international_addresses_is_signed_too(field: str) -> None:
+    """Guarantee: a mail is signed whichever of its two forms a server can take."""
+    there: dict[str, Any] = {field: ["jörg@example.com"]}
+    email = Email(to=["a@example.com"], subject="s", text="t", sender=f"s@{DOMAIN}", **there)
+    with _serving(enable_SMTPUTF8=False) as (server, port):
+        transport = await transport_for(_settings(host="127.0.0.1", port=port, tls="none"))
+        try:
+            sent = await transport.send(compose(email, job_id="j1", date=WHEN))
+        finally:
+            await transport.close()
+    assert (sent.delivered, [each.recipient for each in sent.refused]) == (("a@example.com",), ["jörg@example.com"])
+    assert [verifies(mail) for mail in server.mails] == [[True, True]]
 
 
 async def test_a_file_has_the_signatures_too(tmp_path: Path) -> None:
