@@ -30,6 +30,7 @@ from jetq_email.providers import (
     check_client,
 )
 from jetq_email.secret import Secret
+from jetq_email.webhook_secrets import WebhookSecrets
 
 __all__ = ["PREFIX", "Settings", "current", "parse"]
 
@@ -85,6 +86,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         selectors the keys stand one after the other.
     ses, sendgrid, mailgun, postmark, resend, brevo: providers, whose fields are variables of their own: `token` of the
         fourth is `JETQ_EMAIL_POSTMARK_TOKEN`.
+    webhooks: by what webhooks are verified; see `WebhookSecrets`, whose fields are variables as they are called.
     """
 
     transport: TransportName | None = None
@@ -123,6 +125,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     postmark: Postmark | None = None
     resend: Resend | None = None
     brevo: Brevo | None = None
+    webhooks: WebhookSecrets = WebhookSecrets()
 
     @property
     def has_token(self) -> bool:
@@ -197,6 +200,8 @@ def parse(environ: Mapping[str, str]) -> Settings:
             (values.setdefault(section, {}) if section else values)[name] = text
     if "attachment_hosts" in values:
         values["attachment_hosts"] = [host.strip().lower() for host in values["attachment_hosts"].split(",")]
+    if topics := values.get("webhooks", {}).get("ses_webhook_topics"):
+        values["webhooks"]["ses_webhook_topics"] = [topic for topic in re.split(r"[,\s]+", topics) if topic]
     try:
         settings = msgspec.convert(values, Settings, strict=False, dec_hook=_convert)
     except msgspec.ValidationError as error:
@@ -206,18 +211,24 @@ def parse(environ: Mapping[str, str]) -> Settings:
 
 
 def _place(variable: str) -> tuple[str | None, str]:
-    """The field that `variable` sets, and the provider that it is one of."""
+    """The field that `variable` sets, and the provider or the webhooks that it is one of."""
     name = variable.removeprefix(PREFIX).lower()
+    if name in WebhookSecrets.__struct_fields__ and variable == variable.upper():
+        return "webhooks", name
     section = next((each for each in PROVIDERS if name.startswith(f"{each}_")), None)
     if section is not None:
         name = name.removeprefix(f"{section}_")
-    known = [each for each in Settings.__struct_fields__ if each not in PROVIDERS]
+    known = [each for each in Settings.__struct_fields__ if each not in PROVIDERS and each != "webhooks"]
     if section is not None:
         known = list(PROVIDERS[section].__struct_fields__)
     if name in known and variable == variable.upper():
         return section, name
     prefix = PREFIX if section is None else f"{PREFIX}{section.upper()}_"
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    beginning = "" if section is None else f"{section}_"
+    of_webhooks = [
+        each.removeprefix(beginning) for each in WebhookSecrets.__struct_fields__ if each.startswith(beginning)
+    ]
+    near = difflib.get_close_matches(name, [*known, *of_webhooks], n=1, cutoff=0.5)
     hint = f"did you mean {prefix}{near[0].upper()}?" if near else f"known: {', '.join(n.upper() for n in known)}"
     raise SettingsError(f"{variable} is not a setting of jetq_email", hint=hint)
 

@@ -1,4 +1,4 @@
-"""The tasks of this plugin: `send_email` and `send_template`, on the queue `email`."""
+"""The tasks of this plugin, on the queue `email`: to send mails, and to take what comes back of them."""
 
 from __future__ import annotations
 
@@ -11,19 +11,21 @@ from msgspec.structs import replace
 from tenacity import RetryCallState
 from tenacity.wait import wait_base
 
-from jetq import JetqError, JobContext, RateLimited, Reject, Retry, SettingsError, Snooze, current_job, task
+from jetq import JetqError, JobContext, RateLimited, Reject, Retry, Secret, SettingsError, Snooze, current_job, task
 from jetq_email.attachments import Attachment, gather
 from jetq_email.dkim_keys import signer_for
 from jetq_email.errors import ServerBusy, Throttled, TransportError, Unsendable
+from jetq_email.events import Event, take
 from jetq_email.mail_log import AttemptLog
 from jetq_email.message import Email, Envelope, composed
 from jetq_email.settings import Settings, current
+from jetq_email.sns import confirm
 from jetq_email.suppression import Suppression
 from jetq_email.templates import render
 from jetq_email.transports.opening import transport_for
 from jetq_email.transports.outcomes import Refusal, Sent
 
-__all__ = ["jetq_ready", "send_email", "send_template"]
+__all__ = ["confirm_subscription", "jetq_ready", "send_email", "send_template", "take_events"]
 
 _WAITS = (1, 5, 15, 30, 60, 120, 240)
 """What attempts wait, in times of the first wait: a minute, then past the five that a server puts strangers off for."""
@@ -40,14 +42,16 @@ _THROTTLED_FOR = 86400.0
 _NO_ADDRESS = "5.1.3 (not an address)"
 """What a server would say of one; RFC 5248."""
 
+_TAKEN_FOR = 20
+"""Attempts to take what comes back, with the usual waits: more than half an hour."""
+
+Addresses = str | list[str]
+Context = dict[str, Any]
+
 
 class _Options(TypedDict, total=False):
     max_attempts: int
     rate: str
-
-
-Addresses = str | list[str]
-Context = dict[str, Any]
 
 
 def jetq_ready() -> None:
@@ -174,6 +178,21 @@ async def send_template(
         headers=headers or {},
     )
     await _send(email, attachments or [], recipients, settings)
+
+
+@task(name="jetq_email.take_events", queue="email", max_attempts=_TAKEN_FOR)
+async def take_events(events: list[Event]) -> None:
+    """Put who bounced, complained or unsubscribed on the list of those who get no mail. The rest is left alone."""
+    await take(events)
+
+
+@task(name="jetq_email.confirm_subscription", queue="email", max_attempts=_TAKEN_FOR)
+async def confirm_subscription(url: Secret[str]) -> None:
+    """Confirm that a topic of SNS is to send its messages here, at the address that it gave."""
+    try:
+        await confirm(url)
+    except Unsendable as error:
+        raise Reject(str(error)) from error
 
 
 async def _send(email: Email, attachments: list[Attachment], recipients: list[str] | None, settings: Settings) -> None:

@@ -1,0 +1,164 @@
+"""The ASGI application that takes webhooks: verified, read, stored as a job, answered. The work is the worker's."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from hashlib import blake2b
+from typing import Any
+
+import msgspec
+
+from jetq import Call, Jetq, JetqError
+from jetq_email.events import Event
+from jetq_email.settings import current
+from jetq_email.tasks import confirm_subscription, take_events
+from jetq_email.webhooks.brevo import Brevo
+from jetq_email.webhooks.mailgun import Mailgun
+from jetq_email.webhooks.postmark import Postmark
+from jetq_email.webhooks.request import Hook, Junk, Request, Unverifiable
+from jetq_email.webhooks.resend import Resend
+from jetq_email.webhooks.sendgrid import SendGrid
+from jetq_email.webhooks.ses import Ses
+
+__all__ = ["Webhooks"]
+
+_log = logging.getLogger("jetq.email")
+
+_LONGEST_BODY = 1024 * 1024
+_EVENTS_A_JOB = 500
+"""So that the largest still fit into a message of the broker, which has 1 MiB by default."""
+
+_AGAIN = 60
+"""Seconds after which a provider is asked to come again. Most go by their own."""
+
+_HOOKS = (Postmark, SendGrid, Mailgun, Resend, Brevo, Ses)
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+
+class _Answer(Exception):
+    """How a request is answered. reason: for the log; a client is told the status alone."""
+
+    def __init__(self, status: int, reason: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.reason = reason
+        self.headers = headers or {}
+
+
+class Webhooks:
+    """Takes what providers report of mails, by `POST` to a path that ends in `/postmark`, `/sendgrid`, `/mailgun`,
+    `/resend`, `/brevo` or `/ses`. An ASGI application, to be mounted in any other under any path, or served as it is.
+
+    A provider is served if the settings hold by what its requests are verified; the others are answered 404. They are
+    read here, once. Jobs go to `app`, or else to the default app. Raises SettingsError.
+    """
+
+    def __init__(self, app: Jetq | None = None) -> None:
+        secrets = current().webhooks
+        hooks: list[Hook | None] = [kind.of(secrets) for kind in _HOOKS]
+        self._hooks: dict[str, Hook] = {hook.name: hook for hook in hooks if hook is not None}
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, or the lifespan, as ASGI has it."""
+        if scope["type"] == "lifespan":
+            await _live(receive, send)
+        elif scope["type"] == "http":
+            await self._answer(scope, receive, send)
+        else:
+            await send({"type": "websocket.close"})
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        name = str(scope["path"]).rstrip("/").rpartition("/")[2]
+        status, headers = 200, dict[str, str]()
+        try:
+            await self._take(name, scope, receive)
+        except _Answer as answer:
+            status, headers = answer.status, dict(answer.headers)
+            if status != 404:  # anybody asks for anything
+                level = logging.WARNING if status == 503 else logging.INFO
+                _log.log(level, "a webhook of %s was answered %d: %s", name, status, answer.reason)
+        headers["content-length"] = "0"
+        pairs = [(name.encode(), value.encode()) for name, value in headers.items()]
+        await send({"type": "http.response.start", "status": status, "headers": pairs})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def _take(self, name: str, scope: Scope, receive: Receive) -> None:
+        """Do with one request what there is to do. Raises _Answer if that is not all well."""
+        hook = self._hooks.get(name)
+        if hook is None:
+            raise _Answer(404, "no such provider is set up")
+        if scope["method"] != "POST":
+            raise _Answer(405, "its method is not POST", {"allow": "POST"})
+        headers = {key.decode("latin-1").lower(): value.decode("latin-1") for key, value in scope["headers"]}
+        request = Request(headers, await _body(headers, receive), time.time())
+        try:
+            if not await hook.verify(request):
+                challenge = {"www-authenticate": hook.challenge} if hook.challenge else {}
+                raise _Answer(401, "it is not the provider's, or not signed with the key in the settings", challenge)
+            calls = _calls(name, hook, request.body)
+            await self._store(calls)
+        except Junk as error:
+            raise _Answer(400, error.message) from error
+        except Unverifiable as error:
+            raise _Answer(503, error.message, {"retry-after": str(_AGAIN)}) from error
+        except JetqError as error:
+            reason = f"it cannot be stored: {type(error).__name__}"
+            raise _Answer(503, reason, {"retry-after": str(_AGAIN)}) from error
+
+    async def _store(self, calls: Sequence[Call[None]]) -> None:
+        if not calls:
+            return
+        if self._app is None:
+            await take_events.adelay_many(calls)
+        else:
+            await self._app.adelay_many(calls)
+
+
+def _calls(name: str, hook: Hook, body: bytes) -> list[Call[None]]:
+    """The jobs that a request is stored as. The same again has the same ids, also if it was signed anew meanwhile."""
+    url = hook.confirms(body)
+    if url is not None:
+        return [confirm_subscription.options(id=_id(name, url.encode())).bind(url)]
+    events = hook.events(body)
+    parts = [events[start : start + _EVENTS_A_JOB] for start in range(0, len(events), _EVENTS_A_JOB)]
+    return [take_events.options(id=_id(name, _encode(part))).bind(part) for part in parts]
+
+
+def _encode(events: list[Event]) -> bytes:
+    return msgspec.json.encode(events)
+
+
+def _id(name: str, content: bytes) -> str:
+    return f"email-{name}-{blake2b(content, digest_size=16).hexdigest()}"
+
+
+async def _body(headers: Mapping[str, str], receive: Receive) -> bytes:
+    """The body of a request. Raises _Answer if it is too long, or its client is gone."""
+    length = headers.get("content-length", "").lstrip("0")
+    too_long = len(length) > len(str(_LONGEST_BODY)) or (length.isdecimal() and int(length) > _LONGEST_BODY)
+    body, more = bytearray(), True
+    while more and not too_long:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise _Answer(400, "its client went away")
+        body += message.get("body", b"")
+        more = message.get("more_body", False)
+        too_long = len(body) > _LONGEST_BODY
+    if too_long:
+        raise _Answer(413, "its body has more than 1 MiB")
+    return bytes(body)
+
+
+async def _live(receive: Receive, send: Send) -> None:
+    """Say that there is nothing to begin or to end, when the server asks."""
+    while True:
+        asked = (await receive())["type"]
+        await send({"type": f"{asked}.complete"})
+        if asked == "lifespan.shutdown":
+            return

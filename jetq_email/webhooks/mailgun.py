@@ -1,0 +1,77 @@
+"""Mailgun: https://documentation.mailgun.com/docs/mailgun/user-manual/webhooks. Its body holds its signature."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from jetq_email.events import Event, Kind, event, instant
+from jetq_email.webhook_secrets import WebhookSecrets
+from jetq_email.webhooks.request import Hook, Request, below, decoded, is_recent, objects, same
+
+__all__ = ["Mailgun"]
+
+_OLDEST = 10 * 3600.0
+"""Seconds; it comes again for 8 hours, and does not say whether it signs anew each time."""
+
+_KINDS: Mapping[object, Kind] = {"delivered": "delivered", "complained": "complaint"}
+
+_REASONS: Mapping[object, Kind] = {
+    "bounce": "bounce",
+    "suppress-bounce": "bounce",
+    "suppress-complaint": "complaint",
+    "suppress-unsubscribe": "unsubscribed",
+}
+"""Of permanent failures. Others, as `old` and `espblock`, are of the mail or the sender; what Mailgun takes for a hard
+bounce later on is `suppress-bounce` the next time."""
+
+
+class Mailgun(Hook):
+    """Webhooks for permanent and temporary failures, complaints, unsubscribes and deliveries."""
+
+    name: ClassVar[str] = "mailgun"
+
+    def __init__(self, key: str) -> None:
+        self._key = key.encode()
+
+    @classmethod
+    def of(cls, secrets: WebhookSecrets) -> Mailgun | None:
+        """As the settings say; None if they say nothing."""
+        return None if secrets.mailgun_webhook_key is None else cls(secrets.mailgun_webhook_key.reveal())
+
+    async def verify(self, request: Request) -> bool:
+        """See `Hook.verify`. What is signed is a time and a token, not what is told: that is Mailgun's way."""
+        block = below(decoded(request.body), "signature")
+        at, token, signature = (below(block, name) for name in ("timestamp", "token", "signature"))
+        if not (isinstance(at, str | int) and isinstance(token, str) and isinstance(signature, str)):
+            return False
+        expected = hmac.digest(self._key, f"{at}{token}".encode(), "sha256").hex()
+        return same(signature, expected) and is_recent(at, request.now, _OLDEST)
+
+    def events(self, body: bytes) -> list[Event]:
+        """See `Hook.events`."""
+        return [found for told in objects(body) for found in _event(told.get("event-data"))]
+
+
+def _event(told: Any) -> list[Event]:
+    status = below(told, "delivery-status")
+    return event(
+        _kind(told),
+        below(told, "recipient"),
+        "mailgun",
+        at=instant(below(told, "timestamp")),
+        detail=below(status, "message") or below(status, "description"),
+        reference=below(told, "message", "headers", "message-id"),
+    )
+
+
+def _kind(told: Any) -> Kind | None:
+    what = below(told, "event")
+    if what == "failed":
+        permanent = below(told, "severity") == "permanent"
+        reason = below(told, "reason")
+        return _REASONS.get(reason, "deferred") if permanent and isinstance(reason, str) else "deferred"
+    if what == "unsubscribed":
+        return None if below(told, "mailing-list") else "unsubscribed"  # from one of Mailgun's lists alone
+    return _KINDS.get(what) if isinstance(what, str) else None
