@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypedDict
@@ -18,6 +19,7 @@ from jetq_email.errors import ServerBusy, Throttled, TransportError, Unsendable
 from jetq_email.events import Event, take
 from jetq_email.mail_log import AttemptLog
 from jetq_email.message import Email, Envelope, composed
+from jetq_email.reports import BadReport, read_report
 from jetq_email.settings import Settings, current
 from jetq_email.sns import confirm
 from jetq_email.suppression import Suppression
@@ -25,7 +27,9 @@ from jetq_email.templates import render
 from jetq_email.transports.opening import transport_for
 from jetq_email.transports.outcomes import Refusal, Sent
 
-__all__ = ["confirm_subscription", "jetq_ready", "send_email", "send_template", "take_events"]
+__all__ = ["confirm_subscription", "jetq_ready", "send_email", "send_template", "take_events", "take_report"]
+
+_log = logging.getLogger("jetq.email")
 
 _WAITS = (1, 5, 15, 30, 60, 120, 240)
 """What attempts wait, in times of the first wait: a minute, then past the five that a server puts strangers off for."""
@@ -183,6 +187,21 @@ async def send_template(
 @task(name="jetq_email.take_events", queue="email", max_attempts=_TAKEN_FOR)
 async def take_events(events: list[Event]) -> None:
     """Put who bounced, complained or unsubscribed on the list of those who get no mail. The rest is left alone."""
+    await take(events)
+
+
+@task(name="jetq_email.take_report", queue="email", max_attempts=_TAKEN_FOR)
+async def take_report(raw: bytes) -> None:
+    """Do the same with what a mail reports that came to the address of bounces or complaints.
+
+    raw: that mail, or its first 256 KiB, which are enough. One that is no report, as from who is on holiday, is left
+    alone.
+    """
+    try:
+        events = read_report(raw)
+    except BadReport as error:
+        _log.info("a mail to the address of bounces is left alone: %s", error.message)
+        return
     await take(events)
 
 

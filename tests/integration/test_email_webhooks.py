@@ -11,13 +11,16 @@ import msgspec
 import pytest
 
 from jetq import Jetq, plugins
+from jetq.app import replaced_default
 from jetq_email import send_email, sns
 from jetq_email.events import Event
+from jetq_email.reports import LONGEST
 from jetq_email.suppression import Suppressed, Suppression, address_hash
-from jetq_email.tasks import take_events
+from jetq_email.tasks import take_events, take_report
 from jetq_email.transports.memory import OUTBOX
 from jetq_email.webhooks import Webhooks
 from jetq_email.webhooks.ses import Ses
+from tests.apps.reports import delivery
 from tests.apps.webhooks import CERTIFICATE, PROVIDERS, VARIABLES, bounces, signed
 from tests.apps.webhooks import sns as message_of_sns
 from tests.apps.working import fresh_app, settled, working
@@ -179,7 +182,40 @@ async def test_a_subscription_is_confirmed_by_the_worker(
     assert "canary" not in caplog.text
 
 
+async def test_a_report_that_comes_as_mail(app: Jetq, caplog: pytest.LogCaptureFixture) -> None:
+    """Guarantee: who is gone, by the report of a mail server, gets no further mail; other mails do nothing."""
+    caplog.set_level(logging.DEBUG)
+    async with working(app, queues=["email"]):
+        report = delivery(f"Final-Recipient: rfc822; {ANN}\nAction: failed\nStatus: 5.1.1")
+        for raw in (report, report, b"Subject: I am on holiday\n\nBob, bob@example.com", b"\xff" * 1000):
+            await app.aenqueue(take_report.bind(raw))
+        await settled(app)
+        assert [(each.reason, each.source) for each in await listed(app)] == [("bounce", "smtp")]
+        assert await mail(app, ANN, BOB) == [(BOB,)]
+        assert await (await app.session.broker()).dead("email") == []
+    assert "is left alone: the mail is no report" in caplog.text
+    assert "example.com" not in caplog.text
+
+
+async def test_the_largest_report_fits_into_a_job(app: Jetq) -> None:
+    job = await app.aenqueue(take_report.bind(b"\xff" * LONGEST))
+    assert await job.astatus() == "queued"
+
+
+async def test_without_an_app_jobs_go_to_the_default_one(app: Jetq) -> None:
+    headers, body = signed("brevo", bounces("brevo", ANN)[0])
+    with replaced_default(app):
+        transport = httpx2.ASGITransport(Webhooks())
+        async with httpx2.AsyncClient(transport=transport, base_url="http://hooks.example") as web:
+            assert (await web.post("/brevo", headers=headers, content=body)).status_code == 200
+    async with working(app, queues=["email"]):
+        await settled(app)
+        assert [each.source for each in await listed(app)] == ["brevo"]
+
+
 async def test_the_tasks_are_those_of_the_plugin() -> None:
     """Else a worker without a transport would serve the queue for their sake, and burn the attempts of mails."""
     (plugin,) = plugins.load(["email"])
-    assert {"jetq_email.take_events", "jetq_email.confirm_subscription"} <= set(plugin.tasks)
+    assert {f"jetq_email.{name}" for name in ("take_events", "take_report", "confirm_subscription")} <= set(
+        plugin.tasks
+    )
