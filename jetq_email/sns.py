@@ -38,10 +38,12 @@ async def fetch(url: str) -> bytes:
             "webhooks of SES need the package httpx2", hint="pip install 'jetq-nats[email,http,crypto]'"
         ) from None
     content = bytearray()
+    parsed = httpx2.URL(url)
+    target = {"target": parsed.raw_path}  # aside, because httpx2 logs the URL of each request, and this has a token
     try:
         async with (
             httpx2.AsyncClient(timeout=_TIMEOUT, follow_redirects=False) as client,
-            client.stream("GET", url) as response,
+            client.stream("GET", parsed.copy_with(query=None), extensions=target) as response,
         ):
             if response.status_code != 200:
                 raise TransportError(f"SNS answered {response.status_code}")

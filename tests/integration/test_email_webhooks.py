@@ -16,14 +16,14 @@ from jetq_email import send_email, sns
 from jetq_email.events import Event
 from jetq_email.reports import LONGEST
 from jetq_email.suppression import Suppressed, Suppression, address_hash
-from jetq_email.tasks import take_events, take_report
+from jetq_email.tasks import confirm_subscription, take_events, take_report
 from jetq_email.transports.memory import OUTBOX
 from jetq_email.webhooks import Webhooks
 from jetq_email.webhooks.ses import Ses
 from tests.apps.reports import delivery
 from tests.apps.webhooks import CERTIFICATE, PROVIDERS, VARIABLES, bounces, signed
 from tests.apps.webhooks import sns as message_of_sns
-from tests.apps.working import fresh_app, settled, working
+from tests.apps.working import fresh_app, settled, until, working
 from tests.servers import NatsServerFactory
 
 pytestmark = pytest.mark.anyio
@@ -200,6 +200,21 @@ async def test_a_report_that_comes_as_mail(app: Jetq, caplog: pytest.LogCaptureF
 async def test_the_largest_report_fits_into_a_job(app: Jetq) -> None:
     job = await app.aenqueue(take_report.bind(b"\xff" * LONGEST))
     assert await job.astatus() == "queued"
+
+
+async def test_the_token_of_a_subscription_is_in_no_log_line(
+    app: Jetq, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def fetch(url: str) -> bytes:
+        raise ValueError(f"nobody expects {url}")
+
+    caplog.set_level(logging.DEBUG)
+    monkeypatch.setattr(sns, "fetch", fetch)
+    call = confirm_subscription.bind("https://sns.eu-west-1.amazonaws.com/?Token=canary")
+    async with working(app, queues=["email"]):
+        await app.aenqueue(call)
+        await until(lambda: "nobody expects" in caplog.text)
+    assert "canary" not in caplog.text
 
 
 async def test_without_an_app_jobs_go_to_the_default_one(app: Jetq) -> None:

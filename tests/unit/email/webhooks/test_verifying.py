@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from base64 import b64encode
 from collections.abc import Awaitable, Callable
@@ -13,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from jetq import SettingsError
 from jetq_email.errors import TransportError
 from jetq_email.settings import parse
+from jetq_email.webhooks import Webhooks, ses
 from jetq_email.webhooks.brevo import Brevo
 from jetq_email.webhooks.mailgun import Mailgun
 from jetq_email.webhooks.postmark import Postmark
@@ -315,13 +317,23 @@ async def test_no_more_than_some_certificates_are_kept() -> None:
 def test_secrets_that_are_none_are_refused_at_the_start(
     name: str, value: str, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from jetq_email.webhooks import Webhooks
-
     monkeypatch.setenv(f"JETQ_EMAIL_{name}", value)
     with pytest.raises(SettingsError, match=said) as caught:
         Webhooks()
     assert "canary" not in str(caught.value)
     assert f"JETQ_EMAIL_{name}" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("provider", "package"), [("sendgrid", "cryptography"), ("ses", "cryptography"), ("ses", "httpx2")]
+)
+def test_a_package_that_is_not_installed_is_told_at_the_start(
+    provider: str, package: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ses, "find_spec", lambda name: None if name == package else object())
+    monkeypatch.setitem(sys.modules, "cryptography.exceptions", None)
+    with pytest.raises(SettingsError, match=f"need the package {package}"):
+        hook(provider)
 
 
 def test_an_elliptic_key_of_another_curve_is_none_of_sendgrid() -> None:
