@@ -81,7 +81,7 @@ class Webhooks:
         except _Answer as answer:
             status, headers = answer.status, dict(answer.headers)
             if status != 404:  # anybody asks for anything
-                level = logging.WARNING if status == 503 else logging.INFO
+                level = logging.WARNING if status in (401, 503) else logging.INFO
                 _log.log(level, "a webhook of %s was answered %d: %s", name, status, answer.reason)
         headers["content-length"] = "0"
         pairs = [(name.encode(), value.encode()) for name, value in headers.items()]

@@ -40,7 +40,7 @@ class SendGrid(Hook):
 
     def __init__(self, public_key: str) -> None:
         try:
-            from cryptography.exceptions import InvalidSignature
+            from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
             from cryptography.hazmat.primitives import hashes
             from cryptography.hazmat.primitives.asymmetric import ec
             from cryptography.hazmat.primitives.serialization import load_der_public_key
@@ -50,7 +50,7 @@ class SendGrid(Hook):
             ) from None
         try:
             key = load_der_public_key(b64decode("".join(public_key.split()), validate=True))
-        except (ValueError, TypeError):  # of base64, of the encoding in it, and of cryptography's UnsupportedAlgorithm
+        except (ValueError, UnsupportedAlgorithm):
             key = None
         if not (isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP256R1)):
             raise SettingsError(

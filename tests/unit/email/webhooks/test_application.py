@@ -115,7 +115,9 @@ async def test_what_is_not_genuine_is_not_stored(
     response = await client.post(f"/{provider}", headers={"authorization": "Basic Y2FuYXJ5"}, content=body)
     assert (response.status_code, response.content, jobs.calls) == (401, b"", [])
     assert ("www-authenticate" in response.headers) is (provider in ("postmark", "brevo"))
-    assert f"a webhook of {provider} was answered 401" in caplog.text
+    (record,) = [each for each in caplog.records if each.name == "jetq.email"]
+    assert f"a webhook of {provider} was answered 401" in record.getMessage()
+    assert record.levelno == logging.WARNING  # a wrong key in the settings is to be seen
     assert "example.com" not in caplog.text and "canary" not in caplog.text
 
 
