@@ -73,6 +73,13 @@ class ReturnPath(Struct, frozen=True):
         """The address for a mail to `recipient`, in which `ann@example.com` stands as `ann=example.com`."""
         return self.address.replace(_RECIPIENT, recipient.replace("@", "="))
 
+    def recipient_in(self, address: str) -> str | None:
+        """The recipient whom `to` has put into `address`; None if it is none of this form, or another's."""
+        form = re.escape(self.address).replace(re.escape(_ID), "[^+@]{1,200}")
+        form = form.replace(re.escape(_RECIPIENT), "(.{1,64})=([^=@]{1,253})")
+        found = re.fullmatch(form, address, re.IGNORECASE) if self.names_recipient else None
+        return None if found is None else f"{found[1]}@{found[2]}"
+
 
 def parse_return_path(text: str, field: str) -> ReturnPath:
     """`text` as an address for bounces: `bounces@example.com`, `bounces+{recipient}@example.com`, or `<>` for none.

@@ -15,6 +15,7 @@ from email.utils import parsedate_to_datetime
 from msgspec import Struct
 
 from jetq import JetqError
+from jetq_email.address import ReturnPath
 from jetq_email.events import Event, Kind, event
 
 __all__ = ["LONGEST", "BadReport", "read_report"]
@@ -58,8 +59,11 @@ class _Part(Struct, frozen=True):
         return self.header("content-type").partition(";")[0].strip().lower()
 
 
-def read_report(raw: bytes) -> list[Event]:
-    """What the mail `raw` reports, of which the first 256 KiB are read. Raises BadReport, and nothing else."""
+def read_report(raw: bytes, path: ReturnPath | None = None) -> list[Event]:
+    """What the mail `raw` reports, of which the first 256 KiB are read. Raises BadReport, and nothing else.
+
+    path: where bounces go, which may tell whose mail it was.
+    """
     report = _part(raw[:LONGEST].split(b"\n"))
     parts = list(_parts(report))
     original = _headers_of_original(parts)
@@ -68,11 +72,12 @@ def read_report(raw: bytes) -> list[Event]:
     complaints = [_decoded(each) for each in parts if each.kind == "message/feedback-report"]
     if statuses:
         groups = [group for each in statuses for group in _groups(each) if _first(group, "final-recipient")]
-        sent_to = _verp(report.headers) if len(groups) == 1 else None
+        sent_to = _sent_to(path, report.headers, *_TO) if len(groups) == 1 else None
         return [found for group in groups for found in _delivery(group, sent_to, at, reference)]
     if complaints:
         fields = [field for each in complaints for group in _groups(each) for field in group]
-        return _complaint(fields, original, at, reference)
+        sent_to = _sent_to(path, [*fields, *original], "original-mail-from", "return-path")
+        return _complaint(fields, original, sent_to, at, reference)
     if told := _first([*report.headers, *original], _MICROSOFT):
         return event("complaint", told, _PROVIDER, at=at, reference=reference)
     raise BadReport(
@@ -85,6 +90,7 @@ _STATUS_KINDS = frozenset({"message/delivery-status", "message/global-delivery-s
 _ORIGINAL_KINDS = frozenset(
     {"message/rfc822", "message/global", "text/rfc822-headers", "message/rfc822-headers", "message/global-headers"}
 )
+_TO = ("to", "delivered-to", "x-original-to")
 _MICROSOFT = "x-hmxmroriginalrecipient"
 """To whom the mail was, in complaints of Outlook.com, which are of no standard form."""
 
@@ -205,9 +211,13 @@ def _is_hard(group: Sequence[tuple[str, str]]) -> bool:
 
 
 def _complaint(
-    fields: Sequence[tuple[str, str]], original: Sequence[tuple[str, str]], at: datetime | None, reference: str
+    fields: Sequence[tuple[str, str]],
+    original: Sequence[tuple[str, str]],
+    sent_to: str | None,
+    at: datetime | None,
+    reference: str,
 ) -> list[Event]:
-    """Who complained, as the report says it; or by the sender of the mail, or its only recipient. Nobody is guessed."""
+    """Who complained, as the report says it, or else the mail that it is about. Nobody is guessed."""
     if _first(fields, "feedback-type").lower() != "abuse":
         return []
     told = [value for name, value in fields if name == "original-rcpt-to"]
@@ -215,7 +225,7 @@ def _complaint(
     address = (
         (told[0] if len(told) == 1 else "")
         or _first(original, _MICROSOFT)
-        or _verp([*fields, *original], "original-mail-from", "return-path")
+        or sent_to
         or (to[0] if len(to) == 1 and not _first(original, "cc", "bcc") else "")
     )
     return event("complaint", _typed(address), _PROVIDER, at=at, reference=reference)
@@ -231,12 +241,8 @@ def _typed(text: str) -> str | None:
     return found if "@" in found else None
 
 
-def _verp(headers: Iterable[tuple[str, str]], *names: str) -> str | None:
-    """To whom a mail was whose sender says so: `bounces+ann=example.com@shop.example`. That is where a report goes."""
-    wanted = names or ("to", "delivered-to", "x-original-to")
-    for name, value in headers:
-        for address in _ADDRESS.findall(value[:1000]) if name in wanted else []:
-            local, equals, domain = address.rpartition("@")[0].partition("+")[2].rpartition("=")
-            if equals and local and "." in domain:
-                return f"{local}@{domain}"
-    return None
+def _sent_to(path: ReturnPath | None, headers: Iterable[tuple[str, str]], *names: str) -> str | None:
+    """To whom a mail was, as the address says that the envelope had as its sender, in one of these headers."""
+    found = [address for name, value in headers if name in names for address in _ADDRESS.findall(value[:1000])]
+    read = [path.recipient_in(address) for address in found] if path is not None else []
+    return next((each for each in read if each is not None), None)

@@ -13,6 +13,7 @@ from tenacity import RetryCallState
 from tenacity.wait import wait_base
 
 from jetq import JetqError, JobContext, RateLimited, Reject, Retry, Secret, SettingsError, Snooze, current_job, task
+from jetq_email.address import parse_return_path
 from jetq_email.attachments import Attachment, gather
 from jetq_email.dkim_keys import signer_for
 from jetq_email.errors import ServerBusy, Throttled, TransportError, Unsendable
@@ -197,8 +198,9 @@ async def take_report(raw: bytes) -> None:
     raw: that mail, or its first 256 KiB, which are enough. One that is no report, as from who is on holiday, is left
     alone.
     """
+    sender = current().envelope_sender
     try:
-        events = read_report(raw)
+        events = read_report(raw, None if sender is None else parse_return_path(sender, "envelope_sender"))
     except BadReport as error:
         _log.info("a mail to the address of bounces is left alone: %s", error.message)
         return

@@ -197,6 +197,15 @@ async def test_a_report_that_comes_as_mail(app: Jetq, caplog: pytest.LogCaptureF
     assert "example.com" not in caplog.text
 
 
+async def test_whose_report_it_is_stands_in_the_address_it_came_to(app: Jetq, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JETQ_EMAIL_ENVELOPE_SENDER", "bounces+{recipient}@shop.example")
+    group = "Final-Recipient: rfc822; box@elsewhere.example\nAction: failed\nStatus: 5.1.1"
+    async with working(app, queues=["email"]):
+        await app.aenqueue(take_report.bind(delivery(group, to="bounces+ann=example.com@shop.example")))
+        await settled(app)
+        assert [each.hash for each in await listed(app)] == [address_hash(ANN)]
+
+
 async def test_the_largest_report_fits_into_a_job(app: Jetq) -> None:
     job = await app.aenqueue(take_report.bind(b"\xff" * LONGEST))
     assert await job.astatus() == "queued"

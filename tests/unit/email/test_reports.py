@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jetq_email.address import ReturnPath
 from jetq_email.events import Event
 from jetq_email.reports import LONGEST, BadReport, read_report
 from tests.apps.reports import complaint, delivery
@@ -17,8 +18,11 @@ ANN = "ann@example.com"
 GONE = f"Final-Recipient: rfc822; {ANN}\nAction: failed\nStatus: 5.1.1"
 
 
-def told(raw: bytes) -> list[tuple[str, str]]:
-    return [(each.kind, each.address) for each in read_report(raw)]
+PATH = "bounces+{recipient}@shop.example"
+
+
+def told(raw: bytes, path: str | None = PATH) -> list[tuple[str, str]]:
+    return [(each.kind, each.address) for each in read_report(raw, None if path is None else ReturnPath(path))]
 
 
 def test_all_that_a_report_says() -> None:
@@ -82,12 +86,15 @@ def test_what_failed_because_of_the_address(status: str, kind: str) -> None:
         ("Final-Recipient: rfc822; box@elsewhere.example", "bounces+ann=example.com@shop.example", ANN),
         ("Final-Recipient: rfc822; x@y.example", "<bounces+a+b=c=example.com@shop.example>", "a+b=c@example.com"),
         (f"Final-Recipient: rfc822; {ANN}", "bounces+tag@shop.example", ANN),
-        (f"Final-Recipient: rfc822; {ANN}", "bounces+x=tag@shop.example", ANN),
+        (f"Final-Recipient: rfc822; {ANN}", "bounces+bob=example.com@else.example", ANN),
+        (f"Final-Recipient: rfc822; {ANN}", "other+bob=example.com@shop.example", ANN),
         (f"Final-Recipient: rfc822; <{ANN}>", "b@shop.example", ANN),
         (f"Final-Recipient: {ANN}", "b@shop.example", ANN),
         (f"Final-Recipient: rfc822;\n\t{ANN}", "b@shop.example", ANN),
         (r"Final-Recipient: utf-8; r\x{E4}ksm\x{F6}rg\x{E5}s@example.com", "b@shop.example", "räksmörgås@example.com"),
         ("Final-Recipient: utf-8; räksmörgås@example.com", "b@shop.example", "räksmörgås@example.com"),
+        (r"Final-Recipient: utf-8; a\x{FFFFFF}@example.com", "b@shop.example", None),
+        (r"Final-Recipient: utf-8; a\x{D800}@example.com", "b@shop.example", None),
         ("Final-Recipient: x400; /C=DE/", "b@shop.example", None),
         ("Original-Recipient: rfc822; ann@example.com", "b@shop.example", None),
     ],
@@ -95,6 +102,38 @@ def test_what_failed_because_of_the_address(status: str, kind: str) -> None:
 def test_who_it_is(group: str, to: str, address: str | None) -> None:
     found = told(delivery(f"{group}\nAction: failed\nStatus: 5.1.1", to=to))
     assert found == ([] if address is None else [("bounce", address)])
+
+
+@pytest.mark.parametrize(
+    ("path", "to", "address"),
+    [
+        (
+            "b+{id}+{recipient}@shop.example",
+            "B+01a20abd74aa9ae93d3bec23bda8+bob=example.com@SHOP.example",
+            "bob@example.com",
+        ),
+        ("b+{id}+{recipient}@shop.example", "b+j1+bob+x=example.com@shop.example", "bob+x@example.com"),
+        ("{recipient}@b.shop.example", "bob+x=example.com@b.shop.example", "bob+x@example.com"),
+        ("b.{recipient}@shop.example", "bXbob=example.com@shop.example", ANN),
+        ("b+{id}@shop.example", "b+bob=example.com@shop.example", ANN),
+        ("", "b+bob=example.com@shop.example", ANN),
+        (None, "b+bob=example.com@shop.example", ANN),
+    ],
+)
+def test_the_recipient_is_read_as_the_settings_had_it_written(path: str | None, to: str, address: str) -> None:
+    """Guarantee: nobody is taken for another by a part of an address that only looks like one."""
+    assert told(delivery(GONE, to=to), path) == [("bounce", address)]
+
+
+@pytest.mark.parametrize("form", [PATH, "{recipient}@b.shop.example", "b+{id}+{recipient}@shop.example"])
+@given(
+    local=st.from_regex(r"[A-Za-z0-9+=._-]{1,40}", fullmatch=True),
+    domain=st.from_regex(r"[a-z0-9-]{1,20}\.[a-z]{2,5}", fullmatch=True),
+    id=st.from_regex(r"[a-z0-9_-]{1,40}", fullmatch=True),
+)
+def test_what_was_written_into_the_sender_is_read_again(form: str, local: str, domain: str, id: str) -> None:
+    path, recipient = ReturnPath(form), f"{local}@{domain}"
+    assert path.recipient_in(path.of(id).to(recipient)) == recipient
 
 
 def test_the_sender_names_one_recipient_and_not_several() -> None:
@@ -198,7 +237,7 @@ def test_whatever_comes_is_events_or_one_error(raw: bytes) -> None:
     head = b'Content-Type: multipart/report; boundary="=_b/1"\n\n--=_b/1\nContent-Type: message/delivery-status\n\n'
     for each in (raw, head + raw):
         try:
-            found = read_report(each)
+            found = read_report(each, ReturnPath(PATH))
         except BadReport:
             continue
         assert all("@" in event.address and event.address.isprintable() for event in found)
@@ -215,6 +254,6 @@ def test_a_report_of_one_thing_again_and_again_is_read_in_time(unit: bytes) -> N
     heads = (b"To: ", b"Content-Type: multipart/report; ", b"X-HmXmrOriginalRecipient: ", b"Date: ")
     for head in (b"", *heads, delivery(GONE)[:700], complaint()[:300]):
         try:
-            read_report(head + many)
+            read_report(head + many, ReturnPath(PATH))
         except BadReport:
             continue
