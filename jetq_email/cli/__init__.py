@@ -9,6 +9,7 @@ import click
 
 from jetq_email.cli.log import log
 from jetq_email.cli.preview import preview_command
+from jetq_email.cli.report import report
 from jetq_email.cli.suppressed import suppressed
 
 __all__ = ["email"]
@@ -16,9 +17,10 @@ __all__ = ["email"]
 
 @click.group()
 def email() -> None:
-    """Mails: who gets none, what came of those that were sent, and what a template makes."""
+    """Mails: who gets none, what came of those that were sent, what comes back, and what a template makes."""
 
 
 email.add_command(log)
 email.add_command(preview_command)
+email.add_command(report)
 email.add_command(suppressed)
