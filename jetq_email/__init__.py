@@ -4,6 +4,25 @@ from __future__ import annotations
 
 from jetq_email.attachments import Attachment
 from jetq_email.errors import TransportError, Unsendable
+from jetq_email.providers import Brevo, Mailgun, Postmark, Resend, SendGrid, Ses
+from jetq_email.routes import Route, Router, Smtp
+from jetq_email.secret import Secret
 from jetq_email.tasks import send_email, send_template
 
-__all__ = ["Attachment", "TransportError", "Unsendable", "send_email", "send_template"]
+__all__ = [
+    "Attachment",
+    "Brevo",
+    "Mailgun",
+    "Postmark",
+    "Resend",
+    "Route",
+    "Router",
+    "Secret",
+    "SendGrid",
+    "Ses",
+    "Smtp",
+    "TransportError",
+    "Unsendable",
+    "send_email",
+    "send_template",
+]

@@ -16,11 +16,19 @@ class TransportError(JetqError):
 
 
 class ServerBusy(TransportError):
-    """The server takes no connection just now, as one that has as many as it takes. Nobody has the mail."""
+    """The server takes no connection just now, as one that has as many as it takes. Nobody has the mail. after: seconds
+    until one is taken again, if that is known."""
+
+    def __init__(self, message: str, *, after: float | None = None, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.after = after
 
 
 class OutcomeUnknown(TransportError):
-    """The mail was handed over, and no answer came: it may have arrived. A repeat of it has the same Message-ID."""
+    """The mail was handed over, and no answer came: it may have arrived. A repeat of it has the same Message-ID. via:
+    the route that may have it, if there are several."""
+
+    via: str | None = None
 
 
 class Throttled(TransportError):

@@ -35,7 +35,7 @@ _BELOW = "log"
 class Entry(Struct, frozen=True, omit_defaults=True):
     """What came of one attempt for one recipient.
 
-    at: aware UTC. job, attempt: whose mail it was. via: which server or provider. message_id: that of the mail;
+    at: aware UTC. job, attempt: whose mail it was. via: which server, provider or route. message_id: that of the mail;
     reference: the provider's own. detail: what was answered, without addresses. hash: see `address_hash`; address: only
     if the settings say that it is kept.
     """
@@ -104,16 +104,21 @@ class AttemptLog(Struct, frozen=True):
         for refusal in sent.refused:
             detail = f"{refusal.code} {without_addresses(refusal.reply)}"
             outcomes.append((refusal.recipient, "refused" if refusal.permanent else "deferred", detail))
-        await self._write(envelope, outcomes, sent.reference)
+        await self._write(envelope, outcomes, sent.via, sent.reference)
 
     async def failed(self, envelope: Envelope, error: Exception) -> None:
         """Log that nobody got the mail this time, or that nobody knows."""
         outcome: Outcome = "unknown" if isinstance(error, OutcomeUnknown) else "failed"
         detail = without_addresses(str(error))
-        await self._write(envelope, ((each, outcome, detail) for each in envelope.recipients))
+        via = error.via if isinstance(error, OutcomeUnknown) else None
+        await self._write(envelope, ((each, outcome, detail) for each in envelope.recipients), via)
 
     async def _write(
-        self, envelope: Envelope, outcomes: Iterable[tuple[str, Outcome, str | None]], reference: str | None = None
+        self,
+        envelope: Envelope,
+        outcomes: Iterable[tuple[str, Outcome, str | None]],
+        via: str | None = None,
+        reference: str | None = None,
     ) -> None:
         settings, fields, now = self.settings, envelope.fields, datetime.now(UTC)
         if not settings.log_ttl:
@@ -126,7 +131,7 @@ class AttemptLog(Struct, frozen=True):
                     outcome=outcome,
                     job=self.job,
                     attempt=self.attempt,
-                    via=settings.chosen_transport,
+                    via=via or settings.chosen_transport,
                     message_id=fields.message_id,
                     reference=reference,
                     tag=fields.tag,

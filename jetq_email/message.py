@@ -83,6 +83,7 @@ class Envelope(Struct, frozen=True):
     mail. smtputf8: an address in it can only travel to servers with that extension. without_utf8: the bytes for
     recipients in ASCII where the server lacks it; None if who sends, or gets the answers, needs it.
     unusable: what stands in bcc and is no address, with what is wrong.
+    via: the route that may have it already, which alone is to send it again.
     """
 
     job_id: str
@@ -94,6 +95,7 @@ class Envelope(Struct, frozen=True):
     smtputf8: bool = False
     without_utf8: bytes | None = None
     unusable: tuple[tuple[str, Unsendable], ...] = ()
+    via: str | None = None
 
     def left_of(self, mailboxes: Iterable[Mailbox]) -> list[Mailbox]:
         """Those of `mailboxes` that are to get it now, each address once."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import os
 import re
 import shlex
@@ -23,7 +24,6 @@ from jetq_email.providers import (
     Mailgun,
     Postmark,
     Provider,
-    ProviderName,
     Resend,
     SendGrid,
     Ses,
@@ -32,11 +32,13 @@ from jetq_email.providers import (
 from jetq_email.secret import Secret
 from jetq_email.webhook_secrets import WebhookSecrets
 
-__all__ = ["PREFIX", "Settings", "current", "parse"]
+__all__ = ["PREFIX", "TRANSPORTS", "Auth", "Settings", "Tls", "check", "current", "parse"]
 
 PREFIX = "JETQ_EMAIL_"
 
-TransportName = Literal["smtp", "file", "console", "memory"] | ProviderName
+TRANSPORTS = ("smtp", *PROVIDERS, "file", "console", "memory")
+"""The names of what mails may be handed to."""
+
 Auth = Literal["auto", "plain", "login", "cram-md5", "xoauth2"]
 Tls = Literal["starttls", "implicit", "none"]
 
@@ -52,7 +54,9 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How this process sends mail; field `host` is the variable `JETQ_EMAIL_HOST`, and so on. Durations are seconds.
 
     transport: `smtp`, the default if a host is set; the name of a provider, the default if it alone is set; `file`
-        writes .eml files; `console` prints; `memory` keeps them for tests.
+        writes .eml files; `console` prints; `memory` keeps them for tests; `module:name` is a Router in Python.
+    routes: several of these with their weights, `postmark:9,ses:1`. fallback: the one for mails that no route takes.
+    allow_duplicates: what may have been handed to one route is handed to another all the same.
     host, port: the SMTP server; the port follows from `tls` if not given: 587, 465 or 25.
     user, password: both or neither. Not sent in clear text except to this machine.
     auth: how to log in: `plain`, `login`, `cram-md5`, `xoauth2`, or `auto` for what server and settings have.
@@ -89,7 +93,10 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     webhooks: by what webhooks are verified; see `WebhookSecrets`, whose fields are variables as they are called.
     """
 
-    transport: TransportName | None = None
+    transport: str | None = None
+    routes: tuple[tuple[str, float], ...] = ()
+    fallback: str | None = None
+    allow_duplicates: bool = False
     host: str | None = None
     port: Annotated[int, Meta(ge=1, le=65535)] | None = None
     user: str | None = None
@@ -144,14 +151,16 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     @property
     def chosen_transport(self) -> str:
-        """The transport to use. Raises SettingsError if none is configured: a mail must not vanish into a default; also
-        for a provider without what speaks to it."""
+        """The transport to use, `router` for several. Raises SettingsError if none is configured: a mail must not
+        vanish into a default; also for a provider without what speaks to it."""
         chosen = self._chosen()
         if chosen in PROVIDERS:
             check_client()
         return chosen
 
     def _chosen(self) -> str:
+        if self.routes:
+            return "router"
         if self.transport is not None:
             return self.transport
         if self.host is not None:
@@ -168,6 +177,15 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             "no mail transport is configured for this worker",
             hint=f"set {PREFIX}HOST to an SMTP server, or {PREFIX}TRANSPORT=console to print mails while developing",
         )
+
+    def check_set_up(self, name: str) -> None:
+        """Raise SettingsError if there is no transport called `name`, or what it needs is not set."""
+        if name not in TRANSPORTS:
+            raise SettingsError(f"there is no transport {name!r}", hint=f"known: {', '.join(TRANSPORTS)}")
+        if name == "smtp" and self.host is None:
+            raise SettingsError("transport smtp needs a server", hint=f"set {PREFIX}HOST")
+        if name in PROVIDERS:
+            self.provider(name)
 
     def provider(self, name: str) -> Provider:
         """The provider called `name`, with its settings. Raises SettingsError if it has none."""
@@ -202,12 +220,30 @@ def parse(environ: Mapping[str, str]) -> Settings:
         values["attachment_hosts"] = [host.strip().lower() for host in values["attachment_hosts"].split(",")]
     if topics := values.get("webhooks", {}).get("ses_webhook_topics"):
         values["webhooks"]["ses_webhook_topics"] = [topic for topic in re.split(r"[,\s]+", topics) if topic]
+    if "routes" in values:
+        values["routes"] = [_route(text.strip()) for text in values["routes"].split(",")]
     try:
         settings = msgspec.convert(values, Settings, strict=False, dec_hook=_convert)
     except msgspec.ValidationError as error:
         raise SettingsError(_explain(error)) from None
-    _check(settings)
+    check(settings)
     return settings
+
+
+def _route(text: str) -> tuple[str, float]:
+    """A name, and behind a colon its weight."""
+    name, colon, weight = text.partition(":")
+    try:
+        share = float(weight) if colon else 1.0
+    except ValueError:
+        share = 0.0
+    if not 0 < share < math.inf:
+        raise SettingsError(
+            f"{PREFIX}ROUTES: {weight!r} is no weight for {name}",
+            hint=f"a number above 0, as in {name}:9; what is to take mails only when the others do not is the"
+            f" {PREFIX}FALLBACK",
+        )
+    return name, share
 
 
 def _place(variable: str) -> tuple[str | None, str]:
@@ -253,16 +289,14 @@ def _explain(error: msgspec.ValidationError) -> str:
     return f"{PREFIX}{section}_{missing[1].upper()} is missing" if missing else f"{PREFIX}{section}: {problem}"
 
 
-def _check(settings: Settings) -> None:
+def check(settings: Settings) -> None:
+    """Raise SettingsError if `settings` say what cannot be, or not together."""
     if settings.host is not None and ("@" in settings.host or "/" in settings.host):  # it may hold a password
         raise SettingsError(
             f"{PREFIX}HOST is a host's name or address, and this is a URL or more",
             hint=f"port, user and password have variables of their own: {PREFIX}PORT, {PREFIX}USER, {PREFIX}PASSWORD",
         )
-    if settings.transport == "smtp" and settings.host is None:
-        raise SettingsError("transport smtp needs a server", hint=f"set {PREFIX}HOST")
-    if settings.transport is not None and settings.transport in PROVIDERS:
-        _ = settings.provider(settings.transport)
+    _check_transports(settings)
     _check_login(settings)
     if settings.ehlo is not None and not _EHLO.fullmatch(settings.ehlo):
         raise SettingsError(
@@ -324,3 +358,25 @@ def _check_dkim(settings: Settings) -> None:
                     f"{PREFIX}DKIM_{name}: {value!r} is not a name in the DNS",
                     hint="letters, digits and '-', with points between; an international domain as xn--",
                 )
+
+
+def _check_transports(settings: Settings) -> None:
+    if settings.routes and settings.transport is not None:
+        raise SettingsError(f"{PREFIX}ROUTES and {PREFIX}TRANSPORT are both set", hint="leave one of them out")
+    if not settings.routes and (settings.fallback is not None or settings.allow_duplicates):
+        name = "ALLOW_DUPLICATES" if settings.fallback is None else "FALLBACK"
+        raise SettingsError(
+            f"{PREFIX}{name} goes with {PREFIX}ROUTES, which is not set",
+            hint="a Router in Python has both as arguments: fallback=, allow_duplicates=",
+        )
+    named = {
+        "TRANSPORT": [each for each in (settings.transport,) if each is not None and ":" not in each],
+        "ROUTES": [name for name, _ in settings.routes],
+        "FALLBACK": [each for each in (settings.fallback,) if each is not None],
+    }
+    for variable, names in named.items():
+        for name in names:
+            try:
+                settings.check_set_up(name)
+            except SettingsError as error:
+                raise SettingsError(f"{PREFIX}{variable}: {error.message}", hint=error.hint) from None

@@ -16,7 +16,7 @@ from jetq import JetqError, JobContext, RateLimited, Reject, Retry, Secret, Sett
 from jetq_email.address import parse_return_path
 from jetq_email.attachments import Attachment, gather
 from jetq_email.dkim_keys import signer_for
-from jetq_email.errors import ServerBusy, Throttled, TransportError, Unsendable
+from jetq_email.errors import OutcomeUnknown, ServerBusy, Throttled, TransportError, Unsendable
 from jetq_email.events import Event, take
 from jetq_email.mail_log import AttemptLog
 from jetq_email.message import Email, Envelope, composed
@@ -25,7 +25,7 @@ from jetq_email.settings import Settings, current
 from jetq_email.sns import confirm
 from jetq_email.suppression import Suppression
 from jetq_email.templates import render
-from jetq_email.transports.opening import transport_for
+from jetq_email.transports.opening import check_transport, transport_for
 from jetq_email.transports.outcomes import Refusal, Sent
 
 __all__ = ["confirm_subscription", "jetq_ready", "send_email", "send_template", "take_events", "take_report"]
@@ -42,7 +42,8 @@ _BUSY_FOR = 3600.0
 """Seconds after its enqueue in which that costs a mail no attempt."""
 
 _THROTTLED_FOR = 86400.0
-"""The same of a provider that wants fewer mails: of some the limit is one of a day."""
+"""The same of whoever says when to come again, as a provider that wants fewer mails: of some the limit is one of a
+day."""
 
 _NO_ADDRESS = "5.1.3 (not an address)"
 """What a server would say of one; RFC 5248."""
@@ -63,7 +64,7 @@ def jetq_ready() -> None:
     """Raise SettingsError if no mail can be sent from here: a worker without a transport, or without the key that is
     to sign, leaves the queue to others."""
     settings = current()
-    _ = settings.chosen_transport
+    check_transport(settings)
     signer_for(settings)
 
 
@@ -105,6 +106,7 @@ async def send_email(
     tag: str | None = None,
     topic: str | None = None,
     envelope_sender: str | None = None,
+    via: str | None = None,
 ) -> None:
     """Send one mail.
 
@@ -114,7 +116,8 @@ async def send_email(
     tag: what kind of mail it is, which a provider counts by. topic: what it is about, if a recipient can decline that.
     envelope_sender: where bounces go by SMTP, if not to the sender; `JETQ_EMAIL_ENVELOPE_SENDER` if not given. `<>` is
     nowhere; `{id}` and `{recipient}` in it tell whose mail it was.
-    recipients: set by the task itself, who of to, cc and bcc still lacks the mail.
+    recipients, via: set by the task itself, who of to, cc and bcc still lacks the mail, and the one route that may have
+    it already.
 
     A mail that can never be sent is dead at once, with the reason; so is one with a text in to or cc that is no
     address, for all recipients would read it. Who is refused for the moment (4xx) is tried again alone; who is refused
@@ -137,7 +140,7 @@ async def send_email(
         reply_to=_several(reply_to),
         headers=headers or {},
     )
-    await _send(email, attachments or [], recipients, settings)
+    await _send(email, attachments or [], recipients, via, settings)
 
 
 @task(name="jetq_email.send_template", queue="email", **_options(), wait=_RetryWait(), ends_kept=3600)
@@ -156,6 +159,7 @@ async def send_template(
     tag: str | None = None,
     topic: str | None = None,
     envelope_sender: str | None = None,
+    via: str | None = None,
 ) -> None:
     """Send one mail made of the template `template`, filled in from `context`.
 
@@ -182,7 +186,7 @@ async def send_template(
         reply_to=_several(reply_to),
         headers=headers or {},
     )
-    await _send(email, attachments or [], recipients, settings)
+    await _send(email, attachments or [], recipients, via, settings)
 
 
 @task(name="jetq_email.take_events", queue="email", max_attempts=_TAKEN_FOR)
@@ -216,24 +220,30 @@ async def confirm_subscription(url: Secret[str]) -> None:
         raise Reject(str(error)) from error
 
 
-async def _send(email: Email, attachments: list[Attachment], recipients: list[str] | None, settings: Settings) -> None:
+async def _send(
+    email: Email, attachments: list[Attachment], recipients: list[str] | None, via: str | None, settings: Settings
+) -> None:
     job_id, date = _identity()
     try:
         parts = await gather(attachments, settings)
         envelope = await composed(email, parts, job_id=job_id, date=date)
         if recipients is not None:
             envelope = _narrow(envelope, recipients)
-        sent = await _hand_over(envelope, settings)
+        sent = await _hand_over(replace(envelope, via=via), settings)
     except Unsendable as error:
         raise Reject(str(error)) from error
     except ServerBusy as error:
-        if _is_older(date, _BUSY_FOR):
+        if _is_older(date, _BUSY_FOR if error.after is None else _THROTTLED_FOR):
             raise
-        raise Snooze(random.uniform(_BUSY_WAIT / 2, _BUSY_WAIT)) from error
+        raise Snooze(_spread(_BUSY_WAIT / 2 if error.after is None else error.after)) from error
     except Throttled as error:
         if _is_older(date, _THROTTLED_FOR):
             raise
         raise RateLimited(_BUSY_WAIT if error.after is None else error.after) from error
+    except OutcomeUnknown as error:
+        if error.via is None:
+            raise
+        raise Retry(arguments={"via": error.via}) from error
     _settle(sent)
 
 
@@ -263,6 +273,11 @@ async def _sent(envelope: Envelope, settings: Settings) -> Sent:
     return _with_unusable(await transport.send(envelope), envelope)
 
 
+def _spread(least: float) -> float:
+    """`least` seconds and some more by chance, so that not all who wait come at once."""
+    return least + random.uniform(0.0, max(least / 4, _BUSY_WAIT / 2))
+
+
 def _is_older(date: datetime, seconds: float) -> bool:
     return datetime.now(UTC) - date > timedelta(seconds=seconds)
 
@@ -288,12 +303,14 @@ def _settle(sent: Sent) -> None:
     """Return if everybody has the mail; else narrow the job down to who has not."""
     if not sent.refused:
         return
-    left = [refusal.recipient for refusal in sent.refused]
+    left: dict[str, Any] = {"recipients": [refusal.recipient for refusal in sent.refused]}
+    if sent.via is not None and any(refusal.unknown for refusal in sent.refused):
+        left["via"] = sent.via
     reason = sent.reason
     if any(not refusal.permanent for refusal in sent.refused):
-        raise Retry(arguments={"recipients": left}, reason=reason)
+        raise Retry(arguments=left, reason=reason)
     if sent.delivered:  # so that the dead letter names only those without the mail
-        raise Retry(0.0, arguments={"recipients": left}, reason=reason)
+        raise Retry(0.0, arguments=left, reason=reason)
     raise Reject(reason)
 
 

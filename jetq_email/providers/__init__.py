@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib.util import find_spec
-from typing import Any, Literal
+from typing import Any
 
 from jetq import SettingsError
 from jetq_email.providers.brevo import Brevo
@@ -21,14 +21,11 @@ __all__ = [
     "Mailgun",
     "Postmark",
     "Provider",
-    "ProviderName",
     "Resend",
     "SendGrid",
     "Ses",
     "check_client",
 ]
-
-ProviderName = Literal["ses", "sendgrid", "mailgun", "postmark", "resend", "brevo"]
 
 PROVIDERS: Mapping[str, Any] = {each.name: each for each in (Ses, SendGrid, Mailgun, Postmark, Resend, Brevo)}
 """By the name that is in the settings."""

@@ -1,4 +1,4 @@
-"""The transport that a process's settings choose, opened once per event loop."""
+"""The transport that a process's settings choose, or several by routes, opened once per event loop."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from collections.abc import AsyncGenerator
 from weakref import WeakKeyDictionary
 
 from jetq_email.dkim_keys import signer_for
+from jetq_email.providers import Provider
+from jetq_email.routes import Smtp, check_route, router_of
 from jetq_email.settings import Settings
 from jetq_email.transports.outcomes import Transport
 
-__all__ = ["transport_for"]
+__all__ = ["check_transport", "transport_for"]
 
 _SIGNED = ("smtp", "file")
 """The transports that hand over a mail as it was built."""
@@ -27,14 +29,43 @@ async def transport_for(settings: Settings) -> Transport:
     """
     transports = _open.setdefault(asyncio.get_running_loop(), {})
     if settings not in transports:
-        transport = _signing(_make(settings.chosen_transport, settings), settings)
+        transport = _make(settings)
         closer = _close_with_loop(transport)
         await closer.__anext__()
         transports[settings] = transport, closer
     return transports[settings][0]
 
 
-def _make(name: str, settings: Settings) -> Transport:
+def check_transport(settings: Settings) -> None:
+    """Raise SettingsError if there is no transport, or a route of it is not set up. Opens nothing."""
+    router = router_of(settings)
+    if router is None:
+        _ = settings.chosen_transport
+    else:
+        for route in router.all:
+            check_route(route, settings)
+
+
+def _make(settings: Settings) -> Transport:
+    router = router_of(settings)
+    if router is None:
+        return _through(settings.chosen_transport, settings)
+    from jetq_email.transports.router import RouterTransport
+
+    return RouterTransport(router, {route.name: _through(route.through, settings) for route in router.all})
+
+
+def _through(way: Smtp | Provider | str, settings: Settings) -> Transport:
+    if isinstance(way, str):
+        return _signing(way, _named(way, settings), settings)
+    if isinstance(way, Smtp):
+        return _through("smtp", way.within(settings))
+    from jetq_email.transports.http import HttpTransport
+
+    return HttpTransport(way, settings)
+
+
+def _named(name: str, settings: Settings) -> Transport:
     """Each is imported when it is wanted: they need libraries that the others do not."""
     if name == "smtp":
         from jetq_email.transports.smtp import SmtpTransport
@@ -52,14 +83,12 @@ def _make(name: str, settings: Settings) -> Transport:
         from jetq_email.transports.memory import MemoryTransport
 
         return MemoryTransport()
-    from jetq_email.transports.http import HttpTransport
-
-    return HttpTransport(settings.provider(name), settings)
+    return _through(settings.provider(name), settings)
 
 
-def _signing(transport: Transport, settings: Settings) -> Transport:
+def _signing(name: str, transport: Transport, settings: Settings) -> Transport:
     """`transport` for signed mails, if the settings have a key. What goes to a provider is signed there."""
-    signer = signer_for(settings) if settings.chosen_transport in _SIGNED else None
+    signer = signer_for(settings) if name in _SIGNED else None
     if signer is None:
         return transport
     from jetq_email.transports.signing import SigningTransport

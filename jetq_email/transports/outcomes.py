@@ -22,18 +22,25 @@ class Refusal(Struct, frozen=True):
     """One recipient a server would not take, and its reply. A 4xx may pass later. A 5xx will not, unless it says that
     the worker has to log in, which is no fault of the mail.
 
-    told: what a line of a log may say in place of a reply that may repeat addresses and content.
+    told: what a line of a log may say in place of a reply that may repeat addresses and content. unknown: no reply
+    came, and it may have the mail.
     """
 
     recipient: str
     code: int
     reply: str
     told: str | None = None
+    unknown: bool = False
 
     @property
     def permanent(self) -> bool:
         """Whether the server says that trying again is no use."""
-        return self.code >= 500 and self.code not in _WANTS_LOGIN
+        return self.code >= 500 and not self.of_account
+
+    @property
+    def of_account(self) -> bool:
+        """Whether it says nothing of the mail: the login, the key or the account is not in order."""
+        return self.code in _WANTS_LOGIN
 
     @property
     def shown(self) -> str:
@@ -42,11 +49,13 @@ class Refusal(Struct, frozen=True):
 
 
 class Sent(Struct, frozen=True):
-    """What became of one envelope: who has the mail, and who was refused. reference: a provider's own id of it."""
+    """What became of one envelope: who has the mail, and who was refused. reference: a provider's own id of it.
+    via: the route that it went, if there are several."""
 
     delivered: tuple[str, ...]
     refused: tuple[Refusal, ...] = ()
     reference: str | None = None
+    via: str | None = None
 
     @property
     def reason(self) -> str:

@@ -80,7 +80,9 @@ class SmtpTransport:
                 if not delivered:
                     raise
                 why = error.message if isinstance(error, TransportError) else "the worker ends"
-                return Sent(tuple(delivered), (*refused, *(Refusal(each, _UNKNOWN, why) for each in left)))
+                unknown = isinstance(error, OutcomeUnknown | asyncio.CancelledError)
+                lacking = tuple(Refusal(each, _UNKNOWN, why, unknown=unknown) for each in left)
+                return Sent(tuple(delivered), (*refused, *lacking))
             delivered += done.delivered
             refused += done.refused
             left = (*done.left, *later)

@@ -182,6 +182,7 @@ AROUND: dict[str, Surroundings] = {
         files={"ann.json": '{"name": "Ann", "product": "Shop", "url": "https://shop.example"}'}
     ),
     "docs/how-to/send-through-a-provider.md": Surroundings(),
+    "docs/how-to/send-through-several-providers.md": Surroundings(),
     "docs/how-to/write-a-plugin.md": Surroundings(
         files={
             "shop.py": SHOP,

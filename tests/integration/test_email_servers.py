@@ -162,6 +162,19 @@ async def test_who_has_the_mail_keeps_it_when_a_later_transaction_fails() -> Non
     ]
 
 
+@pytest.mark.parametrize("after_the_dot", [True, False])
+async def test_of_a_later_transaction_it_is_said_whether_it_may_have_arrived(after_the_dot: bool) -> None:
+    def lost(_: object) -> None:
+        if server.taken:
+            raise ConnectionResetError
+
+    server = SmtpServer({"rcpt": lambda session: "452 4.5.3 too many" if session.recipients else None})
+    server.replies["data" if after_the_dot else "mail"] = lost
+    async with transport(server) as sending:
+        sent = await sending.send(mail(*users(2)))
+    assert [(each.recipient, each.unknown) for each in sent.refused] == [("u1@example.com", after_the_dot)]
+
+
 @pytest.mark.parametrize("step", ["mail", "rcpt"])
 async def test_a_login_that_lacks_is_no_fault_of_the_mail(step: str) -> None:
     async with transport(SmtpServer({step: lambda _: "530 5.7.0 Authentication required"})) as sending:

@@ -1,0 +1,132 @@
+"""Which routes are left alone for a while, because they failed or asked for it: in this process, and in the fleet."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from msgspec import Struct
+
+from jetq_email.errors import ServerBusy, Throttled, TransportError
+
+__all__ = ["Breaker", "Shared"]
+
+_log = logging.getLogger("jetq_email")
+
+_MOST_FAILURES = 3
+"""Failures in a row after which a route is left alone."""
+
+_FIRST = 30.0
+"""Seconds for which it is left alone then; each further time, twice as long."""
+
+_LONGEST = 300.0
+"""Seconds of the longest such time."""
+
+_BUSY = 5.0
+"""Seconds for which a route is left alone that wants fewer mails or connections, and does not say for how long."""
+
+_SHORTEST = 1.0
+"""Seconds for which one is left alone that says at once."""
+
+
+class Shared(Protocol):
+    """What the processes of a fleet tell one another. Neither raises: without an answer, each goes by what it knows."""
+
+    async def left_for(self, route: str) -> float:
+        """Seconds for which `route` is still left alone by all; 0.0 if it is not. Asked for every mail."""
+        ...
+
+    async def leave(self, route: str, seconds: float) -> None:
+        """Have all leave `route` alone for so long from now on, or longer if it is so already."""
+        ...
+
+
+class _Standing(Struct):
+    """What is known of a route. until: by the clock, when it is no longer left alone.
+
+    failures: in a row. times: how often it was left alone for failures since it last took a mail. doubted: it has been
+    left alone, and has taken no mail since. trying: one mail finds out whether it takes any. throttled: it wants fewer.
+    """
+
+    until: float = 0.0
+    failures: int = 0
+    times: int = 0
+    doubted: bool = False
+    trying: bool = False
+    throttled: bool = False
+
+
+class Breaker:
+    """Knows which routes take mails. After some failures in a row one is left alone; then one mail tries it, and the
+    others follow if it is taken. clock: in seconds."""
+
+    def __init__(self, shared: Shared | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._shared = shared
+        self._clock = clock
+        self._standings: dict[str, _Standing] = {}
+
+    async def admit(self, route: str) -> float:
+        """0.0 if a mail may go to `route` now: then `worked`, `failed` or `let_go` is to follow. Else the seconds after
+        which to ask again."""
+        standing = self._of(route)
+        left = standing.until - self._clock()
+        if self._shared is not None:
+            left = max(left, await self._shared.left_for(route))
+        if left > 0:
+            standing.doubted = True
+            return left
+        if standing.trying:
+            return _BUSY
+        standing.trying = standing.doubted
+        return 0.0
+
+    def worked(self, route: str) -> None:
+        """A mail was taken, or refused for itself."""
+        standing = self._of(route)
+        if standing.doubted and standing.until <= self._clock():
+            _log.info("mail route %s takes mails again", route)
+        self._standings[route] = _Standing(until=standing.until, throttled=standing.throttled)
+
+    def let_go(self, route: str) -> None:
+        """Nothing was found out."""
+        self._of(route).trying = False
+
+    async def failed(self, route: str, error: TransportError) -> float:
+        """Seconds for which `route` is left alone now; 0.0 if it is not yet."""
+        standing = self._of(route)
+        seconds = self._seconds(standing, error)
+        standing.trying = False
+        now = self._clock()
+        left = standing.until - now
+        if seconds > max(left, 0.0):
+            standing.until, standing.doubted = now + seconds, True
+            if left <= 0:
+                _log.warning("mail route %s is left alone for %.0f s: %s", route, seconds, error.message)
+            if self._shared is not None:
+                await self._shared.leave(route, seconds)
+        return max(left, seconds, 0.0)
+
+    def is_throttled(self, route: str) -> bool:
+        """Whether `route` is left alone now because it wants fewer mails, from whomever."""
+        standing = self._of(route)
+        return standing.throttled and standing.until > self._clock()
+
+    def _of(self, route: str) -> _Standing:
+        return self._standings.setdefault(route, _Standing())
+
+    def _seconds(self, standing: _Standing, error: TransportError) -> float:
+        """For how long `error` has the route left alone."""
+        if isinstance(error, Throttled | ServerBusy):
+            standing.throttled = isinstance(error, Throttled)
+            return _BUSY if error.after is None else max(error.after, _SHORTEST)
+        if standing.until > self._clock():
+            return 0.0  # of the mails that were under way when it was left alone, none makes that longer
+        standing.throttled = False
+        standing.failures += 1
+        if standing.failures < _MOST_FAILURES and not standing.doubted:
+            return 0.0
+        standing.failures = 0
+        standing.times += 1
+        return min(_FIRST * 2.0 ** (standing.times - 1), _LONGEST)
