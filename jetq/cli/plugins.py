@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from jetq.cli.failing import USAGE, Failed, verbose_option
+from jetq.cli.loading import add_working_directory
 from jetq.cli.showing import echo_table
 from jetq.errors import PluginError
 from jetq.plugins import Plugin, installed, load
@@ -16,6 +17,7 @@ __all__ = ["plugins"]
 @verbose_option
 def plugins() -> None:
     """List the installed plugins with the tasks they define, and what these need here and do not have."""
+    add_working_directory()  # as a worker does: a plugin may ask for what stands there
     broken: list[PluginError] = []
     rows = [row for plugin in installed() for row in _rows(plugin, broken)]
     if rows:

@@ -690,3 +690,17 @@ def test_a_plugin_that_is_not_ready_costs_its_jobs_nothing(project: Project) -> 
     project.environment["JETQ_EMAIL_SENDER"] = "shop@example.com"
     with project.running("worker", "tasks") as worker:
         worker.wait_for("Subject: Hello")
+
+
+def test_a_router_is_found_where_a_command_is_started(project: Project) -> None:
+    project.environment |= {"JETQ_EMAIL_TRANSPORT": "shop_mail:mail", "JETQ_EMAIL_SENDER": "shop@example.com"}
+    enqueue(project, "jetq_email.send_email", "ann@example.com", "Hello", "Hi")
+    project.environment["PYTHONSAFEPATH"] = "1"  # so that `-m` adds no directory, as the command `jetq` does not
+    project.write("shop_mail.py", "from jetq_email import Route, Router\nmail = Router([Route('postmark')])\n")
+    lacks = "route postmark: transport postmark is not set up; set JETQ_EMAIL_POSTMARK_TOKEN"
+    assert f"(not ready here: {lacks}" in project.jetq("plugins").stdout
+    done = project.jetq("worker", "-q", "email", "--plugin", "email")
+    assert (done.returncode, lacks in done.stderr) == (2, True), done.stderr
+    project.write("shop_mail.py", "from jetq_email import Route, Router\nmail = Router([Route('console')])\n")
+    with project.running("worker", "-q", "email", "--plugin", "email") as worker:
+        worker.wait_for("Subject: Hello")
