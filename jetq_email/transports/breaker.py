@@ -13,7 +13,7 @@ from jetq_email.errors import ServerBusy, Throttled, TransportError
 
 __all__ = ["Breaker", "Shared"]
 
-_log = logging.getLogger("jetq_email")
+_log = logging.getLogger("jetq.email")
 
 _MOST_FAILURES = 3
 """Failures in a row after which a route is left alone."""
@@ -32,7 +32,7 @@ _SHORTEST = 1.0
 
 
 class Shared(Protocol):
-    """What the processes of a fleet tell one another. Neither raises: without an answer, each goes by what it knows."""
+    """What the processes of a fleet tell one another. Neither raises: without an answer each goes by what it knows."""
 
     async def left_for(self, route: str) -> float:
         """Seconds for which `route` is still left alone by all; 0.0 if it is not. Asked for every mail."""
@@ -48,6 +48,7 @@ class _Standing(Struct):
 
     failures: in a row. times: how often it was left alone for failures since it last took a mail. doubted: it has been
     left alone, and has taken no mail since. trying: one mail finds out whether it takes any. throttled: it wants fewer.
+    untold: the fleet does not know of its failures.
     """
 
     until: float = 0.0
@@ -56,11 +57,16 @@ class _Standing(Struct):
     doubted: bool = False
     trying: bool = False
     throttled: bool = False
+    untold: bool = False
 
 
 class Breaker:
     """Knows which routes take mails. After some failures in a row one is left alone; then one mail tries it, and the
-    others follow if it is taken. clock: in seconds."""
+    others follow if it is taken. clock: in seconds.
+
+    The fleet is told at once what a provider has asked for, but of failures only when another route has taken a mail
+    since: a process that reaches none has lost its network, and the others are not to stop for that.
+    """
 
     def __init__(self, shared: Shared | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self._shared = shared
@@ -82,12 +88,16 @@ class Breaker:
         standing.trying = standing.doubted
         return 0.0
 
-    def worked(self, route: str) -> None:
+    async def worked(self, route: str) -> None:
         """A mail was taken, or refused for itself."""
         standing = self._of(route)
         if standing.doubted and standing.until <= self._clock():
             _log.info("mail route %s takes mails again", route)
         self._standings[route] = _Standing(until=standing.until, throttled=standing.throttled)
+        for name, other in list(self._standings.items()):
+            if other.untold:
+                other.untold = False
+                await self._tell(name, other.until - self._clock())
 
     def let_go(self, route: str) -> None:
         """Nothing was found out."""
@@ -104,14 +114,19 @@ class Breaker:
             standing.until, standing.doubted = now + seconds, True
             if left <= 0:
                 _log.warning("mail route %s is left alone for %.0f s: %s", route, seconds, error.message)
-            if self._shared is not None:
-                await self._shared.leave(route, seconds)
+            standing.untold = not isinstance(error, Throttled | ServerBusy)
+            if isinstance(error, Throttled):
+                await self._tell(route, seconds)
         return max(left, seconds, 0.0)
 
     def is_throttled(self, route: str) -> bool:
         """Whether `route` is left alone now because it wants fewer mails, from whomever."""
         standing = self._of(route)
         return standing.throttled and standing.until > self._clock()
+
+    async def _tell(self, route: str, seconds: float) -> None:
+        if self._shared is not None and seconds > 0:
+            await self._shared.leave(route, seconds)
 
     def _of(self, route: str) -> _Standing:
         return self._standings.setdefault(route, _Standing())

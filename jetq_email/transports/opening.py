@@ -50,9 +50,12 @@ def _make(settings: Settings) -> Transport:
     router = router_of(settings)
     if router is None:
         return _through(settings.chosen_transport, settings)
+    from jetq_email.transports.breaker import Breaker
+    from jetq_email.transports.fleet import FleetRoutes
     from jetq_email.transports.router import RouterTransport
 
-    return RouterTransport(router, {route.name: _through(route.through, settings) for route in router.all})
+    transports = {route.name: _through(route.through, settings) for route in router.all}
+    return RouterTransport(router, transports, Breaker(FleetRoutes()))
 
 
 def _through(way: Smtp | Provider | str, settings: Settings) -> Transport:

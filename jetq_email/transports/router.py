@@ -92,7 +92,7 @@ class RouterTransport:
                 f"route {route.name} does not take this worker: {refusal.code} {without_addresses(refusal.reply)}",
                 hint="its login, key or account is not in order; the mail is tried again",
             )
-        self._breaker.worked(route.name)
+        await self._breaker.worked(route.name)
         return replace(sent, via=route.name)
 
     def _busy(self, wait: float) -> TransportError:

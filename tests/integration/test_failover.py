@@ -14,12 +14,13 @@ from uuid import uuid4
 import msgspec
 import pytest
 
-from jetq import Jetq
+from jetq import Jetq, Records
 from jetq_email import Postmark, Route, Router, Secret, Smtp, send_email
 from jetq_email import tasks as tasks_module
 from jetq_email.mail_log import MailLog
 from jetq_email.settings import current
 from jetq_email.transports import breaker as breaker_module
+from jetq_email.transports import fleet as fleet_module
 from jetq_email.transports.opening import transport_for
 from tests.apps.http_server import CUT, Asked, HttpServer, Told
 from tests.apps.smtp_server import SmtpServer, serving_smtp
@@ -91,6 +92,8 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tasks_module, "_BUSY_WAIT", 0.1)
     for name, seconds in {"_FIRST": 0.2, "_LONGEST": 0.5, "_BUSY": 0.1}.items():
         monkeypatch.setattr(breaker_module, name, seconds)
+    for name in ("_PATIENCE", "_TELLING"):  # with a broker on a busy machine
+        monkeypatch.setattr(fleet_module, name, 20.0)
 
 
 @asynccontextmanager
@@ -182,6 +185,7 @@ async def test_who_wants_fewer_mails_is_left_alone_for_as_long_as_it_says(
         async with mailing(nats_url, monkeypatch, Router([one.route()], fallback=last), concurrency=1) as app:
             users = await send(app, 20, max_attempts=1)
             assert await dead(app) == []
+            assert [record.value async for record in Records("jetq_email", app).aeach("routes")] == [b"600"]
     assert one.asked == 1
     assert server.delivered == sorted(users)
 

@@ -56,7 +56,7 @@ async def fail(breaker: Breaker, times: int = 1, error: TransportError | None = 
 
 async def test_a_route_is_left_alone_after_failures_in_a_row(breaker: Breaker) -> None:
     assert await fail(breaker, 2) == 0 == await breaker.admit("a")
-    breaker.worked("a")
+    await breaker.worked("a")
     assert await fail(breaker, 2) == 0 == await breaker.admit("a")
     assert await fail(breaker) == 30 == await breaker.admit("a")
     assert await breaker.admit("b") == 0
@@ -71,7 +71,7 @@ async def test_then_one_mail_tries_it_and_the_others_follow(breaker: Breaker, cl
     clock.now += 30
     assert await breaker.admit("a") == 0
     assert 0 < await breaker.admit("a") <= 5  # they wait for that one
-    breaker.worked("a")
+    await breaker.worked("a")
     assert [await breaker.admit("a") for _ in range(3)] == [0, 0, 0]
 
 
@@ -83,7 +83,7 @@ async def test_it_is_left_alone_for_longer_each_time_until_it_takes_a_mail(break
         assert await fail(breaker) == seconds == await breaker.admit("a")
     clock.now += 300
     assert await breaker.admit("a") == 0
-    breaker.worked("a")
+    await breaker.worked("a")
     assert await fail(breaker, 3) == 30
 
 
@@ -119,7 +119,7 @@ async def test_who_wants_fewer_is_left_alone_at_once_and_for_as_long_as_it_says(
     assert not breaker.is_throttled("a")
     assert await breaker.admit("a") == 0
     assert await breaker.admit("a") > 0
-    breaker.worked("a")
+    await breaker.worked("a")
     assert await fail(breaker, 2) == 0
 
 
@@ -130,24 +130,50 @@ async def test_the_longest_wait_that_was_asked_for_holds(breaker: Breaker) -> No
 
 
 async def test_the_fleet_is_told_and_heard(clock: Clock) -> None:
-    """Guarantee: a route that fails in one process is left alone by those that share what they know."""
+    """Guarantee: a route that fails in one process, which reaches another, is left alone by all of the fleet."""
     fleet = Fleet(clock)
     one, other = Breaker(fleet, clock), Breaker(fleet, clock)
     await fail(one, 10)
-    assert fleet.told == [("a", 30)]
-    assert await other.admit("a") == 30
-    clock.now += 30
+    clock.now += 10
+    await one.worked("b")
+    await one.worked("b")
+    assert fleet.told == [("a", 20)]
+    assert await other.admit("a") == 20
+    clock.now += 20
     assert await other.admit("a") == 0
     assert await other.admit("a") > 0  # one mail of each process tries it
     assert await fail(other) == 30
+    await other.worked("b")
     assert await one.admit("a") == 30
 
 
+async def test_a_process_that_reaches_nobody_stops_no_other(clock: Clock) -> None:
+    """Guarantee: the fleet does not leave its routes alone because one of its workers has lost its network."""
+    fleet = Fleet(clock)
+    breaker = Breaker(fleet, clock)
+    await breaker.worked("b")
+    for _ in range(3):
+        for route in ("a", "b"):
+            await breaker.failed(route, TransportError("no network"))
+    clock.now += 40
+    await breaker.worked("a")  # it is back
+    assert fleet.told == []
+
+
+async def test_the_fleet_is_told_at_once_what_a_provider_asks_for(clock: Clock) -> None:
+    fleet = Fleet(clock)
+    breaker = Breaker(fleet, clock)
+    await breaker.failed("a", ServerBusy("full"))  # for this process, maybe
+    await breaker.failed("a", Throttled("slower", after=60))
+    await breaker.worked("b")
+    assert fleet.told == [("a", 60)]
+
+
 async def test_the_log_tells_it_once(breaker: Breaker, clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, "jetq_email")
+    caplog.set_level(logging.INFO, "jetq.email")
     await fail(breaker, 20)
     clock.now += 30
     await breaker.admit("a")
-    breaker.worked("a")
-    breaker.worked("a")
+    await breaker.worked("a")
+    await breaker.worked("a")
     assert caplog.messages == ["mail route a is left alone for 30 s: down", "mail route a takes mails again"]
