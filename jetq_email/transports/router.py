@@ -46,6 +46,10 @@ class RouterTransport:
                 # The first one may well take what one in its place cannot.
             except (ServerBusy, Throttled) as error:
                 waits.append(await self._breaker.failed(route.name, error))
+            except asyncio.CancelledError:
+                if self._router.allow_duplicates:
+                    raise
+                raise _cut_off(route) from None  # so that the job keeps it: the worker ends, or its time is over
             except TransportError as error:
                 await self._breaker.failed(route.name, error)
                 if isinstance(error, OutcomeUnknown) and not self._router.allow_duplicates:
@@ -100,3 +104,9 @@ class RouterTransport:
         if all(self._breaker.is_throttled(each.name) for each in self._router.all):
             return Throttled(f"all mail routes want fewer mails: {names}", after=wait)
         return ServerBusy(f"the mail routes that take this mail are left alone just now, of {names}", after=wait)
+
+
+def _cut_off(route: Route) -> OutcomeUnknown:
+    error = OutcomeUnknown(f"the mail was cut off as it was handed over by route {route.name}: it may have arrived")
+    error.via = route.name
+    return error

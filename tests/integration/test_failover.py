@@ -21,6 +21,7 @@ from jetq_email.mail_log import MailLog
 from jetq_email.settings import current
 from jetq_email.transports import breaker as breaker_module
 from jetq_email.transports import fleet as fleet_module
+from jetq_email.transports.http import HttpTransport
 from jetq_email.transports.opening import transport_for
 from tests.apps.http_server import CUT, Asked, HttpServer, Told
 from tests.apps.smtp_server import SmtpServer, serving_smtp
@@ -174,6 +175,29 @@ async def test_mails_that_may_be_with_a_dead_provider_are_left_by_name(
             await send(app, 1, max_attempts=2)
             (entry,) = await dead(app)
     assert b'"via":"postmark"' in entry.body
+    assert server.delivered == []
+
+
+async def test_a_worker_that_ends_with_a_mail_under_way_leaves_it_to_that_route(
+    nats_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    under_way, silent = asyncio.Event(), asyncio.Event()
+
+    async def fall_silent(self: HttpTransport, envelope: Any) -> Any:
+        under_way.set()
+        await silent.wait()
+
+    async with provider() as one, smtp() as (server, last):
+        router = Router([one.route()], fallback=last)
+        with monkeypatch.context() as patch:
+            patch.setattr(HttpTransport, "send", fall_silent)
+            async with mailing(nats_url, monkeypatch, router, grace=0.1) as first:
+                job = await first.aenqueue(send_email.bind("ann@x.example", "Hi", text="Hello"))
+                await asyncio.wait_for(under_way.wait(), 20)
+        app = Jetq(nats_url, namespace=first.settings.namespace)
+        found = await (await app.session.broker()).find("email", job.id)
+        await app.session.aclose()
+    assert found is not None and b'"via":"postmark"' in found.delivery.body
     assert server.delivered == []
 
 
