@@ -82,15 +82,15 @@ class Records:
 
     def get(self, key: str) -> Record | None:
         """`aget` from code that is not async."""
-        return self._app().session.run(lambda: self.aget(key))
+        return self.app.session.run(lambda: self.aget(key))
 
     def put(self, key: str, value: bytes, *, ttl: float | None = None, expected: int | None = None) -> int | None:
         """`aput` from code that is not async."""
-        return self._app().session.run(lambda: self.aput(key, value, ttl=ttl, expected=expected))
+        return self.app.session.run(lambda: self.aput(key, value, ttl=ttl, expected=expected))
 
     def remove(self, key: str, *, version: int | None = None) -> bool:
         """`aremove` from code that is not async."""
-        return self._app().session.run(lambda: self.aremove(key, version=version))
+        return self.app.session.run(lambda: self.aremove(key, version=version))
 
     def each(self, below: str = "") -> list[Record]:
         """`aeach` from code that is not async, all at once."""
@@ -98,16 +98,18 @@ class Records:
         async def gather() -> list[Record]:
             return [record async for record in self.aeach(below)]
 
-        return self._app().session.run(gather)
+        return self.app.session.run(gather)
 
-    def _app(self) -> Jetq:
+    @property
+    def app(self) -> Jetq:
+        """Whose records they are, here and now."""
         if self._given is not None:
             return self._given
         current = CURRENT.get()
         return current.app if current is not None and isinstance(current.app, Jetq) else default_app()
 
     async def _broker(self) -> Broker:
-        return await self._app().session.broker()
+        return await self.app.session.broker()
 
     def _place(self, key: str) -> str:
         if not _KEY.fullmatch(key):

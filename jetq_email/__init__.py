@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from jetq_email.attachments import Attachment
 from jetq_email.errors import TransportError, Unsendable
+from jetq_email.many import asend_many, send_many
 from jetq_email.providers import Brevo, Mailgun, Postmark, Resend, SendGrid, Ses
 from jetq_email.routes import Route, Router, Smtp
 from jetq_email.secret import Secret
@@ -23,6 +24,8 @@ __all__ = [
     "Smtp",
     "TransportError",
     "Unsendable",
+    "asend_many",
     "send_email",
+    "send_many",
     "send_template",
 ]

@@ -18,6 +18,7 @@ from msgspec import Meta, Struct
 from jetq import SettingsError
 from jetq_email.address import parse_mailbox, parse_return_path
 from jetq_email.errors import Unsendable
+from jetq_email.lines import one_word
 from jetq_email.providers import (
     PROVIDERS,
     Brevo,
@@ -47,6 +48,10 @@ _RATE = r"^[1-9][0-9]{0,8}/[smhd]$"
 _MISSING = re.compile(r"Object missing required field `(\w+)`")
 _DNS_NAME = re.compile(r"[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63})*")
 _EHLO = re.compile(r"\[[0-9.]+\]|\[IPv6:[0-9A-Fa-f:.]+\]|(?:[A-Za-z0-9-]{1,63}\.)+[A-Za-z0-9-]{1,63}")
+_SHORTEST_SECRET = 16
+_URL = re.compile(
+    r"(?:https://[A-Za-z0-9.-]{1,253}|http://(?:localhost|127\.0\.0\.1))(?::[0-9]{1,5})?(?:/[A-Za-z0-9._~%/-]{0,255})?"
+)
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -88,6 +93,12 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     dkim_selector: the name below that domain under which the public key is published; several with commas between.
     dkim_key, dkim_key_file: the private key, RSA or Ed25519, in PEM's form, or the file that holds it. Of several
         selectors the keys stand one after the other.
+    topics: the topics there are, separated by spaces, such as `news offers`; without any, each word is one.
+    unsubscribe_url: where `jetq_email.unsubscribe.Unsubscribe` is served, such as `https://shop.example/unsubscribe`;
+        mails with a topic get a link there.
+    unsubscribe_mailto: an address that takes the wish to leave a topic by mail too.
+    secret: signs those links, 16 characters at least. Of several, with commas between them, the first signs and all
+        are known.
     ses, sendgrid, mailgun, postmark, resend, brevo: providers, whose fields are variables of their own: `token` of the
         fourth is `JETQ_EMAIL_POSTMARK_TOKEN`.
     webhooks: by what webhooks are verified; see `WebhookSecrets`, whose fields are variables as they are called.
@@ -126,6 +137,10 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     dkim_selector: str | None = None
     dkim_key: Secret | None = None
     dkim_key_file: Path | None = None
+    topics: tuple[str, ...] = ()
+    unsubscribe_url: str | None = None
+    unsubscribe_mailto: str | None = None
+    secret: tuple[Secret, ...] = ()
     ses: Ses | None = None
     sendgrid: SendGrid | None = None
     mailgun: Mailgun | None = None
@@ -222,6 +237,10 @@ def parse(environ: Mapping[str, str]) -> Settings:
         values["webhooks"]["ses_webhook_topics"] = [topic for topic in re.split(r"[,\s]+", topics) if topic]
     if "routes" in values:
         values["routes"] = [_route(text.strip()) for text in values["routes"].split(",")]
+    if "topics" in values:
+        values["topics"] = re.split(r"[\s,]+", values["topics"].strip())
+    if "secret" in values:
+        values["secret"] = [secret.strip() for secret in values["secret"].split(",")]
     try:
         settings = msgspec.convert(values, Settings, strict=False, dec_hook=_convert)
     except msgspec.ValidationError as error:
@@ -304,9 +323,14 @@ def check(settings: Settings) -> None:
             hint="such as mail.example.com, [192.0.2.1] or [IPv6:2001:db8::1]",
         )
     _check_dkim(settings)
+    _check_unsubscribing(settings)
     try:
         if settings.sender is not None:
             parse_mailbox(settings.sender, f"{PREFIX}SENDER")
+        if settings.unsubscribe_mailto is not None:
+            parse_mailbox(settings.unsubscribe_mailto, f"{PREFIX}UNSUBSCRIBE_MAILTO")
+        for topic in settings.topics:
+            one_word(topic, f"{PREFIX}TOPICS")
         if settings.envelope_sender is not None:
             parse_return_path(settings.envelope_sender, f"{PREFIX}ENVELOPE_SENDER")
     except Unsendable as error:
@@ -380,3 +404,22 @@ def _check_transports(settings: Settings) -> None:
                 settings.check_set_up(name)
             except SettingsError as error:
                 raise SettingsError(f"{PREFIX}{variable}: {error.message}", hint=error.hint) from None
+
+
+def _check_unsubscribing(settings: Settings) -> None:
+    if any(len(secret.reveal()) < _SHORTEST_SECRET for secret in settings.secret):
+        raise SettingsError(
+            f"{PREFIX}SECRET: a secret has {_SHORTEST_SECRET} characters at least",
+            hint="`openssl rand -hex 32` makes one",
+        )
+    if settings.unsubscribe_url is None:
+        if settings.unsubscribe_mailto is not None:
+            raise SettingsError(f"{PREFIX}UNSUBSCRIBE_MAILTO goes with {PREFIX}UNSUBSCRIBE_URL, which is not set")
+        return
+    if not settings.secret:
+        raise SettingsError(f"{PREFIX}UNSUBSCRIBE_URL needs {PREFIX}SECRET, which signs the links")
+    if not _URL.fullmatch(settings.unsubscribe_url):
+        raise SettingsError(
+            f"{PREFIX}UNSUBSCRIBE_URL: it begins with https://, and has neither user nor query",  # RFC 8058 3.1
+            hint="such as https://shop.example/unsubscribe; http:// is for this machine, to try it",
+        )

@@ -7,7 +7,7 @@ address can tell whether it is there.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Literal
@@ -15,12 +15,12 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
-from jetq import Jetq, Records
+from jetq import Jetq, Record, Records
 from jetq_email.address import parse_mailbox
 from jetq_email.errors import Unsendable
 from jetq_email.lines import one_word
 
-__all__ = ["RECORDS", "Reason", "Suppressed", "Suppression", "address_hash"]
+__all__ = ["RECORDS", "Reason", "Suppressed", "Suppression", "address_hash", "check_topic"]
 
 Reason = Literal["bounce", "complaint", "unsubscribed", "manual"]
 
@@ -29,6 +29,10 @@ RECORDS = "jetq_email"
 
 _EVERYTHING = "suppressed"
 _TOPICS = "unwanted"
+_NEVER = datetime.fromtimestamp(0, UTC)
+_LIFTED_FOR = 60 * 86400.0
+"""Seconds in which a topic that is wanted again is known as such, for a job that said otherwise before and comes later:
+longer than dead letters are kept, if nobody says otherwise."""
 
 
 class Suppressed(Struct, frozen=True, omit_defaults=True):
@@ -36,6 +40,7 @@ class Suppressed(Struct, frozen=True, omit_defaults=True):
 
     source: who said so, such as a provider's name or `cli`. at: since when, aware UTC. topic: None is all mail. detail:
     what a server said, without addresses. address: only if the settings say that it is kept. hash: see `address_hash`.
+    lifted: it does not hold any more: the topic is wanted again, since `at`.
     """
 
     reason: Reason
@@ -45,6 +50,7 @@ class Suppressed(Struct, frozen=True, omit_defaults=True):
     detail: str | None = None
     address: str | None = None
     hash: str = ""
+    lifted: bool = False
 
 
 _decode = msgspec.json.Decoder(Suppressed).decode
@@ -63,11 +69,24 @@ def _plain(address: str) -> str:
         return address.strip().lower()
 
 
+def check_topic(topic: str, known: Sequence[str] = ()) -> str:
+    """`topic`, if it can be one, and is one of those that are `known`, if any are. Raises Unsendable."""
+    one_word(topic, "topic")
+    if known and topic not in known:
+        raise Unsendable(f"topic {topic!r}: there is no such topic", hint=f"JETQ_EMAIL_TOPICS has {', '.join(known)}")
+    return topic
+
+
 class Suppression:
     """The list of who gets no mail, of the app whose job runs here, or else of the default app or the one given."""
 
     def __init__(self, app: Jetq | None = None) -> None:
         self._records = Records(RECORDS, app)
+
+    @property
+    def app(self) -> Jetq:
+        """Whose list it is, here and now."""
+        return self._records.app
 
     async def find(self, address: str, topic: str | None = None) -> Suppressed | None:
         """Why `address` gets no mail, or none of `topic`; None if it gets it. Raises BrokerError."""
@@ -78,8 +97,9 @@ class Suppression:
         keys = [f"{_EVERYTHING}.{hash}", *([] if topic is None else [f"{_TOPICS}.{topic}.{hash}"])]
         for key in keys:
             record = await self._records.aget(key)
-            if record is not None:
-                return _read(record.value, hash)
+            why = None if record is None else _read(record.value, hash)
+            if why is not None and not why.lifted:
+                return why
         return None
 
     async def of(self, addresses: Iterable[str], topic: str | None = None) -> Mapping[str, Suppressed]:
@@ -105,22 +125,58 @@ class Suppression:
 
     async def add_hash(self, hash: str, why: Suppressed) -> bool:
         """`add` of an address whose hash is known."""
-        return await self._records.aput(_key(hash, why.topic), _encode(why), expected=0) is not None
+        key = _key(hash, why.topic)
+        while True:
+            record = await self._records.aget(key)
+            if record is not None and not _read(record.value, hash).lifted:
+                return False
+            if await self._records.aput(key, _encode(why), expected=_version(record)) is not None:
+                return True
+
+    async def decide(self, hash: str, topic: str, *, wanted: bool, source: str, at: datetime | None = None) -> None:
+        """Note whether somebody wants mail of `topic`, as said `at`: of what was said the latest holds, in whatever
+        order it is noted. Without `at` it is the latest."""
+        key = _key(hash, topic)
+        while True:
+            record = await self._records.aget(key)
+            before = _NEVER if record is None else _read(record.value, hash).at
+            said = max(before, datetime.now(UTC)) if at is None else at
+            if said < before:
+                return
+            why = Suppressed("unsubscribed", source, said, topic, lifted=wanted)
+            ttl = _LIFTED_FOR if wanted else None
+            if await self._records.aput(key, _encode(why), ttl=ttl, expected=_version(record)) is not None:
+                return
+
+    async def declines(self, hash: str, topic: str) -> bool:
+        """Whether somebody wants no mail of `topic`, whatever holds for all mail."""
+        record = await self._records.aget(_key(hash, topic))
+        return record is not None and not _read(record.value, hash).lifted
 
     async def remove(self, address_or_hash: str, topic: str | None = None) -> bool:
         """Take an address, or the hash of one, off the list. False if it is not on it."""
         hash = address_or_hash if "@" not in address_or_hash else address_hash(address_or_hash)
-        return await self._records.aremove(_key(hash, topic))
+        key = _key(hash, topic)
+        record = await self._records.aget(key)
+        if record is None or not await self._records.aremove(key):
+            return False
+        return not _read(record.value, hash).lifted
 
     async def each(self) -> AsyncIterator[Suppressed]:
         """All that is on the list: first what holds for all mail, then topics."""
         for below in (_EVERYTHING, _TOPICS):
             async for record in self._records.aeach(below):
-                yield _read(record.value, record.key.rpartition(".")[2])
+                why = _read(record.value, record.key.rpartition(".")[2])
+                if not why.lifted:
+                    yield why
 
 
 def _key(hash: str, topic: str | None) -> str:
     return f"{_EVERYTHING}.{hash}" if topic is None else f"{_TOPICS}.{one_word(topic, 'topic')}.{hash}"
+
+
+def _version(record: Record | None) -> int:
+    return 0 if record is None else record.version
 
 
 def _read(value: bytes, hash: str) -> Suppressed:
@@ -128,5 +184,5 @@ def _read(value: bytes, hash: str) -> Suppressed:
     try:
         why = _decode(value)
     except (msgspec.MsgspecError, UnicodeDecodeError):
-        why = Suppressed("manual", "a record that cannot be read", datetime.fromtimestamp(0, UTC))
+        why = Suppressed("manual", "a record that cannot be read", _NEVER)
     return msgspec.structs.replace(why, hash=hash)

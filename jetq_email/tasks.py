@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+from collections.abc import Container
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypedDict
 from uuid import uuid4
@@ -15,9 +16,11 @@ from tenacity.wait import wait_base
 from jetq import JetqError, JobContext, RateLimited, Reject, Retry, Secret, SettingsError, Snooze, current_job, task
 from jetq_email.address import parse_return_path
 from jetq_email.attachments import Attachment, gather
+from jetq_email.campaigns import note_sent, who_has_it
 from jetq_email.dkim_keys import signer_for
 from jetq_email.errors import OutcomeUnknown, ServerBusy, Throttled, TransportError, Unsendable
 from jetq_email.events import Event, take
+from jetq_email.links import link_variables, with_link
 from jetq_email.mail_log import AttemptLog
 from jetq_email.message import Email, Envelope, composed
 from jetq_email.reports import BadReport, read_report
@@ -27,8 +30,17 @@ from jetq_email.suppression import Suppression
 from jetq_email.templates import render
 from jetq_email.transports.opening import check_transport, transport_for
 from jetq_email.transports.outcomes import Refusal, Sent
+from jetq_email.unsubscribe import note_choice
 
-__all__ = ["confirm_subscription", "jetq_ready", "send_email", "send_template", "take_events", "take_report"]
+__all__ = [
+    "confirm_subscription",
+    "jetq_ready",
+    "note_choice",
+    "send_email",
+    "send_template",
+    "take_events",
+    "take_report",
+]
 
 _log = logging.getLogger("jetq.email")
 
@@ -106,14 +118,17 @@ async def send_email(
     tag: str | None = None,
     topic: str | None = None,
     envelope_sender: str | None = None,
+    campaign: str | None = None,
     via: str | None = None,
 ) -> None:
     """Send one mail.
 
     to, cc, bcc, reply_to: an address or several, `ann@example.com` or `Ann <ann@example.com>`. sender: the From
     address, `JETQ_EMAIL_SENDER` if not given. text, html: either or both; text is made of html if it is missing.
-    headers: further ones, such as `List-Unsubscribe`. calendar: an invitation in iCalendar's format, shown as one.
-    tag: what kind of mail it is, which a provider counts by. topic: what it is about, if a recipient can decline that.
+    headers: further ones, such as `Auto-Submitted`. calendar: an invitation in iCalendar's format, shown as one.
+    tag: what kind of mail it is, which a provider counts by. topic: what it is about, if a recipient can decline that:
+    with a topic it goes to one recipient, and has a link to unsubscribe, where the settings name a URL for that.
+    campaign: whoever was sent a mail of that name gets no other; see `send_many`.
     envelope_sender: where bounces go by SMTP, if not to the sender; `JETQ_EMAIL_ENVELOPE_SENDER` if not given. `<>` is
     nowhere; `{id}` and `{recipient}` in it tell whose mail it was.
     recipients, via: set by the task itself, who of to, cc and bcc still lacks the mail, and the one route that may have
@@ -140,7 +155,7 @@ async def send_email(
         reply_to=_several(reply_to),
         headers=headers or {},
     )
-    await _send(email, attachments or [], recipients, via, settings)
+    await _send(email, attachments or [], recipients, via, campaign, settings)
 
 
 @task(name="jetq_email.send_template", queue="email", **_options(), wait=_RetryWait(), ends_kept=3600)
@@ -159,16 +174,19 @@ async def send_template(
     tag: str | None = None,
     topic: str | None = None,
     envelope_sender: str | None = None,
+    campaign: str | None = None,
     via: str | None = None,
 ) -> None:
     """Send one mail made of the template `template`, filled in from `context`.
 
     Templates are looked for in `JETQ_EMAIL_TEMPLATE_DIRECTORY` and then among the built-in ones: welcome, verification,
-    password_reset, password_changed, notification. The rest is as with `send_email`.
+    password_reset, password_changed, notification. They know `unsubscribe_url` if the mail has such a link. The rest is
+    as with `send_email`.
     """
     settings = current()
     try:
-        rendered = render(template, context or {}, settings.template_directory)
+        known = link_variables([*_several(to), *_several(cc), *_several(bcc)], topic, headers or {}, settings)
+        rendered = render(template, {**known, **(context or {})}, settings.template_directory)
     except Unsendable as error:
         raise Reject(str(error)) from error
     email = Email(
@@ -186,7 +204,7 @@ async def send_template(
         reply_to=_several(reply_to),
         headers=headers or {},
     )
-    await _send(email, attachments or [], recipients, via, settings)
+    await _send(email, attachments or [], recipients, via, campaign, settings)
 
 
 @task(name="jetq_email.take_events", queue="email", max_attempts=_TAKEN_FOR)
@@ -221,15 +239,21 @@ async def confirm_subscription(url: Secret[str]) -> None:
 
 
 async def _send(
-    email: Email, attachments: list[Attachment], recipients: list[str] | None, via: str | None, settings: Settings
+    email: Email,
+    attachments: list[Attachment],
+    recipients: list[str] | None,
+    via: str | None,
+    campaign: str | None,
+    settings: Settings,
 ) -> None:
     job_id, date = _identity()
     try:
+        email = with_link(email, settings)
         parts = await gather(attachments, settings)
         envelope = await composed(email, parts, job_id=job_id, date=date)
         if recipients is not None:
             envelope = _narrow(envelope, recipients)
-        sent = await _hand_over(replace(envelope, via=via), settings)
+        sent = await _hand_over(replace(envelope, via=via), campaign, settings)
     except Unsendable as error:
         raise Reject(str(error)) from error
     except ServerBusy as error:
@@ -247,17 +271,19 @@ async def _send(
     _settle(sent)
 
 
-async def _hand_over(envelope: Envelope, settings: Settings) -> Sent:
+async def _hand_over(envelope: Envelope, campaign: str | None, settings: Settings) -> Sent:
     """Send to those who may get it, and keep in the log what came of each. A plain call asks nobody who may, and logs
     nothing: it may have no broker."""
-    if not (settings.suppression or settings.log_ttl) or (job := _current()) is None:
+    if not (settings.suppression or settings.log_ttl or campaign) or (job := _current()) is None:
         return await _sent(envelope, settings)
     log = AttemptLog(job.id, job.attempt, settings)
     if settings.suppression and (suppressed := await Suppression().of(envelope.recipients, envelope.fields.topic)):
         await log.suppressed(envelope, suppressed)
-        envelope = replace(envelope, recipients=tuple(each for each in envelope.recipients if each not in suppressed))
-        if not envelope.recipients:
-            return _with_unusable(Sent(()), envelope)
+        envelope = _leave_out(envelope, suppressed)
+    if campaign is not None:
+        envelope = _leave_out(envelope, await who_has_it(campaign, envelope.recipients))
+    if not envelope.recipients:
+        return _with_unusable(Sent(()), envelope)
     try:
         sent = await _sent(envelope, settings)
     except (TransportError, Unsendable) as error:
@@ -265,7 +291,13 @@ async def _hand_over(envelope: Envelope, settings: Settings) -> Sent:
             await log.failed(envelope, error)
         raise
     await log.sent(envelope, sent)
+    if campaign is not None:
+        await note_sent(campaign, sent.delivered)
     return sent
+
+
+def _leave_out(envelope: Envelope, addresses: Container[str]) -> Envelope:
+    return replace(envelope, recipients=tuple(each for each in envelope.recipients if each not in addresses))
 
 
 async def _sent(envelope: Envelope, settings: Settings) -> Sent:

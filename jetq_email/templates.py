@@ -27,7 +27,7 @@ except ImportError as error:
         f"jetq_email needs {error.name}, which is not installed: install the extra, jetq-nats[email]", name=error.name
     ) from error
 
-__all__ = ["Rendered", "names", "render", "variables"]
+__all__ = ["Rendered", "names", "page", "render", "variables"]
 
 _KINDS = ("subject.txt", "txt", "html")
 
@@ -73,6 +73,14 @@ def render(
         missing = f"{name}.subject.txt" if subject is None else f"{name}.html, {name}.mjml or {name}.txt"
         raise Unsendable(f"template {name!r}: there is no {missing}", hint=f"templates: {known}")
     return Rendered(" ".join(subject.split()), text, None if html is None else _inliner.inline(html))
+
+
+def page(name: str, context: Mapping[str, Any], directory: Path | None = None) -> str:
+    """The file `<name>.html` for a browser, filled in. Raises Unsendable as `render` does."""
+    made = _part(_environment(directory, is_html=True), name, "html", context)
+    if made is None:
+        raise Unsendable(f"page {name!r}: there is no {name}.html")
+    return made
 
 
 def names(directory: Path | None = None) -> list[str]:

@@ -99,12 +99,48 @@ def test_port_follows_tls(tls: str, port: int) -> None:
         ),
         ({"JETQ_EMAIL_USER": "u", "JETQ_EMAIL_TOKEN_COMMAND": "'canary"}, "TOKEN_COMMAND is no command"),
         ({"JETQ_EMAIL_USER": "u", "JETQ_EMAIL_TOKEN_COMMAND": " "}, "TOKEN_COMMAND is no command"),
+        ({"JETQ_EMAIL_TOPICS": "news of.the.day"}, "JETQ_EMAIL_TOPICS 'of.the.day': not one word"),
+        ({"JETQ_EMAIL_SECRET": "canary"}, "16 characters"),
+        ({"JETQ_EMAIL_SECRET": f"{'canary' * 3},"}, "16 characters"),
+        ({"JETQ_EMAIL_UNSUBSCRIBE_URL": "https://shop.example/u"}, "needs JETQ_EMAIL_SECRET"),
+        ({"JETQ_EMAIL_UNSUBSCRIBE_MAILTO": "leave@shop.example"}, "goes with JETQ_EMAIL_UNSUBSCRIBE_URL"),
+        *(
+            ({"JETQ_EMAIL_UNSUBSCRIBE_URL": url, "JETQ_EMAIL_SECRET": "canary" * 3}, "https://")
+            for url in (
+                "http://shop.example/u",
+                "https://a:canary@shop.example/u",
+                "https://s.example/?a=b",
+                "u",
+                "https://s.example/a b",
+            )
+        ),
+        (
+            {
+                "JETQ_EMAIL_UNSUBSCRIBE_URL": "https://shop.example",
+                "JETQ_EMAIL_SECRET": "canary" * 3,
+                "JETQ_EMAIL_UNSUBSCRIBE_MAILTO": "nobody",
+            },
+            "JETQ_EMAIL_UNSUBSCRIBE_MAILTO",
+        ),
     ],
 )
 def test_impossible_settings_are_refused_by_name(environ: dict[str, str], message: str) -> None:
     with pytest.raises(SettingsError, match=message) as caught:
         parse(environ)
     assert "canary" not in str(caught.value)
+
+
+def test_topics_and_secrets_are_several() -> None:
+    settings = parse(
+        {
+            "JETQ_EMAIL_TOPICS": " news  offers",
+            "JETQ_EMAIL_SECRET": f"{'canary' * 3}, {'second' * 3}",
+            "JETQ_EMAIL_UNSUBSCRIBE_URL": "http://localhost:8000/u",
+        }
+    )
+    assert settings.topics == ("news", "offers")
+    assert [secret.reveal() for secret in settings.secret] == ["canary" * 3, "second" * 3]
+    assert "canary" not in repr(settings)
 
 
 def test_no_transport_is_an_error_and_not_a_default() -> None:
