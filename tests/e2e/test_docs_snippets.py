@@ -153,6 +153,7 @@ AROUND: dict[str, Surroundings] = {
     ),
     "docs/how-to/deploy.md": Surroundings(),
     "docs/how-to/give-permissions.md": Surroundings(files={"shop.py": SHOP}),
+    "docs/how-to/let-people-unsubscribe.md": Surroundings(),
     "docs/how-to/limit.md": Surroundings(
         files={
             "store.py": "from tasks import geocode\n"
