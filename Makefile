@@ -9,6 +9,8 @@ STAMP := $(VENV)/.jetq-setup
 PYTEST := $(BIN)/python -m pytest -q
 # Most tests wait for a server or a clock, so more of them than there are cores run side by side.
 TESTS_AT_ONCE ?= 4
+# Which of them, as pytest's -m takes it.
+TESTS ?= not slow and not faults
 # Of the faults at random: which ones, on one server and on three. Those of .ci/run are fewer.
 SEEDS ?= 1 2 3
 CLUSTER_SEEDS ?= 1
@@ -33,7 +35,7 @@ $(STAMP): pyproject.toml
 	@touch $@
 
 test: $(STAMP) ## unit, integration and end-to-end tests
-	@$(PYTEST) -n $(TESTS_AT_ONCE)
+	@$(PYTEST) -n $(TESTS_AT_ONCE) -m "$(TESTS)"
 
 test-pythons: ## the same on PYTHONS="3.13 3.14": installed ones, or as root those of Debian
 	@tests/pythons.sh $(PYTHONS)

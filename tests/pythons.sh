@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# `make test` on other Pythons: tests/pythons.sh 3.13 3.14
+# `make test` on other Pythons, without what is marked `once`: tests/pythons.sh 3.13 3.14
 #
 # Each by the interpreter that this machine has, as `python3.13`. Where it has none, root has one from Debian: a small
 # system of the suite that carries it is made by debootstrap, kept in JETQ_PYTHONS (/var/cache/jetq-pythons), and what is
@@ -10,6 +10,8 @@ cd "$(dirname "$0")/.."
 CHECKOUT=$PWD
 KEPT=${JETQ_PYTHONS:-/var/cache/jetq-pythons}
 DAYS_KEPT=14
+
+TESTS="not slow and not faults and not once"
 
 declare -A SUITES=([3.13]=trixie [3.14]=forky)
 
@@ -30,7 +32,7 @@ test_on() {
     local python
     if python=$(interpreter "$1"); then
         echo "by $python"
-        make test PYTHON="$python" VENV=".venv-$1"
+        make test PYTHON="$python" VENV=".venv-$1" TESTS="$TESTS"
     else
         test_in_debian "$1"
     fi
@@ -97,7 +99,7 @@ within() {
     enter "$root" /srv/jetq make setup PYTHON="python$version"
     echo "set up in ${SECONDS} s"
     SECONDS=0
-    enter "$root" /srv/jetq make test PYTHON="python$version"
+    enter "$root" /srv/jetq make test PYTHON="python$version" TESTS="$TESTS"
     echo "tested in ${SECONDS} s"
 }
 

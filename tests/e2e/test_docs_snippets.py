@@ -232,6 +232,7 @@ WALKED = [
 ]
 
 
+@pytest.mark.once
 @pytest.mark.timeout(300)  # on a busy machine: a page has up to twenty commands
 @pytest.mark.parametrize("page", WALKED, ids=page_id)
 def test_the_commands_of_a_page_do_what_it_says(page: Path, project: Project, request: pytest.FixtureRequest) -> None:

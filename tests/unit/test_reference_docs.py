@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import click
+import msgspec
 import pytest
 
 from jetq import errors
@@ -16,6 +17,9 @@ from jetq.diagnosis import _running
 from jetq.inspect import JobView
 from jetq.questions import Answer, Held
 from jetq.settings import Settings
+from jetq_email.providers import PROVIDERS
+from jetq_email.settings import Settings as MailSettings
+from jetq_email.webhook_secrets import WebhookSecrets
 
 ROOT = Path(__file__).parents[2]
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "benchmarks").glob("*.md"), *(ROOT / "docs").rglob("*.md")]
@@ -101,3 +105,30 @@ def test_every_test_that_a_promise_names_exists() -> None:
             named += 1
             assert (ROOT / path).exists(), f"{page.name} names {path}"
     assert named > 10
+
+
+def test_every_setting_of_mail_is_described_with_its_default() -> None:
+    text = (ROOT / "docs/reference/mail-settings.md").read_text()
+    for name, default, needed in _mail_settings():
+        variable = f"**`JETQ_EMAIL_{name}`**" if needed else f"`JETQ_EMAIL_{name}`"
+        shown = "" if default in (None, (), msgspec.NODEFAULT) else f"`{default}`"
+        assert f"| {variable} | {shown} | " in text, name
+
+
+def _mail_settings() -> Iterator[tuple[str, object, bool]]:
+    """Each variable behind its prefix, its default, and whether a provider cannot do without."""
+    for own in msgspec.structs.fields(MailSettings):
+        provider = PROVIDERS.get(own.name)
+        if own.name == "webhooks":
+            continue
+        if provider is None:
+            yield own.name.upper(), own.default, False
+        else:
+            for field in msgspec.structs.fields(provider):
+                yield f"{own.name}_{field.name}".upper(), field.default, field.required
+
+
+def test_every_secret_of_a_webhook_is_described() -> None:
+    text = (ROOT / "docs/reference/mail-settings.md").read_text()
+    for name in WebhookSecrets.__struct_fields__:
+        assert f"| `JETQ_EMAIL_{name.upper()}` | " in text
