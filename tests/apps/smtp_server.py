@@ -36,6 +36,7 @@ class Session:
         self.writer = writer
         self.mails = 0
         self.recipients: list[str] = []
+        self.has_said_all = False
 
 
 class SmtpServer:
@@ -91,6 +92,8 @@ class SmtpServer:
     async def _say(self, session: Session, reply: Said) -> bool:
         """Whether the connection goes on."""
         writer = session.writer
+        if session.has_said_all:
+            return True
         if isinstance(reply, bytes):
             writer.write(reply)
             return False
@@ -139,6 +142,7 @@ class SmtpServer:
         if made is Odd.HALF_CLOSED:
             session.writer.write(f"{usual}\r\n".encode())
             session.writer.write_eof()
+            session.has_said_all = True
         return usual if made is None else made
 
 

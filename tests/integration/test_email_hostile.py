@@ -18,7 +18,7 @@ from msgspec import Struct
 from jetq import Jetq, Worker
 from jetq.context import FIELDS
 from jetq_email import send_email
-from jetq_email import tasks as tasks_module
+from jetq_email import sending as sending_module
 from tests.apps.smtp_server import Odd, Said, Session, Slow, SmtpServer, in_order, serving_smtp
 from tests.apps.working import fresh_app, settled, until, working
 
@@ -157,7 +157,7 @@ def lines(caplog: pytest.LogCaptureFixture) -> Iterator[list[logging.LogRecord]]
 
 @pytest.fixture
 def variables(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    monkeypatch.setattr(tasks_module, "_BUSY_WAIT", 0.1)
+    monkeypatch.setattr(sending_module, "_BUSY_WAIT", 0.1)
     sender = {"HOST": "127.0.0.1", "TLS": "none", "SENDER": "me@example.org"}
     for name, value in {**sender, "RETRY_WAIT": "0.01", "TIMEOUT": "0.5"}.items():
         monkeypatch.setenv(f"JETQ_EMAIL_{name}", value)

@@ -16,7 +16,7 @@ import pytest
 
 from jetq import Jetq, Records
 from jetq_email import Postmark, Route, Router, Secret, Smtp, send_email
-from jetq_email import tasks as tasks_module
+from jetq_email import sending as sending_module
 from jetq_email.mail_log import MailLog
 from jetq_email.settings import current
 from jetq_email.transports import breaker as breaker_module
@@ -90,7 +90,7 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Short waits."""
     for name, value in {"SENDER": "s@shop.example", "RETRY_WAIT": "0.01", "TIMEOUT": "5"}.items():
         monkeypatch.setenv(f"JETQ_EMAIL_{name}", value)
-    monkeypatch.setattr(tasks_module, "_BUSY_WAIT", 0.1)
+    monkeypatch.setattr(sending_module, "_BUSY_WAIT", 0.1)
     for name, seconds in {"_FIRST": 0.2, "_LONGEST": 0.5, "_BUSY": 0.1}.items():
         monkeypatch.setattr(breaker_module, name, seconds)
     for name in ("_PATIENCE", "_TELLING"):  # with a broker on a busy machine

@@ -10,7 +10,7 @@ import pytest
 from jetq import RateLimited, Retry, Snooze
 from jetq.context import CURRENT, Current, JobContext
 from jetq_email import send_email
-from jetq_email import tasks as tasks_module
+from jetq_email import sending as sending_module
 from jetq_email.errors import OutcomeUnknown, ServerBusy, Throttled
 from jetq_email.message import Envelope
 from jetq_email.transports.outcomes import Refusal, Sent
@@ -39,7 +39,7 @@ async def attempt(monkeypatch: pytest.MonkeyPatch, transport: Transport, age: fl
         return transport
 
     monkeypatch.setenv("JETQ_EMAIL_SUPPRESSION", "false")  # there is no broker
-    monkeypatch.setattr(tasks_module, "transport_for", transport_for)
+    monkeypatch.setattr(sending_module, "transport_for", transport_for)
     enqueued = datetime.now(UTC) - timedelta(seconds=age)
     job = JobContext("job1", 1, 8, "jetq_email.send_email", "email", enqueued, None, "worker")
     token = CURRENT.set(Current(lambda: job, object()))
