@@ -56,7 +56,7 @@ def load(allow: Collection[str] | None = None) -> list[Plugin]:
     Raises PluginError that names the distribution of one that cannot be imported, both distributions of two that define
     the same task, and what `allow` names and is not installed.
     """
-    found = installed()
+    everyone = found = installed()
     if allow is not None:
         _refuse_missing(allow, found)
         wanted = {_normal(name) for name in allow}
@@ -64,7 +64,7 @@ def load(allow: Collection[str] | None = None) -> list[Plugin]:
     loaded = []
     for plugin in found:
         try:
-            loaded.append(_load(plugin))
+            loaded.append(_load(plugin, everyone))
         except PluginError as error:
             if allow is not None or not plugin.is_left_out(error):
                 raise
@@ -83,7 +83,7 @@ def _plugin(entry: EntryPoint) -> Plugin:
     )
 
 
-def _load(plugin: Plugin) -> Plugin:
+def _load(plugin: Plugin, everyone: Collection[Plugin]) -> Plugin:
     before: Mapping[str, object] = dict(IMPORTED)
     try:
         module = importlib.import_module(plugin.module)
@@ -95,9 +95,32 @@ def _load(plugin: Plugin) -> Plugin:
             f"{type(error).__name__}: {error}",
             hint="mend or uninstall that distribution, or start with --no-plugins",
         ) from error
-    new = [name for name in IMPORTED if name not in before]
-    own = [name for name, task in IMPORTED.items() if _is_within(task.fn.__module__, plugin.module)]
-    return replace(plugin, tasks=tuple(sorted({*new, *own})), lacks=_lacks(plugin, module))
+    new = {name: task for name, task in IMPORTED.items() if name not in before}
+    new = {name: task for name, task in new.items() if _home(task, everyone) in (None, plugin.distribution)}
+    return replace(plugin, tasks=tuple(sorted({*new, *_own(plugin, module)})), lacks=_lacks(plugin, module))
+
+
+def _own(plugin: Plugin, module: ModuleType) -> list[str]:
+    """The tasks of the plugin's module, and those of its package that stand in it: they may have been imported before,
+    by an application that uses the package."""
+    shown = {id(each) for each in vars(module).values() if isinstance(each, Task)}
+    return [
+        name
+        for name, task in IMPORTED.items()
+        if _is_within(task.fn.__module__, plugin.module)
+        or (id(task) in shown and _is_within(task.fn.__module__, _package(plugin)))
+    ]
+
+
+def _home(task: Task[..., Any], everyone: Collection[Plugin]) -> str | None:
+    """The distribution in whose plugin's package `task` is defined: a plugin may import another, and its tasks."""
+    near = [plugin for plugin in everyone if _is_within(task.fn.__module__, _package(plugin))]
+    return max(near, key=lambda plugin: len(_package(plugin))).distribution if near else None
+
+
+def _package(plugin: Plugin) -> str:
+    """The package that its module stands in, or the module."""
+    return plugin.module.rpartition(".")[0] or plugin.module
 
 
 def _lacks(plugin: Plugin, module: ModuleType) -> str | None:

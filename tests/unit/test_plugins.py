@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -70,6 +71,18 @@ def test_tasks_of_the_modules_it_imports_are_its_own(install: Install, tmp_path:
     assert load(["pack"])[0].tasks == load(["pack"])[0].tasks == ("deep.f",)
 
 
+@pytest.mark.parametrize("name", ["acme_a", "acme_z"])
+def test_one_may_use_the_tasks_of_another(install: Install, tmp_path: Path, name: str) -> None:
+    (tmp_path / "pack").mkdir()
+    (tmp_path / "pack" / "__init__.py").write_text("from pack.tasks import f")
+    (tmp_path / "pack" / "tasks.py").write_text(task_module("pack.f"))
+    install("acme-pack", {"pack": "pack.tasks"})
+    install("acme-user", {name: name}, **{name: "from pack import f as theirs\n" + task_module("user.f")})
+    for _ in range(2):
+        tasks = {plugin.name: plugin.tasks for plugin in load(["pack", name])}
+        assert tasks == {"pack": ("pack.f",), name: ("user.f",)}
+
+
 def test_two_with_one_task_name_are_both_named(install: Install) -> None:
     install("acme-shop", {"shop": "acme_shop"}, acme_shop=task_module("pay"))
     install("acme-bank", {"bank": "acme_bank"}, acme_bank=task_module("pay"))
@@ -129,6 +142,27 @@ def test_one_says_what_its_tasks_need_here(install: Install, monkeypatch: pytest
     (shop,) = load(["shop"])
     assert shop.lacks is None
     assert unready_queues([shop], own) == {}
+
+
+def test_one_that_the_application_has_imported_before_says_it_too(install: Install, tmp_path: Path) -> None:
+    """Guarantee: a worker leaves the queue of a plugin that is not ready to others, whatever was imported before."""
+    (tmp_path / "pack").mkdir()
+    (tmp_path / "pack" / "__init__.py").write_text("from pack.tasks import f, other")
+    (tmp_path / "pack" / "more.py").write_text(task_module("more.f"))
+    (tmp_path / "pack" / "tasks.py").write_text(READY + "\nfrom pack.more import f as other\n")
+    install("acme-pack", {"pack": "pack.tasks"})
+    importlib.import_module("pack")
+    (pack,) = load(["pack"])
+    assert pack.tasks == ("more.f", "shop.f")
+    assert unready_queues([pack], {name: IMPORTED[name] for name in pack.tasks}) == {"default": pack}
+
+
+def test_the_tasks_of_jetq_email_are_its_own_though_it_was_imported_before() -> None:
+    import jetq_email
+
+    assert jetq_email.send_email.name in IMPORTED
+    (email,) = load(["email"])
+    assert {name for name in IMPORTED if name.startswith("jetq_email.")} == set(email.tasks)
 
 
 def test_a_queue_with_other_tasks_in_it_is_served(install: Install) -> None:
