@@ -45,6 +45,10 @@ class Records:
         self._name = name
         self._given = app
 
+    def now(self) -> float | None:
+        """The broker's time in unix seconds, by which `Record.at` is told; None until it is known here."""
+        return self.app.session.now()
+
     async def aget(self, key: str) -> Record | None:
         """The record as it was written last; None if there is none."""
         place = self._place(key)

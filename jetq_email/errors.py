@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from jetq import JetqError
 
-__all__ = ["OutcomeUnknown", "ServerBusy", "Throttled", "TransportError", "Unsendable"]
+__all__ = ["AtRate", "OutcomeUnknown", "ServerBusy", "Throttled", "TransportError", "Unsendable"]
 
 
 class Unsendable(JetqError):
@@ -37,3 +37,7 @@ class Throttled(TransportError):
     def __init__(self, message: str, *, after: float | None = None, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
         self.after = after
+
+
+class AtRate(Throttled):
+    """A provider or server has got as many mails as the settings let it get. Nobody has this one."""

@@ -19,6 +19,7 @@ from jetq_email.errors import Unsendable
 from jetq_email.lines import one_word
 from jetq_email.message import Envelope
 from jetq_email.providers import PROVIDERS, Provider, check_client
+from jetq_email.rates import RateText
 from jetq_email.secret import Secret
 from jetq_email.settings import PREFIX, TRANSPORTS, Auth, Settings, Tls, check
 
@@ -26,7 +27,8 @@ __all__ = ["Route", "Router", "Smtp", "check_route", "in_turn", "router_of"]
 
 
 class Smtp(Struct, frozen=True, kw_only=True):
-    """An SMTP server for a route. Fields as in `Settings`; what there is no field for is as the environment says."""
+    """An SMTP server for a route. Fields as in `Settings`; what there is no field for is as the environment says. rate:
+    how many mails it gets, of all workers together."""
 
     name: ClassVar[str] = "smtp"
 
@@ -39,10 +41,11 @@ class Smtp(Struct, frozen=True, kw_only=True):
     token_command: Secret | None = None
     tls: Tls = "starttls"
     ca_file: Path | None = None
+    rate: RateText | None = None
 
     def within(self, settings: Settings) -> Settings:
         """`settings` with this server in them. Raises SettingsError for what cannot be."""
-        made = replace(settings, **asdict(self))
+        made = replace(settings, **{name: value for name, value in asdict(self).items() if name != "rate"})
         check(made)
         return made
 

@@ -10,13 +10,14 @@ from uuid import uuid4
 
 from msgspec.structs import replace
 
-from jetq import JetqError, JobContext, RateLimited, Reject, Retry, Snooze, current_job
+from jetq import RateLimited, Reject, Retry, Snooze
 from jetq_email.attachments import Attachment, gather
 from jetq_email.campaigns import note_sent, who_has_it
-from jetq_email.errors import OutcomeUnknown, ServerBusy, Throttled, TransportError, Unsendable
+from jetq_email.errors import AtRate, OutcomeUnknown, ServerBusy, Throttled, TransportError, Unsendable
 from jetq_email.links import with_link
 from jetq_email.mail_log import AttemptLog
 from jetq_email.message import Email, Envelope, composed
+from jetq_email.running import running_job
 from jetq_email.settings import Settings
 from jetq_email.suppression import Suppression
 from jetq_email.transports.opening import transport_for
@@ -67,7 +68,7 @@ async def send(
             raise
         raise Snooze(_spread(_BUSY_WAIT / 2 if error.after is None else error.after)) from error
     except Throttled as error:
-        if _is_older(date, _THROTTLED_FOR):
+        if _is_older(date, _THROTTLED_FOR) and not isinstance(error, AtRate):  # which a long backlog may be for days
             raise
         raise RateLimited(_BUSY_WAIT if error.after is None else error.after) from error
     except OutcomeUnknown as error:
@@ -80,7 +81,7 @@ async def send(
 async def _hand_over(envelope: Envelope, campaign: str | None, settings: Settings) -> Sent:
     """Send to those who may get it, and keep in the log what came of each. A plain call asks nobody who may, and logs
     nothing: it may have no broker."""
-    if not (settings.suppression or settings.log_ttl or campaign) or (job := _current()) is None:
+    if not (settings.suppression or settings.log_ttl or campaign) or (job := running_job()) is None:
         return await _sent(envelope, settings)
     log = AttemptLog(job.id, job.attempt, settings)
     if settings.suppression and (suppressed := await Suppression().of(envelope.recipients, envelope.fields.topic)):
@@ -154,14 +155,7 @@ def _settle(sent: Sent) -> None:
 
 def _identity() -> tuple[str, datetime]:
     """The job's id and the time it was enqueued: the same in every attempt. A plain call gets new ones."""
-    job = _current()
+    job = running_job()
     if job is None:
         return uuid4().hex, datetime.now(UTC).replace(microsecond=0)
     return job.id, job.enqueued_at.replace(microsecond=0)
-
-
-def _current() -> JobContext | None:
-    try:
-        return current_job()
-    except JetqError:
-        return None

@@ -30,6 +30,7 @@ from jetq_email.providers import (
     Ses,
     check_client,
 )
+from jetq_email.rates import RateText
 from jetq_email.secret import Secret
 from jetq_email.webhook_secrets import WebhookSecrets
 
@@ -44,7 +45,6 @@ Auth = Literal["auto", "plain", "login", "cram-md5", "xoauth2"]
 Tls = Literal["starttls", "implicit", "none"]
 
 _PORTS: Mapping[Tls, int] = {"starttls": 587, "implicit": 465, "none": 25}
-_RATE = r"^[1-9][0-9]{0,8}/[smhd]$"
 _MISSING = re.compile(r"Object missing required field `(\w+)`")
 _DNS_NAME = re.compile(r"[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63})*")
 _EHLO = re.compile(r"\[[0-9.]+\]|\[IPv6:[0-9A-Fa-f:.]+\]|(?:[A-Za-z0-9-]{1,63}\.)+[A-Za-z0-9-]{1,63}")
@@ -100,7 +100,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     secret: signs those links, 16 characters at least. Of several, with commas between them, the first signs and all
         are known.
     ses, sendgrid, mailgun, postmark, resend, brevo: providers, whose fields are variables of their own: `token` of the
-        fourth is `JETQ_EMAIL_POSTMARK_TOKEN`.
+        fourth is `JETQ_EMAIL_POSTMARK_TOKEN`. Each may have a `rate`: how many mails it gets, of all workers.
     webhooks: by what webhooks are verified; see `WebhookSecrets`, whose fields are variables as they are called.
     """
 
@@ -124,7 +124,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     connections: Annotated[int, Meta(ge=1, le=100)] = 10
     attempts: Annotated[int, Meta(ge=1, le=1000)] = 8
     retry_wait: Annotated[float, Meta(ge=0.0, le=86400.0)] = 60.0
-    rate: Annotated[str, Meta(pattern=_RATE)] | None = None
+    rate: RateText | None = None
     outbox: Path = Path("outbox")
     template_directory: Path | None = None
     attachment_root: Path | None = None

@@ -23,6 +23,7 @@ from jetq_email.providers.exchange import (
     sent,
 )
 from jetq_email.providers.recipients import check_addresses, places
+from jetq_email.rates import RateText
 from jetq_email.secret import Secret
 
 __all__ = ["Brevo"]
@@ -51,6 +52,7 @@ class Brevo(Struct, frozen=True, kw_only=True):
 
     key: Secret
     url: str = "https://api.brevo.com"
+    rate: RateText | None = None
 
     def build(self, envelope: Envelope) -> Request:
         """See `Provider.build`."""

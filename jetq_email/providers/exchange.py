@@ -121,7 +121,8 @@ Answer = Sent | Refused | Slower | Unavailable | Unclear
 
 
 class Provider(Protocol):
-    """A company that sends mails which it gets over HTTP. A struct: its fields are its settings."""
+    """A company that sends mails which it gets over HTTP. A struct: its fields are its settings. With one called
+    `rate`, as `14/s`, it gets no more mails than that."""
 
     name: ClassVar[str]
     repeats: ClassVar[bool]

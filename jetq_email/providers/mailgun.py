@@ -25,6 +25,7 @@ from jetq_email.providers.exchange import (
     until,
 )
 from jetq_email.providers.recipients import check_addresses
+from jetq_email.rates import RateText
 from jetq_email.secret import Secret
 
 __all__ = ["Mailgun"]
@@ -57,6 +58,7 @@ class Mailgun(Struct, frozen=True, kw_only=True):
     key: Secret
     domain: str
     url: str = "https://api.mailgun.net"
+    rate: RateText | None = None
 
     def build(self, envelope: Envelope) -> Request:
         """See `Provider.build`."""

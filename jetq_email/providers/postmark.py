@@ -20,6 +20,7 @@ from jetq_email.providers.exchange import (
     sent,
 )
 from jetq_email.providers.recipients import check_addresses, places
+from jetq_email.rates import RateText
 from jetq_email.secret import Secret
 
 __all__ = ["Postmark"]
@@ -47,6 +48,7 @@ class Postmark(Struct, frozen=True, kw_only=True):
     token: Secret
     stream: str = "outbound"
     url: str = "https://api.postmarkapp.com"
+    rate: RateText | None = None
 
     def build(self, envelope: Envelope) -> Request:
         """See `Provider.build`."""

@@ -26,6 +26,7 @@ from jetq_email.providers.exchange import (
     told,
 )
 from jetq_email.providers.recipients import check_addresses, places
+from jetq_email.rates import RateText
 from jetq_email.secret import Secret
 
 __all__ = ["Resend"]
@@ -53,6 +54,7 @@ class Resend(Struct, frozen=True, kw_only=True):
 
     key: Secret
     url: str = "https://api.resend.com"
+    rate: RateText | None = None
 
     def build(self, envelope: Envelope) -> Request:
         """See `Provider.build`."""

@@ -22,6 +22,7 @@ from jetq_email.providers.exchange import (
     sent,
 )
 from jetq_email.providers.recipients import check_addresses, places
+from jetq_email.rates import RateText
 from jetq_email.secret import Secret
 
 __all__ = ["SendGrid"]
@@ -48,6 +49,7 @@ class SendGrid(Struct, frozen=True, kw_only=True):
 
     key: Secret
     url: str = "https://api.sendgrid.com"
+    rate: RateText | None = None
 
     def build(self, envelope: Envelope) -> Request:
         """See `Provider.build`."""

@@ -21,6 +21,7 @@ from jetq_email.providers.exchange import (
 )
 from jetq_email.providers.recipients import check_addresses
 from jetq_email.providers.sigv4 import Credentials, signed
+from jetq_email.rates import RateText
 from jetq_email.secret import Secret
 
 __all__ = ["Ses"]
@@ -77,6 +78,7 @@ class Ses(Struct, frozen=True, kw_only=True):
     session_token: Secret | None = None
     configuration_set: str | None = None
     url: str | None = None
+    rate: RateText | None = None
 
     def build(self, envelope: Envelope) -> Request:
         """See `Provider.build`."""

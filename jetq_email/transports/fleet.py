@@ -8,7 +8,8 @@ import math
 import time
 from datetime import UTC, datetime
 
-from jetq import JetqError, Record, Records, current_job
+from jetq import JetqError, Record, Records
+from jetq_email.running import running_job
 from jetq_email.suppression import RECORDS
 
 __all__ = ["FleetRoutes"]
@@ -50,7 +51,7 @@ class FleetRoutes:
 
     async def leave(self, route: str, seconds: float) -> None:
         """See `Shared.leave`."""
-        if _left(await self._read(route)) >= seconds or not _in_job():
+        if _left(await self._read(route)) >= seconds or running_job() is None:
             return
         try:
             async with asyncio.timeout(_TELLING):
@@ -59,7 +60,7 @@ class FleetRoutes:
             _log.warning("the fleet is not told that mail route %s is left alone: %s", route, _told(error))
 
     async def _read(self, route: str) -> Record | None:
-        if not _in_job():
+        if running_job() is None:
             return None
         try:
             async with asyncio.timeout(_PATIENCE):
@@ -85,14 +86,6 @@ def _left(record: Record | None) -> float:
     if not whole > 0:  # nor nan
         return 0.0
     return min(max(whole - (datetime.now(UTC) - record.at).total_seconds(), _FRESH), whole, _LONGEST)
-
-
-def _in_job() -> bool:
-    try:
-        current_job()
-    except JetqError:
-        return False
-    return True
 
 
 def _told(error: Exception) -> str:

@@ -7,7 +7,8 @@ from collections.abc import AsyncGenerator
 from weakref import WeakKeyDictionary
 
 from jetq_email.dkim_keys import signer_for
-from jetq_email.providers import Provider
+from jetq_email.providers import PROVIDERS, Provider
+from jetq_email.rates import interval
 from jetq_email.routes import Smtp, check_route, router_of
 from jetq_email.settings import Settings
 from jetq_email.transports.outcomes import Transport
@@ -54,18 +55,29 @@ def _make(settings: Settings) -> Transport:
     from jetq_email.transports.fleet import FleetRoutes
     from jetq_email.transports.router import RouterTransport
 
-    transports = {route.name: _through(route.through, settings) for route in router.all}
+    transports = {route.name: _through(route.through, settings, route.name) for route in router.all}
     return RouterTransport(router, transports, Breaker(FleetRoutes()))
 
 
-def _through(way: Smtp | Provider | str, settings: Settings) -> Transport:
+def _through(way: Smtp | Provider | str, settings: Settings, route: str = "") -> Transport:
+    """The transport for `way`, at the pace that it has, which all workers keep by the name of the route."""
     if isinstance(way, str):
+        if way in PROVIDERS:
+            return _through(settings.provider(way), settings, route)
         return _signing(way, _named(way, settings), settings)
     if isinstance(way, Smtp):
-        return _through("smtp", way.within(settings))
+        return _paced(_through("smtp", way.within(settings)), way.rate, route or way.name)
     from jetq_email.transports.http import HttpTransport
 
-    return HttpTransport(way, settings)
+    return _paced(HttpTransport(way, settings), getattr(way, "rate", None), route or way.name)
+
+
+def _paced(transport: Transport, rate: str | None, name: str) -> Transport:
+    if rate is None:
+        return transport
+    from jetq_email.transports.pace import Pace, PacedTransport
+
+    return PacedTransport(Pace(name, interval(rate)), transport)
 
 
 def _named(name: str, settings: Settings) -> Transport:
@@ -82,11 +94,9 @@ def _named(name: str, settings: Settings) -> Transport:
         from jetq_email.transports.console import ConsoleTransport
 
         return ConsoleTransport()
-    if name == "memory":
-        from jetq_email.transports.memory import MemoryTransport
+    from jetq_email.transports.memory import MemoryTransport
 
-        return MemoryTransport()
-    return _through(settings.provider(name), settings)
+    return MemoryTransport()
 
 
 def _signing(name: str, transport: Transport, settings: Settings) -> Transport:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from msgspec.structs import replace
 
-from jetq_email.errors import OutcomeUnknown, ServerBusy, Throttled, TransportError, Unsendable
+from jetq_email.errors import AtRate, OutcomeUnknown, ServerBusy, Throttled, TransportError, Unsendable
 from jetq_email.message import Envelope
 from jetq_email.routes import Route, Router, in_turn
 from jetq_email.shown import without_addresses
@@ -15,6 +15,9 @@ from jetq_email.transports.breaker import Breaker
 from jetq_email.transports.outcomes import Sent, Transport
 
 __all__ = ["RouterTransport"]
+
+_SOON = 1.0
+"""Seconds."""
 
 
 class RouterTransport:
@@ -33,6 +36,7 @@ class RouterTransport:
         """
         failed: list[TransportError] = []
         waits: list[float] = []
+        at_rate: set[str] = set()
         for place, route in enumerate(self._turns(envelope)):
             wait = await self._breaker.admit(route.name)
             if wait > 0:
@@ -44,6 +48,10 @@ class RouterTransport:
                 if place == 0:
                     raise
                 # The first one may well take what one in its place cannot.
+            except AtRate as error:  # which says nothing of the route
+                self._breaker.let_go(route.name)
+                at_rate.add(route.name)
+                waits.append(_SOON if error.after is None else error.after)
             except (ServerBusy, Throttled) as error:
                 waits.append(await self._breaker.failed(route.name, error))
             except asyncio.CancelledError:
@@ -58,7 +66,7 @@ class RouterTransport:
                 failed.append(error)
         if failed:
             raise failed[0]
-        raise self._busy(min(waits))
+        raise self._busy(min(waits), at_rate)
 
     async def close(self) -> None:
         """Close the transports of all routes. Never raises."""
@@ -99,10 +107,11 @@ class RouterTransport:
         await self._breaker.worked(route.name)
         return replace(sent, via=route.name)
 
-    def _busy(self, wait: float) -> TransportError:
+    def _busy(self, wait: float, at_rate: Collection[str]) -> TransportError:
         names = ", ".join(each.name for each in self._router.all)
-        if all(self._breaker.is_throttled(each.name) for each in self._router.all):
-            return Throttled(f"all mail routes want fewer mails: {names}", after=wait)
+        if all(each.name in at_rate or self._breaker.is_throttled(each.name) for each in self._router.all):
+            kind = AtRate if at_rate else Throttled
+            return kind(f"all mail routes want fewer mails: {names}", after=wait)
         return ServerBusy(f"the mail routes that take this mail are left alone just now, of {names}", after=wait)
 
 

@@ -31,6 +31,8 @@ async def test_a_task_writes_and_the_application_reads(nats_url: str) -> None:
     assert datetime.now(UTC) - record.at < timedelta(minutes=5)
     assert await Records("other", app).aget("a.b") is None
     assert [each.key async for each in records.aeach("a")] == ["a.b"]
+    now = records.now()
+    assert now is not None and abs(now - record.at.timestamp()) < 300.0
     assert await records.aput("a.b", b"x", expected=0) is None
     assert not await records.aremove("a.b", version=record.version + 1)
     assert await records.aremove("a.b")

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 from msgspec.structs import replace
 
-from jetq_email.errors import OutcomeUnknown, ServerBusy, Throttled, TransportError, Unsendable
+from jetq_email.errors import AtRate, OutcomeUnknown, ServerBusy, Throttled, TransportError, Unsendable
 from jetq_email.message import Email, Envelope, compose
 from jetq_email.routes import Route, Router, in_turn
 from jetq_email.transports.breaker import Breaker
@@ -65,6 +65,28 @@ class Bench:
     def had(self) -> list[int]:
         """How many mails each was given, in the order of the turns."""
         return [len(self.fakes[name].had) for name in (FIRST, SECOND, LAST)]
+
+
+async def test_a_route_that_has_enough_is_passed_over_and_nothing_is_held_against_it() -> None:
+    bench = Bench()
+    bench[FIRST].does = AtRate("enough", after=30.0)
+    assert [(await bench.send()).via for _ in range(5)] == [SECOND] * 5
+    assert bench.had == [5, 5, 0]  # it is asked for each mail
+    bench[FIRST].does = None
+    assert (await bench.send()).via == FIRST
+
+
+async def test_if_all_have_enough_all_wait_for_the_first_of_them() -> None:
+    bench = Bench()
+    for place, name in enumerate((FIRST, SECOND, LAST), 1):
+        bench[name].does = AtRate("enough", after=place * 10.0)
+    with pytest.raises(AtRate) as caught:
+        await bench.send()
+    assert caught.value.after == 10.0
+    bench[FIRST].does = TransportError("down")
+    with pytest.raises(TransportError) as failed:
+        await bench.send()
+    assert type(failed.value) is TransportError
 
 
 def refused(code: int, *, delivered: tuple[str, ...] = (), unknown: bool = False) -> Sent:
