@@ -12,7 +12,7 @@ from jetq_email.errors import Unsendable
 from jetq_email.message import Envelope
 from jetq_email.providers.exchange import Provider
 
-__all__ = ["Places", "check_addresses", "in_requests", "places"]
+__all__ = ["Places", "check_addresses", "in_ascii", "in_requests", "places"]
 
 
 def in_requests(provider: Provider, envelope: Envelope) -> list[Envelope]:
@@ -61,6 +61,16 @@ def places(envelope: Envelope) -> Places:
     if not to:
         to, cc = cc, to
     return Places(to, cc, bcc) if to else Places(bcc[:1], [], bcc[1:])
+
+
+def in_ascii(envelope: Envelope) -> tuple[Envelope, tuple[str, ...]]:
+    """`envelope` for those whom a provider can write to, and the others, of whom there is a letter beyond ASCII before
+    the @. As it came, if nobody can get it: then `check_addresses` says so."""
+    able = tuple(each for each in envelope.recipients if each.isascii())
+    if not envelope.smtputf8 or envelope.without_utf8 is None or not able:
+        return envelope, ()
+    others = tuple(each for each in envelope.recipients if not each.isascii())
+    return replace(envelope, message=envelope.without_utf8, recipients=able, smtputf8=False), others
 
 
 def check_addresses(provider: Provider, envelope: Envelope) -> None:

@@ -7,7 +7,7 @@ import httpx2
 from jetq_email.errors import OutcomeUnknown, Throttled, TransportError
 from jetq_email.message import Envelope
 from jetq_email.providers.exchange import Answer, Provider, Refused, Request, Response, Slower, Unavailable
-from jetq_email.providers.recipients import in_requests
+from jetq_email.providers.recipients import in_ascii, in_requests
 from jetq_email.settings import Settings
 from jetq_email.transports.clients import Clients
 from jetq_email.transports.outcomes import Refusal, Sent
@@ -28,9 +28,11 @@ _NOT_BEGUN = (
 _NO_REQUEST = (httpx2.LocalProtocolError, httpx2.InvalidURL, UnicodeEncodeError)
 """What is raised for a URL or a header that cannot be. Its text may hold the key."""
 
-_UNKNOWN, _REFUSED, _WANTS_ACCOUNT = 451, 554, 530
-"""The codes of refusals that no server of SMTP has said: of who may have the mail, of the mail, and of the account,
-which is no fault of it."""
+_UNKNOWN, _REFUSED, _WANTS_ACCOUNT, _NOT_ASCII = 451, 554, 530, 553
+"""The codes of refusals that no server of SMTP has said: of who may have the mail, of the mail, of the account, which
+is no fault of it, and of an address."""
+
+_WANTS_ASCII = "no provider takes international addresses (SMTPUTF8)"
 
 
 class HttpTransport:
@@ -43,23 +45,27 @@ class HttpTransport:
     async def send(self, envelope: Envelope) -> Sent:
         """See `Transport.send`. A connection lost after the request was sent leaves the outcome unknown: that is an
         OutcomeUnknown, and the retry carries the same key, if the provider has one. With more recipients than it takes
-        at once, what befalls a later request is a temporary refusal of those in it and after it."""
+        at once, what befalls a later request is a temporary refusal of those in it and after it. Whose address no
+        provider takes is refused alone."""
+        possible, impossible = in_ascii(envelope)
         delivered: list[str] = []
         refused: list[Refusal] = []
         references: list[str] = []
-        for part in in_requests(self._provider, envelope):
+        for part in in_requests(self._provider, possible):
             try:
                 done = await self._hand_over(part)
             except TransportError as error:
                 if not delivered:
                     raise
                 done_with = {*delivered, *(refusal.recipient for refusal in refused)}
-                left = [each for each in envelope.recipients if each not in done_with]
-                refused += [Refusal(each, _UNKNOWN, error.message) for each in left]
+                left = [each for each in possible.recipients if each not in done_with]
+                unknown = part.recipients if isinstance(error, OutcomeUnknown) else ()
+                refused += [Refusal(each, _UNKNOWN, error.message, unknown=each in unknown) for each in left]
                 break
             delivered += done.delivered
             refused += done.refused
             references += [done.reference] if done.reference else []
+        refused += [Refusal(each, _NOT_ASCII, _WANTS_ASCII) for each in impossible]
         return Sent(tuple(delivered), tuple(refused), references[0] if references else None)
 
     async def close(self) -> None:

@@ -14,7 +14,7 @@ import msgspec
 import pytest
 import trustme
 
-from jetq_email.errors import OutcomeUnknown, Throttled, TransportError
+from jetq_email.errors import OutcomeUnknown, Throttled, TransportError, Unsendable
 from jetq_email.message import Email, Envelope, compose
 from jetq_email.settings import parse
 from jetq_email.transports import clients as clients_module
@@ -273,6 +273,21 @@ async def test_who_has_the_mail_keeps_it_when_a_later_request_fails(fault: Told)
     assert sent.delivered == tuple(to[:50])
     assert [each.recipient for each in sent.refused] == to[50:]
     assert not any(each.permanent for each in sent.refused)
+    unknown = to[50:100] if fault is CUT else []
+    assert [each.recipient for each in sent.refused if each.unknown] == unknown
+
+
+@each
+async def test_an_address_that_no_provider_takes_keeps_the_mail_from_nobody_else(name: str) -> None:
+    async with sending(name, SHAPES[name].ok) as (transport, server):
+        sent = await transport.send(mail("ann@example.com", "jörg@example.com", "bob@example.com"))
+        with pytest.raises(Unsendable, match="SMTPUTF8"):
+            await transport.send(mail("jörg@example.com"))
+    assert sent.delivered == ("ann@example.com", "bob@example.com")
+    assert [(each.recipient, each.permanent) for each in sent.refused] == [("jörg@example.com", True)]
+    (asked,) = server.asked
+    assert SHAPES[name].named(asked) == ["ann@example.com", "bob@example.com"]
+    assert "jörg" not in asked.content.decode()
 
 
 def test_asked_is_what_a_provider_is_asked() -> None:
