@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import random
 from collections.abc import Container, Sequence
 from datetime import UTC, datetime, timedelta
@@ -34,6 +36,9 @@ _BUSY_FOR = 3600.0
 _THROTTLED_FOR = 86400.0
 """The same of whoever says when to come again, as a provider that wants fewer mails: of some the limit is one of a
 day."""
+
+_writing: set[asyncio.Future[None]] = set()
+"""What is still written of mails whose jobs have ended: the event loop itself keeps no task."""
 
 _NO_ADDRESS = "5.1.3 (not an address)"
 """What a server would say of one; RFC 5248."""
@@ -97,10 +102,24 @@ async def _hand_over(envelope: Envelope, campaign: str | None, settings: Setting
         if not isinstance(error, ServerBusy | Throttled):
             await log.failed(envelope, error)
         raise
-    await log.sent(envelope, sent)
-    if campaign is not None:
-        await note_sent(campaign, sent.delivered)
+    await _note(log, envelope, sent, campaign)
     return sent
+
+
+async def _note(log: AttemptLog, envelope: Envelope, sent: Sent, campaign: str | None) -> None:
+    """Keep what came of a mail. It is handed over by now, so this is not cut off: a job that is cancelled here, as its
+    worker ends, would be given back whole, and sent again to all."""
+
+    async def write() -> None:
+        await log.sent(envelope, sent)
+        if campaign is not None:
+            await note_sent(campaign, sent.delivered)
+
+    writing = asyncio.ensure_future(write())
+    _writing.add(writing)
+    writing.add_done_callback(_writing.discard)
+    with contextlib.suppress(asyncio.CancelledError):
+        await asyncio.shield(writing)
 
 
 def _leave_out(envelope: Envelope, addresses: Container[str]) -> Envelope:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from jetq import BrokerUnavailable, Jetq, Records
+from jetq import BrokerUnavailable, Jetq, Records, Worker
 from jetq_email import send_email
 from jetq_email.mail_log import Entry, MailLog
 from jetq_email.suppression import Suppression, address_hash
@@ -106,6 +106,34 @@ async def test_a_mail_that_cannot_be_logged_is_sent_once(
         await mailed(app, to=ANN)
     assert server.delivered == [ANN]
     assert "a mail is not in the log: the server is away" in caplog.text
+
+
+async def test_a_worker_that_ends_while_it_writes_the_log_does_not_have_the_mail_sent_again(
+    app: Jetq, configure: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Guarantee: a mail that was handed over is not sent again because its job was cancelled after that."""
+    begun, put = asyncio.Event(), Records.aput
+
+    async def hang(*_: object, **__: object) -> int:
+        begun.set()
+        await asyncio.Event().wait()
+        return 0
+
+    monkeypatch.setattr(Records, "aput", hang)
+    async with serving_smtp(SmtpServer()) as server:
+        configure(server.port)
+        worker = Worker(app, queues=["email"], grace=0.0)
+        running = asyncio.create_task(worker.run())
+        await app.aenqueue(send_email.bind(ANN, "s", text="t"))
+        async with asyncio.timeout(20):
+            await begun.wait()
+            worker.stop()
+            await running
+        monkeypatch.setattr(Records, "aput", put)
+        async with working(app, queues=["email"]):
+            await settled(app)
+    assert server.delivered == [ANN]
+    assert await (await app.session.broker()).dead("email") == []
 
 
 async def test_entries_end(app: Jetq, configure: Callable[..., None]) -> None:
