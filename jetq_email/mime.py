@@ -191,6 +191,7 @@ def _content_type(content_type: str, parameters: Mapping[str, str]) -> bytes:
 def _filename(name: str) -> list[str]:
     """The parameter of a file's name. What is not plain ASCII, or looks encoded, is percent-encoded: RFC 2231."""
     is_plain = name.isascii() and name.isprintable() and name == name.strip() and "=?" not in name
+    is_plain = is_plain and name[0] not in '<"'  # the standard library's reader takes both off once more, in pairs
     if is_plain and len(name) <= _LONGEST_QUOTED:
         return ['filename="' + name.replace('"', r"\"") + '"']
     pieces = [""]

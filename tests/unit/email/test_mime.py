@@ -8,7 +8,7 @@ from email.message import EmailMessage
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from jetq_email.errors import Unsendable
@@ -103,6 +103,9 @@ def test_a_content_type_has_parameters(kind: str) -> None:
 
 
 @given(NAMES.filter(lambda name: name == name.strip() and len(name.encode()) <= 255))
+@example("<>")
+@example("<a>")
+@example('"a"')
 @settings(deadline=None)
 def test_any_name_of_a_file_comes_back(name: str) -> None:
     """Also one that looks like an encoded word, which the standard library decodes in a mail that it writes."""
