@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from tests.apps.noting import whole_lines
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -35,7 +37,7 @@ class Ledger:
 
     def entries(self, event: str | None = None) -> list[Entry]:
         found = []
-        for line in self.path.read_text().splitlines():
+        for line in whole_lines(self.path):
             name, n, attempt, pid, at, id = line.split()
             if event is None or name == event:
                 found.append(Entry(name, int(n), int(attempt), int(pid), float(at), id))

@@ -1,14 +1,15 @@
-"""How tasks write down what happens to them."""
+"""Write down what happens to tasks in a file, and read what other processes write there."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import time
+from pathlib import Path
 
 from jetq import current_job
 
-__all__ = ["digest", "note"]
+__all__ = ["digest", "note", "whole_lines"]
 
 
 def digest(data: str) -> str:
@@ -26,3 +27,11 @@ def note(event: str, n: int) -> None:
         os.write(ledger, line.encode())
     finally:
         os.close(ledger)
+
+
+def whole_lines(path: Path) -> list[str]:
+    """Return the lines of `path` that are written to their end.
+
+    Linux shows a reader half of a write that crosses a page of the file, so the last line may be half a line.
+    """
+    return path.read_text().rpartition("\n")[0].splitlines()

@@ -16,6 +16,7 @@ from secrets import token_hex
 
 import pytest
 
+from tests.apps.noting import whole_lines
 from tests.e2e.project import Project
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX")
@@ -73,7 +74,7 @@ def enqueue(project: Project, count: int, *, first: int = 0, seconds: float = 0.
 
 def noted(project: Project) -> list[tuple[int, int]]:
     """Which job was run in which process."""
-    lines = (project.directory / "notes").read_text().splitlines()
+    lines = whole_lines(project.directory / "notes")
     return [(int(n), int(pid)) for n, pid in (line.split() for line in lines)]
 
 

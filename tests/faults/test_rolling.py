@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.apps.harness import QUEUE, Harness, harness
+from tests.apps.noting import whole_lines
 from tests.apps.workers import WorkerProcess
 from tests.servers import NatsServerFactory
 
@@ -89,7 +90,7 @@ async def _serves(worker: WorkerProcess) -> None:
 def _stored_at(stamps: Path) -> dict[str, list[float]]:
     """The server's times at which the deliveries of each job were stored: more than one if it was given back."""
     found: dict[str, set[float]] = defaultdict(set)
-    for line in stamps.read_text().splitlines():
+    for line in whole_lines(stamps):
         id, at = line.split()
         found[id].add(float(at))
     return {id: sorted(times) for id, times in found.items()}

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.apps.harness import QUEUE, harness
+from tests.apps.noting import whole_lines
 from tests.apps.workers import WorkerProcess
 from tests.servers import NatsServerFactory
 
@@ -54,7 +55,7 @@ async def test_none_is_early_lost_or_doubled_and_memory_does_not_grow_with_them(
         ran = [entry.id for entry in h.ledger.entries("mark")]
     assert sorted(ran) == sorted(ids)
     assert during - before < 30, (before, during)
-    stored = dict(line.split() for line in stamps.read_text().splitlines())
+    stored = dict(line.split() for line in whole_lines(stamps))
     early = [id for id, at in stored.items() if float(at) < due[ids[id]] - 1e-6]
     assert len(stored) == JOBS
     assert not early

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from jetq.supervisor import HOPELESS, IN_ORDER, NOT_IN_ORDER, RECYCLED, SERVES, in_words
+from tests.apps.noting import whole_lines
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX")
 
@@ -73,7 +74,7 @@ class Tree:
         return self.noted("start")
 
     def noted(self, what: str) -> list[int]:
-        return [int(line.split()[1]) for line in self.notes.read_text().splitlines() if line.split()[0] == what]
+        return [int(line.split()[1]) for line in whole_lines(self.notes) if line.split()[0] == what]
 
     def until(self, condition: Callable[[], object], timeout: float = 20.0) -> None:
         deadline = time.monotonic() + timeout
