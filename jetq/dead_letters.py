@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from jetq.broker import Broker
 from jetq.errors import DefinitionError, JobNotFound, NewerVersion
-from jetq.model import DeadEntry, DeadLetter, DeadReason, JobRecord
+from jetq.model import DeadEntry, DeadLetter, DeadReason, JobRecord, stable_type_name
 from jetq.names import check_queue, check_task
 from jetq.wire import check_letter, meta_to_rewrite
 
@@ -58,7 +58,7 @@ class DeadFilter(Struct, frozen=True):
         return (
             (self.task is None or letter.task == self.task)
             and (self.reason is None or letter.reason == self.reason)
-            and (self.error is None or f".{letter.failure.type}".endswith(f".{self.error}"))
+            and (self.error is None or f".{letter.failure.type}".endswith(f".{stable_type_name(self.error)}"))
             and (self.since is None or letter.at >= self.since)
             and (self.until is None or letter.at < self.until)
         )

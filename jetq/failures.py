@@ -14,7 +14,7 @@ import msgspec
 from msgspec.structs import replace
 
 from jetq.errors import JobTimeout, RemoteTraceback, TaskFailed
-from jetq.model import AttemptError, DeadLetter, Failure
+from jetq.model import AttemptError, DeadLetter, Failure, stable_type_name
 from jetq.wire import META_HEADER
 
 __all__ = ["bounded", "capture", "fit", "in_a_line", "members", "revive", "summarize", "text_of", "type_name"]
@@ -165,9 +165,9 @@ def _first_and_last(errors: tuple[AttemptError, ...], last: int) -> tuple[Attemp
 
 
 def type_name(kind: type[BaseException]) -> str:
-    """`module.qualname` of an exception class, in at most 200 printable characters."""
+    """Return `module.qualname` of an exception class, `jetq.X` of jetq's own, in at most 200 printable characters."""
     try:
-        name = _plain(f"{kind.__module__}.{kind.__qualname__}")
+        name = stable_type_name(_plain(f"{kind.__module__}.{kind.__qualname__}"))
     except BaseException:  # a metaclass may compute both
         name = _plain(type.__dict__["__name__"].__get__(kind))
     return _printable(name[:_TYPE])

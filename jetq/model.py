@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
+from msgspec.structs import force_setattr
 
 from jetq.extended import Extended, Versioned
 from jetq.names import NO_KEY
@@ -51,6 +52,7 @@ __all__ = [
     "Superseded",
     "in_place_of",
     "is_same_letter",
+    "stable_type_name",
 ]
 
 State = Literal["scheduled", "queued", "running", "succeeded", "dead", "cancelled", "expired"]
@@ -69,14 +71,26 @@ DeadReason = Literal["failed", "rejected", "crashed", "timeout", "unknown-task",
 ended, no worker knows the task, unreadable bytes, or arguments that do not fit the signature."""
 
 
+def stable_type_name(name: str) -> str:
+    """Return the name under which the exception class `name`, as `module.qualname`, is stored and shown.
+
+    A class of jetq's own is `jetq.X`, in whatever module it lives: what is stored outlives a move of that module. A
+    name with its module, as earlier versions stored it, comes out the same way.
+    """
+    return f"jetq.{name.rpartition('.')[2]}" if name.startswith("jetq.") else name
+
+
 class AttemptError(Extended, frozen=True, omit_defaults=True):
-    """How one attempt ended, short enough to travel with the job."""
+    """How one attempt ended, short enough to travel with the job. type: as of `Failure`."""
 
     attempt: int
     type: str
     message: str
     at: float
     worker: str = ""
+
+    def __post_init__(self) -> None:
+        _name_type(self)
 
 
 class Meta(Versioned, frozen=True, omit_defaults=True):
@@ -243,12 +257,25 @@ class Terms(Struct, frozen=True):
 
 
 class Failure(Extended, frozen=True, omit_defaults=True):
-    """An exception as text. `type` is `module.qualname`; `args` the constructor's arguments when JSON can hold them."""
+    """An exception as text.
+
+    type: `module.qualname` of its class, or `jetq.X` (`stable_type_name`).
+    args: the constructor's arguments, when JSON can hold them.
+    """
 
     type: str
     message: str
     traceback: str = ""
     args: tuple[Any, ...] | None = None
+
+    def __post_init__(self) -> None:
+        _name_type(self)
+
+
+def _name_type(value: AttemptError | Failure) -> None:
+    """Give the class of `value` its stable name: an earlier version named it by its module."""
+    if value.type.startswith("jetq."):
+        force_setattr(value, "type", stable_type_name(value.type))
 
 
 NO_VALUE = Raw(b"null")

@@ -23,6 +23,7 @@ async def main() -> None:
     lucky = [await tasks.second_time_lucky.adelay(n) for n in range(70, 80)]
     other_arguments = await tasks.asks_again.adelay(1)
     failing = [await tasks.failing.options(result_ttl=600).adelay(n) for n in range(80, 83)]
+    too_long = await tasks.sleeper.options(timeout=0.2, max_attempts=1, result_ttl=600).adelay(90, seconds=60.0)
     results = [await job.aresult(timeout=60) for job in lucky]
     failures = []
     for job in failing:
@@ -31,6 +32,11 @@ async def main() -> None:
         except ValueError as error:
             failures.append(str(error))
     await other_arguments.aresult(timeout=60)
+    timeout = None
+    try:
+        await too_long.aresult(timeout=60)
+    except Exception as error:
+        timeout = type(error).__name__
     done = [job.id for job in (*quick, *many, *later, *keyed, *limited, *lucky)]
     sys.stdout.write(
         json.dumps(
@@ -41,6 +47,8 @@ async def main() -> None:
                 "dead": [job.id for job in failing],
                 "results": results,
                 "failures": failures,
+                "too_long": too_long.id,
+                "timeout": timeout,
             }
         )
     )

@@ -53,7 +53,7 @@ async def test_what_loops_for_ever_is_ended_at_its_timeout_and_its_neighbours_go
         assert (await neighbour.ainfo()).attempt == 1
         assert (await app.asend("tests.apps.process_tasks.pid")).id
         (entry,) = await (await app.session.broker()).dead("default", id=endless.id)
-    assert entry.letter.failure.type == "jetq.errors.JobTimeout"
+    assert entry.letter.failure.type == "jetq.JobTimeout"
 
 
 async def test_a_killed_process_is_a_crash_of_its_own_job_alone(nats_url: str, tmp_path: Path) -> None:

@@ -244,7 +244,7 @@ def test_what_it_returns_is_cancelled_at_the_tasks_timeout() -> None:
         tester.run_until_empty()
         (letter,) = tester.dead_letters()
     assert len(ended) == 1
-    assert letter.failure.type == "jetq.errors.JobTimeout"
+    assert letter.failure.type == "jetq.JobTimeout"
 
 
 def test_what_it_returns_knows_its_job_and_runs_where_jobs_do() -> None:

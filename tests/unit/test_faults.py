@@ -108,7 +108,7 @@ def test_a_job_meets_it_too(world: World) -> None:
             assert jobs.run_until_empty().retried == 1
             performed = jobs.perform(world.order, 1)
         assert performed.outcome == "retrying"
-        assert performed.error is not None and performed.error.type == "jetq.errors.Rejected"
+        assert performed.error is not None and performed.error.type == "jetq.Rejected"
         assert jobs.perform(world.order, 1).outcome == "succeeded"
 
 
