@@ -24,15 +24,15 @@ from benchmarks.machine import cpu_seconds, environment
 from benchmarks.names import QUEUE, TEXT
 from benchmarks.report import describe
 from benchmarks.tasks import call_of, noop
-from jetq.first_step import FirstSteps
-from jetq.jetstream.acks import Acks
-from jetq.jetstream.client import header_block
-from jetq.jetstream.connection import Connection
-from jetq.jetstream.message import Message
-from jetq.jetstream.protocol import Parser
-from jetq.jetstream.pull import Pull
-from jetq.model import Delivery
-from jetq.names import new_job_id
+from jetq.jetstream.streams.acks import Acks
+from jetq.jetstream.streams.pull import Pull
+from jetq.jetstream.transport.connection import Connection
+from jetq.jetstream.transport.message import Message
+from jetq.jetstream.transport.nats_client import header_block
+from jetq.jetstream.transport.parser import Parser
+from jetq.model.job import Delivery
+from jetq.model.names import new_job_id
+from jetq.worker.eager_start import FirstSteps
 
 BATCH = 100
 """Jobs that arrive together, as many as there are slots."""

@@ -20,7 +20,7 @@ from benchmarks.floor import Floor
 from benchmarks.ledger import Ledger
 from benchmarks.names import OTHER, QUEUE
 from jetq import Call, Jetq, Worker
-from jetq.names import new_job_id
+from jetq.model.names import new_job_id
 from jetq.server import GIB, LocalServer
 
 __all__ = ["Ground", "Side", "Site", "Workers"]

@@ -33,7 +33,7 @@ from benchmarks.names import QUEUE, TEXT
 from benchmarks.report import describe
 from benchmarks.tasks import call_of
 from jetq import Jetq, Worker
-from jetq.names import new_job_id
+from jetq.model.names import new_job_id
 from jetq.server import HOST, end, launch
 
 CALLERS = 100

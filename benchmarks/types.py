@@ -22,7 +22,7 @@ from benchmarks.machine import environment
 from benchmarks.names import TEXT
 from benchmarks.report import describe
 from jetq import register_type
-from jetq.codec import Signature
+from jetq.encoding.signature import Signature
 
 
 class Size(StrEnum):

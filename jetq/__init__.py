@@ -5,9 +5,13 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from jetq import foreign_words
-from jetq.app import Jetq, default_app, task
-from jetq.context import JobContext, current_job
+from jetq import migration_hints
+from jetq.client.app import Jetq, default_app, task
+from jetq.client.job import Job
+from jetq.client.records import Record, Records
+from jetq.client.task import Call, Task
+from jetq.encoding.registered_types import register_type
+from jetq.encoding.sealing import EncryptedPayloads, PayloadCodec, PayloadContext, SignedPayloads
 from jetq.errors import (
     ArgumentError,
     BadPayload,
@@ -44,16 +48,14 @@ from jetq.errors import (
     TaskFailed,
     TopologyError,
 )
-from jetq.job import Job
-from jetq.own_types import register_type
-from jetq.queue import Queue
-from jetq.records import Record, Records
-from jetq.schedule import Schedule
-from jetq.schedules import ScheduleInfo
-from jetq.sealing import EncryptedPayloads, PayloadCodec, PayloadContext, SignedPayloads
-from jetq.secret import Secret
-from jetq.task import Call, Task
-from jetq.worker import Worker
+from jetq.model.definitions.queue import Queue
+from jetq.model.definitions.schedule import Schedule
+from jetq.model.job_context import JobContext, current_job
+from jetq.model.redaction import Secret
+
+if TYPE_CHECKING:
+    from jetq.worker.worker import Worker
+from jetq.operations.schedules import ScheduleInfo
 
 __all__ = [
     "ArgumentError",
@@ -113,7 +115,19 @@ __all__ = [
 ]
 
 if not TYPE_CHECKING:  # a type checker would take any name for one that is here
-    __getattr__ = foreign_words.absent_name
+
+    def __getattr__(name: str) -> object:
+        """Load `Worker` when it is first asked for: a process that only enqueues needs none of its modules.
+
+        Raises AttributeError for a name that is not there, or ImportError, with the line to write in its place.
+        """
+        if name != "Worker":
+            migration_hints.absent_name(name, sys._getframe(1).f_code)
+        from jetq.worker.worker import Worker
+
+        globals()[name] = Worker
+        return Worker
+
 
 if not getattr(sys, "_is_gil_enabled", lambda: True)():  # of Python 3.13
     raise ImportError(

@@ -61,6 +61,7 @@ __all__ = [
     "NotStored",
     "PayloadTooLarge",
     "PluginError",
+    "RateLimited",
     "Reject",
     "Rejected",
     "RemoteTraceback",

@@ -23,6 +23,7 @@ from typing import IO, Self
 from jetq.errors import BrokerError
 
 __all__ = [
+    "GIB",
     "MINIMUM_VERSION",
     "LocalServer",
     "PortTaken",

@@ -1,6 +1,6 @@
 """What jetq can be told about its broker: one frozen struct, and the parsing and merging of its sources.
 
-Nothing here reads a file or the environment: `jetq.config` does, and hands over what it read.
+Nothing here reads a file or the environment: `jetq.client.settings_sources` does, and hands over what it read.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import msgspec
 from msgspec import Meta, Struct
 
 from jetq.errors import DefinitionError, SettingsError
-from jetq.foreign_words import setting_answer
-from jetq.names import check_namespace
+from jetq.migration_hints import setting_answer
+from jetq.model.names import check_namespace
 from jetq.units import read_span, seconds
 
 __all__ = [

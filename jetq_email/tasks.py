@@ -26,6 +26,8 @@ from jetq_email.transports.opening import check_transport
 from jetq_email.unsubscribe import note_choice
 
 __all__ = [
+    "Addresses",
+    "Context",
     "confirm_subscription",
     "jetq_ready",
     "note_choice",

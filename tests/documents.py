@@ -11,7 +11,7 @@ from unittest.mock import patch
 
 import click
 
-from jetq.cli.failing import Failed
+from jetq.cli.exit import Failed
 from jetq.cli.root import cli
 
 __all__ = [

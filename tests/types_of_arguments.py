@@ -29,7 +29,7 @@ import msgspec
 from pydantic import BaseModel, SecretStr
 
 from jetq import Secret, register_type
-from jetq.codec import Signature
+from jetq.encoding.signature import Signature
 from jetq.errors import ArgumentError, DefinitionError
 
 __all__ = ["CROSSES", "NEVER", "REFUSED", "Refused", "Row", "Sample", "evaluated", "hint_of", "json_of", "told"]

@@ -15,10 +15,10 @@ from uuid import UUID
 import msgspec
 from msgspec import Struct
 
-from jetq.annotations import unexpected
-from jetq.cli.failing import Failed
-from jetq.codec import Signature
+from jetq.cli.exit import Failed
+from jetq.encoding.signature import Signature
 from jetq.errors import ArgumentError
+from jetq.model.annotations import unexpected
 
 __all__ = ["Words", "fit", "read_words", "without_signature"]
 

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from jetq.rate import Rate, parse_rate
+from jetq.model.definitions.rate import Rate, parse_rate
 from jetq.units import read_span
 
 __all__ = ["DURATION", "PAST", "RATE"]

@@ -8,7 +8,7 @@ import sys
 import time
 from typing import Literal
 
-from jetq.context import FIELDS, job_fields
+from jetq.model.job_context import FIELDS, job_fields
 
 __all__ = ["LevelSwitch", "LogFormat", "set_up"]
 

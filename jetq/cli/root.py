@@ -13,12 +13,12 @@ from typing import NoReturn
 
 import click
 
-from jetq.cli.failing import BROKER, FAILED, USAGE, Failed, is_verbose, report, verbose_option
-from jetq.cli.grouping import Verbs
-from jetq.cli.variables import check_variables
+from jetq.cli.exit import BROKER, FAILED, USAGE, Failed, is_verbose, report, verbose_option
+from jetq.cli.groups import Verbs
+from jetq.cli.option_variables import check_variables
+from jetq.client.plugins import load_verb, verbs
 from jetq.errors import BrokerError, JetqError, PluginError, ResultError
-from jetq.foreign_words import COMMANDS, flag_answer
-from jetq.plugins import load_verb, verbs
+from jetq.migration_hints import COMMANDS, flag_answer
 
 __all__ = ["cli", "main"]
 
@@ -37,7 +37,7 @@ class _Verbs(Verbs):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _VERBS:
             return _of_plugin(cmd_name)
-        command: click.Command = getattr(import_module(f"jetq.cli.{cmd_name}"), cmd_name)
+        command: click.Command = getattr(import_module(f"jetq.cli.verbs.{cmd_name}"), cmd_name)
         return command
 
     def resolve_command(

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 
-from jetq.forks import not_for_children
+from jetq.runtime.forks import not_for_children
 
 __all__ = ["in_a_thread", "on_first_signal", "on_signals"]
 

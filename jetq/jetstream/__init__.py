@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from jetq.jetstream.broker import JetStreamBroker
-from jetq.jetstream.connection import Connection
+from jetq.jetstream.transport.connection import Connection
 from jetq.settings import Settings
 
 __all__ = ["connect_broker"]

@@ -9,14 +9,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import msgspec
 
 from jetq.broker import always
+from jetq.encoding.headers import meta_or_default, moved_headers
 from jetq.errors import BrokerError, PayloadTooLarge
-from jetq.kept import KEPT
 from jetq.memory.clock import FakeClock
+from jetq.memory.dead_letters import MemoryLetters
 from jetq.memory.feed import MemoryFeed
-from jetq.memory.letters import MemoryLetters
 from jetq.memory.sizes import MAX_PAYLOAD, check_arguments, check_size
 from jetq.memory.store import MemoryStore, QueueStore, found
-from jetq.model import (
+from jetq.model.deployment_facts import ConsumerFacts, ServerFacts, StreamFacts, Survey
+from jetq.model.job import (
     Debounce,
     Delivery,
     Drift,
@@ -28,11 +29,10 @@ from jetq.model import (
     Stored,
     Terms,
 )
-from jetq.names import NO_KEY
-from jetq.questions import Question, encode, read_answers
-from jetq.schedule import Mark, ScheduleRecord, StoredSchedule, Ticked
-from jetq.survey import ConsumerFacts, ServerFacts, StreamFacts, Survey
-from jetq.wire import meta_or_default, moved_headers
+from jetq.model.names import NO_KEY
+from jetq.model.oversized import KEPT
+from jetq.model.schedule import Mark, ScheduleRecord, StoredSchedule, Ticked
+from jetq.model.worker_status import Question, encode, read_answers
 
 __all__ = ["MemoryBroker"]
 

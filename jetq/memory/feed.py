@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from jetq.memory.store import MemoryStore
-from jetq.model import Delivery, Level
+from jetq.model.job import Delivery, Level
 
 __all__ = ["MemoryFeed"]
 

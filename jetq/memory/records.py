@@ -6,7 +6,7 @@ import math
 from collections.abc import AsyncIterator, Sequence
 
 from jetq.memory.cells import MemoryCells
-from jetq.model import Drift, StoredRecord
+from jetq.model.job import Drift, StoredRecord
 
 __all__ = ["MemoryRecords"]
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from jetq.encoding.headers import job_headers
 from jetq.errors import PayloadTooLarge
-from jetq.model import JobRecord
-from jetq.wire import job_headers
+from jetq.model.job import JobRecord
 
 __all__ = ["MAX_PAYLOAD", "check_arguments", "check_size"]
 

@@ -18,10 +18,11 @@ from typing import Protocol
 from msgspec import Struct
 from msgspec.structs import replace
 
+from jetq.encoding.headers import job_headers, meta_to_rewrite
 from jetq.memory.clock import FakeClock, Timers
-from jetq.memory.graveyard import Graveyard
-from jetq.memory.recurring import JobOfTick, RecurringStore
-from jetq.model import (
+from jetq.memory.dead_letter_store import Graveyard
+from jetq.memory.schedules import JobOfTick, RecurringStore
+from jetq.model.job import (
     LEVELS,
     Cell,
     Debounce,
@@ -34,11 +35,10 @@ from jetq.model import (
     StoredRecord,
     in_place_of,
 )
-from jetq.names import NO_KEY
-from jetq.steady import steady
-from jetq.wire import job_headers, meta_to_rewrite
+from jetq.model.names import NO_KEY
+from jetq.runtime.clock import steady
 
-__all__ = ["MemoryStore", "Message", "QueueStore", "Taker"]
+__all__ = ["MemoryStore", "Message", "QueueStore", "Taker", "found"]
 
 _DEDUP_WINDOW = 120.0
 SETTLED = 2.0

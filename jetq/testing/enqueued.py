@@ -9,13 +9,13 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
-from jetq.annotations import bind, signature_of
-from jetq.app import Jetq
+from jetq.client.app import Jetq
+from jetq.client.task import Task
+from jetq.encoding.headers import read_meta
 from jetq.errors import ArgumentError
-from jetq.model import Found
-from jetq.secret import Discreet, hidden
-from jetq.task import Task
-from jetq.wire import read_meta
+from jetq.model.annotations import bind, signature_of
+from jetq.model.job import Found
+from jetq.model.redaction import Discreet, hidden
 
 __all__ = ["EnqueuedJob", "as_enqueued", "check_parameters", "no_such_job"]
 

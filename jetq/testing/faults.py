@@ -22,12 +22,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from jetq.app import Jetq
 from jetq.broker import Broker
-from jetq.context import JobContext
+from jetq.client.app import Jetq
+from jetq.client.task import Task
 from jetq.errors import BrokerError, DefinitionError, NotStored, Rejected
-from jetq.model import Delivery, ResultRecord
-from jetq.task import Task
+from jetq.model.job import Delivery, ResultRecord
+from jetq.model.job_context import JobContext
 from jetq.testing.faulty import Fault, Points, Verb, faulty, raising, slow
 from jetq.testing.tester import AppTester, ServerTester
 from jetq.units import seconds

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any, cast
 
 from jetq.broker import Broker, Line
-from jetq.model import JobRecord, Stored
+from jetq.model.job import JobRecord, Stored
 
 __all__ = ["Fault", "Points", "Verb", "faulty", "raising", "slow"]
 

@@ -9,13 +9,13 @@ from contextlib import contextmanager
 from contextvars import Context
 from typing import Any, TypeVar
 
-from jetq.app import Jetq
-from jetq.client import Client, Request
-from jetq.context import JobContext
+from jetq.client.app import Jetq
+from jetq.client.client import Client, Request
+from jetq.client.session import Begin, Session
 from jetq.errors import ResultTimeout, Snooze, TaskFailed
-from jetq.inspect import standing_state
-from jetq.model import ResultRecord, Stored
-from jetq.session import Begin, Session
+from jetq.model.job import ResultRecord, Stored
+from jetq.model.job_context import JobContext
+from jetq.operations.job_view import standing_state
 from jetq.testing.observed import Ran
 from jetq.testing.tester import AppTester, in_memory, is_run_by_tester, run_here
 

@@ -7,8 +7,8 @@ from typing import Any, cast
 from msgspec import Struct
 
 from jetq.broker import Broker
-from jetq.model import AttemptError, DeadLetter, Delivery, JobRecord, ResultRecord
-from jetq.wire import BadHeader, read_meta
+from jetq.encoding.headers import BadHeader, read_meta
+from jetq.model.job import AttemptError, DeadLetter, Delivery, JobRecord, ResultRecord
 
 __all__ = ["Ran", "Tally", "observed"]
 

@@ -6,8 +6,8 @@ from typing import Generic, Literal, TypeVar
 
 from msgspec import Struct
 
-from jetq.model import AttemptError, DeadLetter
-from jetq.secret import Discreet
+from jetq.model.job import AttemptError, DeadLetter
+from jetq.model.redaction import Discreet
 from jetq.testing.enqueued import EnqueuedJob
 
 __all__ = ["Performed"]

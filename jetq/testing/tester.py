@@ -13,26 +13,26 @@ from functools import partial
 from secrets import token_hex
 from typing import Any, ParamSpec, TypeVar
 
-from jetq.app import Jetq, replaced_default
 from jetq.broker import Broker
-from jetq.client import Client
-from jetq.dead_letters import each_dead
-from jetq.job import Job
+from jetq.client.app import Jetq, replaced_default
+from jetq.client.client import Client
+from jetq.client.declared_schedules import Definition, definitions
+from jetq.client.job import Job
+from jetq.client.session import Connect, Session
+from jetq.client.task import BoundTask, Task
 from jetq.memory import FakeClock, MemoryBroker, MemoryStore
-from jetq.model import DeadLetter
-from jetq.options import call_settings
-from jetq.schedules import put_schedule
-from jetq.session import Connect, Session
+from jetq.model.definitions.options import call_settings
+from jetq.model.job import DeadLetter
+from jetq.operations.dead_letters import each_dead
+from jetq.operations.schedules import put_schedule
 from jetq.settings import Settings
-from jetq.task import BoundTask, Task
-from jetq.task_schedules import Definition, definitions
 from jetq.testing.enqueued import EnqueuedJob, as_enqueued, check_parameters, no_such_job
 from jetq.testing.faulty import Fault, faulty
 from jetq.testing.observed import Ran, Tally, observed
 from jetq.testing.performed import Performed
-from jetq.ticks import job_of_tick
 from jetq.units import seconds
-from jetq.worker import Worker
+from jetq.worker.schedules.ticks import job_of_tick
+from jetq.worker.worker import Worker
 
 __all__ = ["AppTester", "ServerTester", "in_memory", "is_run_by_tester", "on_server", "run_here"]
 

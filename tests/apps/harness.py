@@ -9,7 +9,7 @@ from pathlib import Path
 
 from jetq import Jetq
 from jetq.broker import Broker
-from jetq.model import DeadEntry, QueueInfo
+from jetq.model.job import DeadEntry, QueueInfo
 from tests.apps.ledger import Ledger
 
 QUEUE = "ledger"

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from jetq.pool import ThreadPool
+from jetq.worker.pools.threads import ThreadPool
 from tests.apps.spinning import spin
 
 __all__ = [

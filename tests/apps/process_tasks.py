@@ -16,7 +16,7 @@ from contextvars import ContextVar
 from pathlib import Path
 
 from jetq import Jetq, RateLimited, Reject, Retry, Snooze, current_job, task
-from jetq.app import default_app
+from jetq.client.app import default_app
 
 
 class Odd(Exception):

@@ -19,7 +19,7 @@ import time
 from types import ModuleType
 
 from jetq import Jetq, Worker
-from jetq.model import Delivery
+from jetq.model.job import Delivery
 
 
 class _Stamping(Worker):
@@ -73,10 +73,11 @@ if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     tasks = importlib.import_module(sys.argv[4])
     if os.environ.get("JETQ_TEST_IMPATIENT"):
-        from jetq import kept, policy  # which an older version of the package does not have
+        from jetq.model import oversized
+        from jetq.worker import policy
 
         policy.put_off.__kwdefaults__ = {"patience": 15.0}
-        kept._FIRST_PAUSE, kept._LAST_PAUSE = 1.0, 4.0
+        oversized._FIRST_PAUSE, oversized._LAST_PAUSE = 1.0, 4.0
     machine = Clock(float(os.environ.get("JETQ_TEST_SKEW", "0")))
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # until it listens
     asyncio.run(main(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), tasks, machine))

@@ -14,7 +14,7 @@ import click
 import pytest
 from nats import connect
 
-from jetq.foreign_words import COMMANDS
+from jetq.migration_hints import COMMANDS
 from tests.documents import PAGES, ROOT, Command, blocks, check_command_line, commands, files, in_text, page_id
 from tests.e2e.project import Project
 from tests.e2e.walks import NOT_RUN, Surroundings, walk, why_not_run

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from jetq import Jetq, JetqError, Queue, Reject, Retry, current_job, register_type, task
-from jetq.registry import IMPORTED
+from jetq.client.registry import IMPORTED
 from jetq.testing import in_memory
 from tests.e2e.project import Project
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from jetq.model import State
+from jetq.model.job import State
 from tests.apps.harness import Harness, harness
 from tests.apps.ledger import Ledger
 from tests.apps.workers import WorkerProcess

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from jetq import Jetq
-from jetq.jetstream.connection import Connection
+from jetq.jetstream.transport.connection import Connection
 from jetq.settings import Settings
 from tests.apps.harness import harness
 from tests.apps.measure import open_files, resident

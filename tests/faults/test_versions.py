@@ -24,7 +24,7 @@ OLD = {"before-sealing": "3dfc16b552", "before-packages": "2441516"}
 modules moved into packages."""
 
 
-@pytest.fixture(scope="module", params=OLD.values(), ids=OLD.keys())
+@pytest.fixture(scope="module", params=list(OLD.values()), ids=list(OLD))
 def old(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with the older package, built as a wheel and installed, without its dependencies: those are here."""
     commit = request.param

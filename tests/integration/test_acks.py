@@ -12,7 +12,7 @@ import pytest
 
 from jetq import Jetq, current_job
 from jetq.broker import Broker
-from jetq.model import Delivery
+from jetq.model.job import Delivery
 from tests.apps.working import until, working
 from tests.faults.chaos.proxy import Proxy
 from tests.servers import NatsServer, NatsServerFactory

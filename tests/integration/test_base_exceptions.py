@@ -12,8 +12,8 @@ import msgspec
 import pytest
 
 from jetq import Jetq, JobContext, PayloadContext, task
-from jetq import executor as executor_module
 from jetq.testing import AppTester, ServerTester, in_memory, on_server
+from jetq.worker.attempts import executor as executor_module
 from tests.apps import process_tasks
 
 KINDS = [GeneratorExit, asyncio.CancelledError, SystemExit, KeyboardInterrupt, BaseException]

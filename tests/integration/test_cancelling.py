@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from jetq import Interruption, JobCancelled, JobContext, JobNotFound, Retry, current_job
-from jetq.cancelling import cancel_found
+from jetq.operations.cancel import cancel_found
 from tests.apps.spinning import spin
 from tests.apps.working import fresh_app, settled, working
 

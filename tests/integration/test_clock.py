@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from jetq import Jetq, RateLimited
-from jetq.ticks import Ticks
+from jetq.worker.schedules.ticks import Ticks
 from tests.apps.working import fresh_app, until, working
 
 pytestmark = pytest.mark.anyio

@@ -17,8 +17,8 @@ import pytest
 import trustme
 
 from jetq.errors import BrokerUnavailable, JetqError, SettingsError
-from jetq.jetstream.client import Client
-from jetq.jetstream.connection import Connection
+from jetq.jetstream.transport.connection import Connection
+from jetq.jetstream.transport.nats_client import Client
 from jetq.settings import Settings
 from tests.integration.impostor import Impostor, impostor, pretend_nats
 from tests.integration.nats_operator import new_seed, operator_configuration, public_key, write_credentials

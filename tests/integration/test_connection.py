@@ -21,9 +21,9 @@ from typing import Any
 import pytest
 
 from jetq.errors import BrokerUnavailable
-from jetq.jetstream.client import header_block
-from jetq.jetstream.connection import Connection, NoReply, NoResponders
-from jetq.jetstream.message import Message
+from jetq.jetstream.transport.connection import Connection, NoReply, NoResponders
+from jetq.jetstream.transport.message import Message
+from jetq.jetstream.transport.nats_client import header_block
 from jetq.settings import Settings
 from tests.integration.impostor import impostor, pretend_nats
 from tests.servers import NatsServer, NatsServerFactory
@@ -604,7 +604,7 @@ async def run(program: str) -> str:
 async def test_a_loop_that_ends_without_closing(nats_url: str) -> None:
     said = await run(f"""
         import asyncio
-        from jetq.jetstream.connection import Connection
+        from jetq.jetstream.transport.connection import Connection
         from jetq.settings import Settings
 
         async def main():

@@ -11,12 +11,13 @@ import nats
 import pytest
 from msgspec.structs import replace
 
-from jetq import Jetq, executor, settlement
+from jetq import Jetq
 from jetq.broker import Broker
-from jetq.dead_letters import Replay, each_dead, find_dead, places_of, replay, replay_edited
 from jetq.errors import BrokerError, Rejected
-from jetq.exported import read_line, write_line
-from jetq.model import DeadEntry
+from jetq.model.job import DeadEntry
+from jetq.operations.dead_letter_files import read_line, write_line
+from jetq.operations.dead_letters import Replay, each_dead, find_dead, places_of, replay, replay_edited
+from jetq.worker.attempts import executor, settlement
 from tests.apps.full_store import SMALL_STORE, full_store, full_stream
 from tests.apps.working import fresh_app, settled, until, working
 from tests.servers import NatsServerFactory

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from jetq import Jetq, Job, JobNotFound, Snooze, current_job
-from jetq.diagnosis import diagnose
+from jetq.operations.why_waiting import diagnose
 from tests.apps.working import fresh_app, until_state, working
 
 pytestmark = pytest.mark.anyio
@@ -94,9 +94,9 @@ async def test_busy_slots_are_counted_and_a_free_one_means_its_turn(nats_url: st
 
 
 async def test_its_turn_is_said_when_slots_are_free() -> None:
-    from jetq.diagnosis import _waits
-    from jetq.model import QueueInfo
-    from jetq.questions import Answer
+    from jetq.model.job import QueueInfo
+    from jetq.model.worker_status import Answer
+    from jetq.operations.why_waiting import _waits
 
     info = QueueInfo(name="q", ready=7, running=1, scheduled=0, dead=0, waiting=1)
     workers = [Answer(worker=f"w{n}", host="h", pid=n, version="", since=0.0, slots=10, busy=n) for n in (1, 2)]

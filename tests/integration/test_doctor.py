@@ -15,8 +15,8 @@ import pytest
 
 from jetq import Jetq
 from jetq.broker import Broker
-from jetq.doctor import Report, examine
-from jetq.questions import Answer, Question, encode
+from jetq.model.worker_status import Answer, Question, encode
+from jetq.operations.doctor.examination import Report, examine
 from tests.apps.working import fresh_app, working
 from tests.servers import NatsCluster, NatsServer, NatsServerFactory
 
@@ -28,7 +28,7 @@ TASKS = {"default": ["known"]}
 @pytest.fixture(autouse=True)
 def stores_of_tests(monkeypatch: pytest.MonkeyPatch) -> None:
     """Those of tests are temporary, and that is no fault here."""
-    monkeypatch.setattr("jetq.findings._TEMPORARY", set())
+    monkeypatch.setattr("jetq.operations.doctor.findings._TEMPORARY", set())
 
 
 class Deployment:
@@ -296,7 +296,7 @@ async def test_a_small_payload_limit_and_a_silent_monitoring_are_told(nats_serve
 async def test_with_monitoring_a_store_that_may_be_cleared_is_found(
     nats_server: NatsServerFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jetq.findings._TEMPORARY", {str(tmp_path)})
+    monkeypatch.setattr("jetq.operations.doctor.findings._TEMPORARY", {str(tmp_path)})
     server = nats_server('http: "127.0.0.1:-1"\n')
     async with deployment(server.url) as here:
         assert codes(await here.examine(monitors=[server.monitoring])) == [("warning", "temporary-store")]

@@ -14,10 +14,10 @@ import pytest
 
 from jetq import Jetq
 from jetq.broker import Broker
-from jetq.cli.acl import permissions
-from jetq.doctor import Report, examine
+from jetq.cli.verbs.setup_acl import permissions
 from jetq.errors import BrokerUnavailable, JobNotFound, TopologyError
-from jetq.jetstream.connection import Connection
+from jetq.jetstream.transport.connection import Connection
+from jetq.operations.doctor.examination import Report, examine
 from jetq.settings import Settings
 from tests.apps.working import working
 from tests.servers import NatsLeaf, NatsServer

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 import pytest
 
 from jetq import Jetq, Records
-from jetq.context import CURRENT, Current, JobContext
+from jetq.model.job_context import CURRENT, Current, JobContext
 from jetq_email.errors import Throttled
 from jetq_email.transports import fleet as fleet_module
 from jetq_email.transports.breaker import Breaker

@@ -16,7 +16,7 @@ import pytest
 from msgspec import Struct
 
 from jetq import Jetq, Worker
-from jetq.context import FIELDS
+from jetq.model.job_context import FIELDS
 from jetq_email import send_email
 from jetq_email import sending as sending_module
 from tests.apps.smtp_server import Odd, Said, Session, Slow, SmtpServer, in_order, serving_smtp

@@ -12,7 +12,7 @@ import pytest
 from tenacity import RetryCallState
 
 from jetq import Reject, Retry, Snooze
-from jetq.context import CURRENT, Current, JobContext
+from jetq.model.job_context import CURRENT, Current, JobContext
 from jetq_email import TransportError, send_email
 from jetq_email import tasks as tasks_module
 from jetq_email.errors import ServerBusy

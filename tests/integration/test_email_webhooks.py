@@ -10,8 +10,9 @@ import httpx2
 import msgspec
 import pytest
 
-from jetq import Jetq, plugins
-from jetq.app import replaced_default
+from jetq import Jetq
+from jetq.client import plugins
+from jetq.client.app import replaced_default
 from jetq_email import send_email, sns
 from jetq_email.events import Event
 from jetq_email.reports import LONGEST

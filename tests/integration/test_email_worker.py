@@ -14,8 +14,8 @@ import pytest
 from aiosmtpd.controller import Controller
 
 from jetq import Jetq
-from jetq.dead_letters import replay
-from jetq.model import DeadEntry
+from jetq.model.job import DeadEntry
+from jetq.operations.dead_letters import replay
 from jetq_email import send_email
 from tests.apps.working import fresh_app, working
 

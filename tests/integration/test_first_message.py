@@ -9,9 +9,9 @@ import pytest
 
 from jetq.jetstream import connect_broker
 from jetq.jetstream.broker import JetStreamBroker
-from jetq.jetstream.subjects import Names
-from jetq.model import Delivery, JobRecord
-from jetq.names import new_job_id
+from jetq.jetstream.streams.subjects import Names
+from jetq.model.job import Delivery, JobRecord
+from jetq.model.names import new_job_id
 from jetq.settings import Settings
 from tests.apps.working import until
 from tests.servers import NatsServerFactory

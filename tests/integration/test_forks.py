@@ -12,7 +12,7 @@ from collections.abc import Callable
 import pytest
 
 from jetq import Jetq, task
-from jetq.forks import not_for_children
+from jetq.runtime.forks import not_for_children
 from jetq.testing import on_server
 from tests.apps import process_tasks
 

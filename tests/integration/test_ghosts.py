@@ -15,7 +15,7 @@ import pytest
 from jetq import Jetq
 from jetq.broker import Broker
 from jetq.errors import BrokerError, BrokerUnavailable, NotSent, NotStored, Rejected
-from jetq.jetstream.producing import Producing
+from jetq.jetstream.broker.enqueueing import Producing
 from tests.apps.working import working
 from tests.faults.chaos.proxy import Proxy
 from tests.servers import NatsServer, NatsServerFactory

@@ -12,10 +12,10 @@ import msgspec
 import nats
 import pytest
 
-from jetq import Jetq, NewerVersion, Worker, wire
-from jetq.dead_letters import Replay, places_of, replay
-from jetq.model import Found, JobRecord, Meta, Needs
-from jetq.wire import OFF_HEADER, Off, off_headers, read_off
+from jetq import Jetq, NewerVersion, Worker
+from jetq.encoding.headers import OFF_HEADER, Off, off_headers, read_off
+from jetq.model.job import Found, JobRecord, Meta, Needs
+from jetq.operations.dead_letters import Replay, places_of, replay
 from tests.apps.working import fresh_app, until, until_state, working
 
 pytestmark = pytest.mark.anyio
@@ -206,9 +206,9 @@ async def test_a_job_of_a_newer_wire_version_waits_untouched_for_a_worker_that_r
         with pytest.raises(NewerVersion, match="version 2"):
             await job.areschedule(delay=60)
         assert not ran
-    monkeypatch.setattr(wire, "WIRE_VERSION", 2)
-    monkeypatch.setattr(wire, "_decode_meta", lambda text: Meta(v=2))
-    monkeypatch.setattr(wire, "with_others", lambda meta, text: meta)
+    monkeypatch.setattr(headers, "WIRE_VERSION", 2)
+    monkeypatch.setattr(headers, "_decode_meta", lambda text: Meta(v=2))
+    monkeypatch.setattr(headers, "with_others", lambda meta, text: meta)
     async with workers(new_app(app, nats_url, ran)):
         await until(lambda: ran)
     assert ran == [5]

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from jetq.cli.probes import answering
-from jetq.health import DEAD_AFTER, SILENT_AFTER, Health
+from jetq.cli.worker_process.health import answering
+from jetq.worker.process.health import DEAD_AFTER, SILENT_AFTER, Health
 from tests.apps.workers import ROOT
 from tests.servers import NatsServer, NatsServerFactory
 
@@ -74,7 +74,7 @@ def test_a_loop_that_does_not_turn_is_not_ready_and_then_not_live(monkeypatch: p
     health, now = Health(), time.monotonic()
     health.tell(None)
     for silent, dead, unready in [(1, False, False), (SILENT_AFTER + 1, False, True), (DEAD_AFTER + 1, True, True)]:
-        monkeypatch.setattr("jetq.health.time.monotonic", lambda silent=silent: now + silent)
+        monkeypatch.setattr("jetq.worker.process.health.time.monotonic", lambda silent=silent: now + silent)
         assert (health.dead() is not None, health.unready() is not None) == (dead, unready)
 
 

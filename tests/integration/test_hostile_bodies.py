@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from jetq import Jetq
-from jetq.bounds import DEEPEST
-from jetq.model import DeadEntry, ResultRecord
+from jetq.model.bounds import DEEPEST
+from jetq.model.job import DeadEntry, ResultRecord
 from tests.apps.wire import Wire
 from tests.apps.working import fresh_app, settled, until, working
 

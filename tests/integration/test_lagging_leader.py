@@ -12,7 +12,7 @@ import pytest
 
 from jetq import current_job
 from jetq.jetstream.broker import JetStreamBroker
-from jetq.jetstream.publisher import WrongSequence
+from jetq.jetstream.streams.publisher import WrongSequence
 from tests.apps.working import fresh_app, settled, working
 
 pytestmark = pytest.mark.anyio

@@ -15,7 +15,7 @@ import nats
 import pytest
 
 from jetq import Jetq
-from jetq.handover import came_back
+from jetq.worker.attempts.handover import came_back
 from tests.apps.working import fresh_app, until, working
 from tests.faults.chaos.proxy import Proxy
 

@@ -11,8 +11,8 @@ import pytest
 
 from jetq import ArgumentError, DefinitionError, Jetq, Job, JobCancelled, RateLimited, current_job
 from jetq.broker import Broker
-from jetq.diagnosis import diagnose
-from jetq.model import QueueInfo
+from jetq.model.job import QueueInfo
+from jetq.operations.why_waiting import diagnose
 from tests.apps.working import fresh_app, settled, until, until_state, working
 
 pytestmark = pytest.mark.anyio

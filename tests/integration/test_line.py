@@ -18,10 +18,10 @@ from jetq import Jetq
 from jetq.errors import BrokerUnavailable, NotStored
 from jetq.jetstream import connect_broker
 from jetq.jetstream.broker import JetStreamBroker
-from jetq.jetstream.client import Client
-from jetq.jetstream.line import JetStreamLine
-from jetq.model import JobRecord, Level, Meta, Stored
-from jetq.names import new_job_id
+from jetq.jetstream.streams.socket_line import JetStreamLine
+from jetq.jetstream.transport.nats_client import Client
+from jetq.model.job import JobRecord, Level, Meta, Stored
+from jetq.model.names import new_job_id
 from jetq.settings import Settings
 from tests.servers import NatsServer, NatsServerFactory
 

@@ -12,11 +12,11 @@ import pytest
 
 from jetq.jetstream import connect_broker
 from jetq.jetstream.broker import JetStreamBroker
-from jetq.jetstream.reading import each_message, matches
-from jetq.jetstream.subjects import Names
-from jetq.model import DeadLetter, Delivery, Failure, JobRecord
-from jetq.names import key_token, keyed_id
-from jetq.schedule import ScheduleRecord
+from jetq.jetstream.streams.reading import each_message, matches
+from jetq.jetstream.streams.subjects import Names
+from jetq.model.job import DeadLetter, Delivery, Failure, JobRecord
+from jetq.model.names import key_token, keyed_id
+from jetq.model.schedule import ScheduleRecord
 from jetq.settings import Settings
 from tests.apps.working import until
 

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from jetq import JobContext, JobTimeout, TaskFailed, Worker, current_job
-from jetq import attempt as attempt_module
-from jetq import lost as lost_module
-from jetq import stopping as stopping_module
-from jetq.dead_letters import replay
+from jetq.operations.dead_letters import replay
+from jetq.worker import stopping as stopping_module
+from jetq.worker.attempts import attempt as attempt_module
+from jetq.worker.attempts import lost as lost_module
 from tests.apps.working import fresh_app, until, working
 
 pytestmark = pytest.mark.anyio

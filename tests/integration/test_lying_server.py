@@ -12,8 +12,8 @@ import pytest
 
 from jetq import Jetq
 from jetq.errors import BrokerError
-from jetq.jetstream import connection as connecting
-from jetq.jetstream.connection import Connection, NoReply
+from jetq.jetstream.transport import connection as connecting
+from jetq.jetstream.transport.connection import Connection, NoReply
 from jetq.settings import Settings
 from tests.apps.working import fresh_app, until, working
 from tests.faults.chaos.proxy import Proxy
@@ -66,7 +66,7 @@ async def proxy_to(url: str) -> AsyncIterator[Proxy]:
 def soon_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Silence is noticed after 2 s, with a ping each second, and not after 11."""
     monkeypatch.setattr(connecting, "_SILENT_TICKS", 2)
-    monkeypatch.setattr("jetq.jetstream.connect.PING_INTERVAL", 1)
+    monkeypatch.setattr("jetq.jetstream.transport.handshake.PING_INTERVAL", 1)
 
 
 async def _chatter(connection: Connection, seconds: float) -> None:

@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 
-from jetq import Jetq, Job, NotStored, PayloadTooLarge, Snooze, Worker, kept
-from jetq.doctor import examine
-from jetq.jetstream import connection as connecting
-from jetq.jetstream import payload_limit
-from jetq.jetstream.connection import Connection
-from jetq.jetstream.ground import HEADROOM
+from jetq import Jetq, Job, NotStored, PayloadTooLarge, Snooze, Worker
+from jetq.jetstream.broker.base import HEADROOM
+from jetq.jetstream.streams import payload_limit
+from jetq.jetstream.transport import connection as connecting
+from jetq.jetstream.transport.connection import Connection
+from jetq.model import oversized
+from jetq.operations.doctor.examination import examine
 from jetq.settings import Settings
 from tests.apps.working import fresh_app, until, working
 from tests.faults.chaos.proxy import Proxy
@@ -108,7 +109,7 @@ async def test_what_stands_from_before_is_run_or_tried_again_and_its_neighbours_
             while await broker.standing("default"):
                 await asyncio.sleep(0.02)
         assert await broker.dead("default") == []
-        assert await broker.first_cell(f"{kept.KEPT}.default") is None
+        assert await broker.first_cell(f"{oversized.KEPT}.default") is None
 
 
 async def test_what_is_dead_and_fits_nowhere_stays_is_not_run_again_and_is_buried_when_there_is_room(
@@ -116,8 +117,8 @@ async def test_what_is_dead_and_fits_nowhere_stays_is_not_run_again_and_is_burie
 ) -> None:
     """Guarantee: a dead job is never lost for want of room: it stays, is not run again, and is in the dead letters with
     its bytes and its reason once they take it."""
-    monkeypatch.setattr(kept, "_FIRST_PAUSE", 0.1)
-    monkeypatch.setattr(kept, "_LAST_PAUSE", 0.4)
+    monkeypatch.setattr(oversized, "_FIRST_PAUSE", 0.1)
+    monkeypatch.setattr(oversized, "_LAST_PAUSE", 0.4)
     ran = Ran(server.url)
     ran.fails = 10
 

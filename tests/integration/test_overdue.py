@@ -13,11 +13,11 @@ import pytest
 
 from jetq import Jetq, Rejected
 from jetq.broker import Broker
-from jetq.jetstream import ground, standing
-from jetq.model import Delivery
-from jetq.overdue import Overdue
-from jetq.schedule import ScheduleRecord
-from jetq.ticks import Ticks
+from jetq.jetstream.broker import base, queues
+from jetq.model.job import Delivery
+from jetq.model.schedule import ScheduleRecord
+from jetq.worker.schedules.overdue import Overdue
+from jetq.worker.schedules.ticks import Ticks
 from tests.apps.full_store import SMALL_STORE, full_store
 from tests.servers import NatsServer, NatsServerFactory
 
@@ -49,8 +49,8 @@ async def test_a_job_that_was_due_while_the_store_was_full_is_made_ready_once(
     nats_server: NatsServerFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Guarantee: also such a job runs. The server alone would start it only after its next restart (2.15.1)."""
-    monkeypatch.setattr(ground, "OVERDUE", 0.5)
-    monkeypatch.setattr(standing, "_OVERDUE_LOOKS", 7)
+    monkeypatch.setattr(base, "OVERDUE", 0.5)
+    monkeypatch.setattr(queues, "_OVERDUE_LOOKS", 7)
     async with world(nats_server, tmp_path) as (app, broker, server):
         got: list[Delivery] = []
         feed = await broker.feed(QUEUE, got.append)

@@ -19,7 +19,7 @@ import pytest
 import jetq
 from jetq import Jetq
 from jetq.errors import BrokerUnavailable, JetqError
-from jetq.own_threads import LOGGERS, flush_logs
+from jetq.runtime.threads import LOGGERS, flush_logs
 from tests.servers import NatsServerFactory
 
 ROOT = Path(jetq.__file__).parent
@@ -329,7 +329,7 @@ def test_a_child_forked_by_a_thread_enqueues_from_its_threads(nats_url: str) -> 
 def test_a_call_that_jetqs_thread_never_takes_is_given_up_and_sent_no_more(
     app: Jetq, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jetq.session._TAKEN_WITHIN", 1.0)
+    monkeypatch.setattr("jetq.client.session._TAKEN_WITHIN", 1.0)
     blocked, release = threading.Event(), threading.Event()
     ran: list[int] = []
 

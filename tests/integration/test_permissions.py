@@ -11,8 +11,8 @@ import nats
 import pytest
 
 from jetq import BrokerUnavailable, Denied, Jetq, Queue, RateLimited, Records, Rejected, ResultExpired, Retry
-from jetq.cli.acl import permissions, render
-from jetq.jetstream.pull import REPLACES
+from jetq.cli.verbs.setup_acl import permissions, render
+from jetq.jetstream.streams.pull import REPLACES
 from tests.apps.working import until, working
 from tests.servers import NatsServer, NatsServerFactory
 

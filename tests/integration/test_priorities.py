@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from jetq import DefinitionError, Jetq, Queue, Worker, current_job
-from jetq.dead_letters import replay
-from jetq.intake import Turns
+from jetq.operations.dead_letters import replay
+from jetq.worker.intake import Turns
 from tests.apps.working import fresh_app, until, working
 
 pytestmark = pytest.mark.anyio

@@ -13,12 +13,13 @@ import pytest
 from msgspec.structs import replace
 
 from jetq import DefinitionError, Jetq, Schedule, ScheduleNotFound, Worker, current_job
-from jetq.jetstream.client import header_block
-from jetq.model import Delivery
-from jetq.schedule import ScheduleRecord, Ticked, encode_record
-from jetq.schedules import find_schedule, pause_schedule, put_schedule, run_schedule
-from jetq.ticks import Ticks, job_of_tick
-from jetq.wire import SCHEDULE_HEADER
+from jetq.encoding.headers import SCHEDULE_HEADER
+from jetq.encoding.schedules import encode_record
+from jetq.jetstream.transport.nats_client import header_block
+from jetq.model.job import Delivery
+from jetq.model.schedule import ScheduleRecord, Ticked
+from jetq.operations.schedules import find_schedule, pause_schedule, put_schedule, run_schedule
+from jetq.worker.schedules.ticks import Ticks, job_of_tick
 from tests.apps.working import fresh_app, until, working
 
 pytestmark = pytest.mark.anyio

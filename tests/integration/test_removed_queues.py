@@ -13,10 +13,10 @@ import pytest
 
 from jetq.errors import TopologyError
 from jetq.jetstream import connect_broker
-from jetq.jetstream.api import ApiError
 from jetq.jetstream.broker import JetStreamBroker
-from jetq.model import JobRecord, Stored
-from jetq.names import new_job_id
+from jetq.jetstream.streams.api import ApiError
+from jetq.model.job import JobRecord, Stored
+from jetq.model.names import new_job_id
 from jetq.settings import Settings
 from tests.e2e.project import Project
 

@@ -13,8 +13,8 @@ import pytest
 
 from jetq import Jetq, current_job
 from jetq.broker import Broker
-from jetq.doctor import examine
 from jetq.errors import EnqueueError, Rejected, TopologyError
+from jetq.operations.doctor.examination import examine
 from tests.apps.working import fresh_app, working
 from tests.servers import NatsServer, NatsServerFactory
 

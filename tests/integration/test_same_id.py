@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from jetq import Jetq, Queue
-from jetq.jetstream import producing
+from jetq.jetstream.broker import enqueueing
 from tests.apps.working import fresh_app, until_state, working
 
 pytestmark = pytest.mark.anyio
@@ -88,7 +88,7 @@ async def test_one_that_runs_is_the_one(app: Jetq) -> None:
 async def test_after_it_has_ended_and_two_minutes_the_id_may_be_used_again(
     app: Jetq, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(producing, "DEDUP_WINDOW", -1.0)  # so much has passed since its result was stored
+    monkeypatch.setattr(enqueueing, "DEDUP_WINDOW", -1.0)  # so much has passed since its result was stored
     runs: list[int] = []
 
     @app.task(name="order")

@@ -27,11 +27,11 @@ from jetq import (
     Task,
     current_job,
 )
-from jetq.dead_letters import find_dead, replay
-from jetq.model import DeadEntry
-from jetq.schedules import put_schedule, run_schedule
-from jetq.sealing import key_of
-from jetq.task_schedules import definitions
+from jetq.client.declared_schedules import definitions
+from jetq.encoding.sealing import key_of
+from jetq.model.job import DeadEntry
+from jetq.operations.dead_letters import find_dead, replay
+from jetq.operations.schedules import put_schedule, run_schedule
 from tests.apps import process_tasks
 from tests.apps.working import fresh_app, until, working
 

@@ -17,9 +17,9 @@ import pytest
 
 from jetq import ArgumentError, BrokerUnavailable, Jetq, JetqError
 from jetq.broker import Broker
-from jetq.inspect import view_job
-from jetq.model import JobRecord
-from jetq.names import new_job_id
+from jetq.model.job import JobRecord
+from jetq.model.names import new_job_id
+from jetq.operations.job_view import view_job
 from tests.apps import secret_tasks as tasks
 from tests.e2e.project import Project
 from tests.servers import NatsServer, NatsServerFactory

@@ -15,7 +15,7 @@ import pytest
 from nats.aio.client import Client
 
 from jetq.errors import DefinitionError
-from jetq.timetable import Cron, parse_cron, parse_every
+from jetq.model.definitions.timetable import Cron, parse_cron, parse_every
 from tests.servers import NatsServerFactory
 
 pytestmark = pytest.mark.anyio

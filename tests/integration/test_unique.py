@@ -13,7 +13,7 @@ import pytest
 
 from jetq import ArgumentError, DefinitionError, Jetq, Job, JobExpired, PayloadTooLarge, Snooze, current_job
 from jetq.broker import Broker
-from jetq.dead_letters import replay
+from jetq.operations.dead_letters import replay
 from tests.apps.wire import Wire
 from tests.apps.working import fresh_app, settled, until, working
 

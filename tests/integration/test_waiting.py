@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from jetq import Jetq, Worker, client
-from jetq.context import CURRENT
+from jetq import Jetq, Worker
+from jetq.client import client
 from jetq.errors import JobCancelled, JobExpired, JobNotFound, ResultTimeout
+from jetq.model.job_context import CURRENT
 from tests.apps.working import fresh_app, until, working
 
 pytestmark = pytest.mark.anyio

@@ -6,7 +6,8 @@ import asyncio
 
 import pytest
 
-from jetq import Jetq, ahead, current_job
+from jetq import Jetq, current_job
+from jetq.worker import prefetch
 from tests.apps.working import fresh_app, settled, until, working
 
 pytestmark = pytest.mark.anyio
@@ -18,8 +19,8 @@ async def test_jobs_that_would_wait_behind_long_ones_are_given_back_uncharged(
     nats_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Guarantee: what was asked for while jobs were short does not wait for the end of long ones."""
-    monkeypatch.setattr(ahead, "_USUAL", 0.1)  # a long round trip, so that some are asked for on slow machines too
-    monkeypatch.setattr(ahead.Ahead, "answered", lambda self, now: None)
+    monkeypatch.setattr(prefetch, "_USUAL", 0.1)  # a long round trip, so that some are asked for on slow machines too
+    monkeypatch.setattr(prefetch.Ahead, "answered", lambda self, now: None)
     app = fresh_app(nats_url)
     long_enough = asyncio.Event()
     held: list[int] = []

@@ -11,7 +11,7 @@ import nats
 import pytest
 
 from jetq import ArgumentError, Jetq, Retry, TaskFailed
-from jetq.model import DeadEntry
+from jetq.model.job import DeadEntry
 from tests.apps.working import fresh_app, working
 
 pytestmark = pytest.mark.anyio

@@ -8,8 +8,8 @@ import time
 import pytest
 
 from jetq import Jetq, Worker
-from jetq.model import AttemptError, JobRecord, Meta
-from jetq.wire import read_meta
+from jetq.encoding.headers import read_meta
+from jetq.model.job import AttemptError, JobRecord, Meta
 from tests.apps.working import fresh_app, until, working
 
 pytestmark = pytest.mark.anyio

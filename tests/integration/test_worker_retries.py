@@ -12,8 +12,8 @@ from tenacity import wait_exponential
 
 from jetq import Reject, Retry, Snooze, TaskFailed, Worker, current_job
 from jetq.broker import Broker
-from jetq.dead_letters import replay
-from jetq.model import QueueInfo
+from jetq.model.job import QueueInfo
+from jetq.operations.dead_letters import replay
 from tests.apps.working import fresh_app, until, working
 
 pytestmark = pytest.mark.anyio

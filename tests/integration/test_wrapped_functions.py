@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from jetq import Jetq, current_job, task
+from jetq.client.registry import IMPORTED
 from jetq.errors import DefinitionError
-from jetq.registry import IMPORTED
 from jetq.testing import in_memory
 from jetq.testing.observed import Ran
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypedDict
 import msgspec
 import pytest
 
-from jetq.codec import Signature
+from jetq.encoding.signature import Signature
 from jetq.errors import ArgumentError
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from jetq.ahead import Ahead
+from jetq.worker.prefetch import Ahead
 
 STEP = 0.0625
 """Seconds: no less than the time over which starts are counted, and exact."""

@@ -19,9 +19,10 @@ from msgspec import Raw
 
 import jetq
 from jetq import Jetq, Job, default_app, task
-from jetq.app import _Default
 from jetq.broker import Broker
-from jetq.context import CURRENT, Current, JobContext
+from jetq.client.app import _Default
+from jetq.client.registry import IMPORTED
+from jetq.encoding.headers import read_meta
 from jetq.errors import (
     ArgumentError,
     BrokerUnavailable,
@@ -39,9 +40,8 @@ from jetq.errors import (
     TaskFailed,
 )
 from jetq.memory import MemoryBroker, MemoryStore
-from jetq.model import DEFAULT_META, Debounce, Failure, Found, JobRecord, Meta, ResultRecord, Stored
-from jetq.registry import IMPORTED
-from jetq.wire import read_meta
+from jetq.model.job import DEFAULT_META, Debounce, Failure, Found, JobRecord, Meta, ResultRecord, Stored
+from jetq.model.job_context import CURRENT, Current, JobContext
 
 
 class Watched(MemoryBroker):
@@ -142,7 +142,7 @@ class World:
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No app and no tasks of other tests."""
-    monkeypatch.setattr("jetq.app._default", _Default())
+    monkeypatch.setattr("jetq.client.app._default", _Default())
     before = dict(IMPORTED)
     yield
     IMPORTED._tasks.clear()
@@ -301,7 +301,7 @@ async def test_the_a_twins_use_the_running_loops_connection(world: World) -> Non
 
 
 def test_many_are_stored_in_order_and_in_batches(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys.modules["jetq.task"], "_BATCH", 10)
+    monkeypatch.setattr(sys.modules["jetq.client.task"], "_BATCH", 10)
     added = task(add)
     pulled: list[int] = []
 
@@ -367,7 +367,7 @@ def test_those_that_are_not_stored_are_named(world: World, faults: dict[str, Exc
 
 
 def test_a_later_batch_that_finds_no_broker_says_what_is_stored(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys.modules["jetq.task"], "_BATCH", 2)
+    monkeypatch.setattr(sys.modules["jetq.client.task"], "_BATCH", 2)
     world.faults.update({"j2": BrokerUnavailable("gone"), "j3": BrokerUnavailable("gone")})
     added = task(add)
     with pytest.raises(EnqueueError, match="2 jobs are not stored, or not surely, and 2 are: gone") as caught:
@@ -473,8 +473,8 @@ def test_a_job_that_takes_longer_says_where_it_is(world: World) -> None:
 def test_waiting_where_no_worker_is_says_so_once(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("jetq.client._FIRST_LOOK", 0.01)
-    monkeypatch.setattr("jetq.client._LOOK_EVERY", 0.02)
+    monkeypatch.setattr("jetq.client.client._FIRST_LOOK", 0.01)
+    monkeypatch.setattr("jetq.client.client._LOOK_EVERY", 0.02)
     job = task(add).delay(1)
     with caplog.at_level(logging.WARNING, "jetq.client"), pytest.raises(ResultTimeout):
         job.result(timeout=0.3)
@@ -482,7 +482,7 @@ def test_waiting_where_no_worker_is_says_so_once(
 
 
 def test_a_result_that_is_gone_is_told_before_the_timeout(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jetq.client._FIRST_LOOK", 0.01)
+    monkeypatch.setattr("jetq.client.client._FIRST_LOOK", 0.01)
     job = task(add).delay(1)
     world.vanish(job)
     with pytest.raises(ResultExpired, match="is gone, or it was purged: results of this task are kept for 3600 s"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -14,26 +15,26 @@ import jetq
 ROOT = Path(__file__).parents[2]
 
 FLOORS = {
-    5: "jetq jetq.__main__ jetq.cli jetq.testing jetq.server",
-    4: "jetq.supervisor jetq.worker jetq.executor jetq.settlement jetq.attempt jetq.control jetq.pool jetq.leases"
-    " jetq.ticks jetq.keeping jetq.overdue jetq.intake jetq.process_pool jetq.process_child jetq.process_frames"
-    " jetq.limits jetq.gate jetq.slots jetq.pace jetq.presence jetq.health jetq.loop_watch jetq.first_step jetq.ahead"
-    " jetq.suspects jetq.ending jetq.lifespan jetq.lost jetq.stopping"
-    " jetq.handover jetq.needs jetq.calling jetq.outcome_log",
-    3: "jetq.app jetq.task jetq.job jetq.client jetq.session jetq.direct_line jetq.registry jetq.config jetq.keys"
-    " jetq.plugins jetq.dead_letters jetq.inspect jetq.cancelling jetq.diagnosis jetq.moving jetq.schedules"
-    " jetq.records jetq.task_schedules jetq.doctor jetq.findings jetq.monitoring jetq.own_threads jetq.whose",
-    2: "jetq.jetstream jetq.memory",
-    1: "jetq.broker jetq.shared jetq.steady",
-    0: "jetq.errors jetq.units jetq.names jetq.model jetq.wire jetq.codec jetq.settings jetq.options jetq.policy"
-    " jetq.failures jetq.context jetq.fidelity jetq.shown jetq.timetable jetq.questions jetq.schedule jetq.queue"
-    " jetq.rate jetq.annotations jetq.secret jetq.sealing jetq.bounds jetq.survey jetq.exported jetq.editing jetq.forks"
-    " jetq.kept jetq.extended jetq.hooks jetq.own_types jetq.fitting jetq.wrappers jetq.foreign_words jetq.checks",
+    8: "jetq jetq.__main__ jetq.cli jetq.testing",
+    7: "jetq.worker",
+    6: "jetq.client",
+    5: "jetq.jetstream jetq.memory jetq.operations",
+    4: "jetq.broker jetq.encoding jetq.settings",
+    3: "jetq.model jetq.server",
+    2: "jetq.errors",
+    1: "jetq.units jetq.migration_hints jetq.runtime",
 }
 """Every module's floor; a package's floor is that of all its modules."""
 
+SIBLINGS = set(FLOORS[5].split())
+"""Parts that know nothing of each other: two brokers, and what is done over either."""
+
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names.split()}
 LONGEST = 500
+"""Lines of a file."""
+
+MOST_FILES = 20
+"""Files of a folder."""
 
 
 def module_name(path: Path) -> str:
@@ -47,32 +48,34 @@ def sources(package: str) -> dict[str, Path]:
 
 MODULES = sources("jetq")
 PLUGIN_MODULES = sources("jetq_email")
+ALL_MODULES = MODULES | PLUGIN_MODULES
 
 
-def imported_names(path: Path) -> Iterator[str]:
-    """The dotted names `path` imports, wherever in it they stand; of `from a import b`, `a.b`."""
+def imported_names(path: Path) -> Iterator[tuple[str, str]]:
+    """Yield what `path` imports, wherever in it the import is: a dotted module, and a name of it or an empty string."""
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            yield from ((alias.name, "") for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}:{node.lineno}: import by the full name"
             assert node.module is not None
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            yield from ((node.module, alias.name) for alias in node.names)
 
 
-def module_of(dotted: str) -> str:
-    """The module that `dotted` names, or names something in."""
-    name = dotted
-    while name not in MODULES:
-        assert "." in name, f"{dotted} is imported and does not exist"
-        name = name.rpartition(".")[0]
-    return name
+def own_imports(module: str) -> Iterator[tuple[str, str]]:
+    """Yield the modules of this project that `module` imports, each with the name it takes of it, or an empty one."""
+    for target, name in imported_names(ALL_MODULES[module]):
+        if target.split(".")[0] not in ("jetq", "jetq_email"):
+            continue
+        if f"{target}.{name}" in ALL_MODULES:
+            target, name = f"{target}.{name}", ""
+        assert target in ALL_MODULES, f"{module} imports {target}, which does not exist"
+        yield target, name
 
 
 def imports(module: str) -> set[str]:
-    """The modules of jetq that `module` imports."""
-    names = (name for name in imported_names(MODULES[module]) if name.split(".")[0] == "jetq")
-    return {module_of(name) for name in names} - {module}
+    """The modules of this project that `module` imports."""
+    return {target for target, _ in own_imports(module)} - {module}
 
 
 def part(module: str) -> str:
@@ -92,8 +95,13 @@ def test_imports_point_down(module: str) -> None:
     assert not climbing, f"{module} (floor {own}) imports upwards"
 
 
+@pytest.mark.parametrize("module", [module for module in MODULES if part(module) in SIBLINGS])
+def test_siblings_know_nothing_of_each_other(module: str) -> None:
+    assert not {target for target in imports(module) if part(target) in SIBLINGS - {part(module)}}
+
+
 def test_no_import_is_part_of_a_circle() -> None:
-    graph = {module: imports(module) for module in MODULES}
+    graph = {module: imports(module) for module in ALL_MODULES}
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
@@ -104,18 +112,34 @@ def test_no_import_is_part_of_a_circle() -> None:
 def test_only_the_jetstream_package_speaks_nats(module: str) -> None:
     if module.startswith("jetq.jetstream"):
         return
-    assert not {name for name in imported_names(MODULES[module]) if name.split(".")[0] == "nats"}
+    assert not {target for target, _ in imported_names(MODULES[module]) if target.split(".")[0] == "nats"}
 
 
 @pytest.mark.parametrize("module", PLUGIN_MODULES)
 def test_the_mail_plugin_uses_public_names_only(module: str) -> None:
-    public = {"jetq", *(f"jetq.{name}" for name in jetq.__all__)}
-    assert {name for name in imported_names(PLUGIN_MODULES[module]) if name.split(".")[0] == "jetq"} <= public
+    taken = {(target, name) for target, name in own_imports(module) if target.split(".")[0] == "jetq"}
+    assert taken <= {("jetq", name) for name in ("", *jetq.__all__)}
+
+
+@pytest.mark.parametrize("module", ALL_MODULES)
+def test_what_others_import_is_listed(module: str) -> None:
+    """`__all__` says what a module is for: nobody imports another name of it."""
+    unlisted = {f"{target}.{name}" for target, name in own_imports(module) if name and name not in listed_names(target)}
+    assert not unlisted
+
+
+def listed_names(module: str) -> set[str]:
+    return set(getattr(importlib.import_module(module), "__all__", ()))
 
 
 @pytest.mark.parametrize("path", [*MODULES.values(), *PLUGIN_MODULES.values()], ids=module_name)
 def test_a_file_has_one_subject(path: Path) -> None:
     assert len(path.read_text("utf-8").splitlines()) <= LONGEST
+
+
+@pytest.mark.parametrize("folder", sorted({path.parent for path in ALL_MODULES.values()}), ids=str)
+def test_a_folder_is_seen_at_a_glance(folder: Path) -> None:
+    assert len(list(folder.glob("*.py"))) <= MOST_FILES
 
 
 def test_floors_list_what_is_there_and_nothing_twice() -> None:

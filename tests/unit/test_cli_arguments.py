@@ -14,8 +14,8 @@ import msgspec
 import pytest
 
 from jetq.cli.arguments import fit, read_words, without_signature
-from jetq.cli.failing import Failed
-from jetq.codec import Signature
+from jetq.cli.exit import Failed
+from jetq.encoding.signature import Signature
 from jetq.errors import ArgumentError
 
 Zip = NewType("Zip", str)

@@ -8,11 +8,11 @@ from datetime import UTC, datetime
 import click
 import pytest
 
-from jetq.cli.dlq_replay import _Progress
 from jetq.cli.durations import DURATION, PAST, RATE
-from jetq.dead_letters import Replay
+from jetq.cli.verbs.dlq_replay import _Progress
 from jetq.memory import MemoryBroker
-from jetq.rate import Rate
+from jetq.model.definitions.rate import Rate
+from jetq.operations.dead_letters import Replay
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from jetq import app as app_module
-from jetq.cli.failing import Failed
-from jetq.cli.loading import import_module_of_task, load_app
-from jetq.registry import IMPORTED
+from jetq.cli.app_loading import import_module_of_task, load_app
+from jetq.cli.exit import Failed
+from jetq.client import app as app_module
+from jetq.client.registry import IMPORTED
 
 Write = Callable[[str, str], Path]
 

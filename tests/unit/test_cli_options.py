@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import click
 import pytest
 
+from jetq.cli.option_variables import check_variables, variables
 from jetq.cli.root import cli
-from jetq.cli.variables import check_variables, variables
 from jetq.errors import SettingsError
 from jetq.settings import from_jetq_environment
 

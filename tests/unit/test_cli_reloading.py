@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from jetq.cli import reloading
-from jetq.cli.code import loaded_code
+from jetq.cli.worker_process import reloading
+from jetq.cli.worker_process.loaded_code import loaded_code
 
 
 @pytest.fixture(params=["watchfiles", "polling"])

@@ -10,9 +10,9 @@ import pytest
 
 from jetq import Jetq
 from jetq.cli.logs import ConsoleFormatter, JsonFormatter
-from jetq.cli.showing import age, arguments, echo_errors, echo_fields, echo_table, printable
-from jetq.inspect import JobView
-from jetq.model import AttemptError
+from jetq.cli.output import age, arguments, echo_errors, echo_fields, echo_table, printable
+from jetq.model.job import AttemptError
+from jetq.operations.job_view import JobView
 
 
 def test_columns_are_as_wide_as_they_need_and_numbers_flush_right(capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jetq.codec import Signature, Undecodable, encode_plain
+from jetq.encoding.signature import Signature, Undecodable, encode_plain
 from jetq.errors import ArgumentError, DefinitionError
 
 

@@ -17,9 +17,9 @@ from tenacity import wait_exponential
 import jetq
 import jetq.testing
 from jetq import Jetq
-from jetq import app as app_module
-from jetq.foreign_words import OPTIONS, _None, _Option
-from jetq.registry import IMPORTED
+from jetq.client import app as app_module
+from jetq.client.registry import IMPORTED
+from jetq.migration_hints import OPTIONS, _None, _Option
 from jetq.settings import Settings
 from jetq.testing import in_memory, plugin
 from tests.documents import ROOT, blocks, check_command_line, files

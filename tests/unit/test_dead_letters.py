@@ -9,9 +9,13 @@ import pytest
 from msgspec import Raw
 from msgspec.structs import replace
 
-from jetq import dead_letters
 from jetq.broker import Broker
-from jetq.dead_letters import (
+from jetq.encoding.headers import job_headers, read_meta
+from jetq.errors import DefinitionError, JobNotFound, PayloadTooLarge
+from jetq.memory import MemoryBroker
+from jetq.model.job import AttemptError, DeadEntry, DeadLetter, Delivery, Failure, JobRecord, Meta, ResultRecord
+from jetq.operations import dead_letters
+from jetq.operations.dead_letters import (
     EVERY,
     DeadFilter,
     Replay,
@@ -24,12 +28,8 @@ from jetq.dead_letters import (
     replay_edited,
     revived,
 )
-from jetq.dead_letters import replay as replay_dead
-from jetq.errors import DefinitionError, JobNotFound, PayloadTooLarge
-from jetq.inspect import view_job
-from jetq.memory import MemoryBroker
-from jetq.model import AttemptError, DeadEntry, DeadLetter, Delivery, Failure, JobRecord, Meta, ResultRecord
-from jetq.wire import job_headers, read_meta
+from jetq.operations.dead_letters import replay as replay_dead
+from jetq.operations.job_view import view_job
 
 pytestmark = pytest.mark.anyio
 

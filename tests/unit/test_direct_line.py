@@ -7,13 +7,13 @@ from collections.abc import Callable
 
 import pytest
 
-from jetq import direct_line
 from jetq.broker import Line
-from jetq.direct_line import DirectLine
+from jetq.client import fast_path
+from jetq.client.fast_path import DirectLine
 from jetq.errors import BrokerUnavailable
 from jetq.memory import MemoryBroker
-from jetq.model import JobRecord, Stored
-from jetq.names import new_job_id
+from jetq.model.job import JobRecord, Stored
+from jetq.model.names import new_job_id
 
 pytestmark = pytest.mark.anyio
 
@@ -124,7 +124,7 @@ async def test_where_there_is_none_it_is_not_asked_for_each_time(there_is: Broke
 
 
 async def test_one_that_nobody_uses_is_hung_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(direct_line, "_LOOK_EVERY", 0.05)
+    monkeypatch.setattr(fast_path, "_LOOK_EVERY", 0.05)
     direct = await opened(line := FakeLine())
     for _ in range(30):
         await asyncio.sleep(0.01)
@@ -135,7 +135,7 @@ async def test_one_that_nobody_uses_is_hung_up(monkeypatch: pytest.MonkeyPatch) 
 
 
 async def test_one_whose_thread_was_interrupted_is_missed_and_another_opened(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(direct_line, "_LOOK_EVERY", 0.02)
+    monkeypatch.setattr(fast_path, "_LOOK_EVERY", 0.02)
     lost, other = FakeLine(), FakeLine()
     direct, broker = DirectLine(), FakeBroker(lost, other)
     direct.wanted(broker)

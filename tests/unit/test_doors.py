@@ -10,10 +10,10 @@ from typing import Any, get_type_hints
 import pytest
 
 from jetq import Jetq, Queue, RateLimited, Reject, Retry, Schedule, Snooze, Task, Worker, register_type, task
+from jetq.client.registry import IMPORTED
 from jetq.errors import DefinitionError, JetqError
-from jetq.foreign_words import CALL_OPTIONS
-from jetq.options import TaskKeywords
-from jetq.registry import IMPORTED
+from jetq.migration_hints import CALL_OPTIONS
+from jetq.model.definitions.options import TaskKeywords
 from jetq.settings import Settings
 from jetq.testing import in_memory
 

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from msgspec import Struct
 
-from jetq.codec import Signature
-from jetq.editing import Draft
+from jetq.encoding.signature import Signature
 from jetq.errors import ArgumentError
-from jetq.secret import Secret
+from jetq.model.redaction import Secret
+from jetq.operations.dead_letter_editing import Draft
 
 
 class Login(Struct):

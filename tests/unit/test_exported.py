@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jetq.exported import BadLine, read_line, write_line
-from jetq.model import AttemptError, DeadEntry, DeadLetter, Failure
+from jetq.model.job import AttemptError, DeadEntry, DeadLetter, Failure
+from jetq.operations.dead_letter_files import BadLine, read_line, write_line
 from tests.unit.properties.examples import examples
 
 LETTER = DeadLetter(

@@ -19,10 +19,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jetq import errors, failures
+from jetq import errors
+from jetq.encoding import failures
+from jetq.encoding.failures import bounded, capture, fit, in_a_line, revive, summarize
 from jetq.errors import RateLimited, Reject, Retry, Snooze
-from jetq.failures import bounded, capture, fit, in_a_line, revive, summarize
-from jetq.model import AttemptError, DeadLetter, Failure
+from jetq.model.job import AttemptError, DeadLetter, Failure
 
 encode = msgspec.json.encode
 
@@ -332,7 +333,7 @@ def test_frames_of_jetq_at_the_top_are_left_out() -> None:
 
 
 def test_a_neighbour_package_is_not_taken_for_jetq() -> None:
-    neighbour = failures.__file__.replace("/jetq/failures.py", "/jetq_email/tasks.py")
+    neighbour = failures.__file__.replace("/jetq/encoding/failures.py", "/jetq_email/tasks.py")
     assert neighbour in traceback_through(neighbour)
 
 
@@ -460,7 +461,7 @@ def test_a_timeout_of_the_job_is_told_as_such() -> None:
 def test_nothing_is_imported_for_a_name() -> None:
     assert "chunk_of_nothing" not in sys.modules
     script = (
-        "import sys; from jetq.failures import revive; from jetq.model import Failure\n"
+        "import sys; from jetq.encoding.failures import revive; from jetq.model.job import Failure\n"
         "before = set(sys.modules)\n"
         "revive(Failure(type='wave.Error', message='m')); revive(Failure(type='xml.dom.minidom.X', message='m'))\n"
         "assert set(sys.modules) == before, set(sys.modules) - before"

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from jetq import DefinitionError, Jetq, NotSent, NotStored, Rejected, current_job
-from jetq.model import JobRecord
+from jetq.model.job import JobRecord
 from jetq.testing import AppTester, ServerTester, faults, in_memory, inline, on_server
 
 Tester = AppTester | ServerTester

@@ -7,10 +7,10 @@ import math
 import pytest
 from msgspec.structs import replace
 
-from jetq.findings import Fleet, about_fleet, about_server, about_store, durability
-from jetq.model import QueueInfo
-from jetq.questions import Answer
-from jetq.survey import Monitored, ServerFacts, StreamFacts, Survey, Usage
+from jetq.model.deployment_facts import Monitored, ServerFacts, StreamFacts, Survey, Usage
+from jetq.model.job import QueueInfo
+from jetq.model.worker_status import Answer
+from jetq.operations.doctor.findings import Fleet, about_fleet, about_server, about_store, durability
 
 SERVER = ServerFacts("nats://n:4222", "2.15.1", 2**20, True, True, False, False, False, 0.0, 0.001)
 QUEUE = QueueInfo("mail", ready=0, running=0, scheduled=0, dead=0, waiting=1)

@@ -12,8 +12,8 @@ from typing import Any
 import anyio
 import pytest
 
-from jetq import first_step
-from jetq.first_step import FirstSteps
+from jetq.worker import eager_start
+from jetq.worker.eager_start import FirstSteps
 
 pytestmark = pytest.mark.anyio
 
@@ -66,7 +66,7 @@ async def beginner(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPat
     if request.param == "task":
         if sys.version_info >= (3, 12):
             pytest.skip("there are eager tasks")
-        monkeypatch.setattr(first_step, "_enter", None)
+        monkeypatch.setattr(eager_start, "_enter", None)
     self = Beginner()
     await self.warm()
     yield self

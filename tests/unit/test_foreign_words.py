@@ -18,12 +18,12 @@ import pytest
 
 import jetq
 from jetq import Jetq, task
-from jetq.app import _Default
 from jetq.cli import root
+from jetq.client.app import _Default
+from jetq.client.registry import IMPORTED
 from jetq.errors import ArgumentError, DefinitionError, SettingsError
-from jetq.foreign_words import ATTRIBUTES, CALL_OPTIONS, COMMANDS, NAMES, OPTIONS, option_answer
-from jetq.options import CallOptions, TaskKeywords
-from jetq.registry import IMPORTED
+from jetq.migration_hints import ATTRIBUTES, CALL_OPTIONS, COMMANDS, NAMES, OPTIONS, option_answer
+from jetq.model.definitions.options import CallOptions, TaskKeywords
 from jetq.settings import Settings, from_jetq_environment, from_keywords, from_table
 
 
@@ -34,7 +34,7 @@ def add(x: int, y: int) -> int:
 @pytest.fixture(autouse=True)
 def own_tasks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Forgets what a test defines."""
-    monkeypatch.setattr("jetq.app._default", _Default())
+    monkeypatch.setattr("jetq.client.app._default", _Default())
     before = dict(IMPORTED)
     yield
     IMPORTED._tasks.clear()
@@ -406,7 +406,7 @@ def test_a_setting(word: str, in_code: str, in_environment: str, in_a_file: str)
 
 
 def test_no_word_is_a_setting_of_jetq() -> None:
-    from jetq.foreign_words import _NO_SETTING, _SETTING_OF, _SETTINGS
+    from jetq.migration_hints import _NO_SETTING, _SETTING_OF, _SETTINGS
 
     assert set(_SETTINGS) <= set(Settings.__struct_fields__)
     assert not {*_SETTING_OF, *_NO_SETTING} & {*Settings.__struct_fields__, *inspect.signature(Jetq).parameters}
@@ -450,7 +450,7 @@ def test_a_command_line(
 
 
 def test_no_word_is_a_command_or_an_option_of_jetq() -> None:
-    from jetq.foreign_words import _FLAGS
+    from jetq.migration_hints import _FLAGS
 
     context = click.Context(root.cli)
     assert not set(COMMANDS) & set(root.cli.list_commands(context))

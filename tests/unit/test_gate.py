@@ -10,15 +10,15 @@ from typing import Any
 
 import pytest
 
-import jetq.gate as gate_module
+import jetq.worker.limits.gate as gate_module
 from jetq.errors import NotStored
-from jetq.gate import Gate
 from jetq.memory import MemoryBroker, MemoryStore
-from jetq.model import Cell
-from jetq.pace import Pace
-from jetq.presence import Presence
-from jetq.rate import parse_rate
-from jetq.slots import Slots
+from jetq.model.definitions.rate import parse_rate
+from jetq.model.job import Cell
+from jetq.worker.limits.gate import Gate
+from jetq.worker.limits.pace import Pace
+from jetq.worker.limits.presence import Presence
+from jetq.worker.limits.slots import Slots
 
 pytestmark = pytest.mark.anyio
 

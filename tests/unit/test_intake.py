@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 
-from jetq.attempt import Attempt
-from jetq.intake import Intake
-from jetq.model import Delivery
+from jetq.model.job import Delivery
+from jetq.worker.attempts.attempt import Attempt
+from jetq.worker.intake import Intake
 
 SLOTS = 100
 

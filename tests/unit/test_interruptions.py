@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
-from jetq import pool as pool_module
 from jetq.errors import Interruption, JobInterrupted, JobTimeout
-from jetq.pool import ThreadLost
+from jetq.worker.pools import threads as pool_module
+from jetq.worker.pools.threads import ThreadLost
 from tests.apps.pools import (
     LONG,
     Gate,

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from jetq.leases import Heard, Leases
 from jetq.memory import MemoryBroker, MemoryStore
-from jetq.model import Delivery, Level, Terms
-from jetq.presence import Presence
-from jetq.steady import steady
+from jetq.model.job import Delivery, Level, Terms
+from jetq.runtime.clock import steady
+from jetq.worker.leases import Heard, Leases
+from jetq.worker.limits.presence import Presence
 
 pytestmark = pytest.mark.anyio
 
@@ -302,7 +302,7 @@ async def test_a_machine_that_sleeps_loses_its_leases(monkeypatch: pytest.Monkey
         one = delivery()
         held.hold(one)
         assert held.valid(one)
-        monkeypatch.setattr("jetq.leases.steady", lambda: steady() + 30.0)
+        monkeypatch.setattr("jetq.worker.leases.steady", lambda: steady() + 30.0)
 
         assert not held.valid(one)
 

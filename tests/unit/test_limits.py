@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from jetq.limits import Limits
 from jetq.memory import MemoryBroker, MemoryStore
-from jetq.model import Cell
-from jetq.presence import Presence
+from jetq.model.job import Cell
+from jetq.worker.limits.limits import Limits
+from jetq.worker.limits.presence import Presence
 
 pytestmark = pytest.mark.anyio
 

@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from jetq.loop_watch import LoopWatch
+from jetq.worker.process.loop_watch import LoopWatch
 from tests.apps.working import fresh_app, working
 
 pytestmark = pytest.mark.anyio

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from jetq.memory import FakeClock, MemoryBroker, MemoryStore
-from jetq.model import Delivery, JobRecord, ResultRecord, Stored
+from jetq.model.job import Delivery, JobRecord, ResultRecord, Stored
 
 pytestmark = pytest.mark.anyio
 

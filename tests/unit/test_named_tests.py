@@ -39,15 +39,15 @@ def _functions(file: Path) -> set[str]:
 
 
 PROMISES = {
-    "1 `.delay` returns when it is stored": "task.py:_Enqueuer.delay",
-    "2 a job leaves its queue in one of four ways": "settlement.py:Settlement.settle",
-    "3 no second delivery while its worker lives": "leases.py:Leases",
-    "4 killers are dead after `max_crashes`": "policy.py:crashed",
-    "5 what is bad is kept": "executor.py:Executor.load",
-    "6 retries": "policy.py:RetryPolicy",
-    "7 shutdown": "worker.py:Worker.run",
-    "8 after the broker's return work goes on": "jetstream/connection.py:Connection",
-    "9 memory": "intake.py:Intake",
+    "1 `.delay` returns when it is stored": "client/task.py:_Enqueuer.delay",
+    "2 a job leaves its queue in one of four ways": "worker/attempts/settlement.py:Settlement.settle",
+    "3 no second delivery while its worker lives": "worker/leases.py:Leases",
+    "4 killers are dead after `max_crashes`": "worker/policy.py:crashed",
+    "5 what is bad is kept": "worker/attempts/executor.py:Executor.load",
+    "6 retries": "worker/policy.py:RetryPolicy",
+    "7 shutdown": "worker/worker.py:Worker.run",
+    "8 after the broker's return work goes on": "jetstream/transport/connection.py:Connection",
+    "9 memory": "worker/intake.py:Intake",
 }
 
 

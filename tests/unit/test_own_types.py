@@ -16,8 +16,8 @@ from msgspec import Struct
 from pydantic import BaseModel, ConfigDict, EmailStr, Field, HttpUrl, RootModel, SecretStr, computed_field
 
 from jetq import Jetq, register_type, task
-from jetq import own_types as own_types_module
-from jetq.codec import Signature
+from jetq.encoding import registered_types as own_types_module
+from jetq.encoding.signature import Signature
 from jetq.errors import ArgumentError, DefinitionError
 from jetq.testing import in_memory
 

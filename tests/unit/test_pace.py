@@ -8,8 +8,8 @@ from itertools import pairwise
 import pytest
 
 from jetq.memory import FakeClock, MemoryBroker, MemoryStore
-from jetq.pace import Pace
-from jetq.rate import Rate, parse_rate
+from jetq.model.definitions.rate import Rate, parse_rate
+from jetq.worker.limits.pace import Pace
 
 pytestmark = pytest.mark.anyio
 

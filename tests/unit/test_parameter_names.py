@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from jetq import Jetq, task
-from jetq.codec import Signature
+from jetq.client.registry import IMPORTED
+from jetq.encoding.signature import Signature
 from jetq.errors import DefinitionError
-from jetq.registry import IMPORTED
 from jetq.testing import in_memory
 
 

@@ -12,10 +12,10 @@ import pytest
 from click.testing import CliRunner
 
 from jetq.cli import root
-from jetq.cli.failing import Failed
+from jetq.cli.exit import Failed
 from jetq.cli.root import cli
+from jetq.client.plugins import load_verb, verbs
 from jetq.errors import PluginError
-from jetq.plugins import load_verb, verbs
 
 VERB = """
 import click

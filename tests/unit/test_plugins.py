@@ -10,9 +10,9 @@ from typing import Protocol
 
 import pytest
 
+from jetq.client.plugins import installed, load, unready_queues
+from jetq.client.registry import IMPORTED
 from jetq.errors import PluginError
-from jetq.plugins import installed, load, unready_queues
-from jetq.registry import IMPORTED
 
 
 class Install(Protocol):

@@ -17,12 +17,13 @@ from hypothesis import strategies as st
 from tenacity import RetryCallState
 from tenacity.wait import wait_base
 
+from jetq.encoding.failures import capture, text_of
 from jetq.errors import Interruption, JobTimeout, RateLimited, Reject, Retry, Snooze
-from jetq.failures import capture, text_of
-from jetq.model import Dead, Failure, Needs, PutOff, Retrying, Snoozed
-from jetq.policy import (
+from jetq.model.definitions.options import Condition
+from jetq.model.definitions.wrappers import FINISHED
+from jetq.model.job import Dead, Failure, Needs, PutOff, Retrying, Snoozed
+from jetq.worker.policy import (
     LONGEST_WAIT,
-    Condition,
     RetryPolicy,
     crashed,
     decide,
@@ -32,7 +33,6 @@ from jetq.policy import (
     unknown_task,
     unraised,
 )
-from jetq.wrappers import FINISHED
 
 FAILURE = Failure(type="t", message="m")
 

@@ -15,9 +15,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from jetq import pool as pool_module
 from jetq.errors import JobTimeout
-from jetq.pool import ThreadPool
+from jetq.worker.pools import threads as pool_module
+from jetq.worker.pools.threads import ThreadPool
 from tests.apps.pools import (
     LONG,
     Gate,
@@ -198,7 +198,7 @@ async def test_close_ends_the_threads_after_their_calls(pool: MakePool) -> None:
 def test_a_stuck_thread_does_not_keep_the_process() -> None:
     script = """
 import asyncio, threading
-from jetq.pool import ThreadPool
+from jetq.worker.pools.threads import ThreadPool
 async def main():
     pool, begun = ThreadPool(1), threading.Event()
     def stuck():

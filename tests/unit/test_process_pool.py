@@ -20,12 +20,12 @@ from typing import Any
 import pytest
 
 from jetq import Jetq
-from jetq.context import CURRENT, Current, JobContext
+from jetq.client.task import Task
+from jetq.encoding.failures import capture
 from jetq.errors import JetqError, RateLimited, Reject, Retry, Snooze
-from jetq.failures import capture
-from jetq.process_pool import ProcessDied, ProcessPool
-from jetq.task import Task
-from jetq.wrappers import NeverRan
+from jetq.model.definitions.wrappers import NeverRan
+from jetq.model.job_context import CURRENT, Current, JobContext
+from jetq.worker.pools.processes import ProcessDied, ProcessPool
 from tests.apps import process_tasks as tasks
 
 pytestmark = [pytest.mark.anyio, pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX")]
@@ -429,7 +429,7 @@ def test_functions_and_classes_of_the_main_module_are_found(tmp_path: Path, how:
         from dataclasses import dataclass
         from tests.unit.test_process_pool import context
         from jetq import task
-        from jetq.process_pool import ProcessPool
+        from jetq.worker.pools.processes import ProcessPool
         @dataclass
         class Point:
             x: int
@@ -466,7 +466,7 @@ def test_processes_end_with_a_worker_that_is_killed(tmp_path: Path) -> None:
         import asyncio
         from tests.apps import process_tasks as tasks
         from tests.unit.test_process_pool import context
-        from jetq.process_pool import ProcessPool
+        from jetq.worker.pools.processes import ProcessPool
         async def main():
             pool = ProcessPool(2)
             print(await pool.run(tasks.pid.fn, (), {{}}, context=context), flush=True)

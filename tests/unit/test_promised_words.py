@@ -8,13 +8,16 @@ from typing import get_args
 
 import pytest
 
-from jetq import Job, errors, failures, policy, pool
-from jetq.cancelling import Cancellation
-from jetq.jetstream import ground
-from jetq.model import DeadReason, Disposition, State
-from jetq.options import TaskOptions
-from jetq.outcome_log import _WORDS
+from jetq import Job, errors
+from jetq.encoding import failures
+from jetq.jetstream.broker import base
+from jetq.model.definitions.options import TaskOptions
+from jetq.model.job import DeadReason, Disposition, State
+from jetq.operations.cancel import Cancellation
 from jetq.settings import Settings
+from jetq.worker import policy
+from jetq.worker.attempts.outcome_log import _WORDS
+from jetq.worker.pools import threads
 from tests.documents import ROOT
 
 DOCS = ROOT / "docs"
@@ -61,7 +64,7 @@ NUMBERS = [
     ("how-to/retry.md", "run again, three times in all", OPTIONS.max_attempts, 3),
     ("how-to/retry.md", "`timeout=300.0` bounds one attempt", OPTIONS.timeout, 300.0),
     ("how-to/retry.md", "After `max_crashes=3` such starts", OPTIONS.max_crashes, 3),
-    ("how-to/retry.md", "What still runs 10 s later is given up", pool._LOST_AFTER, 10.0),
+    ("how-to/retry.md", "What still runs 10 s later is given up", threads._LOST_AFTER, 10.0),
     ("how-to/results.md", "It is kept for an hour", OPTIONS.result_ttl, 3600.0),
     ("how-to/come-from-celery.md", "kept for an hour", OPTIONS.result_ttl, 3600.0),
     ("how-to/come-from-celery.md", "three attempts with backoff", OPTIONS.max_attempts, 3),
@@ -73,7 +76,7 @@ NUMBERS = [
         60.0,
     ),
     ("how-to/come-from-celery.md", "a lease of `ack_wait`, 30 s", SETTINGS.ack_wait, 30.0),
-    ("how-to/come-from-celery.md", "1 MiB less 32 KiB", ground.HEADROOM, 32 * 1024),
+    ("how-to/come-from-celery.md", "1 MiB less 32 KiB", base.HEADROOM, 32 * 1024),
     ("how-to/limit.md", "they are free after `ack_wait`, 30 s", SETTINGS.ack_wait, 30.0),
     ("how-to/connect.md", "gives up after `connect_timeout` (5 s)", SETTINGS.connect_timeout, 5.0),
     ("how-to/dead-letters.md", "kept for 30 days (`dead_letter_ttl`)", SETTINGS.dead_letter_ttl, 30 * 86400.0),

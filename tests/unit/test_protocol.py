@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jetq.jetstream.message import Message, read_headers
-from jetq.jetstream.protocol import LARGEST, Parser, ProtocolError
+from jetq.jetstream.transport.message import Message, read_headers
+from jetq.jetstream.transport.parser import LARGEST, Parser, ProtocolError
 from tests.unit.properties.examples import examples
 
 Said = tuple[object, ...]

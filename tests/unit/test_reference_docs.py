@@ -13,9 +13,9 @@ import pytest
 
 from jetq import errors
 from jetq.cli.root import cli
-from jetq.diagnosis import _running
-from jetq.inspect import JobView
-from jetq.questions import Answer, Held
+from jetq.model.worker_status import Answer, Held
+from jetq.operations.job_view import JobView
+from jetq.operations.why_waiting import _running
 from jetq.settings import Settings
 from jetq_email.providers import PROVIDERS
 from jetq_email.settings import Settings as MailSettings

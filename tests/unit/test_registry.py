@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from jetq import Jetq, task
+from jetq.client.declared_schedules import definitions
+from jetq.client.registry import IMPORTED
 from jetq.errors import DefinitionError
-from jetq.registry import IMPORTED
-from jetq.task_schedules import definitions
 
 ONE = "@task\ndef f(x: int) -> int: return x\n"
 

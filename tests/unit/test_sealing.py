@@ -21,7 +21,7 @@ from jetq import (
     PayloadContext,
     SignedPayloads,
 )
-from jetq.sealing import _key_of_nonce, key_of, opened, sealed
+from jetq.encoding.sealing import _key_of_nonce, key_of, opened, sealed
 
 K1, K2 = b"1" * 32, b"2" * 32
 CODECS = (SignedPayloads, EncryptedPayloads)

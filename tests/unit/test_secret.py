@@ -14,11 +14,11 @@ import msgspec
 import pytest
 from msgspec import Struct
 
-import jetq.model as model
+import jetq.model.job as model
 from jetq import ArgumentError, DefinitionError, Jetq, Schedule, Secret
-from jetq.codec import Signature
-from jetq.failures import capture
-from jetq.secret import hidden, is_secret_name, secret_texts, veil
+from jetq.encoding.failures import capture
+from jetq.encoding.signature import Signature
+from jetq.model.redaction import hidden, is_secret_name, secret_texts, veil
 from jetq.testing.enqueued import EnqueuedJob, no_such_job
 
 CANARY = "c4n4ry-of-the-tests"

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from jetq.jetstream import clock as module
-from jetq.jetstream.clock import ServerClock
+from jetq.jetstream.streams import server_clock as module
+from jetq.jetstream.streams.server_clock import ServerClock
 
 
 class World:

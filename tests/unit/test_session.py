@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from jetq.broker import Broker
+from jetq.client.session import Session
 from jetq.errors import BrokerUnavailable, JetqWarning
 from jetq.memory import MemoryBroker
-from jetq.session import Session
 
 
 class Closable(MemoryBroker):

@@ -10,7 +10,7 @@ from typing import get_type_hints
 import msgspec
 import pytest
 
-from jetq.config import load_settings
+from jetq.client.settings_sources import load_settings
 from jetq.errors import SettingsError
 from jetq.settings import DEFAULT_SERVER, Settings, SettingsOptions, safe_url
 

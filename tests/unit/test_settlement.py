@@ -7,15 +7,15 @@ from typing import Any, cast
 
 import pytest
 
-from jetq import settlement
-from jetq.attempt import Attempt
+from jetq.client.task import Task
 from jetq.errors import Rejected
-from jetq.leases import Leases
 from jetq.memory import MemoryBroker
-from jetq.model import Dead, Delivery, Failure, JobRecord, Meta
-from jetq.settlement import Settlement
-from jetq.task import Task
+from jetq.model.job import Dead, Delivery, Failure, JobRecord, Meta
 from jetq.testing.faulty import Points, faulty, raising
+from jetq.worker.attempts import settlement
+from jetq.worker.attempts.attempt import Attempt
+from jetq.worker.attempts.settlement import Settlement
+from jetq.worker.leases import Leases
 
 pytestmark = pytest.mark.anyio
 

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-import jetq.slots as slots_module
+import jetq.worker.limits.slots as slots_module
 from jetq.broker import Broker
 from jetq.errors import NotStored
 from jetq.memory import MemoryBroker, MemoryStore
-from jetq.model import Cell
-from jetq.presence import Presence
-from jetq.slots import Slots
+from jetq.model.job import Cell
+from jetq.worker.limits.presence import Presence
+from jetq.worker.limits.slots import Slots
 
 pytestmark = pytest.mark.anyio
 

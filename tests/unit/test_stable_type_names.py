@@ -9,11 +9,11 @@ import msgspec
 import pytest
 
 import jetq
-from jetq.dead_letters import DeadFilter
+from jetq.encoding.failures import capture, in_a_line, revive, type_name
+from jetq.encoding.headers import META_HEADER, read_meta
 from jetq.errors import JobTimeout, TaskFailed
-from jetq.failures import capture, in_a_line, revive, type_name
-from jetq.model import DeadLetter, Failure, ResultRecord
-from jetq.wire import META_HEADER, read_meta
+from jetq.model.job import DeadLetter, Failure, ResultRecord
+from jetq.operations.dead_letters import DeadFilter
 from tests.unit.test_dead_letters import letter
 
 OWN = sorted(

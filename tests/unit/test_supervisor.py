@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from jetq.supervisor import HOPELESS, IN_ORDER, NOT_IN_ORDER, RECYCLED, SERVES, in_words
+from jetq.worker.process.supervisor import HOPELESS, IN_ORDER, NOT_IN_ORDER, RECYCLED, SERVES, in_words
 from tests.apps.noting import whole_lines
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX")
@@ -42,7 +42,7 @@ number = [line.split()[1] for line in open({notes!r})].index(str(os.getpid())) +
 SUPERVISOR = """
 import sys, time
 from pathlib import Path
-from jetq.supervisor import Supervisor
+from jetq.worker.process.supervisor import Supervisor
 def changes(flag):
     while True:
         time.sleep(0.05)

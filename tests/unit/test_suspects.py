@@ -7,13 +7,14 @@ from collections.abc import Callable
 
 import pytest
 
-from jetq import Jetq, suspects
-from jetq.attempt import Attempt
+from jetq import Jetq
 from jetq.errors import BrokerError
 from jetq.memory import MemoryBroker
-from jetq.model import Dead, Delivery, JobRecord, Released
-from jetq.suspects import Suspects
+from jetq.model.job import Dead, Delivery, JobRecord, Released
 from jetq.testing.faulty import Fault, faulty, raising
+from jetq.worker.attempts import suspects
+from jetq.worker.attempts.attempt import Attempt
+from jetq.worker.attempts.suspects import Suspects
 
 pytestmark = pytest.mark.anyio
 

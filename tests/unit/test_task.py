@@ -20,17 +20,17 @@ from tenacity import wait_fixed
 
 import jetq
 from jetq import Jetq, task
-from jetq.app import _Default
+from jetq.client.app import _Default
+from jetq.client.registry import IMPORTED
+from jetq.client.task import AsyncTask, SyncTask
 from jetq.errors import ArgumentError, DefinitionError
-from jetq.options import CallSettings
-from jetq.registry import IMPORTED
-from jetq.task import AsyncTask, SyncTask
+from jetq.model.definitions.options import CallSettings
 
 
 @pytest.fixture(autouse=True)
 def own_tasks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Knows nothing of the tasks of other modules, and forgets what a test defines."""
-    monkeypatch.setattr("jetq.app._default", _Default())
+    monkeypatch.setattr("jetq.client.app._default", _Default())
     before = dict(IMPORTED)
     IMPORTED._tasks.clear()
     yield

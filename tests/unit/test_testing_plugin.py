@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-import jetq.app as app_module
+import jetq.client.app as app_module
 from jetq import (
     ArgumentError,
     Jetq,

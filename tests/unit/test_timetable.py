@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jetq.errors import DefinitionError
-from jetq.timetable import Cron, parse_cron, parse_every
+from jetq.model.definitions.timetable import Cron, parse_cron, parse_every
 
 BERLIN = ZoneInfo("Europe/Berlin")
 

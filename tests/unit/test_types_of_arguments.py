@@ -9,9 +9,9 @@ import msgspec
 import pytest
 from msgspec import inspect
 
-from jetq import hooks
+from jetq.encoding import type_hooks
+from jetq.encoding.plain_values import BASES
 from jetq.errors import DefinitionError
-from jetq.fitting import BASES
 from tests.types_of_arguments import CROSSES, NEVER, REFUSED, Refused, Sample, evaluated, hint_of, told
 from tests.types_page import PAGE, page, tables
 from tests.unit.crossing import WAYS, Way, as_result, result_refusal, taking
@@ -92,12 +92,12 @@ def test_every_type_there_is_has_a_row() -> None:
     known = {each for each in vars(inspect).values() if isinstance(each, type) and issubclass(each, inspect.Type)}
     found: set[type[inspect.Type]] = {inspect.Metadata}
     for kind in [*(sample.kind for sample in SAMPLES), "msgspec.msgpack.Ext"]:
-        found |= kinds(inspect.type_info(hooks.known(evaluated(kind))), set())
+        found |= kinds(inspect.type_info(type_hooks.known(evaluated(kind))), set())
     no_annotation = {"Type", "CollectionType", "FrozenDictType"}  # the last is of a class that Python 3.15 has
     names = {each.__name__ for each in known if "Type" in each.__name__} - no_annotation
     assert names <= {each.__name__ for each in found}
     assert {*BASES} <= {type(evaluated(sample.value)) for sample in SAMPLES}
-    texts = {hooks.type_name(type(evaluated(sample.value))) for sample in SAMPLES}
-    assert {re.sub("IPv[46]", "IP", each) for each in hooks._BY_TEXT} <= {
+    texts = {type_hooks.type_name(type(evaluated(sample.value))) for sample in SAMPLES}
+    assert {re.sub("IPv[46]", "IP", each) for each in type_hooks._BY_TEXT} <= {
         re.sub("IPv[46]", "IP", each) for each in texts
     }

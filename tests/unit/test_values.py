@@ -16,8 +16,8 @@ import attrs
 import msgspec
 import pytest
 
-from jetq import fidelity, fitting, hooks
-from jetq.codec import Signature
+from jetq.encoding import plain_values, roundtrip, type_hooks
+from jetq.encoding.signature import Signature
 from jetq.errors import ArgumentError, DefinitionError
 from tests.unit.crossing import (
     DICT,
@@ -136,7 +136,7 @@ class FrozenDate(date, metaclass=Frozen): ...
 @WAYS
 def test_while_the_time_is_frozen(way: Way, monkeypatch: pytest.MonkeyPatch) -> None:
     """A library that freezes the time puts its classes in the place of every module's `datetime` and `date`."""
-    for module in (fidelity, fitting, hooks):
+    for module in (roundtrip, plain_values, type_hooks):
         monkeypatch.setattr(module, "datetime", FrozenMoment)
         monkeypatch.setattr(module, "date", FrozenDate)
     moment, day = FrozenMoment(2026, 1, 2, tzinfo=BERLIN), FrozenDate(2026, 1, 2)

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from jetq import Jetq, Worker
-from jetq.app import _AppOfCall, _default
+from jetq.client.app import _AppOfCall, _default
+from jetq.client.default_app import _serving, serves
 from jetq.errors import DefinitionError
-from jetq.whose import _serving, serves
 
 
 @pytest.fixture

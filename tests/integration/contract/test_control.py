@@ -10,9 +10,9 @@ import pytest
 from msgspec.structs import replace
 
 from jetq.broker import Broker
-from jetq.model import JobRecord, ResultRecord
-from jetq.names import key_token, keyed_id
-from jetq.schedule import ScheduleRecord
+from jetq.model.job import JobRecord, ResultRecord
+from jetq.model.names import key_token, keyed_id
+from jetq.model.schedule import ScheduleRecord
 from tests.integration.contract.world import QUEUE, World, job, letter, retry_of
 
 pytestmark = pytest.mark.anyio

@@ -8,11 +8,11 @@ import pytest
 from msgspec.structs import replace
 
 from jetq.broker import Broker
-from jetq.dead_letters import revived
+from jetq.encoding.headers import read_meta
 from jetq.errors import PayloadTooLarge
-from jetq.model import Debounce, Found, JobRecord, Meta, Stored
-from jetq.names import key_token, keyed_id
-from jetq.wire import read_meta
+from jetq.model.job import Debounce, Found, JobRecord, Meta, Stored
+from jetq.model.names import key_token, keyed_id
+from jetq.operations.dead_letters import revived
 from tests.integration.contract.world import QUEUE, World, job, letter, retry_of
 
 pytestmark = pytest.mark.anyio

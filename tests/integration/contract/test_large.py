@@ -9,10 +9,10 @@ from msgspec import Raw
 from msgspec.structs import replace
 
 from jetq.broker import Broker
-from jetq.dead_letters import edited, revived
-from jetq.exported import read_line, write_line
-from jetq.model import Debounce, Delivery, JobRecord, ResultRecord, Stored
-from jetq.names import key_token, keyed_id
+from jetq.model.job import Debounce, Delivery, JobRecord, ResultRecord, Stored
+from jetq.model.names import key_token, keyed_id
+from jetq.operations.dead_letter_files import read_line, write_line
+from jetq.operations.dead_letters import edited, revived
 from tests.integration.contract.world import QUEUE, World, job, letter, retry_of
 
 pytestmark = pytest.mark.anyio

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from jetq.dead_letters import edited, revived
+from jetq.encoding.headers import read_meta
 from jetq.errors import PayloadTooLarge
-from jetq.exported import read_line, write_line
-from jetq.model import DeadEntry, Delivery
-from jetq.wire import read_meta
+from jetq.model.job import DeadEntry, Delivery
+from jetq.operations.dead_letter_files import read_line, write_line
+from jetq.operations.dead_letters import edited, revived
 from tests.integration.contract.world import QUEUE, Inbox, World, job, letter
 
 pytestmark = pytest.mark.anyio

@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from jetq.broker import Broker
-from jetq.model import LEVELS, JobRecord, Level
+from jetq.model.job import LEVELS, JobRecord, Level
 from tests.integration.contract.world import QUEUE, Inbox, World, job, letter, retry_of
 
 pytestmark = pytest.mark.anyio

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import pytest
 
-from jetq.dead_letters import revived
+from jetq.encoding.headers import read_meta
 from jetq.errors import BrokerUnavailable
-from jetq.model import DeadEntry, Failure, QueueInfo, ResultRecord
-from jetq.wire import read_meta
+from jetq.model.job import DeadEntry, Failure, QueueInfo, ResultRecord
+from jetq.operations.dead_letters import revived
 from tests.integration.contract.world import QUEUE, World, job, letter
 
 pytestmark = pytest.mark.anyio

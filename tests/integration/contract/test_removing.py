@@ -6,8 +6,8 @@ import pytest
 from msgspec.structs import replace
 
 from jetq.broker import Broker
-from jetq.names import key_token, keyed_id
-from jetq.schedule import ScheduleRecord
+from jetq.model.names import key_token, keyed_id
+from jetq.model.schedule import ScheduleRecord
 from tests.integration.contract.world import QUEUE, World, job, letter
 
 pytestmark = pytest.mark.anyio

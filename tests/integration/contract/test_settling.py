@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from jetq.dead_letters import revived
-from jetq.model import Delivery, Failure, ResultRecord
-from jetq.wire import read_meta
+from jetq.encoding.headers import read_meta
+from jetq.model.job import Delivery, Failure, ResultRecord
+from jetq.operations.dead_letters import revived
 from tests.integration.contract.world import QUEUE, Inbox, World, job, letter, retry_of
 
 pytestmark = pytest.mark.anyio

@@ -6,9 +6,9 @@ import asyncio
 
 import pytest
 
+from jetq.encoding.headers import META_HEADER, read_meta
 from jetq.errors import BrokerError, PayloadTooLarge
-from jetq.model import Meta, Stored
-from jetq.wire import META_HEADER, read_meta
+from jetq.model.job import Meta, Stored
 from tests.integration.contract.world import QUEUE, World, job, letter, retry_of
 
 pytestmark = pytest.mark.anyio

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from jetq import RateLimited, Retry, Snooze
-from jetq.context import CURRENT, Current, JobContext
+from jetq.model.job_context import CURRENT, Current, JobContext
 from jetq_email import send_email
 from jetq_email import sending as sending_module
 from jetq_email.errors import OutcomeUnknown, ServerBusy, Throttled

@@ -17,7 +17,7 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jetq.codec import Signature, Undecodable
+from jetq.encoding.signature import Signature, Undecodable
 from jetq.errors import ArgumentError
 from tests.unit.properties.examples import examples
 

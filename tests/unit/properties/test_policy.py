@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jetq.errors import Reject, Retry, Snooze
-from jetq.model import Dead, Failure, Meta, Needs, Retrying, Snoozed
-from jetq.policy import LONGEST_WAIT, Condition, RetryPolicy, crashed, decide, default_wait, process_died, put_off
+from jetq.model.definitions.options import Condition
+from jetq.model.job import Dead, Failure, Meta, Needs, Retrying, Snoozed
+from jetq.worker.policy import LONGEST_WAIT, RetryPolicy, crashed, decide, default_wait, process_died, put_off
 from tests.unit.properties.examples import examples
 
 FAILURE = Failure(type="t", message="m")

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jetq.errors import DefinitionError
-from jetq.jetstream.subjects import Names, ack_fields, job_tokens, level_of, tick_of
-from jetq.model import Level
-from jetq.names import (
+from jetq.jetstream.streams.subjects import Names, ack_fields, job_tokens, level_of, tick_of
+from jetq.model.job import Level
+from jetq.model.names import (
     NO_KEY,
     check_job_id,
     check_key,

@@ -15,12 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jetq import Jetq, Worker
-from jetq import suspects as suspects_module
-from jetq import worker as worker_module
-from jetq.client import Client
+from jetq.client.client import Client
+from jetq.client.session import Session
 from jetq.errors import BrokerError
 from jetq.memory import FakeClock, MemoryBroker, MemoryStore
-from jetq.session import Session
+from jetq.worker import worker as worker_module
+from jetq.worker.attempts import suspects as suspects_module
 from tests.unit.properties.examples import examples
 
 LEASE = 30.0

@@ -10,7 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from jetq.errors import DefinitionError
-from jetq.timetable import Cron, parse_cron, parse_every
+from jetq.model.definitions.timetable import Cron, parse_cron, parse_every
 from tests.unit.properties.examples import examples
 
 BOUNDS = {"second": (0, 59), "minute": (0, 59), "hour": (0, 23), "day": (1, 31), "month": (1, 12), "weekday": (0, 6)}

@@ -14,13 +14,20 @@ from hypothesis import strategies as st
 from msgspec.structs import fields, replace
 
 from jetq import NewerVersion
-from jetq.attempt import Attempt
-from jetq.dead_letters import check_readable, edited, revived
-from jetq.exported import read_line, write_line
-from jetq.extended import Extended
-from jetq.leases import Leases
+from jetq.encoding.headers import (
+    BadHeader,
+    NewerHeader,
+    job_headers,
+    letter_header,
+    meta_to_rewrite,
+    moved_headers,
+    read_letter,
+    read_meta,
+)
+from jetq.encoding.schedules import encode_record, read_record
 from jetq.memory import MemoryBroker
-from jetq.model import (
+from jetq.model.extended import Extended
+from jetq.model.job import (
     AttemptError,
     Dead,
     DeadEntry,
@@ -38,20 +45,14 @@ from jetq.model import (
     Snoozed,
     in_place_of,
 )
-from jetq.schedule import ScheduleRecord, encode_record, read_record
-from jetq.schedules import _continued
-from jetq.settlement import Settlement
-from jetq.ticks import job_of_tick
-from jetq.wire import (
-    BadHeader,
-    NewerHeader,
-    job_headers,
-    letter_header,
-    meta_to_rewrite,
-    moved_headers,
-    read_letter,
-    read_meta,
-)
+from jetq.model.schedule import ScheduleRecord
+from jetq.operations.dead_letter_files import read_line, write_line
+from jetq.operations.dead_letters import check_readable, edited, revived
+from jetq.operations.schedules import _continued
+from jetq.worker.attempts.attempt import Attempt
+from jetq.worker.attempts.settlement import Settlement
+from jetq.worker.leases import Leases
+from jetq.worker.schedules.ticks import job_of_tick
 from tests.unit.properties.examples import examples
 
 JSON = st.recursive(

@@ -1,0 +1,171 @@
+"""Values as text in a terminal: tables, times, errors, and a job's bytes."""
+
+from __future__ import annotations
+
+import base64
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import click
+import msgspec
+from msgspec.structs import replace
+
+from jetq.client.app import Jetq
+from jetq.errors import BadPayload
+from jetq.model.bounds import is_too_deep
+from jetq.model.job import AttemptError, DeadEntry, DeadLetter, ResultRecord
+from jetq.model.redaction import hidden, is_secret_name, secret_texts, veil
+from jetq.operations.job_view import JobView
+
+__all__ = [
+    "Placed",
+    "age",
+    "arguments",
+    "concealed",
+    "concealed_errors",
+    "echo_errors",
+    "echo_fields",
+    "echo_json",
+    "echo_table",
+    "errors_json",
+    "moment",
+    "printable",
+    "result",
+]
+
+Placed = JobView | DeadLetter
+"""What says of which task and queue a job is."""
+
+_UNITS = ((86400.0, "d"), (3600.0, "h"), (60.0, "m"))
+
+
+def echo_table(header: Sequence[str], rows: Iterable[Sequence[object]], *, right: Sequence[int] = ()) -> None:
+    """Columns as wide as they need, those of `right` flush right; the last one is not padded. On a terminal a line that
+    is wider ends in `…`; elsewhere, as in a pipe, nothing is cut."""
+    room = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    table = [list(header), *([_one_line(cell) for cell in row] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    for row in table:
+        cells = [
+            cell.rjust(w) if i in right else cell.ljust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+        ]
+        line = "  ".join(cells).rstrip()
+        click.echo(line if room is None or len(line) <= room else f"{line[: room - 1]}…")
+
+
+def echo_fields(fields: Iterable[tuple[str, object]]) -> None:
+    """One `name  value` a line, those without a value left out."""
+    kept = [(name, value) for name, value in fields if value not in (None, "")]
+    width = max(len(name) for name, _ in kept)
+    for name, value in kept:
+        click.echo(f"{name.ljust(width)}  {value}")
+
+
+def echo_errors(errors: Sequence[AttemptError], dropped: int) -> None:
+    """How each attempt ended, oldest first."""
+    if dropped:
+        click.echo(f"  ({dropped} older ones were cut)")
+    for error in errors:
+        click.echo(
+            f"  {moment(error.at)}  attempt {error.attempt}  {_one_line(error.type)}: {_one_line(error.message)}"
+        )
+
+
+def echo_json(value: Any) -> None:
+    """`value` as one line of JSON, an instant or a Struct too."""
+    click.echo(msgspec.json.encode(value).decode())
+
+
+def errors_json(errors: Sequence[AttemptError]) -> list[dict[str, Any]]:
+    """The attempts' errors with every field, defaults too."""
+    return [{field: getattr(error, field) for field in error.__struct_fields__} for error in errors]
+
+
+def arguments(app: Jetq, job: Placed, body: bytes) -> Any:
+    """A job's arguments without what is secret by name, or by the annotations of its task in `app`.
+
+    The JSON they are. For bytes that are none `{"base64": ...}`, or only `{"bytes": count}` if a secret's name stands
+    among them, or they are nested too deeply to be read; `{"sealed": why}` for those that `app` cannot open.
+    """
+    try:
+        body = app.open_arguments(job.task, job.queue, body)
+        return {"bytes": len(body)} if is_too_deep(body) else hidden(msgspec.json.decode(body), _kinds(app, job))
+    except BadPayload as error:
+        return {"sealed": error.message}
+    except RecursionError:  # this stack is deep itself
+        return {"bytes": len(body)}
+    except ValueError:
+        if is_secret_name(body.decode("latin-1")):
+            return {"bytes": len(body)}
+        return {"base64": base64.b64encode(body).decode()}
+
+
+def result(app: Jetq, record: ResultRecord) -> Any:
+    """A job's result without what is secret."""
+    task = app.tasks.get(record.task)
+    kind = Any if task is None else task.signature.result_kind
+    try:
+        value = app.open_result(record.id, record.task, record)
+        return hidden({"result": msgspec.json.decode(value)}, {"result": kind})["result"]
+    except BadPayload as error:
+        return {"sealed": error.message}
+    except (ValueError, RecursionError):  # nested too deeply to be read here
+        return {"bytes": len(bytes(record.value))}
+
+
+def concealed(app: Jetq, entry: DeadEntry) -> DeadEntry:
+    """`entry` without the secret arguments in its texts, for letters of workers that did not know them as such."""
+    letter = entry.letter
+    hide = _hiding(app, letter, entry.body)
+    message, traceback = hide(letter.failure.message), hide(letter.failure.traceback)
+    args = msgspec.json.encode(letter.failure.args).decode()
+    failure = replace(
+        letter.failure, message=message, traceback=traceback, args=letter.failure.args if hide(args) == args else None
+    )
+    errors = concealed_errors(app, letter, entry.body, letter.errors)
+    headers = hidden({name: hide(value) for name, value in letter.headers.items()})
+    return replace(entry, letter=replace(letter, failure=failure, errors=errors, headers=headers))
+
+
+def concealed_errors(app: Jetq, job: Placed, body: bytes, errors: Sequence[AttemptError]) -> tuple[AttemptError, ...]:
+    """`errors` without the secret arguments in `body`."""
+    hide = _hiding(app, job, body)
+    return tuple(replace(error, message=hide(error.message)) for error in errors)
+
+
+def _hiding(app: Jetq, job: Placed, body: bytes) -> Callable[[str], str]:
+    try:
+        values = msgspec.json.decode(app.open_arguments(job.task, job.queue, body))
+    except (ValueError, RecursionError, BadPayload):  # which no worker could read either
+        return str
+    return veil(secret_texts(values, _kinds(app, job)))
+
+
+def _kinds(app: Jetq, job: Placed) -> Mapping[str, Any]:
+    task = app.tasks.get(job.task)
+    return {} if task is None else task.signature.kinds
+
+
+def moment(at: float | None) -> str:
+    """A unix time as local date and time, empty for None."""
+    return "" if at is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
+
+
+def age(seconds: float) -> str:
+    """A duration in its largest unit: 5s, 12m, 3h, 2d."""
+    for size, unit in _UNITS:
+        if seconds >= size:
+            return f"{seconds / size:.0f}{unit}"
+    return f"{max(seconds, 0.0):.0f}s"
+
+
+def printable(text: str) -> str:
+    """`text` without what could move a terminal's cursor or clear its screen: it comes from a job. Line ends stay."""
+    return "".join(char if char.isprintable() or char == "\n" else " " for char in text)
+
+
+def _one_line(cell: object) -> str:
+    return printable(str(cell)).replace("\n", " ")

@@ -1,0 +1,93 @@
+"""`jetq setup acl`: the least permissions that producers and workers of given tasks need, as server configuration."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+
+import click
+
+from jetq.cli.app_option import choose_app
+from jetq.cli.exit import Failed, verbose_option
+from jetq.cli.output import echo_json
+from jetq.client.app import Jetq
+from jetq.jetstream.streams.permissions import Enqueued, Permissions, of_producer, of_worker
+from jetq.jetstream.streams.subjects import Names
+
+__all__ = ["acl", "permissions", "render"]
+
+_HOW = """\
+# NATS permissions for jetq, made by `jetq setup acl`. Include this file in the server's configuration, and name what is
+# below in its users: permissions: $JETQ_PRODUCER. Streams are made by `jetq setup`, as a user who may do more.
+# Who may subscribe to the inboxes of others reads what is answered to them: let each role have a JETQ_INBOX_PREFIX.
+"""
+
+
+@click.command()
+@click.argument("apps", metavar="APP...", nargs=-1, required=True)
+@click.option("-q", "--queue", multiple=True, help="Only for tasks of this queue; of every queue without.")
+@click.option("--role", type=click.Choice(["producer", "worker"]), help="Only for this one; for both without.")
+@click.option("--keys", is_flag=True, help="Producers give keys at the call, also to tasks that have none.")
+@click.option("--plugins/--no-plugins", default=True, help="Also for the tasks of installed plugins.")
+@click.option("--json", is_flag=True, help="Print JSON.")
+@verbose_option
+def acl(apps: tuple[str, ...], queue: tuple[str, ...], role: str | None, keys: bool, plugins: bool, json: bool) -> None:
+    """Print the NATS permissions that producers and workers need for the tasks that the modules APP define.
+
+    A producer enqueues the tasks with any option and waits for results. A worker runs whatever stands in their queues.
+    Neither may make or remove streams: run `jetq setup` first, as a user who may.
+    """
+    app = choose_app(*apps)
+    if plugins:
+        app.load_plugins()
+    found = permissions(app, queues=queue, keys=keys)
+    if role is not None:
+        found = {role: found[role]}
+    if json:
+        echo_json({role: _as_json(allowed) for role, allowed in found.items()})
+    else:
+        click.echo(render(found), nl=False)
+
+
+def permissions(app: Jetq, *, queues: Collection[str] = (), keys: bool = False) -> Mapping[str, Permissions]:
+    """What a producer and a worker of the app's tasks need, by role. Raises Failed if there are no tasks."""
+    names, inbox = Names(app.settings.namespace), app.settings.inbox_prefix
+    levelled = {name for name, queue in app.queues.items() if queue.levels is not None}
+    tasks = [
+        Enqueued(task.queue, name, keys=keys or task.defaults.key is not None, levels=task.queue in levelled)
+        for name, task in sorted(app.tasks.items())
+        if not queues or task.queue in queues
+    ]
+    if not tasks:
+        raise Failed("there are no tasks, so nothing is to be permitted", hint="name the module that defines them")
+    served = {task.queue: task.levels for task in tasks}
+    domain = app.settings.jetstream_domain
+    return {
+        "producer": of_producer(names, inbox, tasks, domain=domain),
+        "worker": of_worker(names, inbox, served, domain=domain),
+    }
+
+
+def render(found: Mapping[str, Permissions]) -> str:
+    """Permissions by role as text of a nats-server configuration."""
+    blocks = [
+        f"JETQ_{role.upper()}: {{\n"
+        f"  publish: {{ allow: [\n{_lines(allowed.publish)}  ] }}\n"
+        f"  subscribe: {{ allow: [\n{_lines(allowed.subscribe)}  ] }}\n"
+        + ("  allow_responses: true\n" if allowed.responses else "")
+        + "}\n"
+        for role, allowed in found.items()
+    ]
+    return "\n".join([_HOW, *blocks])
+
+
+def _lines(subjects: Collection[str]) -> str:
+    return "".join(f"    {json.dumps(subject)}\n" for subject in subjects)
+
+
+def _as_json(allowed: Permissions) -> dict[str, object]:
+    return {
+        "publish": {"allow": allowed.publish},
+        "subscribe": {"allow": allowed.subscribe},
+        **({"allow_responses": True} if allowed.responses else {}),
+    }

@@ -1,0 +1,484 @@
+"""`jetq worker`: what to serve, the signals, and how it ended.
+
+The work itself is done by `jetq.worker`, in this process or in processes of the same command under
+`jetq.worker.process.supervisor`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib
+import importlib.util
+import logging
+import os
+import random
+import signal
+import sys
+import threading
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import click
+from click.core import ParameterSource
+
+from jetq.broker import Broker
+from jetq.cli.app_option import choose_app
+from jetq.cli.exit import FAILED, USAGE, Failed, is_verbose, verbose_option
+from jetq.cli.logs import LevelSwitch, LogFormat, set_up
+from jetq.cli.signals import in_a_thread
+from jetq.cli.worker_process.banner import example, introduce, introduce_as_json
+from jetq.cli.worker_process.exits import announced_exits, lifespan_in_words
+from jetq.cli.worker_process.loaded_code import telling_code
+from jetq.cli.worker_process.reloading import changes
+from jetq.client.app import Jetq
+from jetq.client.plugins import Plugin, unready_queues
+from jetq.runtime.forks import not_for_children
+from jetq.worker.process.ending import AFTER_GRACE, AT_ONCE, HardEnd
+from jetq.worker.process.health import TELL_EVERY, Condition, Health
+from jetq.worker.process.supervisor import (
+    DEBUG_OFF,
+    DEBUG_ON,
+    HOPELESS,
+    NOT_IN_ORDER,
+    NOT_READY,
+    READY,
+    RECYCLED,
+    SERVES,
+    Supervisor,
+)
+from jetq.worker.worker import Worker
+
+__all__ = ["worker"]
+
+T = TypeVar("T")
+
+_log = logging.getLogger("jetq.worker")
+
+_MIB = 1024**2
+_LEFT_OVER_WITHIN = 5.0
+"""Seconds that everything else of the process has when the worker has ended: tasks and threads that were left running,
+and what is to be done at exit."""
+
+_LOST_WITHIN = 1.0
+"""The same where code of jobs goes on that was given up: those run again soon, and the process must be gone then."""
+
+_OWN_CODE = str(Path(__file__).parents[2])
+_LEVELS = [number for number in (DEBUG_ON, DEBUG_OFF) if number is not None]
+_FOR_THE_SUPERVISOR = ("processes", "reload", "health")
+
+
+def _place(_context: click.Context, _parameter: click.Parameter, value: str | None) -> tuple[str, int] | None:
+    """Host and port of [HOST:]PORT."""
+    if value is None:
+        return None
+    host, _, port = value.rpartition(":")
+    if not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+        raise click.BadParameter(f"{value} is no [HOST:]PORT, like 8080 or 0.0.0.0:8080")
+    return host.strip("[]") or "127.0.0.1", int(port)
+
+
+@click.command()
+@click.argument("apps", metavar="[APP]...", nargs=-1)
+@click.option(
+    "-q", "--queue", multiple=True, metavar="NAME[=WEIGHT]", help="Serve this queue; every queue of the tasks without."
+)
+@click.option("-c", "--concurrency", type=click.IntRange(min=1), default=100, show_default=True, help="Jobs at once.")
+@click.option("--burst", is_flag=True, help="End when the queues are empty.")
+@click.option(
+    "--grace",
+    type=click.FloatRange(min=0),
+    default=25.0,
+    show_default=True,
+    help="Seconds that running jobs get at shutdown.",
+)
+@click.option("--log-format", type=click.Choice(["console", "json"]), default="console", show_default=True)
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"], case_sensitive=False),
+    default="info",
+    show_default=True,
+)
+@click.option("--plugins/--no-plugins", default=True, help="Serve the tasks of installed plugins.")
+@click.option(
+    "--plugin",
+    multiple=True,
+    metavar="NAME",
+    help="Of the plugins, only this one; without, those that the setting plugins names.",
+)
+@click.option("--uvloop/--no-uvloop", default=None, help="Use uvloop; where it is installed without.")
+@click.option(
+    "--processes", type=click.IntRange(min=1), default=1, show_default=True, help="Processes, each with its own slots."
+)
+@click.option(
+    "--max-jobs", type=click.IntRange(min=1), help="Replace a process after so many jobs, or up to 10 % more."
+)
+@click.option(
+    "--max-memory", type=click.IntRange(min=1), help="Replace a process when a job leaves it above so many MiB."
+)
+@click.option("--reload", is_flag=True, help="Start anew when a Python file below this directory changes.")
+@click.option(
+    "--health",
+    metavar="[HOST:]PORT",
+    callback=_place,
+    help="Answer GET /live, /ready and /health there; on 127.0.0.1 without a host.",
+)
+@click.option("--show-example", is_flag=True, hidden=True)
+@click.option("--tell-code", type=Path, hidden=True, allow_from_autoenv=False)
+@click.option("--unannounced", is_flag=True, hidden=True, allow_from_autoenv=False)
+@click.option("--lifeline", type=int, hidden=True, allow_from_autoenv=False)
+@verbose_option
+def worker(
+    apps: tuple[str, ...],
+    queue: tuple[str, ...],
+    concurrency: int,
+    burst: bool,
+    grace: float,
+    log_format: LogFormat,
+    log_level: str,
+    plugins: bool,
+    plugin: tuple[str, ...],
+    uvloop: bool | None,
+    processes: int,
+    max_jobs: int | None,
+    max_memory: int | None,
+    reload: bool,
+    health: tuple[str, int] | None,
+    show_example: bool,
+    tell_code: Path | None,
+    unannounced: bool,
+    lifeline: int | None,
+) -> None:
+    """Run the jobs of the tasks that the modules APP define.
+
+    APP is MODULE, MODULE:APP or file.py. The first SIGTERM or Ctrl-C lets running jobs end within the grace time, the
+    second gives them back at once. SIGUSR1 sets the log level to debug, SIGUSR2 back again.
+    """
+    set_up(log_format, "debug" if is_verbose() else log_level)
+    for number in _LEVELS:
+        signal.signal(number, signal.SIG_IGN)  # until somebody listens; unheard they end the process
+    if lifeline is None and (processes > 1 or max_jobs or max_memory or reload):
+        _supervise(processes, burst=burst, grace=grace, reload=reload, health=health)
+        return
+    app = choose_app(*apps)
+    sample = example(app.tasks) if show_example and not unannounced else None
+    own = set(app.tasks)
+    loaded = app.load_plugins(plugin or None) if plugins else []
+    aside = [each for each in loaded if own.isdisjoint(each.tasks)] if tell_code is not None else []
+    unready = unready_queues(loaded, app.tasks)
+    serving = Worker(
+        app,
+        queues=_served(app, _weights(queue), unready, named=bool(plugin)),
+        concurrency=concurrency,
+        burst=burst,
+        grace=grace,
+        max_jobs=_with_jitter(max_jobs),
+        enough=_memory_bound(max_memory),
+    )
+    if not unannounced:
+        if log_format == "json":
+            introduce_as_json(app.settings, serving.queues, serving.tasks, unready)
+        else:
+            introduce(app.settings, serving.queues, serving.tasks, unready, aside=aside)
+    if sample is not None:
+        click.echo(f"try: {sample}")
+    hard = HardEnd(FAILED, lambda: ())
+    with asyncio.Runner(loop_factory=_loop_factory(uvloop)) as runner, telling_code(tell_code):
+        loop = runner.get_loop()
+        with lifespan_in_words(), announced_exits(lambda: serving.running):
+            ending = _through_exits(loop, _serve(app, serving, hard, lifeline, health))
+        hard.code = FAILED if ending.killed else RECYCLED if serving.retired and not ending.stopped else 0
+        hard.left = partial(_left_over, loop)
+        hard.within(_LOST_WITHIN if serving.has_lost else _LEFT_OVER_WITHIN)
+    if ending.killed:
+        raise Failed("the worker was killed by a second signal; its unfinished jobs were given back", code=FAILED)
+    if serving.retired and not ending.stopped:
+        click.get_current_context().exit(RECYCLED)
+
+
+def _served(
+    app: Jetq, queues: list[str] | dict[str, int], unready: Mapping[str, Plugin], *, named: bool
+) -> list[str] | dict[str, int] | None:
+    """The queues to serve; None for those of all tasks. Not those whose plugins are not ready here: each of their jobs
+    would fail. Raises Failed for one that was asked for by name, as a queue or, with `named`, as a plugin."""
+    for queue, plugin in unready.items():
+        others = {task.queue for task in app.tasks.values()} - unready.keys()
+        if queue in queues or (not queues and (named or not others)):
+            raise Failed(f"plugin {plugin.name} is not ready to serve queue {queue}: {plugin.lacks}")
+    if queues or not unready:
+        return queues or None
+    return sorted({task.queue for task in app.tasks.values()} - unready.keys())
+
+
+def _weights(queues: Sequence[str]) -> list[str] | dict[str, int]:
+    """Queue names, with their weights if one has some. Raises UsageError."""
+    if not any("=" in each for each in queues):
+        return list(queues)
+    weights = {}
+    for each in queues:
+        name, _, weight = each.partition("=")
+        if weight and not (weight.isascii() and weight.isdigit()):
+            raise click.UsageError(f"-q {each}: the weight of a queue is a whole number from 1")
+        weights[name] = int(weight or 1)
+    return weights
+
+
+# --- one process
+
+
+class _Ending:
+    """How a worker is told to end: in order, any number of times, or now. alone: no supervisor passes signals on."""
+
+    def __init__(self, serving: Worker, hard: HardEnd, connecting: asyncio.Future[Broker], *, alone: bool) -> None:
+        self._alone = alone
+        self.stopped = False
+        self.killed = False
+        self._serving = serving
+        self._hard = hard
+        self._connecting = connecting
+        self._loop = asyncio.get_running_loop()
+        self._level = LevelSwitch()
+        self._heard = 0
+
+    def hear(self, number: signal.Signals) -> None:
+        """A signal has come; in a thread, for the loop may be blocked.
+
+        Alone: stop at the first, kill at the second, and whoever asks three times means it. A supervisor sends SIGQUIT
+        to kill, and the others to stop, any number of them.
+        """
+        if number in _LEVELS:
+            self._level.set(debug=number == DEBUG_ON)
+            return
+        self._heard += 1
+        if self._alone and self._heard > 2:
+            _ended_at_once()
+        kills = self._heard > 1 if self._alone else number not in (signal.SIGINT, signal.SIGTERM)
+        self._hard.within(AT_ONCE if kills else self._serving.grace + AFTER_GRACE)
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            self._loop.call_soon_threadsafe(self.kill if kills else self.stop)
+
+    def stop(self) -> None:
+        if self.stopped:
+            return
+        self.stopped = True
+        if self._connecting.cancel():
+            _log.info("stopping: there is no connection yet")
+            return
+        _log.info("stopping: running jobs may end%s", "; once more gives them back at once" if self._alone else "")
+        self._serving.stop()
+
+    def kill(self) -> None:
+        self.stopped = True
+        if not self._connecting.cancel():
+            self.killed = True
+            self._serving.kill()
+
+
+def _through_exits(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]) -> T:
+    """What `work` returns. What a job has left behind may raise SystemExit, which stops the loop: it goes on."""
+    task = loop.create_task(work)
+    while True:
+        try:
+            return loop.run_until_complete(task)
+        except (SystemExit, KeyboardInterrupt) as error:
+            if task.done():
+                raise
+            _log.error("%s came out of something that a job left running; the worker goes on", type(error).__name__)
+
+
+def _left_over(loop: asyncio.AbstractEventLoop) -> Iterator[str]:
+    """What keeps a worker's process that has ended its work."""
+    for task in asyncio.all_tasks(loop):
+        code = getattr(task.get_coro(), "cr_code", None)
+        if code is None or not code.co_filename.startswith(_OWN_CODE):  # those were told of
+            what = task.get_name() if code is None else code.co_qualname
+            yield f"a task that was left running does not end, and is cut off: {what}"
+    for thread in threading.enumerate():
+        if not thread.daemon and thread is not threading.main_thread():
+            yield f"a thread does not end, and is cut off: {thread.name}"
+
+
+async def _serve(
+    app: Jetq, serving: Worker, hard: HardEnd, lifeline: int | None, health: tuple[str, int] | None
+) -> _Ending:
+    """Work until done or told to stop; how it was told."""
+    if health is None or lifeline is not None:  # the supervisor answers for its processes
+        return await _work(app, serving, hard, lifeline)
+    own = Health()
+    with _answering(*health, own), _each_second(lambda: own.tell(serving.trouble)):
+        return await _work(app, serving, hard, lifeline)
+
+
+@contextlib.contextmanager
+def _each_second(say: Callable[[], None]) -> Iterator[None]:
+    """Call `say` every second meanwhile, in the running loop."""
+
+    async def go_on() -> None:
+        while True:
+            say()
+            await asyncio.sleep(TELL_EVERY)
+
+    saying = asyncio.create_task(go_on(), name="jetq-health")
+    try:
+        yield
+    finally:
+        saying.cancel()
+
+
+async def _work(app: Jetq, serving: Worker, hard: HardEnd, lifeline: int | None) -> _Ending:
+    # Connected before the worker runs, so that one that waits for its server can be stopped: it holds nothing yet.
+    connecting = asyncio.ensure_future(app.session.broker(patient=True))
+    serving.ends_process(hard)
+    ending = _Ending(serving, hard, connecting, alone=lifeline is None)
+    if lifeline is None:
+        in_a_thread(ending.hear, signal.SIGINT, signal.SIGTERM, *_LEVELS)
+    else:
+        _obey_supervisor(ending, lifeline)
+    try:
+        await asyncio.wait([connecting])
+        if connecting.cancelled():
+            return ending
+        connecting.result()
+        if lifeline is None:
+            await serving.run()
+        else:
+            _say(lifeline, SERVES)
+            with _each_second(lambda: _say(lifeline, NOT_READY if serving.trouble else READY)):
+                await serving.run()
+    finally:
+        await app.session.aclose()
+    return ending
+
+
+def _obey_supervisor(ending: _Ending, lifeline: int) -> None:
+    """End in order at SIGTERM, however often, and when the supervisor is gone; end now at its SIGQUIT."""
+    loop = asyncio.get_running_loop()
+
+    def on_end_of_file() -> None:
+        loop.remove_reader(lifeline)
+        if not ending.stopped:
+            _log.warning("the supervisor is gone")
+        ending.stop()
+
+    os.set_inheritable(lifeline, False)
+    not_for_children(ending, lambda _: lifeline)
+    os.set_blocking(lifeline, False)  # a supervisor that is stopped does not listen
+    loop.add_reader(lifeline, on_end_of_file)
+    in_a_thread(ending.hear, signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, *_LEVELS)
+
+
+def _ended_at_once() -> NoReturn:
+    os.write(2, b"error: ended at once by a third signal; what ran comes back when its lease ends\n")
+    os._exit(FAILED)
+
+
+def _say(lifeline: int, word: bytes) -> None:
+    with contextlib.suppress(OSError):  # the supervisor is gone, which is noted elsewhere, or does not listen
+        os.write(lifeline, word)
+
+
+@contextlib.contextmanager
+def _answering(host: str, port: int, condition: Condition) -> Iterator[None]:
+    """Answer for `condition` over HTTP meanwhile. Raises Failed if that cannot be."""
+    from jetq.cli.worker_process.health import answering  # 20 ms of imports that most workers do not need
+
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(answering(host, port, condition))
+        except OSError as error:
+            raise Failed(
+                f"cannot answer on {host}:{port}: {error.strerror}",
+                hint="is another worker there? give each its own --health port",
+                code=USAGE,
+            ) from None
+        _log.info("health is told at http://%s:%d/ready", f"[{host}]" if ":" in host else host, port)
+        yield
+
+
+def _with_jitter(max_jobs: int | None) -> int | None:
+    """`max_jobs` and up to a tenth more, so that processes started together are not replaced together."""
+    return None if max_jobs is None else max_jobs + random.randint(0, max_jobs // 10)
+
+
+def _memory_bound(mebibytes: int | None) -> Callable[[], bool]:
+    """Whether this process has more than `mebibytes` resident. Raises Failed if it has so before its first job."""
+    if mebibytes is None:
+        return lambda: False
+    limit = mebibytes * _MIB
+    if resident_memory() > limit:
+        raise Failed(
+            f"the worker takes {resident_memory() // _MIB} MiB before its first job, more than --max-memory",
+            hint="it would be replaced after each job; allow more",
+        )
+    return lambda: resident_memory() > limit
+
+
+def resident_memory() -> int:
+    """Bytes that this process has resident; where there is no /proc, the most that it ever had."""
+    try:
+        with open("/proc/self/statm", "rb") as statm:
+            return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except FileNotFoundError:
+        import resource
+
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak * 1024  # bytes on macOS, KiB elsewhere
+
+
+# --- several
+
+
+def _supervise(processes: int, *, burst: bool, grace: float, reload: bool, health: tuple[str, int] | None) -> None:
+    if sys.platform == "win32":
+        raise Failed(
+            "--processes, --max-jobs, --max-memory and --reload need signals and pipes that Windows lacks",
+            hint="start several workers: they share the queues",
+        )
+    words = _command_line(click.get_current_context())
+
+    def command(lifeline: int, announces: bool) -> list[str]:
+        own = ["--lifeline", str(lifeline), *([] if announces else ["--unannounced"])]
+        return [sys.executable, "-m", "jetq", "worker", *own, *words]
+
+    level = LevelSwitch()
+    supervisor = Supervisor(
+        command, processes=processes, burst=burst, grace=grace, debug=lambda debug: level.set(debug=debug)
+    )
+    with contextlib.nullcontext() if health is None else _answering(*health, supervisor):
+        outcome = supervisor.run(changes(Path.cwd()) if reload else None)
+    if outcome == NOT_IN_ORDER:
+        raise Failed("not every worker process ended in order; the unfinished jobs will run again", code=FAILED)
+    if outcome == HOPELESS:
+        click.get_current_context().exit(USAGE)
+
+
+def _command_line(context: click.Context) -> list[str]:
+    """What stood on the command line, for a worker process; it finds in the environment what came from there."""
+    words = ["--verbose"] if is_verbose(context) else []
+    arguments: list[str] = []
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        if name in _FOR_THE_SUPERVISOR or context.get_parameter_source(name) is not ParameterSource.COMMANDLINE:
+            continue
+        value = context.params.get(name)
+        if isinstance(parameter, click.Argument):
+            arguments += value or ()
+        elif isinstance(parameter, click.Option) and parameter.is_flag:
+            words += parameter.opts[-1:] if value else parameter.secondary_opts[-1:]
+        else:
+            for each in value if isinstance(value, tuple) else (value,):
+                words += [parameter.opts[-1], str(each)]
+    return [*words, "--", *arguments]
+
+
+def _loop_factory(wanted: bool | None) -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop's, if it is wanted or may be used and is there."""
+    if wanted is False or (wanted is None and importlib.util.find_spec("uvloop") is None):
+        return None
+    try:
+        factory: Callable[[], asyncio.AbstractEventLoop] = importlib.import_module("uvloop").new_event_loop
+    except ImportError as error:
+        raise Failed(f"uvloop cannot be used: {error}", hint='pip install "jetq-nats[uvloop]"') from None
+    return factory

@@ -1,0 +1,109 @@
+"""Health over HTTP: `GET /live`, `GET /ready`, and both in `GET /health`.
+
+It is answered by a thread of its own, from what is known of the worker without asking it, so that an answer comes also
+while the event loop is blocked, and none ever waits for the broker.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import socketserver
+from collections.abc import Iterator
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+
+from jetq.runtime.forks import not_for_children
+from jetq.worker.process.health import Condition
+
+__all__ = ["answering"]
+
+_CLIENT_TIMEOUT = 5.0
+
+
+@contextlib.contextmanager
+def answering(host: str, port: int, condition: Condition) -> Iterator[int]:
+    """Answer on `host` and `port` (0: any that is free) meanwhile; the port. Raises OSError if that cannot be."""
+    server = _Server(host, port, condition)
+    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, name="jetq-health", daemon=True)
+    thread.start()
+    try:
+        yield server.server_port
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False
+    """A client that says nothing does not keep the process."""
+    request_queue_size = 128
+
+    def __init__(self, host: str, port: int, condition: Condition) -> None:
+        self.condition = condition
+        self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        super().__init__((host, port), _Answer)
+        not_for_children(self.socket)
+
+    def server_bind(self) -> None:
+        # Not HTTPServer's, which looks its own name up in the DNS.
+        socketserver.TCPServer.server_bind(self)
+        self.server_name, self.server_port = "jetq", int(self.server_address[1])
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that hung up is no news."""
+
+
+class _Answer(BaseHTTPRequestHandler):
+    timeout = _CLIENT_TIMEOUT
+
+    def do_GET(self) -> None:
+        assert isinstance(self.server, _Server)
+        condition = self.server.condition
+        path = self.path.partition("?")[0]
+        if path == "/live":
+            self._text(condition.dead())
+        elif path == "/ready":
+            self._text(condition.dead() or condition.unready())
+        elif path == "/health":
+            dead, unready = condition.dead(), condition.unready()
+            said = {"live": dead is None, "ready": dead is None and unready is None, "reason": dead or unready}
+            self._send(_status(dead or unready), json.dumps(said) + "\n", "application/json")
+        else:
+            self._send(HTTPStatus.NOT_FOUND, "there are /live, /ready and /health\n")
+
+    do_HEAD = do_GET
+
+    def _refuse(self) -> None:
+        self._send(HTTPStatus.METHOD_NOT_ALLOWED, "only GET and HEAD\n", allow="GET, HEAD")
+
+    do_POST = do_PUT = do_DELETE = do_PATCH = do_OPTIONS = _refuse
+
+    def _text(self, trouble: str | None) -> None:
+        self._send(_status(trouble), f"{trouble or 'ok'}\n")
+
+    def _send(self, status: HTTPStatus, text: str, kind: str = "text/plain", *, allow: str = "") -> None:
+        body = text.encode()
+        self.send_response(status)
+        self.send_header("Content-Type", f"{kind}; charset=utf-8")
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Cache-Control", "no-store")
+        if allow:
+            self.send_header("Allow", allow)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def version_string(self) -> str:
+        return "jetq"
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Probes come every few seconds: not a line each."""
+
+
+def _status(trouble: str | None) -> HTTPStatus:
+    return HTTPStatus.OK if trouble is None else HTTPStatus.SERVICE_UNAVAILABLE

@@ -1,0 +1,64 @@
+"""Which source files a worker has loaded, told to whoever is to start it anew when one of them changes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+import sysconfig
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+__all__ = ["loaded_code", "read_code", "telling_code"]
+
+_LOOK_EVERY = 1.0
+"""Seconds. What a task imports when it runs is told then, too."""
+
+
+@contextlib.contextmanager
+def telling_code(where: Path | None) -> Iterator[None]:
+    """Keep a list of the loaded files in the file `where`, now and as more is imported; None does nothing."""
+    if where is None:
+        yield
+        return
+    done = threading.Event()
+    threading.Thread(target=_keep_told, args=(where, done), name="jetq-code", daemon=True).start()
+    try:
+        yield
+    finally:
+        done.set()
+
+
+def read_code(where: Path) -> dict[Path, int] | None:
+    """What `telling_code` wrote there: the files, and when each was changed last (ns); None if nothing is told."""
+    try:
+        return {Path(each): changed for each, changed in json.loads(where.read_text("utf-8")).items()}
+    except (OSError, ValueError):
+        return None
+
+
+def loaded_code() -> set[str]:
+    """The source files of all loaded modules but those of Python, of installed distributions, and of jetq."""
+    kinds = ("stdlib", "platstdlib", "purelib", "platlib")
+    directories = [*(sysconfig.get_path(kind) for kind in kinds), Path(__file__).parents[2]]
+    others = tuple(f"{directory}{os.sep}" for directory in directories)
+    files = {getattr(module, "__file__", None) for module in list(sys.modules.values())}
+    paths = {os.path.abspath(file) for file in files if isinstance(file, str) and file.endswith(".py")}
+    return {path for path in paths if not path.startswith(others)}
+
+
+def _keep_told(where: Path, done: threading.Event) -> None:
+    told: dict[str, int] = {}
+    while True:
+        if new := loaded_code() - told.keys():
+            for path in new:
+                with contextlib.suppress(OSError):  # gone since it was loaded
+                    told[path] = os.stat(path).st_mtime_ns
+            beside = where.with_suffix(".new")
+            with contextlib.suppress(OSError):  # the directory is gone: so is who reads it
+                beside.write_text(json.dumps(told), "utf-8")
+                beside.replace(where)
+        if done.wait(_LOOK_EVERY):
+            return

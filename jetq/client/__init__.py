@@ -1,0 +1,1 @@
+"""What application code holds: the app, tasks, calls, handles of jobs, and the connections they use."""

@@ -1,0 +1,510 @@
+"""The app: settings, connections and tasks of one application, and the rule by which a task finds its app."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, contextmanager
+from functools import partial
+from typing import Any, ParamSpec, Protocol, TypeVar, Unpack, overload
+
+from msgspec import UNSET
+from msgspec.structs import replace
+
+from jetq.broker import Broker
+from jetq.client import plugins
+from jetq.client.call_keys import call_key, check_template
+from jetq.client.client import Client, Request
+from jetq.client.declared_schedules import check_schedules, schedule_record
+from jetq.client.default_app import owner_of, served, serves
+from jetq.client.job import Job
+from jetq.client.registry import IMPORTED, Registry, merged, task_name
+from jetq.client.session import Session
+from jetq.client.settings_sources import load_settings
+from jetq.client.task import AsyncTask, Call, Enqueues, SyncTask, Task, batches, check_calls
+from jetq.encoding.sealing import PayloadCodec, PayloadContext, opened, sealed
+from jetq.encoding.signature import Signature, decode_plain, encode_plain
+from jetq.errors import DefinitionError
+from jetq.migration_hints import answering
+from jetq.model.definitions.checks import check_functions
+from jetq.model.definitions.options import (
+    CallOptions,
+    TaskKeywords,
+    TaskOptions,
+    call_settings,
+    check_identity,
+    task_options,
+)
+from jetq.model.definitions.queue import Queue, check_queues
+from jetq.model.definitions.schedule import Schedule, ScheduleKeywords
+from jetq.model.definitions.wrappers import wraps_async
+from jetq.model.job import DEFAULT_META, Debounce, JobRecord, Meta, ResultRecord, Stored
+from jetq.model.job_context import CURRENT, JobContext
+from jetq.model.names import (
+    NO_KEY,
+    check_job_id,
+    check_keyless_id,
+    check_queue,
+    check_task,
+    key_token,
+    keyed_id,
+    new_job_id,
+)
+from jetq.operations.schedules import ScheduleInfo
+from jetq.settings import Settings, SettingsOptions
+
+__all__ = ["Jetq", "Lifespan", "Middleware", "default_app", "replaced_default", "serves", "task"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+Middleware = Callable[[JobContext, Callable[[], Awaitable[Any]]], Awaitable[Any]]
+"""`async (job, call_next) -> value`: runs around each attempt. What it returns is the job's result; what it raises
+fails the attempt like the task's own exceptions."""
+
+ExpiredHook = Callable[[JobContext], Awaitable[None]]
+"""`async (job) -> None`. What it raises is logged, and the job is removed all the same."""
+
+
+class Lifespan(Protocol):
+    """Makes the context a worker of the app runs in: entered before its first job, left after its last."""
+
+    def __call__(self, app: Jetq, /) -> AbstractAsyncContextManager[Any]: ...
+
+
+class _Decorator(Protocol):
+    @overload
+    def __call__(self, fn: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncTask[P, R]: ...  # type: ignore[overload-overlap]
+    @overload
+    def __call__(self, fn: Callable[P, R], /) -> SyncTask[P, R]: ...
+
+
+@answering("Jetq")
+class Jetq:
+    """An application's jobs: where they are stored, and the tasks defined on it.
+
+    servers: one URL or several; namespace: first token of every subject. Both, and every other keyword of `Settings`,
+    win over the environment (`JETQ_*`, `NATS_*`) and over `jetq.toml` or `[tool.jetq]`. middleware: outermost first.
+    lifespan: the context its workers run in. on_expired: called with each job that was not started before it expired.
+    queues: those that have levels or a weight. payloads: signs or encrypts arguments and results.
+
+    The first app made is the default of every `@task`. Connects at first use. Raises SettingsError.
+    """
+
+    def __init__(
+        self,
+        servers: str | Sequence[str] | None = None,
+        *,
+        namespace: str | None = None,
+        middleware: Sequence[Middleware] = (),
+        lifespan: Lifespan | None = None,
+        on_expired: ExpiredHook | None = None,
+        queues: Sequence[Queue] = (),
+        payloads: PayloadCodec | None = None,
+        **settings: Unpack[SettingsOptions],
+    ) -> None:
+        self.settings: Settings = load_settings({**settings, "servers": servers, "namespace": namespace})
+        self.middleware: tuple[Middleware, ...] = check_functions("middleware", middleware)
+        for name, hook in (("lifespan", lifespan), ("on_expired", on_expired)):
+            check_functions(name, () if hook is None else (hook,))
+        self.lifespan = lifespan
+        self.on_expired = on_expired
+        self.queues: Mapping[str, Queue] = check_queues(queues)
+        self.payloads = payloads
+        self.session = Session(self._connect)
+        self.client = Client(self.session)
+        self._registry = Registry()
+        _default.offer(self)
+
+    async def _connect(self, *, patient: bool = False) -> Broker:
+        from jetq.jetstream import connect_broker  # here, so that importing jetq does not import nats
+
+        return await connect_broker(self.settings, name=f"jetq-{os.getpid()}", patient=patient)
+
+    # --- tasks
+
+    @property
+    def tasks(self) -> Mapping[str, Task[..., Any]]:
+        """All tasks a worker of this app can run: its own, and every imported `@task`.
+
+        Raises DefinitionError if a name stands for two functions, or an annotation cannot be resolved.
+        """
+        tasks = merged(IMPORTED, self._registry)
+        for each in tasks.values():
+            each.prepare()
+        return tasks
+
+    @overload
+    def task(self, fn: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncTask[P, R]: ...  # type: ignore[overload-overlap]
+    @overload
+    def task(self, fn: Callable[P, R], /) -> SyncTask[P, R]: ...
+    @overload
+    def task(self, **keywords: Unpack[TaskKeywords]) -> _Decorator: ...
+    def task(self, fn: Callable[..., Any] | None = None, /, **keywords: Any) -> Any:  # type: ignore[misc]
+        """Make a task of this app: `@app.task` or `@app.task(queue=...)`. See `jetq.task`."""
+        return _decorate(fn, keywords, self._registry, lambda: self)
+
+    def load_plugins(self, allow: Collection[str] | None = None) -> list[plugins.Plugin]:
+        """Import the installed task plugins that `allow` names, or else the setting `plugins`. Raises PluginError."""
+        return plugins.load(self.settings.plugins if allow is None else allow)
+
+    # --- enqueueing
+
+    def enqueue(self, call: Call[R]) -> Job[R]:
+        """Store a bound call. Raises as `Task.delay` does."""
+        check_calls((call,))
+        now = self._time_for(call.timed)
+        if now is None:
+            return self.session.run(lambda: self.aenqueue(call))
+        return self._job(call, self.client.enqueue_and_wait(self._request(call, now)))
+
+    async def aenqueue(self, call: Call[R]) -> Job[R]:
+        """`enqueue` from async code."""
+        check_calls((call,))
+        now = self._time_for(call.timed)
+        if now is None:
+            now = await self.session.time(call.queue)
+        return self._job(call, await self.client.enqueue(self._request(call, now)))
+
+    def delay_many(self, calls: Iterable[Call[Any]]) -> list[Job[Any]]:
+        """Store many calls, of one task or several, far faster than one by one; their handles in order.
+
+        They are stored in batches, so a generator's calls are never held at once. Raises EnqueueError, whose `job_ids`
+        are those of its batch that are not, or not surely, stored; the batches before are.
+        """
+        jobs: list[Job[Any]] = []
+        for batch in batches(calls):  # iterated here, because a generator may depend on its thread
+            jobs += self.session.run(partial(self._store_batch, batch, len(jobs)))
+        return jobs
+
+    async def adelay_many(self, calls: Iterable[Call[Any]]) -> list[Job[Any]]:
+        """`delay_many` from async code."""
+        jobs: list[Job[Any]] = []
+        for batch in batches(calls):
+            jobs += await self._store_batch(batch, len(jobs))
+        return jobs
+
+    async def _store_batch(self, batch: Sequence[Call[Any]], before: int) -> list[Job[Any]]:
+        # The same for all, so that those of one delay are stored together.
+        now = self._time_for(any(call.timed for call in batch))
+        if now is None:
+            now = await self.session.time(batch[0].queue)
+        stored = await self.client.enqueue_many([self._request(call, now) for call in batch], before=before)
+        return [self._job(call, answer) for call, answer in zip(batch, stored, strict=True)]
+
+    def send(self, name: str, arguments: Mapping[str, Any] | None = None, **options: Unpack[CallOptions]) -> Job[Any]:
+        """Enqueue the task `name` without its code: `app.send("billing.charge", {"amount": 3}, queue="billing")`.
+
+        `arguments` are JSON values by parameter name. If this process knows the task they are checked against its
+        signature, and its queue is the default. Raises as `Task.delay` does, and DefinitionError for an illegal name.
+        """
+        return self.session.run(lambda: self.asend(name, arguments, **options))
+
+    async def asend(
+        self, name: str, arguments: Mapping[str, Any] | None = None, **options: Unpack[CallOptions]
+    ) -> Job[Any]:
+        """`send` from async code."""
+        return await self.aenqueue(self.call(name, arguments, **options))
+
+    def call(self, name: str, arguments: Mapping[str, Any] | None = None, **options: Unpack[CallOptions]) -> Call[Any]:
+        """The call `send` would store, checked and not stored."""
+        settings = call_settings(options, name, "app.send")
+        known = self._find(check_task(name))
+        defaults = TaskOptions() if known is None else known.defaults  # then the worker decides
+        check_identity(settings, has_key=defaults.key is not None)
+        key = settings.key
+        if known is not None:
+            body = known.signature.encode_json(arguments or {})
+            if key is None and defaults.key is not None:
+                args, kwargs = known.signature.decode(body)
+                key = call_key(defaults.key, known.signature, args, kwargs)
+        else:
+            body = encode_plain(name, arguments or {})
+        return Call(
+            name,
+            settings.queue or (known.queue if known else "default"),
+            body,
+            settings,
+            self._decoder(name),
+            defaults.result_ttl if settings.result_ttl is UNSET else settings.result_ttl,
+            key,
+            defaults.expires if settings.expires is UNSET else settings.expires,
+            settings.priority or defaults.priority,
+            settings.unique or defaults.unique,
+        )
+
+    def job(self, id: str, queue: str = "default") -> Job[Any]:
+        """The handle of a job stored elsewhere or earlier. Nothing is asked until it is used.
+
+        Its result is as annotated if its task is known here, and JSON values if not.
+        """
+        return Job(
+            self.session,
+            self.client,
+            id=check_job_id(id),
+            queue=check_queue(queue),
+            task="",
+            decode=lambda record: self._decoder(record.task)(self.open_result(id, record.task, record)),
+            result_ttl=None,
+            known=False,
+        )
+
+    # --- recurring schedules
+
+    def schedule(self, name: str, call: Call[Any], **when: Unpack[ScheduleKeywords]) -> ScheduleInfo:
+        """Let `call` run again and again: `app.schedule("digest", digest.bind(7), cron="0 9 * * MON", tz="UTC")`.
+
+        Any process may do this, and again: a schedule of that name in the call's queue is written anew only if it
+        differs. For the keywords see Schedule. The options of the call hold for each job, except those that name one
+        time or one job. Raises DefinitionError, Rejected, NotStored, BrokerUnavailable.
+        """
+        return self.session.run(lambda: self.aschedule(name, call, **when))
+
+    async def aschedule(self, name: str, call: Call[Any], **when: Unpack[ScheduleKeywords]) -> ScheduleInfo:
+        """`schedule` from async code."""
+        check_calls((call,))
+        if call.level != "normal":
+            self._check_levels(call)
+        return await self.client.schedule(schedule_record(name, call, Schedule(**when)), call.body, self.payloads)
+
+    def unschedule(self, name: str, queue: str | None = None) -> bool:
+        """Remove the schedule of that name, in every queue unless one is given. Jobs made of it stay. False if there is
+        none. One that a task's definition says comes back with the next worker: take it out there."""
+        return self.session.run(lambda: self.aunschedule(name, queue))
+
+    async def aunschedule(self, name: str, queue: str | None = None) -> bool:
+        """`unschedule` from async code."""
+        return await self.client.unschedule(name, queue)
+
+    def schedules(self, queue: str | None = None) -> list[ScheduleInfo]:
+        """All recurring schedules as they stand, by queue and name; of one queue if given."""
+        return self.session.run(lambda: self.aschedules(queue))
+
+    async def aschedules(self, queue: str | None = None) -> list[ScheduleInfo]:
+        """`schedules` from async code."""
+        return await self.client.schedules(queue, self.payloads)
+
+    # --- payloads
+
+    def seal_arguments(self, task: str, queue: str, body: bytes) -> bytes:
+        """A job's arguments, as JSON, as they are stored: as they are without `payloads`. Raises BadPayload."""
+        return sealed(self.payloads, body, PayloadContext("arguments", task, queue=queue))
+
+    def open_arguments(self, task: str, queue: str, body: bytes) -> bytes:
+        """The JSON of a job's arguments, of the bytes that are stored. Raises BadPayload if they do not open."""
+        return opened(self.payloads, body, PayloadContext("arguments", task, queue=queue))
+
+    def open_result(self, id: str, task: str, record: ResultRecord) -> bytes:
+        """The JSON of what job `id` of `task` returned. Raises BadPayload if it does not open."""
+        stored = bytes(record.value) if record.sealed is None else record.sealed
+        return opened(self.payloads, stored, PayloadContext("result", task, id=id))
+
+    def _time_for(self, timed: bool) -> float | None:
+        """The broker's time; None if it must be asked for that. Who needs none gets 0, and nobody looks."""
+        return self.session.now() if timed else 0.0
+
+    def _request(self, call: Call[Any], now: float) -> Request:
+        if call.level != "normal":
+            self._check_levels(call)
+        request = _request(call, now, self.session.instant)
+        if self.payloads is not None:
+            job = request.job
+            request = replace(request, job=replace(job, body=self.seal_arguments(job.task, job.queue, job.body)))
+        return request
+
+    def _check_levels(self, call: Call[Any]) -> None:
+        queue = self.queues.get(call.queue)
+        if queue is None or queue.levels is None:
+            raise DefinitionError(
+                f"{call.task} has priority {call.level!r}, and queue {call.queue!r} has no levels",
+                hint=f"declare them: Jetq(queues=[Queue({call.queue!r}, levels='strict')])",
+            )
+
+    def _find(self, name: str) -> Task[..., Any] | None:
+        return self._registry.get(name) or IMPORTED.get(name)
+
+    def _decoder(self, name: str) -> Callable[[bytes], Any]:
+        known = self._find(name)
+        return decode_plain if known is None else known.signature.decode_result
+
+    def _job(self, call: Call[R], stored: Stored) -> Job[R]:
+        return Job(
+            self.session,
+            self.client,
+            id=stored.id,
+            queue=call.queue,
+            task=call.task,
+            decode=lambda record: call.decode(self.open_result(stored.id, call.task, record)),
+            result_ttl=call.result_ttl,
+            disposition=stored.disposition,
+        )
+
+
+def _request(call: Call[Any], now: float, instant: Callable[[float], float]) -> Request:
+    """What to store for a call made `now`, and how. For `instant` see `CallSettings.due`."""
+    settings = call.settings
+    id = settings.id or new_job_id()
+    key = NO_KEY
+    if call.key is not None:
+        key = key_token(call.key)
+        id = keyed_id(id, key)
+    elif settings.id is not None:
+        check_keyless_id(id)
+    due = settings.due(now, instant)
+    meta = _meta(call, due, now)
+    fresh = settings.id is None
+    job = JobRecord(id, call.task, call.queue, call.body, key=key, meta=meta, level=call.level, fresh=fresh)
+    if not (settings.replace or settings.throttle):
+        return Request(job, due)
+    debounce = Debounce(max_wait=settings.max_wait) if settings.replace else None
+    return Request(job, due, debounce=debounce, throttle=settings.throttle)
+
+
+def _meta(call: Call[Any], due: float | None, now: float) -> Meta:
+    settings, meta = call.settings, DEFAULT_META
+    if due is not None:  # a schedule that fires is a new message, with a time stamp of its own
+        meta = replace(meta, enqueued=now)
+    if call.expires is not None:
+        meta = replace(meta, expires=(now if due is None else due) + call.expires)
+    if settings.max_attempts is not None or settings.timeout is not UNSET or settings.result_ttl is not UNSET:
+        meta = replace(
+            meta, max_attempts=settings.max_attempts, timeout=settings.timeout, result_ttl=settings.result_ttl
+        )
+    if call.unique == "running" and call.key is not None:
+        meta = replace(meta, unique="running")
+    return meta
+
+
+@overload
+def task(fn: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncTask[P, R]: ...  # type: ignore[overload-overlap]
+@overload
+def task(fn: Callable[P, R], /) -> SyncTask[P, R]: ...
+@overload
+def task(**keywords: Unpack[TaskKeywords]) -> _Decorator: ...
+def task(fn: Callable[..., Any] | None = None, /, **keywords: Any) -> Any:
+    """Make a task of a function, without naming an app: `@task` or `@task(queue="email", max_attempts=5)`.
+
+    name: `module.qualname` unless given. queue: "default". For the others see `TaskOptions`; durations are seconds or
+    timedelta. Each call goes to the running job's app, else to that of the workers that run here, else to the first
+    `Jetq()` made, else to one from the environment; it raises DefinitionError if its module has made another one.
+
+    Raises DefinitionError for a function or option that cannot work.
+    """
+    return _decorate(fn, keywords, IMPORTED, None)
+
+
+def _decorate(
+    fn: Callable[..., Any] | None, keywords: Mapping[str, Any], registry: Registry, app: Callable[[], Enqueues] | None
+) -> Any:
+    def make(fn: Callable[..., Any]) -> Task[..., Any]:
+        name = task_name(fn, keywords.get("name"))
+        signature = Signature(fn, name)
+        options = task_options(fn, keywords, returns_none=signature.returns_none)
+        kind = AsyncTask if options.run_in == "loop" or wraps_async(fn) else SyncTask
+        made: Task[..., Any] = kind(
+            fn,
+            name=name,
+            queue=check_queue(keywords.get("queue", "default")),
+            signature=signature,
+            options=options,
+            app=_AppOfCall(fn) if app is None else app,
+        )
+        if options.key is not None:
+            check_template(options.key, signature)
+        if options.limit_per is not None:
+            check_template(options.limit_per, signature, "limit_per")
+        check_schedules(made)
+        if options.result_ttl is not None:
+            signature.try_result()
+        registry.add(made)
+        return made
+
+    return make if fn is None else make(fn)
+
+
+class _Default:
+    """The one global: the app of tasks that name none."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._app: Jetq | None = None
+        self._offered: Jetq | None = None
+        self._from_environment = False
+        self._making = False
+        self.chosen = False
+
+    def offer(self, app: Jetq) -> None:
+        """The first app made becomes the default. Raises DefinitionError if one from the environment is in use."""
+        with self._lock:
+            self._offered = self._offered or app
+            if self._app is None:
+                self._app = app
+                self._from_environment = self._making
+            elif self._from_environment:
+                raise DefinitionError(
+                    "a task was already enqueued with an app made from the environment, before this first Jetq(...)",
+                    hint="make the app before the first .delay(), for example in the module that defines the tasks",
+                )
+
+    def get(self) -> Jetq:
+        with self._lock:
+            if self._app is None:
+                self._making = True
+                try:
+                    Jetq()
+                finally:
+                    self._making = False
+            assert self._app is not None
+            return self._app
+
+    def forget(self) -> None:
+        with self._lock:
+            self._app = None
+            self._from_environment = False
+
+    @contextmanager
+    def replaced(self, app: Jetq | None) -> Iterator[Jetq]:
+        """Let tasks that name no app go to `app` for a while; None keeps the default, or makes one for the while."""
+        with self._lock:
+            kept, from_environment, chosen = self._app, self._from_environment, self.chosen
+            app = app or kept or Jetq()
+            self._app, self._from_environment, self.chosen = app, False, True
+            self._offered = None
+        try:
+            yield app
+        finally:
+            with self._lock:
+                self._app = kept or self._offered  # the first app made meanwhile is still the first
+                self._from_environment, self.chosen = from_environment, chosen
+
+
+_default = _Default()
+
+
+def default_app() -> Jetq:
+    """The first `Jetq()` made, or else one from the environment and files, made now. Raises SettingsError."""
+    return _default.get()
+
+
+def replaced_default(app: Jetq | None) -> AbstractContextManager[Jetq]:
+    """For tests: a context in which `@task` goes to `app`. None keeps the default app, or makes one for the while."""
+    return _default.replaced(app)
+
+
+class _AppOfCall:
+    """Which app a call of a task that names none goes to: see `task`."""
+
+    def __init__(self, fn: Callable[..., Any]) -> None:
+        self._fn = fn
+        self._known: tuple[Jetq, tuple[object, ...], Jetq] | None = None
+
+    def __call__(self) -> Jetq:
+        current = CURRENT.get()
+        if current is not None and isinstance(current.app, Jetq):
+            return current.app
+        first, serving = _default.get(), served()
+        if self._known is None or self._known[0] is not first or self._known[1] != serving:
+            self._known = (first, serving, first if _default.chosen else owner_of(self._fn, first))
+        return self._known[2]

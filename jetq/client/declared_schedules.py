@@ -1,0 +1,113 @@
+"""The recurring schedules that tasks and calls define, as records to be stored."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from msgspec import UNSET
+from msgspec.structs import replace
+
+from jetq.client.call_keys import call_key
+from jetq.client.registry import place
+from jetq.client.task import Call, Task
+from jetq.errors import ArgumentError, DefinitionError
+from jetq.model.definitions.schedule import Schedule
+from jetq.model.job import DEFAULT_META
+from jetq.model.names import NO_KEY, check_schedule, key_token
+from jetq.model.schedule import ScheduleRecord
+
+__all__ = ["Definition", "check_schedules", "definitions", "schedule_record"]
+
+Definition = tuple[ScheduleRecord, bytes]
+"""A schedule, and the arguments of its jobs as they are stored."""
+
+
+def check_schedules(task: Task[..., Any]) -> None:
+    """Raises DefinitionError if the schedules of `task` have no names of their own, or arguments that do not fit."""
+    names = [schedule.name for schedule in task.defaults.schedules]
+    if len(names) > 1 and (None in names or len(set(names)) < len(names)):
+        raise DefinitionError(
+            f"{task.name} has {len(names)} schedules: each needs a name of its own", hint='Schedule(name="...", ...)'
+        )
+    for schedule in task.defaults.schedules:
+        check_schedule(_name(task, schedule))
+        try:
+            task.signature.values((), dict(schedule.arguments))
+        except TypeError as error:
+            raise _do_not_fit(task, str(error)) from None
+
+
+def definitions(tasks: Iterable[Task[..., Any]]) -> list[Definition]:
+    """The schedules that tasks define. Raises DefinitionError if the arguments of one do not fit, or if it would tick
+    twice, because its module was imported under two names."""
+    tasks = [task for task in tasks if task.defaults.schedules]
+    _check_modules(tasks)
+    return [(_record(task, schedule), _body(task, schedule)) for task in tasks for schedule in task.defaults.schedules]
+
+
+def _check_modules(tasks: Iterable[Task[..., Any]]) -> None:
+    places: dict[str, Task[..., Any]] = {}
+    for task in tasks:
+        other = places.setdefault(place(task.fn), task)
+        if other.fn.__module__ != task.fn.__module__:
+            raise DefinitionError(
+                f"{place(task.fn)} is imported under two names, and would tick twice: as {other.name} and {task.name}",
+                hint=f"import it as {task.fn.__module__} everywhere, or as {other.fn.__module__}",
+            )
+
+
+def _record(task: Task[..., Any], schedule: Schedule) -> ScheduleRecord:
+    key = NO_KEY
+    if task.defaults.key is not None:
+        key = key_token(call_key(task.defaults.key, task.signature, (), dict(schedule.arguments)))
+    return schedule.record(
+        _name(task, schedule),
+        queue=task.queue,
+        task=task.name,
+        source="code",
+        key=key,
+        expires=task.defaults.expires,
+        level=task.defaults.priority,
+    )
+
+
+def _body(task: Task[..., Any], schedule: Schedule) -> bytes:
+    try:
+        return task.signature.encode((), dict(schedule.arguments))
+    except ArgumentError as error:
+        raise _do_not_fit(task, error.message) from None
+
+
+def _name(task: Task[..., Any], schedule: Schedule) -> str:
+    return task.name if schedule.name is None else f"{task.name}.{schedule.name}"
+
+
+def _do_not_fit(task: Task[..., Any], why: str) -> DefinitionError:
+    return DefinitionError(
+        f"the arguments of a schedule of {task.name} do not fit {task.signature.call_text}: {why}",
+        hint="Schedule(arguments={...}) gives them by name",
+    )
+
+
+def schedule_record(name: str, call: Call[Any], schedule: Schedule) -> ScheduleRecord:
+    """The record of a schedule made at run time. Raises DefinitionError for a call whose options name one job."""
+    settings = call.settings
+    for option in ("delay", "at", "id", "replace", "throttle"):
+        if getattr(settings, option):
+            raise DefinitionError(f"{option} is about one job, so a schedule cannot have it")
+    meta = DEFAULT_META
+    if settings.max_attempts is not None or settings.timeout is not UNSET or settings.result_ttl is not UNSET:
+        meta = replace(
+            meta, max_attempts=settings.max_attempts, timeout=settings.timeout, result_ttl=settings.result_ttl
+        )
+    return schedule.record(
+        name,
+        queue=call.queue,
+        task=call.task,
+        source="runtime",
+        key=NO_KEY if call.key is None else key_token(call.key),
+        expires=call.expires,
+        meta=meta,
+        level=call.level,
+    )

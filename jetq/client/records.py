@@ -1,0 +1,128 @@
+"""Records: small values that an application or a plugin keeps beside its jobs, for its tasks and for itself."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+
+from msgspec import Struct
+
+from jetq.broker import Broker
+from jetq.client.app import Jetq, default_app
+from jetq.errors import DefinitionError
+from jetq.model.job import StoredRecord
+from jetq.model.job_context import CURRENT
+
+__all__ = ["Record", "Records"]
+
+_TOKEN = r"[A-Za-z0-9_=-]{1,128}"
+_NAME = re.compile(_TOKEN)
+_KEY = re.compile(rf"{_TOKEN}(?:\.{_TOKEN}){{0,7}}")
+_LARGEST = 64 * 1024
+
+
+class Record(Struct, frozen=True):
+    """One value. version: grows with every write, and is never used twice; at: when it was written, aware UTC."""
+
+    key: str
+    value: bytes
+    version: int
+    at: datetime
+
+
+class Records:
+    """The records called `name`, such as a plugin's, of the app whose job runs here, or else of the default app.
+
+    A key is one to eight words of letters, digits, `_`, `=` and `-`, with dots between them. A value has up to 64 KiB.
+    What is written is stored before the call returns, and read by everybody from then on. Every verb raises BrokerError
+    as enqueueing does, and DefinitionError for a key or value that cannot be one.
+    """
+
+    def __init__(self, name: str, app: Jetq | None = None) -> None:
+        if not _NAME.fullmatch(name):
+            raise DefinitionError(f"records {name[:128]!r}: not a name", hint="letters, digits, '_', '=' and '-'")
+        self._name = name
+        self._given = app
+
+    def now(self) -> float | None:
+        """The broker's time in unix seconds, by which `Record.at` is told; None until it is known here."""
+        return self.app.session.now()
+
+    async def aget(self, key: str) -> Record | None:
+        """The record as it was written last; None if there is none."""
+        place = self._place(key)
+        record = await (await self._broker()).read_record(place)
+        return None if record is None else self._shown(record)
+
+    async def aput(
+        self, key: str, value: bytes, *, ttl: float | None = None, expected: int | None = None
+    ) -> int | None:
+        """Write a record; its new version. ttl: the seconds it stands for, rounded up to whole ones; None is for ever.
+
+        expected: the version that it must have now, 0 for none. If it has another, nothing is written, and it is None.
+        """
+        place = self._place(key)
+        if len(value) > _LARGEST:
+            raise DefinitionError(f"record {key!r} has {len(value):,} bytes; a record has {_LARGEST:,} at most")
+        return await (await self._broker()).write_record(place, value, expected=expected, ttl=ttl)
+
+    async def aremove(self, key: str, *, version: int | None = None) -> bool:
+        """Remove a record, if given of just that version. False if there is none such."""
+        place = self._place(key)
+        broker = await self._broker()
+        while (record := await broker.read_record(place)) is not None:
+            if version not in (None, record.version):
+                return False
+            if await broker.drop_record(record):
+                return True
+        return False
+
+    async def aeach(self, below: str = "") -> AsyncIterator[Record]:
+        """The records whose keys begin with the words `below`, all without, in the order they were written."""
+        place = self._place(below) if below else self._name
+        async for record in (await self._broker()).each_record(place):
+            yield self._shown(record)
+
+    def get(self, key: str) -> Record | None:
+        """`aget` from code that is not async."""
+        return self.app.session.run(lambda: self.aget(key))
+
+    def put(self, key: str, value: bytes, *, ttl: float | None = None, expected: int | None = None) -> int | None:
+        """`aput` from code that is not async."""
+        return self.app.session.run(lambda: self.aput(key, value, ttl=ttl, expected=expected))
+
+    def remove(self, key: str, *, version: int | None = None) -> bool:
+        """`aremove` from code that is not async."""
+        return self.app.session.run(lambda: self.aremove(key, version=version))
+
+    def each(self, below: str = "") -> list[Record]:
+        """`aeach` from code that is not async, all at once."""
+
+        async def gather() -> list[Record]:
+            return [record async for record in self.aeach(below)]
+
+        return self.app.session.run(gather)
+
+    @property
+    def app(self) -> Jetq:
+        """Whose records they are, here and now."""
+        if self._given is not None:
+            return self._given
+        current = CURRENT.get()
+        return current.app if current is not None and isinstance(current.app, Jetq) else default_app()
+
+    async def _broker(self) -> Broker:
+        return await self.app.session.broker()
+
+    def _place(self, key: str) -> str:
+        if not _KEY.fullmatch(key):
+            raise DefinitionError(
+                f"{key[:128]!r} is not the key of a record",
+                hint="one to eight words of letters, digits, '_', '=' and '-', with dots between them",
+            )
+        return f"{self._name}.{key}"
+
+    def _shown(self, record: StoredRecord) -> Record:
+        key = record.name.partition(".")[2]
+        return Record(key, record.value, record.version, datetime.fromtimestamp(record.at, UTC))

@@ -1,0 +1,319 @@
+"""Exceptions as values: captured at the worker whatever they do, and made exceptions again at the caller."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import ModuleType, TracebackType
+from typing import Any, cast
+
+import msgspec
+from msgspec.structs import replace
+
+from jetq.encoding.headers import META_HEADER
+from jetq.errors import JobTimeout, RemoteTraceback, TaskFailed
+from jetq.model.job import AttemptError, DeadLetter, Failure, stable_type_name
+
+__all__ = ["bounded", "capture", "fit", "in_a_line", "members", "revive", "summarize", "text_of", "type_name"]
+
+_TYPE = 200
+_MESSAGE = 2_000
+_TRACEBACK = 16_000
+_TRACEBACK_ENTRY = 2_500
+_SUMMARY = 300
+_ARGS_BYTES = 2_000
+_KEPT_FIRST, _KEPT_LAST = 1, 9
+_ERRORS_BYTES = 6_000
+_LEAVES_NAMED = 10
+_MOST_TRACED = 1_000
+_LINE = 300
+_NOTICE = 40
+
+_OWN_CODE = str(Path(__file__).parents[1]) + os.sep
+_encode = msgspec.json.Encoder().encode
+_held_by: Any = BaseExceptionGroup.exceptions  # a class of the user's may compute another
+
+
+def capture(error: BaseException, hide: Callable[[str], str] = str) -> Failure:
+    """`error` as text. Never raises, whatever its `__str__`, its arguments or its class do.
+
+    The message is cut to 2,000 characters, the traceback to 16,000: from the middle, saying how much. That of a group
+    names what it holds. The frames of jetq that lead to the user's code are left out. What UTF-8 cannot hold is
+    replaced. `hide` takes secrets out of a text, before it is cut: half of one is still one.
+    """
+    return Failure(
+        type=type_name(type(error)),
+        message=_cut(hide(text_of(error)), _MESSAGE),
+        traceback=_traceback(error, hide),
+        args=_plain_args(error, hide),
+    )
+
+
+def members(error: BaseException) -> Iterator[BaseException]:
+    """`error`, and if it is a group what it holds, at any depth: each once, in order, a group before what it holds."""
+    waiting, seen = [error], set[int]()
+    while waiting:
+        each = waiting.pop()
+        if id(each) in seen:
+            continue
+        seen.add(id(each))
+        yield each
+        if issubclass(type(each), BaseExceptionGroup):
+            waiting += reversed(_held_by.__get__(each))
+
+
+def text_of(error: BaseException) -> str:
+    """What `error` says. Never raises, whatever its `__str__` does. Of a group: the exceptions in it, ten at most, with
+    what each says; that they are a group is all that most groups say themselves."""
+    try:
+        return _names(error) if isinstance(error, BaseExceptionGroup) else _plain(str(error))
+    except BaseException as broken:  # an exception whose text raises must still be recorded
+        return f"<its text raises {type_name(type(broken))}>"
+
+
+def in_a_line(failure: Failure) -> str:
+    """`failure` for a log: its type and message on one line, the message cut to 300 characters at its end."""
+    message = _printable(" ".join(failure.message.split())).rstrip(".")
+    if len(message) > _LINE:
+        message = f"{message[:_LINE]}..."
+    return _named(failure.type, message)
+
+
+def revive(failure: Failure) -> Exception:
+    """An exception for `failure`, with the worker's traceback as its cause.
+
+    Of its own class, if a module imported here already defines an exception class of that very name and the class
+    takes the same arguments; TaskFailed otherwise. Nothing is imported because a message names it, and only
+    subclasses of Exception are built, by their ordinary constructor from JSON values. Two kinds always come as
+    TaskFailed: jetq's own errors except JobTimeout, which would speak of a call made here (a `Snooze` would even put
+    off the job that waits for this one), and StopIteration, which ends the coroutine that it is raised in.
+    """
+    error = _own_class(failure)
+    if error is None:
+        error = TaskFailed(f"{failure.type}: {failure.message}", type=failure.type, remote_traceback=failure.traceback)
+        _add_cause(error, failure)
+    return error
+
+
+def summarize(failure: Failure, attempt: int, at: float, worker: str) -> AttemptError:
+    """`failure` as a line that travels with the job: its message cut to 300 characters. `at` in unix seconds."""
+    message = _cut(failure.message, _SUMMARY)
+    return AttemptError(attempt=attempt, type=failure.type, message=message, at=at, worker=worker)
+
+
+def bounded(errors: Sequence[AttemptError], new: AttemptError) -> tuple[tuple[AttemptError, ...], int]:
+    """`errors` and `new`, oldest first, as much of them as a header carries, and how many were dropped.
+
+    The first tells what began it, the last nine how it goes on. In JSON they have at most 6,000 bytes: longer ones lose
+    text, then the oldest but the first.
+    """
+    kept = _first_and_last((*errors, new), _KEPT_LAST)
+    for limit in (_SUMMARY // 2, _SUMMARY // 5):
+        if len(_encode(kept)) > _ERRORS_BYTES:
+            kept = tuple(replace(each, message=_cut(each.message, limit)) for each in kept)
+    for last in range(_KEPT_LAST, 0, -1):
+        if len(_encode(kept)) > _ERRORS_BYTES:
+            kept = _first_and_last(kept, last)
+    return kept, len(errors) + 1 - len(kept)
+
+
+def fit(letter: DeadLetter, limit: int) -> DeadLetter:
+    """`letter`, shortened until its JSON has at most `limit` bytes.
+
+    What tells most about the cause goes last: traceback, headers, the attempts' errors, message. Names, places, times
+    and reason always stay, about a kilobyte, even if `limit` is below that.
+    """
+    for shorter in _shortened(letter):
+        letter = shorter
+        if len(_encode(letter)) <= limit:
+            break
+    return letter
+
+
+def _shortened(letter: DeadLetter) -> Iterator[DeadLetter]:
+    """`letter` in ever shorter forms."""
+    yield letter
+    failure = letter.failure
+    for limit in (8_000, 4_000):
+        yield (letter := replace(letter, failure=replace(failure, traceback=_cut(failure.traceback, limit))))
+    own = {name: value for name, value in letter.headers.items() if name == META_HEADER}  # a replay goes on from it
+    few = {name: value for name, value in letter.headers.items() if len(name) + len(value) < _SUMMARY}
+    yield (letter := replace(letter, headers={**few, **own}))
+    yield (letter := replace(letter, headers=own))
+    for last in (_KEPT_LAST // 2, 1):
+        errors = _first_and_last(letter.errors, last)
+        dropped = letter.errors_dropped + len(letter.errors) - len(errors)
+        yield (letter := replace(letter, errors=errors, errors_dropped=dropped))
+    for limit in (1_000, 0):
+        short = replace(letter.failure, args=None, traceback=_cut(failure.traceback, limit))
+        yield (letter := replace(letter, failure=short))
+    dropped = letter.errors_dropped + len(letter.errors)
+    yield (letter := replace(letter, errors=(), errors_dropped=dropped))
+    for limit in (_SUMMARY, _NOTICE):
+        yield (letter := replace(letter, failure=replace(letter.failure, message=_cut(failure.message, limit))))
+    yield (letter := replace(letter, headers={}))
+
+
+def _first_and_last(errors: tuple[AttemptError, ...], last: int) -> tuple[AttemptError, ...]:
+    return errors if len(errors) <= _KEPT_FIRST + last else errors[:_KEPT_FIRST] + errors[-last:]
+
+
+# --- from an exception
+
+
+def type_name(kind: type[BaseException]) -> str:
+    """Return `module.qualname` of an exception class, `jetq.X` of jetq's own, in at most 200 printable characters."""
+    try:
+        name = stable_type_name(_plain(f"{kind.__module__}.{kind.__qualname__}"))
+    except BaseException:  # a metaclass may compute both
+        name = _plain(type.__dict__["__name__"].__get__(kind))
+    return _printable(name[:_TYPE])
+
+
+def _names(group: BaseException) -> str:
+    held = [each for each in members(group) if not isinstance(each, BaseExceptionGroup)]
+    names = [_named(type_name(type(each)), text_of(each)) for each in held[:_LEAVES_NAMED]]
+    more = len(held) - len(names)
+    return "; ".join([*names, f"and {more:,} more"] if more else names)
+
+
+def _named(kind: str, text: str) -> str:
+    kind = kind.removeprefix("builtins.")
+    return f"{kind}: {text}" if text else kind
+
+
+def _traceback(error: BaseException, hide: Callable[[str], str]) -> str:
+    for form in (_bare_traceback,) if _holds_many(error) else (_full_traceback, _bare_traceback):
+        try:
+            return _cut("".join(_cut(hide(each), _TRACEBACK_ENTRY) for each in form(error)), _TRACEBACK)
+        except BaseException:  # the full form reads attributes that a class may compute, and follows every cause
+            continue
+    return f"{type_name(type(error))}: {_cut(hide(text_of(error)), _MESSAGE)}\n"
+
+
+def _holds_many(error: BaseException) -> bool:
+    """Whether a group holds more than can be formatted in some milliseconds, each as often as it stands there."""
+    waiting, count = [error], 0
+    while waiting and count <= _MOST_TRACED:
+        each = waiting.pop()
+        count += 1
+        if issubclass(type(each), BaseExceptionGroup):
+            waiting += _held_by.__get__(each)
+    return count > _MOST_TRACED
+
+
+def _full_traceback(error: BaseException) -> Iterator[str]:
+    return traceback.TracebackException(type(error), error, _user_frames(error), compact=True).format()
+
+
+def _bare_traceback(error: BaseException) -> Iterator[str]:
+    yield from traceback.format_tb(_user_frames(error))
+    yield f"{type_name(type(error))}: {text_of(error)}\n"
+
+
+def _user_frames(error: BaseException) -> TracebackType | None:
+    """The traceback without jetq's own frames at its top; all of it if there are no others."""
+    frame = error.__traceback__
+    while frame is not None and frame.tb_frame.f_code.co_filename.startswith(_OWN_CODE):
+        frame = frame.tb_next
+    return frame or error.__traceback__
+
+
+def _plain_args(error: BaseException, hide: Callable[[str], str]) -> tuple[Any, ...] | None:
+    """The exception's arguments, if they are few, the same after a journey as JSON, and without secrets."""
+    try:
+        text = _encode(list(error.args))
+        if len(text) > _ARGS_BYTES:
+            return None
+        args = msgspec.json.decode(text)
+        plain = text.decode()
+        return tuple(args) if args == list(error.args) and hide(plain) == plain else None
+    except BaseException:  # arguments of any kind, with any `__eq__`
+        return None
+
+
+# --- to an exception
+
+
+def _own_class(failure: Failure) -> Exception | None:
+    kind = _find_class(failure.type)
+    if kind is None:
+        return None
+    for args in (failure.args, (failure.message,)):
+        if args is None:
+            continue
+        try:
+            error = kind(*args)
+            if type(error) is kind:
+                if text_of(error) != failure.message:
+                    error.add_note(f"at the worker: {failure.message}")
+                _add_cause(error, failure)
+                return error
+        except Exception:  # a constructor that wants something else, or a class that keeps no cause
+            continue
+    return None
+
+
+def _add_cause(error: Exception, failure: Failure) -> None:
+    if failure.traceback:
+        error.__cause__ = RemoteTraceback(failure.traceback)
+
+
+def _find_class(name: str) -> type[Exception] | None:
+    """The exception class that is defined under `name` in a module imported here."""
+    parts = name.split(".")
+    for split in range(len(parts) - 1, 0, -1):
+        found: object = sys.modules.get(".".join(parts[:split]))
+        for part in parts[split:]:
+            found = _namespace(found).get(part)
+        if isinstance(found, type) and issubclass(found, Exception):
+            return found if _revivable(found, name) else None
+    return None
+
+
+def _namespace(holder: object) -> dict[str, object]:
+    """What a module or class defines itself, read so that no code of theirs runs: a lazy module's would import it."""
+    names: dict[str, object] = {}
+    if issubclass(type(holder), ModuleType):
+        names = object.__getattribute__(holder, "__dict__")
+    elif issubclass(type(holder), type):
+        names = type.__getattribute__(cast("type", holder), "__dict__")
+    return names
+
+
+def _revivable(kind: type[Exception], name: str) -> bool:
+    """Whether `kind` is really called `name`, is built as classes are, and may be raised at a caller."""
+    if type(kind).__call__ is not type.__call__ or type_name(kind) != name:
+        return False
+    own = name.startswith("jetq.") and kind is not JobTimeout
+    return not own and not issubclass(kind, StopIteration | StopAsyncIteration)
+
+
+# --- text
+
+
+def _cut(text: str, limit: int) -> str:
+    """`text` in at most `limit` characters of valid UTF-8: beginning and end, and how much is missing between them."""
+    if len(text) <= limit:
+        return _valid(text)
+    kept = max(0, limit - _NOTICE)
+    if not kept:
+        return _valid(text[:limit])
+    head = kept // 2
+    return _valid(f"{text[:head]}\n... {len(text) - kept:,} characters cut ...\n{text[head - kept :]}")
+
+
+def _printable(text: str) -> str:
+    return "".join(each if each.isprintable() else "?" for each in text)
+
+
+def _valid(text: str) -> str:
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _plain(text: str) -> str:
+    """`text` as a str of no subclass: one may override what is done with it here."""
+    return str.__str__(text)

@@ -1,0 +1,213 @@
+"""What msgspec is told of types it does not know: enums it refuses, paths and addresses, subclasses of what it knows.
+
+An Enum crosses as the JSON of its member's value, and a value whose class is a subclass of datetime, date, time,
+timedelta, Decimal, float, int, str or bytes crosses as one of that class.
+"""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Callable, Iterable, Mapping
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from enum import Enum, EnumMeta
+from functools import cache
+from pathlib import PurePath
+from typing import Annotated, Any, cast
+from uuid import UUID
+
+import msgspec
+from msgspec import Struct, ValidationError
+from msgspec.inspect import Type
+
+from jetq.encoding.plain_values import BASES, fitted, stands_for
+from jetq.encoding.registered_types import form_of
+
+__all__ = ["Unencodable", "checker", "encode", "from_json", "is_key", "is_known", "known", "to_json", "type_name"]
+
+_NATIVE = (datetime, date, time, timedelta, UUID, Decimal, bytes, bytearray, memoryview)
+"""Types a Python value must have already; unless told so, msgspec would also make them from text."""
+
+
+_BY_TEXT = frozenset(
+    f"ipaddress.IPv{version}{each}" for version in (4, 6) for each in ("Address", "Interface", "Network")
+) | {"fractions.Fraction"}
+"""Names of classes made from the text that `str` gives, beside the paths. To import the classes takes time."""
+
+
+class Unencodable(TypeError):
+    """A value that has no JSON form. The text is the name of its type."""
+
+
+def to_json(value: Any) -> Any:
+    """The JSON form of what msgspec alone cannot encode. Raises Unencodable."""
+    if isinstance(value, Enum):
+        return value.value
+    form = form_of(type(value))
+    if form is not None:
+        return form.to_json(value)
+    for base, plain in BASES.items():
+        if isinstance(value, base):
+            return plain(value)
+    if _is_by_text(type(value)):
+        return str(value)
+    raise Unencodable(type_name(type(value)))
+
+
+encode = msgspec.json.Encoder(enc_hook=to_json).encode
+"""The JSON of any value that has one."""
+
+
+def from_json(kind: type[Any], value: Any) -> Any:
+    """A `kind` that msgspec alone cannot decode, from its JSON form. Raises ValueError; msgspec adds the place."""
+    if kind is object:
+        return value
+    enum = _enum_of(kind)
+    if enum is not None:
+        return _member(enum, value)
+    form = form_of(kind)
+    if form is not None:
+        return form.from_json(value)
+    plain = stands_for(kind)
+    if plain is not None:
+        return msgspec.convert(value, plain)
+    if not isinstance(value, str):
+        raise ValueError(f"Expected `{kind.__name__}`, got `{type(value).__name__}`")
+    return kind(value)
+
+
+def checker(kind: type[Struct], fields: Mapping[str, Type]) -> Callable[[Mapping[str, Any]], Any]:
+    """A function that makes a `kind`, which has `fields`, of Python values, each of its annotated type already.
+
+    The function raises msgspec.ValidationError.
+    """
+
+    def check(values: Mapping[str, Any]) -> Any:
+        try:
+            return msgspec.convert(values, kind, strict=True, builtin_types=_NATIVE, dec_hook=_as_it_is)
+        except ValidationError:  # also of a member of an int Enum, or a subclass, which are right
+            made = {name: fitted(value, fields[name]) for name, value in values.items()}
+        return msgspec.convert(made, kind, strict=True, builtin_types=_NATIVE, dec_hook=_as_it_is)
+
+    return check
+
+
+def _as_it_is(kind: type[Any], value: Any) -> Any:
+    return value  # and msgspec refuses what is no `kind`
+
+
+def is_known(kind: type[Any]) -> bool:
+    """Whether `to_json` and `from_json` know the class `kind`. Raises TypeError for an Enum that cannot cross."""
+    enum = _enum_of(kind)
+    if enum is not None:
+        _members(enum)
+        return True
+    return kind is object or _is_by_text(kind) or form_of(kind) is not None
+
+
+def _is_by_text(kind: type[Any]) -> bool:
+    return issubclass(kind, PurePath) or type_name(kind) in _BY_TEXT
+
+
+def is_key(kind: type[Any]) -> bool:
+    """Whether values of the class `kind`, which the hooks know, may be the keys of an object."""
+    enum = _enum_of(kind)
+    if enum is None:
+        return form_of(kind) is None
+    return not any(text[:1] in (b"[", b"{", b"t", b"f") for text in _members(enum))
+
+
+# --- enums
+
+
+class _StandIn(type):
+    """The class of the classes that stand in annotations for an Enum which msgspec refuses. Its members pass there."""
+
+    enum: type[Enum]
+
+    def __instancecheck__(cls, value: Any) -> bool:
+        return isinstance(value, cls.enum)
+
+
+def known(kind: Any) -> Any:
+    """The annotation `kind` with a stand-in for each Enum that msgspec refuses, list for Iterable, and datetime and
+    date for what a library that freezes the time has put in their place.
+
+    It refuses an Enum whose values are neither all str nor all int of 64 bits. The fields of classes stay as they are.
+    Raises TypeError for an Enum that cannot cross.
+    """
+    enum = _enum_of(kind)
+    if enum is not None:
+        return _stand_in(enum) if _is_refused(enum) else kind
+    plain = stands_for(kind)
+    if plain is not None:
+        return plain
+    origin, inner = typing.get_origin(kind), typing.get_args(kind)
+    if origin is typing.Literal or not inner:
+        return kind
+    if origin is Annotated:
+        first = known(inner[0])
+        return kind if first is inner[0] else Annotated[first, *inner[1:]]
+    replaced = tuple(known(each) for each in inner)
+    if origin is not Iterable and all(new is old for new, old in zip(replaced, inner, strict=True)):
+        return kind
+    instead: dict[Any, Any] = {Iterable: list, types.UnionType: typing.Union}
+    return instead.get(origin, origin)[replaced]
+
+
+def _is_refused(enum: type[Enum]) -> bool:
+    values = [member.value for member in enum]
+    if not values or all(type(value) is str for value in values):
+        return False
+    return not all(type(value) is int and -(2**63) <= value < 2**63 for value in values)
+
+
+@cache
+def _stand_in(enum: type[Enum]) -> type[Any]:
+    _members(enum)
+    return _StandIn(enum.__name__, (), {"enum": enum, "__module__": enum.__module__, "__qualname__": enum.__qualname__})
+
+
+def _enum_of(kind: Any) -> type[Enum] | None:
+    """The Enum that `kind` is, or stands for."""
+    enum: Any = kind.enum if isinstance(kind, _StandIn) else kind
+    return cast("type[Enum]", enum) if isinstance(enum, EnumMeta) else None
+
+
+def _member(enum: type[Enum], value: Any) -> Any:
+    """The member of `enum` whose value has the JSON form `value`, which is text for the key of an object."""
+    members = _members(enum)
+    found = members.get(msgspec.json.encode(value))
+    if found is None and isinstance(value, str):
+        found = members.get(value.encode("utf-8", "surrogatepass"))
+    if found is not None:
+        return found
+    try:
+        return enum(value)  # a combination of flags, or what its `_missing_` takes
+    except Exception:
+        raise ValueError("Not one of the allowed values") from None
+
+
+@cache
+def _members(enum: type[Enum]) -> dict[bytes, Enum]:
+    """The members of `enum` by the JSON of their values. Raises TypeError for an Enum that cannot cross."""
+    members: dict[bytes, Enum] = {}
+    for member in enum:
+        try:
+            text = encode(member.value)
+        except Exception:
+            text = b"null"
+        if text == b"null":
+            raise TypeError(f"the value of {type_name(enum)}.{member.name} has no JSON form of its own")
+        if text in members:
+            raise TypeError(f"{type_name(enum)}.{members[text].name} and .{member.name} have the same JSON form")
+        members[text] = member
+    return members
+
+
+def type_name(kind: Any) -> str:
+    """A type as error messages name it: `set`, `_thread.lock`, `shop.models.Order`."""
+    module = getattr(kind, "__module__", "builtins")
+    name = getattr(kind, "__qualname__", str(kind))
+    return name if module == "builtins" else f"{module}.{name}"

@@ -1,0 +1,266 @@
+"""What a worker does with its deliveries: feeds, settlements with their fences, leases and recorded starts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+
+from jetq.encoding.headers import IMPORTED_HEADER, LETTER_HEADER, job_headers
+from jetq.errors import BrokerError, BrokerUnavailable, NotStored, PayloadTooLarge
+from jetq.jetstream.broker.base import EXPECTED, EXPECTED_ON, MSG_ID, TTL, WRITE_WITHIN, schedule_headers
+from jetq.jetstream.broker.dead_letters import letter_beside, stored_letter
+from jetq.jetstream.broker.results import Results
+from jetq.jetstream.streams.acks import Acks
+from jetq.jetstream.streams.api import StoredMessage
+from jetq.jetstream.streams.publisher import WrongSequence
+from jetq.jetstream.streams.pull import REPLACES, Pull
+from jetq.jetstream.streams.subjects import job_tokens
+from jetq.jetstream.streams.topology import QueueTopology
+from jetq.jetstream.transport.connection import NoReply, NoResponders
+from jetq.model.job import DeadLetter, Delivery, JobRecord, Level, Terms
+
+__all__ = ["Working"]
+
+_EXTEND_WITHIN = 5.0
+_IN_PROGRESS = b"+WPI"
+_NANOSECONDS = 1_000_000_000
+_STARTS_TTL = 7 * 86400
+_CATCHING_UP = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+"""Seconds between looks at a leader that lags behind: usually by some milliseconds."""
+
+
+class Working(Results):
+    """The part of the broker that workers use. See `jetq.broker.Broker`."""
+
+    async def feed(
+        self,
+        queue: str,
+        deliver: Callable[[Delivery], None],
+        *,
+        level: Level = "normal",
+        on_clear: Callable[[], None] | None = None,
+    ) -> Pull:
+        standing = await self._ensure(queue)
+        if level != "normal":
+            await self._ensure_levels(queue)
+        stream, consumer = self._names.jobs(queue), self._names.consumer(queue, level)
+        acks = self._acks.get(_place(queue, level))
+        if acks is None:
+            acks = await self._start_acks(queue, level, standing)
+
+        async def made() -> str:
+            terms = await self.terms(queue, level)
+            return "" if terms is None else terms.by
+
+        async def restore() -> str:
+            await self._restore_queue(queue)
+            return await made()
+
+        async def pending() -> int | None:
+            info = await self._api.consumer_info(stream, consumer)
+            return None if info is None else int(info["num_pending"])
+
+        async def remove(successor: Delivery, sequence: int) -> None:
+            # Only what stood for the same job: a message says what it likes, and may come from another stream.
+            earlier = await self._api.message(stream, sequence)
+            if earlier is not None and job_tokens(earlier.subject, sequence)[1:] == _tokens(successor):
+                await self._api.delete(stream, sequence)
+
+        pull = Pull(
+            self._connection,
+            queue,
+            level,
+            f"{self._api.prefix}.CONSUMER.MSG.NEXT.{stream}.{consumer}",
+            deliver,
+            acks=acks,
+            remove=remove,
+            restore=restore,
+            made=await made(),
+            pending=pending if on_clear is not None else None,
+            on_clear=on_clear,
+        )
+        await pull.start()
+        return pull
+
+    async def _start_acks(self, queue: str, level: Level, standing: QueueTopology) -> Acks:
+        stream = self._names.jobs(queue)
+
+        async def remove(sequence: int) -> None:
+            await self._api.delete(stream, sequence)
+
+        async def identity() -> str:
+            info = await self._api.stream_info(stream)
+            return str(info["created"]) if info else ""
+
+        acks = self._acks[_place(queue, level)] = Acks(self._connection, remove, identity, standing.created)
+        await acks.start()
+        return acks
+
+    def finish(self, delivery: Delivery) -> None:
+        place = delivery.queue if delivery.level == "normal" else _place(delivery.queue, delivery.level)
+        self._acks[place].add(delivery)
+
+    async def reschedule(self, delivery: Delivery, job: JobRecord, due: float) -> bool:
+        headers = {**_headers(job), **self._succeed(delivery)}
+        if due <= self.now():  # a schedule fires up to 250 ms late (nats-server 2.15)
+            subject = delivery.address
+        else:
+            subject = self._names.later(job.queue, job.task, job.key, job.id)
+            headers.update(schedule_headers(due, self._names.run(job.queue, job.task, job.key, job.id, job.level)))
+        return await self._store_successor(delivery, subject, job.body, headers)
+
+    async def give_back(self, delivery: Delivery, job: JobRecord) -> None:
+        # As a new message, because a nak would leave its mark in the delivery count and make the job a suspect.
+        headers = {**_headers(job), **self._succeed(delivery)}
+        await self._store_successor(delivery, delivery.address, job.body, headers)
+        self.finish(delivery)
+
+    async def _store_successor(self, delivery: Delivery, subject: str, body: bytes, headers: dict[str, str]) -> bool:
+        """False if the job has a successor already, by a repeat of this publish, or stands no more. A refusal alone
+        does not say so: see `_newest`.
+
+        Guarantee: tests/integration/test_lagging_leader.py, and on three nodes
+        tests/faults/test_cluster.py::test_a_job_that_the_leader_has_not_seen_yet_is_retried_all_the_same.
+        """
+        if (reserve := self._reserves.get(delivery.queue)) is not None:
+            await reserve.take(delivery)
+        for pause in _CATCHING_UP:
+            try:
+                await self._publisher.publish(subject, body, headers, timeout=WRITE_WITHIN)
+                return True
+            except WrongSequence:
+                newest = await self._newest(delivery)
+            if newest is None or newest.sequence > delivery.sequence:
+                return False
+            await asyncio.sleep(pause)
+        raise NotStored(f"job {delivery.id} stands, and its next attempt is refused as if it did not")
+
+    async def _newest(self, delivery: Delivery) -> StoredMessage | None:
+        """The newest message of the job, None if it stands no more: of a leader that has the delivery itself.
+
+        On three nodes a consumer hands out what the stream's leader, on another one, need not have applied yet. That
+        refuses a successor then, and says that nothing stands (nats-server 2.15.1: up to 17 of 5,000 jobs on busy
+        nodes).
+        """
+        stream, where = self._names.jobs(delivery.queue), self._where(delivery)
+        for pause in _CATCHING_UP:
+            newest = await self._api.last_message(stream, where)
+            if newest is not None:
+                return newest
+            info = await self._api.stream_info(stream)
+            if info is None or int(info["state"]["last_seq"]) >= delivery.sequence:
+                return await self._api.last_message(stream, where)
+            await asyncio.sleep(pause)
+        raise BrokerUnavailable(f"the leader of stream {stream} lags behind: it does not have {delivery.id} yet")
+
+    def _succeed(self, delivery: Delivery) -> dict[str, str]:
+        """The headers that make a message the successor of `delivery`'s, once, and have that one removed before it is
+        handed out.
+
+        Not by a rollup, which would do it in one step: after a rollup or purge of the message that was handed out last,
+        the consumer never redelivers what else it had handed out (nats-server 2.15.1, pinned by
+        tests/integration/test_server_facts.py). Removal by sequence does no such harm.
+        """
+        return {
+            EXPECTED: str(delivery.sequence),
+            EXPECTED_ON: self._where(delivery),
+            REPLACES: str(delivery.sequence),
+        }
+
+    async def put_off(self, delivery: Delivery, after: float) -> None:
+        word = b'-NAK {"delay":%d}' % int(after * 1e9) if after > 0 else b"-NAK"
+        await self._connection.publish(delivery.token, word)
+
+    async def bury(self, delivery: Delivery, letter: DeadLetter) -> None:
+        once = {MSG_ID: f"{delivery.id}.{delivery.sequence}"}
+        story = {LETTER_HEADER: letter_beside(delivery.body, letter, self._connection.max_payload)}
+        subject = self._names.dead(delivery.queue, delivery.task, delivery.id)
+        try:
+            await self._publisher.publish(subject, delivery.body, {**story, **once}, timeout=WRITE_WITHIN)
+        except PayloadTooLarge:  # `.delay` leaves room for it, others may fill a message up to its last byte
+            await self._bury_bare(subject, delivery.body, once)
+
+    async def _bury_bare(self, subject: str, body: bytes, once: dict[str, str]) -> None:
+        """The bytes alone: they have no room for a story beside them."""
+        try:
+            await self._publisher.publish(subject, body, once, timeout=WRITE_WITHIN)
+        except PayloadTooLarge:
+            await self._publisher.publish(subject, body, None, timeout=WRITE_WITHIN)
+
+    async def superseded(self, delivery: Delivery) -> bool:
+        names = self._names
+        if not delivery.task:
+            return False
+        newest = await self._newest(delivery)
+        if newest is None or newest.sequence > delivery.sequence:
+            return True
+        dead = await self._api.last_message(
+            names.dead_letters(delivery.queue), names.dead(delivery.queue, delivery.task, delivery.id)
+        )
+        if dead is not None and IMPORTED_HEADER not in dead.headers:  # sequences of those are of somewhere else
+            if stored_letter(dead, delivery.queue).sequence == delivery.sequence:
+                return True
+        result = await self.get_result(delivery.queue, delivery.id)
+        return result is not None and result.sequence == delivery.sequence
+
+    async def starts(self, delivery: Delivery) -> int:
+        await self._ensure_shared()
+        message = await self._api.last_message(self._names.state, self._names.start(delivery.queue, delivery.id))
+        if message is None:
+            return 0
+        sequence, _, starts = message.data.partition(b" ")
+        ours = sequence == b"%d" % delivery.sequence and starts.isdigit() and len(starts) < 10
+        return int(starts) if ours else 0
+
+    async def record_start(self, delivery: Delivery, starts: int) -> None:
+        await self._ensure_shared()
+        subject = self._names.start(delivery.queue, delivery.id)
+        # The sequence is that of the message started: a retry is another message, and starts from nothing.
+        await self._publisher.publish(subject, b"%d %d" % (delivery.sequence, starts), {TTL: str(_STARTS_TTL)})
+
+    async def erase_starts(self, delivery: Delivery) -> None:
+        await self._api.purge(self._names.state, self._names.start(delivery.queue, delivery.id))
+
+    async def extend(self, deliveries: Iterable[Delivery]) -> None:
+        # Those of one consumer are read in order, so that an answer to the last tells of all: on one connection only.
+        by_consumer: dict[tuple[str, Level], list[Delivery]] = {}
+        for delivery in deliveries:
+            by_consumer.setdefault((delivery.queue, delivery.level), []).append(delivery)
+        for held in by_consumer.values():
+            await self._extend(held)
+
+    async def _extend(self, held: Sequence[Delivery]) -> None:
+        connection, line = self._connection, self._connection.client
+        if line is None or not connection.connected:
+            raise BrokerUnavailable(f"queue {held[0].queue}: there is no connection")
+        try:
+            for delivery in held[:-1]:
+                await connection.publish(delivery.token, _IN_PROGRESS)
+            await connection.request(held[-1].token, _IN_PROGRESS, timeout=_EXTEND_WITHIN)
+        except (NoReply, NoResponders):
+            raise BrokerError(f"queue {held[0].queue}: the server did not confirm it") from None
+        if connection.client is not line:  # the first may have been lost with the old one
+            raise BrokerError(f"queue {held[0].queue}: the connection was lost meanwhile")
+
+    async def terms(self, queue: str, level: Level) -> Terms | None:
+        info = await self._api.consumer_info(self._names.jobs(queue), self._names.consumer(queue, level))
+        return None if info is None else Terms(int(info["config"]["ack_wait"]) / _NANOSECONDS, str(info["created"]))
+
+
+def _headers(job: JobRecord) -> dict[str, str]:
+    """Of a job that goes back as it came what is not the server's. A line break, which is blank space in JSON and not
+    allowed in its texts, would end the header."""
+    headers = job_headers(job)
+    if job.as_is is None:
+        return headers
+    own = {name: value for name, value in headers.items() if not name.startswith("Nats-")}
+    return {name: value.replace("\r", " ").replace("\n", " ") for name, value in own.items()}
+
+
+def _tokens(delivery: Delivery) -> tuple[str, str, str]:
+    return delivery.task, delivery.key, delivery.id
+
+
+def _place(queue: str, level: Level) -> str:
+    """Which acks are confirmed together: those of one consumer."""
+    return queue if level == "normal" else f"{queue}/{level}"

@@ -1,0 +1,337 @@
+"""Storing jobs: at once or for later, one by one or many, and each unique key once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+
+from msgspec.structs import replace
+
+from jetq.broker import Line, always
+from jetq.encoding.headers import META_HEADER, job_headers, meta_or_default, meta_to_rewrite, moved_headers
+from jetq.errors import BrokerError, BrokerUnavailable, NotStored
+from jetq.jetstream.broker.base import (
+    DEDUP_WINDOW,
+    EXPECTED,
+    EXPECTED_ON,
+    FIRING,
+    HEADROOM,
+    MSG_ID,
+    TTL,
+    due_of,
+    is_overdue,
+    schedule_headers,
+    stored,
+)
+from jetq.jetstream.broker.fleet import Fleet
+from jetq.jetstream.streams.api import StoredMessage
+from jetq.jetstream.streams.publisher import Answer, PubAck, Told, WrongSequence
+from jetq.jetstream.streams.socket_line import JetStreamLine
+from jetq.jetstream.streams.subjects import job_tokens, level_of
+from jetq.jetstream.transport.nats_client import header_block
+from jetq.model.job import DEFAULT_META, Debounce, Found, JobRecord, Stored, in_place_of
+from jetq.model.names import NO_KEY
+from jetq.model.worker_status import Question, encode, read_answers
+
+__all__ = ["Producing"]
+
+_UnderWay = asyncio.Future[PubAck] | Stored | Exception
+"""An answer to come, or the answer."""
+
+_LOOKS = 20
+_ANSWERS_WITHIN = 0.3
+
+
+class Producing(Fleet):
+    """The part of the broker that stores jobs. See `jetq.broker.Broker`."""
+
+    async def enqueue(
+        self,
+        job: JobRecord,
+        *,
+        due: float | None = None,
+        timeout: float | None = None,
+        debounce: Debounce | None = None,
+    ) -> Stored:
+        if job.fresh and job.key == NO_KEY:
+            if due is None and timeout is None:
+                answer: asyncio.Future[PubAck] = asyncio.get_running_loop().create_future()
+                if self._send(job, answer):
+                    return stored(job, await answer)
+            return stored(job, await (await self._begin(job, due, timeout)))
+        if (earlier := await self._earlier(job)) is not None:
+            return earlier
+        return await self._alone(job, due, timeout, debounce, await self._begin(job, due, timeout))
+
+    def send_job(
+        self, job: JobRecord, told: Callable[[Stored | BrokerError], None], wanted: Callable[[], bool] = always
+    ) -> bool:
+        return self._send(job, Told(told, partial(stored, job), wanted))
+
+    async def open_line(self) -> Line | None:
+        if (standing := self._connection.client) is not None and not standing.can_hand_over:
+            return None
+        client = await self._connection.another(f"{self._connection.name}-line")
+        sock, inbox = client.hand_over(), self._connection.new_inbox()
+        try:
+            return JetStreamLine(sock, inbox, self._unbounded, self._message, self._connection.domain)
+        except OSError as error:
+            sock.close()
+            raise BrokerUnavailable(f"the connection broke off: {error.strerror or error}") from None
+
+    async def enqueue_many(
+        self,
+        jobs: Sequence[JobRecord],
+        *,
+        due: float | None = None,
+        timeout: float | None = None,
+        debounce: Debounce | None = None,
+    ) -> Sequence[Stored | Exception]:
+        under_way: list[_UnderWay] = []
+        try:
+            earlier = await self._earlier_of(jobs)
+            for job in jobs:  # all written first, then waited for: no task per job
+                try:
+                    under_way.append(earlier.get((job.queue, job.id)) or await self._begin(job, due, timeout))
+                except (BrokerError, ValueError) as error:
+                    under_way.append(error)
+            return [
+                await self._answer(job, due, timeout, debounce, each) for job, each in zip(jobs, under_way, strict=True)
+            ]
+        except BaseException:  # nobody waits for the others any more, so they are not sent again either
+            for each in under_way:
+                if isinstance(each, asyncio.Future):
+                    each.cancel()
+            raise
+
+    async def _answer(
+        self,
+        job: JobRecord,
+        due: float | None,
+        timeout: float | None,
+        debounce: Debounce | None,
+        under_way: _UnderWay,
+    ) -> Stored | Exception:
+        if not isinstance(under_way, asyncio.Future):
+            return under_way
+        try:
+            if job.key != NO_KEY or not job.fresh:
+                return await self._alone(job, due, timeout, debounce, under_way)
+            return stored(job, await under_way)
+        except Exception as error:  # the answer to this job, whatever it is; the others have theirs
+            return error
+
+    async def _begin(
+        self, job: JobRecord, due: float | None, timeout: float | None, *, after: int = 0
+    ) -> asyncio.Future[PubAck]:
+        """Send it. after: the newest message that may stand where it has to be alone."""
+        if job.queue not in self._queues:
+            await self._ensure(job.queue)
+        if job.level != "normal":
+            await self._ensure_levels(job.queue)
+        subject, headers = self._message(job)
+        if self._rooms:
+            await self._take_room(job)
+        if job.key != NO_KEY or not job.fresh:
+            headers[EXPECTED] = str(after)
+            headers[EXPECTED_ON] = self._names.anywhere(job.queue, job.task, job.key, job.id)
+        if due is not None:
+            headers.update(schedule_headers(due, subject))
+            subject = self._names.later(job.queue, job.task, job.key, job.id)
+        return await self._publisher.begin(subject, job.body, headers, timeout=timeout, job=job)
+
+    def _send(self, job: JobRecord, answer: Answer) -> bool:
+        """Send a job that is due and has no key; False, and nothing is sent, if something must be waited for."""
+        if not job.fresh or job.queue not in self._queues or job.level != "normal" or not self._connection.free:
+            return False
+        if self._rooms and (room := self._rooms.get(job.queue)) is not None and not room.has(job):
+            return False
+        try:
+            subject, headers = self._message(job)
+            self._publisher.send(subject, job.body, header_block(headers), answer, job=job)
+        except BrokerError:
+            return False
+        return True
+
+    def _message(self, job: JobRecord) -> tuple[str, dict[str, str]]:
+        """Where a job that is due goes, and with which headers. Raises PayloadTooLarge."""
+        if len(job.body) > self._connection.max_payload - HEADROOM:
+            raise self._too_large(job)
+        headers = {MSG_ID: job.id} if job.meta is DEFAULT_META else {MSG_ID: job.id, **job_headers(job)}
+        return self._names.run(job.queue, job.task, job.key, job.id, job.level), headers
+
+    # --- ids and keys that may be another's
+
+    async def _earlier_of(self, jobs: Sequence[JobRecord]) -> Mapping[tuple[str, str], Stored | Exception]:
+        """`_earlier` of each of these that has one, or why it is not known, by queue and id."""
+        sought = [job for job in jobs if not job.fresh] if self._may_have_forgotten else []
+        found = await asyncio.gather(*(self._earlier(job) for job in sought), return_exceptions=True)
+        known: dict[tuple[str, str], Stored | Exception] = {}
+        for job, each in zip(sought, found, strict=True):
+            if isinstance(each, Stored | BrokerError):
+                known[job.queue, job.id] = each
+            elif isinstance(each, BaseException):
+                raise each
+        return known
+
+    async def _earlier(self, job: JobRecord) -> Stored | None:
+        """What an enqueue of that id less than two minutes ago left, if the server may not know the id any more."""
+        if job.fresh or not self._may_have_forgotten:
+            return None
+        ack = await self._trace(job, DEDUP_WINDOW)
+        return None if ack is None else stored(job, ack)
+
+    @property
+    def _may_have_forgotten(self) -> bool:
+        """Whether the server may have been started since the oldest id that it should know."""
+        return self._connection.up_for < DEDUP_WINDOW
+
+    async def _alone(
+        self,
+        job: JobRecord,
+        due: float | None,
+        timeout: float | None,
+        debounce: Debounce | None,
+        under_way: asyncio.Future[PubAck],
+    ) -> Stored:
+        """The answer for a job of whose id, or key, one may stand: the one stored, or the one that stands."""
+        try:
+            return stored(job, await under_way)
+        except WrongSequence:
+            pass
+        try:
+            return await self._beside(job, due, timeout, debounce)
+        except BrokerUnavailable as error:  # the job may be what stands, stored by a try that was not confirmed
+            raise NotStored(f"what stands of job {job.id} is not known: {error.message}") from None
+
+    async def _beside(
+        self, job: JobRecord, due: float | None, timeout: float | None, debounce: Debounce | None
+    ) -> Stored:
+        """The answer for one that was refused, because something stands."""
+        where = self._names.anywhere(job.queue, job.task, job.key, job.id)
+        for _ in range(_LOOKS):
+            after = 0
+            standing = await self._api.last_message(self._names.jobs(job.queue), where)
+            if standing is not None and job.meta.unique == "running":
+                after = standing.sequence  # another may be stored meanwhile, and then this one is refused
+                standing = await self._that_waits(job, where)
+            if standing is not None:
+                id = _id_of(standing)
+                if id == job.id or debounce is None or not self._is_far(due_of(standing.headers)):
+                    return Stored(standing.sequence, id, "new" if id == job.id and job.fresh else "existing")
+                alone = where if job.meta.unique is None else self._names.of_job(job.queue, job.task, job.key, id)
+                try:
+                    return Stored(await self._take_place(standing, alone, job, due, debounce), id, "replaced")
+                except WrongSequence:
+                    after = 0
+            try:  # it ended just now, or is none that counts
+                return stored(job, await (await self._begin(job, due, timeout, after=after)))
+            except WrongSequence:
+                continue
+        raise NotStored(f"job {job.id} of {job.task} is not stored: jobs of its id or key come and go too fast")
+
+    async def _that_waits(self, job: JobRecord, where: str) -> StoredMessage | None:
+        """Of the jobs of a key one that is surely not started, or the job itself; None if all that stand may be."""
+        for message in await self._few(self._names.jobs(job.queue), where):
+            # One that is unique until it is done suffers no other of its key beside it.
+            if meta_or_default(message.headers).unique is None or _id_of(message) == job.id:
+                return message
+            if due_of(message.headers) is not None:
+                return message
+            if message.sequence > await self._handed_out(job.queue, level_of(message.subject)):
+                return message
+            # No answer counts as started: one run too many is better than a change that is not seen.
+            question = encode(Question(id=_id_of(message), holders=True))
+            for answer in read_answers(await self.ask(job.queue, question, _ANSWERS_WITHIN, enough=1)):
+                if answer.held is not None and answer.held.started is None:
+                    return message
+        return None
+
+    async def _take_place(
+        self, standing: StoredMessage, where: str, job: JobRecord, due: float | None, debounce: Debounce
+    ) -> int:
+        """Put the arguments and the due time of `job` in the place of the schedule `standing`, whose id stays."""
+        before = meta_to_rewrite(standing.headers)
+        first = before.enqueued or standing.stored_at
+        asked = when = self.now() if due is None else due
+        if debounce.max_wait is not None:
+            when = min(when, max(first + debounce.max_wait, self.now()))
+        took = replace(job, meta=in_place_of(before, job.meta, first=first, earlier=asked - when))
+        own = {name: value for name, value in _own(standing.headers).items() if name != META_HEADER}
+        target = standing.headers["Nats-Schedule-Target"]
+        headers = {**own, **job_headers(took), **schedule_headers(when, target), **_expecting(standing.sequence, where)}
+        ack = await self._publisher.publish(standing.subject, job.body, headers)
+        return ack.seq
+
+    async def throttle(self, job: JobRecord, period: float) -> str | None:
+        await self._ensure_shared()
+        subject = self._names.throttle(job.queue, job.task, job.key)
+        headers = {EXPECTED: "0", TTL: f"{max(1, round(period))}s"}
+        for _ in range(_LOOKS):
+            try:
+                await self._publisher.publish(subject, job.id.encode(), headers)
+                return None
+            except WrongSequence:
+                holder = await self._api.last_message(self._names.state, subject)
+            if holder is not None:  # else its period ended just now
+                held_by = holder.data.decode("utf-8", "replace")
+                return None if held_by == job.id else held_by
+        raise NotStored(f"job {job.id} of {job.task} is not stored: who has the period of its key changes too fast")
+
+    async def unthrottle(self, job: JobRecord) -> None:
+        # By sequence, and only the job's own: its period may have ended meanwhile, and be another's now.
+        claim = await self._api.last_message(self._names.state, self._names.throttle(job.queue, job.task, job.key))
+        if claim is not None and claim.data == job.id.encode():
+            await self._api.delete(self._names.state, claim.sequence)
+
+    # --- moving what is scheduled
+
+    async def move(self, found: Found, due: float) -> bool:
+        if found.due is None or not self._is_far(found.due):
+            return False
+        job = found.delivery
+        target = job.headers["Nats-Schedule-Target"]
+        where = self._where(job)
+        headers = {
+            **moved_headers(_own(job.headers), found.due, due),
+            **schedule_headers(due, target),
+            **_expecting(job.sequence, where),
+        }
+        return await self._publish_if_expected(job.address, job.body, headers)
+
+    async def release(self, found: Found) -> bool:
+        if not (self._is_far(found.due) or is_overdue(found.due, self.now())):
+            return False
+        job = found.delivery
+        headers = {
+            **_own(job.headers),
+            "Nats-Schedule-Next": "purge",
+            "Nats-Scheduler": job.address,
+            **_expecting(job.sequence, job.address),
+        }
+        target = job.headers["Nats-Schedule-Target"]
+        return await self._publish_if_expected(target, job.body, headers)
+
+    def _is_far(self, due: float | None) -> bool:
+        return due is not None and due > self.now() + FIRING
+
+    async def _publish_if_expected(self, subject: str, body: bytes, headers: dict[str, str]) -> bool:
+        try:
+            await self._publisher.publish(subject, body, headers)
+        except WrongSequence:
+            return False
+        return True
+
+
+def _id_of(message: StoredMessage) -> str:
+    return job_tokens(message.subject, message.sequence)[3]
+
+
+def _expecting(sequence: int, where: str) -> dict[str, str]:
+    return {EXPECTED: str(sequence), EXPECTED_ON: where}
+
+
+def _own(headers: Mapping[str, str]) -> dict[str, str]:
+    """The headers that are not the server's: what a message keeps when it is stored anew."""
+    return {name: value for name, value in headers.items() if not name.startswith("Nats-")}

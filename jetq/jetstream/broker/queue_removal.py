@@ -1,0 +1,115 @@
+"""Taking a queue away, without losing what a producer stores meanwhile."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from jetq.errors import TopologyError
+from jetq.jetstream.broker.base import TTL, Ground
+from jetq.jetstream.streams.api import NOT_FOUND, ApiError
+from jetq.jetstream.streams.topology import DELETED_WITHIN
+
+__all__ = ["Removing"]
+
+
+class Removing(Ground):
+    """The part of the broker that removes queues. See `jetq.broker.Broker`.
+
+    The server deletes a stream whatever stands in it. So each stream is closed first: its subjects are taken from it.
+    What is published there from then on is stored nowhere and confirmed to nobody, and its producer sends it again,
+    which makes the queue anew once it is gone. What was published before is stored in the order it came (nats-server
+    2.15.1), so all of it stands once a message does that was published after the closing.
+    """
+
+    async def remove_queue(self, queue: str) -> bool:
+        """Guarantee: tests/integration/test_removed_queues.py: what is confirmed to a producer meanwhile is kept."""
+        configs = await self._own_streams(queue)
+        await self._ensure_shared()
+        removed = await self._holds_nothing(queue)
+        try:
+            if removed:
+                for stream, config in configs.items():
+                    await self._close(queue, stream, config)
+                removed = await self._holds_nothing(queue)
+            if removed:
+                for stream in configs:
+                    await self._delete(stream)
+        except BaseException:
+            removed = False
+            raise
+        finally:
+            if not removed:
+                for stream, config in configs.items():
+                    await self._open(queue, stream, config)
+        if removed:
+            await self._forget(queue)
+        return removed
+
+    async def _own_streams(self, queue: str) -> dict[str, dict[str, Any]]:
+        """The configurations of those that stand. The jobs come last: as long as they stand, so does the queue, and a
+        removal that was cut short can be repeated. Raises TopologyError for a stream of others."""
+        found: dict[str, dict[str, Any]] = {}
+        for wanted in reversed(self._topology.streams_of(queue)):
+            seen = await self._topology.look_at_stream(wanted)
+            if seen.foreign:
+                raise TopologyError(f"stream {wanted['name']} is not jetq's, and is left alone")
+            if seen.info is not None:
+                found[wanted["name"]] = seen.info["config"]
+        return found
+
+    async def _holds_nothing(self, queue: str) -> bool:
+        """Whether neither jobs nor dead letters stand. Recurring schedules may, and what jetq has put there itself."""
+        names = self._names
+        own = {names.jobs(queue): names.recurring_subjects(queue), names.dead_letters(queue): names.closed_dead(queue)}
+        for stream, subjects in own.items():
+            info = await self._api.stream_info(stream)
+            if info is not None:
+                known = sum([sum((await self._subjects(stream, each)).values()) for each in subjects])
+                if int(info["state"]["messages"]) > known:
+                    return False
+        return True
+
+    async def _close(self, queue: str, stream: str, config: Mapping[str, Any]) -> None:
+        """Return once nothing is stored in `stream` any more. A message on the last of its new subjects tells that."""
+        subjects = self._closed(queue, stream)
+        await self._api.request(f"STREAM.UPDATE.{stream}", {**config, "subjects": subjects})
+        await self._publisher.publish(subjects[-1], b"", None)
+
+    async def _delete(self, stream: str) -> None:
+        """Delete `stream`, which nobody of jetq makes again before the server is done with that."""
+        ttl = {TTL: f"{math.ceil(self._api.timeout + DELETED_WITHIN)}s"}
+        await self._publisher.publish(self._names.removed(stream), b"", ttl)
+        await self._unless_gone(f"STREAM.DELETE.{stream}")
+        await self._publisher.publish(self._names.removed(stream), b"", {TTL: f"{math.ceil(DELETED_WITHIN)}s"})
+
+    async def _open(self, queue: str, stream: str, config: Mapping[str, Any]) -> None:
+        """Make `stream` again what it was, also after a removal that was cut short."""
+        closed = self._closed(queue, stream)
+        subjects = config["subjects"]
+        if subjects == closed:
+            wanted = {each["name"]: each for each in self._topology.streams_of(queue)}
+            subjects = wanted[stream]["subjects"]
+        await self._unless_gone(f"STREAM.UPDATE.{stream}", {**config, "subjects": subjects})
+        await self._api.purge(stream, closed[-1])
+
+    def _closed(self, queue: str, stream: str) -> Sequence[str]:
+        names = self._names
+        return names.closed_jobs(queue) if stream == names.jobs(queue) else names.closed_dead(queue)
+
+    async def _unless_gone(self, name: str, body: Mapping[str, Any] | None = None) -> None:
+        try:
+            await self._api.request(name, body)
+        except ApiError as error:
+            if error.err_code not in NOT_FOUND:
+                raise
+
+    async def _forget(self, queue: str) -> None:
+        """Forget what is known of it here, and remove what the fleet keeps of its jobs."""
+        for known in (self._queues, self._rooms, self._reserves):
+            known.pop(queue, None)
+        self._unbounded.discard(queue)
+        self._levelled.discard(queue)
+        for subject in self._names.state_of(queue):
+            await self._api.purge(self._names.state, subject)

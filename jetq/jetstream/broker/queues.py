@@ -1,0 +1,190 @@
+"""What stands in the queues: looking at it, removing from it, and pausing it."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from jetq.jetstream.broker.base import FIRING, Ground, due_of, is_overdue
+from jetq.jetstream.streams.api import StoredMessage
+from jetq.jetstream.streams.subjects import job_tokens, level_of
+from jetq.model.job import LEVELS, Delivery, Found, Level, QueueInfo
+
+__all__ = ["Standing"]
+
+_FOREVER = datetime(2200, 1, 1, tzinfo=UTC)
+"""A pause without an end ends then: the server knows no other."""
+
+_OVERDUE_LOOKS = 500
+"""Schedules looked at in one go: 0.2 s of one connection's time."""
+
+_IN_A_MOMENT = timedelta(milliseconds=50)
+
+
+class Standing(Ground):
+    """The part of the broker that looks at queues and mends them. See `jetq.broker.Broker`."""
+
+    async def find(self, queue: str, id: str) -> Found | None:
+        message = await self._api.last_message(self._names.jobs(queue), self._names.by_id(queue, id))
+        if message is None:
+            return None
+        return _found(message, queue, await self._handed_out(queue, level_of(message.subject)))
+
+    async def standing(
+        self, queue: str, *, task: str | None = None, key: str | None = None, limit: int | None = None
+    ) -> Sequence[Found]:
+        stream, where = self._names.jobs(queue), self._names.jobs_of(queue, task, key)
+        handed_out: dict[Level, int] = {}
+        found: list[Found] = []
+        most = math.inf if limit is None else limit
+        if key:
+            messages = await self._few(stream, where, limit=most)
+        else:
+            messages = [message async for message in self._each(stream, where, limit=most)]
+        for message in messages:
+            level = level_of(message.subject)
+            if level not in handed_out:
+                handed_out[level] = await self._handed_out(queue, level)
+            found.append(_found(message, queue, handed_out[level]))
+        return found
+
+    async def overdue(self, queue: str, after: int) -> tuple[Sequence[Found], int]:
+        # A schedule that fires while the store is full is not fired again before it is stored anew or the server is
+        # restarted (nats-server 2.15.1, seen by tests/integration/test_overdue.py).
+        stream, where = self._names.jobs(queue), self._names.scheduled(queue)
+        info = await self._api.stream_info(stream)
+        if info is None:
+            return (), 0
+        now = datetime.fromisoformat(info["ts"]).timestamp()  # the server's: a fast clock here must start nothing early
+        found: list[Found] = []
+        looks = 0
+        async for message in self._each(stream, where, after=after, limit=_OVERDUE_LOOKS):
+            looks, after = looks + 1, message.sequence
+            if is_overdue(due_of(message.headers), now):
+                found.append(_found(message, queue, 0))
+        return found, after if looks == _OVERDUE_LOOKS else 0
+
+    @property
+    def firing(self) -> float:
+        return FIRING
+
+    async def remove(self, queue: str, sequence: int) -> bool:
+        return await self._api.delete(self._names.jobs(queue), sequence)
+
+    async def purge(self, queue: str) -> int:
+        # Whole subjects, never a part of them: what is purged while it is handed out must not leave others of the same
+        # consumer behind, never to be redelivered (nats-server 2.15.1, tests/integration/test_server_facts.py).
+        stream = self._names.jobs(queue)
+        running = next((info.running for info in await self.queues() if info.name == queue), 0)
+        removed = 0
+        for subject in self._names.waiting_subjects(queue):
+            removed += await self._api.purge(stream, subject)
+        return max(0, removed - running)
+
+    async def pause(self, queue: str, until: float | None = None) -> None:
+        await self._ensure(queue)
+        for consumer in await self._consumers(queue):
+            await self._pause(queue, consumer, _FOREVER if until is None else datetime.fromtimestamp(until, UTC))
+
+    async def resume(self, queue: str) -> None:
+        # By an end in a moment, of the server's own clock: a pause that ends hands out at once, and one that is taken
+        # back only when the server next looks at the requests that wait, up to 5 s later (nats-server 2.15.1).
+        await self._ensure(queue)
+        left = 0.0
+        for consumer in await self._consumers(queue):
+            info = await self._api.consumer_info(self._names.jobs(queue), consumer)
+            if info is not None and info.get("paused"):
+                end = datetime.fromisoformat(info["ts"]) + _IN_A_MOMENT
+                left = max(left, await self._pause(queue, consumer, end))
+        await asyncio.sleep(left)
+
+    async def _consumers(self, queue: str) -> list[str]:
+        """The names of those that stand."""
+        levels: Sequence[Level] = LEVELS if await self.levels(queue) else ("normal",)
+        return [self._names.consumer(queue, level) for level in levels]
+
+    async def _pause(self, queue: str, consumer: str, until: datetime) -> float:
+        """Seconds until the pause ends, by the server's account."""
+        end = until.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+        answer = await self._api.request(f"CONSUMER.PAUSE.{self._names.jobs(queue)}.{consumer}", {"pause_until": end})
+        return int(answer.get("pause_remaining", 0)) / 1e9
+
+    async def queues(self) -> Sequence[QueueInfo]:
+        found = [await self._queue_info(queue, info) for queue, info in (await self._job_streams()).items()]
+        return sorted(found, key=lambda info: info.name)
+
+    async def _job_streams(self) -> Mapping[str, Mapping[str, Any]]:
+        """The stream of each queue's jobs."""
+        names = self._names
+        streams: list[dict[str, Any]] = []
+        while True:
+            page = await self._api.request(
+                "STREAM.LIST", {"subject": f"{names.namespace}.*.run.>", "offset": len(streams)}
+            )
+            streams += page.get("streams") or []
+            if len(streams) >= int(page.get("total", 0)):
+                break
+        by_queue = {"".join(str(info["config"]["subjects"][0]).split(".")[1:2]): info for info in streams}
+        return {queue: info for queue, info in by_queue.items() if info["config"]["name"] == names.jobs(queue)}
+
+    async def _queue_info(self, queue: str, stream: Mapping[str, Any]) -> QueueInfo:
+        names = self._names
+        state = stream["state"]
+        levels: Sequence[Level] = LEVELS if int(state["consumer_count"]) > 1 else ("normal",)
+        consumers = [
+            info
+            for level in levels
+            if (info := await self._api.consumer_info(names.jobs(queue), names.consumer(queue, level))) is not None
+        ]
+        dead = await self._api.stream_info(names.dead_letters(queue))
+        recurring = sum([await self._count(names.jobs(queue), subject) for subject in names.recurring_subjects(queue)])
+        ready = sum(int(each["num_pending"]) for each in consumers)
+        running = sum(int(each["num_ack_pending"]) for each in consumers)
+        return QueueInfo(
+            name=queue,
+            ready=ready,
+            running=running,
+            scheduled=max(0, int(state["messages"]) - ready - running - recurring) if consumers else 0,
+            dead=int(dead["state"]["messages"]) if dead else 0,
+            waiting=sum(int(each["num_waiting"]) for each in consumers),
+            paused_until=next(map(_paused_until, consumers), None),
+        )
+
+    async def _count(self, stream: str, subject: str) -> int:
+        """How many messages stand on `subject`, which are few."""
+        return sum((await self._subjects(stream, subject)).values())
+
+
+def _found(message: StoredMessage, queue: str, handed_out: int) -> Found:
+    kind, task, key, id = job_tokens(message.subject, message.sequence)
+    delivery = Delivery(
+        queue=queue,
+        task=task,
+        key=key,
+        id=id,
+        body=message.data,
+        headers=message.headers,
+        sequence=message.sequence,
+        count=0,
+        stored_at=message.stored_at,
+        since=0.0,
+        token="",
+        address=message.subject,
+        level=level_of(message.headers.get("Nats-Schedule-Target", "") if kind == "later" else message.subject),
+    )
+    if kind == "later":
+        return Found(delivery, "scheduled", due=due_of(message.headers))
+    return Found(delivery, "queued", in_flight=message.sequence <= handed_out)
+
+
+def _paused_until(consumer: Mapping[str, object]) -> float | None:
+    """Until when a consumer is paused, by its own account of the time left."""
+    if not consumer.get("paused"):
+        return None
+    config = consumer["config"]
+    assert isinstance(config, dict)
+    until = datetime.fromisoformat(str(config["pause_until"]))
+    return math.inf if until >= _FOREVER else until.timestamp()

@@ -1,0 +1,172 @@
+"""Recurring schedules in the stream of their queue: the server ticks, and marks say which ticks became jobs."""
+
+from __future__ import annotations
+
+import json
+import math
+import uuid
+from collections.abc import Sequence
+from contextlib import suppress
+
+import msgspec
+
+from jetq.encoding.headers import SCHEDULE_HEADER, NewerHeader, job_headers, newer_version
+from jetq.encoding.schedules import encode_record, read_record
+from jetq.errors import BrokerUnavailable, NotStored, Rejected
+from jetq.jetstream.broker.base import EXPECTED, EXPECTED_ON, WRITE_WITHIN, Ground, schedule_headers
+from jetq.jetstream.streams.api import NOT_FOUND, ApiError, StoredMessage
+from jetq.jetstream.streams.publisher import WRONG_LAST_SEQUENCE, WrongSequence
+from jetq.jetstream.streams.refusals import BATCH_IN_A_MOMENT, HINTS
+from jetq.jetstream.streams.subjects import task_token
+from jetq.jetstream.transport.connection import NoReply, NoResponders
+from jetq.jetstream.transport.nats_client import header_block
+from jetq.model.bounds import check_numbers
+from jetq.model.job import JobRecord
+from jetq.model.schedule import Mark, ScheduleRecord, StoredSchedule, Ticked
+
+__all__ = ["Recurring"]
+
+_ROLLUP = {"Nats-Rollup": "sub"}
+
+_encode = msgspec.json.Encoder().encode
+_decode_ticked = msgspec.json.Decoder(Ticked).decode
+
+
+class Recurring(Ground):
+    """The part of the broker that keeps recurring schedules. See `jetq.broker.Broker`."""
+
+    async def put_schedule(self, record: ScheduleRecord, body: bytes, expected: int) -> bool:
+        await self._ensure(record.queue)
+        names = self._names
+        headers = {SCHEDULE_HEADER: encode_record(record).decode(), EXPECTED: str(expected), **_ROLLUP}
+        if not record.paused:  # a message that is no schedule stops the one before it (nats-server 2.15.1)
+            headers["Nats-Schedule"] = record.pattern
+            headers["Nats-Schedule-Target"] = names.tick(record.queue, record.name)
+            headers["Nats-Schedule-TTL"] = f"{math.ceil(record.tick_ttl)}s"
+            if record.zone is not None:
+                headers["Nats-Schedule-Time-Zone"] = record.zone
+        try:
+            await self._publisher.publish(names.cron(record.queue, record.name), body, headers)
+        except WrongSequence:
+            return False
+        return True
+
+    async def wake_schedule(self, stored: StoredSchedule) -> bool:
+        record = stored.record
+        tick = self._names.tick(record.queue, record.name)
+        if await self._api.last_message(self._names.jobs(record.queue), tick) is not None:
+            return False
+        return await self.put_schedule(record, stored.body, stored.sequence)
+
+    async def get_schedule(self, queue: str, name: str) -> StoredSchedule | None:
+        message = await self._api.last_message(self._names.jobs(queue), self._names.cron(queue, name))
+        try:
+            return None if message is None else _stored(message, queue)
+        except NewerHeader as error:
+            raise newer_version(error) from None
+
+    async def schedules(self, queue: str) -> Sequence[StoredSchedule]:
+        stream = self._names.jobs(queue)
+        found: list[StoredSchedule] = []
+        try:
+            subjects = await self._subjects(stream, self._names.crons(queue))
+        except ApiError as error:
+            if error.err_code in NOT_FOUND:
+                return []
+            raise
+        for subject in subjects:
+            message = await self._api.replicas_last(stream, subject)
+            with suppress(NewerHeader):
+                if message is not None and (stored := _stored(message, queue)) is not None:
+                    found.append(stored)
+        return sorted(found, key=lambda stored: stored.record.name)
+
+    async def remove_schedule(self, stored: StoredSchedule) -> bool:
+        names, record = self._names, stored.record
+        stream = names.jobs(record.queue)
+        if not await self._api.delete(stream, stored.sequence):
+            return False
+        await self._api.purge(stream, names.last(record.queue, record.name))
+        while tick := await self._api.next_message(stream, names.tick(record.queue, record.name), 1):
+            await self._api.delete(stream, tick.sequence)  # by sequence: it may be handed out
+        return True
+
+    async def ticked(self, queue: str, name: str) -> Mark:
+        message = await self._api.last_message(self._names.jobs(queue), self._names.last(queue, name))
+        if message is None:
+            return Mark()
+        try:
+            ticked = _decode_ticked(message.data)
+            check_numbers(ticked, times=("newest",))
+        except (ValueError, RecursionError):  # not jetq's: its place is taken by the next one
+            return Mark(sequence=message.sequence)
+        return Mark(ticked, message.sequence)
+
+    async def store_tick(
+        self, record: ScheduleRecord, ticked: Ticked, expected: int, job: JobRecord | None, due: float | None
+    ) -> bool:
+        if job is not None:
+            await self._take_room(job)
+        mark = self._names.last(record.queue, record.name)
+        headers = {EXPECTED: str(expected), **_ROLLUP}
+        try:
+            if job is None:
+                await self._publisher.publish(mark, _encode(ticked), headers, timeout=WRITE_WITHIN)
+            else:
+                await self._store_both(mark, _encode(ticked), headers, job, due)
+        except WrongSequence:
+            return False
+        return True
+
+    async def _store_both(
+        self, mark: str, data: bytes, headers: dict[str, str], job: JobRecord, due: float | None
+    ) -> None:
+        """Both or neither, as one atomic batch: the mark may not stand without the job, nor the job twice."""
+        batch = uuid.uuid4().hex
+        first = header_block({**headers, "Nats-Batch-Id": batch, "Nats-Batch-Sequence": "1"})
+        await self._connection.publish(mark, data, block=first)
+        names = self._names
+        subject = names.run(job.queue, job.task, job.key, job.id, job.level)
+        own = {
+            **job_headers(job),
+            EXPECTED: "0",
+            EXPECTED_ON: names.anywhere(job.queue, job.task, job.key, job.id),
+            "Nats-Batch-Id": batch,
+            "Nats-Batch-Sequence": "2",
+            "Nats-Batch-Commit": "1",
+        }
+        if due is not None:
+            own.update(schedule_headers(due, subject))
+            subject = names.later(job.queue, job.task, job.key, job.id)
+        try:
+            answer = await self._connection.request(subject, job.body, headers=own, timeout=self._api.timeout)
+        except (NoReply, NoResponders) as error:
+            raise NotStored(f"no confirmation for the tick of {job.task}: {error}") from None
+        _check(answer.data, job)
+
+
+def _check(data: bytes, job: JobRecord) -> None:
+    try:
+        error = json.loads(data).get("error")
+    except ValueError:
+        raise BrokerUnavailable(f"the answer for the tick of {job.task} was not JetStream's") from None
+    if error is None:
+        return
+    code, description = error.get("err_code"), error.get("description", "")
+    if code == WRONG_LAST_SEQUENCE:
+        raise WrongSequence(description)
+    if code in BATCH_IN_A_MOMENT:
+        raise BrokerUnavailable(f"the tick of {job.task} was not taken now: {description} (error {code})")
+    raise Rejected(f"the tick of {job.task} was refused: {description} (error {code})", hint=HINTS.get(code))
+
+
+def _stored(message: StoredMessage, queue: str) -> StoredSchedule | None:
+    try:
+        record = read_record(message.headers.get(SCHEDULE_HEADER, ""))
+    except NewerHeader:
+        raise
+    except ValueError:
+        return None  # not jetq's
+    if record.queue != queue or task_token(record.name) != message.subject.rpartition(".")[2]:
+        return None  # who may write here could else have it done elsewhere
+    return StoredSchedule(record, message.data, message.sequence, message.stored_at)

@@ -1,0 +1,1 @@
+"""JetStream's own words: streams, consumers, subjects, publishes, pulls and acks."""

@@ -1,0 +1,417 @@
+"""Storing messages: many under way at once, one inbox for all answers, and repeats that cannot store twice.
+
+A publish is repeated after a reconnect (what was written to a dying socket is gone: measured, 1,000 of 1,000), after
+"no responders" (no leader for 4 to 10 s when one is killed, nats-server 2.15), and when it stays unanswered: a leader
+took it along. That is safe because a repeat stores nothing twice: a message carries `Nats-Msg-Id` or an expected
+sequence, or its stream keeps one per subject. A server that restarts forgets the ids of what is gone by then, so a job
+that was sent is looked for before it is sent again.
+
+While there is no connection nothing is written anywhere: what is reported as failed is not stored later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Generic, Protocol, TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from jetq.broker import always
+from jetq.errors import BrokerError, Denied, EnqueueError, NotSent, NotStored, PayloadTooLarge, Rejected
+from jetq.jetstream.streams.domains import DomainWatch
+from jetq.jetstream.streams.refusals import HINTS, IN_A_MOMENT
+from jetq.jetstream.streams.topology import DEDUP_WINDOW
+from jetq.jetstream.transport.connection import Connection
+from jetq.jetstream.transport.message import Message
+from jetq.jetstream.transport.nats_client import header_block
+from jetq.model.job import JobRecord
+
+__all__ = ["WRONG_LAST_SEQUENCE", "Answer", "PubAck", "Publisher", "Told", "WrongSequence", "read_ack"]
+
+T = TypeVar("T")
+
+WRONG_LAST_SEQUENCE = 10071
+_SWEEP = 0.25
+_UNANSWERED = 1.0
+"""Seconds after which an unanswered publish is repeated; then after twice as many, and so on."""
+
+_FIRST_BACKOFF = 0.05
+_LAST_BACKOFF = 1.0
+
+
+_TOO_LONG_FOR_THE_STREAM = 10054
+"""Somebody has set `max_msg_size` of the stream."""
+
+_STORE_FAILED = 10077
+
+
+class WrongSequence(Exception):
+    """The expected last sequence was another (10071): something newer stands there, or nothing any more."""
+
+
+class _Error(Struct):
+    err_code: int = 0
+    description: str = ""
+
+
+class PubAck(Struct):
+    """The stream's answer to a publish."""
+
+    stream: str = ""
+    seq: int = 0
+    duplicate: bool = False
+    domain: str = ""
+    error: _Error | None = None
+
+
+class Answer(Protocol):
+    """Who is told what became of a publish. A future is one."""
+
+    def done(self) -> bool:
+        """Whether it was told, or does not want to know any more."""
+        ...
+
+    def set_result(self, ack: PubAck, /) -> None:
+        """It is stored."""
+        ...
+
+    def set_exception(self, error: BrokerError | WrongSequence, /) -> None:
+        """It is not, or that is not known."""
+        ...
+
+
+class Told(Struct, Generic[T], eq=False):
+    """An answer for somebody who is called back: with what `read` makes of the acknowledgement, or with the error."""
+
+    call: Callable[[T | BrokerError], None]
+    read: Callable[[PubAck], T]
+    wanted: Callable[[], bool] = always
+    _done: bool = False
+
+    def done(self) -> bool:
+        return self._done or not self.wanted()
+
+    def set_result(self, ack: PubAck, /) -> None:
+        self._done = True
+        self.call(self.read(ack))
+
+    def set_exception(self, error: BrokerError | WrongSequence, /) -> None:
+        self._done = True
+        self.call(error if isinstance(error, BrokerError) else NotStored(str(error)))
+
+
+class _Pending(Struct, eq=False):
+    """A publish under way. job: the one that it stores for the first time. sent: at least once. unanswered: how many
+    times it was sent and nothing was heard; while it is 0 the message is surely not stored."""
+
+    subject: str
+    reply: str
+    payload: bytes
+    block: bytes
+    answer: Answer
+    job: JobRecord | None
+    began: float
+    deadline: float
+    overdue: float
+    patience: float = _UNANSWERED
+    backoff: float = _FIRST_BACKOFF
+    refusal: str = ""
+    sent: bool = False
+    unanswered: int = 0
+
+
+def _is_of_size(error: _Error) -> bool:
+    """Whether a message was refused because it is too long, so that a repeat is of no use."""
+    return error.err_code == _TOO_LONG_FOR_THE_STREAM or (
+        error.err_code == _STORE_FAILED and error.description == "message too large"
+    )
+
+
+read_ack = msgspec.json.Decoder(PubAck).decode
+"""Raises msgspec.DecodeError."""
+
+
+class Publisher:
+    """Pipelined JetStream publishes over one connection.
+
+    `restore` is called with a subject nobody answers for, before the publish is repeated: it creates what is missing.
+    So is `doubt_limit` when a message was larger than the server is known to take.
+    `trace` finds what became of a job that was sent at most so many seconds ago; None for nothing.
+
+    Guarantee: tests/integration/test_ghosts.py: what failed is not stored later by anything that this process holds.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        timeout: float,
+        restore: Callable[[str], Awaitable[None]],
+        trace: Callable[[JobRecord, float], Awaitable[PubAck | None]],
+        doubt_limit: Callable[[], None],
+    ) -> None:
+        self._connection = connection
+        self._doubt_limit = doubt_limit
+        self._timeout = timeout
+        self._restore = restore
+        self._domains = DomainWatch(connection)
+        self._trace = trace
+        self._inbox = connection.new_inbox() + "."
+        self._pending: dict[str, _Pending] = {}
+        self._token = 0
+        self._loop = asyncio.get_running_loop()
+        self._sweeper: asyncio.TimerHandle | None = None
+        self._repeats: set[asyncio.Task[None]] = set()
+        self._restoring: set[str] = set()
+
+    async def start(self) -> None:
+        """Listen for answers. To be called once, before the first publish."""
+        await self._connection.subscribe(self._inbox + "*", self._on_answer)
+        self._connection.on_up(self._repeat_all)
+        self._connection.on_denied(self._refuse)
+
+    def stop(self) -> None:
+        """Give up what is under way: its callers get NotStored."""
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            self._sweeper = None
+        for task in self._repeats:
+            task.cancel()
+        for pending in self._pending.values():
+            if not pending.answer.done():
+                self._fail(pending, f"the connection was closed before {pending.subject} was confirmed")
+        self._pending.clear()
+
+    async def publish(
+        self, subject: str, payload: bytes, headers: dict[str, str] | None, *, timeout: float | None = None
+    ) -> PubAck:
+        """Store one message and return the stream's answer.
+
+        Raises PayloadTooLarge before anything is sent, Rejected if the stream refused it, WrongSequence if its expected
+        sequence does not hold, NotStored if no answer came within `timeout` seconds.
+        """
+        return await (await self.begin(subject, payload, headers, timeout=timeout))
+
+    async def begin(
+        self,
+        subject: str,
+        payload: bytes,
+        headers: dict[str, str] | None,
+        *,
+        timeout: float | None = None,
+        job: JobRecord | None = None,
+    ) -> asyncio.Future[PubAck]:
+        """`publish` for many: returns when the message is on its way, with what it will return or raise.
+
+        Waits for nothing but the network, when that is behind. Raises PayloadTooLarge, BrokerUnavailable.
+        """
+        answer: asyncio.Future[PubAck] = self._loop.create_future()
+        self.send(subject, payload, header_block(headers), answer, timeout=timeout, job=job)
+        if self._connection.congested:
+            try:
+                await self._connection.drained()
+            except BaseException:
+                answer.cancel()
+                raise
+        return answer
+
+    def send(
+        self,
+        subject: str,
+        payload: bytes,
+        block: bytes,
+        answer: Answer,
+        *,
+        timeout: float | None = None,
+        job: JobRecord | None = None,
+    ) -> None:
+        """`publish` without waiting: `answer` is told what that would return or raise, and never in here.
+
+        block: the headers, as `header_block` makes it. job: what is stored, if this is its enqueue; it is looked for
+        before it is sent again. Many in a row must wait for the network, see `Connection.congested`. Without a
+        connection it is sent once there is one. Raises PayloadTooLarge, BrokerUnavailable.
+        """
+        if len(block) + len(payload) > self._connection.max_payload:
+            raise self._too_large(subject, len(block) + len(payload))
+        self._token += 1
+        token = str(self._token)
+        limit = self._timeout if timeout is None else timeout
+        reply = self._inbox + token
+        now = self._loop.time()
+        pending = _Pending(subject, reply, payload, block, answer, job, now, now + limit, now + _UNANSWERED)
+        if self._connection.offer(subject, payload, reply, block):
+            pending.sent = True
+            pending.unanswered = 1
+        self._pending[token] = pending
+        if self._sweeper is None:
+            self._sweeper = self._loop.call_later(_SWEEP, self._sweep)
+
+    def _too_large(self, subject: str, size: int) -> PayloadTooLarge:
+        # A message over the limit makes the server reset the connection, and nats-py then closes for good (2.16).
+        limit = self._connection.max_payload
+        self._doubt_limit()
+        return PayloadTooLarge(
+            f"the message for {subject} has {size:,} bytes with its headers, the server takes {limit:,}"
+        )
+
+    def _too_large_now(self, pending: _Pending, size: int) -> BrokerError:
+        """Return what to raise for a message that was sent, and that the server's limit of now does not allow to
+        repeat. A refusal for its size says something of the last time it was sent alone.
+
+        Guarantee: tests/integration/test_max_payload.py::test_a_repeat_that_is_too_large_tells_nothing_of_the_first.
+        """
+        error = self._too_large(pending.subject, size)
+        if self._connection.lost_by_size and pending.unanswered == 1:
+            return error
+        return NotStored(
+            f"no confirmation for {pending.subject} in time, and it cannot be sent again: {error.message}",
+            hint="it may be stored all the same, from before the server's limit was lowered",
+        )
+
+    def _on_answer(self, msg: Message) -> None:
+        token = msg.subject[len(self._inbox) :]
+        pending = self._pending.get(token)
+        if pending is None:
+            self._look_at_stray(msg)
+            return
+        if pending.answer.done():  # its caller went away
+            del self._pending[token]
+            return
+        if not msg.data:  # a bare status: 503, no responders
+            self._refused(pending)
+            self._again(pending, "no stream takes this subject, or it has no leader")
+            return
+        try:
+            ack = read_ack(msg.data)
+        except msgspec.DecodeError:
+            self._again(pending, "the answer was not JetStream's")
+            return
+        error = ack.error
+        if error is None and ack.domain != self._connection.domain and self._domains.is_foreign(ack.stream, ack.domain):
+            pending.refusal = f"stream {ack.stream} of JetStream domain {ack.domain!r} took it, which is not ours"
+            return
+        if error is not None:
+            self._refused(pending)
+            if error.err_code in IN_A_MOMENT:
+                self._again(pending, error.description)
+                return
+        del self._pending[token]
+        if error is None:
+            pending.answer.set_result(ack)
+        elif error.err_code == WRONG_LAST_SEQUENCE:
+            pending.answer.set_exception(WrongSequence(error.description))
+        else:
+            message = f"{pending.subject} was refused: {error.description} (JetStream error {error.err_code})"
+            if _is_of_size(error) and not pending.unanswered:
+                pending.answer.set_exception(PayloadTooLarge(message, hint=HINTS.get(error.err_code)))
+            else:
+                self._fail(pending, message, HINTS.get(error.err_code))
+
+    def _look_at_stray(self, msg: Message) -> None:
+        """A second answer: to a repeat, or of a second stream that took the message."""
+        with contextlib.suppress(msgspec.DecodeError):
+            ack = read_ack(msg.data)
+            if ack.error is None:
+                self._domains.is_foreign(ack.stream, ack.domain)
+
+    def _refused(self, pending: _Pending) -> None:
+        pending.unanswered = max(0, pending.unanswered - 1)
+
+    def _fail(self, pending: _Pending, message: str, hint: str | None = None) -> None:
+        """Say what is known: that it is surely not stored, or that it may be."""
+        kind: type[EnqueueError] = NotStored if pending.unanswered else Rejected if pending.sent else NotSent
+        pending.answer.set_exception(kind(message, hint=hint))
+
+    def _refuse(self, denied: str) -> None:
+        """Let what is on its way to `denied`, in lower case, know that the user may not publish there."""
+        for pending in self._pending.values():
+            if pending.subject.lower() == denied and not pending.answer.done():
+                denial = Denied(pending.subject)
+                # What was sent before may have been stored before the permission was taken away.
+                self._refused(pending)
+                pending.answer.set_exception(
+                    NotStored(denial.message, hint=denial.hint) if pending.unanswered else denial
+                )
+
+    def _again(self, pending: _Pending, reason: str) -> None:
+        pending.refusal = reason
+        self._spawn(self._repeat(pending))
+
+    async def _repeat(self, pending: _Pending) -> None:
+        await asyncio.sleep(pending.backoff)
+        pending.backoff = min(pending.backoff * 2, _LAST_BACKOFF)
+        # Beside the repeat, because nothing is answered about a stream that is only waiting for its leader.
+        stream = ".".join(pending.subject.split(".", 2)[:2])
+        if stream not in self._restoring:
+            self._restoring.add(stream)
+            self._spawn(self._restore_once(stream, pending.subject))
+        await self._send_again(pending)
+
+    async def _restore_once(self, stream: str, subject: str) -> None:
+        try:
+            with contextlib.suppress(Exception):  # a broker that cannot restore now is tried again by a later repeat
+                await self._restore(subject)
+        finally:
+            self._restoring.discard(stream)
+
+    def _repeat_all(self) -> None:
+        for pending in list(self._pending.values()):
+            self._spawn(self._send_again(pending))
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(work)
+        self._repeats.add(task)
+        task.add_done_callback(self._repeats.discard)
+
+    async def _send_again(self, pending: _Pending) -> None:
+        with contextlib.suppress(BrokerError):  # still no connection: its return sends it again, or time runs out
+            if pending.answer.done() or await self._is_there(pending) or pending.answer.done():
+                return
+            size = len(pending.block) + len(pending.payload)
+            if size > self._connection.max_payload:  # it may have been more at first
+                pending.answer.set_exception(self._too_large_now(pending, size))
+            elif self._connection.offer(pending.subject, pending.payload, pending.reply, pending.block):
+                pending.sent = True
+                pending.unanswered += 1
+                if self._connection.congested:
+                    await self._connection.drained()
+
+    async def _is_there(self, pending: _Pending) -> bool:
+        """Whether the job was stored by what was sent before: who waits is told then. Raises BrokerError."""
+        if pending.job is None or (pending.job.fresh and not pending.unanswered):
+            return False
+        within = self._loop.time() - pending.began
+        # An id that was given may have been sent before, by somebody who was told to try again.
+        ack = await self._trace(pending.job, within if pending.unanswered else within + DEDUP_WINDOW)
+        if ack is not None and not pending.answer.done():
+            pending.answer.set_result(ack)
+        return ack is not None
+
+    def _sweep(self) -> None:
+        self._sweeper = None
+        now = self._loop.time()
+        over = [token for token, each in self._pending.items() if each.deadline <= now or each.answer.done()]
+        for token in over:
+            pending = self._pending.pop(token)
+            if not pending.answer.done():
+                self._give_up(pending)
+        for pending in self._pending.values():
+            if pending.overdue <= now:
+                pending.patience *= 2
+                pending.overdue = now + pending.patience
+                self._spawn(self._send_again(pending))
+        if self._pending:
+            self._sweeper = self._loop.call_later(_SWEEP, self._sweep)
+
+    def _give_up(self, pending: _Pending) -> None:
+        if not pending.sent:
+            down = self._connection.why_down()
+            self._fail(pending, f"{pending.subject} was not sent: {down.message}", down.hint)
+        elif pending.unanswered:
+            hint = "it may be stored all the same; a repeat with the same id is safe"
+            because = f": {pending.refusal}" if pending.refusal else ""
+            self._fail(pending, f"no confirmation for {pending.subject} in time{because}", hint)
+        else:
+            self._fail(pending, f"{pending.subject} was not taken in time: {pending.refusal}")

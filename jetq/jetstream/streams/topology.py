@@ -1,0 +1,345 @@
+"""What must stand in JetStream: streams and consumers, made where they are missing, compared where they are not.
+
+Creation is by `action: create` and comparison, because adding a consumer of an existing name silently rewrites it for
+every worker (nats-server 2.15: the last writer's `ack_wait` applies at once to jobs already handed out).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any, cast
+
+from msgspec import Struct
+
+from jetq.errors import BrokerError, Denied, TopologyError
+from jetq.jetstream.streams.api import Api, ApiError
+from jetq.jetstream.streams.domains import refuse_twofold
+from jetq.jetstream.streams.refusals import HINTS, WANTS_BOUND
+from jetq.jetstream.streams.subjects import CLOSED, Names
+from jetq.jetstream.transport.connection import Connection
+from jetq.model.job import LEVELS, Drift, Level
+from jetq.settings import Settings
+
+__all__ = ["DEDUP_WINDOW", "DELETED_WITHIN", "OWNER", "QueueTopology", "Seen", "Topology"]
+
+OWNER = "jetq"
+_STREAM_EXISTS = 10058
+_CONSUMER_EXISTS = frozenset({10148, 10105})
+_NANOSECONDS = 1_000_000_000
+_NOT_UNIQUE = 10100
+_STILL_DELETED = (10012, 10149)
+"""What the server says to who makes a consumer while one of that name is being deleted: that its store cannot be made,
+or that it does not exist. That is over within 75 ms (nats-server 2.15.1, tests/integration/test_removed_queues.py)."""
+
+_PROBED = "domain"
+"""A cell that nobody writes."""
+
+DELETED_WITHIN = 1.0
+"""Seconds after which the server has removed the directory of a deleted stream. It goes on with that after it has said
+that there is no such stream, and one that is made meanwhile under the same name loses its files: whatever is published
+there is answered by nobody until it is deleted too (nats-server 2.15.1, tests/integration/test_removed_queues.py)."""
+
+_LOOK_EVERY = 0.1
+
+DEDUP_WINDOW = 120
+"""Seconds an id is recognised. It outlasts every repeat of a publish; its memory is the rate times the window."""
+
+
+class QueueTopology(Struct, frozen=True):
+    """A queue as it stands: its real lease in seconds, when its stream was made, whether its jobs have a bound in
+    bytes, and what differs."""
+
+    ack_wait: float
+    created: str
+    bounded: bool
+    drift: tuple[Drift, ...]
+
+
+class Seen(Struct, frozen=True):
+    """A stream or consumer looked at: the server's word on it, None if it is missing, and what differs. `foreign`: it
+    is not jetq's."""
+
+    info: dict[str, Any] | None
+    drift: tuple[Drift, ...] = ()
+    foreign: bool = False
+
+
+class Topology:
+    """Makes and compares the streams and consumers of one namespace."""
+
+    def __init__(self, connection: Connection, api: Api, names: Names, settings: Settings) -> None:
+        self._connection = connection
+        self._api = api
+        self._names = names
+        self._settings = settings
+
+    async def queue(self, queue: str) -> QueueTopology:
+        """The streams and the consumer of `queue`, made where missing. Raises TopologyError for a stream of others, and
+        for one of that name in another domain, which would store each job a second time."""
+        names = self._names
+        await self._refuse_twofold(names.jobs(queue), names.first(queue))
+        jobs, drift = await self._stream(names.jobs(queue), self._jobs_config(queue))
+        if not jobs["state"]["messages"]:
+            # While a stream begins with what its consumer hands out next, the server looks through the subjects of all
+            # that waits for each job (`LoadNextMsgMulti`, 2.15.1): with a million of them, one slot had 12 jobs of 5 ms
+            # a second in place of 170. So a message that no worker gets stands before all jobs.
+            await self._api.place(names.first(queue))
+        _, dead_drift = await self._stream(names.dead_letters(queue), self._dead_config(queue))
+        consumer, consumer_drift = await self._consumer(queue)
+        return QueueTopology(
+            ack_wait=int(consumer["config"]["ack_wait"]) / _NANOSECONDS,
+            created=str(jobs["created"]),
+            bounded=int(jobs["config"].get("max_bytes", -1)) > 0,
+            drift=(*drift, *dead_drift, *consumer_drift),
+        )
+
+    async def levels(self, queue: str) -> Sequence[Drift]:
+        """The consumers of the levels beside the normal one, made where missing."""
+        _, high = await self._consumer(queue, "high")
+        _, low = await self._consumer(queue, "low")
+        return (*high, *low)
+
+    async def has_levels(self, queue: str) -> bool:
+        """Whether those stand."""
+        names = self._names
+        return await self._api.consumer_info(names.jobs(queue), names.consumer(queue, "high")) is not None
+
+    async def shared(self) -> Sequence[Drift]:
+        """The streams of results and fleet state, made where missing. Raises TopologyError as `queue` does."""
+        names = self._names
+        await self._refuse_twofold(names.state, names.cell(_PROBED))
+        _, results = await self._stream(self._names.results, self._results_config())
+        _, state = await self._stream(self._names.state, self._state_config())
+        return (*results, *state)
+
+    async def records(self) -> Sequence[Drift]:
+        """The stream of records, made where missing: not one of `shared`, because most do without. Raises TopologyError
+        as `queue` does."""
+        await self._refuse_twofold(self._names.records, self._names.record(_PROBED))
+        _, drift = await self._stream(self._names.records, self.records_stream())
+        return drift
+
+    def streams_of(self, queue: str) -> Sequence[dict[str, Any]]:
+        """The streams that `queue` needs, as they are wanted."""
+        return (self._jobs_config(queue), self._dead_config(queue))
+
+    def shared_streams(self) -> Sequence[dict[str, Any]]:
+        """The streams that the namespace needs, as they are wanted."""
+        return (self._results_config(), self._state_config())
+
+    def records_stream(self) -> dict[str, Any]:
+        """The stream of records, as it is wanted."""
+        return {
+            **self._base(self._names.records, "records", self._settings.record_max_bytes, lossless=True),
+            "subjects": [self._names.records_subjects],
+            "retention": "limits",
+            "max_msgs_per_subject": 1,
+        }
+
+    async def look_at_stream(self, wanted: Mapping[str, Any]) -> Seen:
+        """What stands of such a stream. Nothing is made."""
+        info = await self._api.stream_info(wanted["name"])
+        if info is None or not _is_own(info["config"], wanted):
+            return Seen(info, foreign=info is not None)
+        return Seen(info, tuple(_compare(f"stream {wanted['name']}", wanted, info["config"])))
+
+    async def look_at_consumer(self, queue: str, level: Level) -> Seen:
+        """What stands of a queue's consumer. Nothing is made."""
+        stream, name = self._names.jobs(queue), self._names.consumer(queue, level)
+        info = await self._api.consumer_info(stream, name)
+        if info is None:
+            return Seen(info)
+        wanted = self._consumer_config(queue, level)
+        return Seen(info, tuple(_compare(f"consumer {name} of stream {stream}", wanted, info["config"])))
+
+    async def _refuse_twofold(self, stream: str, subject: str) -> None:
+        async def stands() -> bool:
+            return await self._api.stream_info(stream) is not None
+
+        await refuse_twofold(self._connection, stream, subject, stands)
+
+    async def _stream(self, name: str, config: Mapping[str, Any]) -> tuple[dict[str, Any], list[Drift]]:
+        info = await self._api.stream_info(name)
+        if info is None:
+            await self._let_it_be_deleted(name)
+            try:
+                info = await self._api.request(f"STREAM.CREATE.{name}", config)
+            except ApiError as error:
+                if error.err_code != _STREAM_EXISTS:  # another process, with other settings, was quicker
+                    raise _not_made(f"stream {name}", error) from error
+                info = await self._api.request(f"STREAM.INFO.{name}")
+        found = info["config"]
+        if not _is_own(found, config):
+            raise TopologyError(
+                f"stream {name} exists and is not jetq's",
+                hint="rename that stream, or give jetq another namespace (JETQ_NAMESPACE)",
+            )
+        if any(subject.endswith(CLOSED) for subject in found["subjects"]):
+            raise TopologyError(
+                f"stream {name} is closed: somebody removes its queue, or was cut short while doing so",
+                hint="try again in a moment; if it stays so, repeat `jetq queue rm QUEUE`",
+            )
+        return info, _compare(f"stream {name}", config, found)
+
+    async def _let_it_be_deleted(self, stream: str) -> None:
+        """Return once a removal of that stream, of which the remover's cell tells, is surely over."""
+
+        async def is_removed() -> bool:
+            with suppress(Denied):
+                return await self._api.last_message(self._names.state, self._names.removed(stream)) is not None
+            return False
+
+        while await is_removed():  # noqa: ASYNC110  # it is told by nothing but its end
+            await asyncio.sleep(_LOOK_EVERY)
+
+    async def _consumer(self, queue: str, level: Level = "normal") -> tuple[dict[str, Any], list[Drift]]:
+        stream, name = self._names.jobs(queue), self._names.consumer(queue, level)
+        config = self._consumer_config(queue, level)
+        info = await self._api.consumer_info(stream, name)
+        if info is None:
+            request = {"stream_name": stream, "config": config, "action": "create"}
+            try:
+                info = await self._create_consumer(f"{stream}.{name}", request)
+            except ApiError as error:
+                if error.err_code not in _CONSUMER_EXISTS:
+                    raise await self._no_consumer(queue, stream, name, error) from error
+                info = await self._api.request(f"CONSUMER.INFO.{stream}.{name}")
+        return info, _compare(f"consumer {name} of stream {stream}", config, info["config"])
+
+    async def _create_consumer(self, name: str, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Create consumer `name`, also while the server is still deleting one of that name. Raises ApiError."""
+        deadline = asyncio.get_running_loop().time() + DELETED_WITHIN
+        while True:
+            try:
+                return await self._api.request(f"CONSUMER.CREATE.{name}", request)
+            except ApiError as error:
+                if error.err_code not in _STILL_DELETED or asyncio.get_running_loop().time() > deadline:
+                    raise
+            await asyncio.sleep(_LOOK_EVERY)
+
+    async def others_consumers(self, queue: str) -> Sequence[str]:
+        """The names of consumers of a queue's jobs that are not jetq's."""
+        own = {self._names.consumer(queue, level) for level in LEVELS}
+        return sorted({*await self._api.consumers(self._names.jobs(queue))} - own)
+
+    async def _no_consumer(self, queue: str, stream: str, name: str, error: ApiError) -> TopologyError:
+        if error.err_code != _NOT_UNIQUE:
+            return _not_made(f"consumer {name} of stream {stream}", error)
+        others: Sequence[str] = ()
+        with suppress(BrokerError):
+            others = await self.others_consumers(queue)
+        return TopologyError(
+            f"cannot make consumer {name} of stream {stream}: {', '.join(others) or 'another one'} takes the same "
+            f"jobs, and each job can go to one consumer only (JetStream error {error.err_code})",
+            hint=f"`nats consumer rm {stream} {others[0] if others else 'NAME'}` removes it; "
+            f"`nats stream view {stream}` shows jobs without one",
+        )
+
+    def _jobs_config(self, queue: str) -> dict[str, Any]:
+        return {
+            # Discarding old ones: with schedules the server takes nothing else (error 10052). See `room`.
+            **self._base(self._names.jobs(queue), "jobs", self._settings.max_bytes),
+            "subjects": self._names.job_subjects(queue),
+            "retention": "workqueue",
+            "duplicate_window": DEDUP_WINDOW * _NANOSECONDS,
+            "allow_msg_schedules": True,
+            "allow_atomic": True,
+        }
+
+    def _dead_config(self, queue: str) -> dict[str, Any]:
+        return {
+            **self._base(
+                self._names.dead_letters(queue), "dead-letters", self._settings.dead_letter_max_bytes, lossless=True
+            ),
+            "subjects": [self._names.dead_subjects(queue)],
+            "retention": "limits",
+            "max_age": int(self._settings.dead_letter_ttl * _NANOSECONDS),
+            "duplicate_window": DEDUP_WINDOW * _NANOSECONDS,
+        }
+
+    def _results_config(self) -> dict[str, Any]:
+        return {
+            **self._base(self._names.results, "results", self._settings.result_max_bytes),
+            "subjects": [self._names.results_subjects],
+            "retention": "limits",
+            "max_msgs_per_subject": 1,
+        }
+
+    def _state_config(self) -> dict[str, Any]:
+        return {
+            **self._base(self._names.state, "state", self._settings.state_max_bytes, lossless=True),
+            "subjects": [self._names.state_subjects],
+            "retention": "limits",
+            "max_msgs_per_subject": 1,
+        }
+
+    def _base(self, name: str, role: str, room: int | None, *, lossless: bool = False) -> dict[str, Any]:
+        """lossless: when it is full it takes no more; else the oldest makes room for the newest."""
+        room = room or self._settings.max_bytes
+        return {
+            "name": name,
+            "storage": "file",
+            "discard": "new" if lossless and room else "old",
+            "num_replicas": self._settings.replicas,
+            "max_msgs": -1,
+            "max_bytes": room or -1,
+            "max_msg_size": -1,
+            "max_age": 0,
+            "allow_direct": True,
+            "allow_msg_ttl": True,
+            "metadata": {OWNER: role},
+        }
+
+    def _consumer_config(self, queue: str, level: Level) -> dict[str, Any]:
+        name, names = self._names.consumer(queue, level), self._names
+        return {
+            "durable_name": name,
+            "name": name,
+            "filter_subjects": names.delivered_subjects(queue)
+            if level == "normal"
+            else names.level_subjects(queue, level),
+            "ack_policy": "explicit",
+            "deliver_policy": "all",
+            "replay_policy": "instant",
+            "ack_wait": int(self._settings.ack_wait * _NANOSECONDS),
+            "max_deliver": -1,
+            "max_ack_pending": -1,
+            "metadata": {OWNER: "worker"},
+        }
+
+
+def _is_own(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    """Whether a stream was made for what it is wanted for."""
+    return bool((found.get("metadata") or {}).get(OWNER) == wanted["metadata"][OWNER])
+
+
+def _not_made(what: str, error: ApiError) -> TopologyError:
+    if error.err_code == WANTS_BOUND:
+        reason = "this account wants to be told of every stream how many bytes it may have"
+    else:
+        reason = f"{error.description} (JetStream error {error.err_code})"
+    return TopologyError(f"cannot make {what}: {reason}", hint=HINTS.get(error.err_code))
+
+
+def _compare(thing: str, wanted: Mapping[str, Any], found: Mapping[str, Any]) -> list[Drift]:
+    """Each field of `wanted` that stands differently. Replicas may be more than wanted; the server adds metadata."""
+    drift = []
+    for field, value in wanted.items():
+        stands = found.get(field)
+        if field == "metadata":
+            stands = {OWNER: (stands or {}).get(OWNER)}
+        if field == "num_replicas" and isinstance(stands, int) and stands >= value:
+            continue
+        if field in ("subjects", "filter_subjects"):
+            value, stands = sorted(cast(list[str], value)), sorted(cast(list[str], stands or []))
+        if stands != value and not (stands is None and not value):
+            drift.append(Drift(thing=thing, field=field, wanted=_shown(field, value), found=_shown(field, stands)))
+    return drift
+
+
+def _shown(field: str, value: Any) -> Any:
+    if field in ("ack_wait", "max_age", "duplicate_window") and isinstance(value, int):
+        return f"{value / _NANOSECONDS:g} s"
+    return value

@@ -1,0 +1,82 @@
+"""Interest in one subject, and the order in which its messages are handled."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable
+
+from jetq.jetstream.transport.message import Message
+
+__all__ = ["Subscription"]
+
+_log = logging.getLogger("jetq.connection")
+
+
+class Subscription:
+    """Interest in one subject. It stays through lost connections until `unsubscribe` or `drain`."""
+
+    def __init__(
+        self,
+        subject: str,
+        callback: Callable[[Message], Awaitable[None] | None],
+        *,
+        tell: Callable[[], None],
+        catch_up: Callable[[float], Awaitable[None]],
+        forget: Callable[[], None],
+    ) -> None:
+        """Made by `Connection.subscribe`. `tell` lets the server know of the end, `catch_up` waits at most so many
+        seconds until all is read that it sent before it knew, `forget` ends the delivery."""
+        self._callback = callback
+        self._tell = tell
+        self._catch_up = catch_up
+        self._forget = forget
+        self._queue: deque[Message] = deque()
+        self._running: asyncio.Task[None] | None = None
+        self.subject = subject
+        self.deliver: Callable[[Message], None] = (
+            self._later if inspect.iscoroutinefunction(callback) else self._at_once
+        )
+
+    async def unsubscribe(self) -> None:
+        """End the interest; no callback starts after this. Never raises, whatever the connection's state."""
+        self._tell()
+        self._forget()
+        self._queue.clear()
+
+    async def drain(self, timeout: float = 5.0) -> None:
+        """End the interest, but have the callback called for what the server sent before it knew, as far as it arrives
+        within `timeout` seconds and the connection stands. Never raises."""
+        self._tell()
+        await self._catch_up(timeout)
+        self._forget()
+        if self._running is not None and self._running is not asyncio.current_task():
+            await asyncio.wait([self._running], timeout=timeout)
+
+    def _at_once(self, msg: Message) -> None:
+        try:
+            self._callback(msg)
+        except Exception:
+            _log.exception("the handler of %s failed", self.subject)
+
+    def _later(self, msg: Message) -> None:
+        # A task only while there is something to do, so that none is left over when the loop ends.
+        self._queue.append(msg)
+        if self._running is None:
+            self._running = asyncio.get_running_loop().create_task(
+                self._run(), name=f"jetq-subscription {self.subject}"
+            )
+
+    async def _run(self) -> None:
+        try:
+            while self._queue:
+                awaitable = self._callback(self._queue.popleft())
+                try:
+                    if awaitable is not None:
+                        await awaitable
+                except Exception:
+                    _log.exception("the handler of %s failed", self.subject)
+        finally:
+            self._running = None

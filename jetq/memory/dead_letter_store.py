@@ -1,0 +1,56 @@
+"""The dead letters of one queue of a memory broker."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from jetq.model.job import DeadEntry, DeadLetter, Delivery, is_same_letter
+
+__all__ = ["Graveyard"]
+
+
+class Graveyard:
+    """Dead letters by their sequence, which begins at 1 and is never used twice."""
+
+    def __init__(self) -> None:
+        self._entries: dict[int, DeadEntry] = {}
+        self._sequence = 0
+        self._buried: set[tuple[str, int]] = set()
+        self._imported: set[int] = set()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __iter__(self) -> Iterator[DeadEntry]:
+        return iter(list(self._entries.values()))
+
+    def bury(self, delivery: Delivery, letter: DeadLetter) -> None:
+        """Keep a dead letter, once for one message."""
+        if (delivery.id, delivery.sequence) not in self._buried:
+            self._buried.add((delivery.id, delivery.sequence))
+            self._add(letter, delivery.body)
+
+    def put(self, letter: DeadLetter, body: bytes) -> bool:
+        """Keep one that was read from elsewhere, whose sequence says nothing about the messages here. False if it
+        stands."""
+        if any(is_same_letter(letter, each.letter) for each in self):
+            return False
+        self._imported.add(self._add(letter, body))
+        return True
+
+    def drop(self, sequence: int) -> bool:
+        """Forget one. False if it is gone."""
+        return self._entries.pop(sequence, None) is not None
+
+    def has_buried(self, delivery: Delivery) -> bool:
+        """Whether there is a dead letter of just this message."""
+        return any(
+            (each.letter.id, each.letter.sequence) == (delivery.id, delivery.sequence)
+            for each in self
+            if each.sequence not in self._imported
+        )
+
+    def _add(self, letter: DeadLetter, body: bytes) -> int:
+        self._sequence += 1
+        self._entries[self._sequence] = DeadEntry(letter, body, self._sequence)
+        return self._sequence

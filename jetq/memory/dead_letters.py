@@ -1,0 +1,84 @@
+"""Dead letters of memory brokers: stored, browsed, replayed, dropped."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from jetq.encoding.failures import fit
+from jetq.encoding.headers import letter_header, read_letter
+from jetq.errors import PayloadTooLarge
+from jetq.memory.fleet import MemoryFleet
+from jetq.memory.sizes import MAX_PAYLOAD, check_arguments, check_size
+from jetq.model.job import DeadEntry, DeadLetter, Delivery, JobRecord
+
+__all__ = ["MemoryLetters"]
+
+_LETTER_LIMIT = 24 * 1024
+
+
+class MemoryLetters(MemoryFleet):
+    """The part of the memory broker that works with dead letters. See `jetq.broker.Broker`."""
+
+    async def bury(self, delivery: Delivery, letter: DeadLetter) -> None:
+        letter = _stored(delivery.body, letter)
+        with self.store.lock:
+            self._queue(delivery.queue).dead.bury(delivery, letter)
+
+    async def dead(
+        self, queue: str, *, id: str | None = None, task: str | None = None, after: int = 0, limit: int | None = None
+    ) -> Sequence[DeadEntry]:
+        with self.store.lock:
+            self._use()
+            return [entry for entry in self._dead(queue, id, task) if entry.sequence > after][:limit]
+
+    def _dead(self, queue: str, id: str | None, task: str | None) -> list[DeadEntry]:
+        if queue not in self.store.queues:
+            return []
+        return [
+            entry
+            for entry in self.store.queue(queue).dead
+            if (id is None or entry.letter.id == id) and (task is None or entry.letter.task == task)
+        ]
+
+    async def replay(self, entry: DeadEntry, job: JobRecord) -> bool:
+        if job.body != entry.body:
+            check_arguments(job)
+        check_size(job)
+        with self.store.lock:
+            queue = self._queue(job.queue)
+            if queue.stands(job):
+                return False
+            self.store.results.pop(job.id, None)
+            for each in self._dead(job.queue, job.id, entry.letter.task):
+                if each.sequence <= entry.sequence:
+                    queue.dead.drop(each.sequence)
+            queue.add_once(f"{job.id}.r{entry.letter.sequence}.{entry.sequence}", job, None)
+            return True
+
+    async def purge_dead(self, queue: str, *, id: str | None = None, task: str | None = None) -> int:
+        with self.store.lock:
+            self._use()
+            entries = self._dead(queue, id, task)
+            for entry in entries:
+                self.store.queue(queue).dead.drop(entry.sequence)
+            return len(entries)
+
+    async def drop_dead(self, entry: DeadEntry) -> bool:
+        with self.store.lock:
+            return self._queue(entry.letter.queue).dead.drop(entry.sequence)
+
+    async def put_dead(self, entry: DeadEntry) -> bool:
+        letter = _stored(entry.body, entry.letter)
+        with self.store.lock:
+            return self._queue(letter.queue).dead.put(letter, entry.body)
+
+
+def _stored(body: bytes, letter: DeadLetter) -> DeadLetter:
+    """The letter as it comes back from a message with that body. Raises PayloadTooLarge."""
+    header = letter_header(fit(letter, min(_LETTER_LIMIT, MAX_PAYLOAD - len(body) - 1024)))
+    if (size := len(body) + len(header)) > MAX_PAYLOAD:
+        raise PayloadTooLarge(
+            f"the dead letter of job {letter.id} has {size:,} bytes, the limit is {MAX_PAYLOAD:,}",
+            job_ids=(letter.id,),
+        )
+    return read_letter(header)

@@ -1,0 +1,1 @@
+"""What an application declares of its tasks, queues and schedules, checked where it is written."""

@@ -1,0 +1,428 @@
+"""The options of a task and of a call, checked where they are written."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from difflib import get_close_matches
+from typing import Any, Literal, TypedDict, cast
+
+from msgspec import UNSET, Struct, UnsetType
+from msgspec.structs import replace
+from tenacity.wait import wait_base
+
+from jetq.errors import DefinitionError
+from jetq.migration_hints import OPTIONS, Place, option_answer, written_option
+from jetq.model.definitions.checks import check_count, check_duration
+from jetq.model.definitions.queue import check_level
+from jetq.model.definitions.rate import Rate, parse_rate
+from jetq.model.definitions.schedule import Schedule
+from jetq.model.definitions.wrappers import is_context_manager, wraps_async
+from jetq.model.job import Level
+from jetq.model.names import check_job_id, check_key, check_keyless_id, check_queue
+from jetq.units import instant
+
+__all__ = [
+    "CallOptions",
+    "CallSettings",
+    "Condition",
+    "Seconds",
+    "TaskKeywords",
+    "TaskOptions",
+    "Unique",
+    "call_settings",
+    "check_identity",
+    "due_settings",
+    "task_options",
+]
+
+Seconds = float | timedelta
+Condition = tuple[type[BaseException], ...] | Callable[[BaseException], bool]
+"""Exceptions that an option means: those of these classes, or those of which a function says so."""
+
+Exceptions = type[BaseException] | Condition
+Unique = Literal["done", "running"]
+
+_RESULT_TTL = 3600.0
+_WHEN = ("cron", "every", "tz", "schedules")
+
+
+class TaskKeywords(TypedDict, total=False):
+    """The keywords of `@task(...)`."""
+
+    name: str
+    queue: str
+    max_attempts: int
+    wait: Seconds | wait_base
+    dead_on: Exceptions
+    retry_on: Exceptions
+    timeout: Seconds | None
+    max_crashes: int
+    result_ttl: Seconds | None
+    ends_kept: Seconds
+    expires: Seconds | None
+    key: str | Callable[..., str]
+    unique: Unique
+    run_in: Literal["loop", "thread", "process"]
+    cron: str
+    every: Seconds
+    tz: str
+    schedules: Sequence[Schedule]
+    priority: Level
+    limit: int
+    limit_per: str | Callable[..., str]
+    rate: str
+
+
+class CallOptions(TypedDict, total=False):
+    """The keywords of `.options(...)`.
+
+    queue, max_attempts, timeout, result_ttl, expires: instead of the task's own. delay: seconds or timedelta from now.
+    at: an aware datetime; one in the past means now. id: the job's id, to repeat an enqueue whose fate is unknown.
+    priority: "high", "normal" or "low", in a queue that has levels.
+
+    key: any text; while a job of this task, queue and key is scheduled, queued or running, another is not stored, and
+    the handle is that of the one that stands. unique: "done" is that; with "running" one more may be queued while one
+    runs, and is started when that one has ended. replace: if that one is not due within two seconds, it takes these
+    arguments and this due time instead; max_wait: but stays due within that many seconds of the first call.
+    throttle: at most one job of this key in so many seconds (whole ones, from 1), finished or not.
+    """
+
+    queue: str
+    max_attempts: int
+    timeout: Seconds | None
+    result_ttl: Seconds | None
+    expires: Seconds | None
+    delay: Seconds
+    at: datetime
+    id: str
+    priority: Level
+    key: str
+    unique: Unique
+    replace: bool
+    max_wait: Seconds
+    throttle: Seconds
+
+
+class TaskOptions(Struct, frozen=True):
+    """How a task's jobs are run.
+
+    max_attempts: runs in all before a job is dead, from 1. wait: seconds between attempts, a tenacity wait strategy, or
+    None for exponential with full jitter, 1 to 300 s. dead_on: exceptions not worth a retry, as classes or as a
+    function that tells whether one is; retry_on: those that are, if not all others. timeout: seconds that an attempt
+    may take, None for no bound. max_crashes: starts that may end with the worker's death, from 1; with 1 its
+    jobs run alone in their process, one at a time. result_ttl: seconds a result is kept, None keeps none; of a
+    function that returns nothing, `ends_kept` is its name, and it is kept that the job has succeeded. expires:
+    seconds from its due time after which a job is not started any more, also not again; None for no bound. key: the
+    unique key of each call: a function of the call's arguments, or a text with them, like "welcome:{user_id}". unique:
+    a key is taken until its job is "done", or until it is "running". run_in: on the event loop, in a thread, or in a
+    process. priority: of its jobs, in a queue that has levels. schedules: when it runs again and again;
+    `@task(cron=..., tz=...)` and `@task(every=...)` write one.
+
+    Over all workers: limit: how many of its jobs run at once, from 1. rate: how often one is started, like "100/m",
+    evenly spread. limit_per: the parameter by whose value jobs are told apart for these two, or a text or function as
+    for `key`; each value has a limit and a rate of its own then.
+    """
+
+    max_attempts: int = 3
+    wait: float | wait_base | None = None
+    dead_on: Condition = ()
+    retry_on: Condition | None = None
+    timeout: float | None = 300.0
+    max_crashes: int = 3
+    result_ttl: float | None = _RESULT_TTL
+    expires: float | None = None
+    key: str | Callable[..., str] | None = None
+    unique: Unique = "done"
+    run_in: Literal["loop", "thread", "process"] = "loop"
+    schedules: tuple[Schedule, ...] = ()
+    priority: Level = "normal"
+    limit: int | None = None
+    limit_per: str | Callable[..., str] | None = None
+    rate: Rate | None = None
+
+
+class CallSettings(Struct, frozen=True):
+    """The checked options of one call."""
+
+    queue: str | None = None
+    max_attempts: int | None = None
+    timeout: float | UnsetType | None = UNSET
+    result_ttl: float | UnsetType | None = UNSET
+    expires: float | UnsetType | None = UNSET
+    delay: float | None = None
+    at: datetime | None = None
+    id: str | None = None
+    key: str | None = None
+    unique: Unique | None = None
+    replace: bool = False
+    max_wait: float | None = None
+    throttle: float | None = None
+    priority: Level | None = None
+
+    def or_else(self, others: CallSettings) -> CallSettings:
+        """These, and where they say nothing the others. Raises DefinitionError if the others name one job."""
+        if others.id is not None:
+            raise DefinitionError("id names one job, so it cannot be an option of many", hint="give it to each .bind()")
+        own = {name: getattr(self, name) for name in self.__struct_fields__}
+        given = {name: value for name, value in own.items() if value is not getattr(_NOTHING, name)}
+        if "delay" in given or "at" in given:
+            others = replace(others, delay=None, at=None)
+        return replace(others, **given)
+
+    def due(self, now: float, instant: Callable[[float], float] = lambda at: at) -> float | None:
+        """When the job is due, in unix seconds of the broker, whose time is `now`; None for at once.
+
+        instant: tells what a time of the world is on the broker's clock, which in tests may be another.
+        """
+        due = now
+        if self.delay:
+            due = now + self.delay
+        elif self.at is not None:
+            due = instant(self.at.timestamp())
+        if self.max_wait is not None:
+            due = min(due, now + self.max_wait)
+        return due if due > now else None
+
+
+_NOTHING = CallSettings()
+
+
+def task_options(fn: Callable[..., Any], keywords: Mapping[str, Any], *, returns_none: bool) -> TaskOptions:
+    """The options of the task made of `fn`. Raises DefinitionError for an unknown or impossible one."""
+    _refuse_unknown("@task", keywords, TaskKeywords.__annotations__, fn.__name__)
+    chosen: dict[str, Any] = {"result_ttl": None if returns_none else _RESULT_TTL, "run_in": _default_pool(fn)}
+    for name, value in keywords.items():
+        if name not in ("name", "queue", *_WHEN):
+            chosen[name] = _CHECKS[name](name, value)
+    if (ends_kept := chosen.pop("ends_kept", None)) is not None:
+        if not returns_none or "result_ttl" in keywords:
+            raise DefinitionError(
+                "ends_kept is for a function annotated to return nothing",
+                hint="result_ttl keeps a result, and with it that the job has ended",
+            )
+        chosen["result_ttl"] = ends_kept
+    chosen["schedules"] = _schedules(keywords)
+    if "unique" in chosen and "key" not in chosen:
+        raise DefinitionError(
+            "unique needs a key: it says which jobs are one and the same", hint='@task(key="...", unique="running")'
+        )
+    _check_pool(fn, chosen["run_in"])
+    return TaskOptions(**chosen)
+
+
+def call_settings(keywords: Mapping[str, Any], task: str = "task", place: Place = ".options") -> CallSettings:
+    """The options of a call of `task`. Raises DefinitionError for an unknown, impossible or contradicting one."""
+    _refuse_unknown(place, keywords, CallOptions.__annotations__, task)
+    if keywords.get("delay") is not None and keywords.get("at") is not None:
+        raise DefinitionError("delay and at contradict each other: give one of them")
+    if callable(keywords.get("key")):
+        raise DefinitionError("the key of a call is a text", hint="a function of the arguments goes to @task(key=...)")
+    settings = CallSettings(**{name: _CHECKS[name](name, value) for name, value in keywords.items()})
+    if settings.max_wait is not None and not settings.replace:
+        raise DefinitionError("max_wait bounds how long replace=True may put a job off, so it needs that")
+    return settings
+
+
+def due_settings(delay: Any, at: Any) -> CallSettings:
+    """What says when that is. Raises DefinitionError unless just one is given, and possible."""
+    if (delay is None) == (at is None):
+        raise DefinitionError("give delay, seconds from now, or at, an aware datetime: one of them")
+    return call_settings({"at": at} if delay is None else {"delay": delay})
+
+
+def check_identity(settings: CallSettings, *, has_key: bool) -> None:
+    """Raises DefinitionError for an option that needs a key when there is none, and for an id that ends in one then."""
+    if settings.id is not None and not has_key and settings.key is None:
+        check_keyless_id(settings.id)
+    for name in ("replace", "throttle", "unique"):
+        if getattr(settings, name) and not has_key and settings.key is None:
+            raise DefinitionError(
+                f"{name} needs a key: it says which jobs are one and the same",
+                hint=f'.options(key="...", {name}=...), or @task(key="...")',
+            )
+
+
+def _schedules(keywords: Mapping[str, Any]) -> tuple[Schedule, ...]:
+    given = {name: keywords[name] for name in _WHEN if keywords.get(name) is not None}
+    several = given.pop("schedules", None)
+    if several is None:
+        return (Schedule(**given),) if given else ()
+    if given:
+        raise DefinitionError(f"{next(iter(given))} and schedules contradict each other: give one of them")
+    if not isinstance(several, list | tuple) or not all(isinstance(each, Schedule) for each in several):
+        raise DefinitionError("schedules takes a list of Schedule(...)")
+    return tuple(several)
+
+
+def _refuse_unknown(place: Place, keywords: Mapping[str, Any], known: Iterable[str], task: str) -> None:
+    for name, value in keywords.items():
+        if name in known:
+            continue
+        if name in TaskKeywords.__annotations__:
+            raise _no_option(place, repr(name), written_option(f"{name}=...", "task", place, task))
+        if name in CallOptions.__annotations__:
+            raise _no_option(place, repr(name), written_option(f"{name}=...", "call", place, task))
+        if (answer := option_answer(name, value, place, task)) is not None:
+            raise _no_option(place, repr(name), answer)
+        close = next(iter(get_close_matches(name, [*known, *OPTIONS], n=1)), None)
+        if close is not None and close not in known:
+            raise _no_option(place, f"{name!r}, nor {close!r}", option_answer(close, value, place, task))
+        hint = f"it has {', '.join(known)}" if close is None else f"did you mean {close!r}?"
+        raise DefinitionError(f"{place} has no option {name!r}", hint=hint)
+
+
+def _no_option(place: Place, what: str, answer: str | None) -> DefinitionError:
+    return DefinitionError(f"{place} has no option {what}: {answer}")
+
+
+def _default_pool(fn: Callable[..., Any]) -> str:
+    return "loop" if inspect.iscoroutinefunction(fn) else "thread"
+
+
+def _check_pool(fn: Callable[..., Any], run_in: str) -> None:
+    if inspect.isasyncgenfunction(fn) or inspect.isgeneratorfunction(fn):
+        raise DefinitionError(f"{fn.__qualname__} is a generator; a task returns its result")
+    if is_context_manager(fn):
+        raise DefinitionError(
+            f"{fn.__qualname__} is a context manager: calling it runs nothing",
+            hint="use it in a task: with ...:",
+        )
+    if run_in == "process" and "<locals>" in fn.__qualname__:
+        raise DefinitionError(
+            f"run_in='process' needs a function at the top of a module, where a process can import it, and "
+            f"{fn.__qualname__} is a local one"
+        )
+    if (run_in == "loop") != (_default_pool(fn) == "loop") and not (run_in == "loop" and wraps_async(fn)):
+        need = "an async function" if run_in == "loop" else "a function that is not async"
+        raise DefinitionError(f"run_in={run_in!r} needs {need}, and {fn.__qualname__} is not one")
+
+
+def _timeout(name: str, value: Any) -> float | None:
+    if value is None:
+        return None
+    checked = check_duration(name, value)
+    if checked == 0:
+        raise DefinitionError(f"{name} must be more than 0 s, or None for no bound")
+    return checked
+
+
+def _ttl(name: str, value: Any) -> float | None:
+    if value is None:
+        return None
+    checked = check_duration(name, value)
+    if checked < 1:
+        raise DefinitionError(f"{name} must be 1 s or more, or None to keep no result; got {checked:g}")
+    return checked
+
+
+def _wait(name: str, value: Any) -> float | wait_base:
+    return value if isinstance(value, wait_base) else check_duration(name, value)
+
+
+def _exceptions(name: str, value: Any) -> Condition:
+    if callable(value) and not isinstance(value, type):
+        _check_condition(name, value)
+        return cast(Condition, value)
+    classes = value if isinstance(value, tuple) else (value,)
+    for each in classes:
+        if not (isinstance(each, type) and issubclass(each, BaseException)):
+            raise DefinitionError(
+                f"{name} takes exception classes, not {each!r}",
+                hint=f"a class, a tuple of classes, or one function: {name}=lambda error: ...",
+            )
+    return classes
+
+
+def _check_condition(name: str, value: Callable[..., Any]) -> None:
+    if inspect.iscoroutinefunction(value):
+        raise DefinitionError(f"{name} takes a function that answers at once, and {value!r} is async")
+    try:
+        inspect.signature(value).bind(BaseException())
+    except TypeError as error:
+        raise DefinitionError(
+            f"{name} takes a function of the exception alone, and {value!r} is not: {error}"
+        ) from None
+    except ValueError:  # of C, without a signature
+        return
+
+
+def _run_in(name: str, value: Any) -> str:
+    if value not in ("loop", "thread", "process"):
+        raise DefinitionError(f"run_in must be 'loop', 'thread' or 'process', not {value!r}")
+    return str(value)
+
+
+def _at(name: str, value: Any) -> datetime | None:
+    if not isinstance(value, datetime):
+        raise DefinitionError(f"{name} takes an aware datetime, not {type(value).__name__}")
+    try:
+        return instant(value, name).astimezone(UTC)
+    except ValueError as error:
+        raise DefinitionError(str(error)) from None
+
+
+def _key(name: str, value: Any) -> str | Callable[..., str]:
+    return cast(Callable[..., str], value) if callable(value) else check_key(value)
+
+
+def _limit_per(name: str, value: Any) -> str | Callable[..., str]:
+    if callable(value):
+        return cast(Callable[..., str], value)
+    if not isinstance(value, str) or not value:
+        raise DefinitionError(f"{name} is the name of a parameter, like 'customer_id', not {value!r}")
+    return value if "{" in value else f"{{{value}}}"
+
+
+def _rate(name: str, value: Any) -> Rate:
+    try:
+        return parse_rate(value)
+    except ValueError as error:
+        raise DefinitionError(str(error)) from None
+
+
+def _unique(name: str, value: Any) -> str:
+    if value not in ("done", "running"):
+        raise DefinitionError(f"{name} must be 'done' or 'running', not {value!r}")
+    return str(value)
+
+
+def _flag(name: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise DefinitionError(f"{name} is True or False, not {value!r}")
+    return value
+
+
+def _period(name: str, value: Any) -> float:
+    checked = check_duration(name, value)
+    if checked < 1:
+        raise DefinitionError(f"{name} must be 1 s or more, not {checked:g}")
+    return checked
+
+
+_CHECKS: dict[str, Callable[[str, Any], Any]] = {
+    "queue": lambda _, value: check_queue(value),
+    "id": lambda _, value: check_job_id(value),
+    "max_attempts": check_count,
+    "max_crashes": check_count,
+    "timeout": _timeout,
+    "result_ttl": _ttl,
+    "ends_kept": _period,
+    "wait": _wait,
+    "dead_on": _exceptions,
+    "retry_on": _exceptions,
+    "run_in": _run_in,
+    "delay": check_duration,
+    "at": _at,
+    "expires": _timeout,
+    "priority": lambda _, value: check_level(value),
+    "key": _key,
+    "unique": _unique,
+    "replace": _flag,
+    "max_wait": _period,
+    "throttle": _period,
+    "limit": check_count,
+    "limit_per": _limit_per,
+    "rate": _rate,
+}

@@ -1,0 +1,82 @@
+"""What an app says of its queues."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
+
+from msgspec import Struct
+
+from jetq.errors import DefinitionError
+from jetq.model.job import LEVELS, Level
+from jetq.model.names import check_queue
+
+__all__ = ["Queue", "check_level", "check_queues", "check_served", "check_weight"]
+
+
+class Queue(Struct, frozen=True):
+    """A queue that is more than its name: `Jetq(queues=[Queue("mail", levels="strict")])`.
+
+    levels: lets its jobs have the priorities "high", "normal" and "low". "strict" starts none while one of a higher
+    level is ready; weights, like `{"high": 3, "normal": 2, "low": 1}`, start them in that proportion while there are
+    some of each. Producers and workers must be told; once made, the levels stay. weight: this queue's part of the
+    slots of a worker that serves several, from 1, while each has work.
+
+    Raises DefinitionError.
+    """
+
+    name: str
+    levels: Literal["strict"] | Mapping[Level, int] | None = None
+    weight: int = 1
+
+    def __post_init__(self) -> None:
+        check_queue(self.name)
+        check_weight(self.name, self.weight)
+        if self.levels is None or self.levels == "strict":
+            return
+        if not isinstance(self.levels, Mapping) or not self.levels:
+            raise DefinitionError(f"queue {self.name}: levels is 'strict' or weights by level, not {self.levels!r}")
+        for level, weight in self.levels.items():
+            check_level(level)
+            check_weight(f"{self.name}, level {level}", weight)
+
+    @property
+    def weights(self) -> Mapping[Level, int] | None:
+        """Those of its levels; None if they are strict."""
+        return self.levels if isinstance(self.levels, Mapping) else None
+
+
+def check_queues(queues: Any) -> dict[str, Queue]:
+    """Queues by name. Raises DefinitionError for what is none, and for a name that stands twice."""
+    if not isinstance(queues, Iterable):
+        raise DefinitionError(f"queues takes a list of Queue(...), not {queues!r}")
+    found: dict[str, Queue] = {}
+    for queue in queues:
+        if not isinstance(queue, Queue):
+            raise DefinitionError(f"queues takes Queue(...), not {queue!r}")
+        if queue.name in found:
+            raise DefinitionError(f"queue {queue.name} is declared twice")
+        found[queue.name] = queue
+    return found
+
+
+def check_served(queues: Any) -> tuple[str, ...]:
+    """The names of the queues that a worker is to serve. Raises DefinitionError for what are none."""
+    if isinstance(queues, str) or not isinstance(queues, Iterable):
+        raise DefinitionError(f"a worker's queues are a list of names, or weights by name, not {queues!r}")
+    return tuple(check_queue(queue) for queue in queues)
+
+
+def check_level(level: Any) -> Level:
+    """`level`, if it is one. Raises DefinitionError otherwise."""
+    for known in LEVELS:
+        if level == known:
+            return known
+    raise DefinitionError(f"priority is 'high', 'normal' or 'low', not {level!r}")
+
+
+def check_weight(name: str, weight: Any) -> int:
+    """`weight`, if it is one. Raises DefinitionError otherwise, naming `name`."""
+    if isinstance(weight, bool) or not isinstance(weight, int) or not 1 <= weight <= 1000:
+        raise DefinitionError(f"the weight of queue {name} is a whole number from 1 to 1000, not {weight!r}")
+    return weight

@@ -1,0 +1,424 @@
+"""What is secret, by annotation or by name, and how it is kept out of everything that is shown."""
+
+from __future__ import annotations
+
+import re
+import sys
+import types
+import typing
+from base64 import b64decode
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from functools import lru_cache
+from itertools import pairwise
+from typing import Annotated, Any, TypeVar
+from urllib.parse import quote, quote_plus
+
+import msgspec
+from msgspec import Raw
+
+from jetq.model.annotations import annotations_of
+
+__all__ = ["HIDDEN", "Discreet", "Secret", "assumed", "hidden", "is_secret", "is_secret_name", "secret_texts", "veil"]
+
+T = TypeVar("T")
+
+HIDDEN = "***"
+"""What stands in place of a secret."""
+
+
+class _Marker:
+    """What `Secret` adds to an annotation."""
+
+    def __repr__(self) -> str:
+        return "Secret"
+
+
+_MARKER = _Marker()
+
+Secret = Annotated[T, _MARKER]
+"""`Secret[str]`: a plain str, which jetq never shows. For a task's parameters and result, and for the fields of a
+Struct, dataclass, TypedDict or NamedTuple.
+
+It changes neither what the task gets nor what is stored: the stored job has the value, because its run needs it.
+"""
+
+_SECRET_WORDS = frozenset(
+    "password passwords passwd passphrase pwd secret secrets token tokens credential credentials cookie cookies"
+    " authorization apikey apikeys jwt otp".split()
+)
+_SECRET_KEYS = frozenset("api private secret access encryption signing".split())
+"""Before the word `key` or `keys`: an api key is secret, a customer's key is not."""
+
+_QUALIFIER = type(typing.Final)
+"""Of Final, Required, NotRequired, and ReadOnly of Python 3.13, which say something about a field beside its type."""
+
+_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
+_DEEPEST = 100
+"""Levels of arrays and objects that are looked through: the same on every Python, whatever its stack holds. What is
+deeper is secret as a whole."""
+
+_SHORTEST = 4
+_SHORTEST_LINE = 8
+_MOST_TEXTS = 1_000
+
+
+@lru_cache(maxsize=4096)
+def is_secret_name(name: str) -> bool:
+    """Whether a parameter, field, key or header called `name` is secret: `db_password`, `accessToken`, `X-Api-Key`.
+
+    Whole words count, of snake, camel and kebab case: `tokenize` and `secretary` are no secrets.
+    """
+    words = [word.lower() for word in _WORD.findall(name)]
+    if not _SECRET_WORDS.isdisjoint(words):
+        return True
+    return any(key in ("key", "keys") and kind in _SECRET_KEYS for kind, key in pairwise(words))
+
+
+def is_secret(kind: Any) -> bool:
+    """Whether values annotated with `kind` are secret as a whole: `Secret[str]`, `Secret[str] | None`."""
+    try:
+        return _is_known_secret(kind)
+    except Exception:  # whatever hashing it raises, most often that it cannot be
+        return _is_secret(kind)
+
+
+def _is_secret(kind: Any) -> bool:
+    return any(meta is _MARKER for each in _members(kind) for meta in getattr(each, "__metadata__", ()))
+
+
+_is_known_secret = lru_cache(maxsize=1024)(_is_secret)
+
+
+def hidden(values: Any, kinds: Mapping[str, Any] | None = None) -> Any:
+    """JSON `values` with stars in place of what is secret, at any depth. None stays, because it tells nothing.
+
+    What is nested too deeply to be looked through is hidden as a whole.
+
+    kinds: the annotations of what `values` has, by name; without one, names decide alone.
+    """
+    try:
+        return _replaced(values, kinds or {}, lambda _: HIDDEN)
+    except RecursionError:
+        return HIDDEN
+
+
+def secret_texts(values: Any, kinds: Mapping[str, Any] | None = None) -> frozenset[str]:
+    """The forms in which what is secret in `values` may stand in a text, those of 4 characters or more.
+
+    Every text of values that are nested too deeply to be looked through, or contain themselves.
+
+    values: by name, as Python has them or as JSON.
+    """
+    found: list[Any] = []
+    try:
+        plain = {name: _plain(value) for name, value in values.items()} if isinstance(values, dict) else values
+        _replaced(plain, kinds or {}, found.append)
+    except RecursionError:
+        found = [values]
+    return frozenset(
+        form for leaf in _leaves(found) for form in _forms(leaf) if len(form) >= _SHORTEST and form != HIDDEN
+    )
+
+
+def veil(texts: frozenset[str]) -> Callable[[str], str]:
+    """A function that puts stars in place of each of `texts`."""
+    if not texts:
+        return _as_it_is
+    if len(texts) > _MOST_TEXTS:  # to look for so many would hold up the worker
+        return lambda text: HIDDEN if text else text
+    longest_first = sorted(texts, key=len, reverse=True)  # a secret may contain another
+
+    def hide(text: str) -> str:
+        # One by one: a pattern of a megabyte is compiled for seconds, and one of many words is slower than this.
+        for secret in longest_first:
+            text = text.replace(secret, HIDDEN)
+        return text
+
+    return hide
+
+
+class Discreet:
+    """For a Struct: its repr tells the size of bytes instead of what is in them."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return [(name, _discreet(getattr(self, name))) for name in getattr(self, "__struct_fields__", ())]
+
+
+class _Size:
+    """Stands for so many bytes."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+
+    def __repr__(self) -> str:
+        return f"<{self._size} bytes>"
+
+
+def _discreet(value: Any) -> Any:
+    if isinstance(value, bytes | Raw):
+        return _Size(len(bytes(value)))
+    return hidden(value) if isinstance(value, dict) else value
+
+
+def _as_it_is(text: str) -> str:
+    return text
+
+
+# --- values beside their annotations
+
+
+def _replaced(values: Any, kinds: Mapping[str, Any], replace: Callable[[Any], Any]) -> Any:
+    """`values` with their secret parts replaced. Raises RecursionError for what is too deep to be looked through."""
+    if not isinstance(values, dict):
+        return _within(values, (), replace, _DEEPEST)
+    return {name: _named(name, value, (kinds.get(name, Any),), replace, _DEEPEST) for name, value in values.items()}
+
+
+def _named(name: Any, value: Any, kinds: tuple[Any, ...], replace: Callable[[Any], Any], levels: int) -> Any:
+    if value is not None and isinstance(name, str) and is_secret_name(name):
+        return replace(value)
+    return _within(value, kinds, replace, levels)
+
+
+def _within(value: Any, kinds: tuple[Any, ...], replace: Callable[[Any], Any], levels: int) -> Any:
+    """`value`, which is of one of `kinds` and may have so many `levels`, with its secret parts replaced."""
+    if value is None:
+        return None
+    if any(map(is_secret, kinds)):
+        return replace(value)
+    if not isinstance(value, dict | list | tuple):
+        return value
+    if levels == 0:
+        raise RecursionError
+    bare = [_bare(member) for kind in kinds for member in _members(kind)]
+    if isinstance(value, dict):
+        return {name: _entry(name, each, bare, replace, levels - 1) for name, each in value.items()}
+    return [
+        _within(each, _item_kinds(bare, place, len(value)), replace, levels - 1) for place, each in enumerate(value)
+    ]
+
+
+def _entry(name: Any, value: Any, kinds: list[Any], replace: Callable[[Any], Any], levels: int) -> Any:
+    """An entry of an object: a field under its own name and the one it is encoded as, or any key of a mapping."""
+    found: list[Any] = []
+    for kind in kinds:
+        of = typing.get_args(kind)
+        for field, encoded, annotation in _fields(kind):
+            if name in (field, encoded):
+                name = field if is_secret_name(field) else name
+                found.append(annotation)
+        if len(of) == 2 and not _fields(kind):
+            found.append(Annotated[Any, _MARKER] if is_secret(of[0]) else of[1])
+    return _named(name, value, tuple(found), replace, levels)
+
+
+def _item_kinds(kinds: list[Any], place: int, length: int) -> tuple[Any, ...]:
+    """What the item at `place` of an array may be annotated with."""
+    found: list[Any] = []
+    for kind in kinds:
+        of = typing.get_args(kind)
+        if fields := _fields(kind):
+            first = length - len(fields) if length > len(fields) else 0  # a tag may stand before them
+            if 0 <= place - first < len(fields):
+                name, _, annotation = fields[place - first]
+                found.append(Annotated[Any, _MARKER] if is_secret_name(name) else annotation)
+        elif typing.get_origin(kind) is tuple and Ellipsis not in of:
+            found += of[place : place + 1]
+        elif of:
+            found.append(of[0])
+    return tuple(found)
+
+
+# --- annotations
+
+
+def assumed(annotation: Any) -> Any:
+    """What an annotation that cannot be resolved is taken for: secret if it says so."""
+    return Annotated[Any, _MARKER] if "Secret" in str(annotation) else Any
+
+
+def _fields(kind: Any) -> list[tuple[str, str, Any]]:
+    """The fields of a class in order: name, name in JSON, annotation. Empty for what has none."""
+    origin = typing.get_origin(kind) or kind
+    if not isinstance(origin, type):
+        return []
+    hints = _hints(origin)
+    of = _parameters(kind)
+    names = getattr(origin, "__struct_fields__", tuple(hints))
+    encoded = getattr(origin, "__struct_encode_fields__", names)
+    return [(name, in_json, _filled(hints.get(name, Any), of)) for name, in_json in zip(names, encoded, strict=True)]
+
+
+@lru_cache(maxsize=1024)
+def _hints(kind: type) -> dict[str, Any]:
+    """The annotations of a class and of its bases, those with what the class puts in place of their parameters."""
+    hints: dict[str, Any] = {}
+    stored: dict[str, Any] = {}  # as the bases have them
+    for base in reversed(kind.__dict__.get("__orig_bases__", kind.__bases__)):
+        origin = typing.get_origin(base) or base
+        if isinstance(origin, type) and origin is not object:
+            of = _parameters(base)
+            hints |= {name: _filled(hint, of) for name, hint in _hints(origin).items()}
+            stored |= annotations_of(origin)
+    for name, annotation in annotations_of(kind).items():
+        if typing.is_typeddict(kind) and name in stored and stored[name] == annotation:
+            continue  # a TypedDict counts those of its bases among its own
+        hints[name] = _resolved(kind, name, annotation)
+    return hints
+
+
+def _resolved(kind: type, name: str, annotation: Any) -> Any:
+    holder = types.SimpleNamespace(__annotations__={name: annotation})
+    module = vars(sys.modules.get(kind.__module__, typing))
+    try:
+        # The names of the class itself go first, as `typing` has it for a class.
+        return typing.get_type_hints(holder, module, dict(vars(kind)), include_extras=True)[name]
+    except Exception:  # whatever evaluating an annotation raises
+        return assumed(annotation)
+
+
+def _parameters(kind: Any) -> dict[Any, Any]:
+    """What stands for each of the type parameters of a generic: of `Box[str]`, `{T: str}`."""
+    origin = typing.get_origin(kind) or kind
+    of = getattr(origin, "__parameters__", ())
+    return dict(zip(of, typing.get_args(kind), strict=False)) if isinstance(of, tuple) else {}
+
+
+def _filled(hint: Any, of: Mapping[Any, Any]) -> Any:
+    """`hint` with type parameters replaced, wherever in it they stand."""
+    if isinstance(hint, TypeVar):
+        return of.get(hint, hint)
+    free = getattr(hint, "__parameters__", ())
+    if not free or not of or typing.get_origin(hint) is None:
+        return hint
+    return hint[tuple(of.get(each, each) for each in free)]
+
+
+def _members(kind: Any) -> Iterator[Any]:
+    """`kind`, or what it is a union of or another name for; what is annotated comes with its annotation."""
+    if hasattr(kind, "__metadata__"):
+        yield kind
+        within = [kind.__origin__]
+    elif typing.get_origin(kind) in (typing.Union, types.UnionType):
+        within = list(typing.get_args(kind))
+    elif isinstance(typing.get_origin(kind), _QUALIFIER):
+        within = list(typing.get_args(kind)[:1])
+    elif isinstance(kind, typing.NewType):
+        within = [kind.__supertype__]
+    elif _is_alias(kind):
+        within = [kind.__value__]
+    elif _is_alias(typing.get_origin(kind)):
+        within = [_filled(kind.__origin__.__value__, _parameters(kind))]
+    elif isinstance(kind, TypeVar):
+        within = [each for each in (kind.__bound__, *kind.__constraints__, _default(kind)) if each is not None]
+    else:
+        yield kind
+        return
+    for each in within:
+        yield from _members(each)
+
+
+def _is_alias(kind: Any) -> bool:
+    """Whether it is a `type X = ...` of Python 3.12, or the same of typing_extensions."""
+    return type(kind).__name__ == "TypeAliasType"
+
+
+def _default(variable: Any) -> Any:
+    """The default of a type parameter, of Python 3.13; None without one."""
+    return variable.__default__ if getattr(variable, "has_default", bool)() else None
+
+
+def _bare(kind: Any) -> Any:
+    return getattr(kind, "__origin__", kind) if hasattr(kind, "__metadata__") else kind
+
+
+# --- secrets as they may stand in a text
+
+
+def _plain(value: Any, levels: int = _DEEPEST) -> Any:
+    """`value` as JSON has it; piece by piece if it cannot be had in one. Raises RecursionError if it is too deep."""
+    try:
+        return msgspec.to_builtins(value, enc_hook=_text, str_keys=True)
+    except Exception:  # what is somebody's own raises whatever it likes
+        pass
+    if levels == 0:
+        raise RecursionError
+    if isinstance(value, dict):
+        return {_text(name): _plain(each, levels - 1) for name, each in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(each, levels - 1) for each in value]
+    if isinstance(value, str):  # with what UTF-8 cannot hold
+        return value
+    return {name: _plain(each, levels - 1) for name, each in _attributes(value).items()} or _text(value)
+
+
+def _attributes(value: Any) -> dict[str, Any]:
+    """The fields of an object, those that can be read."""
+    found: dict[str, Any] = {}
+    with suppress(Exception):  # not even its class need answer
+        for name, _, _ in _fields(type(value)):
+            with suppress(Exception):
+                found[name] = getattr(value, name)
+    return found
+
+
+def _text(value: Any) -> str:
+    try:
+        return str(value)
+    except Exception:
+        return ""
+
+
+def _leaves(values: list[Any]) -> Iterator[str]:
+    left, seen = list(values), set[int]()
+    while left:
+        value = left.pop()
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            yield _text(value)
+        elif value is None or isinstance(value, bool) or id(value) in seen:
+            continue
+        else:
+            seen.add(id(value))
+            left += _parts(value)
+
+
+def _parts(value: Any) -> list[Any]:
+    if isinstance(value, dict):
+        return [*value.keys(), *value.values()]
+    if isinstance(value, list | tuple | set | frozenset):
+        return list(value)
+    if attributes := _attributes(value):
+        return list(attributes.values())
+    with suppress(Exception):
+        return [msgspec.to_builtins(value)]
+    return [_text(value)]
+
+
+def _forms(text: str) -> Iterator[str]:
+    """`text`, escaped as in Python, JSON and URLs, the lines of one that has several, and the bytes of base64."""
+    yield text
+    yield text.strip()
+    yield repr(text)[1:-1]
+    if text.isascii() and text.isprintable() and text.isalnum():
+        pass  # the same everywhere
+    else:
+        valid = text.encode("utf-8", "replace").decode()
+        yield msgspec.json.encode(valid).decode()[1:-1]
+        yield quote(valid, safe="")
+        yield quote(valid)
+        yield quote_plus(valid)
+        yield from (line for line in text.splitlines() if len(line) >= _SHORTEST_LINE)
+    try:
+        raw = b64decode(text, validate=True)
+    except ValueError:
+        return
+    if len(raw) >= _SHORTEST:
+        yield repr(raw)[2:-1]

@@ -1,0 +1,154 @@
+"""Cancelling jobs, wherever they are: scheduled, queued, running, or between two of these."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import Literal
+
+from jetq.broker import Broker
+from jetq.encoding.headers import meta_or_default
+from jetq.errors import JobNotFound
+from jetq.model.job import Found, ResultRecord
+from jetq.model.worker_status import Question, encode
+
+__all__ = ["Cancellation", "cancel", "cancel_found"]
+
+Cancellation = Literal["removed", "stopped", "unconfirmed", "finished", "cancelled"]
+"""What a cancel did: the job was removed before it ran; its run was stopped; its worker was told, and had not ended it
+in time; nothing, for it had finished; nothing, for it was cancelled before. It does not run again in any case."""
+
+_KEPT = 3600.0
+"""Seconds for which it is kept that a job was cancelled."""
+
+_HOLDER_WITHIN = 1.0
+_POLL = 1.0
+_AT_ONCE = 200
+"""Jobs worked on at a time: enough that the broker, not the way to it, is what is waited for."""
+
+
+async def cancel(broker: Broker, queue: str, id: str, *, timeout: float = 10.0) -> Cancellation:
+    """Cancel job `id`. `timeout`: seconds to wait for the end of a run.
+
+    Raises JobNotFound if nothing is known of it.
+
+    Guarantee: tests/integration/test_cancelling.py: a cancelled job never runs again.
+    """
+    found = await broker.find(queue, id)
+    if found is None:
+        return await _ended(broker, queue, id)
+    return await _Cancelling(broker, found, timeout, asyncio.Semaphore(1)).run()
+
+
+async def cancel_found(
+    broker: Broker, jobs: Sequence[Found], *, timeout: float = 10.0
+) -> Sequence[Cancellation | Exception]:
+    """Cancel many jobs that stand; one answer or error per job, in order."""
+    slots = asyncio.Semaphore(_AT_ONCE)
+    return await asyncio.gather(
+        *(_Cancelling(broker, found, timeout, slots).run() for found in jobs), return_exceptions=True
+    )  # type: ignore[return-value]
+
+
+async def _ended(broker: Broker, queue: str, id: str) -> Cancellation:
+    """What to say of a job that does not stand."""
+    record = await broker.get_result(queue, id)
+    if record is not None:
+        return "cancelled" if record.state == "cancelled" else "finished"
+    if await broker.dead(queue, id=id, limit=1):
+        return "finished"
+    raise JobNotFound(
+        f"nothing is known of job {id} in queue {queue!r}: it never was, or it is done and kept no result"
+    )
+
+
+class _Cancelling:
+    """One job being cancelled. `slots` bounds how many of them talk to the broker."""
+
+    def __init__(self, broker: Broker, found: Found, timeout: float, slots: asyncio.Semaphore) -> None:
+        self._broker = broker
+        self._first = found
+        self._queue = found.delivery.queue
+        self._id = found.delivery.id
+        self._timeout = timeout
+        self._slots = slots
+        self._held = False
+        self._removed = False
+
+    async def run(self) -> Cancellation:
+        # The order matters. Marked first: from then on no worker starts it. Removed next, which also keeps a retry from
+        # being stored, and the job from coming back when its worker dies. Only then is anybody waited for.
+        async with self._slots:
+            await self._broker.mark_cancelled(self._queue, self._id)
+        await self._remove_all()
+        if self._held:
+            return await self._wait_for_holder()
+        async with self._slots:
+            return await self._conclude()
+
+    async def _remove_all(self) -> None:
+        """Remove what stands of the job until nothing does: a schedule may fire while it is removed."""
+        broker = self._broker
+        found: Found | None = self._first
+        while found is not None:
+            async with self._slots:
+                if found.in_flight and not self._held:
+                    self._held = await self._is_held()
+                if await broker.remove(self._queue, found.delivery.sequence):
+                    self._removed = True
+            if found.due is not None and (left := found.due + broker.firing - broker.now()) < 2 * broker.firing:
+                await asyncio.sleep(max(left, broker.firing / 2))
+            async with self._slots:
+                found = await broker.find(self._queue, self._id)
+
+    async def _is_held(self) -> bool:
+        question = encode(Question(id=self._id, holders=True))
+        return bool(await self._broker.ask(self._queue, question, _HOLDER_WITHIN, enough=1))
+
+    async def _wait_for_holder(self) -> Cancellation:
+        """A worker that was told ends its run, and always leaves a record of how."""
+        deadline = time.monotonic() + self._timeout
+        while (left := deadline - time.monotonic()) > 0:
+            record = await self._broker.wait_result(self._queue, self._id, min(_POLL, left))
+            if record is not None and self._is_of_this_run(record):
+                return await self._by(record)
+            if record is not None:  # of an earlier life of this id
+                await asyncio.sleep(min(_POLL, left) / 4)
+            if not await self._is_held():  # it has just ended, or its worker died
+                return await self._conclude()
+        # Else it would look like one that has succeeded without a result. What its worker says at its end comes later.
+        await self._broker.put_result(self._record(), _KEPT, unless_kept=True)
+        return "unconfirmed"
+
+    async def _conclude(self) -> Cancellation:
+        """Nothing stands and nobody holds it: by its record, or make that record."""
+        record = await self._broker.get_result(self._queue, self._id)
+        if record is not None and self._is_of_this_run(record):
+            return await self._by(record)
+        if not (self._removed or self._held) or await self._broker.dead(self._queue, id=self._id, limit=1):
+            await self._broker.unmark_cancelled(self._queue, self._id)
+            return "finished"  # it was acked by its worker, before that had heard of the cancel
+        await self._broker.put_result(self._record(), _KEPT, unless_kept=record is None)
+        return "stopped" if self._held else "removed"
+
+    async def _by(self, record: ResultRecord) -> Cancellation:
+        if record.state == "cancelled":
+            return "stopped" if record.worker else "removed"
+        await self._broker.unmark_cancelled(self._queue, self._id)
+        return "finished"
+
+    def _is_of_this_run(self, record: ResultRecord) -> bool:
+        return record.sequence >= self._first.delivery.sequence
+
+    def _record(self) -> ResultRecord:
+        delivery = self._first.delivery
+        return ResultRecord(
+            id=self._id,
+            state="cancelled",
+            task=delivery.task,
+            queue=self._queue,
+            attempt=meta_or_default(delivery.headers).attempt,
+            sequence=delivery.sequence,
+            at=self._broker.now(),
+        )

@@ -1,0 +1,308 @@
+"""Dead letters: finding them, and making living jobs of them again. In values, over the port; printing is the CLI's."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import suppress
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from jetq.broker import Broker
+from jetq.encoding.headers import check_letter, meta_to_rewrite
+from jetq.errors import DefinitionError, JobNotFound, NewerVersion
+from jetq.model.job import DeadEntry, DeadLetter, DeadReason, JobRecord, stable_type_name
+from jetq.model.names import check_queue, check_task
+
+__all__ = [
+    "EVERY",
+    "DeadFilter",
+    "Place",
+    "Replay",
+    "check_readable",
+    "count_dead",
+    "each_dead",
+    "edited",
+    "find_dead",
+    "places_of",
+    "purge_dead",
+    "replay",
+    "replay_edited",
+    "revived",
+]
+
+_PAGE = 100
+"""Dead letters read in one go: with the largest bodies 100 MiB, mostly some KiB."""
+
+
+class DeadFilter(Struct, frozen=True):
+    """Which dead letters are meant: those that everything given here fits; without anything, all.
+
+    queue: of that one only. ids: of these jobs, the newest letter of each. error: the type of the exception, as
+    `module.Name` or `Name`. since, until: when the job died, in unix seconds, the first included and the last not.
+    limit: at most so many.
+    """
+
+    queue: str | None = None
+    ids: tuple[str, ...] = ()
+    task: str | None = None
+    reason: DeadReason | None = None
+    error: str | None = None
+    since: float | None = None
+    until: float | None = None
+    limit: int | None = None
+
+    def fits(self, letter: DeadLetter) -> bool:
+        """Whether `letter` is meant, as far as it alone can tell."""
+        return (
+            (self.task is None or letter.task == self.task)
+            and (self.reason is None or letter.reason == self.reason)
+            and (self.error is None or f".{letter.failure.type}".endswith(f".{stable_type_name(self.error)}"))
+            and (self.since is None or letter.at >= self.since)
+            and (self.until is None or letter.at < self.until)
+        )
+
+    @property
+    def by_name(self) -> bool:
+        """Whether queue, ids and task alone say which, so that the broker knows them without looking into them."""
+        if self.task is not None:
+            with suppress(DefinitionError):
+                check_task(self.task)
+                return replace(self, queue=None, task=None) == EVERY
+            return False  # strays share an address
+        return replace(self, queue=None, ids=()) == EVERY
+
+
+EVERY = DeadFilter()
+
+
+class Place(Struct, frozen=True):
+    """Where a dead letter stands."""
+
+    queue: str
+    task: str
+    id: str
+    sequence: int
+
+
+# --- finding
+
+
+async def each_dead(broker: Broker, which: DeadFilter = EVERY) -> AsyncIterator[DeadEntry]:
+    """The dead letters that `which` means, by queue, oldest first; read as they are asked for.
+
+    Raises JobNotFound for an id without any.
+    """
+    left = which.limit
+    if left == 0:
+        return
+    async for entry in _of_jobs(broker, which) if which.ids else _of_queues(broker, which):
+        if which.fits(entry.letter):
+            yield entry
+            left = None if left is None else left - 1
+            if left == 0:
+                return
+
+
+async def _of_jobs(broker: Broker, which: DeadFilter) -> AsyncIterator[DeadEntry]:
+    for id in dict.fromkeys(which.ids):
+        yield await find_dead(broker, id, queue=which.queue)
+
+
+async def _of_queues(broker: Broker, which: DeadFilter) -> AsyncIterator[DeadEntry]:
+    for name in await _queues(broker, which.queue):
+        after = 0
+        while page := await broker.dead(name, task=which.task, after=after, limit=_PAGE):
+            for entry in page:
+                yield entry
+            after = page[-1].sequence
+
+
+async def places_of(broker: Broker, which: DeadFilter = EVERY) -> list[Place]:
+    """Where those letters stand now. Much less than the letters themselves, and those that come later are not in it."""
+    return [
+        Place(entry.letter.queue, entry.letter.task, entry.letter.id, entry.sequence)
+        async for entry in each_dead(broker, which)
+    ]
+
+
+async def find_dead(broker: Broker, id: str, *, queue: str | None = None) -> DeadEntry:
+    """The newest dead letter of job `id`, looked for in every queue unless one is given. Raises JobNotFound."""
+    for name in await _queues(broker, queue):
+        if entries := await broker.dead(name, id=id):
+            return entries[-1]
+    where = "any queue" if queue is None else f"queue {queue}"
+    raise JobNotFound(f"there is no dead letter of job {id} in {where}", hint="jetq dlq list shows what is there")
+
+
+async def count_dead(broker: Broker, *, queue: str | None = None) -> int:
+    """How many dead letters one queue or all hold."""
+    return sum(info.dead for info in await broker.queues() if queue in (None, info.name))
+
+
+async def purge_dead(broker: Broker, which: DeadFilter = EVERY) -> int:
+    """Drop the dead letters that `which` means, of a job given by id all of them: how many."""
+    if not which.by_name:
+        return sum([await broker.drop_dead(entry) async for entry in each_dead(broker, which)])
+    dropped = 0
+    for name in await _queues(broker, which.queue):
+        if not which.ids:
+            dropped += await broker.purge_dead(name, task=which.task)
+        for id in which.ids:
+            dropped += await broker.purge_dead(name, id=id)
+    return dropped
+
+
+# --- replaying
+
+
+async def replay(broker: Broker, entries: Iterable[DeadEntry]) -> tuple[int, list[str]]:
+    """Put the jobs of `entries` back into their queues: how many, and the ids of those that stand there already.
+    Raises NewerVersion."""
+    replayed, standing = 0, []
+    for entry in entries:
+        if await broker.replay(entry, revived(entry)):
+            replayed += 1
+        else:
+            standing.append(entry.letter.id)
+    return replayed, standing
+
+
+class Replay:
+    """Puts the jobs of some dead letters back into their queues, one after another, `every` seconds or at once.
+
+    Each letter is read again just before, because that may be hours later: one that is gone was replayed or purged
+    meanwhile, and one with a newer letter of its job is what a replay that was cut short has left. Both are passed
+    over. So is a job that dies again meanwhile: its new letter is in no place of these.
+
+    replayed, passed: how many so far. standing: ids of jobs that stand in their queue already. strays: ids of what
+    was no job. newer: ids of what only a newer jetq can read. left: how many are to come.
+    """
+
+    def __init__(self, broker: Broker, places: Sequence[Place], *, every: float = 0.0) -> None:
+        self._broker = broker
+        self._places = places
+        self._every = every
+        self._stopped = asyncio.Event()
+        self.left = len(places)
+        self.replayed = 0
+        self.passed = 0
+        self.standing: list[str] = []
+        self.strays: list[str] = []
+        self.newer: list[str] = []
+
+    def stop(self) -> None:
+        """End after the job that is being put back."""
+        self._stopped.set()
+
+    async def run(self, on_step: Callable[[Replay], None]) -> None:
+        """Until all are done or `stop`; after each one `on_step` is called. Raises BrokerError: the letter of a job
+        that could not be stored stands, and those to come."""
+        loop = asyncio.get_running_loop()
+        due = loop.time()
+        for place in self._places:
+            await self._wait(due - loop.time())
+            if self._stopped.is_set():
+                return
+            due = max(due, loop.time()) + self._every
+            await self._put_back(place)
+            self.left -= 1
+            on_step(self)
+
+    async def _wait(self, seconds: float) -> None:
+        if seconds > 0:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stopped.wait(), seconds)
+
+    async def _put_back(self, place: Place) -> None:
+        entry = await _letter_at(self._broker, place)
+        if entry is None:
+            self.passed += 1
+        elif not place.task:
+            self.strays.append(place.id)
+        else:
+            await self._replay(entry)
+
+    async def _replay(self, entry: DeadEntry) -> None:
+        try:
+            job = revived(entry)
+        except NewerVersion:
+            self.newer.append(entry.letter.id)
+            return
+        if await self._broker.replay(entry, job):
+            self.replayed += 1
+        else:
+            self.standing.append(entry.letter.id)
+
+
+async def replay_edited(broker: Broker, entry: DeadEntry, body: bytes) -> bool:
+    """Put the job of `entry` back with other arguments. False, and nothing is changed, if one of its id or key stands.
+
+    Raises JobNotFound if the letter was replayed or purged meanwhile, or the job died again, NewerVersion.
+    """
+    letter = entry.letter
+    if await _letter_at(broker, Place(letter.queue, letter.task, letter.id, entry.sequence)) is None:
+        raise JobNotFound(
+            f"the dead letter of job {letter.id} is not there any more", hint=f"jetq job show {letter.id}"
+        )
+    return await broker.replay(entry, edited(entry, body))
+
+
+async def _letter_at(broker: Broker, place: Place) -> DeadEntry | None:
+    """The letter, if it stands there still and is the newest of its job."""
+    of_job = await broker.dead(place.queue, id=place.id, task=place.task or None, after=place.sequence - 1)
+    return of_job[0] if len(of_job) == 1 and of_job[0].sequence == place.sequence else None
+
+
+def revived(entry: DeadEntry) -> JobRecord:
+    """The job of `entry` as it is stored again: same id, bytes, overrides and history, and its attempts before it anew.
+
+    The history stays bounded because every further attempt's error cuts it again. Raises NewerVersion for a job or
+    letter that a newer jetq has written.
+    """
+    letter = check_readable(entry)
+    # A header nobody can read is what made some jobs dead: without it they can run.
+    overrides = meta_to_rewrite(letter.headers)
+    meta = replace(
+        overrides,
+        attempt=1,
+        enqueued=letter.enqueued,
+        errors=letter.errors,
+        errors_dropped=letter.errors_dropped,
+        snoozes=letter.snoozes,
+        replays=letter.replays + 1,
+        edits=letter.edits,
+        unknown_since=None,
+        expires=None,
+        crashes=0,
+    )
+    return JobRecord(
+        id=letter.id,
+        task=letter.task,
+        queue=letter.queue,
+        body=entry.body,
+        key=letter.key,
+        meta=meta,
+        level=letter.level,
+    )
+
+
+def check_readable(entry: DeadEntry) -> DeadLetter:
+    """The letter, of which nothing is lost when its job is written anew. Raises NewerVersion."""
+    check_letter(entry.letter)
+    meta_to_rewrite(entry.letter.headers)
+    return entry.letter
+
+
+def edited(entry: DeadEntry, body: bytes) -> JobRecord:
+    """The job of `entry` as `revived` has it, with other arguments. Raises NewerVersion."""
+    job = revived(entry)
+    return replace(job, body=body, meta=replace(job.meta, edits=job.meta.edits + 1))
+
+
+async def _queues(broker: Broker, queue: str | None) -> Sequence[str]:
+    """The queues that hold dead letters, by name; `queue` alone if it is given."""
+    if queue is not None:
+        return [check_queue(queue)]
+    return [info.name for info in await broker.queues() if info.dead]

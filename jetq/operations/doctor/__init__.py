@@ -1,0 +1,1 @@
+"""The examination of a deployment: facts asked for, then judged."""

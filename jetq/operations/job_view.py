@@ -1,0 +1,192 @@
+"""One job seen from outside: where it stands, from its queue, its result and its dead letter together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from jetq.broker import Broker
+from jetq.encoding.headers import BadHeader, meta_or_default, read_meta
+from jetq.errors import JobNotFound
+from jetq.model.job import DEFAULT_META, AttemptError, DeadEntry, Found, ResultRecord, State
+from jetq.model.names import check_queue, check_sought_id
+from jetq.model.redaction import Discreet
+from jetq.model.worker_status import Answer, Question, encode, read_answers
+
+__all__ = ["JobView", "holder_of", "standing_state", "state_of", "view_job"]
+
+_HOLDER_WITHIN = 0.5
+"""Seconds in which the worker that has a job answers: a round trip, and the longest that a busy loop may take."""
+
+
+class JobView(Discreet, Struct, frozen=True):
+    """What is known of a job. Times are unix seconds.
+
+    attempt: the run that is due, going on or was the last. due: while it is scheduled. in_line: since when it has
+    waited for its limit to let it run. started: when its run began,
+    while it runs, if its worker answers. ended: when it is over. worker: who runs it, or ran it last.
+    errors: how its attempts ended, oldest first; `errors_dropped` older ones were cut. body: its arguments as stored,
+    None once they are gone. result: how it ended, as long as that is kept. dead: its dead letter.
+    """
+
+    id: str
+    state: State
+    task: str
+    queue: str
+    attempt: int
+    enqueued: float | None = None
+    due: float | None = None
+    in_line: float | None = None
+    started: float | None = None
+    ended: float | None = None
+    worker: str = ""
+    errors: tuple[AttemptError, ...] = ()
+    errors_dropped: int = 0
+    snoozes: int = 0
+    replays: int = 0
+    edits: int = 0
+    body: bytes | None = None
+    result: ResultRecord | None = None
+    dead: DeadEntry | None = None
+
+
+async def view_job(broker: Broker, id: str, *, queue: str | None = None) -> JobView:
+    """Job `id` as it stands, looked for in every queue unless one is given.
+
+    A queued job counts as running once it was handed to a worker; that one is asked. Raises JobNotFound,
+    and DefinitionError for what is no id.
+    """
+    check_sought_id(id)
+    names = [check_queue(queue)] if queue is not None else [info.name for info in await broker.queues()]
+    for name in names:
+        if (found := await broker.find(name, id)) is not None:
+            return await _standing(broker, found)
+    result = await broker.get_result(queue, id)
+    entry = await _newest_dead(broker, id, names if result is None else [result.queue])
+    if result is not None and (entry is None or result.state == "succeeded"):
+        return _ended(result)  # a replay that was cut short may leave the dead letter of a job that succeeded since
+    if entry is not None:
+        return _dead(entry, result)
+    holders = await asyncio.gather(*(holder_of(broker, name, id) for name in names))
+    for name, holder in zip(names, holders, strict=True):
+        if holder is not None and (held := holder.held) is not None:  # it was purged as it ran
+            return JobView(id, "running", "", name, held.attempt, worker=holder.worker, started=held.started)
+    raise JobNotFound(
+        f"job {id} is not in {'any queue' if queue is None else f'queue {queue}'}, and neither its result nor a dead "
+        "letter of it is kept",
+        hint="a job without a kept result leaves nothing behind when it succeeds",
+    )
+
+
+async def _newest_dead(broker: Broker, id: str, queues: Sequence[str]) -> DeadEntry | None:
+    for queue in queues:
+        if entries := await broker.dead(queue, id=id):
+            return entries[-1]
+    return None
+
+
+async def holder_of(broker: Broker, queue: str, id: str, within: float = _HOLDER_WITHIN) -> Answer | None:
+    """The worker that has the job `id`, whether that still stands in its queue or was purged; None if none says so
+    within so many seconds."""
+    question = encode(Question(id=id, holders=True))
+    answers = read_answers(await broker.ask(queue, question, within, enough=1))
+    return next((answer for answer in answers if answer.held is not None), None)
+
+
+async def state_of(broker: Broker, queue: str, id: str) -> State | None:
+    """Where job `id` is in its life; None if nothing is known of it."""
+    found = await broker.find(queue, id)
+    if found is not None and not found.in_flight:
+        return standing_state(found)
+    result = await broker.get_result(queue, id)
+    if found is not None:
+        return result.state if result is not None and _settles(result, found) else "running"
+    if result is not None:
+        return result.state
+    return "dead" if await broker.dead(queue, id=id, limit=1) else None
+
+
+def standing_state(found: Found) -> State:
+    """The state of a job that stands in its queue. In the line of a limit it is queued, though stored as a schedule."""
+    if found.in_flight:
+        return "running"
+    return "queued" if meta_or_default(found.delivery.headers).in_line is not None else found.state
+
+
+def _settles(result: ResultRecord, found: Found) -> bool:
+    """Whether that is how the job ended that is only not removed yet."""
+    return result.sequence >= found.delivery.sequence
+
+
+async def _standing(broker: Broker, found: Found) -> JobView:
+    view = _waiting(found)
+    if not found.in_flight:
+        return view
+    result = await broker.get_result(view.queue, view.id)
+    if result is not None and _settles(result, found):
+        return _ended(result)
+    holder = await holder_of(broker, view.queue, view.id)
+    if holder is None or holder.held is None:
+        return view
+    return replace(view, worker=holder.worker, started=holder.held.started)
+
+
+def _waiting(found: Found) -> JobView:
+    delivery, meta = found.delivery, DEFAULT_META
+    with suppress(BadHeader):  # the worker that gets it will say so in its dead letter
+        meta = read_meta(delivery.headers)
+    return JobView(
+        id=delivery.id,
+        state=standing_state(found),
+        task=delivery.task,
+        queue=delivery.queue,
+        attempt=meta.attempt,
+        enqueued=delivery.stored_at if meta.enqueued is None else meta.enqueued,
+        due=found.due if meta.in_line is None else None,
+        in_line=meta.in_line,
+        errors=meta.errors,
+        errors_dropped=meta.errors_dropped,
+        snoozes=meta.snoozes,
+        replays=meta.replays,
+        edits=meta.edits,
+        body=delivery.body,
+    )
+
+
+def _dead(entry: DeadEntry, result: ResultRecord | None) -> JobView:
+    letter = entry.letter
+    return JobView(
+        id=letter.id,
+        state="dead",
+        task=letter.task,
+        queue=letter.queue,
+        attempt=letter.attempt,
+        enqueued=letter.enqueued,
+        ended=letter.at,
+        worker=letter.worker,
+        errors=letter.errors,
+        errors_dropped=letter.errors_dropped,
+        snoozes=letter.snoozes,
+        replays=letter.replays,
+        edits=letter.edits,
+        body=entry.body,
+        result=result,
+        dead=entry,
+    )
+
+
+def _ended(result: ResultRecord) -> JobView:
+    return JobView(
+        id=result.id,
+        state=result.state,
+        task=result.task,
+        queue=result.queue,
+        attempt=result.attempt,
+        ended=result.at,
+        worker=result.worker,
+        result=result,
+    )

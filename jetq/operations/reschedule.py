@@ -1,0 +1,24 @@
+"""Another due time for a job that waits for its own."""
+
+from __future__ import annotations
+
+from jetq.broker import Broker
+from jetq.model.job import State
+
+__all__ = ["move_job"]
+
+
+async def move_job(broker: Broker, queue: str, id: str, due: float | None) -> State | None:
+    """Give a scheduled job, or a retry that waits its turn, another due time (unix seconds, None: now).
+
+    Its state then: "scheduled" or "queued"; None if it was not scheduled any more, and nothing is changed.
+    """
+    found = await broker.find(queue, id)
+    if found is None or found.due is None:
+        return None
+    if due is None or due <= broker.now():
+        if await broker.release(found):
+            return "queued"
+    elif await broker.move(found, due):
+        return "scheduled"
+    return "queued" if found.due < broker.now() + broker.firing else None

@@ -1,0 +1,220 @@
+"""Recurring schedules as they stand: putting, listing, pausing, running and removing them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
+
+from jetq.broker import Broker
+from jetq.encoding.sealing import PayloadCodec, PayloadContext, key_of, opened, sealed
+from jetq.errors import BadPayload, NotStored, ScheduleNotFound
+from jetq.model.job import JobRecord
+from jetq.model.names import NO_KEY, check_queue, check_schedule, keyed_id, new_job_id
+from jetq.model.redaction import Discreet
+from jetq.model.schedule import ScheduleRecord, StoredSchedule, job_key, timetable_of
+
+__all__ = [
+    "ScheduleInfo",
+    "find_schedule",
+    "gone",
+    "list_schedules",
+    "pause_schedule",
+    "put_schedule",
+    "remove_schedule",
+    "run_schedule",
+    "view_schedule",
+]
+
+_TRIES = 20
+
+
+class ScheduleInfo(Discreet, Struct, frozen=True):
+    """A recurring schedule as it stands.
+
+    cron, tz: as the broker reads them, with seconds; or every, in seconds. arguments: of its jobs, as JSON has them;
+    None if they cannot be read here, because they are sealed.
+    source: "code" if a task's definition says it, "runtime" if `app.schedule` or the command line did. next: its next
+    times, aware UTC, none while it is paused. last: the newest of which a job was made, None if there is none.
+    """
+
+    name: str
+    queue: str
+    task: str
+    arguments: Any
+    cron: str | None
+    every: float | None
+    tz: str | None
+    overlap: str
+    catch_up: float
+    jitter: float
+    source: str
+    paused: bool
+    next: tuple[datetime, ...]
+    last: datetime | None
+
+
+async def put_schedule(
+    broker: Broker, record: ScheduleRecord, body: bytes, payloads: PayloadCodec | None = None
+) -> bool:
+    """Store a schedule unless it stands just so; whether it was written. One that is paused stays paused.
+
+    `body` is the arguments as JSON; they are stored sealed by `payloads`. Written only if changed, because `@every`
+    counts from its writing. Raises BadPayload, NewerVersion, Rejected, NotStored, BrokerUnavailable.
+    """
+    made = sealed(payloads, body, _arguments_of(record))
+    for _ in range(_TRIES):
+        standing = await broker.get_schedule(record.queue, record.name)
+        expected = 0
+        if standing is not None:
+            expected = standing.sequence
+            record = _continued(record, standing.record)
+            if standing.record == record and _stands_for(standing, body, made, payloads):
+                return False
+        if await broker.put_schedule(record, made, expected):
+            return True
+    raise NotStored(f"schedule {record.name} of queue {record.queue} is not stored: others write it all the time")
+
+
+def _continued(record: ScheduleRecord, standing: ScheduleRecord) -> ScheduleRecord:
+    """The record in the place of another: paused as that one is, and with what only a newer jetq has a name for."""
+    meta = replace(record.meta, others=standing.meta.others)
+    return replace(record, paused=standing.paused, others=standing.others, meta=meta)
+
+
+async def find_schedule(broker: Broker, name: str, queue: str | None = None) -> StoredSchedule:
+    """The schedule of that name, looked for in every queue unless one is given. Raises ScheduleNotFound."""
+    check_schedule(name)
+    for each in await _queues(broker, queue):
+        if (stored := await broker.get_schedule(each, name)) is not None:
+            return stored
+    raise ScheduleNotFound(
+        f"there is no schedule {name} in {'any queue' if queue is None else f'queue {queue}'}", hint="jetq schedule ls"
+    )
+
+
+async def list_schedules(broker: Broker, queue: str | None = None) -> list[StoredSchedule]:
+    """All schedules, by queue and name; of one queue if given."""
+    return [stored for each in await _queues(broker, queue) for stored in await broker.schedules(each)]
+
+
+async def remove_schedule(broker: Broker, name: str, queue: str | None = None) -> bool:
+    """Remove the schedule of that name; jobs made of it stay. False if there is none."""
+    for _ in range(_TRIES):
+        try:
+            stored = await find_schedule(broker, name, queue)
+        except ScheduleNotFound:
+            return False
+        if await broker.remove_schedule(stored):
+            return True
+    raise NotStored(f"schedule {name} is not removed: others write it all the time")
+
+
+async def pause_schedule(broker: Broker, name: str, queue: str | None = None, *, paused: bool) -> bool:
+    """Stop the ticks of a schedule, or let it go on; False if it was so already. Raises ScheduleNotFound."""
+    for _ in range(_TRIES):
+        stored = await find_schedule(broker, name, queue)
+        if stored.record.paused == paused:
+            return False
+        if await broker.put_schedule(replace(stored.record, paused=paused), stored.body, stored.sequence):
+            return True
+    raise NotStored(f"schedule {name} is not changed: others write it all the time")
+
+
+async def run_schedule(broker: Broker, name: str, queue: str | None = None) -> str:
+    """Make a job of a schedule now, besides its ticks; the job's id. Raises ScheduleNotFound."""
+    stored = await find_schedule(broker, name, queue)
+    record, now = stored.record, broker.now()
+    meta = replace(record.meta, schedule=record.name)
+    if record.expires is not None:
+        meta = replace(meta, expires=now + record.expires)
+    key = job_key(record)
+    id = new_job_id() if key == NO_KEY else keyed_id(new_job_id(), key)
+    job = JobRecord(
+        id=id, task=record.task, queue=record.queue, body=stored.body, key=key, meta=meta, level=record.level
+    )
+    return (await broker.enqueue(job)).id
+
+
+async def view_schedule(
+    broker: Broker, stored: StoredSchedule, upcoming: int = 1, payloads: PayloadCodec | None = None
+) -> ScheduleInfo:
+    """A schedule with its next `upcoming` times and its last."""
+    record = stored.record
+    mark = await broker.ticked(record.queue, record.name)
+    every = record.pattern.startswith("@every ")
+    timetable = timetable_of(record)
+    after = max(broker.now(), mark.ticked.newest) if not every else _last_beat(stored, mark.ticked.newest, broker.now())
+    times = [] if record.paused else timetable.upcoming(after, upcoming)
+    return ScheduleInfo(
+        name=record.name,
+        queue=record.queue,
+        task=record.task,
+        arguments=_arguments(stored, payloads),
+        cron=None if every else record.pattern,
+        every=float(record.pattern[7:-1]) if every else None,
+        tz=record.zone,
+        overlap=record.overlap,
+        catch_up=record.catch_up,
+        jitter=record.jitter,
+        source=record.source,
+        paused=record.paused,
+        next=tuple(_utc(each) for each in times),
+        last=_utc(mark.ticked.newest) if mark.ticked.newest else None,
+    )
+
+
+def _last_beat(stored: StoredSchedule, newest: float, now: float) -> float:
+    """When a schedule of seconds beat last, by what is known: they go on from the last tick."""
+    interval = float(stored.record.pattern[7:-1])
+    start = max(newest, stored.stored_at)
+    return start + max(0.0, (now - start) // interval) * interval
+
+
+async def _queues(broker: Broker, queue: str | None) -> Sequence[str]:
+    return [check_queue(queue)] if queue is not None else [info.name for info in await broker.queues()]
+
+
+def _stands_for(standing: StoredSchedule, body: bytes, made: bytes, payloads: PayloadCodec | None) -> bool:
+    """Whether what stands holds `body`, sealed by the same key as `made`. The bytes differ with each sealing."""
+    if standing.body == made:
+        return True
+    try:
+        same = opened(payloads, standing.body, _arguments_of(standing.record)) == body
+    except BadPayload:
+        return False
+    return same and key_of(standing.body) == key_of(made)
+
+
+def _arguments(stored: StoredSchedule, payloads: PayloadCodec | None) -> Mapping[str, Any] | None:
+    try:
+        body = opened(payloads, stored.body, _arguments_of(stored.record))
+        arguments: Mapping[str, Any] = msgspec.json.decode(body)
+    except (ValueError, RecursionError, BadPayload):
+        return None
+    return arguments
+
+
+def _arguments_of(record: ScheduleRecord) -> PayloadContext:
+    return PayloadContext("arguments", record.task, queue=record.queue)
+
+
+def _utc(at: float) -> datetime:
+    return datetime.fromtimestamp(at, UTC)
+
+
+async def gone(
+    broker: Broker, queue: str, defined: Collection[str], tasks: Collection[str] | None = None
+) -> list[StoredSchedule]:
+    """The schedules of `queue` that code defined and `defined` does not have; of `tasks` only, if given."""
+    return [
+        stored
+        for stored in await broker.schedules(queue)
+        if stored.record.source == "code"
+        and stored.record.name not in defined
+        and (tasks is None or stored.record.task in tasks)
+    ]

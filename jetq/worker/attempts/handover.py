@@ -1,0 +1,385 @@
+"""Jobs that some workers of a queue cannot run because their code is older: put off there, handed to those that can.
+
+Who cannot run a job asks a worker that it knows to be able, and hands over what it holds: nothing is stored for that.
+If it knows none that has room, it puts the job off and writes down what that needs; workers that have it hear so, or
+find it when they start. They say that they are able, and make the job ready as soon as they have room.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import secrets
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
+
+from jetq.broker import Broker
+from jetq.client.task import Task
+from jetq.encoding.headers import OFF_HEADER, Off, off_headers, read_off
+from jetq.errors import BrokerError
+from jetq.model.bounds import check_numbers, is_too_deep
+from jetq.model.job import Delivery, JobRecord, Level, Needs, PutOff
+from jetq.runtime.clock import steady
+from jetq.worker.attempts.attempt import Attempt
+from jetq.worker.attempts.needs import has, read_needs
+from jetq.worker.intake import Intake
+from jetq.worker.leases import Leases
+
+__all__ = ["SETTLED_AFTER", "Handover", "PassOn", "came_back", "keep", "put_off"]
+
+_log = logging.getLogger("jetq.worker")
+
+SETTLED_AFTER = 5.0
+"""Seconds after which a worker has heard who is able: of each job that is put off meanwhile they say so again."""
+
+_KNOWN_FOR = 90.0
+"""Seconds for which a worker counts as able after it has said so. It says so for each job that is put off, which is
+every minute at the least."""
+
+_SAID_FOR = 0.5
+"""Seconds in which it does not say it again."""
+
+_ANSWERS_WITHIN = 1.0
+_PROMISED_FOR = 5.0
+_COMES_WITHIN = 1.0
+"""Seconds in which a job that was made ready has come, here or to another worker."""
+
+_ASKED = 2
+"""Workers that are asked to take a job before it is put off."""
+
+_MOST_WAITING = 1_000
+"""Jobs that are known to wait for this worker. What is more comes by itself, and is told of anew then."""
+
+_MOST_KNOWN = 500
+_LAST_WORDS = 1.0
+
+
+_TOLD_LONGER = 5.0
+"""Seconds for which it is told of a job that was put off longer than it is: until it surely is ready again."""
+
+PassOn = Callable[[Attempt, PutOff], Coroutine[Any, Any, bool]]
+"""Hands a job that is held here to a worker that can run it. False if none takes it, and it is surely still here."""
+
+
+async def keep(_: Attempt, __: PutOff) -> bool:
+    """A PassOn of who knows no other worker."""
+    return False
+
+
+def came_back(delivery: Delivery, off: Off | None = None) -> JobRecord:
+    """The job to be stored as it came, byte for byte, and what is told of that: without `off` what was."""
+    told = read_off(delivery.headers)
+    off = replace(off or told, enqueued=delivery.stored_at if told.enqueued is None else told.enqueued)
+    return JobRecord(
+        id=delivery.id,
+        task=delivery.task,
+        queue=delivery.queue,
+        body=delivery.body,
+        key=delivery.key,
+        level=delivery.level,
+        as_is=off_headers(delivery.headers, off),
+    )
+
+
+async def put_off(broker: Broker, worker: str, delivery: Delivery, outcome: PutOff) -> bool:
+    """Store a job for later, byte for byte, then tell the workers of its queue: one that can run it fetches it. False
+    as `Broker.reschedule`, which raises what this does."""
+    off = Off(since=outcome.since, looks=outcome.looks, by=worker)
+    if not await broker.reschedule(delivery, came_back(delivery, off), broker.now() + outcome.after):
+        return False
+    place, ttl = f"off.{delivery.queue}.{delivery.id}", outcome.after + _TOLD_LONGER
+    try:
+        await broker.write_cell(place, _encode(outcome.needs), ttl=ttl)
+    except BrokerError as error:  # it comes by itself
+        _log.warning("%s %s is put off, and nobody is told: %s", delivery.task, delivery.id, error.message)
+    return True
+
+
+class _Able(Struct, array_like=True):
+    """What a worker says of itself."""
+
+    worker: str
+    queue: str
+    needs: Needs
+
+
+class _Offer(Struct, array_like=True):
+    """Whether a worker would take that job now."""
+
+    queue: str
+    id: str
+    level: Level
+    needs: Needs
+
+
+class _Given(Struct, array_like=True):
+    """It is its now. The lease began `age` seconds ago. by: `Delivery.handed_out_by`."""
+
+    queue: str
+    id: str
+    sequence: int
+    count: int
+    stored_at: float
+    token: str
+    level: Level
+    age: float
+    by: str = ""
+
+
+_encode = msgspec.json.Encoder().encode
+_able = msgspec.json.Decoder(_Able).decode
+_offer = msgspec.json.Decoder(_Offer).decode
+_given = msgspec.json.Decoder(_Given).decode
+
+_YES, _NO = b"1", b"0"
+
+
+class Handover:
+    """A worker's part in it. tasks: what it can run; intake: what it takes in, and has taken.
+
+    places: how many more jobs may run now. take: called with a job that is the worker's own from now on. stopping:
+    set once it takes no more.
+
+    Guarantee: tests/faults/test_mixed_fleet.py: jobs of a task that most workers do not have go to the one that has it.
+    """
+
+    def __init__(
+        self,
+        broker: Broker,
+        leases: Leases,
+        tasks: Mapping[str, Task[..., Any]],
+        intake: Intake,
+        places: Callable[[], int],
+        take: Callable[[Delivery], None],
+        stopping: asyncio.Event,
+    ) -> None:
+        self._broker = broker
+        self._leases = leases
+        self._tasks = tasks
+        self._intake = intake
+        self._free = places
+        self._take = take
+        self._stopping = stopping.is_set
+        self._name = secrets.token_hex(6)
+        self._since = steady()
+        self._workers: dict[tuple[str, Needs], dict[str, float]] = {}
+        self._said: dict[tuple[str, Needs], float] = {}
+        self._promised: dict[tuple[str, str], float] = {}
+        self.coming: dict[tuple[str, str], float] = {}
+        """Until when jobs count as on their way here, by queue and id."""
+        self._work: set[asyncio.Task[None]] = set()
+        self.waiting: dict[tuple[str, str], None] = {}
+        """Queues and ids of jobs that wait for this worker's room."""
+
+    @property
+    def settled(self) -> bool:
+        """Whether it has listened long enough to know who is able."""
+        return steady() - self._since >= SETTLED_AFTER
+
+    def listen(self, queues: Sequence[str]) -> None:
+        """Begin to hear of jobs of these queues that were put off, also of those before, and of who takes them."""
+        self._spawn(self._listen(queues))
+
+    async def _listen(self, queues: Sequence[str]) -> None:
+        broker = self._broker
+        await broker.on_signal("able", self._on_able)
+        await broker.on_signal(f"hand.{self._name}", self._on_given)
+        await broker.answer(f"hand.{self._name}", self._on_offer)
+        for queue in queues:
+            await broker.watch_cells(f"off.{queue}", partial(self._on_off, queue))
+
+    async def close(self) -> None:
+        """End what is under way; what was given is taken first. Raises nothing."""
+        self.waiting.clear()
+        if self._work:
+            await asyncio.wait(self._work, timeout=_LAST_WORDS)
+        for work in self._work:
+            work.cancel()
+
+    # --- what this worker cannot run
+
+    def knows_of(self, queue: str, needs: Needs) -> bool:
+        """Whether a worker is known that can run such jobs."""
+        return bool(self._known(queue, needs))
+
+    def _known(self, queue: str, needs: Needs) -> list[str]:
+        oldest = steady() - _KNOWN_FOR
+        return [name for name, said_at in self._workers.get((queue, needs), {}).items() if said_at > oldest]
+
+    def _on_able(self, data: bytes) -> None:
+        word = _read(data, _able)
+        if word is None or word.queue not in self._intake or word.worker == self._name:
+            return
+        where = (word.queue, word.needs)
+        while len(self._workers) >= _MOST_KNOWN and where not in self._workers:
+            self._workers.pop(next(iter(self._workers)))
+        said = self._workers.setdefault(where, {})
+        while len(said) >= _MOST_KNOWN and word.worker not in said:
+            said.pop(next(iter(said)))
+        said[word.worker] = steady()
+
+    async def pass_on(self, attempt: Attempt, outcome: PutOff) -> bool:
+        """Hand a job that is held here to a worker that can run it. False if none takes it, and it is still here."""
+        delivery, needs = attempt.delivery, outcome.needs
+        known = self._known(delivery.queue, needs)
+        random.shuffle(known)
+        for worker in known[:_ASKED]:
+            offer = _encode(_Offer(delivery.queue, delivery.id, delivery.level, needs))
+            answers = await self._broker.ask(f"hand.{worker}", offer, _ANSWERS_WITHIN, enough=1)
+            if attempt.cancelled or not self._leases.valid(delivery):
+                return False
+            if not answers:
+                self._workers.get((delivery.queue, needs), {}).pop(worker, None)
+            elif answers[0] == _YES:
+                await self._give(worker, delivery)
+                return True
+        return False
+
+    async def _give(self, worker: str, delivery: Delivery) -> None:
+        # From here on it is no more this worker's, also if the word does not arrive: then its lease lapses.
+        given = _Given(
+            queue=delivery.queue,
+            id=delivery.id,
+            sequence=delivery.sequence,
+            count=delivery.count,
+            stored_at=delivery.stored_at,
+            token=delivery.token,
+            level=delivery.level,
+            age=max(0.0, steady() - delivery.since),
+            by=delivery.handed_out_by,
+        )
+        self._leases.drop(delivery)
+        _log.debug("%s %s is handed to a worker that can run it", delivery.task, delivery.id)
+        try:
+            await self._broker.signal(f"hand.{worker}", _encode(given))
+        except BrokerError as error:
+            _log.warning("%s %s is left to its lease: %s", delivery.task, delivery.id, error.message)
+
+    # --- what others cannot run
+
+    def _on_off(self, queue: str, id: str, value: bytes) -> None:
+        needs = read_needs(value)
+        if needs is None or self._stopping() or not has(self._tasks, needs):
+            return
+        self._say_able(queue, needs)
+        if len(self.waiting) < _MOST_WAITING:
+            self.waiting[queue, id] = None
+        self.resume()
+
+    def _say_able(self, queue: str, needs: Needs) -> None:
+        now = steady()
+        if now - self._said.get((queue, needs), 0.0) < _SAID_FOR:
+            return
+        while len(self._said) >= _MOST_KNOWN:
+            self._said.pop(next(iter(self._said)))
+        self._said[queue, needs] = now
+        self._spawn(self._broker.signal("able", _encode(_Able(self._name, queue, needs))))
+
+    def resume(self) -> None:
+        """There may be room for jobs that wait."""
+        while self.waiting and not self._stopping() and self._places() > 0:
+            where = next(iter(self.waiting))
+            del self.waiting[where]
+            self.coming[where] = steady() + _COMES_WITHIN
+            self._spawn(self._call(where))
+
+    def _places(self) -> int:
+        now = steady()
+        for held in (self._promised, self.coming):
+            for where in [each for each, until in held.items() if until <= now]:
+                del held[where]
+        return self._free() - len(self._intake) - len(self._promised) - len(self.coming)
+
+    async def _call(self, where: tuple[str, str]) -> None:
+        """Make a job ready that was put off: it comes here, or to one that hands it on."""
+        queue, id = where
+        called = False
+        try:
+            found = await self._broker.find(queue, id)
+            if found is not None and found.due is not None and OFF_HEADER in found.delivery.headers:
+                called = self._intake.serves(queue, found.delivery.level) and await self._broker.release(found)
+        finally:
+            if called and self.waiting:
+                asyncio.get_running_loop().call_later(_COMES_WITHIN, self.resume)
+            elif not called:
+                self.coming.pop(where, None)
+        if not called:
+            self.resume()
+
+    def arrived(self, delivery: Delivery) -> None:
+        """A job came to this worker, by whatever way. To be told while some are `coming`."""
+        self.coming.pop((delivery.queue, delivery.id), None)
+
+    def _on_offer(self, data: bytes) -> bytes | None:
+        offer = _read(data, _offer)
+        if offer is None or self._stopping() or not has(self._tasks, offer.needs):
+            return _NO
+        where = (offer.queue, offer.id)
+        self.coming.pop(where, None)
+        if not self._intake.serves(offer.queue, offer.level) or self._places() <= 0:
+            return _NO
+        self._promised[where] = steady() + _PROMISED_FOR
+        return _YES
+
+    def _on_given(self, data: bytes) -> None:
+        given = _read(data, _given)
+        until = None if given is None else self._promised.pop((given.queue, given.id), None)
+        if given is not None and until is not None:
+            # It was given after it was promised, however long the word was on its way: so old the lease is at the most.
+            self._spawn(self._fetch(given, until - _PROMISED_FOR - given.age))
+
+    async def _fetch(self, given: _Given, since: float) -> None:
+        found = await self._broker.find(given.queue, given.id)
+        if found is None or found.delivery.sequence != given.sequence:
+            return  # cancelled, or its lease had lapsed and it is another's
+        job = found.delivery
+        self._take(
+            Delivery(
+                queue=job.queue,
+                task=job.task,
+                key=job.key,
+                id=job.id,
+                body=job.body,
+                headers=job.headers,
+                sequence=job.sequence,
+                count=given.count,
+                stored_at=given.stored_at,
+                since=since,
+                token=given.token,
+                address=job.address,
+                level=given.level,
+                handed_out_by=given.by,
+            )
+        )
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(self._try(work), name="jetq-handover")
+        self._work.add(task)
+        task.add_done_callback(self._work.discard)
+
+    async def _try(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except BrokerError as error:  # what was put off comes by itself
+            _log.debug("a job that others cannot run: %s", error.message)
+        except Exception:  # a fault of jetq's own, and likewise
+            _log.exception("a job that others cannot run is left to come by itself")
+
+
+def _read(data: bytes, decode: Callable[[bytes], Any]) -> Any:
+    """A word of another worker; None if it is none: anyone with the permission may write there."""
+    try:
+        word = None if is_too_deep(data) else decode(data)
+        if isinstance(word, _Given):
+            check_numbers(word, counts=("count",), spans=("age",), times=("stored_at",))
+            if not word.token.isprintable() or " " in word.token:
+                return None
+    except (ValueError, RecursionError):
+        return None
+    return word

@@ -1,0 +1,460 @@
+"""What an outcome leaves behind: stored first, then the job is removed. Nobody else acks."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from typing import Any, Literal
+
+from msgspec import UNSET, Raw
+from msgspec.structs import replace
+
+from jetq.broker import Broker
+from jetq.client.task import Task
+from jetq.encoding.failures import bounded, summarize
+from jetq.encoding.headers import OFF_HEADER, BadHeader, NewerHeader, read_meta
+from jetq.errors import BrokerError, PayloadTooLarge
+from jetq.model.job import (
+    NO_VALUE,
+    Cancelled,
+    Cell,
+    Dead,
+    DeadLetter,
+    DeadReason,
+    Delivery,
+    Expired,
+    Failure,
+    InLine,
+    JobRecord,
+    Meta,
+    Outcome,
+    PutOff,
+    Released,
+    ResultRecord,
+    Retrying,
+    Snoozed,
+    Succeeded,
+    Superseded,
+)
+from jetq.model.oversized import Kept, Staying, kept_name, pause_after, read_kept, write_kept
+from jetq.worker.attempts.attempt import Attempt
+from jetq.worker.attempts.handover import PassOn, came_back, keep, put_off
+from jetq.worker.attempts.outcome_log import log_outcome
+from jetq.worker.leases import Leases
+
+__all__ = ["Settlement", "dead", "result_ttl", "stray"]
+
+_log = logging.getLogger("jetq.worker")
+
+_FIRST_BACKOFF = 0.5
+_LAST_BACKOFF = 5.0
+_RECORD_TTL = 3600.0
+"""Seconds for which it is kept that a job was cancelled or expired, when its task keeps no results."""
+
+
+_KEPT_TTL = 30 * 86_400.0
+"""Seconds for which it is kept beyond its time what a job that stays where it is has behind it."""
+
+_EARLY = 0.5
+"""Seconds before its time at which such a job may run: it was put off for that long, and clocks differ by as much."""
+
+_LONGEST_LINE = 7 * 86_400.0
+"""Seconds for which a place in a line is kept. Who waits longer than that comes back by itself."""
+
+
+class _Lapsed(Exception):
+    """The lease ended between two steps."""
+
+
+class Settlement:
+    """Spends outcomes on one broker, for the worker of that name. ended: told of each attempt that was `storing`.
+    pass_on: asked before a job is put off that others may run.
+
+    `expired` counts the jobs that came too late, `storing` the attempts that are it.
+    """
+
+    def __init__(
+        self,
+        broker: Broker,
+        leases: Leases,
+        worker: str,
+        *,
+        ended: Callable[[Attempt], None] = lambda _: None,
+        pass_on: PassOn = keep,
+    ) -> None:
+        self._broker = broker
+        self._leases = leases
+        self._worker = worker
+        self._ended = ended
+        self._pass_on = pass_on
+        self._loop = asyncio.get_running_loop()
+        self._buried: set[tuple[str, int]] = set()
+        self._refused: set[asyncio.Task[None]] = set()
+        self.expired = self.storing = 0
+
+    def begin(self, attempt: Attempt, outcome: Outcome) -> bool:
+        """`settle` a success without waiting. False, and nothing was done, if the outcome is another or has to wait.
+
+        With a result the attempt is `storing` from now on, until `ended` is told of it: a task and a future less for
+        each, which is a third of what such a job costs (Python 3.11). A result that is refused goes on by `settle`.
+
+        Guarantee: tests/integration/test_worker_slots.py: what is being stored is bounded, and not lost at a stop.
+        """
+        delivery = attempt.delivery
+        if type(outcome) is not Succeeded or attempt.cancelled or not self._leases.valid(delivery):
+            return False
+        if outcome.value is None:
+            self._finish(attempt, outcome)
+            return True
+        told = partial(self._on_answer, attempt, outcome)
+        if not self._broker.send_result(self._success(attempt, outcome), outcome.result_ttl, told):
+            return False
+        attempt.storing = True
+        self.storing += 1
+        return True
+
+    def _on_answer(self, attempt: Attempt, outcome: Succeeded, error: BrokerError | None) -> None:
+        attempt.storing = False
+        self.storing -= 1
+        if error is None and self._leases.valid(attempt.delivery):
+            self._finish(attempt, outcome)
+            self._ended(attempt)
+        else:
+            if error is not None:
+                _log.warning(
+                    "%s %s: its result is not stored yet: %s", attempt.name, attempt.delivery.id, error.message
+                )
+            task = self._loop.create_task(self._settle_and_end(attempt, outcome), name="jetq-settle")
+            self._refused.add(task)
+            task.add_done_callback(self._refused.discard)
+
+    def _finish(self, attempt: Attempt, outcome: Outcome) -> None:
+        """Remove the job: nothing is to be stored before, or it is."""
+        self._broker.finish(attempt.delivery)
+        self._leases.drop(attempt.delivery)
+        if _log.isEnabledFor(logging.DEBUG):
+            log_outcome(attempt, outcome)
+
+    async def _settle_and_end(self, attempt: Attempt, outcome: Outcome) -> None:
+        try:
+            await self.settle(attempt, outcome)
+        except Exception:  # a fault of jetq's own: not settled, the job comes back when its lease lapses
+            _log.exception("%s %s could not be settled", attempt.name, attempt.delivery.id)
+        finally:
+            self._ended(attempt)
+
+    async def settle(self, attempt: Attempt, outcome: Outcome | Staying) -> bool:
+        """Store what the outcome leaves behind, then remove the job. False if the job is no longer this worker's.
+
+        While the broker cannot be reached or has no room it is tried again for as long as the lease holds, which is
+        renewed without an end from then on, because the run is over; after that the job is delivered anew, and nothing
+        here touches it. What the broker has no room for in a message stays where it is: see `jetq.model.oversized`.
+
+        Guarantee: tests/faults/test_crash_sweep.py kills the worker before and after each broker call made here;
+        tests/integration/test_lapsed_leases.py: whoever has lost the lease goes no further.
+        """
+        delivery = attempt.delivery
+        backoff = _FIRST_BACKOFF
+        try:
+            while self._leases.valid(delivery):
+                try:
+                    if await self._store_in_time(attempt, outcome):
+                        return True
+                    delivery.renew_until = math.inf
+                except PayloadTooLarge as error:
+                    if isinstance(outcome, Staying):
+                        _log.critical("%s %s is left to its lease: %s", attempt.name, delivery.id, error.message)
+                        return False
+                    outcome = self._instead(attempt, outcome, error)
+                except BrokerError as error:
+                    _log.warning(
+                        "%s %s is not settled yet, trying again in %g s: %s",
+                        attempt.name, delivery.id, backoff, error.message,
+                    )  # fmt: skip
+                    delivery.renew_until = math.inf
+                    await asyncio.sleep(backoff)
+                    backoff = min(backoff * 2, _LAST_BACKOFF)
+            self._buried.discard(_place(delivery))
+            _log.warning("%s %s: its lease lapsed before it was settled; it will run again", attempt.name, delivery.id)
+            return False
+        finally:
+            self._leases.drop(delivery)
+
+    # --- what there is no room for
+
+    async def recall(self, attempt: Attempt) -> Dead | Staying | None:
+        """Take up what was kept of a job that stays where it is. If it must not run now: what to `settle` it by.
+
+        Guarantee: tests/integration/test_max_payload.py: it runs as often as its task says, and what is dead does not
+        run again.
+        """
+        delivery = attempt.delivery
+        cell = await self._broker.read_cell(kept_name(delivery))
+        kept = None if cell is None else read_kept(cell.value)
+        if cell is None or kept is None or kept.sequence != delivery.sequence:
+            return None
+        attempt.kept, attempt.meta = (kept, cell), kept.meta
+        left = kept.due - self._broker.now()
+        return kept.dead or (Staying(left) if left > _EARLY else None)
+
+    def _instead(self, attempt: Attempt, outcome: Outcome, error: PayloadTooLarge) -> Outcome | Staying:
+        """What to do where there is no room for what `outcome` would store."""
+        delivery, now = attempt.delivery, self._broker.now()
+        match outcome:
+            case Retrying(body=None) | Snoozed() | InLine():
+                job, after = self._next_attempt(attempt, outcome)
+                stays = Staying(after, Kept(delivery.sequence, job.meta, now + after))
+            case PutOff(after=after, since=since):
+                stays = Staying(after, Kept(delivery.sequence, replace(attempt.meta, unknown_since=since), now + after))
+            case Released():
+                stays = Staying(0.0)
+            case Dead(body=None, reason=reason, failure=failure):
+                tries = 0 if attempt.kept is None else attempt.kept[0].tries
+                after = pause_after(tries)
+                kept = Kept(delivery.sequence, attempt.meta, now + after, tries + 1, reason, failure)
+                stays = Staying(after, kept)
+            case Dead():  # with the arguments that it was stored with, then
+                return replace(outcome, body=None)
+            case _:
+                return dead("failed", "jetq.PayloadTooLarge", f"its outcome cannot be stored: {error.message}")
+        is_dead = stays.kept is not None and stays.kept.reason
+        _log.log(
+            logging.ERROR if is_dead else logging.WARNING,
+            "%s %s stays where it is for %.1f s%s: %s; raise max_payload of the server",
+            attempt.name, delivery.id, stays.after, f", though dead ({is_dead})" if is_dead else "", error.message,
+        )  # fmt: skip
+        return stays
+
+    async def _stay(self, attempt: Attempt, stays: Staying) -> None:
+        if stays.kept is not None:
+            ttl = stays.after + _KEPT_TTL
+            await self._broker.write_cell(kept_name(attempt.delivery), write_kept(stays.kept), ttl=ttl)
+        if not self._leases.valid(attempt.delivery):  # a stale nak would hand it out beside its next holder
+            raise _Lapsed
+        self._leases.drop(attempt.delivery)  # before it is handed out again, perhaps to this worker
+        await self._broker.put_off(attempt.delivery, stays.after)
+
+    async def _forget_kept(self, cell: Cell) -> None:
+        try:
+            await self._broker.drop_cell(cell)
+        except BrokerError as error:  # it names a message that is gone, and expires
+            _log.debug("%s stays: %s", cell.name, error.message)
+
+    # --- what is stored
+
+    async def _store_in_time(self, attempt: Attempt, outcome: Outcome | Staying) -> bool:
+        """`_store` for as long as the lease lasts. False if that ended before: nothing of it goes on then."""
+        bound = self._leases.bound(attempt.delivery)
+        try:
+            async with bound:
+                await self._store(attempt, outcome)
+        except _Lapsed:
+            return False
+        except TimeoutError:
+            if not bound.expired():
+                raise
+            return False
+        finally:
+            self._leases.unbound(bound)
+        return True
+
+    def _remove(self, delivery: Delivery) -> None:
+        """The last step of all. Raises _Lapsed if it is another's by now, whom a stale ack would rob of it."""
+        if not self._leases.valid(delivery):
+            raise _Lapsed
+        self._broker.finish(delivery)
+
+    async def _store(self, attempt: Attempt, outcome: Outcome | Staying) -> None:
+        broker, delivery = self._broker, attempt.delivery
+        match outcome:
+            case Staying():
+                return await self._stay(attempt, outcome)
+            case Succeeded(value=None) if attempt.cancelled:  # it ended by itself all the same, and who cancels asks
+                await broker.put_result(self._result(attempt, "succeeded"), _RECORD_TTL)
+                self._remove(delivery)
+            case Succeeded(value=None) | Superseded():
+                self._remove(delivery)
+            case Succeeded():
+                await broker.put_result(self._success(attempt, outcome), outcome.result_ttl)
+                self._remove(delivery)
+            case Retrying() | Snoozed() | InLine():
+                job, after = self._next_attempt(attempt, outcome)
+                stored = await broker.reschedule(delivery, job, self._broker.now() + after)
+                if not stored and attempt.cancelled:
+                    await self._record_end(attempt, "cancelled")
+                if stored and isinstance(outcome, InLine):
+                    place = f"line.{outcome.line}.{delivery.id}"
+                    await broker.write_cell(place, delivery.queue.encode(), expected=0, ttl=_LONGEST_LINE)
+                self._remove(delivery)
+            case PutOff():
+                if await self._pass_on(attempt, outcome):
+                    return
+                if not self._leases.valid(delivery):
+                    raise _Lapsed
+                stored = await put_off(broker, self._worker, delivery, outcome)
+                if not stored and attempt.cancelled:
+                    await self._record_end(attempt, "cancelled")
+                self._remove(delivery)
+            case Dead():
+                await self._store_dead(attempt, outcome)
+                self._buried.discard(_place(delivery))
+                self._remove(delivery)
+            case Cancelled():
+                await self._record_end(attempt, "cancelled")
+                self._remove(delivery)
+            case Expired():
+                self.expired += 1
+                await self._record_end(attempt, "expired")
+                self._remove(delivery)
+            case Released(body=body):
+                if not delivery.task:  # nor can it go back: it may have stood on a subject that no text can name
+                    return await self._store(attempt, stray(delivery.address))
+                as_it_came = OFF_HEADER in delivery.headers and body is None
+                try:  # what was not begun has not been read either, and goes back as it came
+                    attempt.meta = read_meta(delivery.headers) if attempt.kept is None else attempt.kept[0].meta
+                except NewerHeader:
+                    as_it_came = True
+                except BadHeader as error:
+                    return await self._store(attempt, dead("undecodable", "jetq.BadHeader", str(error)))
+                job = came_back(delivery) if as_it_came else self._record(attempt, attempt.meta, body)
+                await broker.give_back(delivery, job)
+        log_outcome(attempt, outcome)
+        if attempt.kept is not None:
+            await self._forget_kept(attempt.kept[1])
+
+    async def _store_dead(self, attempt: Attempt, outcome: Dead) -> None:
+        delivery = attempt.delivery
+        if outcome.body is not None:  # a replay goes on where the task asked to, not where this attempt began
+            delivery = replace(delivery, body=outcome.body)
+        if _place(delivery) not in self._buried:  # tried again for minutes, the broker would not know it any more
+            await self._broker.bury(delivery, self._letter(attempt, outcome))
+            self._buried.add(_place(delivery))
+        ttl = None if attempt.task is None else result_ttl(attempt, attempt.task)
+        if ttl is not None:
+            try:
+                failure = outcome.failure
+                await self._broker.put_result(self._result(attempt, "dead", failure=failure), ttl)
+            except PayloadTooLarge:  # the dead letter has it all
+                short = replace(outcome.failure, traceback="", args=None)
+                with suppress(PayloadTooLarge):
+                    await self._broker.put_result(self._result(attempt, "dead", failure=short), ttl)
+
+    async def _record_end(self, attempt: Attempt, state: Literal["cancelled", "expired"]) -> None:
+        """Also without results, because a job that is gone without a trace counts as succeeded."""
+        ttl = None if attempt.task is None else result_ttl(attempt, attempt.task)
+        ttl = _RECORD_TTL if ttl is None else ttl
+        record = self._result(attempt, state)
+        if not attempt.started:  # no run of it was ended here
+            record = replace(record, worker="")
+        if not await self._broker.put_result(record, ttl, unless_kept=True):
+            kept = await self._broker.get_result(record.queue, record.id)
+            if kept is None or kept.sequence < record.sequence:  # of an earlier life of this id
+                await self._broker.put_result(record, ttl)
+
+    def _next_attempt(self, attempt: Attempt, outcome: Retrying | Snoozed | InLine) -> tuple[JobRecord, float]:
+        meta = attempt.meta
+        if isinstance(outcome, InLine):
+            return self._record(attempt, replace(meta, in_line=meta.in_line or self._broker.now())), outcome.after
+        if isinstance(outcome, Snoozed):
+            meta = outcome.meta or replace(meta, snoozes=meta.snoozes + 1)
+            return self._record(attempt, meta), outcome.after
+        error = summarize(outcome.failure, meta.attempt, self._broker.now(), self._worker)
+        errors, dropped = bounded(meta.errors, error)
+        meta = replace(
+            meta,
+            attempt=meta.attempt + 1,
+            errors=errors,
+            errors_dropped=meta.errors_dropped + dropped,
+            unknown_since=None,
+        )
+        return self._record(attempt, meta, outcome.body), outcome.after
+
+    def _record(self, attempt: Attempt, meta: Meta, body: bytes | None = None) -> JobRecord:
+        delivery = attempt.delivery
+        return JobRecord(
+            id=delivery.id,
+            task=delivery.task,
+            queue=delivery.queue,
+            body=delivery.body if body is None else body,
+            key=delivery.key,
+            level=delivery.level,
+            meta=replace(meta, enqueued=delivery.stored_at if meta.enqueued is None else meta.enqueued),
+        )
+
+    def _success(self, attempt: Attempt, outcome: Succeeded) -> ResultRecord:
+        assert outcome.value is not None
+        if outcome.sealed:
+            return self._result(attempt, "succeeded", sealed=outcome.value)
+        return self._result(attempt, "succeeded", Raw(outcome.value))
+
+    def _result(
+        self,
+        attempt: Attempt,
+        state: Any,
+        value: Raw = NO_VALUE,
+        *,
+        sealed: bytes | None = None,
+        failure: Failure | None = None,
+    ) -> ResultRecord:
+        delivery = attempt.delivery
+        return ResultRecord(
+            id=delivery.id,
+            state=state,
+            task=delivery.task,
+            queue=delivery.queue,
+            attempt=attempt.meta.attempt,
+            sequence=delivery.sequence,
+            at=self._broker.now(),
+            worker=self._worker,
+            value=value,
+            sealed=sealed,
+            failure=failure,
+        )
+
+    def _letter(self, attempt: Attempt, outcome: Dead) -> DeadLetter:
+        delivery, meta = attempt.delivery, attempt.meta
+        error = summarize(outcome.failure, meta.attempt, self._broker.now(), self._worker)
+        errors, dropped = bounded(meta.errors, error)
+        return DeadLetter(
+            id=delivery.id,
+            task=delivery.task,
+            queue=delivery.queue,
+            key=delivery.key,
+            reason=outcome.reason,
+            failure=outcome.failure,
+            attempt=meta.attempt,
+            at=error.at,
+            enqueued=delivery.stored_at if meta.enqueued is None else meta.enqueued,
+            address=delivery.address,
+            sequence=delivery.sequence,
+            count=delivery.count,
+            worker=self._worker,
+            errors=errors,
+            errors_dropped=meta.errors_dropped + dropped,
+            snoozes=meta.snoozes,
+            replays=meta.replays,
+            edits=meta.edits,
+            headers=dict(delivery.headers),
+            level=delivery.level,
+        )
+
+
+def _place(delivery: Delivery) -> tuple[str, int]:
+    return delivery.queue, delivery.sequence  # not its token, which is another once it is handed out again
+
+
+def dead(reason: DeadReason, type: str, message: str) -> Dead:
+    return Dead(reason=reason, failure=Failure(type=type, message=message[:2000]))
+
+
+def stray(address: str) -> Dead:
+    """What becomes of a message that is no job's."""
+    return dead("undecodable", "jetq.BadSubject", f"{address!r} is not the subject of a job")
+
+
+def result_ttl(attempt: Attempt, task: Task[..., Any]) -> float | None:
+    return task.defaults.result_ttl if attempt.meta.result_ttl is UNSET else attempt.meta.result_ttl

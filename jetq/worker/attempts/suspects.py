@@ -1,0 +1,238 @@
+"""Suspects: jobs that may have killed their worker, and whose every start is put on record before it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any
+
+from jetq.broker import Broker
+from jetq.errors import BrokerError
+from jetq.model.job import Cancelled, Delivery, Outcome, Released, Superseded
+from jetq.worker.attempts.attempt import Attempt
+from jetq.worker.policy import crashed
+
+__all__ = ["Suspects"]
+
+_log = logging.getLogger("jetq.worker")
+
+_LOOK = 0.02
+"""Seconds between looks whether the others have ended."""
+
+_PATIENCE = 30.0
+"""Seconds for which no other job is begun so that a last start may run alone. After that others are for as long, and
+the next time it is twice that: jobs however long end within it some day, and half of the worker goes on."""
+
+_LONGEST_REST = 5.0
+"""Seconds at most that others are let in for between two that run alone: for as long as they were kept out."""
+
+_LONGEST_TURN = 300.0
+"""Seconds after which a suspect has proved enough and others run beside it: as long as a job may take by default."""
+
+_FIRST_BACKOFF, _LAST_BACKOFF = 0.5, 5.0
+
+
+class Suspects:
+    """The turns of a worker's suspects: one at a time, its start on record, and alone where that start is its last.
+
+    A record becomes a charge when the worker dies. So it stands just while code of the job may run; and where the next
+    charge would be the one too many, nothing else of the user's runs in this process meanwhile, so that the job is
+    charged for nobody else.
+
+    valid: whether a delivery is still this worker's. held: its attempts. admit: lets it begin others, or none for now.
+
+    Guarantee: tests/unit/properties/test_suspects.py: whatever dies when, who does not kill its worker is never dead
+    for it, and who does is after no more than `max_crashes` starts.
+    """
+
+    def __init__(
+        self,
+        broker: Broker,
+        *,
+        valid: Callable[[Delivery], bool],
+        held: Callable[[], Iterable[Attempt]],
+        admit: Callable[[bool], None],
+    ) -> None:
+        self._broker = broker
+        self._valid = valid
+        self._held = held
+        self._admit = admit
+        self._turn = asyncio.Lock()
+        self._waiting: set[Attempt] = set()
+        self._recorded: dict[Attempt, int] = {}
+        self._current: Attempt | None = None
+        self._alone_since: float | None = None
+        self._rest_until = 0.0
+        self._watch: asyncio.Task[None] | None = None
+
+    async def begin(self, attempt: Attempt) -> Outcome | None:
+        """Wait for its turn and put its start on record. An outcome if it must not run.
+
+        It is to `end` in any case. Raises BrokerError; then it must not run either.
+        """
+        patience = _PATIENCE
+        while True:
+            if not await self._wait(attempt, self._turn.acquire()):
+                return self._given_up(attempt)
+            self._current = attempt
+            outcome, starts = await self._examine(attempt)
+            if outcome is not None or not self._is_last(attempt, starts):
+                break
+            if not await self._wait(attempt, self._clear(attempt, patience)):
+                return self._given_up(attempt)
+            if self._alone_since is not None:
+                break
+            self._pass_on(attempt)
+            if not await self._wait(attempt, asyncio.sleep(patience)):
+                return self._given_up(attempt)
+            patience *= 2
+        if outcome is not None:
+            return outcome
+        if not await self._write(attempt, starts + 1):
+            return self._given_up(attempt)
+        self._recorded[attempt] = starts
+        self._watch = asyncio.create_task(self._watch_over(attempt, starts), name="jetq-suspect")
+        return None
+
+    async def interrupt(self, attempt: Attempt) -> Outcome | None:
+        """Nothing of it runs until it will `begin` again: it has killed nobody so far. An outcome if it must not go on.
+
+        Raises BrokerError as `begin` does.
+        """
+        written = await self._write(attempt, self._recorded.pop(attempt))
+        self._pass_on(attempt)
+        return None if written else self._given_up(attempt)
+
+    async def acquit(self, attempt: Attempt) -> None:
+        """It has ended and is settled."""
+        if attempt not in self._recorded:
+            return
+        try:
+            await self._broker.erase_starts(attempt.delivery)
+        except BrokerError as error:  # the record names a message that is gone, and expires
+            _log.debug("starts of %s stay on record: %s", attempt.delivery.id, error.message)
+
+    def end(self, attempt: Attempt) -> None:
+        """It needs no turn any more. Not to be called before its outcome is stored: others may begin."""
+        self._recorded.pop(attempt, None)
+        self._pass_on(attempt)
+
+    # --- turns
+
+    async def _wait(self, attempt: Attempt, waiting: Coroutine[Any, Any, Any]) -> bool:
+        """False if the job is cancelled or the worker is stopped before that has happened."""
+        if attempt.released or attempt.cancelled:
+            waiting.close()
+            return False
+        attempt.interruptible = True
+        self._waiting.add(attempt)
+        try:
+            await waiting
+        except asyncio.CancelledError:
+            if not (attempt.released or attempt.cancelled):
+                raise
+            await attempt.forget_cancellation()
+            return False
+        finally:
+            self._waiting.discard(attempt)
+            attempt.interruptible = False
+        return True
+
+    def _given_up(self, attempt: Attempt) -> Outcome:
+        return Cancelled() if attempt.cancelled else Released()
+
+    def _pass_on(self, attempt: Attempt) -> None:
+        """The next one's turn, if it was this one's."""
+        if self._current is not attempt:
+            return
+        self._current = None
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
+        self._let_others_in()
+        self._turn.release()
+
+    async def _watch_over(self, attempt: Attempt, starts: int) -> None:
+        """Let others run beside a suspect that runs for long. It must not be charged for them, so its start is taken
+        off the record first; who kills its worker even later has twice the time when it comes again."""
+        again = max(0, attempt.delivery.count - _max_crashes(attempt))
+        await asyncio.sleep(_LONGEST_TURN * 2.0 ** min(again, 20))
+        while True:
+            try:
+                await self._broker.record_start(attempt.delivery, starts)
+                break
+            except BrokerError as error:
+                _log.warning("%s %s stays a suspect: %s", attempt.name, attempt.delivery.id, error.message)
+                await asyncio.sleep(1.0)
+        self._watch = None
+        self._pass_on(attempt)
+
+    # --- alone
+
+    async def _clear(self, attempt: Attempt, patience: float) -> None:
+        """Let no other job begin, and wait until none runs; but let them go on if that takes too long."""
+        await asyncio.sleep(self._rest_until - time.monotonic())
+        began = self._alone_since = time.monotonic()
+        self._admit(False)
+        try:
+            await asyncio.sleep(0)  # who was just let in by a limit has begun then
+            while True:
+                await asyncio.sleep(0)
+                if all(self._is_idle(other) for other in self._held() if other is not attempt):
+                    return
+                if time.monotonic() - began > patience:
+                    self._let_others_in()
+                    return
+                await asyncio.sleep(_LOOK)
+        except asyncio.CancelledError:
+            self._let_others_in()
+            raise
+
+    def _is_idle(self, other: Attempt) -> bool:
+        """Whether no code of the user's runs for it, nor will before others are let in."""
+        waits = other in self._waiting or other.waits_at is not None
+        return waits or other.storing or bool(other.delivery.schedule)
+
+    def _let_others_in(self) -> None:
+        if self._alone_since is not None:
+            now = time.monotonic()
+            self._rest_until = now + min(now - self._alone_since, _LONGEST_REST)
+            self._alone_since = None
+            self._admit(True)
+
+    # --- records
+
+    async def _examine(self, attempt: Attempt) -> tuple[Outcome | None, int]:
+        """An outcome if the job must not run, and how many starts are on record."""
+        if await self._broker.superseded(attempt.delivery):
+            return Superseded(), 0
+        starts = await self._broker.starts(attempt.delivery)
+        if attempt.released or attempt.cancelled:
+            return self._given_up(attempt), starts
+        return crashed(starts, _max_crashes(attempt)), starts
+
+    async def _write(self, attempt: Attempt, starts: int) -> bool:
+        """Have so many starts on record. False if the job is cancelled or the worker is stopped before they surely are;
+        raises BrokerError if the job is this worker's no more."""
+        backoff = _FIRST_BACKOFF
+        while True:
+            try:
+                await self._broker.record_start(attempt.delivery, starts)
+                return True
+            except BrokerError as error:
+                # It may stand all the same, and left to its lease the job would be charged for what it did not do.
+                if not self._valid(attempt.delivery):
+                    raise
+                _log.warning("%s %s has to wait: %s", attempt.name, attempt.delivery.id, error.message)
+            if not await self._wait(attempt, asyncio.sleep(backoff)):
+                return False
+            backoff = min(backoff * 2, _LAST_BACKOFF)
+
+    def _is_last(self, attempt: Attempt, starts: int) -> bool:
+        return crashed(starts + 1, _max_crashes(attempt)) is not None
+
+
+def _max_crashes(attempt: Attempt) -> int:
+    return attempt.options.max_crashes

@@ -1,0 +1,345 @@
+"""Keeping deliveries with the worker that holds them: renewals from a thread and a connection of their own.
+
+A thread, because user code may block the event loop; its own connection, because the loop's is then blocked too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import threading
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+from jetq.broker import Broker
+from jetq.client.session import Connect
+from jetq.errors import BrokerError
+from jetq.model.job import Delivery, Level, Terms
+from jetq.runtime.clock import steady
+from jetq.runtime.threads import own_thread
+from jetq.worker.limits.presence import Presence
+
+__all__ = ["Heard", "Leases"]
+
+_log = logging.getLogger("jetq.worker")
+
+_MARGIN = 0.5
+"""Seconds before its end, at most a tenth of it, at which a lease counts as lapsed: an ack needs time to arrive."""
+
+_WAKE = 1.0
+_A_SECOND = 20
+"""Renewals a second up to which each lease is renewed every second, so that an `ack_wait` that is shortened to a few
+seconds finds it fresh: the server applies that at once to what is held. With more, less often."""
+
+_BOUNDS_EVERY = 0.05
+_LOOK_EVERY = 2.0
+_LOOK_IDLE_EVERY = 10.0
+
+_Place = tuple[str, int, float]
+"""Of one message: its queue, its sequence, and when it was stored, because a stream that is made anew counts anew."""
+
+Heard = Callable[[str, Level, str | None, int], None]
+"""Told that the deliveries of a queue's level are handed out by another than before (see `Terms.by`; None: by nobody),
+or on shorter terms, and how many that were held here are not any more."""
+
+
+class Leases:
+    """The deliveries a worker holds, renewed until they are dropped or may not be any longer.
+
+    `connect` makes the broker on the thread's own loop. `lease` is the broker's at first, in seconds, the least of
+    `queues`; the terms are looked at every other second while something is held. heard: called on the loop this was
+    made on. presence: the worker's, renewed with them once it was given.
+
+    Guarantee: tests/integration/test_worker_leases.py: while its worker lives, no job is delivered again, however long
+    it runs or blocks the event loop. tests/integration/test_lapsed_leases.py: a lease that lapsed is not renewed, and
+    whoever lost it settles nothing; what is held here is not started here again.
+    """
+
+    def __init__(
+        self,
+        connect: Connect,
+        lease: float,
+        queues: Sequence[str] = (),
+        *,
+        heard: Heard = lambda queue, level, by, lost: None,
+    ) -> None:
+        self._connect = connect
+        self._first_lease = lease
+        self._queues: tuple[tuple[str, Level], ...] = tuple((queue, "normal") for queue in queues)
+        self._set_lease(lease)
+        self._heard = heard
+        self._told_on = asyncio.get_running_loop()
+        self._held: dict[str, Delivery] = {}  # of each job the one that was held first, by its id
+        self._beside: dict[_Place, Delivery] = {}  # and the others, of which there are hardly any
+        self._bounds: dict[asyncio.Timeout, Delivery] = {}
+        self._watches_bounds = False
+        self._changing = threading.Lock()  # held deliveries change hands on the loop and lapse in the thread
+        self._terms: dict[tuple[str, Level], Terms] = {}
+        self._unrenewed: dict[_Place, float] = {}  # the longest time without, since the last look
+        self.presence = Presence(lease, self._margin)
+        self._thread = threading.Thread(target=self._run, name="jetq-leases", daemon=True)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopping: asyncio.Event | None = None
+        self._ready = threading.Event()
+
+    def start(self) -> None:
+        """Start the thread, which connects at once."""
+        self._thread.start()
+        self._ready.wait()
+
+    def stop(self) -> None:
+        """End the thread. What is still held is no longer renewed."""
+        if self._loop is not None and self._stopping is not None and self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._stopping.set)
+            self._thread.join(timeout=5.0)
+
+    def hold(self, delivery: Delivery) -> bool:
+        """Renew `delivery` until `drop`, or until its `renew_until`.
+
+        False if that message is held already: then it was handed out here again, and it is the earlier delivery that
+        goes on, by the newer one's lease and token. It must not be started beside itself.
+        """
+        held = self._held.setdefault(delivery.id, delivery)
+        return held is delivery or self._hold_another(held, delivery)
+
+    def _hold_another(self, held: Delivery, delivery: Delivery) -> bool:
+        if _place(held) != _place(delivery):
+            held = self._beside.setdefault(_place(delivery), delivery)
+            if held is delivery:
+                return True
+        with self._changing:
+            held.token, held.since, held.handed_out_by = delivery.token, delivery.since, delivery.handed_out_by
+            self._unrenewed.pop(_place(held), None)
+        _log.warning(
+            "%s %s is handed out here again while it runs: it goes on, and is not started twice",
+            held.task or held.address, held.id,
+        )  # fmt: skip
+        return False
+
+    def drop(self, delivery: Delivery) -> None:
+        """Renew `delivery` no more: it is settled or given up."""
+        if self._held.get(delivery.id) is delivery:
+            del self._held[delivery.id]
+            if self._beside:
+                self._bring_forward(delivery.id)
+        else:
+            self._beside.pop(_place(delivery), None)
+
+    def _bring_forward(self, id: str) -> None:
+        for place, each in self._beside.items():
+            if each.id == id:
+                self._held[id] = each
+                del self._beside[place]
+                return
+
+    def runs_still(self, delivery: Delivery) -> bool:
+        """Whether an earlier delivery of the job goes on here whose lease is lost: whoever had it since gave it back,
+        as a new message, so that `hold` does not know it."""
+        if not self._beside or not delivery.task:
+            return False
+        earlier = (self._held.get(delivery.id), *self._beside.values())
+        return any(
+            each is not None and each is not delivery and each.same_job(delivery) and not self.valid(each)
+            for each in earlier
+        )
+
+    def _all(self) -> list[Delivery]:
+        # Each of these is one step under the interpreter's lock: the loop goes on adding and dropping.
+        return list(self._held.values()) + list(self._beside.values())
+
+    def valid(self, delivery: Delivery) -> bool:
+        """Whether `delivery` is surely still this worker's. Only then may it be started or settled: an ack does not
+        fence, a stale one would remove the job under its next holder."""
+        return steady() < delivery.since + self._good_for
+
+    def bound(self, delivery: Delivery) -> asyncio.Timeout:
+        """A timeout, to be entered at once, that strikes as soon as `delivery` is not this worker's any more. To be
+        given to `unbound` after its use. All of them share one timer: one for each would be a tenth of a retry."""
+        bound = asyncio.timeout(None)
+        self._bounds[bound] = delivery
+        if not self._watches_bounds:
+            self._watches_bounds = True
+            self._told_on.call_later(_BOUNDS_EVERY, self._watch_bounds)
+        return bound
+
+    def unbound(self, bound: asyncio.Timeout) -> None:
+        """It has ended."""
+        self._bounds.pop(bound, None)
+
+    def _watch_bounds(self) -> None:
+        for bound, delivery in list(self._bounds.items()):
+            if not self.valid(delivery):
+                del self._bounds[bound]
+                bound.reschedule(0.0)
+        self._watches_bounds = bool(self._bounds)
+        if self._bounds:
+            self._told_on.call_later(_BOUNDS_EVERY, self._watch_bounds)
+
+    def _set_lease(self, lease: float) -> None:
+        self._lease = lease
+        self._margin = min(_MARGIN, lease / 10)
+        self._good_for = lease - self._margin
+
+    # --- the thread
+
+    def _run(self) -> None:
+        with own_thread(0):  # a handler that blocks, which enqueues say, must not let the leases lapse
+            asyncio.run(self._keep_until_stopped())
+
+    async def _keep_until_stopped(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._stopping = asyncio.Event()
+        self._ready.set()
+        keeping = asyncio.create_task(self._keep())
+        stopped = asyncio.create_task(self._stopping.wait())
+        await asyncio.wait([stopped, keeping], return_when=asyncio.FIRST_COMPLETED)
+        if keeping.done():
+            _log.critical("leases are not renewed any more", exc_info=keeping.exception())
+        keeping.cancel()
+        await asyncio.wait([keeping])
+
+    async def _keep(self) -> None:
+        # Before there is anything to renew: what was found due before the connection stood may have lapsed meanwhile.
+        broker = await self._connect(patient=True)
+        looking = asyncio.create_task(self._keep_looking(broker))
+        try:
+            while True:
+                await asyncio.sleep(min(_WAKE, self._lease / 3))
+                await self._renew(broker)
+        finally:
+            looking.cancel()
+            await broker.close()
+
+    async def _renew(self, broker: Broker) -> None:
+        by_consumer: dict[tuple[str, Level], list[Delivery]] = {}
+        for delivery in self._due():
+            by_consumer.setdefault((delivery.queue, delivery.level), []).append(delivery)
+        renewals: list[Coroutine[Any, Any, object]] = [
+            self._extend(broker, deliveries) for deliveries in by_consumer.values()
+        ]
+        if self.presence.due:
+            renewals.append(self._try(self.presence.renew(broker), "the slots of limits"))
+        if renewals:
+            await asyncio.gather(*renewals)
+
+    def _due(self) -> list[Delivery]:
+        """What is held long enough to need a renewal, still ours, and allowed to go on."""
+        now, may_go_on = steady(), time.monotonic()
+        held = self._all()
+        fresh = min(self._lease / 4, max(0.75 * _WAKE, len(held) / _A_SECOND))
+        oldest, newest = now - self._good_for, now - fresh
+        return [each for each in held if oldest < each.since < newest and may_go_on < each.renew_until]
+
+    async def _extend(self, broker: Broker, deliveries: list[Delivery]) -> None:
+        asked_at, tokens = steady(), [delivery.token for delivery in deliveries]
+        if not await self._try(broker.extend(deliveries), f"{len(deliveries)} leases of {deliveries[0].queue}"):
+            return
+        with self._changing:
+            for delivery, token in zip(deliveries, tokens, strict=True):
+                # It arrived between `asked_at` and now. If the lease has ended meanwhile, it may have come too late,
+                # and have renewed the lease of whoever has the job since.
+                if delivery.token == token and self.valid(delivery):
+                    place, unrenewed = _place(delivery), steady() - delivery.since
+                    self._unrenewed[place] = max(unrenewed, self._unrenewed.get(place, 0.0))
+                    delivery.since = asked_at
+
+    async def _try(self, renewal: Coroutine[Any, Any, None], what: str) -> bool:
+        try:
+            async with asyncio.timeout(max(self._lease / 2, 0.25)):
+                await renewal
+        except TimeoutError:
+            _log.warning("%s could not be renewed in time", what)
+            return False
+        except BrokerError as error:
+            _log.warning("%s could not be renewed: %s", what, error.message)
+            return False
+        except Exception:  # this thread must outlive everything: without it every lease lapses
+            _log.exception("%s could not be renewed", what)
+            return False
+        return True
+
+    # --- the terms, which others may change
+
+    async def _keep_looking(self, broker: Broker) -> None:
+        looked_at = -math.inf
+        while True:
+            consumers: set[tuple[str, Level]] = {(each.queue, each.level) for each in self._all()}
+            if time.monotonic() - looked_at > _LOOK_IDLE_EVERY:
+                looked_at = time.monotonic()
+                consumers |= {*self._queues, *self._terms}
+            seen = [await self._look(broker, queue, level) for queue, level in consumers]
+            if all(seen):
+                self._unrenewed = {}
+            await asyncio.sleep(max(0.25, min(_LOOK_EVERY, self._lease / 2)))
+
+    async def _look(self, broker: Broker, queue: str, level: Level) -> bool:
+        """Whether that could be seen."""
+        held = [each for each in self._all() if each.queue == queue and each.level == level]
+        tokens = [each.token for each in held]
+        try:
+            terms = await broker.terms(queue, level)
+        except BrokerError as error:
+            _log.info("queue %s: whether its leases are still the same is not known: %s", queue, error.message)
+            return False
+        except Exception:  # see `_try`
+            _log.exception("queue %s: whether its leases are still the same is not known", queue)
+            return False
+        known = self._terms.get((queue, level))
+        held = [each for each, token in zip(held, tokens, strict=True) if each.token == token]
+        before = [each for each in held if self.valid(each)]
+        if terms is not None:
+            self._adopt(queue, level, terms)
+        self._forsake(before, terms)
+        lost = sum(not self.valid(each) for each in before)
+        by = None if terms is None else terms.by
+        if lost or terms is None or (known is not None and known.by != by):
+            more = f"; {lost} jobs held here may run elsewhere as well" if lost else ""
+            _log.warning("queue %s: %s%s", queue, _what_happened(known, terms), more)
+            self._tell(queue, level, by, lost)
+        return True
+
+    def _forsake(self, deliveries: list[Delivery], terms: Terms | None) -> None:
+        """Let those lapse that another has handed out than hands out now, and those that were not renewed for longer
+        than the terms allow: that they were renewed since says nothing, it may have been for their next holder."""
+        with self._changing:
+            for delivery in deliveries:
+                by = delivery.handed_out_by
+                if (
+                    terms is None
+                    or (by and by != terms.by)
+                    or self._unrenewed.get(_place(delivery), 0.0) > terms.lease - self._margin
+                ):
+                    delivery.since = -math.inf
+
+    def _adopt(self, queue: str, level: Level, terms: Terms) -> None:
+        """Go by these terms from now on."""
+        known = self._terms.get((queue, level))
+        self._terms[queue, level] = terms
+        unknown = [self._first_lease] if any(each not in self._terms for each in self._queues) else []
+        was = self._lease
+        self._set_lease(min([*unknown, *(each.lease for each in self._terms.values())]))
+        if terms.lease < was or (known is not None and known.lease != terms.lease):
+            _log.warning(
+                "queue %s: leases last %g s now, not %g s, because the ack_wait of its consumer was changed",
+                queue, terms.lease, was if known is None else known.lease,
+            )  # fmt: skip
+
+    def _tell(self, queue: str, level: Level, by: str | None, lost: int) -> None:
+        try:
+            self._told_on.call_soon_threadsafe(self._heard, queue, level, by, lost)
+        except RuntimeError:  # that loop has ended
+            pass
+
+
+def _place(delivery: Delivery) -> _Place:
+    return delivery.queue, delivery.sequence, delivery.stored_at
+
+
+def _what_happened(known: Terms | None, terms: Terms | None) -> str:
+    if terms is None:
+        return "its consumer was deleted"
+    if known is not None and known.by == terms.by:
+        return "the ack_wait of its consumer was shortened"
+    return "its consumer was made anew"

@@ -1,0 +1,272 @@
+"""What becomes of an attempt that did not return: pure decisions, with clock and random numbers handed in."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Iterable
+from difflib import get_close_matches
+from random import Random
+
+from msgspec import Struct
+from msgspec.structs import replace
+from tenacity import RetryCallState
+from tenacity import Retrying as TenacityRetrying
+from tenacity.wait import wait_base
+
+from jetq.encoding.failures import members, text_of, type_name
+from jetq.errors import Interruption, RateLimited, Reject, Retry, Snooze
+from jetq.model.definitions.options import Condition
+from jetq.model.job import Dead, Failure, Meta, Needs, PutOff, Retrying, Snoozed
+from jetq.units import seconds
+
+__all__ = [
+    "LONGEST_WAIT",
+    "RetryPolicy",
+    "crashed",
+    "decide",
+    "decisive",
+    "default_wait",
+    "process_died",
+    "put_off",
+    "unknown_task",
+    "unraised",
+]
+
+_log = logging.getLogger("jetq.worker")
+
+LONGEST_WAIT = 10 * 365 * 86_400.0
+"""Seconds to which every wait is cut. An exponential without a bound soon exceeds what a date can say."""
+
+_BASE = 3.0
+_SHORTEST, _CAP = 1.0, 300.0
+_PATIENCE = 600.0
+_FIRST_LOOK, _LAST_LOOK = 5.0, 60.0
+_NAMES_SHOWN = 5
+
+
+class RetryPolicy(Struct, frozen=True):
+    """When a job is run again.
+
+    max_attempts: runs in all, from 1. wait: seconds, a tenacity wait strategy, or None for `default_wait`. dead_on:
+    exceptions that no further attempt would mend. retry_on: those that one may mend, if not all others; what both mean
+    is not run again. Where a function of theirs raises, the job is run again.
+
+    Guarantee: tests/integration/test_worker_retries.py: no attempt is early, and each counts once;
+    tests/faults/test_crash_sweep.py: none is lost with its worker.
+    """
+
+    max_attempts: int = 3
+    wait: float | wait_base | None = None
+    dead_on: Condition = ()
+    retry_on: Condition | None = None
+
+
+def default_wait(attempt: int, random: Random) -> float:
+    """Seconds after failed attempt number `attempt`, from 1: evenly spread from 1 to min(300, 3 ** attempt).
+
+    So 2, 5, 14, 41, 122 and from then on 150 s on average. Full jitter, the whole way down to the least wait, spreads
+    a crowd of jobs that failed together better than a narrow band around the mean does; the base of 3 makes the waits
+    grow in spite of it. The least is 1 s, because whatever failed needs a moment.
+    """
+    return random.uniform(_SHORTEST, min(_CAP, _BASE ** min(max(attempt, 1), 10)))
+
+
+def decide(
+    error: BaseException,
+    attempt: int,
+    failure: Failure,
+    policy: RetryPolicy,
+    *,
+    random: Random,
+    body: bytes | None = None,
+) -> Retrying | Snoozed | Dead:
+    """The outcome of attempt number `attempt` that ended in `error`, of which `failure` is the text.
+
+    Every kind of exception is a failed attempt, SystemExit, KeyboardInterrupt and a CancelledError of the task's own
+    making among them: what a task raises never ends its worker. A task that raises Retry asks for another attempt
+    whatever `dead_on` and `retry_on` say. `body` are the arguments it asked for by `Retry(arguments=...)`. Raises
+    nothing.
+    """
+    asked = _asked(error) if isinstance(error, Snooze | Retry) else None
+    if isinstance(error, Snooze):
+        return Snoozed(after=default_wait(attempt, random) if asked is None else asked)
+    if isinstance(error, Reject):
+        return Dead(reason="rejected", failure=failure)
+    if attempt >= policy.max_attempts or _hopeless(error, policy) is not None:
+        return Dead(reason="failed", failure=failure, body=body)
+    after = _wait(error, attempt, policy, random) if asked is None else asked
+    return Retrying(after=min(after, LONGEST_WAIT), failure=failure, body=body)
+
+
+def decisive(error: BaseException, policy: RetryPolicy, first: tuple[type[BaseException], ...] = ()) -> BaseException:
+    """What counts of an `error` that may be a group, as a task group raises one: the first in it, at any depth, that is
+
+    1. one of `first`, or an Interruption, as the error that it stands for,
+    2. a Reject,
+    3. an exception that no further attempt would mend, as `dead_on` and `retry_on` say, or the group if `dead_on`
+       names its class,
+    4. a Retry,
+    5. the Snooze or RateLimited with the longest wait;
+
+    else an exception that is the only one, or says the same as all others; else the group.
+    """
+    if not isinstance(error, BaseExceptionGroup):
+        return error
+    held = [each for each in members(error) if not isinstance(each, BaseExceptionGroup)]
+    own = _first((*first, Interruption), held)
+    if isinstance(own, Interruption):
+        return own.error().with_traceback(own.__traceback__)
+    for found in (own, _first(Reject, held), _hopeless(error, policy), _first(Retry, held)):
+        if found is not None:
+            return found
+    snoozes = [each for each in held if isinstance(each, Snooze)]
+    if snoozes:
+        return max(snoozes, key=lambda each: (_asked(each) or 0.0, isinstance(each, RateLimited)))
+    alike = len({(type(each), text_of(each)) for each in held}) == 1
+    return held[0] if alike else error
+
+
+def _first(
+    kinds: type[BaseException] | tuple[type[BaseException], ...], held: Iterable[BaseException]
+) -> BaseException | None:
+    return next((each for each in held if isinstance(each, kinds)), None)
+
+
+def _hopeless(error: BaseException, policy: RetryPolicy) -> BaseException | None:
+    """The first in `error`, which may be a group, that no further attempt would mend; None if there is none.
+
+    What a task says by Reject, Retry or Snooze is not looked at. A group itself counts only where `dead_on` has its
+    class.
+    """
+    dead_on, retry_on = policy.dead_on, policy.retry_on
+    groups, ordinary = list[BaseException](), list[BaseException]()
+    for each in members(error):
+        if not isinstance(each, Reject | Retry | Snooze):
+            (groups if isinstance(each, BaseExceptionGroup) else ordinary).append(each)
+    for each in ordinary:
+        if _is_meant("dead_on", dead_on, each, unsure=False):
+            return each
+        if retry_on is not None and not _is_meant("retry_on", retry_on, each, unsure=True):
+            return each
+    by_class = ordinary and isinstance(dead_on, tuple)
+    return error if by_class and any(_is_meant("dead_on", dead_on, each, unsure=False) for each in groups) else None
+
+
+def _is_meant(option: str, meant: Condition, error: BaseException, *, unsure: bool) -> bool:
+    """Whether `error` is one of those that an option means; `unsure` if that cannot be told."""
+    try:
+        return isinstance(error, meant) if isinstance(meant, tuple) else bool(meant(error))
+    except BaseException as broken:  # it is user code, and a fault in it must not cost the job
+        _log.warning(
+            "%s failed when it was asked about %s (%s); another attempt is taken to be worth it",
+            option, type_name(type(error)), type_name(type(broken)),
+        )  # fmt: skip
+        return unsure
+
+
+def unraised(value: object) -> Dead | None:
+    """Dead, if `value`, which a task returned, is an exception or a class of some: it was meant to be raised."""
+    kind: type = value if issubclass(type(value), type) else type(value)  # type: ignore[assignment]
+    if not issubclass(kind, BaseException):
+        return None
+    name = type_name(kind).rpartition(".")[2]
+    message = f"the task returned {name} and did not raise it, which has no effect: write `raise {name}(...)`"
+    return Dead(reason="failed", failure=Failure(type="jetq.ResultError", message=message))
+
+
+def crashed(starts: int, max_crashes: int) -> Dead | None:
+    """Dead, if a job was started `max_crashes` times and never ended: `starts` times on record, and once before its
+    first redelivery, which is not recorded unless it is the only one. None if it may be started again.
+
+    Guarantee: tests/faults/test_poison.py: who kills its worker is dead after `max_crashes` starts, and its neighbours
+    are not charged.
+    """
+    started = starts if max_crashes == 1 else starts + 1
+    if started < max_crashes:
+        return None
+    times = "once" if started == 1 else f"{started} times"
+    message = (
+        f"the worker was lost {times} while it ran this job: it was killed, ran out of memory, or was cut off"
+        " from the broker for longer than its lease"
+    )
+    return Dead(reason="crashed", failure=Failure(type="jetq.WorkerLost", message=message))
+
+
+def process_died(meta: Meta, max_crashes: int, failure: Failure) -> Dead | Snoozed:
+    """What becomes of a job that ended its process: it runs again after some seconds, or is dead when this happened
+    `max_crashes` times. It is charged for that, and no attempt is."""
+    crashes = meta.crashes + 1
+    if crashes >= max_crashes:
+        return Dead(reason="crashed", failure=failure)
+    return Snoozed(after=float(crashes), meta=replace(meta, crashes=crashes))
+
+
+def put_off(
+    needs: Needs, since: float | None, looks: int, now: float, *, able: bool, patience: float = _PATIENCE
+) -> PutOff | None:
+    """What becomes of a job that this worker's code cannot run: back to the queue, for `patience` seconds from `since`
+    on; then None, and it is dead.
+
+    In a rolling deploy a worker that can is starting or busy. able: one is known at the moment, so patience begins
+    anew. looks: how often it was put off before: the pauses grow from 5 to 60 s. Times in unix seconds.
+    """
+    # Another worker's clock may be ahead of this one's, and what a message says may be anything.
+    since = now if since is None or able else min(since, now)
+    waited = now - since
+    if waited >= patience:
+        return None
+    after = min(_FIRST_LOOK * 2 ** min(looks, 10), _LAST_LOOK, max(patience - waited, 1.0))
+    return PutOff(after=after, needs=needs, since=since, looks=looks + 1)
+
+
+def unknown_task(known: Collection[str], name: str) -> Dead:
+    """The end of a job whose task `name` is not among the `known` ones."""
+    return Dead(reason="unknown-task", failure=Failure(type="jetq.UnknownTask", message=_unknown(name, known)))
+
+
+def _unknown(name: str, known: Collection[str]) -> str:
+    close = get_close_matches(name, known, n=3)
+    if close:
+        others = f"did you mean {' or '.join(close)}?"
+    else:
+        some = sorted(known)[:_NAMES_SHOWN]
+        others = f"it has {', '.join(some)}{' and more' if len(known) > len(some) else ''}."
+    module = name.rpartition(".")[0] or "MODULE"
+    return (
+        f"no worker of this queue knows the task {name!r}; {others}"
+        f" Start one that imports it, e.g. jetq worker {module}, then replay the job."
+    )
+
+
+def _asked(error: BaseException) -> float | None:
+    """The wait that the task asked for, None if it named none. A subclass may have left anything there."""
+    after: object = getattr(error, "after", None)
+    try:
+        return None if after is None else min(seconds(after, "after"), LONGEST_WAIT)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError) as wrong:
+        _log.warning("%s: %s; the task's own wait takes its place", type(error).__name__, wrong)
+        return None
+
+
+def _wait(error: BaseException, attempt: int, policy: RetryPolicy, random: Random) -> float:
+    if policy.wait is None:
+        return default_wait(attempt, random)
+    if not isinstance(policy.wait, wait_base):
+        return policy.wait
+    try:
+        return seconds(policy.wait(_call_state(error, attempt)), "wait")
+    except BaseException as broken:  # a strategy is user code, and a fault in it must not cost the job
+        strategy = type(policy.wait).__name__
+        _log.warning("wait strategy %s failed (%s); the default takes its place", strategy, type(broken).__name__)
+        return default_wait(attempt, random)
+
+
+def _call_state(error: BaseException, attempt: int) -> RetryCallState:
+    """What a wait strategy is asked with. Strategies read the attempt's number and its outcome."""
+    state = RetryCallState(_TENACITY, None, (), {})
+    state.attempt_number = attempt
+    state.set_exception((type(error), error, error.__traceback__))
+    return state
+
+
+_TENACITY = TenacityRetrying()

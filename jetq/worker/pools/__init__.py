@@ -1,0 +1,1 @@
+"""Threads and processes for functions that would block the event loop."""

@@ -1,0 +1,1 @@
+"""The process of a worker, watched from inside and from outside."""

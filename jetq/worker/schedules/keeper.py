@@ -1,0 +1,91 @@
+"""A worker's part in what is stored for later, besides ticks: storing the schedules that its code defines, and finding
+what should have come and did not."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine, Sequence
+from typing import Any
+
+from jetq.broker import Broker
+from jetq.client.declared_schedules import Definition
+from jetq.encoding.sealing import PayloadCodec
+from jetq.errors import BadPayload, BrokerError, NewerVersion, Rejected
+from jetq.operations.schedules import gone, put_schedule
+from jetq.worker.schedules.overdue import Overdue
+from jetq.worker.schedules.ticks import Ticks
+
+__all__ = ["Keeping"]
+
+_log = logging.getLogger("jetq.worker")
+
+_AGAIN_AFTER = 5.0
+_LOOK_EVERY = 60.0
+"""Seconds between looks for ticks and jobs that nobody got: the broker was down or full when they were due."""
+
+
+class Keeping:
+    """For the schedules that a worker's code defines for its `queues`, and for those that stand there."""
+
+    def __init__(
+        self,
+        broker: Broker,
+        queues: Sequence[str],
+        defined: Sequence[Definition],
+        ticks: Ticks,
+        payloads: PayloadCodec | None,
+    ) -> None:
+        self._broker = broker
+        self._queues = queues
+        self._defined = defined
+        self._ticks = ticks
+        self._payloads = payloads
+        self._overdue = Overdue(broker)
+        self._stored = False
+
+    async def store(self) -> None:
+        """Store what is defined. If that fails now, `keep` tries again."""
+        self._stored = await _try(
+            _store(self._broker, self._queues, self._defined, self._payloads), "the schedules are not stored"
+        )
+
+    async def keep(self) -> None:
+        """Look now and then for missed ticks and overdue jobs, until cancelled."""
+        while True:
+            for queue in self._queues:
+                await _try(self._ticks.catch_up(queue), f"queue {queue}: missed ticks are not known")
+                await _try(self._overdue.release(queue), f"queue {queue}: overdue jobs are not known")
+            await asyncio.sleep(_LOOK_EVERY if self._stored else _AGAIN_AFTER)
+            if not self._stored:
+                await self.store()
+
+
+async def _store(
+    broker: Broker, queues: Sequence[str], defined: Sequence[Definition], payloads: PayloadCodec | None
+) -> None:
+    for record, body in defined:
+        try:
+            if await put_schedule(broker, record, body, payloads):
+                _log.info("schedule %s is stored: %s %s", record.name, record.pattern, record.zone or "")
+        except (Rejected, BadPayload, NewerVersion) as error:
+            _log.error("schedule %s: %s", record.name, error.message)
+    names = {record.name for record, _ in defined}
+    for queue in queues:
+        for stored in await gone(broker, queue, names):
+            _log.warning(
+                "schedule %s of queue %s is not in this worker's code; `jetq schedule prune` removes what is gone",
+                stored.record.name, queue,
+            )  # fmt: skip
+
+
+async def _try(work: Coroutine[Any, Any, None], otherwise: str) -> bool:
+    try:
+        await work
+    except BrokerError as error:
+        _log.warning("%s: %s", otherwise, error.message)
+        return False
+    except Exception:  # a fault of jetq's own must not end what is looked after for as long as the worker lives
+        _log.exception("%s", otherwise)
+        return False
+    return True

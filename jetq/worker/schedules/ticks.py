@@ -1,0 +1,256 @@
+"""Ticks of recurring schedules become jobs: each nominal time once, however often its tick is delivered."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import random
+from datetime import UTC, datetime
+from weakref import WeakValueDictionary
+
+from msgspec.structs import replace
+
+from jetq.broker import Broker
+from jetq.encoding.headers import SCHEDULE_HEADER, NewerHeader
+from jetq.encoding.schedules import read_record
+from jetq.errors import BrokerError, DefinitionError, Rejected
+from jetq.model.job import Delivery, JobRecord
+from jetq.model.names import NO_KEY, keyed_id
+from jetq.model.schedule import ON_TIME, Mark, ScheduleRecord, StoredSchedule, Ticked, job_key, timetable_of
+from jetq.worker.attempts.attempt import Attempt
+from jetq.worker.attempts.settlement import Settlement, dead
+from jetq.worker.leases import Leases
+
+__all__ = ["BadTick", "NewerTick", "TickRunner", "Ticks", "job_of_tick"]
+
+_log = logging.getLogger("jetq.worker")
+
+_SURE = 10.0
+"""Seconds after its time at which a tick that has come to nobody's hands counts as missed."""
+
+_REMEMBERED = 5 * ON_TIME
+"""Seconds for which the mark says of each tick whether it was decided."""
+
+_FORGOTTEN = 4 * ON_TIME
+"""Seconds after its time from which a tick counts as decided if a newer one is: the mark may not tell any more."""
+
+_ID_LENGTH = 96
+_FIRST_BACKOFF, _LAST_BACKOFF = 0.5, 5.0
+_FIRST_PAUSE, _LAST_PAUSE = 0.002, 0.1
+"""Seconds before the mark is read again, which another worker has just written."""
+
+
+class BadTick(ValueError):
+    """A tick that says nothing this jetq can read."""
+
+
+class NewerTick(ValueError):
+    """A tick of a schedule that a newer jetq has written. It is left to its lease, and a newer worker may get it."""
+
+
+class Ticks:
+    """Makes jobs of ticks. Any number of workers do, of the same ticks: what counts is stored by one of them.
+
+    In one worker the ticks of a schedule take turns, because each writes the same mark; workers repeat until it is
+    theirs. So of many that wait each is decided, whoever else starts at the same time.
+
+    Guarantee: tests/faults/test_recurring.py: through kills of workers and of the server no tick is lost or doubled;
+    of those that waited for a worker, none that was on time is lost.
+    """
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        self._random = random.Random()
+        self._missing: dict[tuple[str, str], float] = {}
+        self._turns: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
+
+    async def turn(self, delivery: Delivery, came: float | None = None) -> None:
+        """Make a job of a tick, or nothing if that was decided already. came: when it first came to a worker, unix
+        seconds. Raises BadTick, NewerTick, BrokerError."""
+        try:
+            record = read_record(delivery.headers.get(SCHEDULE_HEADER, ""))
+            if (record.queue, record.name) != (delivery.queue, delivery.schedule):
+                raise ValueError(f"it says that it is of schedule {record.name} in queue {record.queue}")
+            nominal = _nominal(record, delivery.next_at)
+        except NewerHeader as error:
+            raise NewerTick(str(error)) from None
+        except (ValueError, DefinitionError) as error:
+            raise BadTick(f"this tick of schedule {delivery.schedule} cannot be read: {error}") from None
+        async with self._turns.setdefault((record.queue, record.name), asyncio.Lock()):
+            await self._decide(record, delivery.body, nominal, came)
+
+    async def catch_up(self, queue: str) -> None:
+        """Make jobs of the newest ticks that were missed: the broker was down at their time. Raises BrokerError."""
+        broker = self._broker
+        for stored in await broker.schedules(queue):
+            record, nominal = stored.record, self._newest(stored)
+            if nominal is None or _is_decided(
+                await broker.ticked(queue, record.name), nominal, broker.now(), broker.now()
+            ):
+                self._missing.pop((queue, record.name), None)
+            else:
+                await self._decide(record, stored.body, nominal)
+                await self._wake(stored, nominal)
+
+    async def _wake(self, stored: StoredSchedule, nominal: float) -> None:
+        """Store a schedule anew that missed two ticks in a row: one that fires while the store is full does not fire
+        again before that, or before the server is restarted (nats-server 2.15.1)."""
+        record = stored.record
+        before = self._missing.setdefault((record.queue, record.name), nominal)
+        if nominal > before and await self._broker.wake_schedule(stored):
+            del self._missing[record.queue, record.name]
+            _log.warning(
+                "schedule %s had ceased to tick (was the broker's store full?); it is set up anew", record.name
+            )
+
+    def _newest(self, stored: StoredSchedule) -> float | None:
+        """The newest time at which it should have ticked, of those that are a while ago."""
+        record, now = stored.record, self._broker.now()
+        if record.paused:
+            return None
+        try:
+            nominal = timetable_of(record).previous(now - _SURE)
+        except DefinitionError:
+            return None
+        return None if nominal is None or nominal <= stored.stored_at else nominal
+
+    async def _decide(self, record: ScheduleRecord, body: bytes, nominal: float, came: float | None = None) -> None:
+        """Store what becomes of a tick, unless that is decided. Ends only with that, or a BrokerError. came: when it
+        came to a worker, None for now."""
+        broker, pause = self._broker, _FIRST_PAUSE
+        came = broker.now() if came is None else came
+        if _is_too_late(record, nominal, came):
+            _log.info("schedule %s: its tick for %s came too late to be run", record.name, _utc(nominal))
+            return
+        while True:
+            now = broker.now()
+            mark = await broker.ticked(record.queue, record.name)
+            if _is_decided(mark, nominal, came, now):
+                return
+            ticked = mark.ticked.having(nominal, now - _REMEMBERED)
+            due = self._due(record, nominal, now)
+            job = job_of_tick(record, body, nominal, now if due is not None else None)
+            if await broker.store_tick(record, ticked, mark.sequence, job, due):
+                return
+            if await self._is_overlap(record, ticked, mark.sequence):
+                return
+            await asyncio.sleep(self._random.uniform(0.0, pause))  # the mark is another's: one of them went on
+            pause = min(pause * 2, _LAST_PAUSE)
+
+    async def _is_overlap(self, record: ScheduleRecord, ticked: Ticked, expected: int) -> bool:
+        """Whether it is not the mark that was another, so that the job of an earlier tick stands: then this one is
+        decided too, and nothing runs."""
+        if not await self._broker.store_tick(record, ticked, expected, None, None):
+            return False
+        _log.info("schedule %s: the job before is not done, so this tick makes none", record.name)
+        return True
+
+    def _due(self, record: ScheduleRecord, nominal: float, now: float) -> float | None:
+        due = nominal + self._random.uniform(0.0, record.jitter) if record.jitter else nominal
+        return due if due > now else None
+
+
+class TickRunner:
+    """Handles the ticks that come to a worker."""
+
+    def __init__(self, ticks: Ticks, broker: Broker, leases: Leases, settlement: Settlement) -> None:
+        self._ticks = ticks
+        self._broker = broker
+        self._leases = leases
+        self._settlement = settlement
+
+    async def run(self, attempt: Attempt) -> None:
+        """Make a job of a tick, then remove it. Also when the worker is stopping: that takes a moment, and nobody is
+        charged for it.
+
+        While the broker cannot be reached or has no room it is tried again for as long as the lease holds: left to its
+        lease it would come back too late.
+        """
+        delivery = attempt.delivery
+        # Decided by when it first came to a worker: neither its turn here nor one that was killed makes it late.
+        came = self._broker.now() - (delivery.count - 1) * self._broker.lease
+        backoff = _FIRST_BACKOFF
+        try:
+            while self._leases.valid(delivery):
+                try:
+                    await self._ticks.turn(delivery, came)
+                    if self._leases.valid(delivery):
+                        self._broker.finish(delivery)
+                    return
+                except NewerTick as error:
+                    _log.warning("a tick of schedule %s is left to a newer worker: %s", delivery.schedule, error)
+                    return
+                except BadTick as error:
+                    await self._settlement.settle(attempt, dead("undecodable", "jetq.BadTick", str(error)))
+                    return
+                except Rejected as error:
+                    await self._settlement.settle(attempt, dead("failed", "jetq.Rejected", error.message))
+                    return
+                except BrokerError as error:
+                    _log.warning(
+                        "a tick of schedule %s is no job yet, trying again in %g s: %s",
+                        delivery.schedule, backoff, error.message,
+                    )  # fmt: skip
+                    await asyncio.sleep(backoff)
+                    backoff = min(backoff * 2, _LAST_BACKOFF)
+            _log.warning("a tick of schedule %s: its lease lapsed, it comes again", delivery.schedule)
+        finally:
+            self._leases.drop(delivery)
+
+
+def _is_decided(mark: Mark, nominal: float, came: float, now: float) -> bool:
+    """Whether it is known what became of a tick: of one that came late, or of which the mark has forgotten, newer ones
+    tell that."""
+    if mark.ticked.has(nominal):
+        return True
+    return nominal < mark.ticked.newest and (came - nominal > ON_TIME or now - nominal > _FORGOTTEN)
+
+
+def job_of_tick(record: ScheduleRecord, body: bytes, nominal: float, enqueued: float | None) -> JobRecord:
+    """The job that a tick becomes. Its id says of which schedule and time, so it cannot be stored twice."""
+    key = job_key(record)
+    id = _id(record, nominal)
+    meta = replace(record.meta, schedule=record.name, nominal=nominal, enqueued=enqueued)
+    if record.expires is not None:
+        meta = replace(meta, expires=nominal + record.expires)
+    return JobRecord(
+        id=id if key == NO_KEY else keyed_id(id, key),
+        task=record.task,
+        queue=record.queue,
+        body=body,
+        key=key,
+        meta=meta,
+        level=record.level,
+    )
+
+
+def _id(record: ScheduleRecord, nominal: float) -> str:
+    whole = datetime.fromtimestamp(nominal, UTC)
+    stamp = f"{whole:%Y%m%dT%H%M%S}" + (f"-{whole.microsecond // 1000:03}" if whole.microsecond else "")
+    name = f"{record.queue}:{record.name.replace('.', ':')}"
+    if len(name) + len(stamp) + 1 > _ID_LENGTH:
+        name = hashlib.blake2b(name.encode(), digest_size=16).hexdigest()
+    return f"{name}:{stamp}"
+
+
+def _nominal(record: ScheduleRecord, next_at: float | None) -> float:
+    """For which time a tick is that came when `next_at` was the next. Not when it came: it may be late."""
+    if next_at is None:
+        raise ValueError("it does not say when the next one is")
+    nominal = timetable_of(record).before(next_at)
+    if nominal is None:
+        raise ValueError(f"{record.pattern!r} never was before {_utc(next_at)}")
+    return nominal
+
+
+def _is_too_late(record: ScheduleRecord, nominal: float, now: float) -> bool:
+    """Whether a late tick is not worth a job: a newer one is due, or it is older than the catch-up allows."""
+    late = now - nominal
+    if late <= ON_TIME:
+        return False
+    return late > record.catch_up or timetable_of(record).next(nominal) <= now
+
+
+def _utc(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).isoformat()
