@@ -20,21 +20,11 @@ from typing import Protocol
 
 from jetq.broker.cells import Shared
 from jetq.errors import BrokerError
-from jetq.model.deployment_facts import Survey
-from jetq.model.job import (
-    DeadEntry,
-    DeadLetter,
-    Debounce,
-    Delivery,
-    Drift,
-    Found,
-    JobRecord,
-    Level,
-    QueueInfo,
-    ResultRecord,
-    Stored,
-    Terms,
-)
+from jetq.model.dead_letter import DeadEntry, DeadLetter
+from jetq.model.deployment_facts import Drift, Survey
+from jetq.model.job import Debounce, Delivery, Found, JobRecord, Level, Stored, Terms
+from jetq.model.queue_info import QueueInfo
+from jetq.model.result import ResultRecord
 from jetq.model.schedule import Mark, ScheduleRecord, StoredSchedule, Ticked
 
 __all__ = ["Broker", "Feed", "Line", "always"]

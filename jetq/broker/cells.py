@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Protocol
 
-from jetq.model.job import Cell, Drift, StoredRecord
+from jetq.model.cell import Cell, StoredRecord
+from jetq.model.deployment_facts import Drift
 
 __all__ = ["Shared"]
 

@@ -10,7 +10,7 @@ from typing import Any, get_args
 import click
 
 from jetq.cli.durations import PAST
-from jetq.model.job import DeadReason
+from jetq.model.failure import DeadReason
 from jetq.operations.dead_letters import DeadFilter
 
 __all__ = ["described", "for_letters"]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from jetq.cli.exit import FAILED, Failed
 from jetq.cli.output import age, echo_table
-from jetq.model.job import DeadEntry
+from jetq.model.dead_letter import DeadEntry
 
 __all__ = ["Row", "already_standing", "count", "echo_rows", "row", "summary"]
 

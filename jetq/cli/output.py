@@ -16,8 +16,10 @@ from msgspec.structs import replace
 from jetq.client.app import Jetq
 from jetq.errors import BadPayload
 from jetq.model.bounds import is_too_deep
-from jetq.model.job import AttemptError, DeadEntry, DeadLetter, ResultRecord
+from jetq.model.dead_letter import DeadEntry, DeadLetter
+from jetq.model.failure import AttemptError
 from jetq.model.redaction import hidden, is_secret_name, secret_texts, veil
+from jetq.model.result import ResultRecord
 from jetq.operations.job_view import JobView
 
 __all__ = [

@@ -39,7 +39,7 @@ from jetq.model.definitions.options import (
 from jetq.model.definitions.queue import Queue, check_queues
 from jetq.model.definitions.schedule import Schedule, ScheduleKeywords
 from jetq.model.definitions.wrappers import wraps_async
-from jetq.model.job import DEFAULT_META, Debounce, JobRecord, Meta, ResultRecord, Stored
+from jetq.model.job import DEFAULT_META, Debounce, JobRecord, Meta, Stored
 from jetq.model.job_context import CURRENT, JobContext
 from jetq.model.names import (
     NO_KEY,
@@ -51,6 +51,7 @@ from jetq.model.names import (
     keyed_id,
     new_job_id,
 )
+from jetq.model.result import ResultRecord
 from jetq.operations.schedules import ScheduleInfo
 from jetq.settings import Settings, SettingsOptions
 

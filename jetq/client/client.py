@@ -27,9 +27,10 @@ from jetq.errors import (
     ResultExpired,
     ResultTimeout,
 )
-from jetq.model.job import Debounce, Found, JobRecord, ResultRecord, State, Stored
+from jetq.model.job import Debounce, Found, JobRecord, State, Stored
 from jetq.model.job_context import CURRENT
 from jetq.model.names import NO_KEY
+from jetq.model.result import ResultRecord
 from jetq.model.schedule import ScheduleRecord
 from jetq.model.worker_status import Question, encode, read_answers, waits_for_itself
 from jetq.operations.cancel import Cancellation, cancel

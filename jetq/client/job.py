@@ -12,7 +12,8 @@ from jetq.encoding.failures import revive
 from jetq.errors import JobCancelled, JobExpired, JobNotFound, NoResult, ResultError
 from jetq.migration_hints import answering
 from jetq.model.definitions.options import Seconds, due_settings
-from jetq.model.job import Disposition, ResultRecord, State
+from jetq.model.job import Disposition, State
+from jetq.model.result import ResultRecord
 from jetq.operations.cancel import Cancellation
 from jetq.operations.job_view import JobView
 from jetq.units import seconds

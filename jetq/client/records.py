@@ -11,7 +11,7 @@ from msgspec import Struct
 from jetq.broker import Broker
 from jetq.client.app import Jetq, default_app
 from jetq.errors import DefinitionError
-from jetq.model.job import StoredRecord
+from jetq.model.cell import StoredRecord
 from jetq.model.job_context import CURRENT
 
 __all__ = ["Record", "Records"]

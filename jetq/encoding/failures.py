@@ -15,7 +15,8 @@ from msgspec.structs import replace
 
 from jetq.encoding.headers import META_HEADER
 from jetq.errors import JobTimeout, RemoteTraceback, TaskFailed
-from jetq.model.job import AttemptError, DeadLetter, Failure, stable_type_name
+from jetq.model.dead_letter import DeadLetter
+from jetq.model.failure import AttemptError, Failure, stable_type_name
 
 __all__ = ["bounded", "capture", "fit", "in_a_line", "members", "revive", "summarize", "text_of", "type_name"]
 

@@ -12,8 +12,11 @@ from msgspec.structs import replace
 
 from jetq.errors import NewerVersion
 from jetq.model.bounds import LONGEST_HEADER, check_numbers, is_too_deep
+from jetq.model.dead_letter import DeadLetter
 from jetq.model.extended import Versioned, encode_extended, is_all_of, with_others
-from jetq.model.job import DEFAULT_META, AttemptError, DeadLetter, JobRecord, Meta, ResultRecord
+from jetq.model.failure import AttemptError
+from jetq.model.job import DEFAULT_META, JobRecord, Meta
+from jetq.model.result import ResultRecord
 
 __all__ = [
     "IMPORTED_HEADER",

@@ -16,21 +16,12 @@ from jetq.memory.dead_letters import MemoryLetters
 from jetq.memory.feed import MemoryFeed
 from jetq.memory.sizes import MAX_PAYLOAD, check_arguments, check_size
 from jetq.memory.store import MemoryStore, QueueStore, found
-from jetq.model.deployment_facts import ConsumerFacts, ServerFacts, StreamFacts, Survey
-from jetq.model.job import (
-    Debounce,
-    Delivery,
-    Drift,
-    Found,
-    JobRecord,
-    Level,
-    QueueInfo,
-    ResultRecord,
-    Stored,
-    Terms,
-)
+from jetq.model.deployment_facts import ConsumerFacts, Drift, ServerFacts, StreamFacts, Survey
+from jetq.model.job import Debounce, Delivery, Found, JobRecord, Level, Stored, Terms
 from jetq.model.names import NO_KEY
 from jetq.model.oversized import KEPT
+from jetq.model.queue_info import QueueInfo
+from jetq.model.result import ResultRecord
 from jetq.model.schedule import Mark, ScheduleRecord, StoredSchedule, Ticked
 from jetq.model.worker_status import Question, encode, read_answers
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 from jetq.errors import BrokerUnavailable
 from jetq.memory.store import MemoryStore, QueueStore
-from jetq.model.job import Cell
+from jetq.model.cell import Cell
 
 __all__ = ["MemoryCells"]
 

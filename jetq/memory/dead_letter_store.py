@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from jetq.model.job import DeadEntry, DeadLetter, Delivery, is_same_letter
+from jetq.model.dead_letter import DeadEntry, DeadLetter, is_same_letter
+from jetq.model.job import Delivery
 
 __all__ = ["Graveyard"]
 

@@ -9,7 +9,8 @@ from jetq.encoding.headers import letter_header, read_letter
 from jetq.errors import PayloadTooLarge
 from jetq.memory.fleet import MemoryFleet
 from jetq.memory.sizes import MAX_PAYLOAD, check_arguments, check_size
-from jetq.model.job import DeadEntry, DeadLetter, Delivery, JobRecord
+from jetq.model.dead_letter import DeadEntry, DeadLetter
+from jetq.model.job import Delivery, JobRecord
 
 __all__ = ["MemoryLetters"]
 

@@ -6,7 +6,8 @@ import math
 from collections.abc import AsyncIterator, Sequence
 
 from jetq.memory.cells import MemoryCells
-from jetq.model.job import Drift, StoredRecord
+from jetq.model.cell import StoredRecord
+from jetq.model.deployment_facts import Drift
 
 __all__ = ["MemoryRecords"]
 

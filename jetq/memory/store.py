@@ -22,20 +22,10 @@ from jetq.encoding.headers import job_headers, meta_to_rewrite
 from jetq.memory.clock import FakeClock, Timers
 from jetq.memory.dead_letter_store import Graveyard
 from jetq.memory.schedules import JobOfTick, RecurringStore
-from jetq.model.job import (
-    LEVELS,
-    Cell,
-    Debounce,
-    Delivery,
-    Found,
-    JobRecord,
-    Level,
-    ResultRecord,
-    Stored,
-    StoredRecord,
-    in_place_of,
-)
+from jetq.model.cell import Cell, StoredRecord
+from jetq.model.job import LEVELS, Debounce, Delivery, Found, JobRecord, Level, Stored, in_place_of
 from jetq.model.names import NO_KEY
+from jetq.model.result import ResultRecord
 from jetq.runtime.clock import steady
 
 __all__ = ["MemoryStore", "Message", "QueueStore", "Taker", "found"]

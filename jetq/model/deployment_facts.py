@@ -5,13 +5,23 @@ Facts only; `jetq.operations.doctor.findings` says what they mean.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from msgspec import Struct
 
-from jetq.model.job import Drift
+__all__ = ["ConsumerFacts", "Drift", "Monitored", "ServerFacts", "StreamFacts", "Survey", "Usage"]
 
-__all__ = ["ConsumerFacts", "Monitored", "ServerFacts", "StreamFacts", "Survey", "Usage"]
+
+class Drift(Struct, frozen=True):
+    """One field of what stands that differs from what jetq needs."""
+
+    thing: str
+    field: str
+    wanted: Any
+    found: Any
+
+    def __str__(self) -> str:
+        return f"{self.thing}: {self.field} is {self.found!r}, jetq needs {self.wanted!r}"
 
 
 class ServerFacts(Struct, frozen=True):

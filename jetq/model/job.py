@@ -1,4 +1,4 @@
-"""The values that travel: what is stored, delivered, decided and shown. No I/O and no clock.
+"""Jobs: as they are stored, found and handed out.
 
 Times are unix seconds (float), durations seconds. What is encoded carries its wire version `v`; absent means 1.
 """
@@ -7,55 +7,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
-import msgspec
-from msgspec import UNSET, Raw, Struct, UnsetType
-from msgspec.structs import force_setattr
+from msgspec import UNSET, Struct, UnsetType
 
-from jetq.model.extended import Extended, Versioned
+from jetq.model.extended import Versioned
+from jetq.model.failure import AttemptError
 from jetq.model.names import NO_KEY
 from jetq.model.redaction import Discreet
 
 __all__ = [
     "DEFAULT_META",
     "LEVELS",
-    "NO_VALUE",
-    "AttemptError",
-    "Cancelled",
-    "Cell",
-    "Dead",
-    "DeadEntry",
-    "DeadLetter",
-    "DeadReason",
     "Debounce",
     "Delivery",
     "Disposition",
-    "Drift",
-    "Expired",
-    "Failure",
     "Found",
-    "InLine",
     "JobRecord",
     "Level",
     "Meta",
-    "Needs",
-    "Outcome",
-    "PutOff",
-    "QueueInfo",
-    "Released",
-    "ResultRecord",
-    "Retrying",
-    "Snoozed",
     "State",
     "Stored",
-    "StoredRecord",
-    "Succeeded",
-    "Superseded",
     "Terms",
     "in_place_of",
-    "is_same_letter",
-    "stable_type_name",
 ]
 
 State = Literal["scheduled", "queued", "running", "succeeded", "dead", "cancelled", "expired"]
@@ -68,32 +42,6 @@ LEVELS: tuple[Level, ...] = ("high", "normal", "low")
 Disposition = Literal["new", "existing", "replaced"]
 """What an enqueue did: stored the job, found one of its id or unique key standing, or put itself in that one's place
 while it was not due yet."""
-
-DeadReason = Literal["failed", "rejected", "crashed", "timeout", "unknown-task", "undecodable", "bad-arguments"]
-"""Why a job is dead: out of attempts or not worth one, `Reject` raised, killed its worker too often, its thread never
-ended, no worker knows the task, unreadable bytes, or arguments that do not fit the signature."""
-
-
-def stable_type_name(name: str) -> str:
-    """Return the name under which the exception class `name`, as `module.qualname`, is stored and shown.
-
-    A class of jetq's own is `jetq.X`, in whatever module it lives: what is stored outlives a move of that module. A
-    name with its module, as earlier versions stored it, comes out the same way.
-    """
-    return f"jetq.{name.rpartition('.')[2]}" if name.startswith("jetq.") else name
-
-
-class AttemptError(Extended, frozen=True, omit_defaults=True):
-    """How one attempt ended, short enough to travel with the job. type: as of `Failure`."""
-
-    attempt: int
-    type: str
-    message: str
-    at: float
-    worker: str = ""
-
-    def __post_init__(self) -> None:
-        _name_type(self)
 
 
 class Meta(Versioned, frozen=True, omit_defaults=True):
@@ -159,24 +107,6 @@ class Stored(Struct, frozen=True):
     sequence: int
     id: str
     disposition: Disposition = "new"
-
-
-class Cell(Discreet, Struct, frozen=True):
-    """A small value that the fleet shares. `version` grows with every write and is never used twice."""
-
-    name: str
-    value: bytes
-    version: int
-
-
-class StoredRecord(Discreet, Struct, frozen=True):
-    """A small value that an application or plugin keeps beside its jobs. `version` is that of a Cell; at: when it was
-    written, in unix seconds of the broker."""
-
-    name: str
-    value: bytes
-    version: int
-    at: float
 
 
 class Debounce(Struct, frozen=True):
@@ -259,91 +189,6 @@ class Terms(Struct, frozen=True):
     by: str
 
 
-class Failure(Extended, frozen=True, omit_defaults=True):
-    """An exception as text.
-
-    type: `module.qualname` of its class, or `jetq.X` (`stable_type_name`).
-    args: the constructor's arguments, when JSON can hold them.
-    """
-
-    type: str
-    message: str
-    traceback: str = ""
-    args: tuple[Any, ...] | None = None
-
-    def __post_init__(self) -> None:
-        _name_type(self)
-
-
-def _name_type(value: AttemptError | Failure) -> None:
-    """Give the class of `value` its stable name: an earlier version named it by its module."""
-    if value.type.startswith("jetq."):
-        force_setattr(value, "type", stable_type_name(value.type))
-
-
-NO_VALUE = Raw(b"null")
-
-
-class ResultRecord(Discreet, Struct, frozen=True, omit_defaults=True, gc=False):
-    """How a job ended, kept for its caller. `sequence` is that of the delivery it settles. `sealed` takes the place of
-    `value` where payloads are sealed."""
-
-    id: str
-    state: Literal["succeeded", "dead", "cancelled", "expired"]
-    task: str
-    queue: str
-    attempt: int
-    sequence: int
-    at: float
-    worker: str = ""
-    value: Raw = NO_VALUE
-    sealed: bytes | None = None
-    failure: Failure | None = None
-    v: int = 1
-
-
-class DeadLetter(Discreet, Versioned, frozen=True, omit_defaults=True):
-    """All that is known of a dead job besides its bytes, which are kept beside it unchanged.
-
-    address, headers, sequence: where and how it was stored; `count`: how often it had been handed out.
-    errors: its attempts' errors, oldest first, without the `errors_dropped` that were cut.
-    """
-
-    id: str
-    task: str
-    queue: str
-    key: str
-    reason: DeadReason
-    failure: Failure
-    attempt: int
-    at: float
-    enqueued: float
-    address: str
-    sequence: int
-    count: int = 1
-    worker: str = ""
-    errors: tuple[AttemptError, ...] = ()
-    errors_dropped: int = 0
-    snoozes: int = 0
-    replays: int = 0
-    edits: int = 0
-    headers: Mapping[str, str] = msgspec.field(default_factory=dict)
-    level: Level = "normal"
-
-
-def is_same_letter(one: DeadLetter, other: DeadLetter) -> bool:
-    """Whether both tell of the same death: of one job, message and time."""
-    return (one.id, one.sequence, one.at) == (other.id, other.sequence, other.at)
-
-
-class DeadEntry(Discreet, Struct, frozen=True):
-    """One entry of a dead-letter queue: the letter, the original bytes, and its place there."""
-
-    letter: DeadLetter
-    body: bytes
-    sequence: int
-
-
 class Found(Struct, frozen=True):
     """A job as it stands in its queue. `due` is set while it is scheduled; `in_flight`: a worker may hold it."""
 
@@ -351,109 +196,3 @@ class Found(Struct, frozen=True):
     state: Literal["scheduled", "queued"]
     due: float | None = None
     in_flight: bool = False
-
-
-class QueueInfo(Struct, frozen=True):
-    """A queue in numbers: jobs ready, handed out, scheduled and dead, and pull requests waiting (idle workers).
-
-    paused_until: unix seconds while the queue is paused, `math.inf` without an end.
-    """
-
-    name: str
-    ready: int
-    running: int
-    scheduled: int
-    dead: int
-    waiting: int
-    paused_until: float | None = None
-
-
-class Drift(Struct, frozen=True):
-    """One field of what stands that differs from what jetq needs."""
-
-    thing: str
-    field: str
-    wanted: Any
-    found: Any
-
-    def __str__(self) -> str:
-        return f"{self.thing}: {self.field} is {self.found!r}, jetq needs {self.wanted!r}"
-
-
-class Succeeded(Discreet, Struct, frozen=True):
-    """The attempt returned. `value` is its encoded result, or None when no result is kept; `sealed` if it is that."""
-
-    value: bytes | None = None
-    result_ttl: float = 0.0
-    sealed: bool = False
-
-
-class Retrying(Discreet, Struct, frozen=True):
-    """The attempt failed and another follows `after` seconds. `body`: new arguments, if the task asked for them."""
-
-    after: float
-    failure: Failure
-    body: bytes | None = None
-
-
-class Snoozed(Struct, frozen=True):
-    """Put off for `after` seconds at no cost. `meta` replaces the job's own when something must be remembered."""
-
-    after: float
-    meta: Meta | None = None
-
-
-class Needs(Struct, frozen=True, omit_defaults=True):
-    """What the code of a worker must have to run a job: its task, so many of the wire's versions, and parameters of
-    these names."""
-
-    task: str
-    v: int = 1
-    arguments: tuple[str, ...] = ()
-
-
-class PutOff(Struct, frozen=True):
-    """This worker's code cannot run it: it goes back as it came, for one that can, and comes by itself after `after`
-    seconds. since: from when on nobody was known who can; looks: how often it was put off before."""
-
-    after: float
-    needs: Needs
-    since: float
-    looks: int = 0
-
-
-class InLine(Struct, frozen=True):
-    """Put into the line of its limit, at no cost: it is called up from there, or comes back `after` seconds."""
-
-    after: float
-    line: str
-
-
-class Dead(Discreet, Struct, frozen=True):
-    """The job ends here, in the dead letters. `body`: the arguments its next attempt would have had, if they differ."""
-
-    reason: DeadReason
-    failure: Failure
-    body: bytes | None = None
-
-
-class Cancelled(Struct, frozen=True):
-    """Ended on request. It leaves a record for who waits, and nothing to run."""
-
-
-class Expired(Struct, frozen=True):
-    """Came too late to be run. It leaves a record for who waits."""
-
-
-class Released(Discreet, Struct, frozen=True):
-    """Given back unfinished, at no cost: another worker may have it at once. `body`: new arguments, if the task asked
-    for them as it was ended."""
-
-    body: bytes | None = None
-
-
-class Superseded(Struct, frozen=True):
-    """A repeat of something settled already: remove it, do nothing more."""
-
-
-Outcome = Succeeded | Retrying | Snoozed | PutOff | InLine | Dead | Cancelled | Expired | Released | Superseded

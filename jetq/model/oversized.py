@@ -11,7 +11,9 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from jetq.model.job import Dead, DeadReason, Delivery, Failure, Meta
+from jetq.model.failure import DeadReason, Failure
+from jetq.model.job import Delivery, Meta
+from jetq.model.outcome import Dead
 
 __all__ = ["KEPT", "Kept", "Staying", "kept_name", "pause_after", "read_kept", "write_kept"]
 

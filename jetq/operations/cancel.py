@@ -10,7 +10,8 @@ from typing import Literal
 from jetq.broker import Broker
 from jetq.encoding.headers import meta_or_default
 from jetq.errors import JobNotFound
-from jetq.model.job import Found, ResultRecord
+from jetq.model.job import Found
+from jetq.model.result import ResultRecord
 from jetq.model.worker_status import Question, encode
 
 __all__ = ["Cancellation", "cancel", "cancel_found"]

@@ -10,7 +10,7 @@ from msgspec import Raw, Struct
 from jetq.encoding.headers import BadHeader, check_letter, letter_header, read_letter
 from jetq.errors import DefinitionError
 from jetq.model.bounds import is_too_deep
-from jetq.model.job import DeadEntry
+from jetq.model.dead_letter import DeadEntry
 from jetq.model.names import check_queue
 
 __all__ = ["FORMAT", "BadLine", "read_line", "write_line"]

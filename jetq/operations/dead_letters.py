@@ -12,7 +12,9 @@ from msgspec.structs import replace
 from jetq.broker import Broker
 from jetq.encoding.headers import check_letter, meta_to_rewrite
 from jetq.errors import DefinitionError, JobNotFound, NewerVersion
-from jetq.model.job import DeadEntry, DeadLetter, DeadReason, JobRecord, stable_type_name
+from jetq.model.dead_letter import DeadEntry, DeadLetter
+from jetq.model.failure import DeadReason, stable_type_name
+from jetq.model.job import JobRecord
 from jetq.model.names import check_queue, check_task
 
 __all__ = [

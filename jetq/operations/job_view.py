@@ -12,9 +12,12 @@ from msgspec.structs import replace
 from jetq.broker import Broker
 from jetq.encoding.headers import BadHeader, meta_or_default, read_meta
 from jetq.errors import JobNotFound
-from jetq.model.job import DEFAULT_META, AttemptError, DeadEntry, Found, ResultRecord, State
+from jetq.model.dead_letter import DeadEntry
+from jetq.model.failure import AttemptError
+from jetq.model.job import DEFAULT_META, Found, State
 from jetq.model.names import check_queue, check_sought_id
 from jetq.model.redaction import Discreet
+from jetq.model.result import ResultRecord
 from jetq.model.worker_status import Answer, Question, encode, read_answers
 
 __all__ = ["JobView", "holder_of", "standing_state", "state_of", "view_job"]

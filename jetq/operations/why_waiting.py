@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from msgspec import Struct
 
 from jetq.broker import Broker
-from jetq.model.job import QueueInfo
+from jetq.model.queue_info import QueueInfo
 from jetq.model.worker_status import Answer, Question, encode, read_answers
 from jetq.operations.job_view import JobView, view_job
 from jetq.units import span

@@ -26,8 +26,9 @@ from jetq.broker import Broker
 from jetq.client.app import Jetq
 from jetq.client.task import Task
 from jetq.errors import BrokerError, DefinitionError, NotStored, Rejected
-from jetq.model.job import Delivery, ResultRecord
+from jetq.model.job import Delivery
 from jetq.model.job_context import JobContext
+from jetq.model.result import ResultRecord
 from jetq.testing.faulty import Fault, Points, Verb, faulty, raising, slow
 from jetq.testing.tester import AppTester, ServerTester
 from jetq.units import seconds

@@ -13,8 +13,9 @@ from jetq.client.app import Jetq
 from jetq.client.client import Client, Request
 from jetq.client.session import Begin, Session
 from jetq.errors import ResultTimeout, Snooze, TaskFailed
-from jetq.model.job import ResultRecord, Stored
+from jetq.model.job import Stored
 from jetq.model.job_context import JobContext
+from jetq.model.result import ResultRecord
 from jetq.operations.job_view import standing_state
 from jetq.testing.observed import Ran
 from jetq.testing.tester import AppTester, in_memory, is_run_by_tester, run_here

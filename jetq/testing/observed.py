@@ -8,7 +8,10 @@ from msgspec import Struct
 
 from jetq.broker import Broker
 from jetq.encoding.headers import BadHeader, read_meta
-from jetq.model.job import AttemptError, DeadLetter, Delivery, JobRecord, ResultRecord
+from jetq.model.dead_letter import DeadLetter
+from jetq.model.failure import AttemptError
+from jetq.model.job import Delivery, JobRecord
+from jetq.model.result import ResultRecord
 
 __all__ = ["Ran", "Tally", "observed"]
 

@@ -6,7 +6,8 @@ from typing import Generic, Literal, TypeVar
 
 from msgspec import Struct
 
-from jetq.model.job import AttemptError, DeadLetter
+from jetq.model.dead_letter import DeadLetter
+from jetq.model.failure import AttemptError
 from jetq.model.redaction import Discreet
 from jetq.testing.enqueued import EnqueuedJob
 

@@ -21,8 +21,8 @@ from jetq.client.job import Job
 from jetq.client.session import Connect, Session
 from jetq.client.task import BoundTask, Task
 from jetq.memory import FakeClock, MemoryBroker, MemoryStore
+from jetq.model.dead_letter import DeadLetter
 from jetq.model.definitions.options import call_settings
-from jetq.model.job import DeadLetter
 from jetq.operations.dead_letters import each_dead
 from jetq.operations.schedules import put_schedule
 from jetq.settings import Settings

@@ -16,7 +16,9 @@ from tenacity.wait import wait_base
 from jetq.encoding.failures import members, text_of, type_name
 from jetq.errors import Interruption, RateLimited, Reject, Retry, Snooze
 from jetq.model.definitions.options import Condition
-from jetq.model.job import Dead, Failure, Meta, Needs, PutOff, Retrying, Snoozed
+from jetq.model.failure import Failure
+from jetq.model.job import Meta
+from jetq.model.outcome import Dead, Needs, PutOff, Retrying, Snoozed
 from jetq.units import seconds
 
 __all__ = [

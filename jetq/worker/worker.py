@@ -22,7 +22,8 @@ from jetq.client.declared_schedules import definitions
 from jetq.errors import BrokerError, BrokerUnavailable, DefinitionError
 from jetq.model.definitions.checks import check_count, check_duration
 from jetq.model.definitions.queue import check_served, check_weight
-from jetq.model.job import LEVELS, Delivery, Level, Released
+from jetq.model.job import LEVELS, Delivery, Level
+from jetq.model.outcome import Released
 from jetq.worker.attempts.attempt import Attempt, running_now
 from jetq.worker.attempts.executor import Executor, GivenUp
 from jetq.worker.attempts.handover import Handover

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from jetq import Jetq
 from jetq.broker import Broker
-from jetq.model.job import DeadEntry, QueueInfo
+from jetq.model.dead_letter import DeadEntry
+from jetq.model.queue_info import QueueInfo
 from tests.apps.ledger import Ledger
 
 QUEUE = "ledger"

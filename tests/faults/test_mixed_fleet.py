@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from jetq.model.job import QueueInfo
+from jetq.model.queue_info import QueueInfo
 from tests.apps.harness import Harness, harness
 from tests.apps.ledger import Ledger
 from tests.apps.workers import WorkerProcess

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from jetq import Jetq
 from jetq.broker import Broker
 from jetq.errors import BrokerError, Rejected
-from jetq.model.job import DeadEntry
+from jetq.model.dead_letter import DeadEntry
 from jetq.operations.dead_letter_files import read_line, write_line
 from jetq.operations.dead_letters import Replay, each_dead, find_dead, places_of, replay, replay_edited
 from jetq.worker.attempts import executor, settlement

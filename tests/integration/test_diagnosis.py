@@ -94,7 +94,7 @@ async def test_busy_slots_are_counted_and_a_free_one_means_its_turn(nats_url: st
 
 
 async def test_its_turn_is_said_when_slots_are_free() -> None:
-    from jetq.model.job import QueueInfo
+    from jetq.model.queue_info import QueueInfo
     from jetq.model.worker_status import Answer
     from jetq.operations.why_waiting import _waits
 

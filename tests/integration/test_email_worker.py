@@ -14,7 +14,7 @@ import pytest
 from aiosmtpd.controller import Controller
 
 from jetq import Jetq
-from jetq.model.job import DeadEntry
+from jetq.model.dead_letter import DeadEntry
 from jetq.operations.dead_letters import replay
 from jetq_email import send_email
 from tests.apps.working import fresh_app, working

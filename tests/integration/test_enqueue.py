@@ -18,7 +18,8 @@ import pytest
 
 from jetq import Jetq, JetqWarning
 from jetq.errors import BrokerUnavailable, EnqueueError, NotSent, NotStored, PayloadTooLarge
-from jetq.model.job import Found, QueueInfo
+from jetq.model.job import Found
+from jetq.model.queue_info import QueueInfo
 from tests.apps.working import working
 from tests.servers import NatsServerFactory
 

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from jetq import Jetq, JobContext, Worker, current_job
-from jetq.model.job import DeadEntry, Delivery
+from jetq.model.dead_letter import DeadEntry
+from jetq.model.job import Delivery
 from tests.apps.frames import FIRED, Frame, Frames
 from tests.apps.wire import Answer, Wire
 from tests.apps.working import fresh_app, settled, until

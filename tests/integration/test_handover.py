@@ -14,7 +14,8 @@ import pytest
 
 from jetq import Jetq, NewerVersion, Worker
 from jetq.encoding.headers import OFF_HEADER, Off, off_headers, read_off
-from jetq.model.job import Found, JobRecord, Meta, Needs
+from jetq.model.job import Found, JobRecord, Meta
+from jetq.model.outcome import Needs
 from jetq.operations.dead_letters import Replay, places_of, replay
 from tests.apps.working import fresh_app, until, until_state, working
 

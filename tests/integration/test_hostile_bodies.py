@@ -11,7 +11,8 @@ import pytest
 
 from jetq import Jetq
 from jetq.model.bounds import DEEPEST
-from jetq.model.job import DeadEntry, ResultRecord
+from jetq.model.dead_letter import DeadEntry
+from jetq.model.result import ResultRecord
 from tests.apps.wire import Wire
 from tests.apps.working import fresh_app, settled, until, working
 

@@ -11,7 +11,7 @@ import pytest
 
 from jetq import ArgumentError, DefinitionError, Jetq, Job, JobCancelled, RateLimited, current_job
 from jetq.broker import Broker
-from jetq.model.job import QueueInfo
+from jetq.model.queue_info import QueueInfo
 from jetq.operations.why_waiting import diagnose
 from tests.apps.working import fresh_app, settled, until, until_state, working
 

@@ -14,7 +14,9 @@ from jetq.jetstream import connect_broker
 from jetq.jetstream.broker import JetStreamBroker
 from jetq.jetstream.streams.reading import each_message, matches
 from jetq.jetstream.streams.subjects import Names
-from jetq.model.job import DeadLetter, Delivery, Failure, JobRecord
+from jetq.model.dead_letter import DeadLetter
+from jetq.model.failure import Failure
+from jetq.model.job import Delivery, JobRecord
 from jetq.model.names import key_token, keyed_id
 from jetq.model.schedule import ScheduleRecord
 from jetq.settings import Settings

@@ -11,7 +11,7 @@ import pytest
 
 from jetq import Jetq, ResultExpired, Worker, current_job
 from jetq.broker import Broker
-from jetq.model.job import QueueInfo
+from jetq.model.queue_info import QueueInfo
 from tests.apps.working import fresh_app, until, working
 from tests.e2e.project import Project
 from tests.servers import NatsServerFactory

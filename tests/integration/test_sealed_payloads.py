@@ -29,7 +29,7 @@ from jetq import (
 )
 from jetq.client.declared_schedules import definitions
 from jetq.encoding.sealing import key_of
-from jetq.model.job import DeadEntry
+from jetq.model.dead_letter import DeadEntry
 from jetq.operations.dead_letters import find_dead, replay
 from jetq.operations.schedules import put_schedule, run_schedule
 from tests.apps import process_tasks

@@ -11,7 +11,7 @@ import nats
 import pytest
 
 from jetq import ArgumentError, Jetq, Retry, TaskFailed
-from jetq.model.job import DeadEntry
+from jetq.model.dead_letter import DeadEntry
 from tests.apps.working import fresh_app, working
 
 pytestmark = pytest.mark.anyio

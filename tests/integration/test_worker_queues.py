@@ -9,7 +9,8 @@ import pytest
 
 from jetq import Jetq, Worker
 from jetq.encoding.headers import read_meta
-from jetq.model.job import AttemptError, JobRecord, Meta
+from jetq.model.failure import AttemptError
+from jetq.model.job import JobRecord, Meta
 from tests.apps.working import fresh_app, until, working
 
 pytestmark = pytest.mark.anyio

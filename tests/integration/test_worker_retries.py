@@ -12,7 +12,7 @@ from tenacity import wait_exponential
 
 from jetq import Reject, Retry, Snooze, TaskFailed, Worker, current_job
 from jetq.broker import Broker
-from jetq.model.job import QueueInfo
+from jetq.model.queue_info import QueueInfo
 from jetq.operations.dead_letters import replay
 from tests.apps.working import fresh_app, until, working
 

@@ -11,7 +11,7 @@ import pytest
 from jetq import Jetq
 from jetq.errors import BrokerError
 from jetq.jetstream.streams.subjects import Names
-from jetq.model.job import ResultRecord
+from jetq.model.result import ResultRecord
 from tests.apps.full_store import full_stream
 from tests.apps.working import fresh_app, settled, until, working
 

@@ -40,8 +40,10 @@ from jetq.errors import (
     TaskFailed,
 )
 from jetq.memory import MemoryBroker, MemoryStore
-from jetq.model.job import DEFAULT_META, Debounce, Failure, Found, JobRecord, Meta, ResultRecord, Stored
+from jetq.model.failure import Failure
+from jetq.model.job import DEFAULT_META, Debounce, Found, JobRecord, Meta, Stored
 from jetq.model.job_context import CURRENT, Current, JobContext
+from jetq.model.result import ResultRecord
 
 
 class Watched(MemoryBroker):

@@ -11,7 +11,7 @@ import pytest
 from jetq import Jetq
 from jetq.cli.logs import ConsoleFormatter, JsonFormatter
 from jetq.cli.output import age, arguments, echo_errors, echo_fields, echo_table, printable
-from jetq.model.job import AttemptError
+from jetq.model.failure import AttemptError
 from jetq.operations.job_view import JobView
 
 

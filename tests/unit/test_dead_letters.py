@@ -13,7 +13,10 @@ from jetq.broker import Broker
 from jetq.encoding.headers import job_headers, read_meta
 from jetq.errors import DefinitionError, JobNotFound, PayloadTooLarge
 from jetq.memory import MemoryBroker
-from jetq.model.job import AttemptError, DeadEntry, DeadLetter, Delivery, Failure, JobRecord, Meta, ResultRecord
+from jetq.model.dead_letter import DeadEntry, DeadLetter
+from jetq.model.failure import AttemptError, Failure
+from jetq.model.job import Delivery, JobRecord, Meta
+from jetq.model.result import ResultRecord
 from jetq.operations import dead_letters
 from jetq.operations.dead_letters import (
     EVERY,

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jetq.model.job import AttemptError, DeadEntry, DeadLetter, Failure
+from jetq.model.dead_letter import DeadEntry, DeadLetter
+from jetq.model.failure import AttemptError, Failure
 from jetq.operations.dead_letter_files import BadLine, read_line, write_line
 from tests.unit.properties.examples import examples
 

@@ -23,7 +23,8 @@ from jetq import errors
 from jetq.encoding import failures
 from jetq.encoding.failures import bounded, capture, fit, in_a_line, revive, summarize
 from jetq.errors import RateLimited, Reject, Retry, Snooze
-from jetq.model.job import AttemptError, DeadLetter, Failure
+from jetq.model.dead_letter import DeadLetter
+from jetq.model.failure import AttemptError, Failure
 
 encode = msgspec.json.encode
 

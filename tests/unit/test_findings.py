@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from jetq.model.deployment_facts import Monitored, ServerFacts, StreamFacts, Survey, Usage
-from jetq.model.job import QueueInfo
+from jetq.model.queue_info import QueueInfo
 from jetq.model.worker_status import Answer
 from jetq.operations.doctor.findings import Fleet, about_fleet, about_server, about_store, durability
 

@@ -13,8 +13,8 @@ import pytest
 import jetq.worker.limits.gate as gate_module
 from jetq.errors import NotStored
 from jetq.memory import MemoryBroker, MemoryStore
+from jetq.model.cell import Cell
 from jetq.model.definitions.rate import parse_rate
-from jetq.model.job import Cell
 from jetq.worker.limits.gate import Gate
 from jetq.worker.limits.pace import Pace
 from jetq.worker.limits.presence import Presence

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from jetq.memory import MemoryBroker, MemoryStore
-from jetq.model.job import Cell
+from jetq.model.cell import Cell
 from jetq.worker.limits.limits import Limits
 from jetq.worker.limits.presence import Presence
 

@@ -9,7 +9,8 @@ import time
 import pytest
 
 from jetq.memory import FakeClock, MemoryBroker, MemoryStore
-from jetq.model.job import Delivery, JobRecord, ResultRecord, Stored
+from jetq.model.job import Delivery, JobRecord, Stored
+from jetq.model.result import ResultRecord
 
 pytestmark = pytest.mark.anyio
 

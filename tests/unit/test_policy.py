@@ -21,7 +21,8 @@ from jetq.encoding.failures import capture, text_of
 from jetq.errors import Interruption, JobTimeout, RateLimited, Reject, Retry, Snooze
 from jetq.model.definitions.options import Condition
 from jetq.model.definitions.wrappers import FINISHED
-from jetq.model.job import Dead, Failure, Needs, PutOff, Retrying, Snoozed
+from jetq.model.failure import Failure
+from jetq.model.outcome import Dead, Needs, PutOff, Retrying, Snoozed
 from jetq.worker.policy import (
     LONGEST_WAIT,
     RetryPolicy,

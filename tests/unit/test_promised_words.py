@@ -12,7 +12,8 @@ from jetq import Job, errors
 from jetq.encoding import failures
 from jetq.jetstream.broker import base
 from jetq.model.definitions.options import TaskOptions
-from jetq.model.job import DeadReason, Disposition, State
+from jetq.model.failure import DeadReason
+from jetq.model.job import Disposition, State
 from jetq.operations.cancel import Cancellation
 from jetq.settings import Settings
 from jetq.worker import policy

@@ -14,11 +14,16 @@ import msgspec
 import pytest
 from msgspec import Struct
 
-import jetq.model.job as model
 from jetq import ArgumentError, DefinitionError, Jetq, Schedule, Secret
 from jetq.encoding.failures import capture
 from jetq.encoding.signature import Signature
+from jetq.model.cell import Cell
+from jetq.model.dead_letter import DeadEntry, DeadLetter
+from jetq.model.failure import Failure
+from jetq.model.job import Delivery, Found, JobRecord
+from jetq.model.outcome import Dead, Retrying, Succeeded
 from jetq.model.redaction import hidden, is_secret_name, secret_texts, veil
+from jetq.model.result import ResultRecord
 from jetq.testing.enqueued import EnqueuedJob, no_such_job
 
 CANARY = "c4n4ry-of-the-tests"
@@ -394,14 +399,14 @@ def test_reprs_tell_sizes_and_not_contents() -> None:
 
     body = login.signature.encode(("bob", CANARY), {})
     headers = {"Authorization": CANARY}
-    delivery = model.Delivery("q", "t", "-", "1", body, headers, 1, 1, 0.0, 0.0, "", "")
-    failure = model.Failure("E", "m")
-    letter = model.DeadLetter("1", "t", "q", "-", "failed", failure, 1, 0.0, 0.0, "", 1, headers=headers)
+    delivery = Delivery("q", "t", "-", "1", body, headers, 1, 1, 0.0, 0.0, "", "")
+    failure = Failure("E", "m")
+    letter = DeadLetter("1", "t", "q", "-", "failed", failure, 1, 0.0, 0.0, "", 1, headers=headers)
     shown: list[object] = [
-        app, app.settings, login, login.bind("bob", CANARY), delivery, letter, model.Found(delivery, "queued"),
-        model.JobRecord("1", "t", "q", body), model.DeadEntry(letter, body, 1), model.Cell("c", body, 1),
-        model.Retrying(1.0, failure, body), model.Dead("failed", failure, body), model.Succeeded(body),
-        model.ResultRecord("1", "succeeded", "t", "q", 1, 1, 0.0, value=msgspec.Raw(body)),
+        app, app.settings, login, login.bind("bob", CANARY), delivery, letter, Found(delivery, "queued"),
+        JobRecord("1", "t", "q", body), DeadEntry(letter, body, 1), Cell("c", body, 1),
+        Retrying(1.0, failure, body), Dead("failed", failure, body), Succeeded(body),
+        ResultRecord("1", "succeeded", "t", "q", 1, 1, 0.0, value=msgspec.Raw(body)),
         Schedule(cron="* * * * *", arguments={"password": CANARY}),
     ]  # fmt: skip
     for each in shown:

@@ -10,7 +10,9 @@ import pytest
 from jetq.client.task import Task
 from jetq.errors import Rejected
 from jetq.memory import MemoryBroker
-from jetq.model.job import Dead, Delivery, Failure, JobRecord, Meta
+from jetq.model.failure import Failure
+from jetq.model.job import Delivery, JobRecord, Meta
+from jetq.model.outcome import Dead
 from jetq.testing.faulty import Points, faulty, raising
 from jetq.worker.attempts import settlement
 from jetq.worker.attempts.attempt import Attempt

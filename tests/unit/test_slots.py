@@ -12,7 +12,7 @@ import jetq.worker.limits.slots as slots_module
 from jetq.broker import Broker
 from jetq.errors import NotStored
 from jetq.memory import MemoryBroker, MemoryStore
-from jetq.model.job import Cell
+from jetq.model.cell import Cell
 from jetq.worker.limits.presence import Presence
 from jetq.worker.limits.slots import Slots
 

@@ -12,7 +12,9 @@ import jetq
 from jetq.encoding.failures import capture, in_a_line, revive, type_name
 from jetq.encoding.headers import META_HEADER, read_meta
 from jetq.errors import JobTimeout, TaskFailed
-from jetq.model.job import DeadLetter, Failure, ResultRecord
+from jetq.model.dead_letter import DeadLetter
+from jetq.model.failure import Failure
+from jetq.model.result import ResultRecord
 from jetq.operations.dead_letters import DeadFilter
 from tests.unit.test_dead_letters import letter
 

@@ -10,7 +10,8 @@ import pytest
 from jetq import Jetq
 from jetq.errors import BrokerError
 from jetq.memory import MemoryBroker
-from jetq.model.job import Dead, Delivery, JobRecord, Released
+from jetq.model.job import Delivery, JobRecord
+from jetq.model.outcome import Dead, Released
 from jetq.testing.faulty import Fault, faulty, raising
 from jetq.worker.attempts import suspects
 from jetq.worker.attempts.attempt import Attempt

@@ -17,7 +17,7 @@ from jetq.cli.verbs.dlq_edit import edit
 from jetq.cli.verbs.dlq_files import export, import_
 from jetq.cli.verbs.dlq_replay import replay
 from jetq.client.app import Jetq
-from jetq.model.job import DeadEntry
+from jetq.model.dead_letter import DeadEntry
 from jetq.operations.dead_letters import EVERY, DeadFilter, count_dead, each_dead, find_dead, purge_dead
 
 __all__ = ["dlq"]

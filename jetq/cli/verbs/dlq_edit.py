@@ -16,7 +16,7 @@ from jetq.client.app import Jetq
 from jetq.client.task import Task
 from jetq.errors import ArgumentError
 from jetq.model.annotations import signature_of
-from jetq.model.job import DeadEntry
+from jetq.model.dead_letter import DeadEntry
 from jetq.operations.dead_letter_editing import Draft
 from jetq.operations.dead_letters import check_readable, find_dead, replay_edited
 

@@ -21,7 +21,7 @@ from jetq.cli.dead_letter_rows import count
 from jetq.cli.exit import FAILED, Failed, verbose_option
 from jetq.client.app import Jetq
 from jetq.errors import BadPayload, PayloadTooLarge
-from jetq.model.job import DeadEntry
+from jetq.model.dead_letter import DeadEntry
 from jetq.model.names import check_queue
 from jetq.operations.dead_letter_files import BadLine, read_line, write_line
 from jetq.operations.dead_letters import DeadFilter, each_dead

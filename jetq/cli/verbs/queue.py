@@ -16,8 +16,8 @@ from jetq.cli.exit import FAILED, Failed, verbose_option
 from jetq.cli.groups import Verbs
 from jetq.cli.output import echo_json, echo_table, moment
 from jetq.errors import BrokerError
-from jetq.model.job import QueueInfo
 from jetq.model.names import check_queue
+from jetq.model.queue_info import QueueInfo
 from jetq.model.worker_status import Question, encode, read_answers
 
 __all__ = ["queue"]

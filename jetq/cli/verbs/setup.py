@@ -10,7 +10,7 @@ from jetq.broker import Broker
 from jetq.cli.app_option import ask_broker, choose_app
 from jetq.cli.exit import BROKER, Failed, verbose_option
 from jetq.cli.verbs.setup_acl import acl
-from jetq.model.job import Drift
+from jetq.model.deployment_facts import Drift
 
 __all__ = ["setup"]
 

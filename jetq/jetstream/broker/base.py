@@ -21,7 +21,8 @@ from jetq.jetstream.streams.room import OPEN_TO_ALL, Room
 from jetq.jetstream.streams.subjects import Names
 from jetq.jetstream.streams.topology import DEDUP_WINDOW, DELETED_WITHIN, QueueTopology, Topology
 from jetq.jetstream.transport.connection import Connection
-from jetq.model.job import Delivery, Drift, JobRecord, Level, Stored
+from jetq.model.deployment_facts import Drift
+from jetq.model.job import Delivery, JobRecord, Level, Stored
 from jetq.settings import Settings
 
 __all__ = [

@@ -11,7 +11,7 @@ from jetq.errors import BrokerError
 from jetq.jetstream.broker.base import EXPECTED, TTL, Ground
 from jetq.jetstream.streams.publisher import WrongSequence
 from jetq.jetstream.transport.message import Message
-from jetq.model.job import Cell
+from jetq.model.cell import Cell
 
 __all__ = ["Cells"]
 

@@ -17,7 +17,8 @@ from jetq.jetstream.streams.pull import REPLACES, Pull
 from jetq.jetstream.streams.subjects import job_tokens
 from jetq.jetstream.streams.topology import QueueTopology
 from jetq.jetstream.transport.connection import NoReply, NoResponders
-from jetq.model.job import DeadLetter, Delivery, JobRecord, Level, Terms
+from jetq.model.dead_letter import DeadLetter
+from jetq.model.job import Delivery, JobRecord, Level, Terms
 
 __all__ = ["Working"]
 

@@ -11,7 +11,9 @@ from jetq.errors import NotStored
 from jetq.jetstream.broker.base import EXPECTED, EXPECTED_ON, HEADROOM, MSG_ID, Ground
 from jetq.jetstream.streams.api import StoredMessage
 from jetq.jetstream.streams.publisher import WrongSequence
-from jetq.model.job import DeadEntry, DeadLetter, Failure, JobRecord, is_same_letter
+from jetq.model.dead_letter import DeadEntry, DeadLetter, is_same_letter
+from jetq.model.failure import Failure
+from jetq.model.job import JobRecord
 from jetq.model.names import NO_KEY
 
 __all__ = ["Letters", "letter_beside", "stored_letter"]

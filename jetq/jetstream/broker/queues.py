@@ -11,7 +11,8 @@ from typing import Any
 from jetq.jetstream.broker.base import FIRING, Ground, due_of, is_overdue
 from jetq.jetstream.streams.api import StoredMessage
 from jetq.jetstream.streams.subjects import job_tokens, level_of
-from jetq.model.job import LEVELS, Delivery, Found, Level, QueueInfo
+from jetq.model.job import LEVELS, Delivery, Found, Level
+from jetq.model.queue_info import QueueInfo
 
 __all__ = ["Standing"]
 

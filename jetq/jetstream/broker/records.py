@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator, Sequence
 from jetq.jetstream.broker.base import EXPECTED, TTL, Ground
 from jetq.jetstream.streams.api import StoredMessage
 from jetq.jetstream.streams.publisher import WrongSequence
-from jetq.model.job import Drift, StoredRecord
+from jetq.model.cell import StoredRecord
+from jetq.model.deployment_facts import Drift
 
 __all__ = ["Records"]
 

@@ -16,7 +16,7 @@ from jetq.jetstream.streams.publisher import PubAck, Told, WrongSequence
 from jetq.jetstream.transport.connection import NoReply
 from jetq.jetstream.transport.message import Message
 from jetq.jetstream.transport.nats_client import header_block
-from jetq.model.job import ResultRecord
+from jetq.model.result import ResultRecord
 
 __all__ = ["Results"]
 

@@ -18,8 +18,8 @@ from jetq.jetstream.streams.reading import each_message
 from jetq.jetstream.streams.subjects import job_tokens
 from jetq.jetstream.streams.topology import OWNER, Seen
 from jetq.jetstream.transport.connection import NoReply, NoResponders, NotAllowed
-from jetq.model.deployment_facts import ConsumerFacts, ServerFacts, StreamFacts, Survey, Usage
-from jetq.model.job import LEVELS, Drift, Level
+from jetq.model.deployment_facts import ConsumerFacts, Drift, ServerFacts, StreamFacts, Survey, Usage
+from jetq.model.job import LEVELS, Level
 from jetq.model.names import NO_KEY
 from jetq.model.oversized import KEPT, read_kept
 from jetq.settings import safe_url

@@ -19,7 +19,8 @@ from jetq.jetstream.streams.domains import refuse_twofold
 from jetq.jetstream.streams.refusals import HINTS, WANTS_BOUND
 from jetq.jetstream.streams.subjects import CLOSED, Names
 from jetq.jetstream.transport.connection import Connection
-from jetq.model.job import LEVELS, Drift, Level
+from jetq.model.deployment_facts import Drift
+from jetq.model.job import LEVELS, Level
 from jetq.settings import Settings
 
 __all__ = ["DEDUP_WINDOW", "DELETED_WITHIN", "OWNER", "QueueTopology", "Seen", "Topology"]

@@ -11,7 +11,7 @@ from msgspec import Struct
 from jetq.broker import Broker
 from jetq.errors import BrokerError
 from jetq.model.deployment_facts import Monitored, Survey
-from jetq.model.job import QueueInfo
+from jetq.model.queue_info import QueueInfo
 from jetq.model.worker_status import Question, encode, own_version, read_answers
 from jetq.operations.dead_letters import DeadFilter, each_dead
 from jetq.operations.doctor.findings import (

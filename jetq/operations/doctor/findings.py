@@ -13,7 +13,7 @@ from typing import Literal
 from msgspec import Struct
 
 from jetq.model.deployment_facts import ConsumerFacts, Monitored, ServerFacts, StreamFacts, Survey, Usage
-from jetq.model.job import QueueInfo
+from jetq.model.queue_info import QueueInfo
 from jetq.model.worker_status import Answer
 from jetq.settings import OPEN_TO_NEW
 from jetq.units import size, span

@@ -13,8 +13,10 @@ from msgspec import Struct, field
 
 from jetq.client.task import Task
 from jetq.encoding.failures import capture
+from jetq.model.cell import Cell
 from jetq.model.definitions.options import TaskOptions
-from jetq.model.job import DEFAULT_META, Cell, Delivery, Failure, Meta
+from jetq.model.failure import Failure
+from jetq.model.job import DEFAULT_META, Delivery, Meta
 from jetq.model.job_context import CANCEL, CancelSignal
 from jetq.model.oversized import Kept
 from jetq.model.redaction import secret_texts, veil

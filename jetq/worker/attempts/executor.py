@@ -21,10 +21,11 @@ from jetq.encoding.sealing import PayloadCodec, PayloadContext, opened, sealed
 from jetq.encoding.signature import Undecodable
 from jetq.errors import ArgumentError, BadPayload, BrokerError, JobTimeout, RateLimited, Retry
 from jetq.model.definitions.wrappers import FINISHED, NeverRan
-from jetq.model.job import (
+from jetq.model.job import Delivery
+from jetq.model.job_context import CURRENT, Current, JobContext
+from jetq.model.outcome import (
     Cancelled,
     Dead,
-    Delivery,
     Expired,
     InLine,
     Needs,
@@ -35,7 +36,6 @@ from jetq.model.job import (
     Succeeded,
     Superseded,
 )
-from jetq.model.job_context import CURRENT, Current, JobContext
 from jetq.runtime.forks import end_child, is_child_of
 from jetq.worker.attempts.attempt import Attempt
 from jetq.worker.attempts.calling import Caller, Middleware

@@ -24,7 +24,8 @@ from jetq.client.task import Task
 from jetq.encoding.headers import OFF_HEADER, Off, off_headers, read_off
 from jetq.errors import BrokerError
 from jetq.model.bounds import check_numbers, is_too_deep
-from jetq.model.job import Delivery, JobRecord, Level, Needs, PutOff
+from jetq.model.job import Delivery, JobRecord, Level
+from jetq.model.outcome import Needs, PutOff
 from jetq.runtime.clock import steady
 from jetq.worker.attempts.attempt import Attempt
 from jetq.worker.attempts.needs import has, read_needs

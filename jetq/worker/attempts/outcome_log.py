@@ -7,11 +7,12 @@ import time
 from typing import Any
 
 from jetq.encoding.failures import in_a_line
-from jetq.model.job import (
+from jetq.model.failure import Failure
+from jetq.model.job_context import FIELDS
+from jetq.model.outcome import (
     Cancelled,
     Dead,
     Expired,
-    Failure,
     InLine,
     Outcome,
     PutOff,
@@ -21,7 +22,6 @@ from jetq.model.job import (
     Succeeded,
     Superseded,
 )
-from jetq.model.job_context import FIELDS
 from jetq.worker.attempts.attempt import Attempt
 from jetq.worker.attempts.needs import shown_needs
 

@@ -18,29 +18,25 @@ from jetq.client.task import Task
 from jetq.encoding.failures import bounded, summarize
 from jetq.encoding.headers import OFF_HEADER, BadHeader, NewerHeader, read_meta
 from jetq.errors import BrokerError, PayloadTooLarge
-from jetq.model.job import (
-    NO_VALUE,
+from jetq.model.cell import Cell
+from jetq.model.dead_letter import DeadLetter
+from jetq.model.failure import DeadReason, Failure
+from jetq.model.job import Delivery, JobRecord, Meta
+from jetq.model.outcome import (
     Cancelled,
-    Cell,
     Dead,
-    DeadLetter,
-    DeadReason,
-    Delivery,
     Expired,
-    Failure,
     InLine,
-    JobRecord,
-    Meta,
     Outcome,
     PutOff,
     Released,
-    ResultRecord,
     Retrying,
     Snoozed,
     Succeeded,
     Superseded,
 )
 from jetq.model.oversized import Kept, Staying, kept_name, pause_after, read_kept, write_kept
+from jetq.model.result import NO_VALUE, ResultRecord
 from jetq.worker.attempts.attempt import Attempt
 from jetq.worker.attempts.handover import PassOn, came_back, keep, put_off
 from jetq.worker.attempts.outcome_log import log_outcome

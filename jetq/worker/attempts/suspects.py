@@ -10,7 +10,8 @@ from typing import Any
 
 from jetq.broker import Broker
 from jetq.errors import BrokerError
-from jetq.model.job import Cancelled, Delivery, Outcome, Released, Superseded
+from jetq.model.job import Delivery
+from jetq.model.outcome import Cancelled, Outcome, Released, Superseded
 from jetq.worker.attempts.attempt import Attempt
 from jetq.worker.policy import crashed
 

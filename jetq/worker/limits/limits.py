@@ -20,8 +20,9 @@ from jetq.encoding.headers import meta_or_default
 from jetq.errors import ArgumentError, BrokerError, DefinitionError
 from jetq.model.bounds import LATEST
 from jetq.model.definitions.rate import Rate
-from jetq.model.job import Cancelled, Dead, Failure, InLine, Outcome, Released, Snoozed
+from jetq.model.failure import Failure
 from jetq.model.names import NO_KEY, check_queue, key_token
+from jetq.model.outcome import Cancelled, Dead, InLine, Outcome, Released, Snoozed
 from jetq.worker.attempts.attempt import Attempt
 from jetq.worker.limits.gate import Gate
 from jetq.worker.limits.pace import Pace

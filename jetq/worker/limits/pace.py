@@ -9,8 +9,8 @@ import msgspec
 from jetq.broker import Broker
 from jetq.errors import BrokerError
 from jetq.model.bounds import LATEST
+from jetq.model.cell import Cell
 from jetq.model.definitions.rate import Rate
-from jetq.model.job import Cell
 
 __all__ = ["Pace"]
 

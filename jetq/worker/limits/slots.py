@@ -15,7 +15,7 @@ import msgspec
 
 from jetq.broker import Broker
 from jetq.errors import BrokerError
-from jetq.model.job import Cell
+from jetq.model.cell import Cell
 from jetq.worker.limits.presence import Presence, is_present
 
 __all__ = ["Slots"]

@@ -29,7 +29,7 @@ from jetq.client.app import Jetq
 from jetq.encoding.failures import capture
 from jetq.errors import Reject, Retry, Snooze
 from jetq.model.definitions.wrappers import check_finished
-from jetq.model.job import Failure
+from jetq.model.failure import Failure
 from jetq.model.job_context import CURRENT, FIELDS, Current, job_fields
 from jetq.runtime.forks import end_child, is_child_of
 from jetq.worker.policy import unraised

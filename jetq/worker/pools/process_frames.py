@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from jetq.encoding.sealing import PayloadCodec
 from jetq.model.definitions.queue import Queue
-from jetq.model.job import Failure
+from jetq.model.failure import Failure
 from jetq.settings import Settings
 
 __all__ = ["LENGTH", "AppSetup", "CallFrame", "Load", "Logged", "Raised", "Returned", "Setup", "in_name_of"]

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from jetq.model.job import Cell
+from jetq.model.cell import Cell
 from tests.integration.contract.world import World
 
 pytestmark = pytest.mark.anyio

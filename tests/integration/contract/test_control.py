@@ -10,8 +10,9 @@ import pytest
 from msgspec.structs import replace
 
 from jetq.broker import Broker
-from jetq.model.job import JobRecord, ResultRecord
+from jetq.model.job import JobRecord
 from jetq.model.names import key_token, keyed_id
+from jetq.model.result import ResultRecord
 from jetq.model.schedule import ScheduleRecord
 from tests.integration.contract.world import QUEUE, World, job, letter, retry_of
 

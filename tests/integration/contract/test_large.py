@@ -9,8 +9,9 @@ from msgspec import Raw
 from msgspec.structs import replace
 
 from jetq.broker import Broker
-from jetq.model.job import Debounce, Delivery, JobRecord, ResultRecord, Stored
+from jetq.model.job import Debounce, Delivery, JobRecord, Stored
 from jetq.model.names import key_token, keyed_id
+from jetq.model.result import ResultRecord
 from jetq.operations.dead_letter_files import read_line, write_line
 from jetq.operations.dead_letters import edited, revived
 from tests.integration.contract.world import QUEUE, World, job, letter, retry_of

@@ -7,7 +7,8 @@ from msgspec.structs import replace
 
 from jetq.encoding.headers import read_meta
 from jetq.errors import PayloadTooLarge
-from jetq.model.job import DeadEntry, Delivery
+from jetq.model.dead_letter import DeadEntry
+from jetq.model.job import Delivery
 from jetq.operations.dead_letter_files import read_line, write_line
 from jetq.operations.dead_letters import edited, revived
 from tests.integration.contract.world import QUEUE, Inbox, World, job, letter

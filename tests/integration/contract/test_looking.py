@@ -8,7 +8,10 @@ import pytest
 
 from jetq.encoding.headers import read_meta
 from jetq.errors import BrokerUnavailable
-from jetq.model.job import DeadEntry, Failure, QueueInfo, ResultRecord
+from jetq.model.dead_letter import DeadEntry
+from jetq.model.failure import Failure
+from jetq.model.queue_info import QueueInfo
+from jetq.model.result import ResultRecord
 from jetq.operations.dead_letters import revived
 from tests.integration.contract.world import QUEUE, World, job, letter
 

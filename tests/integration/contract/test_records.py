@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from jetq.model.job import StoredRecord
+from jetq.model.cell import StoredRecord
 from tests.integration.contract.world import World
 
 pytestmark = pytest.mark.anyio

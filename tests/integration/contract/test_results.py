@@ -10,7 +10,8 @@ from msgspec import Raw
 from msgspec.structs import replace
 
 from jetq.errors import BrokerError, PayloadTooLarge
-from jetq.model.job import Failure, ResultRecord
+from jetq.model.failure import Failure
+from jetq.model.result import ResultRecord
 from tests.integration.contract.world import QUEUE, World
 
 pytestmark = pytest.mark.anyio

@@ -6,7 +6,9 @@ import pytest
 from msgspec.structs import replace
 
 from jetq.encoding.headers import read_meta
-from jetq.model.job import Delivery, Failure, ResultRecord
+from jetq.model.failure import Failure
+from jetq.model.job import Delivery
+from jetq.model.result import ResultRecord
 from jetq.operations.dead_letters import revived
 from tests.integration.contract.world import QUEUE, Inbox, World, job, letter, retry_of
 

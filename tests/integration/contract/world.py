@@ -14,8 +14,11 @@ from secrets import token_hex
 from jetq.broker import Broker, Feed
 from jetq.jetstream import connect_broker
 from jetq.memory import FakeClock, MemoryBroker, MemoryStore
-from jetq.model.job import DEFAULT_META, DeadLetter, Delivery, Failure, JobRecord, Meta, QueueInfo
+from jetq.model.dead_letter import DeadLetter
+from jetq.model.failure import Failure
+from jetq.model.job import DEFAULT_META, Delivery, JobRecord, Meta
 from jetq.model.names import new_job_id
+from jetq.model.queue_info import QueueInfo
 from jetq.settings import Settings
 
 __all__ = ["QUEUE", "Inbox", "JetStreamWorld", "MemoryWorld", "World", "job", "letter", "retry_of"]

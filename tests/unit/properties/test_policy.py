@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from jetq.errors import Reject, Retry, Snooze
 from jetq.model.definitions.options import Condition
-from jetq.model.job import Dead, Failure, Meta, Needs, Retrying, Snoozed
+from jetq.model.failure import Failure
+from jetq.model.job import Meta
+from jetq.model.outcome import Dead, Needs, Retrying, Snoozed
 from jetq.worker.policy import LONGEST_WAIT, RetryPolicy, crashed, decide, default_wait, process_died, put_off
 from tests.unit.properties.examples import examples
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from jetq.broker import Broker
-from jetq.model.job import Delivery, ResultRecord
+from jetq.model.job import Delivery
+from jetq.model.result import ResultRecord
 from jetq.operations.dead_letters import revived
 from tests.integration.contract.world import QUEUE, Inbox, MemoryWorld, World, job, letter, retry_of
 from tests.unit.properties.examples import examples

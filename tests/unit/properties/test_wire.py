@@ -26,25 +26,11 @@ from jetq.encoding.headers import (
 )
 from jetq.encoding.schedules import encode_record, read_record
 from jetq.memory import MemoryBroker
+from jetq.model.dead_letter import DeadEntry, DeadLetter
 from jetq.model.extended import Extended
-from jetq.model.job import (
-    AttemptError,
-    Dead,
-    DeadEntry,
-    DeadLetter,
-    Delivery,
-    Failure,
-    InLine,
-    JobRecord,
-    Meta,
-    Needs,
-    Outcome,
-    PutOff,
-    Released,
-    Retrying,
-    Snoozed,
-    in_place_of,
-)
+from jetq.model.failure import AttemptError, Failure
+from jetq.model.job import Delivery, JobRecord, Meta, in_place_of
+from jetq.model.outcome import Dead, InLine, Needs, Outcome, PutOff, Released, Retrying, Snoozed
 from jetq.model.schedule import ScheduleRecord
 from jetq.operations.dead_letter_files import read_line, write_line
 from jetq.operations.dead_letters import check_readable, edited, revived

@@ -1,0 +1,27 @@
+"""Small values: cells that workers agree on, and records that applications keep."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from jetq.model.redaction import Discreet
+
+__all__ = ["Cell", "StoredRecord"]
+
+
+class Cell(Discreet, Struct, frozen=True):
+    """A small value that the fleet shares. `version` grows with every write and is never used twice."""
+
+    name: str
+    value: bytes
+    version: int
+
+
+class StoredRecord(Discreet, Struct, frozen=True):
+    """A small value that an application or plugin keeps beside its jobs. `version` is that of a Cell; at: when it was
+    written, in unix seconds of the broker."""
+
+    name: str
+    value: bytes
+    version: int
+    at: float
