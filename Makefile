@@ -9,8 +9,8 @@ STAMP := $(VENV)/.jetq-setup
 PYTEST := $(BIN)/python -m pytest -q
 # Most tests wait for a server or a clock, so more of them than there are cores run side by side.
 TESTS_AT_ONCE ?= 4
-# Slow tests and faults wait most of the time; more of them at once would be each other's load.
-PATIENT_TESTS_AT_ONCE ?= 2
+# Slow tests wait most of the time; more of them at once would be each other's load.
+SLOW_TESTS_AT_ONCE ?= 2
 # Which of them, as pytest's -m takes it.
 TESTS ?= not slow and not faults
 # Of the faults at random: which ones, on one server and on three. Those of .ci/run are fewer.
@@ -53,11 +53,11 @@ format: $(STAMP) ## format and sort imports
 	@$(BIN)/ruff format -q .
 
 slow: $(STAMP) ## the tests that take their time
-	@$(PYTEST) -n $(PATIENT_TESTS_AT_ONCE) -m slow
+	@$(PYTEST) -n $(SLOW_TESTS_AT_ONCE) -m slow
 
 faults: $(STAMP) ## kills, restarts and cut connections, one by one and then at random
 	@$(BIN)/python -m tests.faults.matrix
-	@$(PYTEST) -n $(PATIENT_TESTS_AT_ONCE) -m faults
+	@$(PYTEST) -m faults
 	@$(BIN)/python -m tests.faults.chaos --seeds $(SEEDS) --jobs 20000
 	@$(BIN)/python -m tests.faults.chaos --seeds $(CLUSTER_SEEDS) --nodes 3 --jobs 10000
 
