@@ -1,6 +1,6 @@
 """Every type that a parameter may have: what crosses as what, what arrives as another, and what is refused.
 
-The tables are written once, here. tests/unit/test_types_of_arguments.py holds jetq to them, and
+The tables are written once, here. tests/unit/encoding/test_types_of_arguments.py holds jetq to them, and
 docs/reference/types.md shows them: `python -m tests.types_page` writes them there anew.
 """
 

@@ -4,9 +4,10 @@ Two implementations, `jetq.jetstream` and `jetq.memory`, pass one contract suite
 The port is the project's own seam, not a plugin interface: it changes as jetq needs.
 
 No verb holds up those who store and take jobs, however many stand. On JetStream three rules see to that, measured in
-`jetq.jetstream.streams.reading` and held by tests/integration/test_lookups.py: a get with a filter that many messages
-match begins above the stream's first message, or above what was delivered; nothing that stands in the jobs is asked for
-by `batch`, `multi_last` or `subjects_filter`; and what reads many gets them by sequence, several under way.
+`jetq.jetstream.streams.reading` and held by tests/integration/queues/test_lookups.py: a get with a filter that many
+messages match begins above the stream's first message, or above what was delivered; nothing that stands in the
+jobs is asked for by `batch`, `multi_last` or `subjects_filter`; and what reads many gets them by sequence, several
+under way.
 
 Errors, on every verb: BrokerUnavailable when there is no connection, NotStored when a write's fate is unknown after
 `timeout`, Rejected when it was refused, NotSent when no connection came. What a verb gave up is not done later. A verb

@@ -30,7 +30,7 @@ class DirectLine:
     Nothing here is locked, because a KeyboardInterrupt or a job's timeout may end a thread anywhere in here: a line
     that such a thread had taken is missed after a minute, and closed.
 
-    Guarantee: tests/integration/test_line.py: a line that breaks costs no job and doubles none.
+    Guarantee: tests/integration/connection/test_socket_line.py: a line that breaks costs no job and doubles none.
     """
 
     def __init__(self) -> None:

@@ -158,7 +158,7 @@ class Job(Generic[R]):
         its next await, or JobCancelled in a thread, and `current_job().cancelled`; a process is killed.
         One that is due within two seconds takes some seconds longer. Raises JobNotFound, BrokerUnavailable.
 
-        Guarantee: tests/integration/test_cancelling.py
+        Guarantee: tests/integration/operations/test_cancel.py
         """
         return self._session.run(lambda: self.acancel(timeout))
 

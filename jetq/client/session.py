@@ -168,8 +168,8 @@ class Session:
         Works on a running loop too, which it blocks meanwhile, and warns about that once. Works on jetq's own thread as
         well, where a finalizer may run that enqueues: another thread of jetq's own takes that.
 
-        Guarantee: tests/integration/test_own_threads.py: from a logging handler, a signal handler, a finalizer, at the
-        process' end and after a fork it works or raises, and never hangs.
+        Guarantee: tests/integration/enqueueing/test_own_threads.py: from a logging handler, a signal handler, a
+        finalizer, at the process' end and after a fork it works or raises, and never hangs.
         """
         self._check_fork()
         self._warn_on_running_loop()

@@ -119,7 +119,8 @@ class _Enqueuer(Generic[P, R]):
         Raises ArgumentError if the arguments do not fit (nothing is sent), Rejected if the job is surely not stored,
         NotStored if nobody knows, BrokerUnavailable if there is no connection.
 
-        Guarantee: tests/integration/test_enqueue.py: it returns after the broker's acknowledgement, or raises in time.
+        Guarantee: tests/integration/enqueueing/test_enqueue.py: it returns after the broker's acknowledgement, or
+        raises in time.
         """
         return self._app().enqueue(self.bind(*args, **kwargs))
 

@@ -24,7 +24,7 @@ _decode_list = msgspec.json.Decoder(list[Raw]).decode
 class Extended(Struct, frozen=True, omit_defaults=True, kw_only=True):
     """A value on the wire. others: the fields it came with that this version has no name for, each as its JSON.
 
-    Guarantee: tests/unit/properties/test_wire.py: nobody who writes a job, letter or schedule anew drops one.
+    Guarantee: tests/unit/properties/test_headers.py: nobody who writes a job, letter or schedule anew drops one.
     """
 
     others: tuple[tuple[str, bytes], ...] = field(default=(), name=_PLACE)

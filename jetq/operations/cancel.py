@@ -34,7 +34,7 @@ async def cancel(broker: Broker, queue: str, id: str, *, timeout: float = 10.0) 
 
     Raises JobNotFound if nothing is known of it.
 
-    Guarantee: tests/integration/test_cancelling.py: a cancelled job never runs again.
+    Guarantee: tests/integration/operations/test_cancel.py: a cancelled job never runs again.
     """
     found = await broker.find(queue, id)
     if found is None:

@@ -22,7 +22,7 @@ def not_for_children(owner: Any, fileno: Callable[[Any], int] = lambda owner: ow
     So the other side of it sees its end when this process ends, however long its children live. Not for Windows, which
     does not fork.
 
-    Guarantee: tests/integration/test_forks.py: a child that a job forks holds no socket of its worker.
+    Guarantee: tests/integration/attempts/test_forks.py: a child that a job forks holds no socket of its worker.
     """
     _sockets[owner] = fileno
 

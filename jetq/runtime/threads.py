@@ -60,7 +60,7 @@ def flush_logs() -> None:
 class _Elsewhere(logging.Filter):
     """Keeps the records of jetq's own threads back, and has a thread of its own handle them, in their order.
 
-    Guarantee: tests/integration/test_own_threads.py: a logging handler that enqueues never stops jetq.
+    Guarantee: tests/integration/enqueueing/test_own_threads.py: a logging handler that enqueues never stops jetq.
     """
 
     def __init__(self) -> None:

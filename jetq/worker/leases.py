@@ -52,9 +52,9 @@ class Leases:
     `queues`; the terms are looked at every other second while something is held. heard: called on the loop this was
     made on. presence: the worker's, renewed with them once it was given.
 
-    Guarantee: tests/integration/test_worker_leases.py: while its worker lives, no job is delivered again, however long
-    it runs or blocks the event loop. tests/integration/test_lapsed_leases.py: a lease that lapsed is not renewed, and
-    whoever lost it settles nothing; what is held here is not started here again.
+    Guarantee: tests/integration/worker/test_leases.py: while its worker lives, no job is delivered again, however long
+    it runs or blocks the event loop. tests/integration/worker/test_lapsed_leases.py: a lease that lapsed is not
+    renewed, and whoever lost it settles nothing; what is held here is not started here again.
     """
 
     def __init__(

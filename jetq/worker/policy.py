@@ -53,7 +53,7 @@ class RetryPolicy(Struct, frozen=True):
     exceptions that no further attempt would mend. retry_on: those that one may mend, if not all others; what both mean
     is not run again. Where a function of theirs raises, the job is run again.
 
-    Guarantee: tests/integration/test_worker_retries.py: no attempt is early, and each counts once;
+    Guarantee: tests/integration/attempts/test_retries.py: no attempt is early, and each counts once;
     tests/faults/test_crash_sweep.py: none is lost with its worker.
     """
 

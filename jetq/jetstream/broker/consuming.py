@@ -120,7 +120,7 @@ class Working(Results):
         """False if the job has a successor already, by a repeat of this publish, or stands no more. A refusal alone
         does not say so: see `_newest`.
 
-        Guarantee: tests/integration/test_lagging_leader.py, and on three nodes
+        Guarantee: tests/integration/server/test_lagging_leader.py, and on three nodes
         tests/faults/test_cluster.py::test_a_job_that_the_leader_has_not_seen_yet_is_retried_all_the_same.
         """
         if (reserve := self._reserves.get(delivery.queue)) is not None:
@@ -160,7 +160,7 @@ class Working(Results):
 
         Not by a rollup, which would do it in one step: after a rollup or purge of the message that was handed out last,
         the consumer never redelivers what else it had handed out (nats-server 2.15.1, pinned by
-        tests/integration/test_server_facts.py). Removal by sequence does no such harm.
+        tests/integration/server/test_server_facts.py). Removal by sequence does no such harm.
         """
         return {
             EXPECTED: str(delivery.sequence),

@@ -24,7 +24,8 @@ class Removing(Ground):
     """
 
     async def remove_queue(self, queue: str) -> bool:
-        """Guarantee: tests/integration/test_removed_queues.py: what is confirmed to a producer meanwhile is kept."""
+        """Guarantee: tests/integration/queues/test_removed_queues.py: what is confirmed to a producer meanwhile is
+        kept."""
         configs = await self._own_streams(queue)
         await self._ensure_shared()
         removed = await self._holds_nothing(queue)

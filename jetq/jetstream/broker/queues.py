@@ -54,7 +54,7 @@ class Standing(Ground):
 
     async def overdue(self, queue: str, after: int) -> tuple[Sequence[Found], int]:
         # A schedule that fires while the store is full is not fired again before it is stored anew or the server is
-        # restarted (nats-server 2.15.1, seen by tests/integration/test_overdue.py).
+        # restarted (nats-server 2.15.1, seen by tests/integration/schedules/test_overdue.py).
         stream, where = self._names.jobs(queue), self._names.scheduled(queue)
         info = await self._api.stream_info(stream)
         if info is None:
@@ -77,7 +77,7 @@ class Standing(Ground):
 
     async def purge(self, queue: str) -> int:
         # Whole subjects, never a part of them: what is purged while it is handed out must not leave others of the same
-        # consumer behind, never to be redelivered (nats-server 2.15.1, tests/integration/test_server_facts.py).
+        # consumer behind, never to be redelivered (nats-server 2.15.1, tests/integration/server/test_server_facts.py).
         stream = self._names.jobs(queue)
         running = next((info.running for info in await self.queues() if info.name == queue), 0)
         removed = 0

@@ -21,7 +21,8 @@ class PayloadLimit:
     """Looks at the limit by a connection made anew: a server that reads its configuration again tells nobody of it
     (nats-server 2.15.1). That it takes less is learnt from its refusal, and that it takes more not at all.
 
-    Guarantee: tests/integration/test_max_payload.py::test_a_limit_that_is_raised_without_a_restart_is_noticed.
+    Guarantee:
+    tests/integration/enqueueing/test_max_payload.py::test_a_limit_that_is_raised_without_a_restart_is_noticed.
     """
 
     def __init__(self, connection: Connection) -> None:

@@ -1,7 +1,7 @@
 """The least that a NATS user must be allowed to publish and subscribe to, as a producer or a worker of given tasks.
 
 Making streams and consumers is no part of it: `jetq setup` does that, as a user who may. That each set suffices, that
-none of it is idle and that nothing else works is held by tests/integration/test_permissions.py.
+none of it is idle and that nothing else works is held by tests/integration/security/test_permissions.py.
 """
 
 from __future__ import annotations

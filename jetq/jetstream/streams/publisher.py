@@ -141,7 +141,8 @@ class Publisher:
     So is `doubt_limit` when a message was larger than the server is known to take.
     `trace` finds what became of a job that was sent at most so many seconds ago; None for nothing.
 
-    Guarantee: tests/integration/test_ghosts.py: what failed is not stored later by anything that this process holds.
+    Guarantee: tests/integration/enqueueing/test_ghosts.py: what failed is not stored later by anything that this
+    process holds.
     """
 
     def __init__(
@@ -260,7 +261,8 @@ class Publisher:
         """Return what to raise for a message that was sent, and that the server's limit of now does not allow to
         repeat. A refusal for its size says something of the last time it was sent alone.
 
-        Guarantee: tests/integration/test_max_payload.py::test_a_repeat_that_is_too_large_tells_nothing_of_the_first.
+        Guarantee:
+        tests/integration/enqueueing/test_max_payload.py::test_a_repeat_that_is_too_large_tells_nothing_of_the_first.
         """
         error = self._too_large(pending.subject, size)
         if self._connection.lost_by_size and pending.unanswered == 1:

@@ -45,7 +45,7 @@ async def each_message(
     """The messages on `where`, of which there may be many, with sequences above `after` and up to `until`, in order, at
     most `limit`; `at_once` are asked for together. surely: as the leader has them, not as some replica.
 
-    Guarantee: tests/integration/test_lookups.py: the server is never asked to look through all that stands.
+    Guarantee: tests/integration/queues/test_lookups.py: the server is never asked to look through all that stands.
     """
     by_filter, by_sequence = (api.first_message, api.message) if surely else (api.next_message, api.replicas_message)
     info = await api.stream_info(stream)

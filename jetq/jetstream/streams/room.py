@@ -34,7 +34,7 @@ _BESIDE = 512
 class Room:
     """The room of one queue's stream. `look` asks for the stream as it stands. part: of it, what may be filled.
 
-    Guarantee: tests/integration/test_room.py: a queue with max_bytes refuses new jobs in words, and drops none.
+    Guarantee: tests/integration/queues/test_room.py: a queue with max_bytes refuses new jobs in words, and drops none.
     """
 
     def __init__(

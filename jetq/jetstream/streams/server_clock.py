@@ -29,8 +29,8 @@ class ServerClock:
     Between answers a steady clock is read, so that nothing happens when this machine's is set. To be read from any
     thread, and written from one.
 
-    Guarantee: tests/integration/test_clock.py: a clock that is off, or is set meanwhile, moves nothing by more than an
-    answer takes.
+    Guarantee: tests/integration/connection/test_clock.py: a clock that is off, or is set meanwhile, moves nothing by
+    more than an answer takes.
     """
 
     def __init__(self) -> None:

@@ -32,7 +32,8 @@ _NANOSECONDS = 1_000_000_000
 _NOT_UNIQUE = 10100
 _STILL_DELETED = (10012, 10149)
 """What the server says to who makes a consumer while one of that name is being deleted: that its store cannot be made,
-or that it does not exist. That is over within 75 ms (nats-server 2.15.1, tests/integration/test_removed_queues.py)."""
+or that it does not exist. That is over within 75 ms (nats-server 2.15.1,
+tests/integration/queues/test_removed_queues.py)."""
 
 _PROBED = "domain"
 """A cell that nobody writes."""
@@ -40,7 +41,8 @@ _PROBED = "domain"
 DELETED_WITHIN = 1.0
 """Seconds after which the server has removed the directory of a deleted stream. It goes on with that after it has said
 that there is no such stream, and one that is made meanwhile under the same name loses its files: whatever is published
-there is answered by nobody until it is deleted too (nats-server 2.15.1, tests/integration/test_removed_queues.py)."""
+there is answered by nobody until it is deleted too (nats-server 2.15.1,
+tests/integration/queues/test_removed_queues.py)."""
 
 _LOOK_EVERY = 0.1
 

@@ -51,7 +51,7 @@ class Connection:
     `lost_by_size`: it was last lost because the server took a message for too large, and so did not store that.
 
     Guarantee: tests/faults/test_server_restart.py: work goes on within seconds of the broker's return;
-    tests/integration/test_lying_server.py: and a broker that talks nonsense is left as one that is gone.
+    tests/integration/connection/test_lying_server.py: and a broker that talks nonsense is left as one that is gone.
     """
 
     def __init__(self, settings: Settings, name: str) -> None:

@@ -1,5 +1,5 @@
 """When a recurring schedule ticks: nats-server's cron dialect and its way of counting, held against the server's own
-next times by tests/integration/test_timetable_server.py.
+next times by tests/integration/schedules/test_timetable_server.py.
 
 The server (2.15.1) reads six fields, seconds first, and walks from one second to the next match in local time: a time
 that a clock change skips is skipped, and one that it repeats ticks twice. Day and weekday must both match if one of

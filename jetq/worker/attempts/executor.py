@@ -234,7 +234,8 @@ class Executor:
     def load(self, attempt: Attempt) -> Outcome | None:
         """Read the job. An outcome if it cannot or must not run.
 
-        Guarantee: tests/integration/test_fuzzed_frames.py: whatever was stored is run, or dead with its bytes, once.
+        Guarantee: tests/integration/bad_input/test_fuzzed_frames.py: whatever was stored is run, or dead with its
+        bytes, once.
         """
         outcome = self._recognize(attempt)
         if outcome is None and attempt.task is not None:

@@ -45,7 +45,7 @@ class Lost:
     def give_up(self, attempt: Attempt) -> None:
         """It ignores its timeout or cancellation: free its slot, and settle it as a lost thread is.
 
-        Guarantee: tests/integration/test_lost_attempts.py: it is dead once, and its slot is free.
+        Guarantee: tests/integration/attempts/test_lost_attempts.py: it is dead once, and its slot is free.
         """
         _log.error(
             "%s %s ignores its cancellation and is given up; its code may go on in this worker",

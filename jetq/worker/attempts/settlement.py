@@ -98,7 +98,7 @@ class Settlement:
         With a result the attempt is `storing` from now on, until `ended` is told of it: a task and a future less for
         each, which is a third of what such a job costs (Python 3.11). A result that is refused goes on by `settle`.
 
-        Guarantee: tests/integration/test_worker_slots.py: what is being stored is bounded, and not lost at a stop.
+        Guarantee: tests/integration/worker/test_slots.py: what is being stored is bounded, and not lost at a stop.
         """
         delivery = attempt.delivery
         if type(outcome) is not Succeeded or attempt.cancelled or not self._leases.valid(delivery):
@@ -151,7 +151,7 @@ class Settlement:
         here touches it. What the broker has no room for in a message stays where it is: see `jetq.model.oversized`.
 
         Guarantee: tests/faults/test_crash_sweep.py kills the worker before and after each broker call made here;
-        tests/integration/test_lapsed_leases.py: whoever has lost the lease goes no further.
+        tests/integration/worker/test_lapsed_leases.py: whoever has lost the lease goes no further.
         """
         delivery = attempt.delivery
         backoff = _FIRST_BACKOFF
@@ -185,8 +185,8 @@ class Settlement:
     async def recall(self, attempt: Attempt) -> Dead | Staying | None:
         """Take up what was kept of a job that stays where it is. If it must not run now: what to `settle` it by.
 
-        Guarantee: tests/integration/test_max_payload.py: it runs as often as its task says, and what is dead does not
-        run again.
+        Guarantee: tests/integration/enqueueing/test_max_payload.py: it runs as often as its task says, and what is dead
+        does not run again.
         """
         delivery = attempt.delivery
         cell = await self._broker.read_cell(kept_name(delivery))

@@ -116,7 +116,7 @@ class Limits:
     async def listen(self) -> None:
         """Hear from now on of pauses, of lines, also those that stand already, and what other workers say.
 
-        Guarantee: tests/integration/test_limits.py::test_a_line_whose_workers_are_gone_is_found_by_the_next_one.
+        Guarantee: tests/integration/worker/test_limits.py::test_a_line_whose_workers_are_gone_is_found_by_the_next_one.
 
         Raises BrokerError.
         """

@@ -21,7 +21,7 @@ from jetq_email.providers import PROVIDERS
 from jetq_email.settings import Settings as MailSettings
 from jetq_email.webhook_secrets import WebhookSecrets
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "benchmarks").glob("*.md"), *(ROOT / "docs").rglob("*.md")]
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 PAGES = [*sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "jetq").rglob("*.py"))]
 NAMED = re.compile(r"`?(tests/[\w/]+(?:\.py)?/?)(?:::(\w+))?")
 

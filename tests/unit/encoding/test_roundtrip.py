@@ -19,7 +19,7 @@ import pytest
 from jetq.encoding import plain_values, roundtrip, type_hooks
 from jetq.encoding.signature import Signature
 from jetq.errors import ArgumentError, DefinitionError
-from tests.unit.crossing import (
+from tests.unit.encoding.crossing import (
     DICT,
     IN_FIELDS,
     LIST,

@@ -11,7 +11,7 @@ import pytest
 
 from jetq.encoding.signature import Signature
 from jetq.errors import ArgumentError, DefinitionError
-from tests.unit.crossing import (
+from tests.unit.encoding.crossing import (
     DICT,
     IN_FIELDS,
     LIST,

@@ -159,7 +159,7 @@ def test_dies_with_a_killed_parent_and_frees_its_lock(tmp_path: Path) -> None:
         [sys.executable, "-c", code, str(tmp_path)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        cwd=Path(__file__).parents[2],
+        cwd=Path(__file__).parents[3],
     )
     with parent:
         assert parent.stdout is not None

@@ -22,7 +22,7 @@ import trustme
 from jetq import BrokerUnavailable, Jetq, Retry, SettingsError, Worker
 from tests.apps.working import until, working
 from tests.e2e.project import Project
-from tests.integration.nats_operator import new_seed, operator_configuration, public_key, write_credentials
+from tests.integration.security.nats_operator import new_seed, operator_configuration, public_key, write_credentials
 from tests.servers import NatsServer, NatsServerFactory
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]

@@ -227,7 +227,7 @@ async def consumer_deleted(here: Deployment) -> None:
 
 
 async def jobs_passed_over(here: Deployment) -> None:
-    """What a purge with a filter does to others that are handed out (tests/integration/test_server_facts.py)."""
+    """What a purge with a filter does to others that are handed out (tests/integration/server/test_server_facts.py)."""
     for n in range(4):
         await here.publish(f"run.known.-.{n}")
     client = await nats.connect(here.server)

@@ -20,8 +20,8 @@ from jetq.errors import BrokerUnavailable, JetqError, SettingsError
 from jetq.jetstream.transport.connection import Connection
 from jetq.jetstream.transport.nats_client import Client
 from jetq.settings import Settings
-from tests.integration.impostor import Impostor, impostor, pretend_nats
-from tests.integration.nats_operator import new_seed, operator_configuration, public_key, write_credentials
+from tests.integration.connection.impostor import Impostor, impostor, pretend_nats
+from tests.integration.security.nats_operator import new_seed, operator_configuration, public_key, write_credentials
 from tests.servers import NatsServerFactory
 
 pytestmark = pytest.mark.anyio

@@ -16,7 +16,7 @@ from jetq.model.dead_letter import DeadLetter
 from jetq.model.failure import Failure
 from jetq.model.result import ResultRecord
 from jetq.operations.dead_letters import DeadFilter
-from tests.unit.test_dead_letters import letter
+from tests.unit.operations.test_dead_letters import letter
 
 OWN = sorted(
     {

@@ -51,7 +51,7 @@ from typing import Annotated, NamedTuple, TypedDict
 import msgspec
 
 from jetq import Jetq
-from tests.unit.test_frozen_time import Before
+from tests.unit.testing.test_frozen_time import Before
 
 app = Jetq()
 

@@ -427,7 +427,7 @@ def test_functions_and_classes_of_the_main_module_are_found(tmp_path: Path, how:
         from {neighbour} import STEP
         import asyncio
         from dataclasses import dataclass
-        from tests.unit.test_process_pool import context
+        from tests.unit.worker.pools.test_processes import context
         from jetq import task
         from jetq.worker.pools.processes import ProcessPool
         @dataclass
@@ -446,7 +446,7 @@ def test_functions_and_classes_of_the_main_module_are_found(tmp_path: Path, how:
             asyncio.run(main())
         """)
     )
-    root = str(Path(__file__).parents[2])
+    root = str(Path(__file__).parents[4])
     done = subprocess.run(
         [sys.executable, *how],
         cwd=tmp_path,
@@ -465,7 +465,7 @@ def test_processes_end_with_a_worker_that_is_killed(tmp_path: Path) -> None:
         textwrap.dedent(f"""
         import asyncio
         from tests.apps import process_tasks as tasks
-        from tests.unit.test_process_pool import context
+        from tests.unit.worker.pools.test_processes import context
         from jetq.worker.pools.processes import ProcessPool
         async def main():
             pool = ProcessPool(2)
@@ -474,7 +474,7 @@ def test_processes_end_with_a_worker_that_is_killed(tmp_path: Path) -> None:
         asyncio.run(main())
         """)
     )
-    root = str(Path(__file__).parents[2])
+    root = str(Path(__file__).parents[4])
     parent = subprocess.Popen(
         [sys.executable, str(script)], stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": root}
     )

@@ -25,12 +25,12 @@ from jetq.jetstream.transport.connection import Connection, NoReply, NoResponder
 from jetq.jetstream.transport.message import Message
 from jetq.jetstream.transport.nats_client import header_block
 from jetq.settings import Settings
-from tests.integration.impostor import impostor, pretend_nats
+from tests.integration.connection.impostor import impostor, pretend_nats
 from tests.servers import NatsServer, NatsServerFactory
 
 pytestmark = pytest.mark.anyio
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 class Watched:

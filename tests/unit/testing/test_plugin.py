@@ -566,7 +566,7 @@ def anyio_backend():
 def test_the_fixtures_in_a_users_project(tmp_path: Path) -> None:
     (tmp_path / "test_users.py").write_text(USERS_TESTS)
     (tmp_path / "pytest.ini").write_text("[pytest]\nfilterwarnings = error\n")
-    root = str(Path(__file__).parents[2])
+    root = str(Path(__file__).parents[3])
     plugins = ["-p", "jetq.testing.plugin", "-p", "anyio"]
 
     ended = subprocess.run(

@@ -14,7 +14,7 @@ from jetq.encoding.plain_values import BASES
 from jetq.errors import DefinitionError
 from tests.types_of_arguments import CROSSES, NEVER, REFUSED, Refused, Sample, evaluated, hint_of, told
 from tests.types_page import PAGE, page, tables
-from tests.unit.crossing import WAYS, Way, as_result, result_refusal, taking
+from tests.unit.encoding.crossing import WAYS, Way, as_result, result_refusal, taking
 
 SAMPLES = [sample for row in CROSSES for sample in row.samples]
 

@@ -254,7 +254,7 @@ def test_a_program_ends_at_once_and_leaves_nothing_open(enqueuer: Enqueuer, nats
     began = time.monotonic()
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", program],
-        cwd=Path(__file__).parents[2],
+        cwd=Path(__file__).parents[3],
         capture_output=True,
         text=True,
         timeout=30,
