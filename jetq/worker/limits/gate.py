@@ -1,4 +1,4 @@
-"""What jobs of one task, or of one key of it, pass before they are run: a pause, slots, and a rate."""
+"""What jobs of one task, or of one key of it, pass before they start: a pause, the slots of a limit, and a rate."""
 
 from __future__ import annotations
 
@@ -10,72 +10,88 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Literal
 
 from jetq.errors import BrokerError
-from jetq.worker.limits.pace import Pace
-from jetq.worker.limits.slots import Slots
+from jetq.worker.limits.limit_share import LimitShare
+from jetq.worker.limits.rate_schedule import RateSchedule
 
 __all__ = ["Gate", "Reason"]
 
 _log = logging.getLogger("jetq.worker")
 
-_AGAIN_AFTER = 1.0
-_SLEEP = 60.0
-_SHORTEST = 0.001
-_LINE_EVERY = 0.5
-_ARRIVES = 0.05
-"""Seconds in which a job that was called up has arrived, here or elsewhere."""
+_RETRY_AFTER = 1.0
+"""Seconds after which a look that failed is repeated, and one while jobs wait, whatever was overlooked."""
 
-_ELSEWHERE = 0.1
-"""Seconds without a call after one whose jobs went elsewhere: what others have more use for must not go round."""
+_IDLE_AFTER = 60.0
+"""Seconds until the next look while no job waits."""
 
-_FEW = 10
+_SHORTEST_SLEEP = 0.001
+"""Seconds between two looks at least, so that other tasks of the loop run too."""
+
+_LOOK_FOR_PARKED_EVERY = 0.5
+_ARRIVES_WITHIN = 0.05
+"""Seconds in which a parked job that was called up has arrived, here or elsewhere."""
+
+_NO_CALLS_FOR = 0.1
+"""Seconds to wait after calling up jobs that another worker took, so that workers do not pass a job around."""
+
+_MIN_WAITING = 10
+"""Jobs that wait here if there are so many, however small the limit is: they start without being called up."""
 
 Reason = Literal["limit", "rate", "pause", "slots"]
 """Why a job waits: too many run, too many were started, somebody asked for a pause, or its worker is busy."""
 
 
 class Gate:
-    """Lets in jobs in the order they came, as soon as all that is in their way is gone.
+    """Admits jobs in order of arrival, once no pause, limit or rate holds them back.
 
-    slots, pace: None if there is no such limit. now: the time, unix seconds. room: how many jobs the worker may start
-    besides those that run; waits: called with 1 when one begins to wait and with -1 when it does so no more, because
-    that changes the room. call_up: fetches jobs that stand in line; called with how many are missing, returns how many
-    come. on_idle: called with the gate when nobody needs it any more; it is not to be used again.
+    share, schedule: the worker's slots of the limit and its times of the rate; None without such a limit.
+    now: the broker's time, unix seconds.
+    free_slots: how many more jobs the worker may start.
+    on_waiting_change: called with 1 when a job begins to wait and with -1 when it waits no more, because that changes
+    `free_slots`.
+    fetch_parked: calls up parked jobs; called with how many are missing, returns how many come.
+    on_idle: called with the gate when nobody needs it any more; the gate is not to be used again.
 
-    has_line: jobs may stand in line. lining_up: how many are about to. marked_at: the loop's time when others were last
-    told of the line.
+    has_parked: jobs may be parked at the broker. parking: how many are about to be. marked_at: the loop's time when
+    other workers were last told that there are parked jobs. looks: how often the gate has done what can be done.
     """
 
     def __init__(
         self,
         name: str,
         *,
-        slots: Slots | None,
-        pace: Pace | None,
+        share: LimitShare | None,
+        schedule: RateSchedule | None,
         now: Callable[[], float],
-        room: Callable[[], int],
-        waits: Callable[[int], None],
-        call_up: Callable[[int], Coroutine[Any, Any, int]],
+        free_slots: Callable[[], int],
+        on_waiting_change: Callable[[int], None],
+        fetch_parked: Callable[[int], Coroutine[Any, Any, int]],
         on_idle: Callable[[Gate], None],
     ) -> None:
         self.name = name
-        self.slots = slots
+        self.share = share
         self.paused_until = 0.0
-        self.has_line = False
-        self.lining_up = 0
+        self.has_parked = False
+        self.parking = 0
         self.marked_at = 0.0
-        self._pace = pace
+        self.looks = 0
+        self._schedule = schedule
         self._now = now
-        self._room = room
-        self._waits = waits
-        self._call_up = call_up
+        self._free_slots = free_slots
+        self._on_waiting_change = on_waiting_change
+        self._fetch_parked = fetch_parked
         self._on_idle = on_idle
         self._running = 0
         self._waiting: deque[tuple[asyncio.Future[None], bool]] = deque()
         self._woken = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
         self._calling: asyncio.Task[None] | None = None
-        self._coming = 0
-        self._coming_until = self._call_at = 0.0
+        self._called_up = 0
+        self._called_up_until = self._call_at = 0.0
+
+    @property
+    def running(self) -> int:
+        """How many admitted jobs run."""
+        return self._running
 
     @property
     def waiting(self) -> int:
@@ -87,119 +103,121 @@ class Gate:
         """What the next job waits for."""
         if self._now() < self.paused_until:
             return "pause"
-        if self.slots is not None and self._running >= self.slots.held:
-            if self._running >= self.slots.limit or self._room() > 0:  # it holds no more than it can use
+        if self.share is not None and self._running >= self.share.held:
+            if self._running >= self.share.limit or self._free_slots() > 0:  # it holds no more than it can use
                 return "limit"
-        return "rate" if self._pace is not None and not self._pace.ready else "slots"
+        return "rate" if self._schedule is not None and not self._schedule.ready else "slots"
 
     async def enter(self, *, counted: bool = True, called_up: bool = False) -> None:
-        """Wait for one's turn. Whoever was let in must `leave`, and nobody else may. counted: takes a free place of
-        the worker. called_up: stood in line."""
-        if called_up and self._coming:
-            self._coming -= 1
+        """Wait to be admitted. Call `leave` exactly once after admission.
+
+        counted: the job occupies a slot of the worker. called_up: the job was parked before.
+        """
+        if called_up and self._called_up:
+            self._called_up -= 1
             self._call_at = 0.0
         if counted:
-            self._waits(1)
-        if not self._waiting and self._opens(counted=counted):
-            self._let_in(counted=counted)
+            self._on_waiting_change(1)
+        if not self._waiting and self._is_open(counted=counted):
+            self._mark_running(counted=counted)
             return
         turn = asyncio.get_running_loop().create_future()
-        place = (turn, counted)
-        self._waiting.append(place)
+        entry = (turn, counted)
+        self._waiting.append(entry)
         self.wake()
         try:
             await turn
         except asyncio.CancelledError:
             if not turn.cancelled():
                 self.leave()
-            elif place in self._waiting:
-                self._take_out(place)
+            elif entry in self._waiting:
+                self._take_out(entry)
             raise
 
     def leave(self) -> None:
-        """A job that was let in does not run any more."""
+        """Note that an admitted job does not run any more."""
         self._running -= 1
-        if self.slots is None or self.slots.fair(self._running, self._wanted()) > self._running:
+        if self.share is None or self.share.fair(self._running, self._wanted()) > self._running:
             self._admit()
         self.wake()
 
     def wake(self) -> None:
-        """Something has changed."""
+        """Look at once what can be done, because something has changed."""
         self._woken.set()
         if self._keeper is None:
             self._keeper = asyncio.create_task(self._keep(), name=f"jetq-gate-{self.name}")
 
     def resume(self) -> None:
-        """The worker has room again."""
+        """Admit what waits, because the worker has free slots again."""
         if self._waiting:
             self._admit()
             self.wake()
 
     def close(self) -> None:
-        """Let nobody in any more."""
+        """Admit no more jobs."""
         for task in (self._keeper, self._calling):
             if task is not None:
                 task.cancel()
 
     # --- letting in
 
-    def _opens(self, *, counted: bool = True) -> bool:
-        if self._now() < self.paused_until or (counted and self._room() <= 0):
+    def _is_open(self, *, counted: bool = True) -> bool:
+        if self._now() < self.paused_until or (counted and self._free_slots() <= 0):
             return False
-        if self.slots is not None and self._running >= self.slots.held:
+        if self.share is not None and self._running >= self.share.held:
             return False
-        return self._pace is None or self._pace.ready > 0
+        return self._schedule is None or self._schedule.ready > 0
 
-    def _let_in(self, *, counted: bool) -> None:
+    def _mark_running(self, *, counted: bool) -> None:
         self._running += 1
         if counted:
-            self._waits(-1)
-        if self._pace is not None:
-            self._pace.use()
+            self._on_waiting_change(-1)
+        if self._schedule is not None:
+            self._schedule.use()
 
     def _admit(self) -> None:
         while self._waiting:
             turn, counted = self._waiting[0]
             if turn.cancelled():
                 self._take_out(self._waiting[0])
-            elif self._opens(counted=counted):
+            elif self._is_open(counted=counted):
                 self._waiting.popleft()
-                self._let_in(counted=counted)
+                self._mark_running(counted=counted)
                 turn.set_result(None)
             else:
                 return
 
-    def _take_out(self, place: tuple[asyncio.Future[None], bool]) -> None:
-        self._waiting.remove(place)
-        if place[1]:
-            self._waits(-1)
+    def _take_out(self, entry: tuple[asyncio.Future[None], bool]) -> None:
+        self._waiting.remove(entry)
+        if entry[1]:
+            self._on_waiting_change(-1)
 
     # --- keeping
 
     def _wanted(self) -> int:
-        """How many slots can be used here now."""
+        """Return how many slots this worker could use now."""
         more = self._startable()
-        if self._pace is not None:
-            more = min(more, 1 + self._pace.ready)
+        if self._schedule is not None:
+            more = min(more, 1 + self._schedule.ready)
         return self._running + more
 
     def _startable(self) -> int:
-        """How many of those that wait the worker has room for."""
+        """Return how many of the waiting jobs the worker has free slots for."""
         if not self._waiting:
             return 0
         _, counted = self._waiting[0]
-        return min(len(self._waiting), max(0 if counted else 1, self._room()))
+        return min(len(self._waiting), max(0 if counted else 1, self._free_slots()))
 
     def _paceable(self) -> int:
-        """How many of those that wait need nothing but a time of the rate."""
+        """Return how many of the waiting jobs need nothing but a time of the rate."""
         if self._now() < self.paused_until:
             return 0
         more = self._startable()
-        return more if self.slots is None else min(more, max(0, self.slots.held - self._running))
+        return more if self.share is None else min(more, max(0, self.share.held - self._running))
 
     def _is_needed(self) -> bool:
-        return bool(self._waiting or self._running or self.has_line or self.lining_up) or not (
-            self.slots is None or self.slots.settled
+        return bool(self._waiting or self._running or self.has_parked or self.parking) or not (
+            self.share is None or self.share.holds_none
         )
 
     async def _keep(self) -> None:
@@ -210,75 +228,76 @@ class Gate:
                 if not self._is_needed():
                     break
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(max(again_after, _SHORTEST)):
+                    async with asyncio.timeout(max(again_after, _SHORTEST_SLEEP)):
                         await self._woken.wait()
         finally:
             self._on_idle(self)
 
     async def _look(self) -> float:
-        """Do what can be done for those that wait; seconds until that is to be repeated."""
+        """Do what can be done for the waiting jobs. Return the seconds until that is to be repeated."""
+        self.looks += 1
         try:
-            if self.slots is not None:
-                await self.slots.adjust(self._running, self._wanted())
-            if self._pace is not None:
-                await self._pace.take(self._paceable())
+            if self.share is not None:
+                await self.share.adjust(self._running, self._wanted())
+            if self._schedule is not None:
+                await self._schedule.take(self._paceable())
         except BrokerError as error:
             _log.warning("limits of %s: %s", self.name, error.message)
-            return _AGAIN_AFTER
+            return _RETRY_AFTER
         except Exception:  # a fault of jetq's own must not leave jobs waiting for ever
             _log.exception("limits of %s", self.name)
-            return _AGAIN_AFTER
+            return _RETRY_AFTER
         self._admit()
         self._call_up_if_low()
         return self._next_look()
 
     def _next_look(self) -> float:
-        after = _SLEEP
-        if self.has_line:
-            after = _ARRIVES if self._coming else _ELSEWHERE if self._call_at else _LINE_EVERY
+        after = _IDLE_AFTER
+        if self.has_parked:
+            after = _ARRIVES_WITHIN if self._called_up else _NO_CALLS_FOR if self._call_at else _LOOK_FOR_PARKED_EVERY
         if not self._waiting:
-            # Those that run need slots again under a new name, should the worker's sign of life have lapsed.
-            return min(after, _AGAIN_AFTER) if self.slots is not None and self._running else after
-        after = min(after, _AGAIN_AFTER)  # whatever was overlooked costs no more than that
+            # If the worker's presence lapses, its running jobs must take slots again under a new presence.
+            return min(after, _RETRY_AFTER) if self.share is not None and self._running else after
+        after = min(after, _RETRY_AFTER)  # whatever was overlooked costs no more than that
         paused_for = self.paused_until - self._now()
         if paused_for > 0:
             return min(after, paused_for)
-        if self.slots is not None and self.slots.misses(self._wanted()):
-            after = min(after, self.slots.waits_for - asyncio.get_running_loop().time())
-        elif self._pace is not None and (paceable := self._paceable()):
-            after = min(after, self._pace.waits(paceable))
+        if self.share is not None and self.share.misses(self._wanted()):
+            after = min(after, self.share.look_again_at - asyncio.get_running_loop().time())
+        elif self._schedule is not None and (paceable := self._paceable()):
+            after = min(after, self._schedule.seconds_until(paceable))
         return after
 
     def _call_up_if_low(self) -> None:
         now = asyncio.get_running_loop().time()
-        if self._coming and now > self._coming_until:  # they went elsewhere
-            self._coming = 0
-            self._call_at = now + _ELSEWHERE
-        if self.has_line and self._calling is None and now >= self._call_at and self._now() >= self.paused_until:
-            # A worker without room calls nobody: they would not come to it, and the line would be emptied for nothing.
-            if (missing := self._at_hand() - len(self._waiting) - self._coming) > 0 and self._room() > 0:
+        if self._called_up and now > self._called_up_until:  # other workers took them
+            self._called_up = 0
+            self._call_at = now + _NO_CALLS_FOR
+        if self.has_parked and self._calling is None and now >= self._call_at and self._now() >= self.paused_until:
+            # A worker without free slots calls up no jobs: they would go to others, which can call them up themselves.
+            if (missing := self._at_hand() - len(self._waiting) - self._called_up) > 0 and self._free_slots() > 0:
                 self._calling = asyncio.create_task(self._fetch(missing), name=f"jetq-line-{self.name}")
 
     def _at_hand(self) -> int:
-        """How many jobs should wait here, so that none is missed when one may start."""
-        if self.slots is not None:
-            return max(2 * self.slots.held, min(4 * self.slots.limit, _FEW))
-        return max(1, self._room() if self._pace is None else self._pace.soon)
+        """Return how many jobs should wait here, so that none is missed when one may start."""
+        if self.share is not None:
+            return max(2 * self.share.held, min(4 * self.share.limit, _MIN_WAITING))
+        return max(1, self._free_slots() if self._schedule is None else self._schedule.soon)
 
     async def _fetch(self, missing: int) -> None:
         try:
-            called = await self._call_up(missing)
+            called = await self._fetch_parked(missing)
             now = asyncio.get_running_loop().time()
-            self._coming += called
-            self._coming_until = now + _ARRIVES
-            if not called:  # there is none, or none may be called now
-                self._call_at = now + _ELSEWHERE
+            self._called_up += called
+            self._called_up_until = now + _ARRIVES_WITHIN
+            if not called:  # none is parked, or none may be called up now
+                self._call_at = now + _NO_CALLS_FOR
         except BrokerError as error:
             _log.warning("the line of %s: %s", self.name, error.message)
-            await asyncio.sleep(_AGAIN_AFTER)
-        except Exception:  # a fault of jetq's own: those in line come back by themselves
+            await asyncio.sleep(_RETRY_AFTER)
+        except Exception:  # a fault of jetq's own: parked jobs come back by themselves
             _log.exception("the line of %s", self.name)
-            await asyncio.sleep(_AGAIN_AFTER)
+            await asyncio.sleep(_RETRY_AFTER)
         finally:
             self._calling = None
             self._woken.set()

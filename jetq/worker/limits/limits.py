@@ -25,9 +25,9 @@ from jetq.model.names import NO_KEY, check_queue, key_token
 from jetq.model.outcome import Cancelled, Dead, InLine, Outcome, Released, Snoozed
 from jetq.worker.attempts.attempt import Attempt
 from jetq.worker.limits.gate import Gate
-from jetq.worker.limits.pace import Pace
+from jetq.worker.limits.limit_share import LimitShare
 from jetq.worker.limits.presence import Presence
-from jetq.worker.limits.slots import Slots
+from jetq.worker.limits.rate_schedule import RateSchedule
 from jetq.worker.policy import LONGEST_WAIT
 
 __all__ = ["Limits"]
@@ -51,7 +51,7 @@ _LAST_WORDS = 1.0
 _TOPIC = "limits"
 
 
-class _Way(Struct, frozen=True):
+class GateSpec(Struct, frozen=True):
     """A gate that a job has to pass, and what it may let through."""
 
     name: str
@@ -59,10 +59,10 @@ class _Way(Struct, frozen=True):
     rate: Rate | None = None
 
 
-Ways = list[_Way]
+Ways = list[GateSpec]
 
 
-class _Word(Struct, array_like=True):
+class _SlotNotice(Struct, array_like=True):
     """What a worker tells the others of a gate: that it has only `has` slots and needs more, or that it has let go of
     one (None)."""
 
@@ -72,7 +72,7 @@ class _Word(Struct, array_like=True):
 
 
 _encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder(_Word).decode
+_decode = msgspec.json.Decoder(_SlotNotice).decode
 
 
 class Limits:
@@ -108,7 +108,7 @@ class Limits:
         self._gates: dict[str, Gate] = {}
         self._pauses: dict[str, float] = {}
         self._paused: set[str] = set()
-        self._saying: set[asyncio.Task[None]] = set()
+        self._broadcasting: set[asyncio.Task[None]] = set()
         self._lines_seen = 0
         self._listening = False
         self.waiting = 0
@@ -122,7 +122,7 @@ class Limits:
         """
         await self._broker.watch_cells("pause", self._on_pause)
         await self._broker.watch_cells("lines", self._on_line)
-        await self._broker.on_signal(_TOPIC, self._on_word)
+        await self._broker.on_signal(_TOPIC, self._on_notice)
         self._listening = True
 
     def concern(self, attempt: Attempt) -> bool:
@@ -133,7 +133,7 @@ class Limits:
     @property
     def busy(self) -> bool:
         """Whether jobs are to be expected from a line."""
-        return any(gate.has_line for gate in self._gates.values())
+        return any(gate.has_parked for gate in self._gates.values())
 
     def resume(self) -> None:
         """The worker may start more jobs."""
@@ -153,9 +153,9 @@ class Limits:
         """Give back what is held. To be called when nothing runs any more; raises nothing."""
         for gate in list(self._gates.values()):
             gate.close()
-        if self._saying:
-            await asyncio.wait(self._saying, timeout=_LAST_WORDS)
-        for saying in self._saying:
+        if self._broadcasting:
+            await asyncio.wait(self._broadcasting, timeout=_LAST_WORDS)
+        for saying in self._broadcasting:
             saying.cancel()
         try:
             await self._presence.withdraw(self._broker)
@@ -197,10 +197,10 @@ class Limits:
         token, options = task.name.replace(".", ":"), task.defaults
         ways = []
         if attempt.meta.unique == "running":
-            ways.append(_Way(f"{token}~~{attempt.delivery.key}", limit=1))
+            ways.append(GateSpec(f"{token}~~{attempt.delivery.key}", limit=1))
         if task.name in self._limited or task.name in self._paused:
             rate = options.rate if self._in_time else None
-            ways.append(_Way(self._gate_name(attempt, task), options.limit, rate))
+            ways.append(GateSpec(self._gate_name(attempt, task), options.limit, rate))
         return ways
 
     def _gate_name(self, attempt: Attempt, task: Task[..., Any]) -> str:
@@ -208,12 +208,12 @@ class Limits:
         key = NO_KEY if per is None else key_token(call_key(per, task.signature, attempt.args, attempt.kwargs))
         return f"{task.name.replace('.', ':')}~{key}"
 
-    async def _pass(self, way: _Way, attempt: Attempt) -> Outcome | None:
+    async def _pass(self, way: GateSpec, attempt: Attempt) -> Outcome | None:
         # A suspect has its place among the worker's suspects, and is never put into a line: stored anew, it would be
         # none, and what kills its worker would go round.
         suspect = attempt.delivery.count > 1
         gate = self._gate(way)
-        gate.has_line |= attempt.meta.in_line is not None  # whoever knew of the others may be gone
+        gate.has_parked |= attempt.meta.in_line is not None  # whoever knew of the others may be gone
         try:
             if not self._in_time and (paused_for := gate.paused_until - self._broker.now()) > 0:
                 return Snoozed(paused_for, attempt.meta)
@@ -235,23 +235,23 @@ class Limits:
 
     # --- gates
 
-    def _gate(self, way: _Way) -> Gate:
+    def _gate(self, way: GateSpec) -> Gate:
         gate = self._gates.get(way.name)
         if gate is None:
-            slots = pace = None
+            share = schedule = None
             if way.limit is not None:
                 tell = partial(self._tell, way.name)
-                slots = Slots(self._broker, self._presence, f"slots.{way.name}", way.limit, tell)
+                share = LimitShare(self._broker, self._presence, f"slots.{way.name}", way.limit, tell)
             if way.rate is not None:
-                pace = Pace(self._broker, f"rate.{way.name}", way.rate)
+                schedule = RateSchedule(self._broker, f"rate.{way.name}", way.rate)
             gate = self._gates[way.name] = Gate(
                 way.name,
-                slots=slots,
-                pace=pace,
+                share=share,
+                schedule=schedule,
                 now=self._broker.now,
-                room=partial(self._room_for, way.name),
-                waits=self._count,
-                call_up=partial(self._call_up, way.name),
+                free_slots=partial(self._room_for, way.name),
+                on_waiting_change=self._count,
+                fetch_parked=partial(self._call_up, way.name),
                 on_idle=self._forget,
             )
             gate.paused_until = self._pauses.get(way.name, 0.0)
@@ -270,34 +270,34 @@ class Limits:
         self.waiting += waiting
 
     def _tell(self, gate: str, has: int | None) -> None:
-        self._say(gate, self._broker.signal(_TOPIC, _encode(_Word(gate, self._presence.name, has))))
+        self._broadcast(gate, self._broker.signal(_TOPIC, _encode(_SlotNotice(gate, self._presence.name, has))))
 
-    def _say(self, gate: str, word: Coroutine[Any, Any, object]) -> None:
-        saying = asyncio.create_task(self._send(gate, word))
-        self._saying.add(saying)
-        saying.add_done_callback(self._saying.discard)
+    def _broadcast(self, gate: str, notice: Coroutine[Any, Any, object]) -> None:
+        saying = asyncio.create_task(self._send(gate, notice))
+        self._broadcasting.add(saying)
+        saying.add_done_callback(self._broadcasting.discard)
 
-    async def _send(self, gate: str, word: Coroutine[Any, Any, object]) -> None:
+    async def _send(self, gate: str, notice: Coroutine[Any, Any, object]) -> None:
         try:
-            await word
+            await notice
         except BrokerError as error:  # whoever does not hear it looks by itself
             _log.debug("limits of %s: not told: %s", gate, error.message)
 
-    def _on_word(self, data: bytes) -> None:
+    def _on_notice(self, data: bytes) -> None:
         try:
-            word = _decode(data)
+            notice = _decode(data)
         except (ValueError, RecursionError):
             return  # anyone with the permission may write there
-        gate = self._gates.get(word.gate)
-        if gate is None or word.worker == self._presence.name:
+        gate = self._gates.get(notice.gate)
+        if gate is None or notice.worker == self._presence.name:
             return
-        if gate.slots is not None:
-            gate.slots.heard(word.worker, word.has)
+        if gate.share is not None:
+            gate.share.on_notice(notice.worker, notice.has)
         gate.wake()
 
     # --- lines
 
-    def _is_full(self, gate: Gate, way: _Way, attempt: Attempt) -> bool:
+    def _is_full(self, gate: Gate, way: GateSpec, attempt: Attempt) -> bool:
         most = max(_FEW // 2, 4 * (way.limit or 0), 2 * int(way.rate.count / way.rate.period) if way.rate else 0)
         if attempt.meta.in_line is not None:  # it was called up, by somebody who has too few
             most *= 2
@@ -309,19 +309,19 @@ class Limits:
         after = min(max(now - since, _FIRST_RETURN), _LAST_RETURN) * random.uniform(0.8, 1.2)
         if expires is not None:
             after = min(after, max(expires - now, 0.0))
-        gate.lining_up += 1
+        gate.parking += 1
         gate.wake()
         return InLine(after, gate.name)
 
     def lined_up(self, outcome: InLine) -> None:
         """The job has its place in line now, or none after all."""
         gate = self._gates[outcome.line]
-        gate.lining_up -= 1
+        gate.parking -= 1
         now = asyncio.get_running_loop().time()
-        if not gate.has_line or now - gate.marked_at > _MARKED_FOR:
-            gate.has_line, gate.marked_at = True, now
+        if not gate.has_parked or now - gate.marked_at > _MARKED_FOR:
+            gate.has_parked, gate.marked_at = True, now
             mark = self._presence.name.encode()
-            self._say(gate.name, self._broker.write_cell(f"lines.{gate.name}", mark, ttl=_LINE_KNOWN))
+            self._broadcast(gate.name, self._broker.write_cell(f"lines.{gate.name}", mark, ttl=_LINE_KNOWN))
         gate.wake()
 
     def _on_line(self, name: str, _: bytes) -> None:
@@ -332,19 +332,19 @@ class Limits:
             way = self._way_named(name)
             gate = None if way is None else self._gate(way)
         if gate is not None:
-            gate.has_line = True
+            gate.has_parked = True
             gate.wake()
 
-    def _way_named(self, gate: str) -> _Way | None:
+    def _way_named(self, gate: str) -> GateSpec | None:
         token, tilde, key = gate.partition("~")
         task = self._tasks.get(token.replace(":", "."))
         if task is None or not tilde:
             return None
         if key.startswith("~"):
-            return _Way(gate, limit=1)
+            return GateSpec(gate, limit=1)
         if task.name not in self._limited:
             return None
-        return _Way(gate, task.defaults.limit, task.defaults.rate if self._in_time else None)
+        return GateSpec(gate, task.defaults.limit, task.defaults.rate if self._in_time else None)
 
     async def _call_up(self, name: str, missing: int) -> int:
         """Make up to so many jobs ready that stand in line; how many. Raises BrokerError."""
@@ -355,8 +355,8 @@ class Limits:
             place = await broker.first_cell(f"line.{name}")
             if place is None:
                 if seen == self._lines_seen:  # else one may have begun since
-                    gate.has_line = gate.lining_up > 0
-                    if mark is not None and not gate.has_line:
+                    gate.has_parked = gate.parking > 0
+                    if mark is not None and not gate.has_parked:
                         await broker.drop_cell(mark)
                 break
             # First out of the line, then ready: whoever dies in between leaves it to come back by itself.

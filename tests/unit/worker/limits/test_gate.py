@@ -16,9 +16,9 @@ from jetq.memory import MemoryBroker, MemoryStore
 from jetq.model.cell import Cell
 from jetq.model.definitions.rate import parse_rate
 from jetq.worker.limits.gate import Gate
-from jetq.worker.limits.pace import Pace
+from jetq.worker.limits.limit_share import LimitShare
 from jetq.worker.limits.presence import Presence
-from jetq.worker.limits.slots import Slots
+from jetq.worker.limits.rate_schedule import RateSchedule
 
 pytestmark = pytest.mark.anyio
 
@@ -26,28 +26,29 @@ pytestmark = pytest.mark.anyio
 class Door:
     """A gate of a worker with `places`, and what it asks of that worker."""
 
-    def __init__(self, *, limit: int | None = None, rate: str | None = None, places: int = 100) -> None:
+    def __init__(
+        self, *, limit: int | None = None, rate: str | None = None, places: int = 100, lasts: float = 30.0
+    ) -> None:
         self.store = MemoryStore()
         self.broker = MemoryBroker(self.store)
         self.places = places
-        self.busy = self.waits = self.looks = self.idle = 0
+        self.busy = self.waits = self.idle = 0
         self.line: list[int] = []
         self.told: list[int | None] = []
-        slots = None
+        self.presence = Presence(lasts, lasts / 60)
+        share = None
         if limit is not None:
-            slots = Slots(self.broker, Presence(30.0, 0.5), "slots.a~-", limit, self.told.append)
+            share = LimitShare(self.broker, self.presence, "slots.a~-", limit, self.told.append)
         self.gate = Gate(
             "a~-",
-            slots=slots,
-            pace=None if rate is None else Pace(self.broker, "rate.a~-", parse_rate(rate)),
+            share=share,
+            schedule=None if rate is None else RateSchedule(self.broker, "rate.a~-", parse_rate(rate)),
             now=self.broker.now,
-            room=lambda: self.places - self.busy + self.waits,
-            waits=self._count,
-            call_up=self._call_up,
+            free_slots=lambda: self.places - self.busy + self.waits,
+            on_waiting_change=self._count,
+            fetch_parked=self._call_up,
             on_idle=self._on_idle,
         )
-        self._look = self.gate._look
-        self.gate._look = self._counted_look  # type: ignore[method-assign]
         self.order: list[int] = []
         self._entering: dict[int, asyncio.Task[None]] = {}
 
@@ -62,9 +63,9 @@ class Door:
         assert gate is self.gate
         self.idle += 1
 
-    async def _counted_look(self) -> float:
-        self.looks += 1
-        return await self._look()
+    @property
+    def looks(self) -> int:
+        return self.gate.looks
 
     def come(self, number: int = 0, *, counted: bool = True) -> asyncio.Task[None]:
         """A job that the worker has taken comes to the gate."""
@@ -100,14 +101,16 @@ class Door:
 
 
 @asynccontextmanager
-async def door(*, limit: int | None = None, rate: str | None = None, places: int = 100) -> AsyncIterator[Door]:
+async def door(
+    *, limit: int | None = None, rate: str | None = None, places: int = 100, lasts: float = 30.0
+) -> AsyncIterator[Door]:
     """A door; when all have left it nothing of it stays."""
     made = Door(limit=limit, rate=rate, places=places)
     yield made
-    await made.until(lambda: made.gate.slots is None or made.gate.slots.settled)
+    await made.until(lambda: made.gate.share is None or made.gate.share.holds_none)
     made.gate.wake()
     await made.until(lambda: made.idle == 1)
-    assert made.waits == made.busy == made.gate.waiting == made.gate._running == 0
+    assert made.waits == made.busy == made.gate.waiting == made.gate.running == 0
     assert "slots.a~-" not in made.store.cells
 
 
@@ -143,7 +146,7 @@ async def test_one_that_goes_away_just_as_it_is_let_in_passes_its_slot_on() -> N
         await first
         d.go()  # lets in the second, which has not noticed
         assert d.gate.waiting == 1
-        assert d.gate._running == 1
+        assert d.gate.running == 1
         second.cancel()
         await asyncio.wait([second])
         assert second.cancelled()
@@ -199,8 +202,8 @@ async def test_a_worker_without_room_lets_nobody_in_until_it_has_some() -> None:
     async with door(limit=5, places=2) as d:
         tasks = [d.come(n) for n in range(4)]
         await d.until(lambda: d.order == [0, 1])
-        assert d.gate.slots is not None
-        await d.until(lambda: d.gate.slots is not None and d.gate.slots.held == 2)  # and takes none that it cannot use
+        assert d.gate.share is not None
+        await d.until(lambda: d.gate.share is not None and d.gate.share.held == 2)  # and takes none that it cannot use
         suspect = d.come(9, counted=False)
         for count in (3, 4, 5):
             d.go()
@@ -266,7 +269,7 @@ async def test_during_a_pause_the_keeper_rests() -> None:
 
 
 async def test_while_its_slots_cannot_be_given_back_the_gate_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gate_module, "_AGAIN_AFTER", 0.1)
+    monkeypatch.setattr(gate_module, "_RETRY_AFTER", 0.1)
     async with door(limit=1) as d:
         await d.come()
         broker = d.broker
@@ -294,12 +297,12 @@ async def test_a_gate_that_nobody_needs_is_forgotten_at_once() -> None:
 
 async def test_a_gate_with_a_line_asks_for_it_now_and_then() -> None:
     async with door(limit=1) as d:
-        d.gate.has_line = True
+        d.gate.has_parked = True
         d.gate.wake()
         await d.until(lambda: len(d.line) > 0)
         assert await _looks_in(d, 0.3) < 30
         assert d.idle == 0
-        d.gate.has_line = False
+        d.gate.has_parked = False
         d.gate.wake()
 
 
@@ -330,7 +333,7 @@ async def test_who_has_no_slot_takes_no_times_from_those_who_have() -> None:
         await d.come(0)
         waiting = [d.come(n) for n in range(1, 30)]
         await asyncio.sleep(0.5)
-        pace = Pace(MemoryBroker(d.store), "rate.a~-", parse_rate("10/s"))
+        pace = RateSchedule(MemoryBroker(d.store), "rate.a~-", parse_rate("10/s"))
         await pace.take(1)
         assert pace.ready == 1  # nobody has started for half a second
         for task in waiting:
@@ -351,27 +354,25 @@ async def test_a_slow_rate_does_not_keep_the_keeper_awake() -> None:
 async def test_a_worker_without_room_calls_nobody_up() -> None:
     async with door(limit=1, places=1) as d:
         d.busy = 1
-        d.gate.has_line = True
+        d.gate.has_parked = True
         d.gate.wake()
         await asyncio.sleep(0.3)
         assert d.line == []
         d.busy = 0
         await d.until(lambda: d.line != [])
-        d.gate.has_line = False
+        d.gate.has_parked = False
         d.gate.wake()
 
 
 async def test_those_that_run_while_the_sign_of_life_lapses_have_slots_again_soon(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(gate_module, "_AGAIN_AFTER", 0.1)
-    d = Door(limit=2)
+    monkeypatch.setattr(gate_module, "_RETRY_AFTER", 0.1)
+    d = Door(limit=2, lasts=0.6)
     await d.come()
-    slots = d.gate.slots
-    assert slots is not None
-    slots._presence._until = 0.0
-    assert slots.held == 0
-    await asyncio.wait_for(d.until(lambda: slots.held == 1), 3)
+    share, name = d.gate.share, d.presence.name
+    assert share is not None and share.held == 1
+    await d.until(lambda: d.presence.name != name and share.held == 1)
     d.go()
     await d.until(lambda: d.idle == 1)
 
@@ -413,12 +414,12 @@ async def test_nobody_overtakes_who_waits() -> None:
 
 async def test_a_gate_stays_while_it_has_a_line() -> None:
     async with door() as d:
-        d.gate.has_line = True
+        d.gate.has_parked = True
         await d.come()
         d.go()
         await d.until(lambda: len(d.line) > 1)
         assert d.idle == 0
-        d.gate.has_line = False
+        d.gate.has_parked = False
         d.gate.wake()
 
 
@@ -429,8 +430,8 @@ async def test_who_leaves_slots_to_others_rests_too() -> None:
         assert await d.broker.write_cell("slots.a~-", b'{"%s":1}' % other.name.encode(), expected=0) is not None
         waiting = [d.come(n) for n in range(4)]
         await d.until(lambda: len(d.order) == 2)
-        assert d.gate.slots is not None
-        d.gate.slots.heard("another", 0)
+        assert d.gate.share is not None
+        d.gate.share.on_notice("another", 0)
         d.gate.wake()
         assert await _looks_in(d, 0.3) < 10
         for task in waiting[2:]:

@@ -24,7 +24,7 @@ async def test_a_line_that_begins_while_it_was_seen_empty_is_not_forgotten() -> 
     limits = _limits(store)
 
     class Gate:
-        has_line, lining_up, name = True, 0, "a~-"
+        has_parked, parking, name = True, 0, "a~-"
 
         def wake(self) -> None: ...
 
@@ -39,7 +39,7 @@ async def test_a_line_that_begins_while_it_was_seen_empty_is_not_forgotten() -> 
 
     limits._broker.first_cell = first  # type: ignore[method-assign]
     assert await limits._call_up("a~-", 1) == 0
-    assert gate.has_line
+    assert gate.has_parked
     await asyncio.sleep(0)
 
 

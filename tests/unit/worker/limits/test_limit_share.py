@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-import jetq.worker.limits.slots as slots_module
+import jetq.worker.limits.limit_share as limit_share
 from jetq.broker import Broker
 from jetq.errors import NotStored
 from jetq.memory import MemoryBroker, MemoryStore
 from jetq.model.cell import Cell
+from jetq.worker.limits.limit_share import LimitShare
 from jetq.worker.limits.presence import Presence
-from jetq.worker.limits.slots import Slots
 
 pytestmark = pytest.mark.anyio
 
@@ -49,13 +49,13 @@ class Peer:
     def __init__(self, fleet: Fleet, broker: Any, limit: int) -> None:
         self.presence = Presence(30.0, 0.5)
         self.fleet = fleet
-        self.slots = Slots(broker, self.presence, NAME, limit, self._tell)
+        self.slots = LimitShare(broker, self.presence, NAME, limit, self._tell)
         self.running = self.waiting = self.ran = 0
 
     def _tell(self, has: int | None) -> None:
         for other in self.fleet.peers:
             if other is not self:
-                other.slots.heard(self.presence.name, has)
+                other.slots.on_notice(self.presence.name, has)
 
     async def adjust(self) -> None:
         try:
@@ -76,7 +76,7 @@ class Peer:
 
     async def leave(self) -> None:
         self.waiting = self.running = 0
-        while not self.slots.settled:
+        while not self.slots.holds_none:
             await self.adjust()
 
 
@@ -120,8 +120,8 @@ class Fleet:
 async def test_never_more_than_the_limit_and_nothing_left(
     limit: int, seed: int, unreliable: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(slots_module, "_LOOK_EVERY", 0.0)
-    monkeypatch.setattr(slots_module, "_REST", 0.0)
+    monkeypatch.setattr(limit_share, "_LOOK_EVERY", 0.0)
+    monkeypatch.setattr(limit_share, "_LEFT_TO_OTHERS_FOR", 0.0)
     fleet = Fleet(4, limit, unreliable=unreliable, seed=seed)
     await asyncio.gather(*(fleet.live(peer, 150) for peer in fleet.peers))
     assert any(peer.ran for peer in fleet.peers)
@@ -130,7 +130,7 @@ async def test_never_more_than_the_limit_and_nothing_left(
 
 
 async def test_who_is_gone_has_no_slots(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slots_module, "_LOOK_EVERY", 0.0)
+    monkeypatch.setattr(limit_share, "_LOOK_EVERY", 0.0)
     fleet = Fleet(2, 3)
     first, second = fleet.peers
     for peer in fleet.peers:
@@ -143,7 +143,7 @@ async def test_who_is_gone_has_no_slots(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 async def test_whose_presence_lapsed_holds_nothing_until_it_has_a_new_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slots_module, "_LOOK_EVERY", 0.0)
+    monkeypatch.setattr(limit_share, "_LOOK_EVERY", 0.0)
     fleet = Fleet(1, 3)
     (peer,) = fleet.peers
     peer.waiting = 2
@@ -191,16 +191,16 @@ async def _work(fleet: Fleet, seconds: float) -> None:
 
 
 async def test_with_fewer_slots_than_workers_each_has_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slots_module, "_TURN", 0.05)
-    monkeypatch.setattr(slots_module, "_REST", 0.01)
-    monkeypatch.setattr(slots_module, "_LOOK_EVERY", 0.05)
+    monkeypatch.setattr(limit_share, "_STARVES_FOR", 0.05)
+    monkeypatch.setattr(limit_share, "_LEFT_TO_OTHERS_FOR", 0.01)
+    monkeypatch.setattr(limit_share, "_LOOK_EVERY", 0.05)
     fleet = Fleet(3, 1)
     await _work(fleet, 1.2)
     assert all(peer.ran for peer in fleet.peers), [peer.ran for peer in fleet.peers]
 
 
 async def test_with_more_slots_than_workers_each_has_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slots_module, "_LOOK_EVERY", 0.05)
+    monkeypatch.setattr(limit_share, "_LOOK_EVERY", 0.05)
     fleet = Fleet(4, 5)
     for peer in fleet.peers:  # the first takes all there are
         peer.waiting = 10
@@ -249,15 +249,15 @@ class Late:
             await getattr(self._broker, verb)(*args, **rest)
 
 
-def _slots(broker: Any, limit: int) -> Slots:
-    return Slots(broker, Presence(30.0, 0.5), NAME, limit, lambda has: None)
+def _slots(broker: Any, limit: int) -> LimitShare:
+    return LimitShare(broker, Presence(30.0, 0.5), NAME, limit, lambda has: None)
 
 
 @pytest.mark.parametrize("kept", [0, 1])
 async def test_a_write_that_arrives_late_takes_no_slot_that_is_held_again(
     kept: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(slots_module, "_LOOK_EVERY", 0.0)
+    monkeypatch.setattr(limit_share, "_LOOK_EVERY", 0.0)
     store = MemoryStore()
     broker = Late(MemoryBroker(store))
     first, second = _slots(broker, 3), _slots(MemoryBroker(store), 3)
@@ -279,7 +279,7 @@ async def test_a_write_that_arrives_late_leaves_no_slot_behind() -> None:
     with pytest.raises(NotStored):
         await slots.adjust(0, 3)
     await slots.adjust(0, 0)  # they are not wanted any more
-    assert slots.settled
+    assert slots.holds_none
     await broker.arrive()
     cell = store.cells.get(NAME)
     assert cell is None or cell.value == b"{}"  # that lapses by itself
@@ -289,7 +289,7 @@ async def test_a_sign_of_life_that_lapsed_meanwhile_is_not_valid_again() -> None
     store = MemoryStore()
     broker, other = MemoryBroker(store), MemoryBroker(store)
     presence = Presence(1.0, 0.1)
-    first, second = Slots(broker, presence, NAME, 1, lambda has: None), _slots(other, 1)
+    first, second = LimitShare(broker, presence, NAME, 1, lambda has: None), _slots(other, 1)
     await first.adjust(1, 1)
     assert first.held == 1
     write = broker.write_cell

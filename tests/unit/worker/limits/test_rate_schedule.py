@@ -9,7 +9,7 @@ import pytest
 
 from jetq.memory import FakeClock, MemoryBroker, MemoryStore
 from jetq.model.definitions.rate import Rate, parse_rate
-from jetq.worker.limits.pace import Pace
+from jetq.worker.limits.rate_schedule import RateSchedule
 
 pytestmark = pytest.mark.anyio
 
@@ -27,7 +27,7 @@ def test_rates_are_read() -> None:
 async def test_several_workers_share_one_rate(rate: str) -> None:
     clock = FakeClock(1_000_000.0)
     store = MemoryStore(clock)
-    paces = [Pace(MemoryBroker(store), "rate.tests:mail~-", parse_rate(rate)) for _ in range(3)]
+    paces = [RateSchedule(MemoryBroker(store), "rate.tests:mail~-", parse_rate(rate)) for _ in range(3)]
     starts: list[float] = []
     seconds, step = 30.0, 0.01
     while clock.now() < 1_000_000.0 + seconds:
@@ -46,7 +46,7 @@ async def test_several_workers_share_one_rate(rate: str) -> None:
 
 async def test_what_nobody_used_is_not_made_up_for() -> None:
     clock = FakeClock(1_000_000.0)
-    pace = Pace(MemoryBroker(MemoryStore(clock)), "rate.a", parse_rate("10/s"))
+    pace = RateSchedule(MemoryBroker(MemoryStore(clock)), "rate.a", parse_rate("10/s"))
     for _ in range(2):
         await pace.take(50)
         ready = pace.ready
@@ -67,14 +67,14 @@ async def test_a_slow_rate_is_not_asked_for_again_and_again() -> None:
         return await read(name)
 
     broker.read_cell = counted  # type: ignore[method-assign]
-    pace, other = (Pace(broker, "rate.a", parse_rate("6/m")) for _ in range(2))
+    pace, other = (RateSchedule(broker, "rate.a", parse_rate("6/m")) for _ in range(2))
     await pace.take(5)
     pace.use()
     for _ in range(100):
         await other.take(5)
         clock.advance(0.05)
     assert other.ready < 1
-    assert other.waits(5) > 4
+    assert other.seconds_until(5) > 4
     assert reads < 5
     clock.advance(5)
     await other.take(5)
@@ -85,16 +85,16 @@ async def test_a_slow_rate_is_not_asked_for_again_and_again() -> None:
 async def test_times_taken_at_once_are_never_the_same() -> None:
     clock = FakeClock(1_000_000.0)
     store = MemoryStore(clock)
-    paces = [Pace(MemoryBroker(store), "rate.a", parse_rate("100/s")) for _ in range(10)]
+    paces = [RateSchedule(MemoryBroker(store), "rate.a", parse_rate("100/s")) for _ in range(10)]
     await asyncio.gather(*(pace.take(2) for pace in paces))
-    times = sorted(time for pace in paces for time in pace._taken)
+    times = sorted(time for pace in paces for time in pace.taken)
     assert len(times) == 20
     assert min(later - first for first, later in pairwise(times)) == pytest.approx(0.01, rel=0.01)
 
 
 async def test_a_slow_rate_loses_no_time_to_a_moment_of_business() -> None:
     clock = FakeClock(1_000_000.0)
-    pace = Pace(MemoryBroker(MemoryStore(clock)), "rate.a", parse_rate("1/h"))
+    pace = RateSchedule(MemoryBroker(MemoryStore(clock)), "rate.a", parse_rate("1/h"))
     await pace.take(1)
     clock.advance(1.5)  # the loop was blocked
     assert pace.ready == 1

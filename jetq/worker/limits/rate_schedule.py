@@ -1,0 +1,104 @@
+"""When the jobs of a rate may start: times that workers take from one cell, each time once, evenly spread."""
+
+from __future__ import annotations
+
+from collections import deque
+
+import msgspec
+
+from jetq.broker import Broker
+from jetq.errors import BrokerError
+from jetq.model.bounds import LATEST
+from jetq.model.definitions.rate import Rate
+from jetq.worker.limits.shared_cell import TRIES, SharedCell
+
+__all__ = ["RateSchedule"]
+
+_TAKEN_AHEAD = 0.25
+"""Seconds for which a worker takes times ahead: so that none passes unused while it asks for more, and few are lost
+with it."""
+
+_STALE_AFTER = 1.0
+"""Seconds after which a time that was not used is lost, because used later it would make a burst; of a slow rate after
+a tenth of the time between two."""
+
+_ASK_WITHIN = 60.0
+"""Seconds after which a worker looks again at the latest, however late the next time is said to be."""
+
+_decode = msgspec.json.Decoder(float).decode
+
+
+class RateSchedule:
+    """Times of start for the jobs of one gate, so many as `rate` allows. The cell `name` holds the first time that no
+    worker has taken, in unix seconds of the broker."""
+
+    def __init__(self, broker: Broker, name: str, rate: Rate) -> None:
+        self._broker = broker
+        self._rate = rate
+        self._first_free = SharedCell(broker, name, _decode_time, 0.0)
+        self._taken: deque[float] = deque()
+        self._ask_at = 0.0
+
+    @property
+    def taken(self) -> tuple[float, ...]:
+        """The times that this worker has taken and not used, in unix seconds, earliest first."""
+        return tuple(self._taken)
+
+    @property
+    def ready(self) -> int:
+        """How many jobs may start now."""
+        now = self._broker.now()
+        while self._taken and self._taken[0] < now - max(_STALE_AFTER, self._rate.every / 10):
+            self._taken.popleft()
+        return sum(1 for each in self._taken if each <= now)
+
+    @property
+    def soon(self) -> int:
+        """How many jobs could start in the next 0.5 s if this worker took every time."""
+        return int(2 * _TAKEN_AHEAD / self._rate.every) + 1
+
+    def use(self) -> None:
+        """Spend the earliest time on a job that starts."""
+        self._taken.popleft()
+
+    def seconds_until(self, waiting: int) -> float:
+        """Return the seconds until the next of `waiting` jobs may start, or until the broker can be asked when."""
+        at = self._taken[0] if self._taken else self._ask_at
+        if len(self._taken) < waiting:
+            at = min(at, self._ask_at)
+        return max(0.0, at - self._broker.now())
+
+    async def take(self, waiting: int) -> None:
+        """Take times for `waiting` jobs, as far as the times lie in the near future. Raises BrokerError."""
+        now = self._broker.now()
+        missing = waiting - len(self._taken)
+        if missing <= 0 or now < self._ask_at:
+            return
+        for _ in range(TRIES):
+            start = max(self._first_free.value, now)
+            if start > now + _TAKEN_AHEAD:
+                # Only what was just read is believed: the cell may have lapsed since, and its time with it.
+                if await self._first_free.read():
+                    continue
+                self._ask_at = min(start, now + _ASK_WITHIN) - _TAKEN_AHEAD / 2
+                return
+            if await self._take_from(start, missing, now):
+                return
+            await self._first_free.read()
+        raise BrokerError(f"the times of {self._first_free.name} change too fast")
+
+    async def _take_from(self, start: float, missing: int, now: float) -> bool:
+        """Take up to `missing` times from `start` on. Return False if another worker was quicker."""
+        every = self._rate.every
+        count = min(missing, int((now + _TAKEN_AHEAD - start) / every) + 1)
+        after = start + count * every
+        if not await self._first_free.write(after, ttl=after - now + 1.0):
+            return False
+        self._taken.extend(start + number * every for number in range(count))
+        self._ask_at = max(now, self._taken[-1] - _TAKEN_AHEAD / 2)
+        return True
+
+
+def _decode_time(data: bytes) -> float:
+    time = _decode(data)
+    return time if 0 <= time <= LATEST else 0.0
