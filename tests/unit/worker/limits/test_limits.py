@@ -1,68 +1,99 @@
-"""What a worker hears of limits: lines that begin, and pauses."""
+"""Parked jobs and pauses of limits, at the moments when two workers meet."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from collections.abc import Callable
 
 import pytest
 
-from jetq.memory import MemoryBroker, MemoryStore
+from jetq.memory import FakeClock, MemoryBroker, MemoryStore
 from jetq.model.cell import Cell
-from jetq.worker.limits.limits import Limits
+from jetq.worker.limits.gate import Gate
+from jetq.worker.limits.notices import Notices
+from jetq.worker.limits.parking import Parking
+from jetq.worker.limits.pauses import Pauses
 from jetq.worker.limits.presence import Presence
 
 pytestmark = pytest.mark.anyio
 
-
-def _limits(store: MemoryStore) -> Limits:
-    return Limits(MemoryBroker(store), Presence(30.0, 0.5), {}, hold=5, room=lambda: 5)
+GATE = "a~-"
 
 
-async def test_a_line_that_begins_while_it_was_seen_empty_is_not_forgotten() -> None:
-    store = MemoryStore()
-    limits = _limits(store)
+class _BrokerMarkedMeanwhile(MemoryBroker):
+    """Another worker parks a job, and marks the gate, right after this one has found none."""
 
-    class Gate:
-        has_parked, parking, name = True, 0, "a~-"
-
-        def wake(self) -> None: ...
-
-    gate: Any = Gate()
-    limits._gates["a~-"] = gate
-    read = limits._broker.first_cell
-
-    async def first(below: str) -> Cell | None:
-        seen = await read(below)
-        limits._on_line("a~-", b"another")
+    async def first_cell(self, below: str) -> Cell | None:
+        seen = await super().first_cell(below)
+        await self.write_cell(f"lines.{GATE}", b"another")
+        await asyncio.sleep(0)  # until the watch has told of it
         return seen
 
-    limits._broker.first_cell = first  # type: ignore[method-assign]
-    assert await limits._call_up("a~-", 1) == 0
-    assert gate.has_parked
-    await asyncio.sleep(0)
+
+def _gate(broker: MemoryBroker) -> Gate:
+    async def none(missing: int) -> int:
+        return 0
+
+    def ignore(_: object) -> None: ...
+
+    return Gate(
+        GATE,
+        share=None,
+        schedule=None,
+        now=broker.now,
+        free_slots=lambda: 5,
+        on_waiting_change=ignore,
+        fetch_parked=none,
+        on_idle=ignore,
+    )
 
 
-class AnyTask(dict[str, Any]):
-    def __contains__(self, name: object) -> bool:
-        return True
+@pytest.mark.parametrize(
+    ("kind", "left"), [(MemoryBroker, False), (_BrokerMarkedMeanwhile, True)], ids=["none", "one-meanwhile"]
+)
+async def test_a_gate_for_which_a_job_is_parked_while_none_was_found_is_not_forgotten(
+    kind: Callable[[MemoryStore], MemoryBroker], left: bool
+) -> None:
+    broker = kind(MemoryStore())
+    presence = Presence(30.0, 0.5)
+    gate = _gate(broker)
+    notices = Notices(broker, presence, lambda notice: None)
+    parking = Parking(broker, notices, signature=lambda: "me", find_gate={GATE: gate}.get)
+    await parking.listen()
+    gate.has_parked = True
+    assert await parking.call_up(gate, 1) == 0
+    assert gate.has_parked is left
+    gate.close()
+
+
+async def _paused(broker: MemoryBroker) -> Pauses:
+    pauses = Pauses(broker, {"a"}, lambda gate, until: None)
+    await pauses.listen()
+    return pauses
 
 
 async def test_a_pause_whose_end_comes_early_by_one_clock_ends_all_the_same() -> None:
-    limits = _limits(MemoryStore())
-    limits._tasks = AnyTask()
-    now = limits._broker.now
-    limits._on_pause("a~-", b"%.3f" % (now() + 0.1))
-    limits._broker.now = lambda: now() - 0.01  # type: ignore[method-assign]
-    await asyncio.sleep(0.3)
-    assert not limits._pauses
-    assert not limits._paused
+    clock = FakeClock(1_000_000.0)
+    broker = MemoryBroker(MemoryStore(clock))
+    pauses = await _paused(broker)
+    await pauses.begin(GATE, 0.1)
+    while not pauses.concern("a"):
+        await asyncio.sleep(0.01)
+    await asyncio.sleep(0.15)  # the loop's clock is past the end, the broker's is not
+    assert pauses.concern("a")
+    clock.advance(0.2)
+    async with asyncio.timeout(10.0):
+        while pauses.concern("a"):
+            await asyncio.sleep(0.01)
+    assert pauses.end_of(GATE) == 0.0
 
 
 async def test_a_shorter_pause_does_not_end_a_longer_one() -> None:
-    limits = _limits(MemoryStore())
-    limits._tasks = AnyTask()
-    now = limits._broker.now()
-    limits._on_pause("a~-", b"%.3f" % (now + 60))
-    limits._on_pause("a~-", b"%.3f" % (now + 2))
-    assert limits._pauses["a~-"] > now + 50
+    broker = MemoryBroker(MemoryStore(FakeClock(1_000_000.0)))
+    one, other = await _paused(broker), await _paused(broker)
+    await broker.write_cell(f"pause.{GATE}", b"1000060")
+    await broker.write_cell(f"pause.{GATE}", b"1000002")
+    async with asyncio.timeout(10.0):
+        while not (one.concern("a") and other.concern("a")):
+            await asyncio.sleep(0.01)
+    assert one.end_of(GATE) == other.end_of(GATE) == 1_000_060.0
