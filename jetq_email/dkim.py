@@ -13,7 +13,7 @@ from hashlib import sha256
 
 from msgspec import Struct
 
-from jetq_email.headers import folded
+from jetq_email.message.headers import folded
 
 __all__ = ["Key", "Signer", "relaxed_body", "relaxed_header"]
 

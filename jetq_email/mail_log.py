@@ -17,10 +17,10 @@ from msgspec.structs import replace
 from jetq import BrokerError, Jetq, Records
 from jetq_email.errors import OutcomeUnknown
 from jetq_email.message import Envelope
+from jetq_email.outcomes import Sent
+from jetq_email.redaction import without_addresses
 from jetq_email.settings import Settings
-from jetq_email.shown import without_addresses
 from jetq_email.suppression import RECORDS, Suppressed, address_hash
-from jetq_email.transports.outcomes import Sent
 
 __all__ = ["AttemptLog", "Entry", "MailLog", "Outcome"]
 

@@ -16,9 +16,9 @@ import msgspec
 from msgspec import Struct
 
 from jetq import Jetq, Record, Records
-from jetq_email.address import parse_mailbox
 from jetq_email.errors import Unsendable
-from jetq_email.lines import one_word
+from jetq_email.message.address import parse_mailbox
+from jetq_email.message.lines import one_word
 
 __all__ = ["RECORDS", "Reason", "Suppressed", "Suppression", "address_hash", "check_topic"]
 

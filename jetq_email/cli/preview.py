@@ -11,9 +11,9 @@ from typing import Any
 import click
 
 from jetq import JetqError
-from jetq_email.preview import Preview, lacks, preview
-from jetq_email.preview_server import PreviewServer
 from jetq_email.settings import current
+from jetq_email.templates.preview import Preview, lacks, preview
+from jetq_email.templates.preview_server import PreviewServer
 
 __all__ = ["preview_command"]
 

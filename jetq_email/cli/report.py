@@ -7,7 +7,7 @@ import sys
 import click
 
 from jetq import BrokerError
-from jetq_email.reports import LONGEST
+from jetq_email.feedback.reports import LONGEST
 from jetq_email.tasks import take_report
 
 __all__ = ["report"]

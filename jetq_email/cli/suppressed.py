@@ -15,8 +15,8 @@ import msgspec
 from msgspec import Struct
 
 from jetq import JetqError
-from jetq_email.address import parse_mailbox
 from jetq_email.cli.tables import echo_lines, echo_rows
+from jetq_email.message.address import parse_mailbox
 from jetq_email.settings import current
 from jetq_email.suppression import Reason, Suppressed, Suppression, address_hash
 

@@ -8,9 +8,9 @@ from uuid import UUID
 
 from msgspec import Struct
 
-from jetq_email.address import Mailbox
 from jetq_email.errors import Unsendable
 from jetq_email.message import Envelope, Fields
+from jetq_email.message.address import Mailbox
 from jetq_email.providers.exchange import (
     Answer,
     Request,

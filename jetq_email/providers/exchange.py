@@ -14,12 +14,12 @@ from typing import Any, ClassVar, Protocol
 import msgspec
 from msgspec import Struct, field
 
-from jetq_email.address import Mailbox
 from jetq_email.errors import Unsendable
-from jetq_email.headers import own_header
 from jetq_email.message import Envelope
-from jetq_email.shown import without_addresses
-from jetq_email.transports.outcomes import Refusal, Sent
+from jetq_email.message.address import Mailbox
+from jetq_email.message.headers import own_header
+from jetq_email.outcomes import Refusal, Sent
+from jetq_email.redaction import without_addresses
 
 __all__ = [
     "Answer",

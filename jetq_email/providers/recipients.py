@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator
 from msgspec import Struct
 from msgspec.structs import replace
 
-from jetq_email.address import Mailbox
 from jetq_email.errors import Unsendable
 from jetq_email.message import Envelope
+from jetq_email.message.address import Mailbox
 from jetq_email.providers.exchange import Provider
 
 __all__ = ["Places", "check_addresses", "in_ascii", "in_requests", "places"]

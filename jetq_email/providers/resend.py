@@ -7,9 +7,9 @@ from typing import Any, ClassVar
 
 from msgspec import Struct
 
-from jetq_email.address import Mailbox
 from jetq_email.message import Envelope
-from jetq_email.mime import Part, content_type_of
+from jetq_email.message.address import Mailbox
+from jetq_email.message.mime import Part, content_type_of
 from jetq_email.providers.exchange import (
     Answer,
     Refused,

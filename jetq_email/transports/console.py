@@ -7,7 +7,7 @@ import email.policy
 import sys
 
 from jetq_email.message import Envelope
-from jetq_email.transports.outcomes import Sent
+from jetq_email.outcomes import Sent
 
 __all__ = ["ConsoleTransport"]
 

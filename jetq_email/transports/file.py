@@ -9,7 +9,7 @@ from pathlib import Path
 
 from jetq_email.errors import TransportError
 from jetq_email.message import Envelope
-from jetq_email.transports.outcomes import Sent
+from jetq_email.outcomes import Sent
 
 __all__ = ["FileTransport"]
 

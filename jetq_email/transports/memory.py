@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from jetq_email.message import Envelope
-from jetq_email.transports.outcomes import Sent
+from jetq_email.outcomes import Sent
 
 __all__ = ["OUTBOX", "MemoryTransport"]
 

@@ -8,7 +8,8 @@ from msgspec.structs import replace
 
 from jetq_email.dkim import Signer
 from jetq_email.message import Envelope
-from jetq_email.transports.outcomes import Sent, Transport
+from jetq_email.outcomes import Sent
+from jetq_email.transports.base import Transport
 
 __all__ = ["SigningTransport"]
 

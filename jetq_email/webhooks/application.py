@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from jetq import Call, Jetq, JetqError
-from jetq_email.events import Event
+from jetq_email.feedback.events import Event
 from jetq_email.settings import current
 from jetq_email.tasks import confirm_subscription, take_events
 from jetq_email.webhooks.brevo import Brevo

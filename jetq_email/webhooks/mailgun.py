@@ -6,8 +6,8 @@ import hmac
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from jetq_email.events import Event, Kind, event, instant
-from jetq_email.webhook_secrets import WebhookSecrets
+from jetq_email.feedback.events import Event, Kind, event, instant
+from jetq_email.settings.webhook_secrets import WebhookSecrets
 from jetq_email.webhooks.request import Hook, Request, below, decoded, is_recent, objects, same
 
 __all__ = ["Mailgun"]

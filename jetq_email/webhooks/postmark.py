@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from jetq_email.events import Event, Kind, event, instant
-from jetq_email.webhook_secrets import WebhookSecrets
+from jetq_email.feedback.events import Event, Kind, event, instant
+from jetq_email.settings.webhook_secrets import WebhookSecrets
 from jetq_email.webhooks.request import Hook, Request, check_pair, has_basic, objects
 
 __all__ = ["Postmark"]

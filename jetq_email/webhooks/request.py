@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from jetq import JetqError, SettingsError
-from jetq_email.events import Event
+from jetq_email.feedback.events import Event
 
 __all__ = [
     "Hook",

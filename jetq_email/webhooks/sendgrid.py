@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from jetq import SettingsError
-from jetq_email.events import Event, Kind, event, instant
-from jetq_email.webhook_secrets import WebhookSecrets
+from jetq_email.feedback.events import Event, Kind, event, instant
+from jetq_email.settings.webhook_secrets import WebhookSecrets
 from jetq_email.webhooks.request import Hook, Request, is_recent, objects
 
 __all__ = ["SendGrid"]

@@ -12,9 +12,9 @@ import msgspec
 
 from jetq import SettingsError
 from jetq_email.errors import TransportError
-from jetq_email.events import Event, Kind, event, instant
-from jetq_email.sns import CERTIFICATE, SUBSCRIPTION, fetch
-from jetq_email.webhook_secrets import WebhookSecrets
+from jetq_email.feedback.events import Event, Kind, event, instant
+from jetq_email.feedback.sns import CERTIFICATE, SUBSCRIPTION, fetch
+from jetq_email.settings.webhook_secrets import WebhookSecrets
 from jetq_email.webhooks.request import Hook, Junk, Request, Unverifiable, below, decoded, is_recent
 
 if TYPE_CHECKING:

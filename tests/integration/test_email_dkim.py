@@ -13,9 +13,9 @@ import pytest
 from aiosmtpd.controller import Controller
 
 from jetq_email.message import Email, Envelope, Part, compose
+from jetq_email.routing.opening import transport_for
 from jetq_email.settings import Settings, parse
 from jetq_email.transports.memory import OUTBOX
-from jetq_email.transports.opening import transport_for
 from tests.apps.dkim_keys import DOMAIN, SELECTORS, pem, verifies
 
 pytestmark = pytest.mark.anyio

@@ -13,9 +13,9 @@ import pytest
 from jetq import Jetq, Records
 from jetq.model.job_context import CURRENT, Current, JobContext
 from jetq_email.errors import Throttled
-from jetq_email.transports import fleet as fleet_module
-from jetq_email.transports.breaker import Breaker
-from jetq_email.transports.fleet import FleetRoutes
+from jetq_email.routing import fleet as fleet_module
+from jetq_email.routing.breaker import Breaker
+from jetq_email.routing.fleet import FleetRoutes
 from tests.apps.working import fresh_app
 
 pytestmark = pytest.mark.anyio

@@ -18,7 +18,7 @@ from msgspec import Struct
 from jetq import Jetq, Worker
 from jetq.model.job_context import FIELDS
 from jetq_email import send_email
-from jetq_email import sending as sending_module
+from jetq_email.sending import attempt as sending_module
 from tests.apps.smtp_server import Odd, Said, Session, Slow, SmtpServer, in_order, serving_smtp
 from tests.apps.working import fresh_app, settled, until, working
 

@@ -16,10 +16,10 @@ import trustme
 
 from jetq_email.errors import OutcomeUnknown, Throttled, TransportError, Unsendable
 from jetq_email.message import Email, Envelope, compose
+from jetq_email.outcomes import Sent
 from jetq_email.settings import parse
-from jetq_email.transports import clients as clients_module
 from jetq_email.transports.http import HttpTransport
-from jetq_email.transports.outcomes import Sent
+from jetq_email.transports.http import clients as clients_module
 from tests.apps.http_server import CUT, SILENT, Asked, HttpServer, Told, serving_http
 from tests.apps.mail_providers import SHAPES, variables
 from tests.apps.working import until

@@ -20,9 +20,9 @@ import pytest
 from jetq_email import TransportError, Unsendable
 from jetq_email.message import Email, Envelope, compose
 from jetq_email.settings import parse
-from jetq_email.transports import ehlo as ehlo_module
-from jetq_email.transports.login import _read
 from jetq_email.transports.smtp import SmtpTransport
+from jetq_email.transports.smtp import ehlo as ehlo_module
+from jetq_email.transports.smtp.login import _read
 from tests.apps.smtp_server import Said, Session, SmtpServer, in_order, serving_smtp
 
 pytestmark = pytest.mark.anyio

@@ -12,11 +12,11 @@ import pytest
 
 from jetq import ArgumentError, BrokerUnavailable, Jetq, Records
 from jetq_email import Attachment, Unsendable, asend_many, send_many
-from jetq_email.campaigns import job_id
-from jetq_email.many import Recipient
 from jetq_email.message import Envelope
+from jetq_email.outcomes import Refusal, Sent
+from jetq_email.sending.campaigns import job_id
+from jetq_email.tasks.many import Recipient
 from jetq_email.transports.memory import OUTBOX, MemoryTransport
-from jetq_email.transports.outcomes import Refusal, Sent
 from tests.apps.working import fresh_app, settled, working
 
 pytestmark = pytest.mark.anyio
@@ -79,7 +79,9 @@ async def test_a_campaign_mails_nobody_twice(app: Jetq, monkeypatch: pytest.Monk
         await settled(app)
         assert mailed() == Counter(PEOPLE[:10])
         # As if its job had ended so long ago that its id is free again.
-        monkeypatch.setattr("jetq_email.many.job_id", lambda campaign, address: f"later-{job_id(campaign, address)}")
+        monkeypatch.setattr(
+            "jetq_email.tasks.many.job_id", lambda campaign, address: f"later-{job_id(campaign, address)}"
+        )
         await asend_many(PEOPLE, template="news", context={"month": "5", "name": "n"}, campaign="2026-11", app=app)
         await settled(app)
         assert mailed() == Counter(PEOPLE)
@@ -100,7 +102,9 @@ async def test_who_was_refused_is_no_part_of_a_campaign_yet(app: Jetq, monkeypat
     monkeypatch.setattr(MemoryTransport, "send", send)
     async with working(app, queues=["email"]):
         for campaign_id in ("a", "b"):
-            monkeypatch.setattr("jetq_email.many.job_id", lambda name, to, at=campaign_id: f"{at}-{job_id(name, to)}")
+            monkeypatch.setattr(
+                "jetq_email.tasks.many.job_id", lambda name, to, at=campaign_id: f"{at}-{job_id(name, to)}"
+            )
             await asend_many(PEOPLE[:2], subject="Hi", text="t", campaign="2026-11", app=app)
             await settled(app)
     assert mailed() == Counter(PEOPLE[:2])

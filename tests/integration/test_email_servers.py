@@ -14,13 +14,13 @@ from tenacity import RetryCallState
 from jetq import Reject, Retry, Snooze
 from jetq.model.job_context import CURRENT, Current, JobContext
 from jetq_email import TransportError, send_email
-from jetq_email import tasks as tasks_module
 from jetq_email.errors import ServerBusy
 from jetq_email.message import Email, Envelope, compose
 from jetq_email.settings import Settings, parse
-from jetq_email.transports import connections as connections_module
-from jetq_email.transports.connections import Connections
+from jetq_email.tasks import mails as tasks_module
 from jetq_email.transports.smtp import SmtpTransport
+from jetq_email.transports.smtp import connections as connections_module
+from jetq_email.transports.smtp.connections import Connections
 from tests.apps.smtp_server import SmtpServer, serving_smtp
 
 pytestmark = pytest.mark.anyio

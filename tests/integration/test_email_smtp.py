@@ -19,8 +19,8 @@ from aiosmtpd.smtp import AuthResult, LoginPassword
 from jetq import Reject, Retry
 from jetq.model.job_context import CURRENT, Current, JobContext
 from jetq_email import TransportError, send_email, send_template
+from jetq_email.routing.opening import transport_for
 from jetq_email.settings import current
-from jetq_email.transports.opening import transport_for
 
 pytestmark = pytest.mark.anyio
 

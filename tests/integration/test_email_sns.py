@@ -8,7 +8,7 @@ import traceback
 import pytest
 
 from jetq_email.errors import TransportError, Unsendable
-from jetq_email.sns import confirm, fetch
+from jetq_email.feedback.sns import confirm, fetch
 from tests.apps.http_server import CUT, Told, serving_http
 
 TOKEN = "canary"

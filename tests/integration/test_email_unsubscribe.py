@@ -20,12 +20,12 @@ from starlette.routing import Mount
 
 from jetq import Jetq, SettingsError, task
 from jetq_email import send_email, send_template
-from jetq_email.links import Subscription, token_of
 from jetq_email.preferences import Preferences
 from jetq_email.secret import Secret
 from jetq_email.suppression import Suppression, address_hash
 from jetq_email.transports.memory import OUTBOX
 from jetq_email.unsubscribe import Unsubscribe, note_choice
+from jetq_email.unsubscribe.links import Subscription, token_of
 from tests.apps.working import fresh_app, settled, until_state, working
 from tests.servers import NatsServerFactory
 

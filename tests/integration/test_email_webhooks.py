@@ -13,9 +13,10 @@ import pytest
 from jetq import Jetq
 from jetq.client import plugins
 from jetq.client.app import replaced_default
-from jetq_email import send_email, sns
-from jetq_email.events import Event
-from jetq_email.reports import LONGEST
+from jetq_email import send_email
+from jetq_email.feedback import sns
+from jetq_email.feedback.events import Event
+from jetq_email.feedback.reports import LONGEST
 from jetq_email.suppression import Suppressed, Suppression, address_hash
 from jetq_email.tasks import confirm_subscription, take_events, take_report
 from jetq_email.transports.memory import OUTBOX

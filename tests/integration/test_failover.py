@@ -16,13 +16,13 @@ import pytest
 
 from jetq import Jetq, Records
 from jetq_email import Postmark, Route, Router, Secret, Smtp, send_email
-from jetq_email import sending as sending_module
 from jetq_email.mail_log import MailLog
+from jetq_email.routing import breaker as breaker_module
+from jetq_email.routing import fleet as fleet_module
+from jetq_email.routing.opening import transport_for
+from jetq_email.sending import attempt as sending_module
 from jetq_email.settings import current
-from jetq_email.transports import breaker as breaker_module
-from jetq_email.transports import fleet as fleet_module
 from jetq_email.transports.http import HttpTransport
-from jetq_email.transports.opening import transport_for
 from tests.apps.http_server import CUT, Asked, HttpServer, Told
 from tests.apps.smtp_server import SmtpServer, serving_smtp
 from tests.apps.working import fresh_app, settled, until, working

@@ -19,7 +19,7 @@ from jetq.operations.why_waiting import _running
 from jetq.settings import Settings
 from jetq_email.providers import PROVIDERS
 from jetq_email.settings import Settings as MailSettings
-from jetq_email.webhook_secrets import WebhookSecrets
+from jetq_email.settings.webhook_secrets import WebhookSecrets
 
 ROOT = Path(__file__).parents[3]
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "benchmarks").glob("*.md"), *(ROOT / "docs").rglob("*.md")]

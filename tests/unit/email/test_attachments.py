@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from jetq_email.attachments import Attachment, gather
 from jetq_email.errors import TransportError, Unsendable
+from jetq_email.sending.attachments import Attachment, gather
 from jetq_email.settings import Settings
 
 pytestmark = pytest.mark.anyio

@@ -10,10 +10,10 @@ import pytest
 from jetq import RateLimited, Retry, Snooze
 from jetq.model.job_context import CURRENT, Current, JobContext
 from jetq_email import send_email
-from jetq_email import sending as sending_module
 from jetq_email.errors import OutcomeUnknown, ServerBusy, Throttled
 from jetq_email.message import Envelope
-from jetq_email.transports.outcomes import Refusal, Sent
+from jetq_email.outcomes import Refusal, Sent
+from jetq_email.sending import attempt as sending_module
 
 pytestmark = pytest.mark.anyio
 

@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from jetq_email.errors import OutcomeUnknown, ServerBusy, Throttled, TransportError
-from jetq_email.transports.breaker import Breaker
+from jetq_email.routing.breaker import Breaker
 
 pytestmark = pytest.mark.anyio
 

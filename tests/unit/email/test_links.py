@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from jetq_email.errors import Unsendable
-from jetq_email.links import Subscription, link_variables, read_token, token_of, with_link
 from jetq_email.message import Email, compose
 from jetq_email.secret import Secret
 from jetq_email.settings import Settings
 from jetq_email.suppression import address_hash
+from jetq_email.unsubscribe.links import Subscription, link_variables, read_token, token_of, with_link
 
 URL = "https://shop.example/unsubscribe"
 SECRET = Secret("a secret for tests")

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jetq_email.address import parse_mailbox
 from jetq_email.errors import Unsendable
 from jetq_email.message import Email, Envelope, Part, compose
+from jetq_email.message.address import parse_mailbox
 from jetq_email.plaintext import html_to_text
 
 WHEN = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)

@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from jetq_email.errors import Unsendable
-from jetq_email.mime import Part, body
+from jetq_email.message.mime import Part, body
 
 PICTURE = Part("logo.png", b"\x89PNG", content_id="logo")
 INVITATION = "BEGIN:VCALENDAR\r\nMETHOD:REQUEST\r\nBEGIN:VEVENT\r\nEND:VEVENT\r\nEND:VCALENDAR\r\n"

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jetq import SettingsError
-from jetq_email import mjml, templates
 from jetq_email.errors import Unsendable
-from jetq_email.mjml import to_html
-from jetq_email.templates import render
+from jetq_email.templates import mjml, render
+from jetq_email.templates import rendering as templates
+from jetq_email.templates.mjml import to_html
 from tests.unit.properties.examples import examples
 
 PAGE = Path(__file__).parents[3] / "docs/how-to/send-mail.md"
@@ -189,4 +189,4 @@ def test_without_the_extra_the_error_names_it(directory: Path, monkeypatch: pyte
     with pytest.raises(SettingsError, match=r"'a\.mjml' needs the package mjml-python") as caught:
         shown(directory, column("<mj-text>x</mj-text>"))
     assert caught.value.hint is not None and "jetq-nats[email,mjml]" in caught.value.hint
-    assert mjml.__name__ == "jetq_email.mjml"
+    assert mjml.__name__ == "jetq_email.templates.mjml"

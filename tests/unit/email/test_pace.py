@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from jetq import BrokerUnavailable, Record
 from jetq_email.errors import AtRate
 from jetq_email.rates import interval
-from jetq_email.transports import pace as pace_module
-from jetq_email.transports.pace import Pace
+from jetq_email.routing import pace as pace_module
+from jetq_email.routing.pace import Pace
 
 START = 1000.0
 

@@ -15,8 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from turbohtml import tokenize
 
-from jetq_email import message, plaintext
+from jetq_email import plaintext
 from jetq_email.message import Email, Envelope, Part, compose, composed
+from jetq_email.message import composing as message
 from jetq_email.plaintext import CUT, MOST_READ, html_to_text
 
 WHEN = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)

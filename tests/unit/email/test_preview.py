@@ -16,8 +16,8 @@ from click.testing import CliRunner
 from jetq import JetqError
 from jetq.cli.root import cli
 from jetq_email.errors import Unsendable
-from jetq_email.preview import Preview, preview
-from jetq_email.preview_server import PreviewServer
+from jetq_email.templates.preview import Preview, preview
+from jetq_email.templates.preview_server import PreviewServer
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ from aiosmtplib import SMTPResponseException
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jetq_email.transports.outcomes import Refusal, Sent
-from jetq_email.transports.replies import codes_of, enhanced
+from jetq_email.outcomes import Refusal, Sent
+from jetq_email.transports.smtp.replies import codes_of, enhanced
 
 
 def sent(delivered: int, *replies: tuple[int, str]) -> Sent:

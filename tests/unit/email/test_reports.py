@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jetq_email.address import ReturnPath
-from jetq_email.events import Event
-from jetq_email.reports import LONGEST, BadReport, read_report
+from jetq_email.feedback.events import Event
+from jetq_email.feedback.reports import LONGEST, BadReport, read_report
+from jetq_email.message.address import ReturnPath
 from tests.apps.reports import complaint, delivery
 
 ANN = "ann@example.com"

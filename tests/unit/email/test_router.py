@@ -10,10 +10,10 @@ from msgspec.structs import replace
 
 from jetq_email.errors import AtRate, OutcomeUnknown, ServerBusy, Throttled, TransportError, Unsendable
 from jetq_email.message import Email, Envelope, compose
-from jetq_email.routes import Route, Router, in_turn
-from jetq_email.transports.breaker import Breaker
-from jetq_email.transports.outcomes import Refusal, Sent
-from jetq_email.transports.router import RouterTransport
+from jetq_email.outcomes import Refusal, Sent
+from jetq_email.routing.breaker import Breaker
+from jetq_email.routing.router_transport import RouterTransport
+from jetq_email.routing.routes import Route, Router, in_turn
 
 pytestmark = pytest.mark.anyio
 

@@ -15,10 +15,10 @@ import jetq_email
 from jetq import SettingsError
 from jetq_email import Postmark, Route, Router, Secret, Smtp
 from jetq_email.message import Email, Envelope, compose
-from jetq_email.routes import in_turn, router_of
+from jetq_email.routing.opening import check_transport
+from jetq_email.routing.routes import in_turn, router_of
 from jetq_email.settings import parse
 from jetq_email.tasks import jetq_ready
-from jetq_email.transports.opening import check_transport
 
 WHEN = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 UNTYPED: Any = jetq_email

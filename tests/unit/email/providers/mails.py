@@ -9,7 +9,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from jetq_email.message import Email, Envelope, compose
-from jetq_email.mime import Part
+from jetq_email.message.mime import Part
 from jetq_email.providers import Brevo, Mailgun, Postmark, Provider, Resend, SendGrid, Ses
 from jetq_email.secret import Secret
 

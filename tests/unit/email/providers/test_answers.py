@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from jetq_email.errors import Unsendable
 from jetq_email.message import Envelope
+from jetq_email.outcomes import Sent
 from jetq_email.providers import PROVIDERS, Provider
 from jetq_email.providers.exchange import Answer, Refused, Response, Slower, Unavailable, Unclear
-from jetq_email.transports.outcomes import Sent
 from tests.unit.email.providers.mails import ALL, full, made_of, only, without_pictures
 
 ADDRESSES = ("ada@example.com", "bob@example.com", "cleo@example.com", "dan@example.com")

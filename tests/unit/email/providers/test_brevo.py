@@ -10,11 +10,11 @@ import msgspec
 import pytest
 
 from jetq_email.errors import Unsendable
-from jetq_email.mime import Part
+from jetq_email.message.mime import Part
+from jetq_email.outcomes import Sent
 from jetq_email.providers.brevo import Brevo
 from jetq_email.providers.exchange import Answer, Refused, Response, Slower, Unavailable, Unclear
 from jetq_email.secret import Secret
-from jetq_email.transports.outcomes import Sent
 from tests.unit.email.providers.mails import full, made_of, only, plain, without_pictures
 
 BREVO = Brevo(key=Secret("xkeysib-1"))

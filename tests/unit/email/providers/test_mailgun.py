@@ -12,10 +12,10 @@ from typing import Any
 import msgspec
 import pytest
 
+from jetq_email.outcomes import Sent
 from jetq_email.providers.exchange import Answer, Refused, Response, Slower, Unavailable, Unclear
 from jetq_email.providers.mailgun import Mailgun
 from jetq_email.secret import Secret
-from jetq_email.transports.outcomes import Sent
 from tests.unit.email.providers.mails import full, only, plain
 
 MAILGUN = Mailgun(key=Secret("k-1"), domain="mg.example.org")

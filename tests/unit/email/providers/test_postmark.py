@@ -8,10 +8,10 @@ from typing import Any
 import msgspec
 import pytest
 
+from jetq_email.outcomes import Refusal, Sent
 from jetq_email.providers.exchange import Answer, Refused, Response, Slower, Unavailable, Unclear
 from jetq_email.providers.postmark import Postmark
 from jetq_email.secret import Secret
-from jetq_email.transports.outcomes import Refusal, Sent
 from tests.unit.email.providers.mails import full, only, plain
 
 POSTMARK = Postmark(token=Secret("t-1"))

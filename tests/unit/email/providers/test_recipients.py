@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jetq_email.address import Mailbox
 from jetq_email.message import Envelope
+from jetq_email.message.address import Mailbox
 from jetq_email.providers import Provider
 from jetq_email.providers.recipients import in_requests, places
 from tests.unit.email.providers.mails import ALL, made_of, only

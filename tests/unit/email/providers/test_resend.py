@@ -9,10 +9,10 @@ from typing import Any
 import msgspec
 import pytest
 
+from jetq_email.outcomes import Sent
 from jetq_email.providers.exchange import Answer, Refused, Response, Slower, Unavailable, Unclear, idempotency_key
 from jetq_email.providers.resend import Resend
 from jetq_email.secret import Secret
-from jetq_email.transports.outcomes import Sent
 from tests.unit.email.providers.mails import full, made_of, only, plain
 
 RESEND = Resend(key=Secret("re_1"))

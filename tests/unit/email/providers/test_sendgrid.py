@@ -11,10 +11,10 @@ import pytest
 
 from jetq_email.errors import Unsendable
 from jetq_email.message import Email, compose
+from jetq_email.outcomes import Sent
 from jetq_email.providers.exchange import Answer, Refused, Response, Slower, Unavailable, Unclear
 from jetq_email.providers.sendgrid import SendGrid
 from jetq_email.secret import Secret
-from jetq_email.transports.outcomes import Sent
 from tests.unit.email.providers.mails import WHEN, full, made_of, only, plain
 
 SENDGRID = SendGrid(key=Secret("SG.1"))

@@ -8,10 +8,10 @@ from typing import Any
 import msgspec
 import pytest
 
+from jetq_email.outcomes import Sent
 from jetq_email.providers.exchange import Answer, Refused, Response, Slower, Unavailable, Unclear
 from jetq_email.providers.ses import Ses
 from jetq_email.secret import Secret
-from jetq_email.transports.outcomes import Sent
 from tests.unit.email.providers.mails import full, only, plain
 
 SES = Ses(key_id="AKIDEXAMPLE", secret_key=Secret("canary"), region="eu-central-1")

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from jetq_email.events import Event, event, instant
+from jetq_email.feedback.events import Event, event, instant
 from jetq_email.webhooks.request import Hook, Junk
 from tests.apps.webhooks import PROVIDERS, TOPIC, sns
 from tests.unit.email.webhooks.test_verifying import hook

@@ -1,0 +1,1 @@
+"""One attempt of a mail, with what it needs: attachments, and who has the mail of a campaign already."""

@@ -1,0 +1,233 @@
+"""The tasks of this plugin, on the queue `email`: to send mails, and to take what comes back of them."""
+
+from __future__ import annotations
+
+import logging
+import random
+from typing import Any, TypedDict
+
+from tenacity import RetryCallState
+from tenacity.wait import wait_base
+
+from jetq import Reject, Secret, SettingsError, task
+from jetq_email.dkim_keys import signer_for
+from jetq_email.errors import Unsendable
+from jetq_email.feedback.events import Event, take
+from jetq_email.feedback.reports import BadReport, read_report
+from jetq_email.feedback.sns import confirm
+from jetq_email.message import Email
+from jetq_email.message.address import parse_return_path
+from jetq_email.routing.opening import check_transport
+from jetq_email.sending.attachments import Attachment
+from jetq_email.sending.attempt import send
+from jetq_email.settings import Settings, current
+from jetq_email.templates import render
+from jetq_email.unsubscribe import note_choice
+from jetq_email.unsubscribe.links import link_variables
+
+__all__ = [
+    "Addresses",
+    "Context",
+    "confirm_subscription",
+    "jetq_ready",
+    "note_choice",
+    "send_email",
+    "send_template",
+    "take_events",
+    "take_report",
+]
+
+_log = logging.getLogger("jetq.email")
+
+_WAITS = (1, 5, 15, 30, 60, 120, 240)
+"""What attempts wait, in times of the first wait: a minute, then past the five that a server puts strangers off for."""
+
+_TAKEN_FOR = 20
+"""Attempts to take what comes back, with the usual waits: more than half an hour."""
+
+Addresses = str | list[str]
+Context = dict[str, Any]
+
+
+class _Options(TypedDict, total=False):
+    max_attempts: int
+    rate: str
+
+
+def jetq_ready() -> None:
+    """Raise SettingsError if no mail can be sent from here: a worker without a transport, or without the key that is
+    to sign, leaves the queue to others."""
+    settings = current()
+    check_transport(settings)
+    signer_for(settings)
+
+
+class _RetryWait(wait_base):
+    """`JETQ_EMAIL_RETRY_WAIT` seconds before the second attempt, then ever longer. Up to a quarter is added by chance:
+    a server that was away is not to meet all mails at once."""
+
+    def __call__(self, retry_state: RetryCallState) -> float:
+        least = current().retry_wait * _WAITS[min(retry_state.attempt_number, len(_WAITS)) - 1]
+        return random.uniform(least, least * 1.25)
+
+
+def _options() -> _Options:
+    """Those of the settings of this process. `jetq_ready` tells of settings that cannot be read."""
+    try:
+        settings = current()
+    except SettingsError:
+        settings = Settings()
+    options: _Options = {"max_attempts": settings.attempts}
+    if settings.rate is not None:
+        options["rate"] = settings.rate
+    return options
+
+
+@task(name="jetq_email.send_email", queue="email", **_options(), wait=_RetryWait(), ends_kept=3600)
+async def send_email(
+    to: Addresses,
+    subject: str,
+    text: str | None = None,
+    html: str | None = None,
+    sender: str | None = None,
+    cc: Addresses | None = None,
+    bcc: Addresses | None = None,
+    reply_to: Addresses | None = None,
+    headers: dict[str, str] | None = None,
+    attachments: list[Attachment] | None = None,
+    recipients: list[str] | None = None,
+    calendar: str | None = None,
+    tag: str | None = None,
+    topic: str | None = None,
+    envelope_sender: str | None = None,
+    campaign: str | None = None,
+    via: str | None = None,
+) -> None:
+    """Send one mail.
+
+    to, cc, bcc, reply_to: an address or several, `ann@example.com` or `Ann <ann@example.com>`. sender: the From
+    address, `JETQ_EMAIL_SENDER` if not given. text, html: either or both; text is made of html if it is missing.
+    headers: further ones, such as `Auto-Submitted`. calendar: an invitation in iCalendar's format, shown as one.
+    tag: what kind of mail it is, which a provider counts by. topic: what it is about, if a recipient can decline that:
+    with a topic it goes to one recipient, and has a link to unsubscribe, where the settings name a URL for that.
+    campaign: whoever was sent a mail of that name gets no other; see `send_many`.
+    envelope_sender: where bounces go by SMTP, if not to the sender; `JETQ_EMAIL_ENVELOPE_SENDER` if not given. `<>` is
+    nowhere; `{id}` and `{recipient}` in it tell whose mail it was.
+    recipients, via: set by the task itself, who of to, cc and bcc still lacks the mail, and the one route that may have
+    it already.
+
+    A mail that can never be sent is dead at once, with the reason; so is one with a text in to or cc that is no
+    address, for all recipients would read it. Who is refused for the moment (4xx) is tried again alone; who is refused
+    for good (5xx), or is no address in bcc, is left in the dead letter, so a replay sends to nobody who has the mail.
+    Who is on the list of those who get no mail, or none of the topic, is left out.
+    """
+    settings = current()
+    email = Email(
+        to=_several(to),
+        subject=subject,
+        text=text,
+        html=html,
+        calendar=calendar,
+        tag=tag,
+        topic=topic,
+        envelope_sender=envelope_sender or settings.envelope_sender,
+        sender=_sender(sender, settings),
+        cc=_several(cc),
+        bcc=_several(bcc),
+        reply_to=_several(reply_to),
+        headers=headers or {},
+    )
+    await send(email, attachments or [], settings, recipients=recipients, via=via, campaign=campaign)
+
+
+@task(name="jetq_email.send_template", queue="email", **_options(), wait=_RetryWait(), ends_kept=3600)
+async def send_template(
+    template: str,
+    to: Addresses,
+    context: Context | None = None,
+    sender: str | None = None,
+    cc: Addresses | None = None,
+    bcc: Addresses | None = None,
+    reply_to: Addresses | None = None,
+    headers: dict[str, str] | None = None,
+    attachments: list[Attachment] | None = None,
+    recipients: list[str] | None = None,
+    calendar: str | None = None,
+    tag: str | None = None,
+    topic: str | None = None,
+    envelope_sender: str | None = None,
+    campaign: str | None = None,
+    via: str | None = None,
+) -> None:
+    """Send one mail made of the template `template`, filled in from `context`.
+
+    Templates are looked for in `JETQ_EMAIL_TEMPLATE_DIRECTORY` and then among the built-in ones: welcome, verification,
+    password_reset, password_changed, notification. They know `unsubscribe_url` if the mail has such a link. The rest is
+    as with `send_email`.
+    """
+    settings = current()
+    try:
+        known = link_variables([*_several(to), *_several(cc), *_several(bcc)], topic, headers or {}, settings)
+        rendered = render(template, {**known, **(context or {})}, settings.template_directory)
+    except Unsendable as error:
+        raise Reject(str(error)) from error
+    email = Email(
+        to=_several(to),
+        subject=rendered.subject,
+        text=rendered.text,
+        html=rendered.html,
+        calendar=calendar,
+        tag=tag,
+        topic=topic,
+        envelope_sender=envelope_sender or settings.envelope_sender,
+        sender=_sender(sender, settings),
+        cc=_several(cc),
+        bcc=_several(bcc),
+        reply_to=_several(reply_to),
+        headers=headers or {},
+    )
+    await send(email, attachments or [], settings, recipients=recipients, via=via, campaign=campaign)
+
+
+@task(name="jetq_email.take_events", queue="email", max_attempts=_TAKEN_FOR)
+async def take_events(events: list[Event]) -> None:
+    """Put who bounced, complained or unsubscribed on the list of those who get no mail. The rest is left alone."""
+    await take(events)
+
+
+@task(name="jetq_email.take_report", queue="email", max_attempts=_TAKEN_FOR)
+async def take_report(raw: bytes) -> None:
+    """Do the same with what a mail reports that came to the address of bounces or complaints.
+
+    raw: that mail, or its first 256 KiB, which are enough. One that is no report, as from who is on holiday, is left
+    alone.
+    """
+    sender = current().envelope_sender
+    try:
+        events = read_report(raw, None if sender is None else parse_return_path(sender, "envelope_sender"))
+    except BadReport as error:
+        _log.info("a mail to the address of bounces is left alone: %s", error.message)
+        return
+    await take(events)
+
+
+@task(name="jetq_email.confirm_subscription", queue="email", max_attempts=_TAKEN_FOR)
+async def confirm_subscription(url: Secret[str]) -> None:
+    """Confirm that a topic of SNS is to send its messages here, at the address that it gave."""
+    try:
+        await confirm(url)
+    except Unsendable as error:
+        raise Reject(str(error)) from error
+
+
+def _sender(sender: str | None, settings: Settings) -> str:
+    chosen = sender or settings.sender
+    if chosen is None:
+        raise SettingsError("the mail names no sender", hint="pass sender=, or set JETQ_EMAIL_SENDER for the worker")
+    return chosen
+
+
+def _several(addresses: Addresses | None) -> list[str]:
+    if addresses is None:
+        return []
+    return [addresses] if isinstance(addresses, str) else addresses

@@ -1,0 +1,7 @@
+"""How a recipient leaves a topic: the link in a mail, and the page to which it leads."""
+
+from __future__ import annotations
+
+from jetq_email.unsubscribe.page import Unsubscribe, note_choice
+
+__all__ = ["Unsubscribe", "note_choice"]
