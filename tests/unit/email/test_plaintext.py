@@ -16,8 +16,7 @@ from hypothesis import strategies as st
 from turbohtml import tokenize
 
 from jetq_email import plaintext
-from jetq_email.message import Email, Envelope, Part, compose, composed
-from jetq_email.message import composing as message
+from jetq_email.message import Email, Envelope, Part, compose, composed, composing
 from jetq_email.plaintext import CUT, MOST_READ, html_to_text
 
 WHEN = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -184,7 +183,7 @@ async def test_a_large_mail_is_built_beside_the_event_loop(
         threads.append(threading.get_ident())
         return compose(*args, **named)
 
-    monkeypatch.setattr(message, "compose", noted)
+    monkeypatch.setattr(composing, "compose", noted)
     envelope = await composed(email, parts, job_id="j", date=WHEN)
     assert (threads[0] != threading.get_ident()) is aside
     assert envelope == compose(email, parts, job_id="j", date=WHEN)

@@ -13,12 +13,11 @@ from hypothesis import strategies as st
 
 from jetq import SettingsError
 from jetq_email.errors import Unsendable
-from jetq_email.templates import mjml, render
-from jetq_email.templates import rendering as templates
+from jetq_email.templates import mjml, render, rendering
 from jetq_email.templates.mjml import to_html
 from tests.unit.properties.examples import examples
 
-PAGE = Path(__file__).parents[3] / "docs/how-to/send-mail.md"
+PAGE = Path(__file__).parents[4] / "docs/how-to/send-mail.md"
 
 
 def document(inner: str) -> str:
@@ -111,7 +110,7 @@ values = st.text("<>/&\"'{}%#mj-rawtext=; \n", max_size=60)
 def test_no_value_is_mjml_html_or_jinja(value: str) -> None:
     """Guarantee: what is given to a template in MJML stands in the mail as text, whatever it is."""
     source = column('<mj-text>[{{ v }}]</mj-text><mj-button href="https://x.example/{{ v }}">{{ v }}</mj-button>')
-    template = templates._environment(None, is_html=True).from_string(to_html("a.mjml", source, str))
+    template = rendering._environment(None, is_html=True).from_string(to_html("a.mjml", source, str))
     plain = template.render(v="")
     html = template.render(v=value)
     assert html.count("<") == plain.count("<") and html.count('"') == plain.count('"')
@@ -126,7 +125,7 @@ def test_it_is_made_into_html_once_until_it_or_what_it_includes_changes(
         made.append(str(args[0]))
         return to_html(*args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(templates, "to_html", noted)
+    monkeypatch.setattr(rendering, "to_html", noted)
     (directory / "a.mjml").write_text(document('<mj-include path="foot.mjml" />'))
     foot = directory / "foot.mjml"
     foot.write_text("<mj-section><mj-column><mj-text>from {{ name if name < 'z' }}</mj-text></mj-column></mj-section>")
