@@ -1,7 +1,9 @@
-"""What a process is told about sending mail, in its environment."""
+"""What a process is told about sending mail, by its environment."""
 
 from __future__ import annotations
 
-from jetq_email.settings.fields import PREFIX, TRANSPORTS, Auth, Settings, Tls, check, current, parse
+from jetq_email.settings.checks import check
+from jetq_email.settings.environment import current, parse
+from jetq_email.settings.fields import PREFIX, TRANSPORTS, Auth, Settings, Tls
 
 __all__ = ["PREFIX", "TRANSPORTS", "Auth", "Settings", "Tls", "check", "current", "parse"]

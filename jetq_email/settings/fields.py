@@ -1,24 +1,15 @@
-"""What a worker is told about sending mail: one frozen struct, read from `JETQ_EMAIL_*`."""
+"""What a worker is told about sending mail: one frozen struct, whose fields are variables of the environment."""
 
 from __future__ import annotations
 
-import difflib
-import math
-import os
-import re
-import shlex
 from collections.abc import Mapping
-from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta, Struct
 
 from jetq import SettingsError
-from jetq_email.errors import Unsendable
-from jetq_email.message.address import parse_mailbox, parse_return_path
-from jetq_email.message.lines import one_word
 from jetq_email.providers import (
     PROVIDERS,
     Brevo,
@@ -34,7 +25,7 @@ from jetq_email.rates import RateText
 from jetq_email.secret import Secret
 from jetq_email.settings.webhook_secrets import WebhookSecrets
 
-__all__ = ["PREFIX", "TRANSPORTS", "Auth", "Settings", "Tls", "check", "current", "parse"]
+__all__ = ["PREFIX", "TRANSPORTS", "Auth", "Settings", "Tls"]
 
 PREFIX = "JETQ_EMAIL_"
 
@@ -45,14 +36,6 @@ Auth = Literal["auto", "plain", "login", "cram-md5", "xoauth2"]
 Tls = Literal["starttls", "implicit", "none"]
 
 _PORTS: Mapping[Tls, int] = {"starttls": 587, "implicit": 465, "none": 25}
-_MISSING = re.compile(r"Object missing required field `(\w+)`")
-_DNS_NAME = re.compile(r"[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63})*")
-_EHLO = re.compile(r"\[[0-9.]+\]|\[IPv6:[0-9A-Fa-f:.]+\]|(?:[A-Za-z0-9-]{1,63}\.)+[A-Za-z0-9-]{1,63}")
-_SHORTEST_SECRET = 16
-_URL = re.compile(
-    r"(?:https://[A-Za-z0-9.-]{1,253}|http://(?:localhost|127\.0\.0\.1))(?::[0-9]{1,5})?(?:/[A-Za-z0-9._~%/-]{0,255})?"
-)
-_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -166,8 +149,11 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     @property
     def chosen_transport(self) -> str:
-        """The transport to use, `router` for several. Raises SettingsError if none is configured: a mail must not
-        vanish into a default; also for a provider without what speaks to it."""
+        """The transport to use, `router` for several.
+
+        Raises SettingsError if none is configured, because a mail must not vanish into a default; and for a provider
+        if what speaks to it is not installed.
+        """
         chosen = self._chosen()
         if chosen in PROVIDERS:
             check_client()
@@ -203,7 +189,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             self.provider(name)
 
     def provider(self, name: str) -> Provider:
-        """The provider called `name`, with its settings. Raises SettingsError if it has none."""
+        """Return the provider called `name`, with its settings. Raises SettingsError if it has none."""
         provider: Provider | None = getattr(self, name)
         if provider is None:
             needed = [f"{PREFIX}{name}_{field}".upper() for field in _required(PROVIDERS[name])]
@@ -211,215 +197,6 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return provider
 
 
-def current() -> Settings:
-    """The settings in this process's environment, as it is now. Raises SettingsError."""
-    return _parse_once(tuple(item for item in os.environ.items() if item[0].startswith(PREFIX)))
-
-
-@lru_cache(maxsize=8)
-def _parse_once(variables: tuple[tuple[str, str], ...]) -> Settings:
-    return parse(dict(variables))
-
-
-def parse(environ: Mapping[str, str]) -> Settings:
-    """The settings in `environ`; variables without the prefix are ignored, empty ones count as not set.
-
-    Raises SettingsError for an unknown name, with a suggestion, and for an impossible value or combination.
-    """
-    values: dict[str, Any] = {}
-    for variable, text in environ.items():
-        if variable.startswith(PREFIX) and text:
-            section, name = _place(variable)
-            (values.setdefault(section, {}) if section else values)[name] = text
-    if "attachment_hosts" in values:
-        values["attachment_hosts"] = [host.strip().lower() for host in values["attachment_hosts"].split(",")]
-    if topics := values.get("webhooks", {}).get("ses_webhook_topics"):
-        values["webhooks"]["ses_webhook_topics"] = [topic for topic in re.split(r"[,\s]+", topics) if topic]
-    if "routes" in values:
-        values["routes"] = [_route(text.strip()) for text in values["routes"].split(",")]
-    if "topics" in values:
-        values["topics"] = re.split(r"[\s,]+", values["topics"].strip())
-    if "secret" in values:
-        values["secret"] = [secret.strip() for secret in values["secret"].split(",")]
-    try:
-        settings = msgspec.convert(values, Settings, strict=False, dec_hook=_convert)
-    except msgspec.ValidationError as error:
-        raise SettingsError(_explain(error)) from None
-    check(settings)
-    return settings
-
-
-def _route(text: str) -> tuple[str, float]:
-    """A name, and behind a colon its weight."""
-    name, colon, weight = text.partition(":")
-    try:
-        share = float(weight) if colon else 1.0
-    except ValueError:
-        share = 0.0
-    if not 0 < share < math.inf:
-        raise SettingsError(
-            f"{PREFIX}ROUTES: {weight!r} is no weight for {name}",
-            hint=f"a number above 0, as in {name}:9; what is to take mails only when the others do not is the"
-            f" {PREFIX}FALLBACK",
-        )
-    return name, share
-
-
-def _place(variable: str) -> tuple[str | None, str]:
-    """The field that `variable` sets, and the provider or the webhooks that it is one of."""
-    name = variable.removeprefix(PREFIX).lower()
-    if name in WebhookSecrets.__struct_fields__ and variable == variable.upper():
-        return "webhooks", name
-    section = next((each for each in PROVIDERS if name.startswith(f"{each}_")), None)
-    if section is not None:
-        name = name.removeprefix(f"{section}_")
-    known = [each for each in Settings.__struct_fields__ if each not in PROVIDERS and each != "webhooks"]
-    if section is not None:
-        known = list(PROVIDERS[section].__struct_fields__)
-    if name in known and variable == variable.upper():
-        return section, name
-    prefix = PREFIX if section is None else f"{PREFIX}{section.upper()}_"
-    beginning = "" if section is None else f"{section}_"
-    of_webhooks = [
-        each.removeprefix(beginning) for each in WebhookSecrets.__struct_fields__ if each.startswith(beginning)
-    ]
-    near = difflib.get_close_matches(name, [*known, *of_webhooks], n=1, cutoff=0.5)
-    hint = f"did you mean {prefix}{near[0].upper()}?" if near else f"known: {', '.join(n.upper() for n in known)}"
-    raise SettingsError(f"{variable} is not a setting of jetq_email", hint=hint)
-
-
 def _required(provider: type[Struct]) -> list[str]:
+    """Return the fields that have no default."""
     return [field.name for field in msgspec.structs.fields(provider) if field.required]
-
-
-def _convert(kind: type, value: Any) -> Any:
-    if kind is Secret or kind is Path:
-        return kind(value)
-    raise NotImplementedError(kind)
-
-
-def _explain(error: msgspec.ValidationError) -> str:
-    """msgspec ends with the place, `... - at `$.port``; its text never holds the value."""
-    problem, _, place = str(error).rpartition(" - at `$.")
-    if not problem:
-        return str(error)
-    section = place.rstrip("`").upper().replace(".", "_")
-    missing = _MISSING.fullmatch(problem)
-    return f"{PREFIX}{section}_{missing[1].upper()} is missing" if missing else f"{PREFIX}{section}: {problem}"
-
-
-def check(settings: Settings) -> None:
-    """Raise SettingsError if `settings` say what cannot be, or not together."""
-    if settings.host is not None and ("@" in settings.host or "/" in settings.host):  # it may hold a password
-        raise SettingsError(
-            f"{PREFIX}HOST is a host's name or address, and this is a URL or more",
-            hint=f"port, user and password have variables of their own: {PREFIX}PORT, {PREFIX}USER, {PREFIX}PASSWORD",
-        )
-    _check_transports(settings)
-    _check_login(settings)
-    if settings.ehlo is not None and not _EHLO.fullmatch(settings.ehlo):
-        raise SettingsError(
-            f"{PREFIX}EHLO is neither a full name nor an address in brackets",
-            hint="such as mail.example.com, [192.0.2.1] or [IPv6:2001:db8::1]",
-        )
-    _check_dkim(settings)
-    _check_unsubscribing(settings)
-    try:
-        if settings.sender is not None:
-            parse_mailbox(settings.sender, f"{PREFIX}SENDER")
-        if settings.unsubscribe_mailto is not None:
-            parse_mailbox(settings.unsubscribe_mailto, f"{PREFIX}UNSUBSCRIBE_MAILTO")
-        for topic in settings.topics:
-            one_word(topic, f"{PREFIX}TOPICS")
-        if settings.envelope_sender is not None:
-            parse_return_path(settings.envelope_sender, f"{PREFIX}ENVELOPE_SENDER")
-    except Unsendable as error:
-        raise SettingsError(error.message, hint=error.hint) from None
-
-
-def _check_login(settings: Settings) -> None:
-    ways = {"PASSWORD": settings.password, "TOKEN": settings.token, "TOKEN_COMMAND": settings.token_command}
-    named = [f"{PREFIX}{name}" for name, value in ways.items() if value is not None]
-    if len(named) > 1:
-        raise SettingsError(f"{' and '.join(named)} exclude each other", hint="set one of them")
-    if (settings.user is None) != (not named):
-        needed = named[0] if named else f"{PREFIX}PASSWORD"
-        raise SettingsError(f"{PREFIX}USER and {needed} go together, and only one of them is set")
-    if named and (settings.auth == "xoauth2") != settings.has_token and settings.auth != "auto":
-        raise SettingsError(
-            f"{PREFIX}AUTH={settings.auth} does not log in by {named[0]}",
-            hint=f"xoauth2 takes {PREFIX}TOKEN or {PREFIX}TOKEN_COMMAND, the others take {PREFIX}PASSWORD",
-        )
-    if named and settings.tls == "none" and settings.host not in _LOOPBACK:
-        secret = "token" if settings.has_token else "password"
-        raise SettingsError(
-            f"{PREFIX}TLS=none would send the {secret} to {settings.host} in clear text",
-            hint=f"use {PREFIX}TLS=starttls or implicit, or no user and {secret}",
-        )
-    if settings.token_command is not None:
-        try:
-            is_empty = not shlex.split(settings.token_command.reveal())
-        except ValueError as error:
-            raise SettingsError(f"{PREFIX}TOKEN_COMMAND is no command: {error}") from None
-        if is_empty:
-            raise SettingsError(f"{PREFIX}TOKEN_COMMAND is no command: it is empty")
-
-
-def _check_dkim(settings: Settings) -> None:
-    keys = [each for each in (settings.dkim_key, settings.dkim_key_file) if each is not None]
-    given = [settings.dkim_domain is not None, settings.dkim_selector is not None, bool(keys)]
-    if not any(given):
-        return
-    if not all(given) or len(keys) != 1:
-        raise SettingsError(
-            f"signing mails takes {PREFIX}DKIM_DOMAIN, _DKIM_SELECTOR, and one of _DKIM_KEY and _DKIM_KEY_FILE",
-            hint="set all three, or none",
-        )
-    for name, values in (("DOMAIN", [settings.dkim_domain or ""]), ("SELECTOR", settings.dkim_selectors)):
-        for value in values:
-            if not _DNS_NAME.fullmatch(value):
-                raise SettingsError(
-                    f"{PREFIX}DKIM_{name}: {value!r} is not a name in the DNS",
-                    hint="letters, digits and '-', with points between; an international domain as xn--",
-                )
-
-
-def _check_transports(settings: Settings) -> None:
-    if settings.routes and settings.transport is not None:
-        raise SettingsError(f"{PREFIX}ROUTES and {PREFIX}TRANSPORT are both set", hint="leave one of them out")
-    if not settings.routes and (settings.fallback is not None or settings.allow_duplicates):
-        name = "ALLOW_DUPLICATES" if settings.fallback is None else "FALLBACK"
-        raise SettingsError(
-            f"{PREFIX}{name} goes with {PREFIX}ROUTES, which is not set",
-            hint="a Router in Python has both as arguments: fallback=, allow_duplicates=",
-        )
-    named = {
-        "TRANSPORT": [each for each in (settings.transport,) if each is not None and ":" not in each],
-        "ROUTES": [name for name, _ in settings.routes],
-        "FALLBACK": [each for each in (settings.fallback,) if each is not None],
-    }
-    for variable, names in named.items():
-        for name in names:
-            try:
-                settings.check_set_up(name)
-            except SettingsError as error:
-                raise SettingsError(f"{PREFIX}{variable}: {error.message}", hint=error.hint) from None
-
-
-def _check_unsubscribing(settings: Settings) -> None:
-    if any(len(secret.reveal()) < _SHORTEST_SECRET for secret in settings.secret):
-        raise SettingsError(
-            f"{PREFIX}SECRET: a secret has {_SHORTEST_SECRET} characters at least",
-            hint="`openssl rand -hex 32` makes one",
-        )
-    if settings.unsubscribe_url is None:
-        if settings.unsubscribe_mailto is not None:
-            raise SettingsError(f"{PREFIX}UNSUBSCRIBE_MAILTO goes with {PREFIX}UNSUBSCRIBE_URL, which is not set")
-        return
-    if not settings.secret:
-        raise SettingsError(f"{PREFIX}UNSUBSCRIBE_URL needs {PREFIX}SECRET, which signs the links")
-    if not _URL.fullmatch(settings.unsubscribe_url):
-        raise SettingsError(
-            f"{PREFIX}UNSUBSCRIBE_URL: it begins with https://, and has neither user nor query",  # RFC 8058 3.1
-            hint="such as https://shop.example/unsubscribe; http:// is for this machine, to try it",
-        )
