@@ -47,55 +47,84 @@ _Room = Annotated[int, Meta(ge=1024 * 1024, le=2**62)] | None
 
 
 class Settings(Struct, frozen=True):
-    """How jetq reaches and uses its broker. Durations are seconds; text may have units: 30s, 10m or 1h30m.
-
-    servers: URLs `nats://host[:port]` or `tls://host[:port]`; any that answers is used.
-    namespace: first token of every subject; the queues of two namespaces do not meet.
-    user, password, token, creds, nkey: who jetq is, in one of four ways: user and password, a token, the path of a
-        credentials file (JWT and seed), the path of a file with an nkey seed.
-    tls_ca: path of a PEM file of authorities to trust in place of the system's.
-    tls_cert, tls_key: paths of PEM files: jetq's own certificate and its key (or both in `tls_cert`).
-    tls_first: begin with TLS before the server says anything, for servers with `handshake_first`.
-    inbox_prefix: first tokens of the subjects that replies come back on, for users who may not subscribe to `_INBOX.>`.
-    jetstream_domain: the JetStream domain to use, where the server connected to is in another or has none of its own.
-    ignore_discovered_servers: connect to `servers` alone, not to the others of the cluster that those tell of.
-    ack_wait: how long a job stays with a worker that shows no sign of life, 1 s to 1 h.
-    publish_timeout: how long an enqueue waits to be stored, 0.1 s to 10 min.
-    connect_timeout: how long a producer waits for a connection, 0.1 s to 10 min.
-    replicas: copies of each stream in a cluster, 1 to 5.
-    dead_letter_ttl: how long dead letters are kept, 1 s to 10 years.
-    max_bytes: room of each queue's jobs, from 1 MiB. New jobs are refused when four fifths of it are used.
-    dead_letter_max_bytes, result_max_bytes, state_max_bytes, record_max_bytes: room of each queue's dead letters, of
-        all results, of pauses, limits and starts, and of records; each as much as max_bytes unless it is given.
-    plugins: the installed plugins whose tasks a worker serves, by their names or those of their distributions, in the
-        environment with commas between them; all without it, none if it is empty.
-    """
+    """How jetq reaches and uses its broker. Durations are seconds; text may have units: 30s, 10m or 1h30m."""
 
     servers: tuple[str, ...] = (DEFAULT_SERVER,)
+    """URLs `nats://host[:port]` or `tls://host[:port]`; any that answers is used."""
+
     namespace: str = "jetq"
+    """First token of every subject; the queues of two namespaces do not meet."""
+
     user: str | None = None
+    """The NATS user, with `password`. jetq says who it is in one of four ways: user and password, token, creds or nkey.
+    """
+
     password: str | None = None
+    """The password of `user`."""
+
     token: str | None = None
+    """A token, in place of user and password."""
+
     creds: str | None = None
+    """Path of a credentials file (JWT and seed), in place of user and password."""
+
     nkey: str | None = None
+    """Path of a file with an nkey seed, in place of user and password."""
+
     tls_ca: str | None = None
+    """Path of a PEM file of authorities to trust in place of the system's."""
+
     tls_cert: str | None = None
+    """Path of a PEM file with jetq's own certificate; its key may be in the same file."""
+
     tls_key: str | None = None
+    """Path of a PEM file with the key of `tls_cert`; not needed where `tls_cert` has both."""
+
     tls_first: bool = False
+    """Begin with TLS before the server says anything, for servers with `handshake_first`."""
+
     inbox_prefix: str = "_INBOX"
+    """First tokens of the subjects that replies come back on, for users who may not subscribe to `_INBOX.>`."""
+
     jetstream_domain: str | None = None
+    """The JetStream domain to use, where the server connected to is in another or has none of its own."""
+
     ignore_discovered_servers: bool = False
+    """Connect to `servers` alone, not to the other servers of the cluster that those tell of."""
+
     ack_wait: Annotated[float, Meta(ge=1, le=3600)] = 30.0
+    """Seconds for which a job stays with a worker that shows no sign of life, 1 s to 1 h."""
+
     publish_timeout: Annotated[float, Meta(ge=0.1, le=600)] = 10.0
+    """Seconds for which an enqueue waits to be stored, 0.1 s to 10 min."""
+
     connect_timeout: Annotated[float, Meta(ge=0.1, le=600)] = 5.0
+    """Seconds for which a producer waits for a connection, 0.1 s to 10 min."""
+
     replicas: Annotated[int, Meta(ge=1, le=5)] = 1
+    """Copies of each stream in a cluster, 1 to 5."""
+
     dead_letter_ttl: Annotated[float, Meta(ge=1, le=3650 * _DAY)] = 30 * _DAY
+    """Seconds for which dead letters are kept, 1 s to 10 years."""
+
     max_bytes: _Room = None
+    """Bytes of room for each queue's jobs, from 1 MiB. New jobs are refused when four fifths of the room are used."""
+
     dead_letter_max_bytes: _Room = None
+    """Bytes of room for each queue's dead letters; as much as max_bytes unless it is given."""
+
     result_max_bytes: _Room = None
+    """Bytes of room for all results; as much as max_bytes unless it is given."""
+
     state_max_bytes: _Room = None
+    """Bytes of room for pauses, limits and starts; as much as max_bytes unless it is given."""
+
     record_max_bytes: _Room = None
+    """Bytes of room for records; as much as max_bytes unless it is given."""
+
     plugins: tuple[str, ...] | None = None
+    """The installed plugins whose tasks a worker serves, by their names or those of their distributions, in the
+    environment with commas between them; all plugins without it, none if it is empty (`plugins = []`)."""
 
     @property
     def wants_tls(self) -> bool:

@@ -16,32 +16,67 @@ __all__ = ["DeadEntry", "DeadLetter", "is_same_letter"]
 
 
 class DeadLetter(Discreet, Versioned, frozen=True, omit_defaults=True):
-    """All that is known of a dead job besides its bytes, which are kept beside it unchanged.
-
-    address, headers, sequence: where and how it was stored; `count`: how often it had been handed out.
-    errors: its attempts' errors, oldest first, without the `errors_dropped` that were cut.
-    """
+    """All that is known of a dead job besides its bytes, which are kept beside it unchanged. Times are unix seconds."""
 
     id: str
+    """The job's id."""
+
     task: str
+    """The name of its task."""
+
     queue: str
+    """The queue the job died in."""
+
     key: str
+    """The unique key, as the token of its address."""
+
     reason: DeadReason
+    """Why the job is dead."""
+
     failure: Failure
+    """The error of its last attempt."""
+
     attempt: int
+    """The number of its last attempt."""
+
     at: float
+    """When the job died."""
+
     enqueued: float
+    """When the job was enqueued."""
+
     address: str
+    """The subject that the job was stored on."""
+
     sequence: int
+    """The place in the queue where the job was stored."""
+
     count: int = 1
+    """How often the job had been handed out."""
+
     worker: str = ""
+    """The worker that ran it last; empty if none did."""
+
     errors: tuple[AttemptError, ...] = ()
+    """The errors of its attempts, oldest first, without those that were cut."""
+
     errors_dropped: int = 0
+    """How many older errors were cut."""
+
     snoozes: int = 0
+    """How often the job was put off."""
+
     replays: int = 0
+    """How often the job was brought back from the dead letters."""
+
     edits: int = 0
+    """How many of those replays had other arguments."""
+
     headers: Mapping[str, str] = msgspec.field(default_factory=dict)
+    """The headers that the job was stored with."""
+
     level: Level = "normal"
+    """The job's priority."""
 
 
 class DeadEntry(Discreet, Struct, frozen=True):

@@ -17,29 +17,41 @@ ended, no worker knows the task, unreadable bytes, or arguments that do not fit 
 
 
 class Failure(Extended, frozen=True, omit_defaults=True):
-    """An exception as text.
-
-    type: `module.qualname` of its class, or `jetq.X` (`stable_type_name`).
-    args: the constructor's arguments, when JSON can hold them.
-    """
+    """An exception as text."""
 
     type: str
+    """`module.qualname` of the exception's class, or `jetq.X` (`stable_type_name`)."""
+
     message: str
+    """The exception's message."""
+
     traceback: str = ""
+    """The traceback as text; empty where there was none."""
+
     args: tuple[Any, ...] | None = None
+    """The constructor's arguments, when JSON can hold them; None otherwise."""
 
     def __post_init__(self) -> None:
         _name_type(self)
 
 
 class AttemptError(Extended, frozen=True, omit_defaults=True):
-    """How one attempt ended, short enough to travel with the job. type: as of `Failure`."""
+    """How one attempt ended, short enough to travel with the job."""
 
     attempt: int
+    """The number of the attempt, from 1."""
+
     type: str
+    """The exception's class, as in `Failure`."""
+
     message: str
+    """The exception's message."""
+
     at: float
+    """When the attempt ended, in unix seconds."""
+
     worker: str = ""
+    """The worker that ran it; empty where that is not known."""
 
     def __post_init__(self) -> None:
         _name_type(self)

@@ -45,60 +45,93 @@ while it was not due yet."""
 
 
 class Meta(Versioned, frozen=True, omit_defaults=True):
-    """What a stored job has beyond its name and arguments, each field only when it is not the default.
-
-    attempt: the number of the run this message stands for, from 1.
-    enqueued: when `.delay` was called, if the broker's own time stamp of the message is not that.
-    max_attempts, timeout, result_ttl: the caller's overrides of the task's options.
-    errors: how earlier attempts ended, oldest first; `errors_dropped` more were cut to keep the job small.
-    snoozes, replays: how often the job was put off, and brought back from the dead letters; edits: how often of those
-    with other arguments.
-    unknown_since: when a worker first saw that it cannot run it, as versions before `Jetq-Off` tell it.
-    expires: when waiting for a run makes no sense any more.
-    in_line: since when it has waited in the line of its limit.
-    unique: until when its key is taken, if not until it is done.
-    crashes: how many attempts ended with the death of their process.
-    schedule, nominal: of which recurring schedule it is a tick, and for which time.
-    """
+    """What a stored job has beyond its name and arguments. A field is stored only when it is not the default."""
 
     attempt: int = 1
+    """The number of the run that this message is for, from 1."""
+
     enqueued: float | None = None
+    """When `.delay` was called, in unix seconds; None if the broker's own time stamp of the message says it."""
+
     max_attempts: int | None = None
+    """The caller's override of the task's `max_attempts`; None for the task's own."""
+
     timeout: float | UnsetType | None = UNSET
+    """The caller's override of the task's `timeout`, in seconds; None for no bound, UNSET for the task's own."""
+
     result_ttl: float | UnsetType | None = UNSET
+    """The caller's override of the task's `result_ttl`, in seconds; None keeps none, UNSET for the task's own."""
+
     errors: tuple[AttemptError, ...] = ()
+    """How earlier attempts ended, oldest first."""
+
     errors_dropped: int = 0
+    """How many older errors were cut to keep the job small."""
+
     snoozes: int = 0
+    """How often the job was put off."""
+
     replays: int = 0
+    """How often the job was brought back from the dead letters."""
+
     edits: int = 0
+    """How many of those replays had other arguments."""
+
     unknown_since: float | None = None
+    """When a worker first saw that it cannot run the job, in unix seconds, as versions before `Jetq-Off` tell it."""
+
     expires: float | None = None
+    """Unix seconds after which waiting for a run makes no sense any more; None for never."""
+
     crashes: int = 0
+    """How many attempts ended with the death of their process."""
+
     schedule: str | None = None
+    """The name of the recurring schedule whose tick the job is; None for other jobs."""
+
     nominal: float | None = None
+    """The time of that tick, in unix seconds; None for other jobs."""
+
     in_line: float | None = None
+    """Since when the job has waited in the line of its limit, in unix seconds; None if it does not wait there."""
+
     unique: Literal["running"] | None = None
+    """Until when the job's key is taken: `running` until it is started, None until it is done."""
 
 
 DEFAULT_META = Meta()
 
 
 class JobRecord(Discreet, Struct, frozen=True):
-    """One stored call. `body` is the arguments as a JSON object by parameter name. as_is: headers that are stored in
-    the place of `meta`, for a job that goes back as it came; the broker leaves out its own.
-
-    fresh: its id was made for this enqueue, so that nothing else can have it, before or after.
-    """
+    """One call, as it is given to the broker to be stored."""
 
     id: str
+    """The job's id."""
+
     task: str
+    """The name of its task."""
+
     queue: str
+    """The queue it is stored in."""
+
     body: bytes
+    """The arguments as a JSON object by parameter name."""
+
     key: str = NO_KEY
+    """The unique key as a token of a subject; `NO_KEY` for none."""
+
     meta: Meta = DEFAULT_META
+    """What the job has beyond its name and arguments."""
+
     level: Level = "normal"
+    """The priority, in a queue that has levels."""
+
     as_is: Mapping[str, str] | None = None
+    """Headers that are stored in the place of `meta`, for a job that goes back as it came; the broker leaves out its
+    own. None for all other jobs."""
+
     fresh: bool = False
+    """Whether the id was made for this enqueue, so that nothing else can have it, before or after."""
 
 
 class Stored(Struct, frozen=True):
@@ -139,39 +172,58 @@ def in_place_of(standing: Meta, new: Meta, *, first: float, earlier: float) -> M
 
 
 class Delivery(Discreet, Struct, gc=False):
-    """One job as the broker handed it out, undecoded.
-
-    task, key, id: the tokens of its address, dots restored in the task's name.
-    headers: as stored, `Jetq` among them if the job has more than the default `Meta`; empty for most.
-    sequence: its place in the queue; never used twice while the queue stands.
-    count: how often the broker remembers having handed it out, from 1.
-    stored_at: the broker's time stamp, unix seconds.
-    since: from when the lease surely runs, by `jetq.runtime.clock`: the hand-out or the last confirmed renewal, or
-    earlier.
-    level: its priority.
-    renew_until: `time.monotonic()` after which the lease is not renewed any more.
-    schedule: of which recurring schedule it is a tick; empty for a job. next_at: when that ticks next, unix seconds.
-    token: proof of this hand-out, opaque above the broker; what `finish` and `extend` name.
-    handed_out_by: see `Terms.by`, as far as was known; empty if it was not.
-    """
+    """One job as the broker handed it out, undecoded."""
 
     queue: str
+    """The queue it came from."""
+
     task: str
+    """The task's name, from the job's address; its dots are restored."""
+
     key: str
+    """The unique key, as the token of the job's address."""
+
     id: str
+    """The job's id, from its address."""
+
     body: bytes
+    """The arguments as stored."""
+
     headers: Mapping[str, str]
+    """The headers as stored, `Jetq` among them if the job has more than the default `Meta`; empty for most jobs."""
+
     sequence: int
+    """The job's place in the queue; never used twice while the queue exists."""
+
     count: int
+    """How often the broker remembers having handed the job out, from 1."""
+
     stored_at: float
+    """The broker's time stamp, in unix seconds."""
+
     since: float
+    """From when the lease surely runs, by `jetq.runtime.clock`: the hand-out, a confirmed renewal, or earlier."""
+
     token: str
+    """Proof of this hand-out, opaque above the broker; `finish` and `extend` name it."""
+
     address: str
+    """The subject that the job was stored on."""
+
     renew_until: float = math.inf
+    """The `time.monotonic()` after which the lease is not renewed any more; infinite unless it is set."""
+
     schedule: str = ""
+    """The name of the recurring schedule whose tick this is; empty for a job."""
+
     next_at: float | None = None
+    """When that schedule ticks next, in unix seconds; None for a job."""
+
     level: Level = "normal"
+    """The job's priority."""
+
     handed_out_by: str = ""
+    """Who handed the job out, see `Terms.by`, as far as that was known; empty if it was not."""
 
     def same_job(self, other: Delivery) -> bool:
         """Whether the two are of one job: another queue may have one of the same id."""

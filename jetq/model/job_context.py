@@ -26,24 +26,38 @@ class CancelSignal:
 
 
 class JobContext(Struct, frozen=True):
-    """The job that runs now.
-
-    id: the same in every attempt and after a replay: the key for what must happen once. attempt: from 1.
-    enqueued_at, deadline: aware UTC; the deadline is when this attempt times out, None if it has no timeout.
-    worker: the name of the worker that runs it. schedule, nominal: the name of the recurring schedule that this is a
-    tick of, and the aware UTC time for which it is; None for other jobs.
-    """
+    """The job that runs now."""
 
     id: str
+    """The job's id, the same in every attempt and after a replay: the key for what must happen once."""
+
     attempt: int
+    """The number of this attempt, from 1."""
+
     max_attempts: int
+    """How many attempts the job has in all."""
+
     task: str
+    """The name of its task."""
+
     queue: str
+    """The queue it came from."""
+
     enqueued_at: datetime
+    """When the job was enqueued, aware UTC."""
+
     deadline: datetime | None
+    """When this attempt times out, aware UTC; None if it has no timeout."""
+
     worker: str
+    """The name of the worker that runs it."""
+
     schedule: str | None = None
+    """The name of the recurring schedule whose tick the job is; None for other jobs."""
+
     nominal: datetime | None = None
+    """The time of that tick, aware UTC; None for other jobs."""
+
     _cancel: CancelSignal = field(default_factory=CancelSignal)
 
     @property

@@ -27,17 +27,25 @@ _LONGEST_TRACEBACK = 8_000
 
 
 class Kept(Struct, frozen=True, omit_defaults=True):
-    """What stands beside the message of that sequence: the meta of its next attempt, and from when on that may run.
-
-    With `reason` and `failure` the job is dead, and its letter found no room in so many `tries`.
-    """
+    """What is stored beside the message of a job that stays where it is. With a `reason` the job is dead."""
 
     sequence: int
+    """The sequence of the job's message."""
+
     meta: Meta
+    """The meta of the job's next attempt."""
+
     due: float
+    """From when on that attempt may run, in unix seconds."""
+
     tries: int = 0
+    """How often the dead letter found no room."""
+
     reason: DeadReason | None = None
+    """Why the job is dead; None while it is not."""
+
     failure: Failure | None = None
+    """The error of its last attempt; None while it is not dead."""
 
     @property
     def dead(self) -> Dead | None:

@@ -16,18 +16,40 @@ NO_VALUE = Raw(b"null")
 
 
 class ResultRecord(Discreet, Struct, frozen=True, omit_defaults=True, gc=False):
-    """How a job ended, kept for its caller. `sequence` is that of the delivery it settles. `sealed` takes the place of
-    `value` where payloads are sealed."""
+    """How a job ended, kept for its caller."""
 
     id: str
+    """The job's id."""
+
     state: Literal["succeeded", "dead", "cancelled", "expired"]
+    """How the job ended."""
+
     task: str
+    """The name of its task."""
+
     queue: str
+    """The queue it was in."""
+
     attempt: int
+    """The number of its last attempt."""
+
     sequence: int
+    """The sequence of the delivery that this result settles."""
+
     at: float
+    """When the job ended, in unix seconds."""
+
     worker: str = ""
+    """The worker that ran it; empty if none did."""
+
     value: Raw = NO_VALUE
+    """What the task returned, as JSON; `null` where there is no value, or where `sealed` has it."""
+
     sealed: bytes | None = None
+    """The sealed value, in the place of `value`, where payloads are sealed; None otherwise."""
+
     failure: Failure | None = None
+    """The error of a job that did not succeed."""
+
     v: int = 1
+    """The version of the wire format."""

@@ -34,26 +34,49 @@ CATCH_UP = 3600.0
 
 
 class ScheduleRecord(Versioned, frozen=True, omit_defaults=True):
-    """A schedule as it is stored, besides the arguments of its jobs, which are the message's body.
-
-    pattern, zone: as the server reads them. source: defined in code, or made at run time. key, meta,
-    level: of each job. expires: seconds after its time at which a job is not run any more. paused: it does not tick.
-    """
+    """A schedule as it is stored, besides the arguments of its jobs, which are the message's body."""
 
     name: str
+    """The name of the schedule."""
+
     queue: str
+    """The queue of its jobs."""
+
     task: str
+    """The task of its jobs."""
+
     pattern: str
+    """When the schedule ticks, as the server reads it."""
+
     zone: str | None = None
+    """The time zone of the pattern, as the server reads it; None for UTC."""
+
     overlap: Overlap = "allow"
+    """`skip` makes no job while the one before is not done."""
+
     catch_up: float = CATCH_UP
+    """Seconds after its time for which a missed tick still becomes a job; 0 for never."""
+
     jitter: float = 0.0
+    """Each job is due at random within so many seconds after its time."""
+
     source: Literal["code", "runtime"] = "code"
+    """`code`: a task's definition says it; `runtime`: it was made at run time."""
+
     key: str = NO_KEY
+    """The unique key of each job; `NO_KEY` for none."""
+
     expires: float | None = None
+    """Seconds after its time at which a job is not run any more; None for no bound."""
+
     meta: Meta = DEFAULT_META
+    """The meta of each job."""
+
     paused: bool = False
+    """Whether the schedule does not tick at present."""
+
     level: Level = "normal"
+    """The priority of each job."""
 
     @property
     def tick_ttl(self) -> float:

@@ -35,26 +35,46 @@ class Held(Struct, frozen=True, omit_defaults=True):
 
 
 class Answer(Struct, frozen=True, omit_defaults=True):
-    """A worker as it is now.
-
-    busy of its `slots` run jobs. stopping: it takes no more. knows: whether it can run the task that was asked for.
-    held: the job that was asked for, if it has it. lacks: those of the `tasks` it cannot run; now: its clock. Older
-    versions tell neither.
-    """
+    """A worker as it is now. Older versions tell neither `lacks` nor `now`."""
 
     worker: str
+    """The worker's name."""
+
     host: str
+    """The name of its machine."""
+
     pid: int
+    """Its process id."""
+
     version: str
+    """Its version of jetq."""
+
     since: float
+    """When the worker started, in unix seconds."""
+
     slots: int
+    """How many jobs it can run at once."""
+
     busy: int
+    """How many of its slots run a job."""
+
     queues: tuple[str, ...] = ()
+    """The queues it serves."""
+
     stopping: bool = False
+    """Whether the worker takes no more jobs."""
+
     knows: bool | None = None
+    """Whether the worker can run the task that was asked for; None if none was."""
+
     held: Held | None = None
+    """The job that was asked for, if the worker has it."""
+
     lacks: tuple[str, ...] | None = None
+    """Those of the `tasks` asked for that the worker cannot run; None from an older version."""
+
     now: float | None = None
+    """The worker's clock, in unix seconds; None from an older version."""
 
 
 encode = msgspec.json.Encoder().encode

@@ -39,21 +39,31 @@ _PAGE = 100
 
 
 class DeadFilter(Struct, frozen=True):
-    """Which dead letters are meant: those that everything given here fits; without anything, all.
-
-    queue: of that one only. ids: of these jobs, the newest letter of each. error: the type of the exception, as
-    `module.Name` or `Name`. since, until: when the job died, in unix seconds, the first included and the last not.
-    limit: at most so many.
-    """
+    """Which dead letters are meant: those that everything given here fits; without anything, all."""
 
     queue: str | None = None
+    """Only dead letters of this queue; None for every queue."""
+
     ids: tuple[str, ...] = ()
+    """Only those of these jobs, the newest dead letter of each; empty for every job."""
+
     task: str | None = None
+    """Only those of this task."""
+
     reason: DeadReason | None = None
+    """Only those that are dead for this reason."""
+
     error: str | None = None
+    """Only those that died of this exception, as `module.Name` or `Name`."""
+
     since: float | None = None
+    """Only jobs that died at this time or later, in unix seconds."""
+
     until: float | None = None
+    """Only jobs that died before this time, in unix seconds."""
+
     limit: int | None = None
+    """At most so many dead letters; None for no bound."""
 
     def fits(self, letter: DeadLetter) -> bool:
         """Whether `letter` is meant, as far as it alone can tell."""

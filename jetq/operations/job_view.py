@@ -27,34 +27,64 @@ _HOLDER_WITHIN = 0.5
 
 
 class JobView(Discreet, Struct, frozen=True):
-    """What is known of a job. Times are unix seconds.
-
-    attempt: the run that is due, going on or was the last. due: while it is scheduled. in_line: since when it has
-    waited for its limit to let it run. started: when its run began,
-    while it runs, if its worker answers. ended: when it is over. worker: who runs it, or ran it last.
-    errors: how its attempts ended, oldest first; `errors_dropped` older ones were cut. body: its arguments as stored,
-    None once they are gone. result: how it ended, as long as that is kept. dead: its dead letter.
-    """
+    """What is known of a job. Times are unix seconds; a field that is not known is None or empty."""
 
     id: str
+    """The job's id."""
+
     state: State
+    """Where the job is in its life."""
+
     task: str
+    """The name of its task."""
+
     queue: str
+    """The queue it is in, or was."""
+
     attempt: int
+    """The number of the run that is due, going on or was the last."""
+
     enqueued: float | None = None
+    """When the job was enqueued."""
+
     due: float | None = None
+    """When the job is due, while it is scheduled."""
+
     in_line: float | None = None
+    """Since when the job has waited for its limit to let it run."""
+
     started: float | None = None
+    """When its run began, while it runs, if its worker answers."""
+
     ended: float | None = None
+    """When the job ended."""
+
     worker: str = ""
+    """The worker that runs the job, or ran it last."""
+
     errors: tuple[AttemptError, ...] = ()
+    """How its attempts ended, oldest first."""
+
     errors_dropped: int = 0
+    """How many older errors were cut."""
+
     snoozes: int = 0
+    """How often the job was put off."""
+
     replays: int = 0
+    """How often the job was brought back from the dead letters."""
+
     edits: int = 0
+    """How many of those replays had other arguments."""
+
     body: bytes | None = None
+    """The arguments as stored; None once they are gone."""
+
     result: ResultRecord | None = None
+    """How the job ended, as long as that is kept."""
+
     dead: DeadEntry | None = None
+    """Its dead letter."""
 
 
 async def view_job(broker: Broker, id: str, *, queue: str | None = None) -> JobView:

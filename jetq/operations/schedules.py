@@ -34,28 +34,49 @@ _TRIES = 20
 
 
 class ScheduleInfo(Discreet, Struct, frozen=True):
-    """A recurring schedule as it stands.
-
-    cron, tz: as the broker reads them, with seconds; or every, in seconds. arguments: of its jobs, as JSON has them;
-    None if they cannot be read here, because they are sealed.
-    source: "code" if a task's definition says it, "runtime" if `app.schedule` or the command line did. next: its next
-    times, aware UTC, none while it is paused. last: the newest of which a job was made, None if there is none.
-    """
+    """A recurring schedule as it is stored."""
 
     name: str
+    """The name of the schedule."""
+
     queue: str
+    """The queue of its jobs."""
+
     task: str
+    """The task of its jobs."""
+
     arguments: Any
+    """The arguments of its jobs, as JSON has them; None if they cannot be read here, because they are sealed."""
+
     cron: str | None
+    """When it ticks, as the broker reads it, with seconds; None where `every` says it."""
+
     every: float | None
+    """Seconds from one tick to the next; None where `cron` says it."""
+
     tz: str | None
+    """The time zone of `cron`; None for UTC."""
+
     overlap: str
+    """`skip` makes no job while the one before is not done; `allow` does."""
+
     catch_up: float
+    """Seconds after its time for which a missed tick still becomes a job."""
+
     jitter: float
+    """Each job is due at random within so many seconds after its time."""
+
     source: str
+    """`code` if a task's definition says the schedule, `runtime` if `app.schedule` or the command line did."""
+
     paused: bool
+    """Whether the schedule does not tick at present."""
+
     next: tuple[datetime, ...]
+    """Its next times, aware UTC; none while it is paused."""
+
     last: datetime | None
+    """The time of the newest tick of which a job was made, aware UTC; None if there is none."""
 
 
 async def put_schedule(

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
 from difflib import get_close_matches
-from typing import Any, Literal, TypedDict, cast
+from typing import Any, Literal, cast
 
 from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import replace
@@ -15,6 +15,7 @@ from tenacity.wait import wait_base
 from jetq.errors import DefinitionError
 from jetq.migration_hints import OPTIONS, Place, option_answer, written_option
 from jetq.model.definitions.checks import check_count, check_duration
+from jetq.model.definitions.keywords import CallOptions, Condition, Seconds, TaskKeywords, Unique
 from jetq.model.definitions.queue import check_level
 from jetq.model.definitions.rate import Rate, parse_rate
 from jetq.model.definitions.schedule import Schedule
@@ -37,93 +38,12 @@ __all__ = [
     "task_options",
 ]
 
-Seconds = float | timedelta
-Condition = tuple[type[BaseException], ...] | Callable[[BaseException], bool]
-"""Exceptions that an option means: those of these classes, or those of which a function says so."""
-
-Exceptions = type[BaseException] | Condition
-Unique = Literal["done", "running"]
-
 _RESULT_TTL = 3600.0
 _WHEN = ("cron", "every", "tz", "schedules")
 
 
-class TaskKeywords(TypedDict, total=False):
-    """The keywords of `@task(...)`."""
-
-    name: str
-    queue: str
-    max_attempts: int
-    wait: Seconds | wait_base
-    dead_on: Exceptions
-    retry_on: Exceptions
-    timeout: Seconds | None
-    max_crashes: int
-    result_ttl: Seconds | None
-    ends_kept: Seconds
-    expires: Seconds | None
-    key: str | Callable[..., str]
-    unique: Unique
-    run_in: Literal["loop", "thread", "process"]
-    cron: str
-    every: Seconds
-    tz: str
-    schedules: Sequence[Schedule]
-    priority: Level
-    limit: int
-    limit_per: str | Callable[..., str]
-    rate: str
-
-
-class CallOptions(TypedDict, total=False):
-    """The keywords of `.options(...)`.
-
-    queue, max_attempts, timeout, result_ttl, expires: instead of the task's own. delay: seconds or timedelta from now.
-    at: an aware datetime; one in the past means now. id: the job's id, to repeat an enqueue whose fate is unknown.
-    priority: "high", "normal" or "low", in a queue that has levels.
-
-    key: any text; while a job of this task, queue and key is scheduled, queued or running, another is not stored, and
-    the handle is that of the one that stands. unique: "done" is that; with "running" one more may be queued while one
-    runs, and is started when that one has ended. replace: if that one is not due within two seconds, it takes these
-    arguments and this due time instead; max_wait: but stays due within that many seconds of the first call.
-    throttle: at most one job of this key in so many seconds (whole ones, from 1), finished or not.
-    """
-
-    queue: str
-    max_attempts: int
-    timeout: Seconds | None
-    result_ttl: Seconds | None
-    expires: Seconds | None
-    delay: Seconds
-    at: datetime
-    id: str
-    priority: Level
-    key: str
-    unique: Unique
-    replace: bool
-    max_wait: Seconds
-    throttle: Seconds
-
-
 class TaskOptions(Struct, frozen=True):
-    """How a task's jobs are run.
-
-    max_attempts: runs in all before a job is dead, from 1. wait: seconds between attempts, a tenacity wait strategy, or
-    None for exponential with full jitter, 1 to 300 s. dead_on: exceptions not worth a retry, as classes or as a
-    function that tells whether one is; retry_on: those that are, if not all others. timeout: seconds that an attempt
-    may take, None for no bound. max_crashes: starts that may end with the worker's death, from 1; with 1 its
-    jobs run alone in their process, one at a time. result_ttl: seconds a result is kept, None keeps none; of a
-    function that returns nothing, `ends_kept` is its name, and it is kept that the job has succeeded. expires:
-    seconds from its due time after which a job is not started any more, also not again; None for no bound. key: the
-    unique key of each call: a function of the call's arguments, or a text with them, like "welcome:{user_id}". unique:
-    a key is taken until its job is "done", or until it is "running". run_in: on the event loop, in a thread, or in a
-    process. priority: of its jobs, in a queue that has levels. schedules: when it runs again and again;
-    `@task(cron=..., tz=...)` and `@task(every=...)` write one.
-
-    Over all workers: limit: how many of its jobs run at once, from 1. rate: how often one is started, like "100/m",
-    evenly spread. limit_per: the parameter by whose value jobs are told apart for these two, or a text or function as
-    for `key`; each value has a limit and a rate of its own then.
-    """
+    """How a task's jobs are run: the checked keywords of `TaskKeywords` with the same names, durations in seconds."""
 
     max_attempts: int = 3
     wait: float | wait_base | None = None
@@ -144,7 +64,10 @@ class TaskOptions(Struct, frozen=True):
 
 
 class CallSettings(Struct, frozen=True):
-    """The checked options of one call."""
+    """The checked options of one call: the keywords of the same names in `CallOptions`, with durations in seconds.
+
+    None, or UNSET where None has a meaning of its own, takes the task's option.
+    """
 
     queue: str | None = None
     max_attempts: int | None = None

@@ -17,17 +17,19 @@ __all__ = ["Queue", "check_level", "check_queues", "check_served", "check_weight
 class Queue(Struct, frozen=True):
     """A queue that is more than its name: `Jetq(queues=[Queue("mail", levels="strict")])`.
 
-    levels: lets its jobs have the priorities "high", "normal" and "low". "strict" starts none while one of a higher
-    level is ready; weights, like `{"high": 3, "normal": 2, "low": 1}`, start them in that proportion while there are
-    some of each. Producers and workers must be told; once made, the levels stay. weight: this queue's part of the
-    slots of a worker that serves several, from 1, while each has work.
-
     Raises DefinitionError.
     """
 
     name: str
+    """The name of the queue."""
+
     levels: Literal["strict"] | Mapping[Level, int] | None = None
+    """Lets its jobs have the priorities `high`, `normal` and `low`; None for a queue without. `strict` starts no job
+    while one of a higher level is ready; weights, like `{"high": 3, "normal": 2, "low": 1}`, start jobs in that
+    proportion while there are some of each level. Producers and workers must be told; once made, the levels stay."""
+
     weight: int = 1
+    """This queue's part of the slots of a worker that serves several, 1 to 1000, while each queue has work."""
 
     def __post_init__(self) -> None:
         check_queue(self.name)

@@ -22,25 +22,34 @@ __all__ = ["Schedule", "ScheduleKeywords"]
 class Schedule(Discreet, Struct, frozen=True, kw_only=True):
     """When a task runs again and again, and with which arguments: for `@task(schedules=[...])`.
 
-    cron: five fields (minute hour day month weekday), six with seconds in front, or `@hourly`, `@daily`, `@weekly`,
-    `@monthly`, `@yearly`; in the time zone `tz`, an IANA name, UTC without. Or every: whole seconds, from 1, or a
-    timedelta. name: needed where a task has several; with it a schedule is `TASK.NAME`. arguments: of each job, by
-    parameter name.
-    overlap: "skip" makes no job while the one before is scheduled, queued or running. catch_up: after a downtime the
-    newest tick that was missed runs once if it is not older than so many seconds; 0 never. jitter: each job is due at
-    random within so many seconds after its time.
-
-    Raises DefinitionError for what cannot be.
+    Needs `cron` or `every`, and not both. Raises DefinitionError for what cannot be.
     """
 
     cron: str | None = None
+    """Five fields (minute hour day month weekday), six with seconds in front, or `@hourly`, `@daily`, `@weekly`,
+    `@monthly`, `@yearly`."""
+
     every: float | timedelta | None = None
+    """Whole seconds from one tick to the next, from 1, or a timedelta."""
+
     tz: str | None = None
+    """The time zone of `cron`, an IANA name; UTC without."""
+
     name: str | None = None
+    """Needed where a task has several schedules; with it the schedule is `TASK.NAME`, without it `TASK`."""
+
     arguments: Mapping[str, Any] = field(default_factory=dict)
+    """The arguments of each job, by parameter name."""
+
     overlap: Overlap = "allow"
+    """`skip` makes no job while the one before is scheduled, queued or running."""
+
     catch_up: float | timedelta = CATCH_UP
+    """After a downtime the newest tick that was missed runs once if it is not older than so many seconds; 0 never runs
+    it."""
+
     jitter: float | timedelta = 0.0
+    """Each job is due at random within so many seconds after its time."""
 
     def __post_init__(self) -> None:
         self.timetable()
@@ -96,7 +105,7 @@ class Schedule(Discreet, Struct, frozen=True, kw_only=True):
 
 
 class ScheduleKeywords(TypedDict, total=False):
-    """The keywords of `app.schedule`: those of Schedule but for the name and the arguments, which the call has."""
+    """The keywords of `app.schedule`: those of `Schedule` but for the name and the arguments, which the call has."""
 
     cron: str
     every: float | timedelta

@@ -96,20 +96,34 @@ class Every(Struct, frozen=True):
 
 
 class Cron(Struct, frozen=True):
-    """Ticks at the whole seconds whose local time in `zone` (None: UTC) matches `pattern`, six fields.
-
-    Times are unix seconds.
-    """
+    """Ticks at the whole seconds whose local time in `zone` matches `pattern`. Times are unix seconds."""
 
     pattern: str
+    """Six fields, seconds first."""
+
     zone: str | None
+    """The IANA name of the time zone; None for UTC."""
+
     seconds: frozenset[int]
+    """The seconds of a minute that match, 0 to 59."""
+
     minutes: frozenset[int]
+    """The minutes that match, 0 to 59."""
+
     hours: frozenset[int]
+    """The hours that match, 0 to 23."""
+
     days: frozenset[int]
+    """The days of a month that match, 1 to 31."""
+
     months: frozenset[int]
+    """The months that match, 1 to 12."""
+
     weekdays: frozenset[int]
+    """The days of a week that match, 0 (Sunday) to 6."""
+
     either_day: bool
+    """Whether a day matches by `days` or `weekdays`, as in cron where both are restricted; otherwise by both."""
 
     def next(self, after: float) -> float:
         """The first tick later than `after`. Raises DefinitionError if there is none within five years."""
