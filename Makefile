@@ -21,7 +21,7 @@ HOURS ?= 8
 PYTHONS ?= $(shell python3.12 -c 'import ssl, venv' >/dev/null 2>&1 && echo 3.12) 3.13 3.14
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help setup test test-pythons lint format slow faults soak demo bench bench-long bench-peers clean
+.PHONY: help setup test test-pythons lint format docs slow faults soak demo bench bench-long bench-peers clean
 
 help: ## show the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -51,6 +51,10 @@ lint: $(STAMP) ## ruff, mypy --strict and pyright
 format: $(STAMP) ## format and sort imports
 	@$(BIN)/ruff check -q --fix-only .
 	@$(BIN)/ruff format -q .
+
+docs: $(STAMP) ## write what the reference pages take from the code
+	@$(BIN)/python -m docs.generate
+	@$(BIN)/python -m tests.types_page
 
 slow: $(STAMP) ## the tests that take their time
 	@$(PYTEST) -n $(SLOW_TESTS_AT_ONCE) -m slow

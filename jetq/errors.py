@@ -8,7 +8,7 @@ JetqError
 |-- PluginError              a plugin distribution that cannot be used
 |-- BrokerError              the broker refused or could not be used
 |   |-- BrokerUnavailable    no usable connection within the deadline
-|   |-- TopologyError        what stands in JetStream is not what jetq needs
+|   |-- TopologyError        what JetStream has is not what jetq needs
 |   `-- EnqueueError         a job was not (surely) stored
 |       |-- Rejected         surely not stored
 |       |   |-- PayloadTooLarge
@@ -22,13 +22,18 @@ JetqError
 |   |-- JobExpired           the job was not started in time
 |   |-- JobNotFound          no job of that id
 |   `-- TaskFailed           the job is dead, and its exception has no class here
-|-- NewerVersion             what stands was written by a newer jetq
+|-- NewerVersion             what is stored was written by a newer jetq
 |-- ScheduleNotFound         no recurring schedule of that name
 |-- JobTimeout               a job ran longer than its timeout (also a TimeoutError)
 |-- JobInterrupted           the worker ends before the job did
 `-- JobCancelled             the job was cancelled while it ran, or before
-Retry, Snooze, Reject        raised inside a task
+Retry                        raised inside a task: run the job again
+Snooze                       raised inside a task: run the job later, at no cost
+`-- RateLimited              the same, for all jobs of the task or key
+Reject                       raised inside a task: the job can never succeed
 Interruption                 a sync task is to end now (a BaseException, raised inside it)
+JetqWarning                  what works should be written otherwise (a UserWarning)
+RemoteTraceback              the cause of an exception that crossed from a worker
 """
 
 from __future__ import annotations
@@ -106,7 +111,8 @@ class ArgumentError(JetqError, TypeError):
 
 
 class BadPayload(JetqError):
-    """Arguments or a result that were not sealed by the app's keys for this task or job, or cannot be sealed."""
+    """Arguments or a result that were not sealed by the app's keys for this task or job, or that cannot be sealed; see
+    `Jetq(payloads=...)`."""
 
 
 class PluginError(JetqError):
@@ -122,7 +128,7 @@ class BrokerUnavailable(BrokerError):
 
 
 class TopologyError(BrokerError):
-    """A stream or consumer stands that jetq does not own, or whose settings differ from what jetq needs."""
+    """A stream or consumer is not jetq's own, or its settings differ from what jetq needs."""
 
 
 class EnqueueError(BrokerError):
@@ -134,15 +140,18 @@ class EnqueueError(BrokerError):
 
 
 class Rejected(EnqueueError):
-    """The job is surely not stored, and will not be by anything done so far: the broker refused it."""
+    """The job is surely not stored, and will not be by anything done so far: the broker refused it, or, as `NotSent`,
+    was not reached."""
 
 
 class PayloadTooLarge(Rejected):
-    """The job's arguments exceed what one message may carry; nothing is stored."""
+    """The job's arguments exceed what one message may carry; nothing is stored. That is `max_payload` of the server
+    less 32 KiB, for the next attempt and the dead letter, and 32 MiB at most."""
 
 
 class Denied(BrokerUnavailable, Rejected):
-    """The NATS user has no permission to publish to `subject`: what was to be done there surely was not."""
+    """The NATS user has no permission to publish to `subject`: what was to be done there surely was not. Other verbs
+    raise it too, because each asks the server by a subject."""
 
     def __init__(self, subject: str, *, job_ids: tuple[str, ...] = ()) -> None:
         super().__init__(
@@ -154,12 +163,13 @@ class Denied(BrokerUnavailable, Rejected):
 
 
 class NotSent(Rejected, BrokerUnavailable):
-    """There was no connection in time, so nothing was sent: the job is surely not stored, and will not be later."""
+    """There was no connection in time, so nothing was sent: the job is surely not stored, and will not be later. Of a
+    repeat with an `id` it says that of the repeat."""
 
 
 class NotStored(EnqueueError):
-    """The job was sent and no answer came in time: it may or may not be stored. Enqueueing again with the same `id` is
-    safe."""
+    """The job was sent and no answer came in time: the job may or may not be stored. `job_ids` has its id, and the
+    hint says how to repeat the call safely, with the same `id`."""
 
 
 class ResultError(JetqError):
@@ -187,9 +197,10 @@ class JobNotFound(ResultError):
 
 
 class TaskFailed(ResultError):
-    """The job is dead. Stands for an exception whose class is not imported at the caller.
+    """The job is dead. Takes the place of an exception whose class is not imported at the caller.
 
-    `type` is the exception's `module.qualname`, `remote_traceback` its text at the worker.
+    type: the exception's `module.qualname`.
+    remote_traceback: the text of its traceback at the worker.
     """
 
     def __init__(self, message: str, *, type: str = "", remote_traceback: str = "") -> None:
@@ -199,32 +210,29 @@ class TaskFailed(ResultError):
 
 
 class NewerVersion(JetqError):
-    """What stands was written in a newer version of the wire format: to change it here would drop what it says."""
+    """What is stored was written in a newer version of the wire format: to change it here would drop what it says."""
 
 
 class ScheduleNotFound(JetqError):
-    """No recurring schedule of that name stands."""
+    """No recurring schedule of that name is stored."""
 
 
 class JobTimeout(JetqError, TimeoutError):
-    """A job ran longer than its timeout.
-
-    An async task is cancelled then, and in a sync task Interruption is raised.
-    """
+    """A job ran longer than its timeout. An async task is cancelled then; in a sync task `Interruption` is raised."""
 
     def __init__(self, message: str = "the job ran longer than its timeout", *, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
 
 
 class JobInterrupted(JetqError):
-    """The worker ends before the job did. What Interruption stands for at a shutdown; the job runs again elsewhere."""
+    """The worker ends before the job did. `Interruption` becomes this at a shutdown; the job runs again elsewhere."""
 
     def __init__(self, message: str = "the worker is shutting down", *, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
 
 
 class JobCancelled(JetqError):
-    """The job was cancelled. Raised at who waits for the result; in a sync task that runs, Interruption is."""
+    """The job was cancelled. Raised where the result is waited for; in a sync task that runs, `Interruption` is."""
 
     def __init__(self, message: str = "the job was cancelled", *, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
@@ -233,11 +241,12 @@ class JobCancelled(JetqError):
 class Interruption(BaseException):
     """A sync task is to end now: raised inside its thread, between two steps of its Python code.
 
-    A call that waits outside Python (`time.sleep`, a socket without a timeout) ends first. It is no Exception, so that
-    `except Exception` and `except OSError` of other code let it pass. A task may catch it to clean up, and has 10 s for
-    that, in the `except` or `finally` itself: where the task goes on after those it is raised again, each second.
+    A call that waits outside Python (`time.sleep`, a socket without a timeout) ends first. `Interruption` is no
+    `Exception`, so that `except Exception` and `except OSError` of other code let it pass. A task may catch it to clean
+    up, and has 10 s for that, in the `except` or `finally` itself: where the task goes on after those, `Interruption`
+    is raised again, each second.
 
-    error: what it becomes when it leaves the task: JobTimeout, JobInterrupted or JobCancelled.
+    error: what it becomes when it leaves the task: `JobTimeout`, `JobInterrupted` or `JobCancelled`.
     """
 
     error: ClassVar[type[JobTimeout] | type[JobInterrupted] | type[JobCancelled]] = JobInterrupted
@@ -268,11 +277,12 @@ _NO_REASON = ("retry requested",)
 class Retry(_Steering):
     """Raise inside a task: this attempt failed, run the job again.
 
-    after: seconds or timedelta until the next attempt; None takes the task's own wait.
-    arguments: parameters of the next attempt that differ, by name; checked against the signature. reason: why; without
-    one, the exception that it is raised from, or during the handling of which, is the reason.
     Counts as an attempt: the last one allowed ends in the dead letters, with the arguments of the attempt to come.
     Raised by a job that its worker cancels as it ends, it gives the job back with those arguments, at no attempt.
+
+    after: seconds or timedelta until the next attempt; None takes the task's own wait.
+    arguments: parameters of the next attempt that differ, by name; checked against the signature.
+    reason: why; without one, the exception that it is raised from, or during the handling of which, is the reason.
     """
 
     def __init__(
@@ -304,7 +314,8 @@ class Snooze(_Steering):
 
 
 class RateLimited(Snooze):
-    """Raise inside a task: whoever it works with asks for a pause, e.g. by HTTP 429.
+    """Raise inside a task: the service that it uses asks for a pause, e.g. by HTTP 429. A kind of `Snooze` that holds
+    back the whole task or key.
 
     No job of the task is started anywhere for `retry_after` seconds (or a timedelta), of its key only if the task has
     `limit_per`; then this one runs again. Burns no attempt.

@@ -9,7 +9,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[3]
-PAGES = [*sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "jetq").rglob("*.py"))]
+PAGES = [
+    *ROOT.glob("*.md"),
+    *sorted((ROOT / "benchmarks").glob("*.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
+    *sorted((ROOT / "jetq").rglob("*.py")),
+]
 NAMED = re.compile(r"`?(tests/[\w/]+(?:\.py)?/?)(?:::(\w+))?")
 
 

@@ -7,16 +7,14 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import click
 import msgspec
 import pytest
 
+from docs import generate
 from jetq import errors
-from jetq.cli.root import cli
 from jetq.model.worker_status import Answer, Held
 from jetq.operations.job_view import JobView
 from jetq.operations.why_waiting import _running
-from jetq.settings import Settings
 from jetq_email.providers import PROVIDERS
 from jetq_email.settings import Settings as MailSettings
 from jetq_email.settings.webhook_secrets import WebhookSecrets
@@ -25,57 +23,23 @@ ROOT = Path(__file__).parents[3]
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "benchmarks").glob("*.md"), *(ROOT / "docs").rglob("*.md")]
 
 
-def _commands(command: click.Command, name: str) -> Iterator[tuple[str, click.Command]]:
-    if isinstance(command, click.Group):
-        context = click.Context(command)
-        for each in command.list_commands(context):
-            inner = command.get_command(context, each)
-            assert inner is not None
-            yield from _commands(inner, f"{name} {each}")
-    else:
-        yield name, command
+@pytest.mark.parametrize("path", generate.PAGES, ids=lambda path: path.name)
+def test_what_is_taken_from_the_code_is_as_the_code_says_it(path: Path) -> None:
+    assert path.read_text("utf-8") == generate.page(path), "run `make docs`"
 
 
-def test_every_setting_is_described_with_its_default() -> None:
-    text = (ROOT / "docs/reference/settings.md").read_text()
-    defaults = Settings()
-    for name in Settings.__struct_fields__:
-        value = getattr(defaults, name)
-        shown = "" if value is None else f"`{','.join(value) if isinstance(value, tuple) else value}`"
-        assert f"| `{name}` | `JETQ_{name.upper()}` | {shown} |" in text
-
-
-def test_every_error_is_described() -> None:
-    text = (ROOT / "docs/reference/errors.md").read_text()
-    for name in errors.__all__:
-        assert f"`{name}`" in text
-
-
-def test_every_command_is_described_as_its_help_does_it() -> None:
-    page = (ROOT / "docs/reference/cli.md").read_text()
-    for name, command in _commands(cli, "jetq"):
-        _, found, section = page.partition(f"## {name}\n")
-        assert found, name
-        section = _plain(section.partition("\n## ")[0])
-        for paragraph in (command.help or "").split("\n\n"):
-            assert _plain(paragraph) in section, (name, paragraph)
-        for row in _option_rows(name, command):
-            assert _plain(row) in section, (name, row)
-
-
-def _option_rows(name: str, command: click.Command) -> Iterator[str]:
-    """The options of a command as rows of a table."""
-    context = click.Context(command, info_name=name)
-    for parameter in command.params:
-        if isinstance(parameter, click.Option) and not parameter.hidden and "--help" not in parameter.opts:
-            record = parameter.get_help_record(context)
-            assert record is not None
-            yield f"| `{record[0]}` | {record[1]} |"
-
-
-def _plain(text: str) -> str:
-    """The text without blanks and marks; versions of click put other signs between choices."""
-    return re.sub(r"[\s`*\\$\b]", "", text).replace("|", "/")
+def test_the_tree_of_errors_is_that_of_the_classes() -> None:
+    above: list[str] = []
+    found = []
+    for line in (errors.__doc__ or "").partition("\n\n")[2].splitlines():
+        parsed = re.match(r"((?:[|` ][- ]{3})*)(\w+)", line)
+        assert parsed is not None, line
+        depth, name = len(parsed[1]) // 4, parsed[2]
+        above[depth:] = [name]
+        found.append(name)
+        own = [base.__name__ for base in getattr(errors, name).__bases__ if base.__name__ in errors.__all__]
+        assert (above[depth - 1] in own) if depth else not own, name
+    assert sorted(found) == errors.__all__
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -96,15 +60,6 @@ def test_a_job_that_waits_for_its_rate_is_told_as_the_page_shows_it() -> None:
     worker = Answer("web1-4711-783a", "web1", 4711, "1", 0.0, 5, 1, held=Held(waits="rate"))
     told = _running(job, [worker])
     assert f"running: {told}" in (ROOT / "docs/how-to/limit.md").read_text().splitlines()
-
-
-def test_every_test_that_a_promise_names_exists() -> None:
-    named = 0
-    for page in [*PAGES, *(ROOT / "jetq").rglob("*.py")]:
-        for path in re.findall(r"tests/[\w/]+(?:\.py)?", page.read_text()):
-            named += 1
-            assert (ROOT / path).exists(), f"{page.name} names {path}"
-    assert named > 10
 
 
 def test_every_setting_of_mail_is_described_with_its_default() -> None:
