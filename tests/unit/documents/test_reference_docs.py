@@ -42,6 +42,24 @@ def test_the_tree_of_errors_is_that_of_the_classes() -> None:
     assert sorted(found) == errors.__all__
 
 
+GLOSSARY = ROOT / "docs/reference/glossary.md"
+WORDS = re.findall(r"^\| ([a-z][a-z -]+) \|", GLOSSARY.read_text("utf-8").partition("|---")[2], re.MULTILINE)
+
+
+def test_the_glossary_is_sorted_and_has_a_line_for_each_word() -> None:
+    assert WORDS == sorted(set(WORDS))
+    lines = GLOSSARY.read_text("utf-8").partition("|---|---|\n")[2].splitlines()
+    assert len(lines) == len(WORDS)
+    assert [line for line in lines if not re.fullmatch(r"\| [a-z -]+ \| .*\. \|", line)] == []
+
+
+def test_every_word_of_the_glossary_is_used() -> None:
+    """The code may have it within a name of several words."""
+    files = [page for page in PAGES if page != GLOSSARY] + sorted((ROOT / "jetq").rglob("*.py"))
+    text = " ".join(" ".join(file.read_text("utf-8").lower().replace("_", " ").split()) for file in files)
+    assert [word for word in WORDS if re.search(rf"\b{word}", text) is None] == []
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_to_files(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
