@@ -18,6 +18,7 @@ from jetq.operations.why_waiting import _running
 from jetq_email.providers import PROVIDERS
 from jetq_email.settings import Settings as MailSettings
 from jetq_email.settings.webhook_secrets import WebhookSecrets
+from tests.unit.test_architecture import FLOORS
 
 ROOT = Path(__file__).parents[3]
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "benchmarks").glob("*.md"), *(ROOT / "docs").rglob("*.md")]
@@ -58,6 +59,30 @@ def test_every_word_of_the_glossary_is_used() -> None:
     files = [page for page in PAGES if page != GLOSSARY] + sorted((ROOT / "jetq").rglob("*.py"))
     text = " ".join(" ".join(file.read_text("utf-8").lower().replace("_", " ").split()) for file in files)
     assert [word for word in WORDS if re.search(rf"\b{word}", text) is None] == []
+
+
+@pytest.mark.parametrize("page", ["CONTRIBUTING.md", "docs/explanation/architecture.md"])
+def test_each_file_and_folder_that_is_named_exists(page: str) -> None:
+    """By its whole path, or by its end where the rest was said before."""
+    named = set(re.findall(r"`([\w./-]+(?:\.py|\.md|/))`", (ROOT / page).read_text("utf-8")))
+    there = {f"/{path.relative_to(ROOT)}" + "/" * path.is_dir() for path in (ROOT / "jetq").rglob("*")}
+    assert len(named) > 20
+    assert [
+        name
+        for name in sorted(named)
+        if not (ROOT / name).exists() and not any(path.endswith(f"/{name}") for path in there)
+    ] == []
+
+
+def test_the_table_of_floors_is_that_of_the_architecture_test() -> None:
+    page = (ROOT / "docs/explanation/architecture.md").read_text("utf-8")
+    rows = re.findall(r"^\| (\d) \| (.*?) \|", page, re.MULTILINE)
+    shown: dict[int, set[str]] = {}
+    for floor, parts in rows:
+        paths = {Path(path).with_suffix("") for path in re.findall(r"`(.*?)`", parts)}
+        names = {".".join(path.parts).removesuffix(".__init__") for path in paths}
+        shown.setdefault(int(floor), set()).update(names)
+    assert shown == {floor: set(names.split()) for floor, names in FLOORS.items()}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
