@@ -15,7 +15,7 @@ from tenacity.wait import wait_base
 
 from jetq.encoding.failures import members, text_of, type_name
 from jetq.errors import Interruption, RateLimited, Reject, Retry, Snooze
-from jetq.model.definitions.options import Condition
+from jetq.model.definitions.options import MAX_ATTEMPTS, Condition
 from jetq.model.failure import Failure
 from jetq.model.job import Meta
 from jetq.model.outcome import Dead, Needs, PutOff, Retrying, Snoozed
@@ -57,7 +57,7 @@ class RetryPolicy(Struct, frozen=True):
     tests/faults/test_crash_sweep.py: none is lost with its worker.
     """
 
-    max_attempts: int = 3
+    max_attempts: int = MAX_ATTEMPTS
     wait: float | wait_base | None = None
     dead_on: Condition = ()
     retry_on: Condition | None = None

@@ -20,11 +20,14 @@ from jetq.model.definitions.queue import check_level
 from jetq.model.definitions.rate import Rate, parse_rate
 from jetq.model.definitions.schedule import Schedule
 from jetq.model.definitions.wrappers import is_context_manager, wraps_async
-from jetq.model.job import Level
+from jetq.model.job import DEFAULT_META, Level, Meta
 from jetq.model.names import check_job_id, check_key, check_keyless_id, check_queue
 from jetq.units import instant
 
 __all__ = [
+    "CARRIED",
+    "MAX_ATTEMPTS",
+    "NO_SETTINGS",
     "CallOptions",
     "CallSettings",
     "Condition",
@@ -35,8 +38,15 @@ __all__ = [
     "call_settings",
     "check_identity",
     "due_settings",
+    "effective_options",
     "task_options",
 ]
+
+MAX_ATTEMPTS = 3
+"""Runs in all of a job whose task does not say how many."""
+
+CARRIED = ("max_attempts", "timeout", "result_ttl")
+"""The options of a call that its worker needs. Its job has them in its `Meta`, under the same names."""
 
 _RESULT_TTL = 3600.0
 _WHEN = ("cron", "every", "tz", "schedules")
@@ -45,7 +55,7 @@ _WHEN = ("cron", "every", "tz", "schedules")
 class TaskOptions(Struct, frozen=True):
     """How a task's jobs are run: the checked keywords of `TaskKeywords` with the same names, durations in seconds."""
 
-    max_attempts: int = 3
+    max_attempts: int = MAX_ATTEMPTS
     wait: float | wait_base | None = None
     dead_on: Condition = ()
     retry_on: Condition | None = None
@@ -84,12 +94,22 @@ class CallSettings(Struct, frozen=True):
     throttle: float | None = None
     priority: Level | None = None
 
+    @staticmethod
+    def carried_by(meta: Meta) -> CallSettings:
+        """Return the options of the call that the job with this `Meta` was made of, as far as it carries them."""
+        given = {} if meta is DEFAULT_META else _given(meta, DEFAULT_META, CARRIED)
+        return CallSettings(**given) if given else NO_SETTINGS
+
+    def carrying(self) -> Meta:
+        """Return the `Meta` of a job that carries what these options say to its worker, and nothing else."""
+        given = _given(self, NO_SETTINGS, CARRIED)
+        return Meta(**given) if given else DEFAULT_META
+
     def or_else(self, others: CallSettings) -> CallSettings:
-        """These, and where they say nothing the others. Raises DefinitionError if the others name one job."""
+        """Return these, and where they say nothing the others. Raises DefinitionError if the others name one job."""
         if others.id is not None:
             raise DefinitionError("id names one job, so it cannot be an option of many", hint="give it to each .bind()")
-        own = {name: getattr(self, name) for name in self.__struct_fields__}
-        given = {name: value for name, value in own.items() if value is not getattr(_NOTHING, name)}
+        given = _given(self, NO_SETTINGS, self.__struct_fields__)
         if "delay" in given or "at" in given:
             others = replace(others, delay=None, at=None)
         return replace(others, **given)
@@ -109,7 +129,26 @@ class CallSettings(Struct, frozen=True):
         return due if due > now else None
 
 
-_NOTHING = CallSettings()
+NO_SETTINGS = CallSettings()
+"""The options of a call that says nothing."""
+
+# The key of a call is a text, and that of a task what makes one: a call's takes its place where keys are made.
+_OVERRIDING = sorted({*CallSettings.__struct_fields__} & {*TaskOptions.__struct_fields__} - {"key"})
+
+
+def effective_options(options: TaskOptions, given: CallSettings) -> TaskOptions:
+    """Return the options one job has: what its call has `given`, and where that says nothing the `options` of its task.
+
+    The one place where the two meet, for who enqueues a job and for the worker that runs it. `key` stays the task's.
+    """
+    own = {} if given is NO_SETTINGS else _given(given, NO_SETTINGS, _OVERRIDING)
+    return replace(options, **own) if own else options
+
+
+def _given(value: CallSettings | Meta, nothing: CallSettings | Meta, names: Iterable[str]) -> dict[str, Any]:
+    """Return those fields of `value`, of these `names`, that are not as in `nothing`."""
+    own = {name: getattr(value, name) for name in names}
+    return {name: each for name, each in own.items() if each is not getattr(nothing, name)}
 
 
 def task_options(fn: Callable[..., Any], keywords: Mapping[str, Any], *, returns_none: bool) -> TaskOptions:

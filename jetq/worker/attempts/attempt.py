@@ -14,7 +14,7 @@ from msgspec import Struct, field
 from jetq.client.task import Task
 from jetq.encoding.failures import capture
 from jetq.model.cell import Cell
-from jetq.model.definitions.options import TaskOptions
+from jetq.model.definitions.options import CallSettings, TaskOptions, effective_options
 from jetq.model.failure import Failure
 from jetq.model.job import DEFAULT_META, Delivery, Meta
 from jetq.model.job_context import CANCEL, CancelSignal
@@ -75,8 +75,9 @@ class Attempt(Struct, eq=False):
 
     @property
     def options(self) -> TaskOptions:
-        """Its task's own, or those of any task where that is not known here."""
-        return TaskOptions() if self.task is None else self.task.defaults
+        """The options of its job: its task's, or those of any task where that is not known here, and its call's."""
+        options = TaskOptions() if self.task is None else self.task.defaults
+        return effective_options(options, CallSettings.carried_by(self.meta))
 
     @property
     def name(self) -> str:

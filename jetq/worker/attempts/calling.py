@@ -11,7 +11,6 @@ from jetq.client.task import Task
 from jetq.model.definitions.wrappers import check_finished, discard, has_run
 from jetq.model.job_context import Current, JobContext
 from jetq.worker.attempts.attempt import Attempt
-from jetq.worker.attempts.settlement import result_ttl
 from jetq.worker.pools.processes import ProcessPool
 from jetq.worker.pools.threads import ThreadPool
 
@@ -73,7 +72,7 @@ class Caller:
                 attempt.args,
                 attempt.kwargs,
                 context=lambda: self._seat(attempt, task),
-                wants_value=bool(self._middleware) or result_ttl(attempt, task) is not None,
+                wants_value=bool(self._middleware) or attempt.options.result_ttl is not None,
             )
         if not task.is_coroutine_function:
             return self._run_wrapper(attempt, task)

@@ -12,8 +12,6 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-from msgspec import UNSET
-
 from jetq.broker import Broker
 from jetq.client.task import Task
 from jetq.encoding.headers import BadHeader, NewerHeader, read_meta, read_off
@@ -41,7 +39,7 @@ from jetq.worker.attempts.attempt import Attempt
 from jetq.worker.attempts.calling import Caller, Middleware
 from jetq.worker.attempts.handover import SETTLED_AFTER, Handover
 from jetq.worker.attempts.needs import lacking_arguments, other_name
-from jetq.worker.attempts.settlement import Settlement, dead, result_ttl, stray
+from jetq.worker.attempts.settlement import Settlement, dead, stray
 from jetq.worker.attempts.suspects import Suspects
 from jetq.worker.leases import Leases
 from jetq.worker.limits.limits import Limits
@@ -370,7 +368,7 @@ class Executor:
             attempt.interruptible = False
             if attempt.runner is not None and attempt.runner.cancelling():
                 await attempt.forget_cancellation()
-            error = decisive(error, _policy(attempt, task), first=(ProcessDied, ThreadLost, NeverRan))
+            error = decisive(error, _policy(attempt), first=(ProcessDied, ThreadLost, NeverRan))
             outcome = self._failed(attempt, task, error)
             if isinstance(error, RateLimited) and isinstance(outcome, Snoozed):
                 await self._limits.pause(attempt, outcome.after)
@@ -388,14 +386,14 @@ class Executor:
         """From now on user code runs."""
         attempt.started = time.monotonic()
         if task.defaults.run_in != "process":
-            self._set_deadline(attempt, task)
+            self._set_deadline(attempt)
         current = Current(partial(self._context, attempt, attempt.deadline), self._app)
         CURRENT.set(current)
         attempt.interruptible = True
         return current
 
-    def _set_deadline(self, attempt: Attempt, task: Task[..., Any]) -> None:
-        timeout = task.defaults.timeout if attempt.meta.timeout is UNSET else attempt.meta.timeout
+    def _set_deadline(self, attempt: Attempt) -> None:
+        timeout = attempt.options.timeout
         if timeout is not None:
             attempt.deadline = attempt.started + timeout
             attempt.delivery.renew_until = attempt.deadline + _UNWINDING
@@ -403,7 +401,7 @@ class Executor:
     def _take_seat(self, attempt: Attempt, task: Task[..., Any]) -> JobContext:
         """There is a process for it, and only now its time begins."""
         attempt.started = time.monotonic()
-        self._set_deadline(attempt, task)
+        self._set_deadline(attempt)
         return self._context(attempt, attempt.deadline)
 
     def _context(self, attempt: Attempt, deadline: float | None) -> JobContext:
@@ -411,7 +409,7 @@ class Executor:
         return JobContext(
             id=delivery.id,
             attempt=meta.attempt,
-            max_attempts=meta.max_attempts or attempt.options.max_attempts,
+            max_attempts=attempt.options.max_attempts,
             task=delivery.task,
             queue=delivery.queue,
             enqueued_at=_utc(delivery.stored_at if meta.enqueued is None else meta.enqueued),
@@ -426,7 +424,7 @@ class Executor:
     def _succeeded(self, attempt: Attempt, task: Task[..., Any], value: Any) -> Outcome:
         if type(value) not in FINISHED and (mistake := unraised(value)) is not None:
             return mistake
-        ttl = result_ttl(attempt, task)
+        ttl = attempt.options.result_ttl
         if ttl is None:
             return _NOTHING_KEPT
         try:
@@ -460,7 +458,7 @@ class Executor:
         if isinstance(body, Dead):
             return body
         failure = attempt.capture(error)
-        return decide(error, attempt.meta.attempt, failure, _policy(attempt, task), random=self._random, body=body)
+        return decide(error, attempt.meta.attempt, failure, _policy(attempt), random=self._random, body=body)
 
     def _asked_arguments(self, attempt: Attempt, task: Task[..., Any], error: BaseException) -> bytes | Dead | None:
         """The arguments of the next attempt, if `error` is a Retry that asks for others."""
@@ -475,9 +473,9 @@ class Executor:
             return Dead(reason="bad-arguments", failure=attempt.capture(bad))
 
 
-def _policy(attempt: Attempt, task: Task[..., Any]) -> RetryPolicy:
-    options, own = task.defaults, attempt.meta.max_attempts
-    return RetryPolicy(own or options.max_attempts, options.wait, options.dead_on, options.retry_on)
+def _policy(attempt: Attempt) -> RetryPolicy:
+    options = attempt.options
+    return RetryPolicy(options.max_attempts, options.wait, options.dead_on, options.retry_on)
 
 
 def _is_torn_down(task: asyncio.Task[Any] | None = None) -> bool:

@@ -10,11 +10,10 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Literal
 
-from msgspec import UNSET, Raw
+from msgspec import Raw
 from msgspec.structs import replace
 
 from jetq.broker import Broker
-from jetq.client.task import Task
 from jetq.encoding.failures import bounded, summarize
 from jetq.encoding.headers import OFF_HEADER, BadHeader, NewerHeader, read_meta
 from jetq.errors import BrokerError, PayloadTooLarge
@@ -42,7 +41,7 @@ from jetq.worker.attempts.handover import PassOn, came_back, keep, put_off
 from jetq.worker.attempts.outcome_log import log_outcome
 from jetq.worker.leases import Leases
 
-__all__ = ["Settlement", "dead", "result_ttl", "stray"]
+__all__ = ["Settlement", "dead", "stray"]
 
 _log = logging.getLogger("jetq.worker")
 
@@ -329,7 +328,7 @@ class Settlement:
         if _place(delivery) not in self._buried:  # tried again for minutes, the broker would not know it any more
             await self._broker.bury(delivery, self._letter(attempt, outcome))
             self._buried.add(_place(delivery))
-        ttl = None if attempt.task is None else result_ttl(attempt, attempt.task)
+        ttl = None if attempt.task is None else attempt.options.result_ttl
         if ttl is not None:
             try:
                 failure = outcome.failure
@@ -341,7 +340,7 @@ class Settlement:
 
     async def _record_end(self, attempt: Attempt, state: Literal["cancelled", "expired"]) -> None:
         """Also without results, because a job that is gone without a trace counts as succeeded."""
-        ttl = None if attempt.task is None else result_ttl(attempt, attempt.task)
+        ttl = None if attempt.task is None else attempt.options.result_ttl
         ttl = _RECORD_TTL if ttl is None else ttl
         record = self._result(attempt, state)
         if not attempt.started:  # no run of it was ended here
@@ -450,7 +449,3 @@ def dead(reason: DeadReason, type: str, message: str) -> Dead:
 def stray(address: str) -> Dead:
     """What becomes of a message that is no job's."""
     return dead("undecodable", "jetq.BadSubject", f"{address!r} is not the subject of a job")
-
-
-def result_ttl(attempt: Attempt, task: Task[..., Any]) -> float | None:
-    return task.defaults.result_ttl if attempt.meta.result_ttl is UNSET else attempt.meta.result_ttl

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from jetq.client.task import Task
 from jetq.errors import Rejected
 from jetq.memory import MemoryBroker
+from jetq.model.definitions.options import TaskOptions
 from jetq.model.failure import Failure
 from jetq.model.job import Delivery, JobRecord, Meta
 from jetq.model.outcome import Dead
@@ -53,7 +55,7 @@ async def test_a_letter_that_is_stored_is_not_stored_again_while_its_result_cann
     feed.ask(1)
     await feed.stop()
     attempt = Attempt(got[0])
-    attempt.task, attempt.meta = cast("Task[..., Any]", object()), Meta(result_ttl=60.0)
+    attempt.task, attempt.meta = cast("Task[..., Any]", SimpleNamespace(defaults=TaskOptions())), Meta(result_ttl=60.0)
     spent = Settlement(broker, cast(Leases, Held()), "w")
 
     assert await spent.settle(attempt, Dead(reason="failed", failure=Failure(type="E", message="no good")))
