@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 from jetq import migration_hints
 from jetq.client.app import Jetq, default_app, task
+from jetq.client.call import Call
 from jetq.client.job import Job
 from jetq.client.records import Record, Records
-from jetq.client.task import Call, Task
+from jetq.client.task import Task
 from jetq.encoding.registered_types import register_type
 from jetq.encoding.sealing import EncryptedPayloads, PayloadCodec, PayloadContext, SignedPayloads
 from jetq.errors import (

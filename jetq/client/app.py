@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 import os
-import threading
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, contextmanager
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from functools import partial
 from typing import Any, ParamSpec, Protocol, TypeVar, Unpack, overload
 
-from msgspec import UNSET
-from msgspec.structs import replace
-
 from jetq.broker import Broker
 from jetq.client import plugins
-from jetq.client.call_keys import call_key, check_template
-from jetq.client.client import Client, Request
-from jetq.client.declared_schedules import check_schedules, schedule_record
-from jetq.client.default_app import owner_of, served, serves
+from jetq.client.call import Call, batches, check_calls
+from jetq.client.client import Client
+from jetq.client.declared_schedules import schedule_record
+from jetq.client.decorator import Decorator, decorate
+from jetq.client.default_app import AppOfCall, DefaultApp, serves
 from jetq.client.job import Job
-from jetq.client.registry import IMPORTED, Registry, merged, task_name
+from jetq.client.registry import IMPORTED, Registry, merged
+from jetq.client.request import Request
 from jetq.client.session import Session
 from jetq.client.settings_sources import load_settings
-from jetq.client.task import AsyncTask, Call, Enqueues, SyncTask, Task, batches, check_calls
+from jetq.client.task import AsyncTask, BoundTask, SyncTask, Task
 from jetq.encoding.sealing import PayloadCodec, PayloadContext, opened, sealed
-from jetq.encoding.signature import Signature, decode_plain, encode_plain
+from jetq.encoding.signature import decode_plain, encode_plain
 from jetq.errors import DefinitionError
 from jetq.migration_hints import answering
 from jetq.model.definitions.checks import check_functions
@@ -34,22 +32,16 @@ from jetq.model.definitions.options import (
     TaskOptions,
     call_settings,
     check_identity,
-    task_options,
+    effective_options,
 )
 from jetq.model.definitions.queue import Queue, check_queues
 from jetq.model.definitions.schedule import Schedule, ScheduleKeywords
-from jetq.model.definitions.wrappers import wraps_async
-from jetq.model.job import DEFAULT_META, Debounce, JobRecord, Meta, Stored
-from jetq.model.job_context import CURRENT, JobContext
+from jetq.model.job import Stored
+from jetq.model.job_context import JobContext
 from jetq.model.names import (
-    NO_KEY,
     check_job_id,
-    check_keyless_id,
     check_queue,
     check_task,
-    key_token,
-    keyed_id,
-    new_job_id,
 )
 from jetq.model.result import ResultRecord
 from jetq.operations.schedules import ScheduleInfo
@@ -73,13 +65,6 @@ class Lifespan(Protocol):
     """Makes the context a worker of the app runs in: entered before its first job, left after its last."""
 
     def __call__(self, app: Jetq, /) -> AbstractAsyncContextManager[Any]: ...
-
-
-class _Decorator(Protocol):
-    @overload
-    def __call__(self, fn: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncTask[P, R]: ...  # type: ignore[overload-overlap]
-    @overload
-    def __call__(self, fn: Callable[P, R], /) -> SyncTask[P, R]: ...
 
 
 @answering("Jetq")
@@ -142,10 +127,10 @@ class Jetq:
     @overload
     def task(self, fn: Callable[P, R], /) -> SyncTask[P, R]: ...
     @overload
-    def task(self, **keywords: Unpack[TaskKeywords]) -> _Decorator: ...
+    def task(self, **keywords: Unpack[TaskKeywords]) -> Decorator: ...
     def task(self, fn: Callable[..., Any] | None = None, /, **keywords: Any) -> Any:  # type: ignore[misc]
         """Make a task of this app: `@app.task` or `@app.task(queue=...)`. See `jetq.task`."""
-        return _decorate(fn, keywords, self._registry, lambda: self)
+        return decorate(fn, keywords, self._registry, lambda _: lambda: self)
 
     def load_plugins(self, allow: Collection[str] | None = None) -> list[plugins.Plugin]:
         """Import the installed task plugins that `allow` names, or else the setting `plugins`. Raises PluginError."""
@@ -213,28 +198,12 @@ class Jetq:
         """The call `send` would store, checked and not stored."""
         settings = call_settings(options, name, "app.send")
         known = self._find(check_task(name))
-        defaults = TaskOptions() if known is None else known.defaults  # then the worker decides
-        check_identity(settings, has_key=defaults.key is not None)
-        key = settings.key
+        check_identity(settings, has_key=known is not None and known.defaults.key is not None)
         if known is not None:
-            body = known.signature.encode_json(arguments or {})
-            if key is None and defaults.key is not None:
-                args, kwargs = known.signature.decode(body)
-                key = call_key(defaults.key, known.signature, args, kwargs)
-        else:
-            body = encode_plain(name, arguments or {})
-        return Call(
-            name,
-            settings.queue or (known.queue if known else "default"),
-            body,
-            settings,
-            self._decoder(name),
-            defaults.result_ttl if settings.result_ttl is UNSET else settings.result_ttl,
-            key,
-            defaults.expires if settings.expires is UNSET else settings.expires,
-            settings.priority or defaults.priority,
-            settings.unique or defaults.unique,
-        )
+            return BoundTask(known, settings).bind_json(arguments or {})
+        body = encode_plain(name, arguments or {})
+        effective = effective_options(TaskOptions(), settings)  # the worker decides what the task's are
+        return Call(name, settings.queue or "default", body, settings, effective, decode_plain, settings.key)
 
     def job(self, id: str, queue: str = "default") -> Job[Any]:
         """The handle of a job stored elsewhere or earlier. Nothing is asked until it is used.
@@ -266,8 +235,7 @@ class Jetq:
     async def aschedule(self, name: str, call: Call[Any], **when: Unpack[ScheduleKeywords]) -> ScheduleInfo:
         """`schedule` from async code."""
         check_calls((call,))
-        if call.level != "normal":
-            self._check_levels(call)
+        self._check_level(call)
         return await self.client.schedule(schedule_record(name, call, Schedule(**when)), call.body, self.payloads)
 
     def unschedule(self, name: str, queue: str | None = None) -> bool:
@@ -307,19 +275,18 @@ class Jetq:
         return self.session.now() if timed else 0.0
 
     def _request(self, call: Call[Any], now: float) -> Request:
-        if call.level != "normal":
-            self._check_levels(call)
-        request = _request(call, now, self.session.instant)
-        if self.payloads is not None:
-            job = request.job
-            request = replace(request, job=replace(job, body=self.seal_arguments(job.task, job.queue, job.body)))
-        return request
+        self._check_level(call)
+        return call.request(now, self.session.instant, self.payloads)
 
-    def _check_levels(self, call: Call[Any]) -> None:
+    def _check_level(self, call: Call[Any]) -> None:
+        """Raise DefinitionError if `call` has a priority and its queue no levels."""
+        level = call.effective.priority
+        if level == "normal":
+            return
         queue = self.queues.get(call.queue)
         if queue is None or queue.levels is None:
             raise DefinitionError(
-                f"{call.task} has priority {call.level!r}, and queue {call.queue!r} has no levels",
+                f"{call.task} has priority {level!r}, and queue {call.queue!r} has no levels",
                 hint=f"declare them: Jetq(queues=[Queue({call.queue!r}, levels='strict')])",
             )
 
@@ -338,44 +305,9 @@ class Jetq:
             queue=call.queue,
             task=call.task,
             decode=lambda record: call.decode(self.open_result(stored.id, call.task, record)),
-            result_ttl=call.result_ttl,
+            result_ttl=call.effective.result_ttl,
             disposition=stored.disposition,
         )
-
-
-def _request(call: Call[Any], now: float, instant: Callable[[float], float]) -> Request:
-    """What to store for a call made `now`, and how. For `instant` see `CallSettings.due`."""
-    settings = call.settings
-    id = settings.id or new_job_id()
-    key = NO_KEY
-    if call.key is not None:
-        key = key_token(call.key)
-        id = keyed_id(id, key)
-    elif settings.id is not None:
-        check_keyless_id(id)
-    due = settings.due(now, instant)
-    meta = _meta(call, due, now)
-    fresh = settings.id is None
-    job = JobRecord(id, call.task, call.queue, call.body, key=key, meta=meta, level=call.level, fresh=fresh)
-    if not (settings.replace or settings.throttle):
-        return Request(job, due)
-    debounce = Debounce(max_wait=settings.max_wait) if settings.replace else None
-    return Request(job, due, debounce=debounce, throttle=settings.throttle)
-
-
-def _meta(call: Call[Any], due: float | None, now: float) -> Meta:
-    settings, meta = call.settings, DEFAULT_META
-    if due is not None:  # a schedule that fires is a new message, with a time stamp of its own
-        meta = replace(meta, enqueued=now)
-    if call.expires is not None:
-        meta = replace(meta, expires=(now if due is None else due) + call.expires)
-    if settings.max_attempts is not None or settings.timeout is not UNSET or settings.result_ttl is not UNSET:
-        meta = replace(
-            meta, max_attempts=settings.max_attempts, timeout=settings.timeout, result_ttl=settings.result_ttl
-        )
-    if call.unique == "running" and call.key is not None:
-        meta = replace(meta, unique="running")
-    return meta
 
 
 @overload
@@ -383,7 +315,7 @@ def task(fn: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncTask[P, R]: ...  # 
 @overload
 def task(fn: Callable[P, R], /) -> SyncTask[P, R]: ...
 @overload
-def task(**keywords: Unpack[TaskKeywords]) -> _Decorator: ...
+def task(**keywords: Unpack[TaskKeywords]) -> Decorator: ...
 def task(fn: Callable[..., Any] | None = None, /, **keywords: Any) -> Any:
     """Make a task of a function, without naming an app: `@task` or `@task(queue="email", max_attempts=5)`.
 
@@ -393,95 +325,14 @@ def task(fn: Callable[..., Any] | None = None, /, **keywords: Any) -> Any:
 
     Raises DefinitionError for a function or option that cannot work.
     """
-    return _decorate(fn, keywords, IMPORTED, None)
+    return decorate(fn, keywords, IMPORTED, _app_of)
 
 
-def _decorate(
-    fn: Callable[..., Any] | None, keywords: Mapping[str, Any], registry: Registry, app: Callable[[], Enqueues] | None
-) -> Any:
-    def make(fn: Callable[..., Any]) -> Task[..., Any]:
-        name = task_name(fn, keywords.get("name"))
-        signature = Signature(fn, name)
-        options = task_options(fn, keywords, returns_none=signature.returns_none)
-        kind = AsyncTask if options.run_in == "loop" or wraps_async(fn) else SyncTask
-        made: Task[..., Any] = kind(
-            fn,
-            name=name,
-            queue=check_queue(keywords.get("queue", "default")),
-            signature=signature,
-            options=options,
-            app=_AppOfCall(fn) if app is None else app,
-        )
-        if options.key is not None:
-            check_template(options.key, signature)
-        if options.limit_per is not None:
-            check_template(options.limit_per, signature, "limit_per")
-        check_schedules(made)
-        if options.result_ttl is not None:
-            signature.try_result()
-        registry.add(made)
-        return made
-
-    return make if fn is None else make(fn)
+_default = DefaultApp(Jetq)
 
 
-class _Default:
-    """The one global: the app of tasks that name none."""
-
-    def __init__(self) -> None:
-        self._lock = threading.RLock()
-        self._app: Jetq | None = None
-        self._offered: Jetq | None = None
-        self._from_environment = False
-        self._making = False
-        self.chosen = False
-
-    def offer(self, app: Jetq) -> None:
-        """The first app made becomes the default. Raises DefinitionError if one from the environment is in use."""
-        with self._lock:
-            self._offered = self._offered or app
-            if self._app is None:
-                self._app = app
-                self._from_environment = self._making
-            elif self._from_environment:
-                raise DefinitionError(
-                    "a task was already enqueued with an app made from the environment, before this first Jetq(...)",
-                    hint="make the app before the first .delay(), for example in the module that defines the tasks",
-                )
-
-    def get(self) -> Jetq:
-        with self._lock:
-            if self._app is None:
-                self._making = True
-                try:
-                    Jetq()
-                finally:
-                    self._making = False
-            assert self._app is not None
-            return self._app
-
-    def forget(self) -> None:
-        with self._lock:
-            self._app = None
-            self._from_environment = False
-
-    @contextmanager
-    def replaced(self, app: Jetq | None) -> Iterator[Jetq]:
-        """Let tasks that name no app go to `app` for a while; None keeps the default, or makes one for the while."""
-        with self._lock:
-            kept, from_environment, chosen = self._app, self._from_environment, self.chosen
-            app = app or kept or Jetq()
-            self._app, self._from_environment, self.chosen = app, False, True
-            self._offered = None
-        try:
-            yield app
-        finally:
-            with self._lock:
-                self._app = kept or self._offered  # the first app made meanwhile is still the first
-                self._from_environment, self.chosen = from_environment, chosen
-
-
-_default = _Default()
+def _app_of(fn: Callable[..., Any]) -> AppOfCall[Jetq]:
+    return AppOfCall(fn, lambda: _default)  # looked up at each call, because tests replace it
 
 
 def default_app() -> Jetq:
@@ -492,20 +343,3 @@ def default_app() -> Jetq:
 def replaced_default(app: Jetq | None) -> AbstractContextManager[Jetq]:
     """For tests: a context in which `@task` goes to `app`. None keeps the default app, or makes one for the while."""
     return _default.replaced(app)
-
-
-class _AppOfCall:
-    """Which app a call of a task that names none goes to: see `task`."""
-
-    def __init__(self, fn: Callable[..., Any]) -> None:
-        self._fn = fn
-        self._known: tuple[Jetq, tuple[object, ...], Jetq] | None = None
-
-    def __call__(self) -> Jetq:
-        current = CURRENT.get()
-        if current is not None and isinstance(current.app, Jetq):
-            return current.app
-        first, serving = _default.get(), served()
-        if self._known is None or self._known[0] is not first or self._known[1] != serving:
-            self._known = (first, serving, first if _default.chosen else owner_of(self._fn, first))
-        return self._known[2]

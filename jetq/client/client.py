@@ -8,10 +8,10 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
-from msgspec import Struct
 from msgspec.structs import replace
 
 from jetq.broker import Broker
+from jetq.client.request import Request
 from jetq.client.session import Closed, Session
 from jetq.encoding.sealing import PayloadCodec
 from jetq.errors import (
@@ -45,7 +45,7 @@ from jetq.operations.schedules import (
     view_schedule,
 )
 
-__all__ = ["Client", "Request"]
+__all__ = ["Client"]
 
 _log = logging.getLogger("jetq.client")
 
@@ -57,23 +57,6 @@ _ALL_ANSWER_WITHIN = 0.5
 _OFTENEST_LOOK = 0.02
 _LOOKS = 10
 """Who looks whether a job stands learns of its end this much later: a tenth of what it took, and a second at most."""
-
-
-class Request(Struct, frozen=True):
-    """A job to be stored: when it is due (None: at once), and what to do if another of its key stands or stood.
-
-    throttle: seconds in which its key has one job, finished or not.
-    """
-
-    job: JobRecord
-    due: float | None = None
-    debounce: Debounce | None = None
-    throttle: float | None = None
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether it is due at once, and nothing that stands is asked for."""
-        return self.job.fresh and self.job.key == NO_KEY and self.due is None and self.throttle is None
 
 
 class Client:

@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from msgspec import UNSET
-from msgspec.structs import replace
-
+from jetq.client.call import Call
 from jetq.client.call_keys import call_key
 from jetq.client.registry import place
-from jetq.client.task import Call, Task
+from jetq.client.task import Task
 from jetq.errors import ArgumentError, DefinitionError
 from jetq.model.definitions.schedule import Schedule
-from jetq.model.job import DEFAULT_META
 from jetq.model.names import NO_KEY, check_schedule, key_token
 from jetq.model.schedule import ScheduleRecord
 
@@ -96,18 +93,13 @@ def schedule_record(name: str, call: Call[Any], schedule: Schedule) -> ScheduleR
     for option in ("delay", "at", "id", "replace", "throttle"):
         if getattr(settings, option):
             raise DefinitionError(f"{option} is about one job, so a schedule cannot have it")
-    meta = DEFAULT_META
-    if settings.max_attempts is not None or settings.timeout is not UNSET or settings.result_ttl is not UNSET:
-        meta = replace(
-            meta, max_attempts=settings.max_attempts, timeout=settings.timeout, result_ttl=settings.result_ttl
-        )
     return schedule.record(
         name,
         queue=call.queue,
         task=call.task,
         source="runtime",
         key=NO_KEY if call.key is None else key_token(call.key),
-        expires=call.expires,
-        meta=meta,
-        level=call.level,
+        expires=call.effective.expires,
+        meta=settings.carrying(),
+        level=call.effective.priority,
     )

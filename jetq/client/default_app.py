@@ -1,16 +1,21 @@
-"""Whose a `@task` is that names no app, where there are several: never silently another's than its worker's."""
+"""Which app a `@task` goes to that names none: the default app, or where there are several its worker's."""
 
 from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable, Coroutine
-from typing import Any, Protocol, TypeVar
+import threading
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from jetq.errors import DefinitionError
-from jetq.settings import Settings
+from jetq.model.job_context import CURRENT
 
-__all__ = ["HasSettings", "owner_of", "served", "serves"]
+if TYPE_CHECKING:
+    from jetq.settings import Settings
+
+__all__ = ["AppOfCall", "DefaultApp", "HasSettings", "owner_of", "served", "serves"]
 
 
 class HasSettings(Protocol):
@@ -22,6 +27,89 @@ class HasSettings(Protocol):
 A = TypeVar("A", bound=HasSettings)
 
 _serving: list[HasSettings] = []
+
+
+class DefaultApp(Generic[A]):
+    """The one global: the app of tasks that name none. `kind` is the class of apps, which makes one of nothing."""
+
+    def __init__(self, kind: type[A]) -> None:
+        self.kind = kind
+        self._lock = threading.RLock()
+        self._app: A | None = None
+        self._offered: A | None = None
+        self._from_environment = False
+        self._making = False
+        self.chosen = False
+
+    def offer(self, app: A) -> None:
+        """The first app made becomes the default. Raises DefinitionError if one from the environment is in use."""
+        with self._lock:
+            self._offered = self._offered or app
+            if self._app is None:
+                self._app = app
+                self._from_environment = self._making
+            elif self._from_environment:
+                raise DefinitionError(
+                    "a task was already enqueued with an app made from the environment, before this first Jetq(...)",
+                    hint="make the app before the first .delay(), for example in the module that defines the tasks",
+                )
+
+    def get(self) -> A:
+        """Return the first app made, or else one from the environment and files, made now. Raises SettingsError."""
+        with self._lock:
+            if self._app is None:
+                self._making = True
+                try:
+                    self.kind()  # offers itself
+                finally:
+                    self._making = False
+            assert self._app is not None
+            return self._app
+
+    def forget(self) -> None:
+        """Have the next app that is made be the first."""
+        with self._lock:
+            self._app = None
+            self._from_environment = False
+
+    @contextmanager
+    def replaced(self, app: A | None) -> Iterator[A]:
+        """Let tasks that name no app go to `app` for a while; None keeps the default, or makes one for the while."""
+        with self._lock:
+            kept, from_environment, chosen = self._app, self._from_environment, self.chosen
+            app = app or kept or self.kind()
+            self._app, self._from_environment, self.chosen = app, False, True
+            self._offered = None
+        try:
+            yield app
+        finally:
+            with self._lock:
+                self._app = kept or self._offered  # the first app made meanwhile is still the first
+                self._from_environment, self.chosen = from_environment, chosen
+
+
+class AppOfCall(Generic[A]):
+    """Tells which app a call of `fn` goes to, whose task names none: the running job's, else that of the workers that
+    run here, else the default one.
+
+    default: gives the default in force.
+    """
+
+    def __init__(self, fn: Callable[..., Any], default: Callable[[], DefaultApp[A]]) -> None:
+        self._fn = fn
+        self._default = default
+        self._known: tuple[A, tuple[HasSettings, ...], A] | None = None
+
+    def __call__(self) -> A:
+        """Return that app. Raises DefinitionError as `owner_of` does."""
+        default = self._default()
+        current = CURRENT.get()
+        if current is not None and isinstance(current.app, default.kind):
+            return current.app
+        first, serving = default.get(), served()
+        if self._known is None or self._known[0] is not first or self._known[1] != serving:
+            self._known = (first, serving, first if default.chosen else owner_of(self._fn, first))
+        return self._known[2]
 
 
 class _Works(Protocol):

@@ -4,90 +4,30 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Coroutine, Iterable, Iterator
-from itertools import islice
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar, Unpack, cast
 
-from msgspec import UNSET, Struct
+from msgspec import UNSET
 
+from jetq.client.call import Call
 from jetq.client.call_keys import call_key
 from jetq.client.job import Job
 from jetq.encoding.signature import Signature
-from jetq.errors import ArgumentError
 from jetq.migration_hints import answering
-from jetq.model.definitions.options import CallOptions, CallSettings, TaskOptions, Unique, call_settings, check_identity
-from jetq.model.job import Level
-from jetq.model.redaction import Discreet
+from jetq.model.definitions.options import (
+    NO_SETTINGS,
+    CallOptions,
+    CallSettings,
+    TaskOptions,
+    call_settings,
+    check_identity,
+    effective_options,
+)
 
-__all__ = ["AsyncTask", "BoundTask", "Call", "Enqueues", "SyncTask", "Task", "batches", "check_calls"]
+__all__ = ["AsyncTask", "BoundTask", "Enqueues", "SyncTask", "Task"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-_NO_OPTIONS = CallSettings()
-_BATCH = 1000
-
-
-@answering("Call")
-class Call(Discreet, Struct, Generic[R], frozen=True):
-    """A task with bound and checked arguments, not stored yet.
-
-    body: the arguments as JSON. key: its unique key. expires: seconds from its due time after which it is not run.
-    level: its priority. unique: until when its key is taken.
-    """
-
-    task: str
-    queue: str
-    body: bytes
-    settings: CallSettings
-    decode: Callable[[bytes], Any]
-    result_ttl: float | None
-    key: str | None = None
-    expires: float | None = None
-    level: Level = "normal"
-    unique: Unique = "done"
-
-    @property
-    def timed(self) -> bool:
-        """Whether an instant has to be made of it, which takes the broker's time."""
-        settings = self.settings
-        return settings.delay is not None or settings.at is not None or self.expires is not None
-
-    def or_else(self, settings: CallSettings) -> Call[R]:
-        """The same call with `settings` where it has none of its own. Raises DefinitionError if they name one job."""
-        chosen = self.settings.or_else(settings)
-        return Call(
-            self.task,
-            chosen.queue or self.queue,
-            self.body,
-            chosen,
-            self.decode,
-            self.result_ttl if chosen.result_ttl is UNSET else chosen.result_ttl,
-            self.key if chosen.key is None else chosen.key,
-            self.expires if chosen.expires is UNSET else chosen.expires,
-            self.level if chosen.priority is None else chosen.priority,
-            self.unique if chosen.unique is None else chosen.unique,
-        )
-
-
-def check_calls(calls: Iterable[Any]) -> None:
-    """Raise ArgumentError if one of `calls` is something else, as a task or the arguments of one."""
-    for call in calls:
-        if not isinstance(call, Call):
-            raise ArgumentError(
-                f"a job is made of a call, and {type(call).__name__} is none", hint="a task makes one: add.bind(2, 3)"
-            )
-
-
-def batches(calls: Iterable[Call[Any]]) -> Iterator[list[Call[Any]]]:
-    """`calls` in parts that are stored at once, taken one after the other. Raises ArgumentError for what is no call."""
-    if not isinstance(calls, Iterable):
-        check_calls((calls,))
-        raise ArgumentError("delay_many takes several calls, and was given one", hint="delay_many([add.bind(2, 3)])")
-    source = iter(calls)
-    while batch := list(islice(source, _BATCH)):
-        check_calls(batch)
-        yield batch
 
 
 class Enqueues(Protocol):
@@ -111,6 +51,7 @@ class _Enqueuer(Generic[P, R]):
     signature: Signature
     defaults: TaskOptions
     _settings: CallSettings
+    _options: TaskOptions
     _app: Callable[[], Enqueues]
 
     def delay(self, /, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
@@ -130,25 +71,27 @@ class _Enqueuer(Generic[P, R]):
 
     def bind(self, /, *args: P.args, **kwargs: P.kwargs) -> Call[R]:
         """A call to be enqueued later, checked now. Raises ArgumentError."""
-        settings, defaults = self._settings, self.defaults
         body = self.signature.encode(args, kwargs)
-        key = settings.key
+        key, defaults = self._settings.key, self.defaults
         if key is None and defaults.key is not None:
             key = call_key(defaults.key, self.signature, args, kwargs)
         if defaults.limit_per is not None:
             call_key(defaults.limit_per, self.signature, args, kwargs)  # so that what gives none fails here
-        return Call(
-            self.name,
-            settings.queue or self.queue,
-            body,
-            settings,
-            self.signature.decode_result,
-            defaults.result_ttl if settings.result_ttl is UNSET else settings.result_ttl,
-            key,
-            defaults.expires if settings.expires is UNSET else settings.expires,
-            settings.priority or defaults.priority,
-            settings.unique or defaults.unique,
-        )
+        return self._call(body, key)
+
+    def bind_json(self, arguments: Mapping[str, Any]) -> Call[R]:
+        """`bind` for arguments that are JSON values by parameter name. Raises ArgumentError."""
+        body = self.signature.encode_json(arguments)
+        key, defaults = self._settings.key, self.defaults
+        if key is None and defaults.key is not None:
+            args, kwargs = self.signature.decode(body)
+            key = call_key(defaults.key, self.signature, args, kwargs)
+        return self._call(body, key)
+
+    def _call(self, body: bytes, key: str | None) -> Call[R]:
+        settings = self._settings
+        queue = settings.queue or self.queue
+        return Call(self.name, queue, body, settings, self._options, self.signature.decode_result, key)
 
     def delay_many(self, calls: Iterable[Call[R]]) -> list[Job[R]]:
         """Store many calls, far faster than one by one; their handles in order.
@@ -164,7 +107,7 @@ class _Enqueuer(Generic[P, R]):
         return await self._app().adelay_many(self._with_options(calls))
 
     def _with_options(self, calls: Iterable[Call[R]]) -> Iterable[Call[R]]:
-        if self._settings is _NO_OPTIONS:
+        if self._settings is NO_SETTINGS:
             return calls
         return (call.or_else(self._settings) for call in calls)
 
@@ -178,6 +121,7 @@ class BoundTask(_Enqueuer[P, R]):
         self.signature = task.signature
         self.defaults = task.defaults
         self._settings = settings
+        self._options = effective_options(task.defaults, settings)
         self._app = task._app
 
 
@@ -206,7 +150,8 @@ class Task(_Enqueuer[P, R]):
         self.queue = queue
         self.signature = signature
         self.defaults = options
-        self._settings = _NO_OPTIONS
+        self._settings = NO_SETTINGS
+        self._options = options
         self._app = app
 
     def __repr__(self) -> str:

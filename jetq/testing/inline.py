@@ -10,7 +10,8 @@ from contextvars import Context
 from typing import Any, TypeVar
 
 from jetq.client.app import Jetq
-from jetq.client.client import Client, Request
+from jetq.client.client import Client
+from jetq.client.request import Request
 from jetq.client.session import Begin, Session
 from jetq.errors import ResultTimeout, Snooze, TaskFailed
 from jetq.model.job import Stored

@@ -168,7 +168,7 @@ class AppTester(_Tester):
     async def aperform(self, task: Task[P, R] | BoundTask[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Performed[R]:
         """`perform` on the running loop."""
         call = task.bind(*args, **kwargs)
-        ttl = _KEPT if call.result_ttl is None else call.result_ttl
+        ttl = _KEPT if call.effective.result_ttl is None else call.effective.result_ttl
         with in_memory(self.app) as alone:
             job = await self.app.aenqueue(call.or_else(call_settings({"result_ttl": ttl})))
             alone.faults += self.faults

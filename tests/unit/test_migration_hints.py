@@ -19,7 +19,7 @@ import pytest
 import jetq
 from jetq import Jetq, task
 from jetq.cli import root
-from jetq.client.app import _Default
+from jetq.client.default_app import DefaultApp
 from jetq.client.registry import IMPORTED
 from jetq.errors import ArgumentError, DefinitionError, SettingsError
 from jetq.migration_hints import ATTRIBUTES, CALL_OPTIONS, COMMANDS, NAMES, OPTIONS, option_answer
@@ -34,7 +34,7 @@ def add(x: int, y: int) -> int:
 @pytest.fixture(autouse=True)
 def own_tasks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Forgets what a test defines."""
-    monkeypatch.setattr("jetq.client.app._default", _Default())
+    monkeypatch.setattr("jetq.client.app._default", DefaultApp(Jetq))
     before = dict(IMPORTED)
     yield
     IMPORTED._tasks.clear()

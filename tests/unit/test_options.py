@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
+from jetq import Jetq, task
+from jetq.client.default_app import DefaultApp
+from jetq.client.request import Request
 from jetq.encoding.headers import META_HEADER, job_headers, read_meta
 from jetq.model.definitions.options import (
     CARRIED,
     NO_SETTINGS,
+    CallOptions,
     CallSettings,
     TaskOptions,
     effective_options,
@@ -35,6 +40,14 @@ GIVEN: dict[str, Any] = {
     "priority": "high",
 }
 """A value for each option of a call, which is not what a task has without it."""
+
+COMPANIONS: dict[str, tuple[str, ...]] = {
+    "replace": ("key",),
+    "max_wait": ("key", "replace"),
+    "throttle": ("key",),
+    "unique": ("key",),
+}
+"""Options that another cannot do without."""
 
 MEETING = sorted({*CallSettings.__struct_fields__} & {*TaskOptions.__struct_fields__} - {"key"})
 
@@ -64,3 +77,30 @@ def test_a_call_without_options_carries_nothing() -> None:
     assert META_HEADER not in job_headers(JobRecord("1", "task", "default", b"{}"))
     assert CallSettings.carried_by(DEFAULT_META) is NO_SETTINGS
     assert CallSettings.carried_by(replace(DEFAULT_META, attempt=2)) is NO_SETTINGS
+
+
+@task(name="options.count", max_attempts=2)
+def count() -> int:
+    return 1
+
+
+def stored(names: Iterable[str]) -> Request:
+    options: Any = {name: GIVEN[name] for name in names}
+    request = count.options(**options).bind().request(1_000.0)
+    return request if "id" in names else replace(request, job=replace(request.job, id="any"))
+
+
+@pytest.mark.parametrize("name", CallSettings.__struct_fields__)
+def test_every_option_of_a_call_changes_what_is_stored(name: str) -> None:
+    companions = COMPANIONS.get(name, ())
+    assert stored([*companions, name]) != stored(companions)
+
+
+def test_every_option_of_a_call_that_can_be_written_is_tried_here() -> None:
+    assert CallOptions.__annotations__.keys() == GIVEN.keys() == {*CallSettings.__struct_fields__}
+
+
+def test_a_call_that_is_sent_by_name_is_the_call_of_its_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jetq.client.app._default", DefaultApp(Jetq))
+    by_name = Jetq().call("options.count", max_attempts=7, priority="high")
+    assert by_name == count.options(max_attempts=7, priority="high").bind()

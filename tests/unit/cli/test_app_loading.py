@@ -11,6 +11,7 @@ import pytest
 from jetq.cli.app_loading import import_module_of_task, load_app
 from jetq.cli.exit import Failed
 from jetq.client import app as app_module
+from jetq.client.default_app import DefaultApp
 from jetq.client.registry import IMPORTED
 
 Write = Callable[[str, str], Path]
@@ -22,7 +23,7 @@ def fresh_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[N
     modules, tasks = set(sys.modules), dict(IMPORTED)
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
-    monkeypatch.setattr(app_module, "_default", app_module._Default())
+    monkeypatch.setattr(app_module, "_default", DefaultApp(app_module.Jetq))
     monkeypatch.chdir(tmp_path)
     yield
     for name in set(sys.modules) - modules:

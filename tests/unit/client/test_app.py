@@ -20,7 +20,7 @@ from msgspec import Raw
 import jetq
 from jetq import Jetq, Job, default_app, task
 from jetq.broker import Broker
-from jetq.client.app import _Default
+from jetq.client.default_app import DefaultApp
 from jetq.client.registry import IMPORTED
 from jetq.encoding.headers import read_meta
 from jetq.errors import (
@@ -144,7 +144,7 @@ class World:
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No app and no tasks of other tests."""
-    monkeypatch.setattr("jetq.client.app._default", _Default())
+    monkeypatch.setattr("jetq.client.app._default", DefaultApp(Jetq))
     before = dict(IMPORTED)
     yield
     IMPORTED._tasks.clear()
@@ -303,7 +303,7 @@ async def test_the_a_twins_use_the_running_loops_connection(world: World) -> Non
 
 
 def test_many_are_stored_in_order_and_in_batches(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys.modules["jetq.client.task"], "_BATCH", 10)
+    monkeypatch.setattr(sys.modules["jetq.client.call"], "_BATCH", 10)
     added = task(add)
     pulled: list[int] = []
 
@@ -369,7 +369,7 @@ def test_those_that_are_not_stored_are_named(world: World, faults: dict[str, Exc
 
 
 def test_a_later_batch_that_finds_no_broker_says_what_is_stored(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys.modules["jetq.client.task"], "_BATCH", 2)
+    monkeypatch.setattr(sys.modules["jetq.client.call"], "_BATCH", 2)
     world.faults.update({"j2": BrokerUnavailable("gone"), "j3": BrokerUnavailable("gone")})
     added = task(add)
     with pytest.raises(EnqueueError, match="2 jobs are not stored, or not surely, and 2 are: gone") as caught:

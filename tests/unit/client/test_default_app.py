@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from jetq import Jetq, Worker
-from jetq.client.app import _AppOfCall, _default
+from jetq.client.app import _app_of, _default
 from jetq.client.default_app import _serving, serves
 from jetq.errors import DefinitionError
 
@@ -36,7 +36,7 @@ def shop() -> Iterator[types.ModuleType]:
 
 
 def app_of(shop: Any) -> Jetq:
-    return _AppOfCall(shop.charge)()
+    return _app_of(shop.charge)()
 
 
 def test_it_goes_to_the_first_app_made(first: Jetq, shop: types.ModuleType) -> None:
@@ -81,7 +81,7 @@ def in_worker_of(app: Jetq, call: Any) -> object:
 def test_where_a_worker_runs_it_goes_to_that_ones_app(first: Jetq, shop: types.ModuleType) -> None:
     """Guarantee: outside of jobs too, as in a lifespan, a call goes where a worker that lists its task takes it."""
     second = Jetq(namespace="second")
-    whose = _AppOfCall(shop.charge)
+    whose = _app_of(shop.charge)
     assert whose() is first
     assert in_worker_of(second, whose) is second
     assert in_worker_of(first, whose) is first

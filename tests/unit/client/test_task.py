@@ -20,7 +20,7 @@ from tenacity import wait_fixed
 
 import jetq
 from jetq import Jetq, task
-from jetq.client.app import _Default
+from jetq.client.default_app import DefaultApp
 from jetq.client.registry import IMPORTED
 from jetq.client.task import AsyncTask, SyncTask
 from jetq.errors import ArgumentError, DefinitionError
@@ -30,7 +30,7 @@ from jetq.model.definitions.options import CallSettings
 @pytest.fixture(autouse=True)
 def own_tasks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Knows nothing of the tasks of other modules, and forgets what a test defines."""
-    monkeypatch.setattr("jetq.client.app._default", _Default())
+    monkeypatch.setattr("jetq.client.app._default", DefaultApp(Jetq))
     before = dict(IMPORTED)
     IMPORTED._tasks.clear()
     yield
@@ -313,7 +313,7 @@ def test_call_options_are_those_of_the_next_calls() -> None:
     assert call.settings == CallSettings(
         queue="slow", max_attempts=9, timeout=None, result_ttl=7.0, delay=None, at=at, id="a-1"
     )
-    assert (call.task, call.queue, call.body, call.result_ttl) == (made.name, "slow", b'{"x":1}', 7.0)
+    assert (call.task, call.queue, call.body, call.effective.result_ttl) == (made.name, "slow", b'{"x":1}', 7.0)
     assert made.bind(1).settings == CallSettings()
 
 
@@ -373,7 +373,7 @@ def test_a_calls_own_options_win_over_those_of_the_task_that_stores_it() -> None
     call = made.options(queue="own", delay=5).bind(1)
     others = made.options(queue="bulk", max_attempts=7, result_ttl=None, at=datetime(2030, 1, 1, tzinfo=UTC))
     merged = call.or_else(others.bind(1).settings)
-    assert (merged.queue, merged.result_ttl) == ("own", None)
+    assert (merged.queue, merged.effective.result_ttl) == ("own", None)
     assert merged.settings == CallSettings(queue="own", max_attempts=7, result_ttl=None, delay=5.0)
     assert merged.settings.timeout is UNSET
     assert made.bind(1).or_else(others.bind(1).settings).queue == "bulk"

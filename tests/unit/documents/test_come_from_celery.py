@@ -18,6 +18,7 @@ import jetq
 import jetq.testing
 from jetq import Jetq
 from jetq.client import app as app_module
+from jetq.client.default_app import DefaultApp
 from jetq.client.registry import IMPORTED
 from jetq.migration_hints import OPTIONS, _None, _Option
 from jetq.settings import Settings
@@ -56,7 +57,7 @@ def add(x: int, y: int = 1) -> int:
 def own_tasks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Forgets what a test defines."""
     monkeypatch.setattr(IMPORTED, "_tasks", {})
-    monkeypatch.setattr(app_module, "_default", app_module._Default())
+    monkeypatch.setattr(app_module, "_default", DefaultApp(Jetq))
     yield
 
 

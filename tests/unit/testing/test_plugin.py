@@ -32,6 +32,7 @@ from jetq import (
     default_app,
     task,
 )
+from jetq.client.default_app import DefaultApp
 from jetq.testing import AppTester, Ran, in_memory
 
 RAN: list[str] = []
@@ -83,7 +84,7 @@ async def forever() -> None:
 @pytest.fixture(autouse=True)
 def no_app_yet(monkeypatch: pytest.MonkeyPatch) -> None:
     """As in a process of its own: no app was made, and what a test makes is gone after it."""
-    monkeypatch.setattr(app_module, "_default", app_module._Default())
+    monkeypatch.setattr(app_module, "_default", DefaultApp(app_module.Jetq))
 
 
 @pytest.fixture
