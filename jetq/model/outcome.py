@@ -21,6 +21,8 @@ __all__ = [
     "Snoozed",
     "Succeeded",
     "Superseded",
+    "dead",
+    "stray",
 ]
 
 
@@ -101,3 +103,17 @@ class Superseded(Struct, frozen=True):
 
 
 Outcome = Succeeded | Retrying | Snoozed | PutOff | InLine | Dead | Cancelled | Expired | Released | Superseded
+
+_LONGEST_MESSAGE = 2_000
+"""Characters of a message. It may quote what somebody has stored, and that may be anything."""
+
+
+def dead(reason: DeadReason, type: str, message: str) -> Dead:
+    """Return the end of a job for a cause that no exception of the task tells. type: the name to be stored for it, as
+    that of an exception. Of `message` the first 2,000 characters are kept."""
+    return Dead(reason=reason, failure=Failure(type=type, message=message[:_LONGEST_MESSAGE]))
+
+
+def stray(address: str) -> Dead:
+    """Return what becomes of a message that is no job's, of the subject `address`."""
+    return dead("undecodable", "jetq.BadSubject", f"{address!r} is not the subject of a job")

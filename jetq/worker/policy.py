@@ -18,7 +18,7 @@ from jetq.errors import Interruption, RateLimited, Reject, Retry, Snooze
 from jetq.model.definitions.options import MAX_ATTEMPTS, Condition
 from jetq.model.failure import Failure
 from jetq.model.job import Meta
-from jetq.model.outcome import Dead, Needs, PutOff, Retrying, Snoozed
+from jetq.model.outcome import Dead, Needs, PutOff, Retrying, Snoozed, dead
 from jetq.units import seconds
 
 __all__ = [
@@ -173,7 +173,7 @@ def unraised(value: object) -> Dead | None:
         return None
     name = type_name(kind).rpartition(".")[2]
     message = f"the task returned {name} and did not raise it, which has no effect: write `raise {name}(...)`"
-    return Dead(reason="failed", failure=Failure(type="jetq.ResultError", message=message))
+    return dead("failed", "jetq.ResultError", message)
 
 
 def crashed(starts: int, max_crashes: int) -> Dead | None:
@@ -191,7 +191,7 @@ def crashed(starts: int, max_crashes: int) -> Dead | None:
         f"the worker was lost {times} while it ran this job: it was killed, ran out of memory, or was cut off"
         " from the broker for longer than its lease"
     )
-    return Dead(reason="crashed", failure=Failure(type="jetq.WorkerLost", message=message))
+    return dead("crashed", "jetq.WorkerLost", message)
 
 
 def process_died(meta: Meta, max_crashes: int, failure: Failure) -> Dead | Snoozed:
@@ -223,7 +223,7 @@ def put_off(
 
 def unknown_task(known: Collection[str], name: str) -> Dead:
     """The end of a job whose task `name` is not among the `known` ones."""
-    return Dead(reason="unknown-task", failure=Failure(type="jetq.UnknownTask", message=_unknown(name, known)))
+    return dead("unknown-task", "jetq.UnknownTask", _unknown(name, known))
 
 
 def _unknown(name: str, known: Collection[str]) -> str:

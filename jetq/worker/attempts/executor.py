@@ -33,13 +33,15 @@ from jetq.model.outcome import (
     Snoozed,
     Succeeded,
     Superseded,
+    dead,
+    stray,
 )
 from jetq.runtime.forks import end_child, is_child_of
 from jetq.worker.attempts.attempt import Attempt
 from jetq.worker.attempts.calling import Caller, Middleware
 from jetq.worker.attempts.handover import SETTLED_AFTER, Handover
 from jetq.worker.attempts.needs import lacking_arguments, other_name
-from jetq.worker.attempts.settlement import Settlement, dead, stray
+from jetq.worker.attempts.settlement import Settlement
 from jetq.worker.attempts.suspects import Suspects
 from jetq.worker.leases import Leases
 from jetq.worker.limits.limits import Limits

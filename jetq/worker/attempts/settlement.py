@@ -19,7 +19,7 @@ from jetq.encoding.headers import OFF_HEADER, BadHeader, NewerHeader, read_meta
 from jetq.errors import BrokerError, PayloadTooLarge
 from jetq.model.cell import Cell
 from jetq.model.dead_letter import DeadLetter
-from jetq.model.failure import DeadReason, Failure
+from jetq.model.failure import Failure
 from jetq.model.job import Delivery, JobRecord, Meta
 from jetq.model.outcome import (
     Cancelled,
@@ -33,6 +33,8 @@ from jetq.model.outcome import (
     Snoozed,
     Succeeded,
     Superseded,
+    dead,
+    stray,
 )
 from jetq.model.oversized import Kept, Staying, kept_name, pause_after, read_kept, write_kept
 from jetq.model.result import NO_VALUE, ResultRecord
@@ -41,7 +43,7 @@ from jetq.worker.attempts.handover import PassOn, came_back, keep, put_off
 from jetq.worker.attempts.outcome_log import log_outcome
 from jetq.worker.leases import Leases
 
-__all__ = ["Settlement", "dead", "stray"]
+__all__ = ["Settlement"]
 
 _log = logging.getLogger("jetq.worker")
 
@@ -440,12 +442,3 @@ class Settlement:
 
 def _place(delivery: Delivery) -> tuple[str, int]:
     return delivery.queue, delivery.sequence  # not its token, which is another once it is handed out again
-
-
-def dead(reason: DeadReason, type: str, message: str) -> Dead:
-    return Dead(reason=reason, failure=Failure(type=type, message=message[:2000]))
-
-
-def stray(address: str) -> Dead:
-    """What becomes of a message that is no job's."""
-    return dead("undecodable", "jetq.BadSubject", f"{address!r} is not the subject of a job")

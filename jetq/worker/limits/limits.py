@@ -16,9 +16,8 @@ from jetq.client.call_keys import call_key
 from jetq.client.task import Task
 from jetq.errors import ArgumentError, BrokerError
 from jetq.model.definitions.rate import Rate
-from jetq.model.failure import Failure
 from jetq.model.names import NO_KEY, key_token
-from jetq.model.outcome import Cancelled, Dead, InLine, Outcome, Released, Snoozed
+from jetq.model.outcome import Cancelled, Dead, InLine, Outcome, Released, Snoozed, dead
 from jetq.worker.attempts.attempt import Attempt
 from jetq.worker.limits.gate import Gate
 from jetq.worker.limits.limit_share import LimitShare
@@ -141,7 +140,7 @@ class Limits:
         try:
             return self._specs(attempt, task)
         except ArgumentError as error:
-            return Dead("bad-arguments", Failure(type="jetq.ArgumentError", message=error.message))
+            return dead("bad-arguments", "jetq.ArgumentError", error.message)
         except BaseException as error:  # what names a key is user code, and must not make the job go round
             return Dead("bad-arguments", attempt.capture(error))
 

@@ -17,9 +17,10 @@ from jetq.encoding.schedules import read_record
 from jetq.errors import BrokerError, DefinitionError, Rejected
 from jetq.model.job import Delivery, JobRecord
 from jetq.model.names import NO_KEY, keyed_id
+from jetq.model.outcome import dead
 from jetq.model.schedule import ON_TIME, Mark, ScheduleRecord, StoredSchedule, Ticked, job_key, timetable_of
 from jetq.worker.attempts.attempt import Attempt
-from jetq.worker.attempts.settlement import Settlement, dead
+from jetq.worker.attempts.settlement import Settlement
 from jetq.worker.leases import Leases
 
 __all__ = ["BadTick", "NewerTick", "TickRunner", "Ticks", "job_of_tick"]
