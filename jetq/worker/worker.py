@@ -358,7 +358,7 @@ class Worker:
         self._begin_soon()
 
     def _give_back(self, attempt: Attempt) -> None:
-        attempt.released = True
+        attempt.release()
         self._left += not attempt.delivery.schedule
         self._start(attempt)
 
@@ -392,7 +392,7 @@ class Worker:
         try:
             if attempt.delivery.schedule:
                 await self._ticks.run(attempt)
-            elif attempt.released:
+            elif attempt.ending == "release":
                 await self._settlement.settle(attempt, Released())
             elif self._lost.attempts and attempt.delivery in self._lost:
                 await self._lost.put_off(attempt)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
 from contextlib import suppress
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 from msgspec import Struct, field
@@ -20,28 +20,42 @@ from jetq.model.job import DEFAULT_META, Delivery, Meta
 from jetq.model.job_context import CANCEL, CancelSignal
 from jetq.model.oversized import Kept
 from jetq.model.redaction import secret_texts, veil
-from jetq.worker.limits.gate import Gate
+from jetq.worker.attempts.ending import Ending, stronger
 
-__all__ = ["INSIST_AFTER", "Attempt", "running_now"]
+__all__ = ["INSIST_AFTER", "Attempt", "Gate", "running_now"]
 
 INSIST_AFTER = 5.0
 """Seconds after which a task that goes on is cancelled again, and after as many more given up."""
 
-_TOLD = 2
+_TOLD_ON_LOOP, _TOLD_IN_THREAD = 2, 3
+"""How often an attempt is told to end before it is given up. A thread's first time is the pool's, which insists."""
 
 _POOL_TAKES = 11.0
 """Seconds after which the pool of threads has ended a call that it has interrupted, or has given it up."""
 
 
+class Gate(Protocol):
+    """What lets attempts in: a limit of their task."""
+
+    @property
+    def reason(self) -> str:
+        """What the next one waits for."""
+        ...
+
+    def leave(self) -> None:
+        """Note that an attempt that was let in does not run any more."""
+        ...
+
+
 class Attempt(Struct, eq=False):
     """One run of one job, from its delivery to its outcome.
 
-    runner is the asyncio task that runs it. interruptible is true just while user code runs on the loop: the only time
-    at which the runner may be cancelled, because a settlement must not be. released, cancelled and timed_out tell a
-    cancellation by shutdown, by request and by timeout apart; interrupted is how often the runner got one of the latter
-    two. on_loop: what its function has returned is awaited there. given_up: its code did not end, and nobody waits for
-    it. storing: it has ended and holds no slot, and what it has returned is on its way to the broker. gates are those
-    that let it in, waits_at the one that has not yet. kept: what stood in the cell beside a job that stays where it is.
+    runner: the asyncio task that runs it. interruptible: true just while user code runs, or it waits for its turn: the
+    only time at which the runner may be cancelled, because a settlement must not be. ending: how it is being ended,
+    None while it is not. told: how often its code was told to end, at its timeout or on request. on_loop: what its
+    function has returned is awaited there. given_up: its code did not end, and nobody waits for it. storing: its code
+    has ended and holds no slot, and what it has returned is on its way to the broker. gates: those that have let it
+    in; waits_at: the one that has not yet. kept: what was in the cell beside a job that stays where it is.
     """
 
     delivery: Delivery
@@ -52,10 +66,8 @@ class Attempt(Struct, eq=False):
     deadline: float | None = None
     runner: asyncio.Task[None] | None = None
     interruptible: bool = False
-    timed_out: bool = False
-    released: bool = False
-    cancelled: bool = False
-    interrupted: int = 0
+    ending: Ending | None = None
+    told: int = 0
     on_loop: bool = False
     given_up: bool = False
     storing: bool = False
@@ -67,6 +79,11 @@ class Attempt(Struct, eq=False):
 
     def __repr__(self) -> str:
         return f"<attempt at {self.name} {self.delivery.id}>"  # without its arguments
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether somebody has cancelled the job."""
+        return self.ending == "cancel"
 
     @property
     def in_thread(self) -> bool:
@@ -86,16 +103,39 @@ class Attempt(Struct, eq=False):
 
     def cancel(self) -> None:
         """End it on request: now if it runs, or instead of its start."""
-        self.cancelled = self.cancel_signal.given = True
+        self.ending = stronger(self.ending, "cancel")
+        self.cancel_signal.given = True
         if self.interruptible and self.runner is not None:
             self.runner.cancel(CANCEL)
-            self.interrupted = 0 if self.in_thread else 1
+            self.told = 1
             self.deadline = time.monotonic() + (_POOL_TAKES if self.in_thread else INSIST_AFTER)
 
+    async def wait(self, waiting: Coroutine[Any, Any, object]) -> bool:
+        """Wait for `waiting`, which is none of its code. Returns False if it is ended before: cancelled, or given back.
+
+        Raises CancelledError if somebody else cancels its runner, as who ends all tasks there are.
+        """
+        if self.ending is not None:
+            waiting.close()
+            return False
+        self.interruptible = True
+        try:
+            await waiting
+        except asyncio.CancelledError:
+            if self.ending is None:
+                raise
+            await self.forget_cancellation()
+            return False
+        finally:
+            self.interruptible = False
+        return True
+
     async def forget_cancellation(self) -> None:
-        """A cancellation has ended what it was meant for, or was ignored, or the job's code has cancelled the task it
-        runs in; what follows must not see it."""
-        assert self.runner is not None
+        """Take a cancellation of its runner back, if there is one: it has ended what it was meant for, or was ignored,
+        or the job's code has cancelled the task it runs in. What follows must not see it: it would cut a settlement
+        off."""
+        if self.runner is None or not self.runner.cancelling():
+            return
         with suppress(asyncio.CancelledError):  # before Python 3.13 what is on its way is not taken back by `uncancel`
             await asyncio.sleep(0)
         while self.runner.uncancel() > 0:
@@ -124,23 +164,22 @@ class Attempt(Struct, eq=False):
             return None
 
     def time_out(self, now: float) -> bool:
-        """Its deadline has passed, by `time.monotonic()`. To be called again at the next one, if it goes on. Whether it
-        has had its time, and is to be given up."""
-        if self.interrupted >= _TOLD:
+        """Tell it to end, because its deadline has passed at `now`, by `time.monotonic()`. To be called again at the
+        next one, if it goes on. Returns True if it has had its time, and is to be given up."""
+        if self.told >= (_TOLD_IN_THREAD if self.in_thread else _TOLD_ON_LOOP):
             return True
-        told = self.timed_out or self.cancelled
-        self.timed_out = True
-        if self.in_thread and not told:  # the pool interrupts it; what goes on after that is middleware
+        self.ending = stronger(self.ending, "timeout")
+        self.told += 1
+        if self.in_thread and self.told == 1:  # the pool interrupts it; what goes on after that is middleware
             self.deadline = now + _POOL_TAKES
         else:
-            self.interrupted += 1
             self.deadline = now + INSIST_AFTER
             self._interrupt()
         return False
 
     def release(self) -> None:
         """Give it back: now if it runs on the loop, or instead of its start."""
-        self.released = True
+        self.ending = stronger(self.ending, "release")
         self._interrupt()
 
     def _interrupt(self) -> None:
@@ -150,7 +189,7 @@ class Attempt(Struct, eq=False):
 
 
 def running_now(attempts: Iterable[Attempt], loop: asyncio.AbstractEventLoop) -> str:
-    """Of which of these the code is that `loop` runs at the moment: for people. From any thread."""
+    """Return which attempt's code `loop` is running now, for log messages. Thread-safe."""
     task = asyncio.current_task(loop)
     for attempt in attempts:
         if attempt.runner is task:

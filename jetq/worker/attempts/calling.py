@@ -48,7 +48,7 @@ class Caller:
         while not has_run(value):
             if not inspect.isawaitable(value):
                 check_finished(task.fn, task.name, value)
-            if attempt.cancelled or attempt.released or attempt.timed_out:
+            if attempt.ending is not None:
                 discard(value)
                 raise asyncio.CancelledError  # it came too late to begin
             attempt.on_loop = True

@@ -46,8 +46,9 @@ from jetq.worker.attempts.suspects import Suspects
 from jetq.worker.leases import Leases
 from jetq.worker.limits.limits import Limits
 from jetq.worker.policy import RetryPolicy, decide, decisive, process_died, put_off, unknown_task, unraised
-from jetq.worker.pools.processes import ProcessDied, ProcessPool
-from jetq.worker.pools.threads import ThreadLost, ThreadPool
+from jetq.worker.pools.errors import ProcessDied, ThreadLost
+from jetq.worker.pools.processes import ProcessPool
+from jetq.worker.pools.threads import ThreadPool
 
 __all__ = ["Executor", "ExpiredHook", "GivenUp"]
 
@@ -368,8 +369,7 @@ class Executor:
             if attempt.given_up:
                 raise GivenUp from None
             attempt.interruptible = False
-            if attempt.runner is not None and attempt.runner.cancelling():
-                await attempt.forget_cancellation()
+            await attempt.forget_cancellation()  # what follows is a settlement: cut off, it would leave the job
             error = decisive(error, _policy(attempt), first=(ProcessDied, ThreadLost, NeverRan))
             outcome = self._failed(attempt, task, error)
             if isinstance(error, RateLimited) and isinstance(outcome, Snoozed):
@@ -442,7 +442,7 @@ class Executor:
     def _failed(self, attempt: Attempt, task: Task[..., Any], error: BaseException) -> Outcome:
         if attempt.cancelled:
             return Cancelled()
-        if attempt.released and not (attempt.timed_out and isinstance(error, ThreadLost)):
+        if attempt.ending == "release" and not (isinstance(error, ThreadLost) and error.at_timeout):
             asked = self._asked_arguments(attempt, task, error)
             return asked if isinstance(asked, Dead) else Released(asked)
         if isinstance(error, ProcessDied):
@@ -452,7 +452,7 @@ class Executor:
             return dead("failed", "jetq.NeverRan", str(error))
         if isinstance(error, ThreadLost):
             return dead("timeout", "jetq.ThreadLost", str(error))
-        if attempt.timed_out and not isinstance(error, JobTimeout):
+        if attempt.ending == "timeout" and not isinstance(error, JobTimeout):
             timeout = JobTimeout(f"{attempt.name} did not finish within its timeout")
             timeout.__cause__ = error
             error = timeout

@@ -11,8 +11,9 @@ from typing import Any
 from jetq.broker import Broker
 from jetq.errors import BrokerError
 from jetq.model.job import Delivery
-from jetq.model.outcome import Cancelled, Outcome, Released, Superseded
+from jetq.model.outcome import Outcome, Superseded
 from jetq.worker.attempts.attempt import Attempt
+from jetq.worker.attempts.ending import outcome_without_run
 from jetq.worker.policy import crashed
 
 __all__ = ["Suspects"]
@@ -76,23 +77,23 @@ class Suspects:
         patience = _PATIENCE
         while True:
             if not await self._wait(attempt, self._turn.acquire()):
-                return self._given_up(attempt)
+                return outcome_without_run(attempt.ending)
             self._current = attempt
             outcome, starts = await self._examine(attempt)
             if outcome is not None or not self._is_last(attempt, starts):
                 break
             if not await self._wait(attempt, self._clear(attempt, patience)):
-                return self._given_up(attempt)
+                return outcome_without_run(attempt.ending)
             if self._alone_since is not None:
                 break
             self._pass_on(attempt)
             if not await self._wait(attempt, asyncio.sleep(patience)):
-                return self._given_up(attempt)
+                return outcome_without_run(attempt.ending)
             patience *= 2
         if outcome is not None:
             return outcome
         if not await self._write(attempt, starts + 1):
-            return self._given_up(attempt)
+            return outcome_without_run(attempt.ending)
         self._recorded[attempt] = starts
         self._watch = asyncio.create_task(self._watch_over(attempt, starts), name="jetq-suspect")
         return None
@@ -104,7 +105,7 @@ class Suspects:
         """
         written = await self._write(attempt, self._recorded.pop(attempt))
         self._pass_on(attempt)
-        return None if written else self._given_up(attempt)
+        return None if written else outcome_without_run(attempt.ending)
 
     async def acquit(self, attempt: Attempt) -> None:
         """It has ended and is settled."""
@@ -123,26 +124,12 @@ class Suspects:
     # --- turns
 
     async def _wait(self, attempt: Attempt, waiting: Coroutine[Any, Any, Any]) -> bool:
-        """False if the job is cancelled or the worker is stopped before that has happened."""
-        if attempt.released or attempt.cancelled:
-            waiting.close()
-            return False
-        attempt.interruptible = True
+        """Wait. Returns False if the job is cancelled or the worker is stopped before that has happened."""
         self._waiting.add(attempt)
         try:
-            await waiting
-        except asyncio.CancelledError:
-            if not (attempt.released or attempt.cancelled):
-                raise
-            await attempt.forget_cancellation()
-            return False
+            return await attempt.wait(waiting)
         finally:
             self._waiting.discard(attempt)
-            attempt.interruptible = False
-        return True
-
-    def _given_up(self, attempt: Attempt) -> Outcome:
-        return Cancelled() if attempt.cancelled else Released()
 
     def _pass_on(self, attempt: Attempt) -> None:
         """The next one's turn, if it was this one's."""
@@ -210,8 +197,8 @@ class Suspects:
         if await self._broker.superseded(attempt.delivery):
             return Superseded(), 0
         starts = await self._broker.starts(attempt.delivery)
-        if attempt.released or attempt.cancelled:
-            return self._given_up(attempt), starts
+        if attempt.ending is not None:
+            return outcome_without_run(attempt.ending), starts
         return crashed(starts, _max_crashes(attempt)), starts
 
     async def _write(self, attempt: Attempt, starts: int) -> bool:

@@ -17,8 +17,9 @@ from jetq.client.task import Task
 from jetq.errors import ArgumentError, BrokerError
 from jetq.model.definitions.rate import Rate
 from jetq.model.names import NO_KEY, key_token
-from jetq.model.outcome import Cancelled, Dead, InLine, Outcome, Released, Snoozed, dead
+from jetq.model.outcome import Dead, InLine, Outcome, Snoozed, dead
 from jetq.worker.attempts.attempt import Attempt
+from jetq.worker.attempts.ending import outcome_without_run
 from jetq.worker.limits.gate import Gate
 from jetq.worker.limits.limit_share import LimitShare
 from jetq.worker.limits.notices import Notices, SlotNotice
@@ -195,15 +196,9 @@ class Limits:
             if not suspect and self._is_full(gate, spec, attempt):
                 return self._parking.park(gate, attempt.meta)
             attempt.waits_at = gate
-            attempt.interruptible = True
-            await gate.enter(counted=not suspect, called_up=attempt.meta.in_line is not None)
-        except asyncio.CancelledError:
-            if not (attempt.released or attempt.cancelled):
-                raise
-            await attempt.forget_cancellation()
-            return Cancelled() if attempt.cancelled else Released()
+            if not await attempt.wait(gate.enter(counted=not suspect, called_up=attempt.meta.in_line is not None)):
+                return outcome_without_run(attempt.ending)
         finally:
-            attempt.interruptible = False
             attempt.waits_at = None
         attempt.gates.append(gate)
         return None

@@ -20,6 +20,7 @@ from jetq.client.app import Jetq
 from jetq.errors import JetqError, Reject, RemoteTraceback
 from jetq.model.job_context import CURRENT, JobContext
 from jetq.runtime.forks import not_for_children
+from jetq.worker.pools.errors import ProcessDied
 from jetq.worker.pools.process_frames import (
     LENGTH,
     AppSetup,
@@ -33,16 +34,12 @@ from jetq.worker.pools.process_frames import (
 )
 from jetq.worker.process.supervisor import in_words
 
-__all__ = ["ProcessDied", "ProcessPool", "usable_cores"]
+__all__ = ["ProcessPool", "usable_cores"]
 
 _log = logging.getLogger("jetq.worker")
 
 _CLOSE_WITHIN = 5.0
 """Seconds that idle processes get to end by themselves."""
-
-
-class ProcessDied(JetqError):
-    """The process that ran a job has died of it: a crash, `os._exit`, or the kernel's out-of-memory killer."""
 
 
 class ProcessPool:

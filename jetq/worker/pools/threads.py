@@ -16,11 +16,12 @@ from collections.abc import Callable, Mapping
 from queue import SimpleQueue
 from typing import Any
 
-from jetq.errors import Interruption, JetqError, JobCancelled, JobTimeout
+from jetq.errors import Interruption, JobCancelled, JobTimeout
 from jetq.model.job_context import CANCEL
 from jetq.runtime.forks import end_child, is_child_of
+from jetq.worker.pools.errors import ThreadLost
 
-__all__ = ["ThreadLost", "ThreadPool"]
+__all__ = ["ThreadPool"]
 
 _log = logging.getLogger("jetq.worker")
 
@@ -53,10 +54,6 @@ class _CancelledOnRequest(Interruption):
 
 class _Withdrawn(Interruption):
     """Takes the place of an interruption that came too late; nobody sees it."""
-
-
-class ThreadLost(JetqError):
-    """A sync task did not end within 10 s of its interruption: its thread is given up and may still run."""
 
 
 class ThreadPool:
@@ -160,7 +157,8 @@ class ThreadPool:
             return
         _log.error("a thread is lost: %s still runs %g s after its interruption", call.name, _LOST_AFTER)
         call.thread.lost = True
-        call.error = ThreadLost(f"{call.name} did not end within {_LOST_AFTER:g} s of its interruption")
+        message = f"{call.name} did not end within {_LOST_AFTER:g} s of its interruption"
+        call.error = ThreadLost(message, at_timeout=call.interruption is _TimedOut)
         self.lost += 1
         self._threads -= 1
         self._end(call)

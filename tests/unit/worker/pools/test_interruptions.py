@@ -18,7 +18,7 @@ import pytest
 
 from jetq.errors import Interruption, JobInterrupted, JobTimeout
 from jetq.worker.pools import threads as pool_module
-from jetq.worker.pools.threads import ThreadLost
+from jetq.worker.pools.errors import ThreadLost
 from tests.apps.pools import (
     LONG,
     Gate,
@@ -237,8 +237,12 @@ async def test_a_thread_that_never_ends_is_given_up_and_replaced(
     await gate.entered()
     expire(one)
     waiting = begin(one, threading.current_thread)
-    with caplog.at_level(logging.ERROR, "jetq.worker"), pytest.raises(ThreadLost, match="did not end within"):
+    with (
+        caplog.at_level(logging.ERROR, "jetq.worker"),
+        pytest.raises(ThreadLost, match="did not end within") as lost_it,
+    ):
         await stuck
+    assert lost_it.value.at_timeout
     assert "a thread is lost" in caplog.text
     assert one.lost == 1
     replacement = await waiting

@@ -25,7 +25,8 @@ from jetq.encoding.failures import capture
 from jetq.errors import JetqError, RateLimited, Reject, Retry, Snooze
 from jetq.model.definitions.wrappers import NeverRan
 from jetq.model.job_context import CURRENT, Current, JobContext
-from jetq.worker.pools.processes import ProcessDied, ProcessPool
+from jetq.worker.pools.errors import ProcessDied
+from jetq.worker.pools.processes import ProcessPool
 from tests.apps import process_tasks as tasks
 
 pytestmark = [pytest.mark.anyio, pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX")]
