@@ -82,8 +82,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """What no worker of this process can run is dead after a second, as elsewhere after ten minutes."""
-    from jetq.worker.attempts import executor, handover
+    from jetq.worker.attempts import handover, loading
     from jetq.worker.policy import put_off
 
-    monkeypatch.setattr(executor, "put_off", functools.partial(put_off, patience=1.0))
+    monkeypatch.setattr(loading, "put_off", functools.partial(put_off, patience=1.0))
     monkeypatch.setattr(handover, "SETTLED_AFTER", 0.0)

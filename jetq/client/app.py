@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from functools import partial
 from typing import Any, ParamSpec, Protocol, TypeVar, Unpack, overload
@@ -26,6 +26,7 @@ from jetq.encoding.signature import decode_plain, encode_plain
 from jetq.errors import DefinitionError
 from jetq.migration_hints import answering
 from jetq.model.definitions.checks import check_functions
+from jetq.model.definitions.hooks import ExpiredHook, Middleware
 from jetq.model.definitions.options import (
     CallOptions,
     TaskKeywords,
@@ -37,7 +38,6 @@ from jetq.model.definitions.options import (
 from jetq.model.definitions.queue import Queue, check_queues
 from jetq.model.definitions.schedule import Schedule, ScheduleKeywords
 from jetq.model.job import Stored
-from jetq.model.job_context import JobContext
 from jetq.model.names import (
     check_job_id,
     check_queue,
@@ -47,18 +47,10 @@ from jetq.model.result import ResultRecord
 from jetq.operations.schedules import ScheduleInfo
 from jetq.settings import Settings, SettingsOptions
 
-__all__ = ["Jetq", "Lifespan", "Middleware", "default_app", "replaced_default", "serves", "task"]
+__all__ = ["Jetq", "Lifespan", "default_app", "replaced_default", "serves", "task"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-
-Middleware = Callable[[JobContext, Callable[[], Awaitable[Any]]], Awaitable[Any]]
-"""`async (job, call_next) -> value`: runs around each attempt. What it returns is the job's result; what it raises
-fails the attempt like the task's own exceptions."""
-
-ExpiredHook = Callable[[JobContext], Awaitable[None]]
-"""`async (job) -> None`. What it raises is logged, and the job is removed all the same."""
 
 
 class Lifespan(Protocol):

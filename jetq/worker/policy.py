@@ -6,6 +6,7 @@ import logging
 from collections.abc import Collection, Iterable
 from difflib import get_close_matches
 from random import Random
+from typing import Protocol
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -14,20 +15,25 @@ from tenacity import Retrying as TenacityRetrying
 from tenacity.wait import wait_base
 
 from jetq.encoding.failures import members, text_of, type_name
-from jetq.errors import Interruption, RateLimited, Reject, Retry, Snooze
+from jetq.errors import Interruption, JobTimeout, RateLimited, Reject, Retry, Snooze
 from jetq.model.definitions.options import MAX_ATTEMPTS, Condition
+from jetq.model.definitions.wrappers import NeverRan
 from jetq.model.failure import Failure
 from jetq.model.job import Meta
-from jetq.model.outcome import Dead, Needs, PutOff, Retrying, Snoozed, dead
+from jetq.model.outcome import Cancelled, Dead, Needs, Outcome, PutOff, Released, Retrying, Snoozed, dead
 from jetq.units import seconds
+from jetq.worker.attempts.ending import Ending
+from jetq.worker.pools.errors import ProcessDied, ThreadLost
 
 __all__ = [
     "LONGEST_WAIT",
+    "FailedRun",
     "RetryPolicy",
     "crashed",
     "decide",
     "decisive",
     "default_wait",
+    "outcome_of_error",
     "process_died",
     "put_off",
     "unknown_task",
@@ -61,6 +67,77 @@ class RetryPolicy(Struct, frozen=True):
     wait: float | wait_base | None = None
     dead_on: Condition = ()
     retry_on: Condition | None = None
+
+
+class FailedRun(Protocol):
+    """What a run that ended in an exception is judged by."""
+
+    @property
+    def name(self) -> str:
+        """The task's name."""
+        ...
+
+    @property
+    def ending(self) -> Ending | None:
+        """How the run was being ended, if it was."""
+        ...
+
+    @property
+    def meta(self) -> Meta:
+        """What the job has behind it."""
+        ...
+
+    @property
+    def policy(self) -> RetryPolicy:
+        """When its job is run again."""
+        ...
+
+    @property
+    def max_crashes(self) -> int:
+        """How many processes it may end, from 1."""
+        ...
+
+    def capture(self, error: BaseException) -> Failure:
+        """Return `error` as text."""
+        ...
+
+    def asked_arguments(self, error: BaseException) -> bytes | Dead | None:
+        """Return the arguments of the next attempt if `error` asks for others, and Dead if these are wrong."""
+        ...
+
+
+def outcome_of_error(error: BaseException, run: FailedRun, random: Random) -> Outcome:
+    """Return the outcome of a `run` that raised `error`, of a group the `decisive` one. The first of these counts:
+
+    1. somebody has cancelled the job,
+    2. its worker gives it back, unless its thread had been lost at its timeout by then: that is no fault of the worker,
+    3. its process died of it,
+    4. it returned what cannot be run,
+    5. its thread was lost,
+    6. its timeout has passed, whatever it has raised since,
+    7. what it has raised, as `decide` says.
+
+    Raises nothing but what `run` raises.
+    """
+    if run.ending == "cancel":
+        return Cancelled()
+    if run.ending == "release" and not (isinstance(error, ThreadLost) and error.at_timeout):
+        body = run.asked_arguments(error)
+        return body if isinstance(body, Dead) else Released(body)
+    if isinstance(error, ProcessDied):
+        return process_died(run.meta, run.max_crashes, run.capture(error))
+    if isinstance(error, NeverRan):
+        return dead("failed", "jetq.NeverRan", str(error))
+    if isinstance(error, ThreadLost):
+        return dead("timeout", "jetq.ThreadLost", str(error))
+    if run.ending == "timeout" and not isinstance(error, JobTimeout):
+        timeout = JobTimeout(f"{run.name} did not finish within its timeout")
+        timeout.__cause__ = error
+        error = timeout
+    body = run.asked_arguments(error)
+    if isinstance(body, Dead):
+        return body
+    return decide(error, run.meta.attempt, run.capture(error), run.policy, random=random, body=body)
 
 
 def default_wait(attempt: int, random: Random) -> float:
@@ -100,10 +177,15 @@ def decide(
     return Retrying(after=min(after, LONGEST_WAIT), failure=failure, body=body)
 
 
-def decisive(error: BaseException, policy: RetryPolicy, first: tuple[type[BaseException], ...] = ()) -> BaseException:
+_OWN = (ProcessDied, ThreadLost, NeverRan)
+"""Exceptions that say how a run has ended, whatever its own code has raised beside them."""
+
+
+def decisive(error: BaseException, policy: RetryPolicy) -> BaseException:
     """What counts of an `error` that may be a group, as a task group raises one: the first in it, at any depth, that is
 
-    1. one of `first`, or an Interruption, as the error that it stands for,
+    1. what only jetq raises: a lost thread or process, what never ran, or an Interruption, as the error that it stands
+       for,
     2. a Reject,
     3. an exception that no further attempt would mend, as `dead_on` and `retry_on` say, or the group if `dead_on`
        names its class,
@@ -115,7 +197,7 @@ def decisive(error: BaseException, policy: RetryPolicy, first: tuple[type[BaseEx
     if not isinstance(error, BaseExceptionGroup):
         return error
     held = [each for each in members(error) if not isinstance(each, BaseExceptionGroup)]
-    own = _first((*first, Interruption), held)
+    own = _first((*_OWN, Interruption), held)
     if isinstance(own, Interruption):
         return own.error().with_traceback(own.__traceback__)
     for found in (own, _first(Reject, held), _hopeless(error, policy), _first(Retry, held)):

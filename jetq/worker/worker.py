@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 from jetq.broker import Broker, Feed
 from jetq.client.app import Jetq, serves
 from jetq.client.declared_schedules import definitions
+from jetq.encoding.sealer import Sealer
 from jetq.errors import BrokerError, BrokerUnavailable, DefinitionError
 from jetq.model.definitions.checks import check_count, check_duration
 from jetq.model.definitions.queue import check_served, check_weight
@@ -27,6 +28,7 @@ from jetq.model.outcome import Released
 from jetq.worker.attempts.attempt import Attempt, running_now
 from jetq.worker.attempts.executor import Executor, GivenUp
 from jetq.worker.attempts.handover import Handover
+from jetq.worker.attempts.loading import Loader
 from jetq.worker.attempts.lost import Lost
 from jetq.worker.attempts.settlement import Settlement
 from jetq.worker.attempts.suspects import Suspects
@@ -36,6 +38,7 @@ from jetq.worker.intake import Intake
 from jetq.worker.leases import Leases
 from jetq.worker.lifespan import around
 from jetq.worker.limits.limits import Limits
+from jetq.worker.pools.pools import Pools
 from jetq.worker.pools.processes import ProcessPool, usable_cores
 from jetq.worker.pools.threads import ThreadPool
 from jetq.worker.process.ending import HardEnd
@@ -237,20 +240,14 @@ class Worker:
         self._keeping = Keeping(broker, self.queues, self._defined, ticks, self.app.payloads)
         await self._unless_stopped(self._keeping.store())
         self._executor = Executor(
-            broker,
+            self.app,
             self._leases,
-            self.tasks,
+            Loader(broker, self.tasks, self._handover, Sealer(self.app.payloads)),
             settlement=self._settlement,
             limits=self._limits,
-            handover=self._handover,
-            middleware=self.app.middleware,
-            on_expired=self.app.on_expired,
-            threads=self._threads,
-            processes=self._processes,
-            worker=self.name,
-            app=self.app,
-            payloads=self.app.payloads,
             suspects=Suspects(broker, valid=self._leases.valid, held=lambda: self._attempts, admit=self._admit),
+            pools=Pools(self._threads, self._processes),
+            worker=self.name,
         )
         self._lost = Lost(self._executor, self._leases, ended=self._end)
         _log.info("worker %s serves %s with %d slots", self.name, ", ".join(self.queues), self.concurrency)

@@ -4,56 +4,130 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
+import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from functools import partial
+from typing import Any, Protocol
 
 from jetq.client.task import Task
-from jetq.model.definitions.wrappers import check_finished, discard, has_run
-from jetq.model.job_context import Current, JobContext
+from jetq.encoding.sealer import Sealer
+from jetq.encoding.sealing import PayloadCodec
+from jetq.errors import RateLimited
+from jetq.model.definitions.hooks import ExpiredHook, Middleware
+from jetq.model.definitions.wrappers import FINISHED, check_finished, discard, has_run
+from jetq.model.job_context import CURRENT, Current, JobContext
+from jetq.model.outcome import Cancelled, Outcome, Snoozed, Succeeded, Superseded, dead
+from jetq.runtime.coroutines import is_torn_down
+from jetq.runtime.forks import end_child, is_child_of
 from jetq.worker.attempts.attempt import Attempt
-from jetq.worker.pools.processes import ProcessPool
-from jetq.worker.pools.threads import ThreadPool
+from jetq.worker.attempts.context import context_of
+from jetq.worker.attempts.error_outcomes import ErrorOutcomes
+from jetq.worker.leases import Leases
+from jetq.worker.policy import unraised
+from jetq.worker.pools.pools import Pools
 
-__all__ = ["Caller", "Middleware"]
+__all__ = ["Caller", "GivenUp", "ServedApp"]
 
-Middleware = Callable[[JobContext, Callable[[], Awaitable[Any]]], Awaitable[Any]]
-"""`async (job, call_next) -> value`. It may observe, wrap and raise; what it returns is the job's result."""
+_NOTHING_KEPT = Succeeded()
+
+_UNWINDING = 30.0
+"""Seconds beyond its timeout for which an attempt's lease is renewed: its thread must end, its outcome be stored."""
+
+Pause = Callable[[Attempt, float], Awaitable[None]]
+"""Lets no job of an attempt's task, or of its key, be started anywhere for so many seconds."""
+
+
+class GivenUp(BaseException):
+    """An attempt's code has ended that was given up: it is settled already."""
+
+
+class ServedApp(Protocol):
+    """What a worker takes of its app for each job. All the rest of the app is for the job's own code."""
+
+    @property
+    def middleware(self) -> Sequence[Middleware]:
+        """What runs around each attempt, outermost first."""
+        ...
+
+    @property
+    def on_expired(self) -> ExpiredHook | None:
+        """What is told of jobs that came too late."""
+        ...
+
+    @property
+    def payloads(self) -> PayloadCodec | None:
+        """What seals arguments and results, and opens them."""
+        ...
 
 
 class Caller:
-    """Calls the functions of one worker's tasks.
+    """Calls the functions of one worker's tasks, and says what became of it.
 
-    seat: says when an attempt has a process of `processes`, and returns what its code may know of the job.
+    worker: the name that jobs are shown. pause: called for a task that has raised RateLimited.
     """
 
-    def __init__(
-        self,
-        middleware: Sequence[Middleware],
-        threads: ThreadPool,
-        processes: ProcessPool,
-        seat: Callable[[Attempt, Task[..., Any]], JobContext],
-    ) -> None:
-        self._middleware = tuple(middleware)
-        self._threads = threads
-        self._processes = processes
-        self._seat = seat
+    def __init__(self, app: ServedApp, pools: Pools, leases: Leases, *, worker: str, pause: Pause) -> None:
+        self._app = app
+        self._middleware = tuple(app.middleware)
+        self._run = partial(pools.run, on_seat=self._take_seat, wants_value=self._wants_value)
+        self._leases = leases
+        self._worker = worker
+        self._pause = pause
+        self._sealer = Sealer(app.payloads)
+        self._errors = ErrorOutcomes(self._sealer)
+        self._pid = os.getpid()
 
-    def call(self, attempt: Attempt, task: Task[..., Any], current: Current) -> Awaitable[Any]:
-        """The value of the task's function. It is what `finish` takes, for one that is no plain value."""
-        return self._next(attempt, task, current, 0) if self._middleware else self._run(attempt, task)
+    async def call(self, attempt: Attempt) -> Outcome:
+        """Run the task of a loaded `attempt` inside the middleware, and decide what becomes of its value or error.
 
-    async def finish(self, attempt: Attempt, task: Task[..., Any], value: Any) -> Any:
-        """`value`, which the task has returned, or what it gives when it is awaited here: the coroutine that a plain
-        wrapper of an async function returns. Raises NeverRan for a generator or context manager."""
-        while not has_run(value):
-            if not inspect.isawaitable(value):
-                check_finished(task.fn, task.name, value)
-            if attempt.ending is not None:
-                discard(value)
-                raise asyncio.CancelledError  # it came too late to begin
-            attempt.on_loop = True
-            value = await value
-        return value
+        Raises GivenUp if it was given up meanwhile.
+        """
+        task = attempt.task
+        assert task is not None
+        if attempt.ending == "cancel":
+            return Cancelled()
+        if not self._leases.valid(attempt.delivery):
+            return Superseded()  # `settle` finds the lapsed lease and touches nothing
+        current = self._mark_started(attempt, task)
+        try:
+            value = await (self._next(attempt, task, current, 0) if self._middleware else self._run(task, attempt))
+            if type(value) not in FINISHED:
+                value = await _finish(attempt, task, value)
+        except BaseException as error:
+            return await self._failed(attempt, task, error)
+        if attempt.given_up:
+            raise GivenUp
+        if is_child_of(self._pid):  # the task has forked
+            end_child(None)
+        attempt.interruptible = False  # user code does not run any more
+        if attempt.runner is not None and attempt.runner.cancelling():  # without a call more for each job
+            # It was cancelled and has returned all the same. What follows is a settlement: cut off by that, it would
+            # leave a job that has succeeded to run again.
+            await attempt.forget_cancellation()
+        return self._succeeded(attempt, task, value)
+
+    def _mark_started(self, attempt: Attempt, task: Task[..., Any]) -> Current:
+        """From now on user code runs. In a process its time begins later: see `_take_seat`."""
+        attempt.started = time.monotonic()
+        if task.defaults.run_in != "process":
+            _set_deadline(attempt)
+        current = Current(partial(context_of, attempt, self._worker, attempt.deadline), self._app)
+        CURRENT.set(current)
+        attempt.interruptible = True
+        return current
+
+    def _take_seat(self, attempt: Attempt, task: Task[..., Any]) -> JobContext:
+        """There is a process for it, and only now its time begins."""
+        attempt.started = time.monotonic()
+        _set_deadline(attempt)
+        return context_of(attempt, self._worker, attempt.deadline)
+
+    def _wants_value(self, attempt: Attempt, task: Task[..., Any]) -> bool:
+        """Return whether anybody here looks at what the function returns."""
+        return bool(self._middleware) or attempt.options.result_ttl is not None
+
+    # --- middleware
 
     def _next(self, attempt: Attempt, task: Task[..., Any], current: Current, depth: int) -> Awaitable[Any]:
         if depth < len(self._middleware):
@@ -61,24 +135,59 @@ class Caller:
         return self._run_to_its_end(attempt, task)
 
     async def _run_to_its_end(self, attempt: Attempt, task: Task[..., Any]) -> Any:
-        return await self.finish(attempt, task, await self._run(attempt, task))
+        return await _finish(attempt, task, await self._run(task, attempt))
 
-    def _run(self, attempt: Attempt, task: Task[..., Any]) -> Awaitable[Any]:
-        if task.defaults.run_in == "thread":
-            return self._threads.run(task.fn, attempt.args, attempt.kwargs, deadline=attempt.deadline)
-        if task.defaults.run_in == "process":
-            return self._processes.run(
-                task.fn,
-                attempt.args,
-                attempt.kwargs,
-                context=lambda: self._seat(attempt, task),
-                wants_value=bool(self._middleware) or attempt.options.result_ttl is not None,
-            )
-        if not task.is_coroutine_function:
-            return self._run_wrapper(attempt, task)
-        result: Awaitable[Any] = task.fn(*attempt.args, **attempt.kwargs)
-        return result
+    # --- its end
 
-    async def _run_wrapper(self, attempt: Attempt, task: Task[..., Any]) -> Any:
-        """Call on the loop what is no async function: it may return a coroutine or its value."""
-        return task.fn(*attempt.args, **attempt.kwargs)
+    async def _failed(self, attempt: Attempt, task: Task[..., Any], error: BaseException) -> Outcome:
+        if is_child_of(self._pid):
+            end_child(error)
+        if isinstance(error, GeneratorExit) and is_torn_down(attempt.runner):
+            raise error
+        if attempt.given_up:
+            raise GivenUp from None
+        attempt.interruptible = False
+        # Before anything is awaited: a cancellation that is still on its way would cut the settlement off.
+        await attempt.forget_cancellation()
+        error = self._errors.decisive(attempt, error)
+        outcome = self._errors.outcome(attempt, task, error)
+        if isinstance(error, RateLimited) and isinstance(outcome, Snoozed):
+            await self._pause(attempt, outcome.after)
+        return outcome
+
+    def _succeeded(self, attempt: Attempt, task: Task[..., Any], value: Any) -> Outcome:
+        if type(value) not in FINISHED and (mistake := unraised(value)) is not None:
+            return mistake
+        ttl = attempt.options.result_ttl
+        if ttl is None:
+            return _NOTHING_KEPT
+        try:
+            encoded = task.signature.encode_result(value)
+            if self._sealer.codec is None:
+                return Succeeded(value=encoded, result_ttl=ttl)
+            sealed = self._sealer.seal_result(task.name, attempt.delivery.id, encoded)
+            return Succeeded(value=sealed, result_ttl=ttl, sealed=True)
+        except BaseException as error:  # the value's own type may raise anything
+            told = f"the result cannot be stored: {attempt.capture(error).message}; @task(result_ttl=None) keeps none"
+            return dead("failed", "jetq.ResultError", told)
+
+
+async def _finish(attempt: Attempt, task: Task[..., Any], value: Any) -> Any:
+    """Return `value`, which the task has returned, or what it gives when it is awaited here: the coroutine that a plain
+    wrapper of an async function returns. Raises NeverRan for a generator or context manager."""
+    while not has_run(value):
+        if not inspect.isawaitable(value):
+            check_finished(task.fn, task.name, value)
+        if attempt.ending is not None:
+            discard(value)
+            raise asyncio.CancelledError  # it came too late to begin
+        attempt.on_loop = True
+        value = await value
+    return value
+
+
+def _set_deadline(attempt: Attempt) -> None:
+    timeout = attempt.options.timeout
+    if timeout is not None:
+        attempt.deadline = attempt.started + timeout
+        attempt.delivery.renew_until = attempt.deadline + _UNWINDING

@@ -116,6 +116,10 @@ class Suspects:
         except BrokerError as error:  # the record names a message that is gone, and expires
             _log.debug("starts of %s stay on record: %s", attempt.delivery.id, error.message)
 
+    async def is_superseded(self, attempt: Attempt) -> bool:
+        """Return whether its job has been settled by another delivery. Raises BrokerError."""
+        return await self._broker.superseded(attempt.delivery)
+
     def end(self, attempt: Attempt) -> None:
         """It needs no turn any more. Not to be called before its outcome is stored: others may begin."""
         self._recorded.pop(attempt, None)
@@ -194,7 +198,7 @@ class Suspects:
 
     async def _examine(self, attempt: Attempt) -> tuple[Outcome | None, int]:
         """An outcome if the job must not run, and how many starts are on record."""
-        if await self._broker.superseded(attempt.delivery):
+        if await self.is_superseded(attempt):
             return Superseded(), 0
         starts = await self._broker.starts(attempt.delivery)
         if attempt.ending is not None:

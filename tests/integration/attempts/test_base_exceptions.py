@@ -13,7 +13,7 @@ import pytest
 
 from jetq import Jetq, JobContext, PayloadContext, task
 from jetq.testing import AppTester, ServerTester, in_memory, on_server
-from jetq.worker.attempts import executor as executor_module
+from jetq.worker.attempts import expiry
 from tests.apps import process_tasks
 
 KINDS = [GeneratorExit, asyncio.CancelledError, SystemExit, KeyboardInterrupt, BaseException]
@@ -120,7 +120,7 @@ def test_a_hook_for_expired_jobs_that_hangs_is_left_behind(
 ) -> None:
     """Guarantee: a job that expired ends so within seconds, also when the hook that is told of it hangs; the log says
     it once."""
-    monkeypatch.setattr(executor_module, "_HOOK_WITHIN", 0.05)
+    monkeypatch.setattr(expiry, "_HOOK_WITHIN", 0.05)
     go = asyncio.Event()
 
     async def hook(job: JobContext) -> None:

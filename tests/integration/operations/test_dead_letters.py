@@ -17,7 +17,7 @@ from jetq.errors import BrokerError, Rejected
 from jetq.model.dead_letter import DeadEntry
 from jetq.operations.dead_letter_files import read_line, write_line
 from jetq.operations.dead_letters import Replay, each_dead, find_dead, places_of, replay, replay_edited
-from jetq.worker.attempts import executor, settlement
+from jetq.worker.attempts import calling, settlement
 from tests.apps.full_store import SMALL_STORE, full_store, full_stream
 from tests.apps.working import fresh_app, settled, until, working
 from tests.servers import NatsServerFactory
@@ -118,7 +118,7 @@ async def test_a_job_is_not_run_again_only_because_its_letter_has_no_room_for_lo
     nats_url: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Guarantee: who has run a job keeps it until its outcome is stored, also beyond its timeout and its lease."""
-    monkeypatch.setattr(executor, "_UNWINDING", 0.1)
+    monkeypatch.setattr(calling, "_UNWINDING", 0.1)
     monkeypatch.setattr(settlement, "_LAST_BACKOFF", 0.5)
     app = fresh_app(nats_url, ack_wait=1.0)
     ran: list[int] = []

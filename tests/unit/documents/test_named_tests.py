@@ -48,7 +48,7 @@ PROMISES = {
     "2 a job leaves its queue in one of four ways": "worker/attempts/settlement.py:Settlement.settle",
     "3 no second delivery while its worker lives": "worker/leases.py:Leases",
     "4 killers are dead after `max_crashes`": "worker/policy.py:crashed",
-    "5 what is bad is kept": "worker/attempts/executor.py:Executor.load",
+    "5 what is bad is kept": "worker/attempts/loading.py:Loader.load",
     "6 retries": "worker/policy.py:RetryPolicy",
     "7 shutdown": "worker/worker.py:Worker.run",
     "8 after the broker's return work goes on": "jetstream/transport/connection.py:Connection",

@@ -1,0 +1,37 @@
+"""What the code of a job may know of it."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+
+from jetq.model.job_context import JobContext
+from jetq.worker.attempts.attempt import Attempt
+
+__all__ = ["context_of"]
+
+
+def context_of(attempt: Attempt, worker: str, deadline: float | None) -> JobContext:
+    """Return what the code of `attempt` may know, which the worker of that name runs until `deadline`.
+
+    deadline: by `time.monotonic()`, None if it has no timeout.
+    """
+    delivery, meta = attempt.delivery, attempt.meta
+    return JobContext(
+        id=delivery.id,
+        attempt=meta.attempt,
+        max_attempts=attempt.options.max_attempts,
+        task=delivery.task,
+        queue=delivery.queue,
+        enqueued_at=_utc(delivery.stored_at if meta.enqueued is None else meta.enqueued),
+        # By this machine's clock, which the task reads to see how much is left.
+        deadline=None if deadline is None else _utc(time.time() + deadline - time.monotonic()),
+        worker=worker,
+        schedule=meta.schedule,
+        nominal=None if meta.nominal is None else _utc(meta.nominal),
+        _cancel=attempt.cancel_signal,
+    )
+
+
+def _utc(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
