@@ -32,7 +32,7 @@ from jetq.jetstream.transport.nats_client import header_block
 from jetq.jetstream.transport.parser import Parser
 from jetq.model.job import Delivery
 from jetq.model.names import new_job_id
-from jetq.worker.eager_start import FirstSteps
+from jetq.worker.eager_start import EagerStarter
 
 BATCH = 100
 """Jobs that arrive together, as many as there are slots."""
@@ -118,12 +118,12 @@ def _each(work: Callable[[], object], count: int) -> float:
 
 
 async def _running(count: int) -> float:
-    steps, loop = FirstSteps(asyncio.get_running_loop()), asyncio.get_running_loop()
+    steps, loop = EagerStarter(asyncio.get_running_loop()), asyncio.get_running_loop()
     done = loop.create_future()
 
     def begin(first: int) -> None:
         for number in range(first, first + BATCH):
-            steps.begin(noop.fn(number, TEXT))
+            steps.run_eagerly(noop.fn(number, TEXT))
         if first + BATCH < count:
             loop.call_soon(begin, first + BATCH)
         else:

@@ -9,21 +9,23 @@ from __future__ import annotations
 
 import math
 
-__all__ = ["Ahead"]
+__all__ = ["Prefetch"]
 
-_WINDOW = 0.05
+_COUNTED_OVER = 0.05
 """Seconds over which starts are counted."""
 
-_USUAL = 0.001
-_LONGEST = 0.02
-"""Seconds of a round trip. What takes longer waited for a job to be stored."""
+_TYPICAL_ROUND_TRIP = 0.001
+"""Seconds that a round trip is taken to last before one was timed."""
 
-_PATIENCE = 1.0
+_LONGEST_ROUND_TRIP = 0.02
+"""Seconds of a round trip at most. What takes longer waited for a job to be stored."""
+
+_STARTED_WITHIN = 1.0
 """Seconds within which a job that was asked for ahead should be started."""
 
 
-class Ahead:
-    """For the jobs of one feed, of which up to `most` are asked for ahead: `jobs`, as of the last `look`.
+class Prefetch:
+    """For the jobs of one feed, of which up to `most` are asked for ahead: `jobs`, as of the last `recompute`.
 
     Whoever starts a job counts it in `started`. All times are `time.monotonic()`.
     """
@@ -32,30 +34,30 @@ class Ahead:
         self._most = most
         self._since = now
         self._rate = 0.0
-        self._round_trip = _USUAL
+        self._round_trip = _TYPICAL_ROUND_TRIP
         self._asked_at: float | None = None
         self.jobs = 0
         self.started = 0
 
     def asked(self, now: float) -> None:
-        """A request is on its way, and no other."""
+        """Time the request that is made now, while no other is on its way."""
         self._asked_at = now
 
     def answered(self, now: float) -> None:
-        """A job has come."""
+        """Learn the round trip from the first job that comes after a timed request."""
         if self._asked_at is not None:
             took, self._asked_at = now - self._asked_at, None
-            if took < _LONGEST:
+            if took < _LONGEST_ROUND_TRIP:
                 self._round_trip += (took - self._round_trip) / 8
 
-    def look(self, now: float) -> None:
+    def recompute(self, now: float) -> None:
         """Decide anew how many `jobs` to ask for ahead, once enough time has passed."""
         passed = now - self._since
-        if passed >= _WINDOW:
+        if passed >= _COUNTED_OVER:
             self._rate = (self._rate + self.started / passed) / 2
             self.started, self._since = 0, now
             self.jobs = min(self._most, math.floor(2 * self._rate * self._round_trip))
 
-    def too_many(self, waiting: int) -> int:
-        """How many of the jobs that wait for a slot will not get one soon, and are better given back."""
-        return max(0, waiting - max(self.jobs, math.floor(self._rate * _PATIENCE)))
+    def excess(self, waiting: int) -> int:
+        """Return how many of the `waiting` jobs will not get a slot soon, and are better given back."""
+        return max(0, waiting - max(self.jobs, math.floor(self._rate * _STARTED_WITHIN)))

@@ -6,12 +6,13 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from jetq.worker.attempts.attempt import Attempt
 from jetq.worker.attempts.lost import Lost
 from jetq.worker.intake import Intake
 from jetq.worker.process.ending import AFTER_GRACE, AT_ONCE, HardEnd
+from jetq.worker.slots import WorkerSlots
 
 __all__ = ["Stopping"]
 
@@ -23,35 +24,32 @@ _UNWINDING = 8.0
 _UNWINDING_AT_ONCE = 0.7
 """The same after a `kill`."""
 
-_LAST_SECONDS = 1.5
+_KEPT_FOR_THE_END = 1.5
 """Of the time that an end may take: what is kept for settling, and for the last words to the broker."""
 
 
 class Stopping:
-    """The end of a worker that has `attempts` running and `grace` seconds for them.
+    """What a worker was told of its end, and the end of its attempts, which have `grace` seconds for it.
 
     hard: ends the worker's process with it, at the latest; None where the process goes on. stage: what is being done
-    of what may hang. idle: set while there are no attempts.
+    of what may hang, empty for nothing.
     """
 
-    def __init__(self, grace: float, attempts: set[Attempt]) -> None:
+    def __init__(self, grace: float) -> None:
         self._grace = grace
-        self._attempts = attempts
         self._ends_at = math.inf
         self.asked = asyncio.Event()
         self.killed = asyncio.Event()
-        self.idle = asyncio.Event()
-        self.idle.set()
         self.hard: HardEnd | None = None
         self.stage = ""
 
     def stop(self) -> None:
-        """It is to end in order."""
+        """Have the worker end in order."""
         self._within(self._grace + AFTER_GRACE)
         self.asked.set()
 
     def kill(self) -> None:
-        """It is to end now."""
+        """Have the worker end now."""
         self._within(AT_ONCE)
         self.asked.set()
         self.killed.set()
@@ -62,44 +60,43 @@ class Stopping:
             self.hard.within(seconds)
 
     def left_for_lifespan(self) -> float:
-        """Seconds that the end of the app's lifespan may take."""
-        return max(self._ends_at - time.monotonic() - _LAST_SECONDS, 0.1)
+        """Return how many seconds the end of the app's lifespan may take."""
+        return max(self._ends_at - time.monotonic() - _KEPT_FOR_THE_END, 0.1)
 
-    def left(self) -> Iterator[str]:
-        """What does not end, and what becomes of it when the process ends now. From any thread."""
+    def left(self, attempts: Iterable[Attempt]) -> Iterator[str]:
+        """Say what does not end, `attempts` among it, and what becomes of it when the process ends now. Thread-safe."""
         if self.stage:
             yield f"{self.stage} did not end in time, and is cut off"
-        for attempt in list(self._attempts):
+        for attempt in attempts:
             yield f"{attempt.name} {attempt.delivery.id} is cut off: it runs again when its lease has ended"
 
-    async def end_attempts(self, intake: Intake, give_back: Callable[[Attempt], None]) -> None:
+    async def end_attempts(self, slots: WorkerSlots, intake: Intake, give_back: Callable[[Attempt], None]) -> None:
         """Let what runs end, and give back what does not: until nothing runs any more, or it has had its time."""
-        if self._attempts:
-            _log.info("stopping: %d jobs have %g s to end", len(self._attempts), self._grace)
-        await self._stop_feeds(intake)
-        for attempt in self._attempts:
+        attempts, idle = slots.attempts, slots.idle
+        if attempts:
+            _log.info("stopping: %d jobs have %g s to end", len(attempts), self._grace)
+        await self._stop_feeds(intake)  # first: what they still bring is given back as it comes
+        for attempt in attempts:
             if not attempt.started:
                 attempt.release()
         for attempt in intake.drain():
             give_back(attempt)
-        await self._wait(self._grace, until=self.killed)
-        if self._attempts:
-            _log.warning(
-                "%d jobs did not end in time; they are cancelled, and given back as they end", len(self._attempts)
-            )
-            for attempt in list(self._attempts):
+        await self._wait(self._grace, idle, self.killed)
+        if attempts:
+            _log.warning("%d jobs did not end in time; they are cancelled, and given back as they end", len(attempts))
+            for attempt in list(attempts):
                 attempt.release()
-            await self._wait(_UNWINDING, until=self.killed)
+            await self._wait(_UNWINDING, idle, self.killed)
             if self.killed.is_set():
-                await self._wait(_UNWINDING_AT_ONCE)
+                await self._wait(_UNWINDING_AT_ONCE, idle)
 
-    async def give_up_rest(self, lost: Lost) -> bool:
-        """Settle what still runs, or leave it to its lease where its code goes on. Whether there was any.
+    async def give_up_rest(self, attempts: set[Attempt], lost: Lost) -> bool:
+        """Settle what still runs, or leave it to its lease where its code goes on. Returns whether there was any.
 
         Last of all, because what is cut off with the process runs again a moment later.
         """
-        rest = [attempt for attempt in self._attempts if attempt.started and attempt.interruptible]
-        for attempt in self._attempts.difference(rest):
+        rest = [attempt for attempt in attempts if attempt.started and attempt.interruptible]
+        for attempt in attempts.difference(rest):
             told = "%s %s is not settled in time: it runs again when its lease has ended"
             _log.error(told, attempt.name, attempt.delivery.id)
         if self.hard is None:
@@ -114,8 +111,9 @@ class Stopping:
             if isinstance(error, BaseException):
                 _log.warning("a feed could not be stopped in order: %s", error)
 
-    async def _wait(self, seconds: float, until: asyncio.Event | None = None) -> None:
-        waiters = [asyncio.ensure_future(event.wait()) for event in (self.idle, until) if event is not None]
+    async def _wait(self, seconds: float, *events: asyncio.Event) -> None:
+        """Wait for one of `events`, for `seconds` at most."""
+        waiters = [asyncio.ensure_future(event.wait()) for event in events]
         await asyncio.wait(waiters, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         for waiter in waiters:
             waiter.cancel()

@@ -5,6 +5,7 @@ With JETQ_TEST_KILL_AT=N the process kills itself at the N-th call of the broker
 begins and after it returned), and with JETQ_TEST_CALLS=FILE it writes down each such call. With JETQ_TEST_SKEW=S the
 clock of its machine seems to be so many seconds ahead; SIGUSR1 sets it ten minutes further, and the next one back. With
 JETQ_TEST_IMPATIENT=1 it waits for newer code and for room in the dead letters for seconds, where others do for minutes.
+With JETQ_TEST_STAMPS=FILE it writes down when the broker stored each job that it is handed out.
 """
 
 from __future__ import annotations
@@ -17,19 +18,23 @@ import signal
 import sys
 import time
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 from jetq import Jetq, Worker
-from jetq.model.job import Delivery
+
+if TYPE_CHECKING:
+    from jetq.model.job import Delivery
 
 
-class _Stamping(Worker):
-    """Writes down the broker's time stamp of each delivery, where JETQ_TEST_STAMPS names a file."""
+def stamp_deliveries(app: Jetq, path: str) -> None:
+    """Write down the broker's time stamp of each delivery in the file at `path`."""
+    from tests.apps.deliveries import watch_deliveries  # it needs what an older version of the package does not have
 
-    def _on_delivery(self, delivery: Delivery) -> None:
-        if path := os.environ.get("JETQ_TEST_STAMPS"):
-            with open(path, "a") as stamps:
-                stamps.write(f"{delivery.id} {delivery.stored_at:.6f}\n")
-        super()._on_delivery(delivery)
+    def stamp(delivery: Delivery) -> None:
+        with open(path, "a") as stamps:
+            stamps.write(f"{delivery.id} {delivery.stored_at:.6f}\n")
+
+    watch_deliveries(app, stamp)
 
 
 class Clock:
@@ -55,7 +60,9 @@ async def main(queues: str, concurrency: int, grace: float, module: ModuleType, 
         from jetq.testing import faults  # which an older version of the package does not have
 
         faults.kill_at(app, kill_at, points=calls)
-    worker = _Stamping(app, queues=queues.split(","), concurrency=concurrency, grace=grace)
+    if path := os.environ.get("JETQ_TEST_STAMPS"):
+        stamp_deliveries(app, path)
+    worker = Worker(app, queues=queues.split(","), concurrency=concurrency, grace=grace)
     loop = asyncio.get_running_loop()
     stops = 0
 

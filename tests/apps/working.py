@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from jetq import Jetq, Job, Worker
+from jetq.worker.worker_run import WorkerRun
 
 
 def fresh_app(url: str, **keywords: Any) -> Jetq:
@@ -31,6 +32,12 @@ async def working(app: Jetq, **options: Any) -> AsyncIterator[Worker]:
         worker.stop()
         await running
         await app.session.aclose()
+
+
+def run_of(worker: Worker) -> WorkerRun:
+    """The run of a worker that has begun to serve."""
+    assert worker._run is not None
+    return worker._run
 
 
 async def until(condition: Callable[[], object], timeout: float = 15.0) -> None:

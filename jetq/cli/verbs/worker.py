@@ -307,7 +307,7 @@ async def _serve(
     if health is None or lifeline is not None:  # the supervisor answers for its processes
         return await _work(app, serving, hard, lifeline)
     own = Health()
-    with _answering(*health, own), _each_second(lambda: own.tell(serving.trouble)):
+    with _answering(*health, own), _each_second(lambda: own.tell(serving.not_ready_reason)):
         return await _work(app, serving, hard, lifeline)
 
 
@@ -345,7 +345,7 @@ async def _work(app: Jetq, serving: Worker, hard: HardEnd, lifeline: int | None)
             await serving.run()
         else:
             _say(lifeline, SERVES)
-            with _each_second(lambda: _say(lifeline, NOT_READY if serving.trouble else READY)):
+            with _each_second(lambda: _say(lifeline, NOT_READY if serving.not_ready_reason else READY)):
                 await serving.run()
     finally:
         await app.session.aclose()

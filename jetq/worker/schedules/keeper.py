@@ -13,20 +13,22 @@ from jetq.client.declared_schedules import Definition
 from jetq.encoding.sealing import PayloadCodec
 from jetq.errors import BadPayload, BrokerError, NewerVersion, Rejected
 from jetq.operations.schedules import gone, put_schedule
-from jetq.worker.schedules.overdue import Overdue
+from jetq.worker.schedules.overdue import OverdueJobs
 from jetq.worker.schedules.ticks import Ticks
 
-__all__ = ["Keeping"]
+__all__ = ["ScheduleKeeper"]
 
 _log = logging.getLogger("jetq.worker")
 
-_AGAIN_AFTER = 5.0
-_LOOK_EVERY = 60.0
+_STORED_AGAIN_AFTER = 5.0
+"""Seconds after which schedules that could not be stored are stored again."""
+
+_MISSED_LOOK_EVERY = 60.0
 """Seconds between looks for ticks and jobs that nobody got: the broker was down or full when they were due."""
 
 
-class Keeping:
-    """For the schedules that a worker's code defines for its `queues`, and for those that stand there."""
+class ScheduleKeeper:
+    """Keeps the schedules that a worker's code defines for its `queues`, and looks after all that are stored there."""
 
     def __init__(
         self,
@@ -41,11 +43,11 @@ class Keeping:
         self._defined = defined
         self._ticks = ticks
         self._payloads = payloads
-        self._overdue = Overdue(broker)
+        self._overdue = OverdueJobs(broker)
         self._stored = False
 
     async def store(self) -> None:
-        """Store what is defined. If that fails now, `keep` tries again."""
+        """Store the schedules that are defined. If that fails now, `keep` tries again."""
         self._stored = await _try(
             _store(self._broker, self._queues, self._defined, self._payloads), "the schedules are not stored"
         )
@@ -56,7 +58,7 @@ class Keeping:
             for queue in self._queues:
                 await _try(self._ticks.catch_up(queue), f"queue {queue}: missed ticks are not known")
                 await _try(self._overdue.release(queue), f"queue {queue}: overdue jobs are not known")
-            await asyncio.sleep(_LOOK_EVERY if self._stored else _AGAIN_AFTER)
+            await asyncio.sleep(_MISSED_LOOK_EVERY if self._stored else _STORED_AGAIN_AFTER)
             if not self._stored:
                 await self.store()
 

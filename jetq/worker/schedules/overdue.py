@@ -6,21 +6,24 @@ import logging
 
 from jetq.broker import Broker
 
-__all__ = ["Overdue"]
+__all__ = ["OverdueJobs"]
 
 _log = logging.getLogger("jetq.worker")
 
 
-class Overdue:
-    """Looks through scheduled jobs a few hundred at a time, so that a look costs the same however many there are."""
+class OverdueJobs:
+    """Finds overdue jobs among the scheduled ones: a few hundred at a time, so that a look costs the same however many
+    there are."""
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
         self._seen: dict[str, int] = {}
 
     async def release(self, queue: str) -> None:
-        """Make ready what is overdue among the next jobs, and look on at once while there is something. Any number of
-        workers may: a job is released once. Raises BrokerError."""
+        """Make ready the overdue jobs among the next ones of `queue`, and look on at once while there are some.
+
+        Any number of workers may do so: a job is released once. Raises BrokerError.
+        """
         more = True
         while more:
             forgotten, self._seen[queue] = await self._broker.overdue(queue, self._seen.get(queue, 0))

@@ -16,6 +16,7 @@ import pytest
 from jetq import Jetq, JobContext, Worker, current_job
 from jetq.model.dead_letter import DeadEntry
 from jetq.model.job import Delivery
+from tests.apps.deliveries import watch_deliveries
 from tests.apps.frames import FIRED, Frame, Frames
 from tests.apps.wire import Answer, Wire
 from tests.apps.working import fresh_app, settled, until
@@ -26,16 +27,6 @@ QUEUE = "default"
 SEED = int(os.environ.get("JETQ_TEST_SEED", "20261123"))
 _GOOD_EVERY = 10
 _LARGE = 1024 * 1024 - 32 * 1024
-
-
-class Watching(Worker):
-    """Notes what it is handed out, and how often."""
-
-    delivered: list[Delivery]
-
-    def _on_delivery(self, delivery: Delivery) -> None:
-        self.delivered.append(delivery)
-        super()._on_delivery(delivery)
 
 
 class Fuzz:
@@ -111,10 +102,10 @@ async def fuzzed(url: str, seed: int) -> AsyncIterator[Fuzz]:
 
     app = fresh_app(url, on_expired=expired)
     fuzz = Fuzz(app, seed)
+    watch_deliveries(app, fuzz.delivered.append)
     _define(app, fuzz)
     await (await app.session.broker()).setup(QUEUE)
-    worker = Watching(app, concurrency=4)
-    worker.delivered = fuzz.delivered
+    worker = Worker(app, concurrency=4)
     running = asyncio.create_task(worker.run())
     try:
         yield fuzz

@@ -173,7 +173,7 @@ async def test_a_worker_that_was_lied_to_takes_jobs_again(nats_url: str, seed: i
         liar = Liar(seed, every=6)
         try:
             async with working(workers, concurrency=4) as worker:
-                await until(lambda: worker.trouble is None)  # one that cannot start may end
+                await until(lambda: worker.not_ready_reason is None)  # one that cannot start may end
                 for round in range(3):
                     proxy.lie(liar)
                     async with asyncio.timeout(60.0):  # while it waits to connect again there is nothing to lie about

@@ -10,7 +10,7 @@ import pytest
 
 from jetq import DefinitionError, Jetq, Queue, Worker, current_job
 from jetq.operations.dead_letters import replay
-from jetq.worker.intake import Turns
+from jetq.worker.round_robin import WeightedRoundRobin
 from tests.apps.working import fresh_app, until, working
 
 pytestmark = pytest.mark.anyio
@@ -175,8 +175,8 @@ async def test_queues_share_the_slots_by_weight(nats_url: str) -> None:
 
 
 def test_turns_are_smooth_and_pay_what_they_owe() -> None:
-    turns = Turns([3, 1])
+    turns = WeightedRoundRobin([3, 1])
     assert "".join(str(turns.pick([0, 1])) for _ in range(8)) == "00100010"
-    turns = Turns([3, 1])
+    turns = WeightedRoundRobin([3, 1])
     assert [turns.pick([1], owed=[0]) for _ in range(2)] == [1, 1]
     assert [turns.pick([0, 1]) for _ in range(6)].count(0) >= 5

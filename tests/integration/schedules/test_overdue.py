@@ -16,7 +16,7 @@ from jetq.broker import Broker
 from jetq.jetstream.broker import base, queues
 from jetq.model.job import Delivery
 from jetq.model.schedule import ScheduleRecord
-from jetq.worker.schedules.overdue import Overdue
+from jetq.worker.schedules.overdue import OverdueJobs
 from jetq.worker.schedules.ticks import Ticks
 from tests.apps.full_store import SMALL_STORE, full_store
 from tests.servers import NatsServer, NatsServerFactory
@@ -65,7 +65,7 @@ async def test_a_job_that_was_due_while_the_store_was_full_is_made_ready_once(
         await until(lambda: "later" in [each.id for each in got])
         assert [each.id for each in got] == ["later"]  # the others are forgotten: this is what it is all for
 
-        overdue = Overdue(broker)
+        overdue = OverdueJobs(broker)
         for _ in range(4):  # each look goes a bit further through what is scheduled
             await overdue.release(QUEUE)
         await until(lambda: len(got) == 6)

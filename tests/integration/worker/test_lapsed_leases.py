@@ -16,7 +16,7 @@ import pytest
 
 from jetq import Jetq
 from jetq.worker.attempts.handover import came_back
-from tests.apps.working import fresh_app, until, working
+from tests.apps.working import fresh_app, run_of, until, working
 from tests.faults.chaos.proxy import Proxy
 
 pytestmark = pytest.mark.anyio
@@ -103,13 +103,13 @@ async def test_a_worker_cut_off_before_its_first_renewal_settles_nothing(fails_i
             job = await producer.asend("lapse.work")
             await until(lambda: cut.started)
             proxy.hold(up=True, down=True)
-            held = next(iter(worker._leases._held.values()))
+            held = next(iter(run_of(worker).leases._held.values()))
             async with working(other.app, concurrency=1, queues=["default"]):
                 await until(lambda: other.started, FOR_EVER)
                 proxy.heal()
-                await until(lambda: worker.trouble is None, FOR_EVER)
+                await until(lambda: worker.not_ready_reason is None, FOR_EVER)
                 with pytest.raises(TimeoutError):  # it never counts as its own again
-                    await until(lambda: worker._leases.valid(held), 1.5 * ACK_WAIT)
+                    await until(lambda: run_of(worker).leases.valid(held), 1.5 * ACK_WAIT)
                 cut.ends.set()
                 await until(lambda: not worker.running)
                 assert await job.astatus() == "running"
@@ -153,7 +153,7 @@ async def test_a_job_whose_lease_is_lost_is_not_started_beside_itself_when_anoth
     async with working(runs.app, concurrency=10, queues=["default"]) as worker:
         job = await runs.app.asend("lapse.work")
         await until(lambda: runs.started)
-        (held,) = worker._leases._held.values()
+        (held,) = run_of(worker).leases._held.values()
         held.since = -math.inf
         await (await runs.app.session.broker()).give_back(held, came_back(held))
         async with asyncio.timeout(FOR_EVER):
@@ -174,12 +174,12 @@ async def test_of_two_workers_who_run_a_job_because_its_consumer_is_gone_the_hol
     async with working(one.app, concurrency=1, queues=["default"]) as first:
         job = await one.app.asend("lapse.work")
         await until(lambda: one.started)
-        held = next(iter(first._leases._held.values()))
+        held = next(iter(run_of(first).leases._held.values()))
         token = held.token
         async with working(two.app, concurrency=10, queues=["default"]) as second:
             await delete_consumer(nats_url, one.app)
             await until(lambda: two.started or held.token != token, FOR_EVER)
-            await until(lambda: not two.started or not first._leases.valid(held), FOR_EVER)
+            await until(lambda: not two.started or not run_of(first).leases.valid(held), FOR_EVER)
             one.ends.set()
             await until(lambda: not first.running, FOR_EVER)
             two.ends.set()
@@ -221,7 +221,7 @@ async def test_a_shortened_ack_wait_is_followed_within_seconds(nats_url: str, ca
     async with working(runs.app, concurrency=1, queues=["default"]) as worker:
         job = await runs.app.asend("lapse.work")
         await until(lambda: runs.started)
-        held = next(iter(worker._leases._held.values()))
+        held = next(iter(run_of(worker).leases._held.values()))
         first = held.since
         await until(lambda: held.since > first, FOR_EVER)  # a lease of minutes is renewed as well, for this
         with caplog.at_level(logging.WARNING, "jetq.worker"):

@@ -8,7 +8,7 @@ import pytest
 
 from jetq import Jetq, current_job
 from jetq.worker import prefetch
-from tests.apps.working import fresh_app, settled, until, working
+from tests.apps.working import fresh_app, run_of, settled, until, working
 
 pytestmark = pytest.mark.anyio
 
@@ -19,8 +19,10 @@ async def test_jobs_that_would_wait_behind_long_ones_are_given_back_uncharged(
     nats_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Guarantee: what was asked for while jobs were short does not wait for the end of long ones."""
-    monkeypatch.setattr(prefetch, "_USUAL", 0.1)  # a long round trip, so that some are asked for on slow machines too
-    monkeypatch.setattr(prefetch.Ahead, "answered", lambda self, now: None)
+    monkeypatch.setattr(
+        prefetch, "_TYPICAL_ROUND_TRIP", 0.1
+    )  # a long round trip, so that some are asked for on slow machines too
+    monkeypatch.setattr(prefetch.Prefetch, "answered", lambda self, now: None)
     app = fresh_app(nats_url)
     long_enough = asyncio.Event()
     held: list[int] = []
@@ -31,7 +33,8 @@ async def test_jobs_that_would_wait_behind_long_ones_are_given_back_uncharged(
         @app.task(name="long")
         async def long(n: int) -> None:
             held.append(n)
-            waiting.append(len(worker._intake) + sum(feed.asked for feed in worker._intake.feeds))
+            intake = run_of(worker).intake
+            waiting.append(len(intake) + sum(feed.asked for feed in intake.feeds))
             await long_enough.wait()
 
         @app.task(name="short")

@@ -19,7 +19,7 @@ from jetq.client.client import Client
 from jetq.client.session import Session
 from jetq.errors import BrokerError
 from jetq.memory import FakeClock, MemoryBroker, MemoryStore
-from jetq.worker import worker as worker_module
+from jetq.worker import worker_run
 from jetq.worker.attempts import suspects as suspects_module
 from tests.unit.properties.examples import examples
 
@@ -159,7 +159,7 @@ def test_who_kills_is_dead_after_its_starts_and_nobody_else_is_charged(
     that did before its own first; no other job is dead, whatever it ran beside."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(suspects_module, "_LOOK", 0.001)
-        patch.setattr(worker_module, "_BURST_POLL", 0.005)
+        patch.setattr(worker_run, "_BURST_POLL", 0.005)
         fleet = Fleet(planned, MemoryStore(FakeClock(), lease=LEASE))
         app = _app()
         dead = _live(fleet, app, concurrency)

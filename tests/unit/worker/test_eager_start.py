@@ -13,7 +13,7 @@ import anyio
 import pytest
 
 from jetq.worker import eager_start
-from jetq.worker.eager_start import FirstSteps
+from jetq.worker.eager_start import EagerStarter
 
 pytestmark = pytest.mark.anyio
 
@@ -25,7 +25,7 @@ class Beginner:
 
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
-        self.steps = FirstSteps(self.loop)
+        self.steps = EagerStarter(self.loop)
 
     async def warm(self) -> None:
         """Have a spare task ready."""
@@ -36,7 +36,7 @@ class Beginner:
     def begin(self, *coros: Coroutine[Any, Any, None]) -> None:
         def now() -> None:
             for coro in coros:
-                self.steps.begin(coro)
+                self.steps.run_eagerly(coro)
 
         self.loop.call_soon(now)
 
@@ -107,7 +107,7 @@ async def test_as_many_as_went_on_to_wait_take_their_first_step_at_once_the_next
 
     def now() -> None:
         for coro in coros:
-            beginner.steps.begin(coro)
+            beginner.steps.run_eagerly(coro)
         at_once.append(len(begun) - 20)
 
     beginner.loop.call_soon(now)

@@ -1,0 +1,54 @@
+"""Which jobs are cancelled, as a worker hears it: some before they come, others while it has them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+
+from jetq.broker import Broker
+from jetq.model.job import Delivery
+from jetq.worker.attempts.attempt import INSIST_AFTER, Attempt
+
+__all__ = ["Cancellations", "FindAttempt"]
+
+_REMEMBERED_FOR = 120.0
+"""Seconds for which a cancelled id is remembered: longer than the broker keeps it on record."""
+
+FindAttempt = Callable[[str, str], Attempt | None]
+"""`(queue, id) -> attempt`: the one that a worker has of that job, started or about to be; None if it has none."""
+
+
+class Cancellations:
+    """The cancelled jobs of the queues that one worker serves. find: its attempts."""
+
+    def __init__(self, find: FindAttempt) -> None:
+        self._find = find
+        self._heard_at: dict[tuple[str, str], float] = {}  # by queue and id, the oldest first
+
+    async def listen(self, broker: Broker, queue: str) -> None:
+        """Hear of the cancelled jobs of `queue`: when this returns, of all that are cancelled already."""
+        await broker.watch_cancelled(queue, partial(self._on_mark, queue))
+
+    def __contains__(self, delivery: Delivery) -> bool:
+        """Whether that job is not to be started."""
+        return bool(self._heard_at) and (delivery.queue, delivery.id) in self._heard_at
+
+    def forget_old(self, now: float) -> None:
+        """Drop what was heard too long ago to matter. `now` is `time.monotonic()`."""
+        while self._heard_at:
+            oldest = next(iter(self._heard_at))
+            if self._heard_at[oldest] > now - _REMEMBERED_FOR:
+                return
+            del self._heard_at[oldest]
+
+    def _on_mark(self, queue: str, id: str, cancelled: bool) -> None:
+        self._heard_at.pop((queue, id), None)
+        if not cancelled:
+            return
+        now = time.monotonic()
+        self._heard_at[queue, id] = now  # at the end, as the newest
+        attempt = self._find(queue, id)
+        if attempt is not None and not attempt.cancelled:
+            attempt.cancel()
+            attempt.deadline = now + INSIST_AFTER

@@ -1,0 +1,46 @@
+"""Steps of a worker's start: each waits for the broker as long as need be, and ends when the worker is stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+from jetq.errors import BrokerUnavailable
+
+__all__ = ["patiently", "unless_stopped"]
+
+T = TypeVar("T")
+
+_log = logging.getLogger("jetq.worker")
+
+_FIRST_BACKOFF, _LAST_BACKOFF = 0.5, 5.0
+"""Seconds before a step is tried again."""
+
+
+async def unless_stopped(stopping: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:
+    """Return what `work` returns, or cancel it and return None if `stopping` is set before. Raises what it raises.
+
+    `work` runs in a task of its own; `lifespan.unless` is for what has to run in the caller's.
+    """
+    working = asyncio.ensure_future(work)
+    stopped = asyncio.ensure_future(stopping.wait())
+    try:
+        await asyncio.wait([working, stopped], return_when=asyncio.FIRST_COMPLETED)
+        return await working if working.done() else None
+    finally:
+        working.cancel()
+        stopped.cancel()
+
+
+async def patiently(what: str, step: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Take `step` until the broker can be reached, and return what it returned. what: names it in the log."""
+    backoff = _FIRST_BACKOFF
+    while True:
+        try:
+            return await step()
+        except BrokerUnavailable as error:
+            _log.warning("%s: %s; trying again in %g s", what, error.message, backoff)
+            await asyncio.sleep(backoff)
+            backoff = min(backoff * 2, _LAST_BACKOFF)

@@ -1,0 +1,85 @@
+"""What a worker answers when it is asked what it does."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import partial
+
+from msgspec.structs import replace
+
+from jetq.broker import Broker
+from jetq.model.worker_status import Answer, Held, encode, own_version, read_question
+from jetq.worker.attempts.attempt import Attempt
+from jetq.worker.cancellations import FindAttempt
+
+__all__ = ["StatusReporter"]
+
+
+class StatusReporter:
+    """Answers for the worker `name`, which serves `queues` and can run `tasks` in so many `slots`.
+
+    held: called for the attempts it has, started or about to be. find: the one of a job. stopping: called for whether
+    it takes no more.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        queues: Sequence[str],
+        tasks: Collection[str],
+        slots: int,
+        held: Callable[[], Iterable[Attempt]],
+        find: FindAttempt,
+        stopping: Callable[[], bool],
+    ) -> None:
+        self._tasks = tasks
+        self._held = held
+        self._find = find
+        self._stopping = stopping
+        self._identity = Answer(
+            worker=name,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            version=own_version(),
+            since=time.time(),
+            slots=slots,
+            busy=0,
+            queues=tuple(queues),
+        )
+
+    async def listen(self, broker: Broker, queue: str) -> None:
+        """Answer from now on what the workers of `queue` are asked."""
+        await broker.answer(queue, partial(self._respond, broker, queue))
+
+    def _respond(self, broker: Broker, queue: str, data: bytes) -> bytes | None:
+        question = read_question(data)
+        if question is None:
+            return None
+        attempt = None if question.id is None else self._find(queue, question.id)
+        if attempt is None and question.holders:
+            return None
+        slots = self._identity.slots
+        return encode(
+            replace(
+                self._identity,
+                busy=min(slots, sum(each.waits_at is None for each in self._held())),
+                stopping=self._stopping(),
+                knows=None if question.task is None else question.task in self._tasks,
+                held=None if attempt is None else _held(attempt, broker.now()),
+                lacks=tuple(task for task in question.tasks if task not in self._tasks),
+                now=time.time(),
+            )
+        )
+
+
+def _held(attempt: Attempt, now: float) -> Held:
+    return Held(
+        attempt=attempt.meta.attempt,
+        started=now - (time.monotonic() - attempt.started) if attempt.started else None,
+        cancelled=attempt.cancelled,
+        waits="" if attempt.waits_at is None else attempt.waits_at.reason,
+    )

@@ -1,0 +1,330 @@
+"""One run of a worker, from its broker to its orderly end, and the walk of a delivery to its start.
+
+The walk: a feed calls `_on_delivery`, which holds the lease and lets the intake decide. What may start takes a slot and
+is queued (`_enqueue_for_start`), and the next step of the loop starts all that is queued (`_drain_taken`), each by
+`AttemptRunner.run`, at once and without a task. When one ends, `_on_end` gives its slot back, and the same step of the
+loop fills the free slots (`_refill`): with what the intake has waiting, and with what it asks the broker for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections import deque
+from collections.abc import Iterable
+from contextvars import Context
+from functools import partial
+
+from jetq.broker import Broker
+from jetq.client.app import Jetq
+from jetq.model.job import Delivery
+from jetq.worker.attempt_runner import AttemptRunner
+from jetq.worker.attempts.attempt import Attempt, running_now
+from jetq.worker.attempts.handover import Handover
+from jetq.worker.cancellations import Cancellations
+from jetq.worker.eager_start import EagerStarter
+from jetq.worker.intake import Intake
+from jetq.worker.leases import Leases
+from jetq.worker.options import WorkerOptions
+from jetq.worker.process.loop_watch import LoopWatch
+from jetq.worker.schedules.keeper import ScheduleKeeper
+from jetq.worker.schedules.ticks import Ticks
+from jetq.worker.served_queues import ServedQueues
+from jetq.worker.slots import WorkerSlots
+from jetq.worker.startup import patiently, unless_stopped
+from jetq.worker.status_reporter import StatusReporter
+from jetq.worker.stopping import Stopping
+
+__all__ = ["WorkerRun"]
+
+_log = logging.getLogger("jetq.worker")
+
+_DEADLINES_EVERY = 0.05
+"""Seconds between looks at deadlines: a timeout is late by at most this."""
+
+_BURST_POLL = 0.1
+"""Seconds between looks whether the queues are empty."""
+
+
+class WorkerRun:
+    """Runs jobs of `app` from `broker`, by `options`, until `stopping` says so or, with `burst`, the queues are empty.
+
+    To be made once the queues are set up, because only then `broker.lease` is the least of theirs. context: what the
+    jobs run in copies of. Its steps, in this order: `prepare`, `work`, `end_attempts`, `leave`.
+    """
+
+    def __init__(self, app: Jetq, options: WorkerOptions, broker: Broker, stopping: Stopping, context: Context) -> None:
+        self._options = options
+        self._broker = broker
+        self._ending = stopping
+        self._stopping = stopping.asked
+        self._loop = asyncio.get_running_loop()
+        self._context = context
+        self._taken: deque[Attempt] = deque()
+        self._drain_due = self._refill_due = False
+        self.serving = False
+        self._starter = EagerStarter(self._loop)
+        self._run_eagerly = self._starter.run_eagerly
+        self.slots = WorkerSlots(options.concurrency, options.max_jobs, self._slotless)
+        self.intake = Intake(options.concurrency, options.weights, ahead=options.max_jobs is None)
+        self._cancellations = Cancellations(self._find)
+        self._reporter = StatusReporter(
+            options.name,
+            queues=options.queues,
+            tasks=options.tasks,
+            slots=options.concurrency,
+            held=self._held,
+            find=self._find,
+            stopping=self._stopping.is_set,
+        )
+        self._queues = ServedQueues(
+            broker, options.queues, app.queues, self.intake, deliver=self._on_delivery, on_clear=self._fill_slots
+        )
+        self.leases = Leases(app.session.connect, broker.lease, options.queues, heard=self.intake.expect)
+        self._handover = Handover(
+            broker, self.leases, options.tasks, self.intake, self.slots.room, self._on_delivery, self._stopping
+        )
+        ticks = Ticks(broker)
+        self._keeper = ScheduleKeeper(broker, options.queues, options.schedules, ticks, app.payloads)
+        self._runner = AttemptRunner(
+            app,
+            options,
+            broker,
+            leases=self.leases,
+            handover=self._handover,
+            slots=self.slots,
+            ticks=ticks,
+            admit=self._admit,
+            on_end=self._on_end,
+            on_storing=self._refill_soon,
+        )
+        self._run_attempt = self._runner.run
+        self._loop_watch = LoopWatch(self._what_blocks)
+
+    # --- what is said of it
+
+    @property
+    def not_ready_reason(self) -> str | None:
+        """Why this run takes no jobs at the moment, or None. Being busy is no reason."""
+        if not self.serving:
+            return "starting"
+        return next((feed.trouble for feed in self.intake.feeds if feed.trouble is not None), None)
+
+    @property
+    def has_lost(self) -> bool:
+        """Whether code of jobs goes on that nobody waits for any more."""
+        return self.serving and self._runner.has_lost
+
+    @property
+    def jobs_held(self) -> int:
+        """How many jobs it holds, started or about to be."""
+        return len(self.slots.attempts) + len(self.intake)
+
+    @property
+    def jobs_expired(self) -> int:
+        """How many jobs came too late to be run."""
+        return self._runner.settlement.expired
+
+    @property
+    def expects_more(self) -> bool:
+        """Whether jobs are to come that wait in the line of a limit."""
+        return self._runner.limits.busy
+
+    def _held(self) -> Iterable[Attempt]:
+        return (*self.slots.attempts, *self.intake)
+
+    def _find(self, queue: str, id: str) -> Attempt | None:
+        held = ((attempt, attempt.delivery) for attempt in self._held())
+        return next((attempt for attempt, each in held if each.id == id and each.queue == queue), None)
+
+    def _what_blocks(self) -> str:
+        return running_now(list(self.slots.attempts), self._loop)
+
+    # --- from start to end
+
+    async def prepare(self, levels: dict[str, bool]) -> None:
+        """Open the queues, by whether they have `levels`, and hear of all that limits or cancels jobs before the first
+        one comes. Each step ends when the worker is stopped."""
+        for queue, has_levels in levels.items():
+            opening = patiently(f"queue {queue}", partial(self._open, queue, has_levels))
+            await unless_stopped(self._stopping, opening)
+        self.leases.start()
+        # Before the first job comes: one whose queue or task is paused must not start.
+        await unless_stopped(self._stopping, patiently("limits", self._runner.limits.listen))
+        self._handover.listen(self._options.queues)
+        await unless_stopped(self._stopping, self._keeper.store())
+        options = self._options
+        _log.info("worker %s serves %s with %d slots", options.name, ", ".join(options.queues), options.concurrency)
+
+    async def _open(self, queue: str, levels: bool) -> None:
+        # Before its feed: a job that is cancelled already must not be started by the first delivery.
+        await self._cancellations.listen(self._broker, queue)
+        await self._reporter.listen(self._broker, queue)
+        await self._queues.open(queue, levels=levels)
+
+    async def work(self) -> None:
+        """Take jobs and run them, until stopped or, with `burst`, until the queues are empty."""
+        self._loop_watch.start()
+        beside = [
+            asyncio.create_task(self._keep_time(), name="jetq-worker-time"),
+            asyncio.create_task(self._queues.watch_levels(), name="jetq-worker-levels"),
+            asyncio.create_task(self._keeper.keep(), name="jetq-worker-schedules"),
+        ]
+        try:
+            self.serving = True
+            self._fill_slots()
+            if self._options.burst:
+                await self._until_empty()
+            else:
+                await self._stopping.wait()
+        finally:
+            for each in beside:
+                each.cancel()
+            self._loop_watch.stop()
+            self._ending.stop()
+
+    async def _until_empty(self) -> None:
+        while not self._stopping.is_set():
+            if not self.slots.attempts and await self._is_done():
+                return
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), _BURST_POLL)
+
+    async def _is_done(self) -> bool:
+        # Looked at again after the queues: what came meanwhile may have left them empty.
+        return await self._queues.are_empty() and not self.slots.attempts and not self.expects_more
+
+    async def end_attempts(self) -> None:
+        """Let what runs end, and give back what does not: until nothing runs any more, or it has had its time."""
+        self._runner.limits.stop()
+        await self._handover.close()  # a job that another worker has just given to this one is taken, and given back
+        await self._ending.end_attempts(self.slots, self.intake, self._give_back)
+
+    async def leave(self) -> None:
+        """Settle what still runs, or leave it to its lease, then let go of the broker, the leases and the pools."""
+        try:
+            some_run = await self._ending.give_up_rest(self.slots.attempts, self._runner.lost)
+            self._starter.close()
+            if not some_run:  # their places in limits are free when they are gone
+                await self._runner.limits.close()
+            await self._broker.confirm()  # an ack that is not confirmed may be lost, and its job would run again
+        finally:  # who cancels this as well must not be left with leases that are renewed for ever
+            self.leases.stop()
+            self._runner.threads.close()
+        await self._runner.processes.aclose()
+
+    # --- the walk of a delivery
+
+    def _on_delivery(self, delivery: Delivery) -> None:
+        """Take in what a feed brings: it starts, waits for a slot in the intake, or is given back."""
+        if not self.leases.hold(delivery):  # it runs here already, and must not be started beside itself
+            return self.intake.came_back()
+        if self._handover.coming:
+            self._handover.arrived(delivery)
+        attempt = Attempt(delivery)
+        if delivery in self._cancellations:
+            attempt.cancel()
+        if self._stopping.is_set():
+            self._give_back(attempt)
+        # With several queues or levels each has a request, so more can come than there are slots.
+        elif self.intake.arrived(attempt, self.slots.free() > 0):
+            self._enqueue_for_start(attempt)
+        else:
+            self._start_waiting()
+
+    def _give_back(self, attempt: Attempt) -> None:
+        """Have `attempt` given back in its turn instead of run."""
+        attempt.released = True
+        self._enqueue_for_start(attempt)
+
+    def _start_waiting(self) -> None:
+        """Have what waits in the intake started, as far as there are free slots."""
+        while self.slots.free() > 0 and (attempt := self.intake.next()) is not None:
+            self._enqueue_for_start(attempt)
+
+    def _fill_slots(self) -> None:
+        """Fill the free slots: with what waits, and with what is asked for."""
+        if not self._stopping.is_set():
+            if len(self.intake):
+                self._start_waiting()
+            self.intake.ask(self.slots.free())
+
+    def _enqueue_for_start(self, attempt: Attempt) -> None:
+        """Take a slot for `attempt` and queue it: the loop's next step starts it."""
+        self.slots.take(attempt)
+        self._taken.append(attempt)
+        self._drain_soon()
+
+    def _drain_soon(self) -> None:
+        # Not in this step, which may be a job's own; and in the worker's context, which is no job's.
+        if not self._drain_due:
+            self._drain_due = True
+            self._loop.call_soon(self._drain_taken, context=self._context)
+
+    def _drain_taken(self) -> None:
+        """Start all that is queued, each up to where it first waits, and refill the slots if some may be free."""
+        run_eagerly, run = self._run_eagerly, self._run_attempt
+        try:
+            if self._refill_due:
+                self._refill()
+            for _ in range(len(self._taken)):  # what comes meanwhile waits until acks are sent and messages read
+                run_eagerly(run(self._taken.popleft()))
+        finally:
+            self._drain_due = False
+            if self._refill_due:
+                self._refill()
+            if self._taken:
+                self._drain_soon()
+
+    def _on_end(self, attempt: Attempt) -> None:
+        """Give back the slot of what is settled, or given up."""
+        self.slots.give(attempt)
+        if self.slots.exhausted or self._options.should_retire():
+            self._ending.stop()
+        self._refill_soon()
+
+    def _refill_soon(self) -> None:
+        """There may be free slots: look once for all that end in this step of the loop."""
+        if not self._refill_due:
+            self._refill_due = True
+            self._drain_soon()
+
+    def _refill(self) -> None:
+        """Give free slots to what waits for one: first at limits, then elsewhere for this worker, then to new jobs."""
+        self._refill_due = False
+        self._runner.limits.resume()
+        self._handover.resume()
+        self._fill_slots()
+
+    def _admit(self, others: bool) -> None:
+        """Start other jobs again beside a suspect, or none for now."""
+        self.slots.admit(others)
+        self._refill_soon()
+
+    def _slotless(self) -> int:
+        """Return how many attempts hold no slot. Who waits for a limit, of whom there are never many; and whose result
+        is being stored, up to `concurrency` of them, so that what is being stored is bounded."""
+        storing, most = self._runner.settlement.storing, self._options.concurrency
+        return (storing if storing < most else most) + self._runner.limits.waiting
+
+    # --- time
+
+    async def _keep_time(self) -> None:
+        while True:
+            await asyncio.sleep(_DEADLINES_EVERY)
+            self._loop_watch.turned()
+            now = time.monotonic()
+            self._time_out(now)
+            self._cancellations.forget_old(now)
+            self._fill_slots()  # for the slots of requests that ended unanswered
+            for attempt in self.intake.surplus(all=self.slots.closed):
+                self._give_back(attempt)
+
+    def _time_out(self, now: float) -> None:
+        """Interrupt what is past its deadline, and give up what does not heed that."""
+        for attempt in list(self.slots.attempts):
+            if attempt.deadline is not None and attempt.deadline <= now and attempt.interruptible:
+                if attempt.time_out(now):
+                    self._runner.lost.give_up(attempt)
