@@ -32,7 +32,7 @@ from jetq.model.job_context import CURRENT
 from jetq.model.names import NO_KEY
 from jetq.model.result import ResultRecord
 from jetq.model.schedule import ScheduleRecord
-from jetq.model.worker_status import Question, encode, read_answers, waits_for_itself
+from jetq.model.worker_status import StatusQuery, encode, read_answers, waits_for_itself
 from jetq.operations.cancel import Cancellation, cancel
 from jetq.operations.job_view import JobView, holder_of, standing_state, state_of, view_job
 from jetq.operations.reschedule import move_job
@@ -267,7 +267,7 @@ class Client:
         if current is not None:
             if found is None or found.state != "queued":
                 return False
-            answers = read_answers(await broker.ask(queue, encode(Question(id=id)), min(_ALL_ANSWER_WITHIN, left)))
+            answers = read_answers(await broker.ask(queue, encode(StatusQuery(id=id)), min(_ALL_ANSWER_WITHIN, left)))
             if waits_for_itself(answers, current.job.worker):
                 _log.warning(
                     "job %s of %s waits for job %s, which may wait for it: all %d slots of the workers of queue %s are "
@@ -278,7 +278,7 @@ class Client:
             elif not answers:
                 _log.warning("waiting: queue %r has no live worker", queue)
             return True
-        if not await broker.ask(queue, encode(Question()), min(_ANSWERS_WITHIN, left), enough=1):
+        if not await broker.ask(queue, encode(StatusQuery()), min(_ANSWERS_WITHIN, left), enough=1):
             _log.warning("waiting: queue %r has no live worker", queue)
         return True
 

@@ -23,7 +23,7 @@ from jetq.model.oversized import KEPT
 from jetq.model.queue_info import QueueInfo
 from jetq.model.result import ResultRecord
 from jetq.model.schedule import Mark, ScheduleRecord, StoredSchedule, Ticked
-from jetq.model.worker_status import Question, encode, read_answers
+from jetq.model.worker_status import StatusQuery, encode, read_answers
 
 __all__ = ["MemoryBroker"]
 
@@ -127,7 +127,7 @@ class MemoryBroker(MemoryLetters):
             ]
         started = set()
         for message in handed_out:
-            question = encode(Question(id=message.id, holders=True))
+            question = encode(StatusQuery(id=message.id, only_holder=True))
             answers = read_answers(await self.ask(job.queue, question, _ANSWERS_WITHIN, enough=1))
             if not any(each.held is not None and each.held.started is None for each in answers):
                 started.add(message.sequence)

@@ -1,4 +1,5 @@
-"""What workers are asked while they run, and what they answer. Not stored: both sides may be of different versions."""
+"""What workers are asked while they run, and what they answer. Not stored, but both sides may be of different versions:
+the names on the wire, which `field(name=)` keeps, never change."""
 
 from __future__ import annotations
 
@@ -6,39 +7,52 @@ from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, field
 
 from jetq.model.bounds import check_numbers, is_too_deep
 
 __all__ = [
-    "Answer", "Held", "Question", "encode", "own_version", "read_answers", "read_question", "waits_for_itself",
+    "HeldJob", "StatusQuery", "WorkerStatus", "encode", "own_version", "read_answers", "read_query", "waits_for_itself",
 ]  # fmt: skip
 
 
-class Question(Struct, frozen=True, omit_defaults=True):
-    """About job `id` and tasks `task` and `tasks`, as far as given. holders: only a worker that has the job is to
-    answer."""
+class StatusQuery(Struct, frozen=True, omit_defaults=True):
+    """What the workers of a queue are asked, about one job and some tasks as far as they are given."""
 
     id: str | None = None
+    """The job."""
+
     task: str | None = None
-    holders: bool = False
+    """A task: whether the worker can run it."""
+
+    only_holder: bool = field(name="holders", default=False)
+    """Only a worker that has the job is to answer."""
+
     tasks: tuple[str, ...] = ()
+    """Tasks: which of them the worker cannot run."""
 
 
-class Held(Struct, frozen=True, omit_defaults=True):
-    """A job as its worker has it. started: unix seconds, None while it waits for its turn; waits: for what."""
+class HeldJob(Struct, frozen=True, omit_defaults=True):
+    """A job as its worker has it."""
 
     attempt: int = 1
+    """Its number, from 1."""
+
     started: float | None = None
+    """Unix seconds; None while it waits for its turn."""
+
     cancelled: bool = False
+    """Somebody has asked for its end."""
+
     waits: str = ""
+    """For what it waits; empty if for nothing."""
 
 
-class Answer(Struct, frozen=True, omit_defaults=True):
-    """A worker as it is now. Older versions tell neither `lacks` nor `now`."""
+class WorkerStatus(Struct, frozen=True, omit_defaults=True):
+    """A worker as it is now."""
 
     worker: str
-    """The worker's name."""
+    """Its name."""
 
     host: str
     """The name of its machine."""
@@ -47,69 +61,69 @@ class Answer(Struct, frozen=True, omit_defaults=True):
     """Its process id."""
 
     version: str
-    """Its version of jetq."""
+    """Of jetq; empty if it runs from its sources."""
 
     since: float
-    """When the worker started, in unix seconds."""
+    """When it started, in unix seconds."""
 
     slots: int
     """How many jobs it can run at once."""
 
     busy: int
-    """How many of its slots run a job."""
+    """How many of its slots run jobs."""
 
     queues: tuple[str, ...] = ()
     """The queues it serves."""
 
     stopping: bool = False
-    """Whether the worker takes no more jobs."""
+    """It takes no more jobs."""
 
-    knows: bool | None = None
-    """Whether the worker can run the task that was asked for; None if none was."""
+    can_run: bool | None = field(name="knows", default=None)
+    """Whether it can run the `task` that was asked for; None if none was."""
 
-    held: Held | None = None
-    """The job that was asked for, if the worker has it."""
+    held: HeldJob | None = None
+    """The job that was asked for, if it has it."""
 
-    lacks: tuple[str, ...] | None = None
-    """Those of the `tasks` asked for that the worker cannot run; None from an older version."""
+    missing_tasks: tuple[str, ...] | None = field(name="lacks", default=None)
+    """Those of the `tasks` that were asked for which it cannot run. Older versions do not tell: None."""
 
     now: float | None = None
-    """The worker's clock, in unix seconds; None from an older version."""
+    """Its clock, in unix seconds. Older versions do not tell: None."""
 
 
 encode = msgspec.json.Encoder().encode
-_question = msgspec.json.Decoder(Question).decode
-_answer = msgspec.json.Decoder(Answer).decode
+_decode_query = msgspec.json.Decoder(StatusQuery).decode
+_decode_answer = msgspec.json.Decoder(WorkerStatus).decode
 
 
-def read_question(data: bytes) -> Question | None:
-    """The question, or None if it is none."""
+def read_query(data: bytes) -> StatusQuery | None:
+    """Return the query that a message holds, or None if it holds none."""
     try:
-        return None if is_too_deep(data) else _question(data)
+        return None if is_too_deep(data) else _decode_query(data)
     except (ValueError, RecursionError):  # msgspec.DecodeError and UnicodeError are ValueErrors
         return None
 
 
-def read_answers(replies: Iterable[bytes]) -> list[Answer]:
+def read_answers(replies: Iterable[bytes]) -> list[WorkerStatus]:
     """The answers among `replies`, by the workers' names."""
     answers = []
     for reply in replies:
         try:
             if not is_too_deep(reply):
-                answers.append(_checked(_answer(reply)))
+                answers.append(_checked(_decode_answer(reply)))
         except (ValueError, RecursionError):
             continue  # anyone with the permission may answer there
     return sorted(answers, key=lambda answer: answer.worker)
 
 
-def _checked(answer: Answer) -> Answer:
+def _checked(answer: WorkerStatus) -> WorkerStatus:
     check_numbers(answer, counts=("slots", "busy"), times=("since", "now"))
     if answer.held is not None:
         check_numbers(answer.held, counts=("attempt",), times=("started",))
     return answer
 
 
-def waits_for_itself(answers: Iterable[Answer], worker: str) -> bool:
+def waits_for_itself(answers: Iterable[WorkerStatus], worker: str) -> bool:
     """Whether a job of `worker` that waits for another may keep that one from its slot: nobody has begun it, all slots
     of its queue's workers are taken, and `worker` is one of them. answers: to the question for the other."""
     answers = list(answers)

@@ -12,7 +12,7 @@ from jetq.encoding.headers import meta_or_default
 from jetq.errors import JobNotFound
 from jetq.model.job import Found
 from jetq.model.result import ResultRecord
-from jetq.model.worker_status import Question, encode
+from jetq.model.worker_status import StatusQuery, encode
 
 __all__ = ["Cancellation", "cancel", "cancel_found"]
 
@@ -104,7 +104,7 @@ class _Cancelling:
                 found = await broker.find(self._queue, self._id)
 
     async def _is_held(self) -> bool:
-        question = encode(Question(id=self._id, holders=True))
+        question = encode(StatusQuery(id=self._id, only_holder=True))
         return bool(await self._broker.ask(self._queue, question, _HOLDER_WITHIN, enough=1))
 
     async def _wait_for_holder(self) -> Cancellation:

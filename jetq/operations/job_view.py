@@ -18,7 +18,7 @@ from jetq.model.job import DEFAULT_META, Found, State
 from jetq.model.names import check_queue, check_sought_id
 from jetq.model.redaction import Discreet
 from jetq.model.result import ResultRecord
-from jetq.model.worker_status import Answer, Question, encode, read_answers
+from jetq.model.worker_status import StatusQuery, WorkerStatus, encode, read_answers
 
 __all__ = ["JobView", "holder_of", "standing_state", "state_of", "view_job"]
 
@@ -122,10 +122,10 @@ async def _newest_dead(broker: Broker, id: str, queues: Sequence[str]) -> DeadEn
     return None
 
 
-async def holder_of(broker: Broker, queue: str, id: str, within: float = _HOLDER_WITHIN) -> Answer | None:
+async def holder_of(broker: Broker, queue: str, id: str, within: float = _HOLDER_WITHIN) -> WorkerStatus | None:
     """The worker that has the job `id`, whether that still stands in its queue or was purged; None if none says so
     within so many seconds."""
-    question = encode(Question(id=id, holders=True))
+    question = encode(StatusQuery(id=id, only_holder=True))
     answers = read_answers(await broker.ask(queue, question, within, enough=1))
     return next((answer for answer in answers if answer.held is not None), None)
 

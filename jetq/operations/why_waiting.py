@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from jetq.broker import Broker
 from jetq.model.queue_info import QueueInfo
-from jetq.model.worker_status import Answer, Question, encode, read_answers
+from jetq.model.worker_status import StatusQuery, WorkerStatus, encode, read_answers
 from jetq.operations.job_view import JobView, view_job
 from jetq.units import span
 
@@ -37,7 +37,7 @@ async def diagnose(broker: Broker, id: str, *, queue: str | None = None) -> Diag
     job = await view_job(broker, id, queue=queue)
     if job.state not in ("scheduled", "queued", "running"):
         return Diagnosis(job, (_ended(job),))
-    question = encode(Question(id=job.id, task=job.task))
+    question = encode(StatusQuery(id=job.id, task=job.task))
     workers = read_answers(await broker.ask(job.queue, question, _WORKERS_WITHIN))
     if job.state == "running":
         return Diagnosis(job, (_running(job, workers),))
@@ -63,7 +63,7 @@ def _ended(job: JobView) -> str:
             return "it has succeeded"
 
 
-def _running(job: JobView, workers: Sequence[Answer]) -> str:
+def _running(job: JobView, workers: Sequence[WorkerStatus]) -> str:
     for each in workers:
         if each.held is not None and each.held.started is not None:
             ending = ", and was told to end" if each.held.cancelled else ""
@@ -110,8 +110,8 @@ def _paused(info: QueueInfo, now: float) -> list[str]:
     return [f"queue {info.name} is paused{end}; `jetq queue resume {info.name}` ends that"]
 
 
-def _unknown(job: JobView, live: Sequence[Answer]) -> list[str]:
-    if not live or any(each.knows for each in live):
+def _unknown(job: JobView, live: Sequence[WorkerStatus]) -> list[str]:
+    if not live or any(each.can_run for each in live):
         return []
     names = ", ".join(each.worker for each in live[:3])
     module = job.task.rpartition(".")[0] or "MODULE"
@@ -125,7 +125,7 @@ def _no_worker(job: JobView) -> str:
     return f"no live worker serves queue {job.queue}; `jetq worker ... -q {job.queue}` starts one"
 
 
-def _waits(info: QueueInfo, workers: Sequence[Answer]) -> str:
+def _waits(info: QueueInfo, workers: Sequence[WorkerStatus]) -> str:
     slots = sum(each.slots for each in workers)
     busy = sum(each.busy for each in workers)
     if busy >= slots:

@@ -11,7 +11,7 @@ from functools import partial
 from msgspec.structs import replace
 
 from jetq.broker import Broker
-from jetq.model.worker_status import Answer, Held, encode, own_version, read_question
+from jetq.model.worker_status import HeldJob, WorkerStatus, encode, own_version, read_query
 from jetq.worker.attempts.attempt import Attempt
 from jetq.worker.cancellations import FindAttempt
 
@@ -40,7 +40,7 @@ class StatusReporter:
         self._held = held
         self._find = find
         self._stopping = stopping
-        self._identity = Answer(
+        self._identity = WorkerStatus(
             worker=name,
             host=socket.gethostname(),
             pid=os.getpid(),
@@ -56,11 +56,11 @@ class StatusReporter:
         await broker.answer(queue, partial(self._respond, broker, queue))
 
     def _respond(self, broker: Broker, queue: str, data: bytes) -> bytes | None:
-        question = read_question(data)
-        if question is None:
+        query = read_query(data)
+        if query is None:
             return None
-        attempt = None if question.id is None else self._find(queue, question.id)
-        if attempt is None and question.holders:
+        attempt = None if query.id is None else self._find(queue, query.id)
+        if attempt is None and query.only_holder:
             return None
         slots = self._identity.slots
         return encode(
@@ -68,16 +68,16 @@ class StatusReporter:
                 self._identity,
                 busy=min(slots, sum(each.waits_at is None for each in self._held())),
                 stopping=self._stopping(),
-                knows=None if question.task is None else question.task in self._tasks,
+                can_run=None if query.task is None else query.task in self._tasks,
                 held=None if attempt is None else _held(attempt, broker.now()),
-                lacks=tuple(task for task in question.tasks if task not in self._tasks),
+                missing_tasks=tuple(task for task in query.tasks if task not in self._tasks),
                 now=time.time(),
             )
         )
 
 
-def _held(attempt: Attempt, now: float) -> Held:
-    return Held(
+def _held(attempt: Attempt, now: float) -> HeldJob:
+    return HeldJob(
         attempt=attempt.meta.attempt,
         started=now - (time.monotonic() - attempt.started) if attempt.started else None,
         cancelled=attempt.cancelled,

@@ -18,7 +18,7 @@ from jetq.cli.output import echo_json, echo_table, moment
 from jetq.errors import BrokerError
 from jetq.model.names import check_queue
 from jetq.model.queue_info import QueueInfo
-from jetq.model.worker_status import Question, encode, read_answers
+from jetq.model.worker_status import StatusQuery, encode, read_answers
 
 __all__ = ["queue"]
 
@@ -62,7 +62,7 @@ async def _is_served(broker: Broker, info: QueueInfo) -> bool | None:
     if info.waiting:
         return True
     try:
-        return bool(await broker.ask(info.name, encode(Question()), _ANSWERS_WITHIN, enough=1))
+        return bool(await broker.ask(info.name, encode(StatusQuery()), _ANSWERS_WITHIN, enough=1))
     except BrokerError:
         return None
 
@@ -204,7 +204,7 @@ def rm(name: str, yes: bool, spec: str | None) -> None:
 
 async def _refuse_served(broker: Broker, info: QueueInfo) -> None:
     """Raises Failed if a live worker serves the queue: it would make it again."""
-    answers = read_answers(await broker.ask(info.name, encode(Question()), _ANSWERS_WITHIN, enough=1))
+    answers = read_answers(await broker.ask(info.name, encode(StatusQuery()), _ANSWERS_WITHIN, enough=1))
     if answers or info.waiting:
         who = f"the worker {answers[0].worker} on {answers[0].host}" if answers else "a worker that does not answer"
         raise Failed(

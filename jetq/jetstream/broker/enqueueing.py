@@ -32,7 +32,7 @@ from jetq.jetstream.streams.subjects import job_tokens, level_of
 from jetq.jetstream.transport.nats_client import header_block
 from jetq.model.job import DEFAULT_META, Debounce, Found, JobRecord, Stored, in_place_of
 from jetq.model.names import NO_KEY
-from jetq.model.worker_status import Question, encode, read_answers
+from jetq.model.worker_status import StatusQuery, encode, read_answers
 
 __all__ = ["Producing"]
 
@@ -242,7 +242,7 @@ class Producing(Fleet):
             if message.sequence > await self._handed_out(job.queue, level_of(message.subject)):
                 return message
             # No answer counts as started: one run too many is better than a change that is not seen.
-            question = encode(Question(id=_id_of(message), holders=True))
+            question = encode(StatusQuery(id=_id_of(message), only_holder=True))
             for answer in read_answers(await self.ask(job.queue, question, _ANSWERS_WITHIN, enough=1)):
                 if answer.held is not None and answer.held.started is None:
                     return message

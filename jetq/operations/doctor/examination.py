@@ -12,7 +12,7 @@ from jetq.broker import Broker
 from jetq.errors import BrokerError
 from jetq.model.deployment_facts import Monitored, Survey
 from jetq.model.queue_info import QueueInfo
-from jetq.model.worker_status import Question, encode, own_version, read_answers
+from jetq.model.worker_status import StatusQuery, encode, own_version, read_answers
 from jetq.operations.dead_letters import DeadFilter, each_dead
 from jetq.operations.doctor.findings import (
     Durability,
@@ -121,7 +121,7 @@ async def _fleet(broker: Broker, info: QueueInfo, declared: Sequence[str]) -> Fl
     waiting = frozenset(
         {*(found.delivery.task for found in standing), *(each.record.task for each in schedules)} - {""}
     )
-    question = encode(Question(tasks=tuple(sorted({*waiting, *declared}))))
+    question = encode(StatusQuery(tasks=tuple(sorted({*waiting, *declared}))))
     asked = broker.now()
     workers = read_answers(await broker.ask(info.name, question, _WORKERS_WITHIN))
     overdue, _ = await broker.overdue(info.name, 0)

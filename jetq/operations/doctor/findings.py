@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from jetq.model.deployment_facts import ConsumerFacts, Monitored, ServerFacts, StreamFacts, Survey, Usage
 from jetq.model.queue_info import QueueInfo
-from jetq.model.worker_status import Answer
+from jetq.model.worker_status import WorkerStatus
 from jetq.settings import OPEN_TO_NEW
 from jetq.units import size, span
 
@@ -61,7 +61,7 @@ class Fleet(Struct, frozen=True):
     started long ago."""
 
     queue: QueueInfo
-    workers: tuple[Answer, ...]
+    workers: tuple[WorkerStatus, ...]
     waiting: frozenset[str] = frozenset()
     asked: float = 0.0
     overdue: int = 0
@@ -412,7 +412,7 @@ def _about_jobs(fleet: Fleet, declared: Collection[str]) -> Iterator[Finding]:
             f"`jetq worker ... -q {name}` starts one",
         )
     for task in sorted({*fleet.waiting, *declared}) if live else ():
-        if all(worker.lacks is not None and task in worker.lacks for worker in live):
+        if all(worker.missing_tasks is not None and task in worker.missing_tasks for worker in live):
             waits_for = task in fleet.waiting
             yield Finding(
                 "problem" if waits_for else "warning",

@@ -15,7 +15,7 @@ import pytest
 
 from jetq import Jetq
 from jetq.broker import Broker
-from jetq.model.worker_status import Answer, Question, encode
+from jetq.model.worker_status import StatusQuery, WorkerStatus, encode
 from jetq.operations.doctor.examination import Report, examine
 from tests.apps.working import fresh_app, working
 from tests.servers import NatsCluster, NatsServer, NatsServerFactory
@@ -72,7 +72,7 @@ class Deployment:
         assert "error" not in json.loads((await client.request(subject, bytes(size), timeout=3)).data)
         await client.close()
 
-    async def pretend_worker(self, answer: Answer) -> None:
+    async def pretend_worker(self, answer: WorkerStatus) -> None:
         """One more worker of the queue, which says this of itself."""
         broker = await self.app.session.connect()
         self.others.append(broker)
@@ -105,7 +105,7 @@ async def deployment(url: str, *, worker: bool = True, **settings: Any) -> Async
         if worker:
             await stack.enter_async_context(working(app))
             async with asyncio.timeout(15):
-                while not await broker.ask("default", encode(Question()), 0.2, enough=1):
+                while not await broker.ask("default", encode(StatusQuery()), 0.2, enough=1):
                     pass
         yield here
         for other in here.others:
@@ -186,11 +186,15 @@ async def job_of_an_unknown_task(here: Deployment) -> None:
 
 
 async def worker_of_another_version(here: Deployment) -> None:
-    await here.pretend_worker(Answer("other", "host", 1, "0.0.1", 0.0, slots=1, busy=0, lacks=(), now=time.time()))
+    await here.pretend_worker(
+        WorkerStatus("other", "host", 1, "0.0.1", 0.0, slots=1, busy=0, missing_tasks=(), now=time.time())
+    )
 
 
 async def worker_whose_clock_is_fast(here: Deployment) -> None:
-    await here.pretend_worker(Answer("other", "host", 1, "", 0.0, slots=1, busy=0, lacks=(), now=time.time() + 90))
+    await here.pretend_worker(
+        WorkerStatus("other", "host", 1, "", 0.0, slots=1, busy=0, missing_tasks=(), now=time.time() + 90)
+    )
 
 
 @pytest.mark.parametrize(

@@ -95,11 +95,11 @@ async def test_busy_slots_are_counted_and_a_free_one_means_its_turn(nats_url: st
 
 async def test_its_turn_is_said_when_slots_are_free() -> None:
     from jetq.model.queue_info import QueueInfo
-    from jetq.model.worker_status import Answer
+    from jetq.model.worker_status import WorkerStatus
     from jetq.operations.why_waiting import _waits
 
     info = QueueInfo(name="q", ready=7, running=1, scheduled=0, dead=0, waiting=1)
-    workers = [Answer(worker=f"w{n}", host="h", pid=n, version="", since=0.0, slots=10, busy=n) for n in (1, 2)]
+    workers = [WorkerStatus(worker=f"w{n}", host="h", pid=n, version="", since=0.0, slots=10, busy=n) for n in (1, 2)]
     assert _waits(info, workers) == "it is its turn: 17 of 20 slots are free, and 7 jobs are ready"
 
 

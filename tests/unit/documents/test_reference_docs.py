@@ -12,7 +12,7 @@ import pytest
 
 from docs import generate
 from jetq import errors
-from jetq.model.worker_status import Answer, Held
+from jetq.model.worker_status import HeldJob, WorkerStatus
 from jetq.operations.job_view import JobView
 from jetq.operations.why_waiting import _running
 from jetq_email.providers import PROVIDERS
@@ -100,7 +100,7 @@ def test_python_snippets_parse(page: Path) -> None:
 
 def test_a_job_that_waits_for_its_rate_is_told_as_the_page_shows_it() -> None:
     job = JobView(id="a", task="tasks.f", queue="mail", state="running", attempt=1)
-    worker = Answer("web1-4711-783a", "web1", 4711, "1", 0.0, 5, 1, held=Held(waits="rate"))
+    worker = WorkerStatus("web1-4711-783a", "web1", 4711, "1", 0.0, 5, 1, held=HeldJob(waits="rate"))
     told = _running(job, [worker])
     assert f"running: {told}" in (ROOT / "docs/how-to/limit.md").read_text().splitlines()
 

@@ -9,12 +9,12 @@ from msgspec.structs import replace
 
 from jetq.model.deployment_facts import Monitored, ServerFacts, StreamFacts, Survey, Usage
 from jetq.model.queue_info import QueueInfo
-from jetq.model.worker_status import Answer
+from jetq.model.worker_status import WorkerStatus
 from jetq.operations.doctor.findings import Fleet, about_fleet, about_server, about_store, durability
 
 SERVER = ServerFacts("nats://n:4222", "2.15.1", 2**20, True, True, False, False, False, 0.0, 0.001)
 QUEUE = QueueInfo("mail", ready=0, running=0, scheduled=0, dead=0, waiting=1)
-WORKER = Answer("w", "host", 1, "1.0", 0.0, slots=4, busy=0, lacks=(), now=100.0)
+WORKER = WorkerStatus("w", "host", 1, "1.0", 0.0, slots=4, busy=0, missing_tasks=(), now=100.0)
 FLEET = Fleet(QUEUE, (WORKER,), asked=100.0)
 JOBS = StreamFacts("MAIL_JOBS", "mail", "jobs")
 
@@ -103,12 +103,12 @@ def test_jobs_and_workers(fleet: Fleet, expected: list[tuple[str, str]]) -> None
 
 
 def test_a_task_is_unknown_only_if_every_live_worker_says_so() -> None:
-    lacking = replace(WORKER, lacks=("t",))
+    lacking = replace(WORKER, missing_tasks=("t",))
     waiting = replace(FLEET, waiting=frozenset({"t"}))
     assert fleet_codes(replace(waiting, workers=(lacking,))) == [("problem", "unknown-task")]
     assert fleet_codes(replace(FLEET, workers=(lacking,)), declared=("t",)) == [("warning", "unknown-task")]
     assert fleet_codes(replace(waiting, workers=(lacking, replace(WORKER, worker="other")))) == []
-    of_old = replace(WORKER, worker="old", lacks=None)
+    of_old = replace(WORKER, worker="old", missing_tasks=None)
     assert fleet_codes(replace(waiting, workers=(lacking, of_old))) == []
     assert fleet_codes(replace(waiting, workers=(lacking, replace(of_old, stopping=True)))) == [
         ("problem", "unknown-task")
