@@ -87,7 +87,7 @@ class AttemptRunner:
         try:
             if attempt.delivery.schedule:
                 await self._ticks.run(attempt)
-            elif attempt.released:
+            elif attempt.ending == "release":
                 await self.settlement.settle(attempt, Released())
             elif self._goes_on_here(attempt):
                 await self.lost.put_off(attempt)

@@ -45,7 +45,7 @@ class WorkerSlots:
             self.idle.clear()
         self.attempts.add(attempt)
         delivery = attempt.delivery
-        if not (delivery.schedule or attempt.released):
+        if not (delivery.schedule or attempt.ending == "release"):
             self._jobs_left -= 1
         if delivery.count > 1:
             self._suspects += 1

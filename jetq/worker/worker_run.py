@@ -236,7 +236,7 @@ class WorkerRun:
 
     def _give_back(self, attempt: Attempt) -> None:
         """Have `attempt` given back in its turn instead of run."""
-        attempt.released = True
+        attempt.release()
         self._enqueue_for_start(attempt)
 
     def _start_waiting(self) -> None:

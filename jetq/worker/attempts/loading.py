@@ -43,7 +43,8 @@ class Loader:
     def load(self, attempt: Attempt) -> Outcome | None:
         """Read the job into `attempt`. Returns an outcome if it cannot or must not run.
 
-        Guarantee: tests/integration/bad_input/test_fuzzed_frames.py: whatever was stored is run, or dead with its bytes, once.
+        Guarantee: tests/integration/bad_input/test_fuzzed_frames.py: whatever was stored is run, or
+        dead with its bytes, once.
         """
         outcome = self.recognize(attempt)
         if outcome is None and attempt.task is not None:
