@@ -7,10 +7,10 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from jetq.broker import Broker
 from jetq.client.request import Request
 from jetq.client.session import Closed, Session
 from jetq.encoding.sealing import PayloadCodec
@@ -44,6 +44,9 @@ from jetq.operations.schedules import (
     remove_schedule,
     view_schedule,
 )
+
+if TYPE_CHECKING:
+    from jetq.broker import Broker
 
 __all__ = ["Client"]
 

@@ -12,9 +12,13 @@ import contextlib
 import logging
 import math
 from collections import deque
+from typing import TYPE_CHECKING
 
-from jetq.broker import Broker, Line
 from jetq.model.job import JobRecord, Stored
+
+if TYPE_CHECKING:
+    from jetq.broker import Broker
+    from jetq.broker.enqueueing import DirectConnection
 
 __all__ = ["DirectLine"]
 
@@ -34,8 +38,8 @@ class DirectLine:
     """
 
     def __init__(self) -> None:
-        self._idle: deque[Line] = deque()
-        self._line: Line | None = None
+        self._idle: deque[DirectConnection] = deque()
+        self._line: DirectConnection | None = None
         self._opening: asyncio.Task[None] | None = None
         self._not_before = 0.0
         self._looking: asyncio.TimerHandle | None = None
@@ -63,7 +67,7 @@ class DirectLine:
 
     async def _open(self, broker: Broker) -> None:
         try:
-            line = await broker.open_line()
+            line = await broker.open_direct()
         except Exception as error:  # no job loses by it
             _log.debug("no line of its own for code that is not async: %s", error)
             return

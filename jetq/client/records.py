@@ -5,14 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from jetq.broker import Broker
 from jetq.client.app import Jetq, default_app
 from jetq.errors import DefinitionError
 from jetq.model.cell import StoredRecord
 from jetq.model.job_context import CURRENT
+
+if TYPE_CHECKING:
+    from jetq.broker import Broker
 
 __all__ = ["Record", "Records"]
 

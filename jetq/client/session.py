@@ -14,20 +14,23 @@ import warnings
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from functools import partial
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from weakref import WeakKeyDictionary
 
-from jetq.broker import Broker
 from jetq.client.fast_path import DirectLine
 from jetq.errors import BrokerUnavailable, JetqWarning
 from jetq.model.job import JobRecord, Stored
 from jetq.runtime.threads import depth, flush_logs, own_thread
 
-__all__ = ["Begin", "Closed", "Connect", "Session"]
+if TYPE_CHECKING:
+    from jetq.broker import Broker
+    from jetq.broker.connect import Connect
+
+__all__ = ["Begin", "Closed", "Session"]
 
 T = TypeVar("T")
 
-Begin = Callable[[Broker, Callable[[T | Exception], None], Callable[[], bool]], bool]
+Begin = Callable[["Broker", Callable[[T | Exception], None], Callable[[], bool]], bool]
 """Work that needs no coroutine: it has what it was given called, later, with what it comes to, a value or an error; as
 long as that is wanted, which the last argument says. False, and it does nothing, if it cannot do without."""
 
@@ -45,12 +48,6 @@ _abandoned: list[object] = []
 
 class Closed(BrokerUnavailable):
     """The app's connections were closed under a call: what it began may have been done."""
-
-
-class Connect(Protocol):
-    """Makes a broker for the running loop. With `patient` it does not give up while the broker is down."""
-
-    def __call__(self, *, patient: bool = False) -> Coroutine[Any, Any, Broker]: ...
 
 
 class _Bound:

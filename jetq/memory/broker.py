@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import msgspec
 
-from jetq.broker import always
+from jetq.broker.wanted import always
 from jetq.encoding.headers import meta_or_default, moved_headers
 from jetq.errors import BrokerError, PayloadTooLarge
 from jetq.memory.clock import FakeClock
@@ -100,7 +100,7 @@ class MemoryBroker(MemoryLetters):
             return queue.add_keyed(job, due, debounce, started=started)
 
     def send_job(
-        self, job: JobRecord, told: Callable[[Stored | BrokerError], None], wanted: Callable[[], bool] = always
+        self, job: JobRecord, on_done: Callable[[Stored | BrokerError], None], wanted: Callable[[], bool] = always
     ) -> bool:
         if not job.fresh:
             return False
@@ -111,10 +111,10 @@ class MemoryBroker(MemoryLetters):
                 stored = self._queue(job.queue).add_once(job.id, job, None)
         except BrokerError:
             return False
-        asyncio.get_running_loop().call_soon(told, stored)
+        asyncio.get_running_loop().call_soon(on_done, stored)
         return True
 
-    async def open_line(self) -> None:
+    async def open_direct(self) -> None:
         return None
 
     async def _started(self, job: JobRecord) -> set[int]:
@@ -267,12 +267,12 @@ class MemoryBroker(MemoryLetters):
     async def put_result(self, result: ResultRecord, ttl: float, *, unless_kept: bool = False) -> bool:
         return self._keep_result(result, ttl, unless_kept=unless_kept)
 
-    def send_result(self, result: ResultRecord, ttl: float, told: Callable[[BrokerError | None], None]) -> bool:
+    def send_result(self, result: ResultRecord, ttl: float, on_done: Callable[[BrokerError | None], None]) -> bool:
         try:
             self._keep_result(result, ttl)
         except BrokerError:
             return False
-        asyncio.get_running_loop().call_soon(told, None)
+        asyncio.get_running_loop().call_soon(on_done, None)
         return True
 
     def _keep_result(self, result: ResultRecord, ttl: float, *, unless_kept: bool = False) -> bool:

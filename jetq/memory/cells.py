@@ -89,12 +89,12 @@ class MemoryCells:
         for tell in listeners:
             tell(data)
 
-    async def on_signal(self, topic: str, heard: Callable[[bytes], None]) -> None:
+    async def on_signal(self, topic: str, on_notice: Callable[[bytes], None]) -> None:
         loop = asyncio.get_running_loop()
 
         def tell(data: bytes) -> None:
             with contextlib.suppress(RuntimeError):  # the listener's loop is closed
-                loop.call_soon_threadsafe(heard, data)
+                loop.call_soon_threadsafe(on_notice, data)
 
         with self.store.lock:
             self._use()

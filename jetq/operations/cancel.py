@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from jetq.broker import Broker
 from jetq.encoding.headers import meta_or_default
 from jetq.errors import JobNotFound
 from jetq.model.job import Found
 from jetq.model.result import ResultRecord
 from jetq.model.worker_status import StatusQuery, encode
+
+if TYPE_CHECKING:
+    from jetq.broker import Broker
 
 __all__ = ["Cancellation", "cancel", "cancel_found"]
 

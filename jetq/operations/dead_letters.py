@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from jetq.broker import Broker
 from jetq.encoding.headers import check_letter, meta_to_rewrite
 from jetq.errors import DefinitionError, JobNotFound, NewerVersion
 from jetq.model.dead_letter import DeadEntry, DeadLetter
 from jetq.model.failure import DeadReason, stable_type_name
 from jetq.model.job import JobRecord
 from jetq.model.names import check_queue, check_task
+
+if TYPE_CHECKING:
+    from jetq.broker import Broker
 
 __all__ = [
     "EVERY",

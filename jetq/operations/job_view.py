@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from jetq.broker import Broker
 from jetq.encoding.headers import BadHeader, meta_or_default, read_meta
 from jetq.errors import JobNotFound
 from jetq.model.dead_letter import DeadEntry
@@ -19,6 +19,9 @@ from jetq.model.names import check_queue, check_sought_id
 from jetq.model.redaction import Discreet
 from jetq.model.result import ResultRecord
 from jetq.model.worker_status import StatusQuery, WorkerStatus, encode, read_answers
+
+if TYPE_CHECKING:
+    from jetq.broker import Broker
 
 __all__ = ["JobView", "holder_of", "standing_state", "state_of", "view_job"]
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from jetq.broker import Broker
+from typing import TYPE_CHECKING
+
 from jetq.model.job import State
+
+if TYPE_CHECKING:
+    from jetq.broker import Broker
 
 __all__ = ["move_job"]
 

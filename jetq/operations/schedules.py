@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from jetq.broker import Broker
 from jetq.encoding.sealing import PayloadCodec, PayloadContext, key_of, opened, sealed
 from jetq.errors import BadPayload, NotStored, ScheduleNotFound
 from jetq.model.job import JobRecord
 from jetq.model.names import NO_KEY, check_queue, check_schedule, keyed_id, new_job_id
 from jetq.model.redaction import Discreet
 from jetq.model.schedule import ScheduleRecord, StoredSchedule, job_key, timetable_of
+
+if TYPE_CHECKING:
+    from jetq.broker import Broker
 
 __all__ = [
     "ScheduleInfo",

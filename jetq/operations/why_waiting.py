@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from jetq.broker import Broker
 from jetq.model.queue_info import QueueInfo
 from jetq.model.worker_status import StatusQuery, WorkerStatus, encode, read_answers
 from jetq.operations.job_view import JobView, view_job
 from jetq.units import span
+
+if TYPE_CHECKING:
+    from jetq.broker import Broker
 
 __all__ = ["Diagnosis", "diagnose"]
 

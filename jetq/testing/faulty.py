@@ -8,7 +8,8 @@ import inspect
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, cast
 
-from jetq.broker import Broker, Line
+from jetq.broker import Broker
+from jetq.broker.enqueueing import DirectConnection
 from jetq.model.job import JobRecord, Stored
 
 __all__ = ["Fault", "Points", "Verb", "faulty", "raising", "slow"]
@@ -32,23 +33,31 @@ class _Faulty:
             verb = fault(self._broker, name, verb)
         return verb
 
-    async def open_line(self) -> Line | None:
-        line = await self._broker.open_line()
-        return None if line is None else cast(Line, _FaultyLine(line, self._faults))
+    async def open_direct(self) -> _FaultyConnection | None:
+        direct = await self._broker.open_direct()
+        return None if direct is None else _FaultyConnection(direct, self._faults)
 
 
-class _FaultyLine:
-    """`line`, which stores nothing while there are faults: the broker is asked then."""
+class _FaultyConnection:
+    """`direct`, which stores nothing while there are faults: the broker is asked then."""
 
-    def __init__(self, line: Line, faults: Sequence[Fault]) -> None:
-        self._line = line
+    def __init__(self, direct: DirectConnection, faults: Sequence[Fault]) -> None:
+        self._direct = direct
         self._faults = faults
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._line, name)
+    @property
+    def used(self) -> int:
+        return self._direct.used
+
+    @property
+    def is_open(self) -> bool:
+        return self._direct.is_open
+
+    def close(self) -> None:
+        self._direct.close()
 
     def store(self, job: JobRecord) -> Stored | None:
-        return None if self._faults else self._line.store(job)
+        return None if self._faults else self._direct.store(job)
 
 
 def faulty(broker: Broker, faults: Sequence[Fault]) -> Broker:

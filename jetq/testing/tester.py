@@ -14,11 +14,12 @@ from secrets import token_hex
 from typing import Any, ParamSpec, TypeVar
 
 from jetq.broker import Broker
+from jetq.broker.connect import Connect
 from jetq.client.app import Jetq, replaced_default
 from jetq.client.client import Client
 from jetq.client.declared_schedules import Definition, definitions
 from jetq.client.job import Job
-from jetq.client.session import Connect, Session
+from jetq.client.session import Session
 from jetq.client.task import BoundTask, Task
 from jetq.memory import FakeClock, MemoryBroker, MemoryStore
 from jetq.model.dead_letter import DeadLetter

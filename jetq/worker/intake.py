@@ -7,7 +7,7 @@ from collections import Counter, deque
 from collections.abc import Iterator, Mapping
 from itertools import islice
 
-from jetq.broker import Feed
+from jetq.broker.consuming import Feed
 from jetq.model.job import Level
 from jetq.worker.attempts.attempt import Attempt
 from jetq.worker.lanes import Lane, QueueLanes

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping
 
-from jetq.broker import Feed
+from jetq.broker.consuming import Feed
 from jetq.model.job import LEVELS, Level
 from jetq.worker.attempts.attempt import Attempt
 from jetq.worker.round_robin import WeightedRoundRobin

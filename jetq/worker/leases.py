@@ -14,7 +14,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from jetq.broker import Broker
-from jetq.client.session import Connect
+from jetq.broker.connect import Connect
 from jetq.errors import BrokerError
 from jetq.model.job import Delivery, Level, Terms
 from jetq.runtime.clock import steady

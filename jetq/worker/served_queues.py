@@ -6,7 +6,8 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 
-from jetq.broker import Broker, Feed
+from jetq.broker import Broker
+from jetq.broker.consuming import Feed
 from jetq.errors import BrokerError
 from jetq.model.definitions.queue import Queue
 from jetq.model.job import LEVELS, Delivery, Level

@@ -85,5 +85,5 @@ class Cells(Ground):
     async def signal(self, topic: str, data: bytes) -> None:
         await self._connection.publish(self._names.signal(topic), data)
 
-    async def on_signal(self, topic: str, heard: Callable[[bytes], None]) -> None:
-        await self._connection.subscribe(self._names.signal(topic), lambda msg: heard(msg.data))
+    async def on_signal(self, topic: str, on_notice: Callable[[bytes], None]) -> None:
+        await self._connection.subscribe(self._names.signal(topic), lambda msg: on_notice(msg.data))

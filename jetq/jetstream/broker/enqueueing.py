@@ -8,7 +8,8 @@ from functools import partial
 
 from msgspec.structs import replace
 
-from jetq.broker import Line, always
+from jetq.broker.enqueueing import DirectConnection
+from jetq.broker.wanted import always
 from jetq.encoding.headers import META_HEADER, job_headers, meta_or_default, meta_to_rewrite, moved_headers
 from jetq.errors import BrokerError, BrokerUnavailable, NotStored
 from jetq.jetstream.broker.base import (
@@ -65,11 +66,11 @@ class Producing(Fleet):
         return await self._alone(job, due, timeout, debounce, await self._begin(job, due, timeout))
 
     def send_job(
-        self, job: JobRecord, told: Callable[[Stored | BrokerError], None], wanted: Callable[[], bool] = always
+        self, job: JobRecord, on_done: Callable[[Stored | BrokerError], None], wanted: Callable[[], bool] = always
     ) -> bool:
-        return self._send(job, Told(told, partial(stored, job), wanted))
+        return self._send(job, Told(on_done, partial(stored, job), wanted))
 
-    async def open_line(self) -> Line | None:
+    async def open_direct(self) -> DirectConnection | None:
         if (standing := self._connection.client) is not None and not standing.can_hand_over:
             return None
         client = await self._connection.another(f"{self._connection.name}-line")

@@ -50,12 +50,14 @@ class Results(Ground):
         kept = read_result(message.data)
         return None if kept is None or kept.queue == queue else message.sequence
 
-    def send_result(self, result: ResultRecord, ttl: float, told: Callable[[BrokerError | None], None]) -> bool:
+    def send_result(self, result: ResultRecord, ttl: float, on_done: Callable[[BrokerError | None], None]) -> bool:
         if not self._shared or not self._connection.free:
             return False
         subject = self._names.result(result.id)
         try:
-            self._publisher.send(subject, _encode(result), _ttl_block(ttl), Told(told, _nothing), timeout=WRITE_WITHIN)
+            self._publisher.send(
+                subject, _encode(result), _ttl_block(ttl), Told(on_done, _nothing), timeout=WRITE_WITHIN
+            )
         except BrokerError:
             return False
         return True

@@ -19,7 +19,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import msgspec
 from msgspec import Struct
 
-from jetq.broker import always
+from jetq.broker.wanted import always
 from jetq.errors import BrokerError, Denied, EnqueueError, NotSent, NotStored, PayloadTooLarge, Rejected
 from jetq.jetstream.streams.domains import DomainWatch
 from jetq.jetstream.streams.refusals import HINTS, IN_A_MOMENT

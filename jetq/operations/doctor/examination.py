@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from itertools import chain
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from jetq.broker import Broker
 from jetq.errors import BrokerError
 from jetq.model.deployment_facts import Monitored, Survey
 from jetq.model.queue_info import QueueInfo
@@ -25,6 +25,9 @@ from jetq.operations.doctor.findings import (
     durability,
 )
 from jetq.operations.doctor.monitoring import ask_monitoring
+
+if TYPE_CHECKING:
+    from jetq.broker import Broker
 
 __all__ = ["Report", "examine"]
 

@@ -48,7 +48,7 @@ class Lined:
 async def lined(url: str) -> Lined:
     broker = await connect_broker(Settings(servers=(url,), namespace=f"t{token_hex(4)}"), name="test")
     await broker.setup("default")
-    line = await broker.open_line()
+    line = await broker.open_direct()
     assert isinstance(line, JetStreamLine)
     return Lined(broker, line)
 
@@ -131,7 +131,7 @@ async def test_one_that_breaks_off_as_it_is_opened_leaves_no_socket_behind(
     theirs.close()
     monkeypatch.setattr(Client, "hand_over", lambda client: client.drop("handed over") or ours)
     with pytest.raises(BrokerUnavailable, match="broke off"):
-        await here.broker.open_line()
+        await here.broker.open_direct()
     assert ours.fileno() == -1
 
 

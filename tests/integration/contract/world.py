@@ -11,7 +11,8 @@ import time
 from collections.abc import Callable
 from secrets import token_hex
 
-from jetq.broker import Broker, Feed
+from jetq.broker import Broker
+from jetq.broker.consuming import Feed
 from jetq.jetstream import connect_broker
 from jetq.memory import FakeClock, MemoryBroker, MemoryStore
 from jetq.model.dead_letter import DeadLetter

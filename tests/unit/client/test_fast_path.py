@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from jetq.broker import Line
+from jetq.broker.enqueueing import DirectConnection
 from jetq.client import fast_path
 from jetq.client.fast_path import DirectLine
 from jetq.errors import BrokerUnavailable
@@ -49,7 +49,7 @@ class FakeBroker(MemoryBroker):
         self.lines = list(lines)
         self.asked = 0
 
-    async def open_line(self) -> Line | None:  # type: ignore[override]
+    async def open_direct(self) -> DirectConnection | None:  # type: ignore[override]
         self.asked += 1
         await asyncio.sleep(0)
         line = self.lines.pop(0)
@@ -171,7 +171,7 @@ async def test_at_the_end_it_is_closed_wherever_it_is() -> None:
 
 async def test_the_end_does_not_wait_for_one_that_is_being_opened() -> None:
     class Slow(MemoryBroker):
-        async def open_line(self) -> None:
+        async def open_direct(self) -> None:
             await asyncio.sleep(60)
 
     direct = DirectLine()

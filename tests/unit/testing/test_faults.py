@@ -127,7 +127,7 @@ async def test_async_callers_meet_it_too(world: World, jobs: Tester) -> None:
 async def test_the_connection_of_a_thread_leaves_it_to_who_meets_it(nats_url: str, world: World) -> None:
     with on_server(nats_url, world.app) as jobs:
         await world.ship.adelay(1)
-        line = await (await world.app.session.broker()).open_line()
+        line = await (await world.app.session.broker()).open_direct()
         assert line is not None
         job = JobRecord("0123456789", "ship", "default", b'{"order":2}', fresh=True)
         try:

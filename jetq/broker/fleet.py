@@ -1,0 +1,34 @@
+"""The role of the port by which producers reach workers, whoever they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+__all__ = ["Fleet"]
+
+
+class Fleet(Protocol):
+    """What workers hear from outside: which jobs are cancelled, and questions. For errors see `jetq.broker`."""
+
+    async def mark_cancelled(self, queue: str, id: str) -> None:
+        """Put on record for a minute that job `id` is cancelled, and tell the workers of its queue."""
+        ...
+
+    async def unmark_cancelled(self, queue: str, id: str) -> None:
+        """Take that back: the job had ended otherwise, and may be replayed."""
+        ...
+
+    async def watch_cancelled(self, queue: str, on_mark: Callable[[str, bool], None]) -> None:
+        """Call `on_mark` with the id of every job that is marked (True) or unmarked (False), those marked by now at
+        once, also after the connection was lost. An id may come more than once."""
+        ...
+
+    async def ask(self, queue: str, question: bytes, timeout: float, *, enough: int | None = None) -> Sequence[bytes]:
+        """Return what the live workers of `queue` answer within `timeout` seconds, or the first `enough` answers."""
+        ...
+
+    async def answer(self, queue: str, respond: Callable[[bytes], bytes | None]) -> object:
+        """Answer such questions, at the latest once anything this broker does next is done: `respond` must not block,
+        and returns None for no answer."""
+        ...
