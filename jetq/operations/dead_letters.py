@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -18,7 +18,12 @@ from jetq.model.job import JobRecord
 from jetq.model.names import check_queue, check_task
 
 if TYPE_CHECKING:
-    from jetq.broker import Broker
+    from jetq.broker.dead_letters import DeadLetters
+    from jetq.broker.queues import Queues
+
+    class _Broker(DeadLetters, Queues, Protocol):
+        """What is needed of the broker here."""
+
 
 __all__ = [
     "EVERY",
@@ -104,7 +109,7 @@ class Place(Struct, frozen=True):
 # --- finding
 
 
-async def each_dead(broker: Broker, which: DeadFilter = EVERY) -> AsyncIterator[DeadEntry]:
+async def each_dead(broker: _Broker, which: DeadFilter = EVERY) -> AsyncIterator[DeadEntry]:
     """The dead letters that `which` means, by queue, oldest first; read as they are asked for.
 
     Raises JobNotFound for an id without any.
@@ -120,12 +125,12 @@ async def each_dead(broker: Broker, which: DeadFilter = EVERY) -> AsyncIterator[
                 return
 
 
-async def _of_jobs(broker: Broker, which: DeadFilter) -> AsyncIterator[DeadEntry]:
+async def _of_jobs(broker: _Broker, which: DeadFilter) -> AsyncIterator[DeadEntry]:
     for id in dict.fromkeys(which.ids):
         yield await find_dead(broker, id, queue=which.queue)
 
 
-async def _of_queues(broker: Broker, which: DeadFilter) -> AsyncIterator[DeadEntry]:
+async def _of_queues(broker: _Broker, which: DeadFilter) -> AsyncIterator[DeadEntry]:
     for name in await _queues(broker, which.queue):
         after = 0
         while page := await broker.dead(name, task=which.task, after=after, limit=_PAGE):
@@ -134,7 +139,7 @@ async def _of_queues(broker: Broker, which: DeadFilter) -> AsyncIterator[DeadEnt
             after = page[-1].sequence
 
 
-async def places_of(broker: Broker, which: DeadFilter = EVERY) -> list[Place]:
+async def places_of(broker: _Broker, which: DeadFilter = EVERY) -> list[Place]:
     """Where those letters stand now. Much less than the letters themselves, and those that come later are not in it."""
     return [
         Place(entry.letter.queue, entry.letter.task, entry.letter.id, entry.sequence)
@@ -142,7 +147,7 @@ async def places_of(broker: Broker, which: DeadFilter = EVERY) -> list[Place]:
     ]
 
 
-async def find_dead(broker: Broker, id: str, *, queue: str | None = None) -> DeadEntry:
+async def find_dead(broker: _Broker, id: str, *, queue: str | None = None) -> DeadEntry:
     """The newest dead letter of job `id`, looked for in every queue unless one is given. Raises JobNotFound."""
     for name in await _queues(broker, queue):
         if entries := await broker.dead(name, id=id):
@@ -151,12 +156,12 @@ async def find_dead(broker: Broker, id: str, *, queue: str | None = None) -> Dea
     raise JobNotFound(f"there is no dead letter of job {id} in {where}", hint="jetq dlq list shows what is there")
 
 
-async def count_dead(broker: Broker, *, queue: str | None = None) -> int:
+async def count_dead(broker: Queues, *, queue: str | None = None) -> int:
     """How many dead letters one queue or all hold."""
     return sum(info.dead for info in await broker.queues() if queue in (None, info.name))
 
 
-async def purge_dead(broker: Broker, which: DeadFilter = EVERY) -> int:
+async def purge_dead(broker: _Broker, which: DeadFilter = EVERY) -> int:
     """Drop the dead letters that `which` means, of a job given by id all of them: how many."""
     if not which.by_name:
         return sum([await broker.drop_dead(entry) async for entry in each_dead(broker, which)])
@@ -172,7 +177,7 @@ async def purge_dead(broker: Broker, which: DeadFilter = EVERY) -> int:
 # --- replaying
 
 
-async def replay(broker: Broker, entries: Iterable[DeadEntry]) -> tuple[int, list[str]]:
+async def replay(broker: DeadLetters, entries: Iterable[DeadEntry]) -> tuple[int, list[str]]:
     """Put the jobs of `entries` back into their queues: how many, and the ids of those that stand there already.
     Raises NewerVersion."""
     replayed, standing = 0, []
@@ -195,7 +200,7 @@ class Replay:
     was no job. newer: ids of what only a newer jetq can read. left: how many are to come.
     """
 
-    def __init__(self, broker: Broker, places: Sequence[Place], *, every: float = 0.0) -> None:
+    def __init__(self, broker: DeadLetters, places: Sequence[Place], *, every: float = 0.0) -> None:
         self._broker = broker
         self._places = places
         self._every = every
@@ -251,7 +256,7 @@ class Replay:
             self.standing.append(entry.letter.id)
 
 
-async def replay_edited(broker: Broker, entry: DeadEntry, body: bytes) -> bool:
+async def replay_edited(broker: DeadLetters, entry: DeadEntry, body: bytes) -> bool:
     """Put the job of `entry` back with other arguments. False, and nothing is changed, if one of its id or key stands.
 
     Raises JobNotFound if the letter was replayed or purged meanwhile, or the job died again, NewerVersion.
@@ -264,7 +269,7 @@ async def replay_edited(broker: Broker, entry: DeadEntry, body: bytes) -> bool:
     return await broker.replay(entry, edited(entry, body))
 
 
-async def _letter_at(broker: Broker, place: Place) -> DeadEntry | None:
+async def _letter_at(broker: DeadLetters, place: Place) -> DeadEntry | None:
     """The letter, if it stands there still and is the newest of its job."""
     of_job = await broker.dead(place.queue, id=place.id, task=place.task or None, after=place.sequence - 1)
     return of_job[0] if len(of_job) == 1 and of_job[0].sequence == place.sequence else None
@@ -316,7 +321,7 @@ def edited(entry: DeadEntry, body: bytes) -> JobRecord:
     return replace(job, body=body, meta=replace(job.meta, edits=job.meta.edits + 1))
 
 
-async def _queues(broker: Broker, queue: str | None) -> Sequence[str]:
+async def _queues(broker: Queues, queue: str | None) -> Sequence[str]:
     """The queues that hold dead letters, by name; `queue` alone if it is given."""
     if queue is not None:
         return [check_queue(queue)]

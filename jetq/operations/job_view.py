@@ -22,6 +22,8 @@ from jetq.model.worker_status import StatusQuery, WorkerStatus, encode, read_ans
 
 if TYPE_CHECKING:
     from jetq.broker import Broker
+    from jetq.broker.dead_letters import DeadLetters
+    from jetq.broker.fleet import Fleet
 
 __all__ = ["JobView", "holder_of", "standing_state", "state_of", "view_job"]
 
@@ -118,14 +120,14 @@ async def view_job(broker: Broker, id: str, *, queue: str | None = None) -> JobV
     )
 
 
-async def _newest_dead(broker: Broker, id: str, queues: Sequence[str]) -> DeadEntry | None:
+async def _newest_dead(broker: DeadLetters, id: str, queues: Sequence[str]) -> DeadEntry | None:
     for queue in queues:
         if entries := await broker.dead(queue, id=id):
             return entries[-1]
     return None
 
 
-async def holder_of(broker: Broker, queue: str, id: str, within: float = _HOLDER_WITHIN) -> WorkerStatus | None:
+async def holder_of(broker: Fleet, queue: str, id: str, within: float = _HOLDER_WITHIN) -> WorkerStatus | None:
     """The worker that has the job `id`, whether that still stands in its queue or was purged; None if none says so
     within so many seconds."""
     question = encode(StatusQuery(id=id, only_holder=True))

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from jetq.model.job import State
 
 if TYPE_CHECKING:
-    from jetq.broker import Broker
+    from jetq.broker.clock import Clock
+    from jetq.broker.queues import Queues
+
+    class _Broker(Queues, Clock, Protocol):
+        """What is needed of the broker here."""
+
 
 __all__ = ["move_job"]
 
 
-async def move_job(broker: Broker, queue: str, id: str, due: float | None) -> State | None:
+async def move_job(broker: _Broker, queue: str, id: str, due: float | None) -> State | None:
     """Give a scheduled job, or a retry that waits its turn, another due time (unix seconds, None: now).
 
     Its state then: "scheduled" or "queued"; None if it was not scheduled any more, and nothing is changed.

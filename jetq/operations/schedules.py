@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 from msgspec import Struct
@@ -18,7 +18,20 @@ from jetq.model.redaction import Discreet
 from jetq.model.schedule import ScheduleRecord, StoredSchedule, job_key, timetable_of
 
 if TYPE_CHECKING:
-    from jetq.broker import Broker
+    from jetq.broker.clock import Clock
+    from jetq.broker.enqueueing import Enqueueing
+    from jetq.broker.queues import Queues
+    from jetq.broker.schedules import Schedules
+
+    class _Looking(Schedules, Queues, Protocol):
+        """What is needed of the broker to look through queues for schedules."""
+
+    class _Running(Schedules, Queues, Enqueueing, Clock, Protocol):
+        """What is needed of the broker to run a schedule's job now."""
+
+    class _Viewing(Schedules, Clock, Protocol):
+        """What is needed of the broker to tell a schedule's next times."""
+
 
 __all__ = [
     "ScheduleInfo",
@@ -82,7 +95,7 @@ class ScheduleInfo(Discreet, Struct, frozen=True):
 
 
 async def put_schedule(
-    broker: Broker, record: ScheduleRecord, body: bytes, payloads: PayloadCodec | None = None
+    broker: Schedules, record: ScheduleRecord, body: bytes, payloads: PayloadCodec | None = None
 ) -> bool:
     """Store a schedule unless it stands just so; whether it was written. One that is paused stays paused.
 
@@ -109,7 +122,7 @@ def _continued(record: ScheduleRecord, standing: ScheduleRecord) -> ScheduleReco
     return replace(record, paused=standing.paused, others=standing.others, meta=meta)
 
 
-async def find_schedule(broker: Broker, name: str, queue: str | None = None) -> StoredSchedule:
+async def find_schedule(broker: _Looking, name: str, queue: str | None = None) -> StoredSchedule:
     """The schedule of that name, looked for in every queue unless one is given. Raises ScheduleNotFound."""
     check_schedule(name)
     for each in await _queues(broker, queue):
@@ -120,12 +133,12 @@ async def find_schedule(broker: Broker, name: str, queue: str | None = None) -> 
     )
 
 
-async def list_schedules(broker: Broker, queue: str | None = None) -> list[StoredSchedule]:
+async def list_schedules(broker: _Looking, queue: str | None = None) -> list[StoredSchedule]:
     """All schedules, by queue and name; of one queue if given."""
     return [stored for each in await _queues(broker, queue) for stored in await broker.schedules(each)]
 
 
-async def remove_schedule(broker: Broker, name: str, queue: str | None = None) -> bool:
+async def remove_schedule(broker: _Looking, name: str, queue: str | None = None) -> bool:
     """Remove the schedule of that name; jobs made of it stay. False if there is none."""
     for _ in range(_TRIES):
         try:
@@ -137,7 +150,7 @@ async def remove_schedule(broker: Broker, name: str, queue: str | None = None) -
     raise NotStored(f"schedule {name} is not removed: others write it all the time")
 
 
-async def pause_schedule(broker: Broker, name: str, queue: str | None = None, *, paused: bool) -> bool:
+async def pause_schedule(broker: _Looking, name: str, queue: str | None = None, *, paused: bool) -> bool:
     """Stop the ticks of a schedule, or let it go on; False if it was so already. Raises ScheduleNotFound."""
     for _ in range(_TRIES):
         stored = await find_schedule(broker, name, queue)
@@ -148,7 +161,7 @@ async def pause_schedule(broker: Broker, name: str, queue: str | None = None, *,
     raise NotStored(f"schedule {name} is not changed: others write it all the time")
 
 
-async def run_schedule(broker: Broker, name: str, queue: str | None = None) -> str:
+async def run_schedule(broker: _Running, name: str, queue: str | None = None) -> str:
     """Make a job of a schedule now, besides its ticks; the job's id. Raises ScheduleNotFound."""
     stored = await find_schedule(broker, name, queue)
     record, now = stored.record, broker.now()
@@ -164,7 +177,7 @@ async def run_schedule(broker: Broker, name: str, queue: str | None = None) -> s
 
 
 async def view_schedule(
-    broker: Broker, stored: StoredSchedule, upcoming: int = 1, payloads: PayloadCodec | None = None
+    broker: _Viewing, stored: StoredSchedule, upcoming: int = 1, payloads: PayloadCodec | None = None
 ) -> ScheduleInfo:
     """A schedule with its next `upcoming` times and its last."""
     record = stored.record
@@ -198,7 +211,7 @@ def _last_beat(stored: StoredSchedule, newest: float, now: float) -> float:
     return start + max(0.0, (now - start) // interval) * interval
 
 
-async def _queues(broker: Broker, queue: str | None) -> Sequence[str]:
+async def _queues(broker: Queues, queue: str | None) -> Sequence[str]:
     return [check_queue(queue)] if queue is not None else [info.name for info in await broker.queues()]
 
 
@@ -231,7 +244,7 @@ def _utc(at: float) -> datetime:
 
 
 async def gone(
-    broker: Broker, queue: str, defined: Collection[str], tasks: Collection[str] | None = None
+    broker: Schedules, queue: str, defined: Collection[str], tasks: Collection[str] | None = None
 ) -> list[StoredSchedule]:
     """The schedules of `queue` that code defined and `defined` does not have; of `tasks` only, if given."""
     return [

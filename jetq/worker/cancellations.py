@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from jetq.broker import Broker
+from jetq.broker.fleet import Fleet
 from jetq.model.job import Delivery
 from jetq.worker.attempts.attempt import INSIST_AFTER, Attempt
 
@@ -26,7 +26,7 @@ class Cancellations:
         self._find = find
         self._heard_at: dict[tuple[str, str], float] = {}  # by queue and id, the oldest first
 
-    async def listen(self, broker: Broker, queue: str) -> None:
+    async def listen(self, broker: Fleet, queue: str) -> None:
         """Hear of the cancelled jobs of `queue`: when this returns, of all that are cancelled already."""
         await broker.watch_cancelled(queue, partial(self._on_mark, queue))
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from jetq.broker import Broker
 from jetq.broker.connect import Connect
+from jetq.broker.consuming import Consuming
 from jetq.errors import BrokerError
 from jetq.model.job import Delivery, Level, Terms
 from jetq.runtime.clock import steady
@@ -232,7 +233,7 @@ class Leases:
         oldest, newest = now - self._good_for, now - fresh
         return [each for each in held if oldest < each.since < newest and may_go_on < each.renew_until]
 
-    async def _extend(self, broker: Broker, deliveries: list[Delivery]) -> None:
+    async def _extend(self, broker: Consuming, deliveries: list[Delivery]) -> None:
         asked_at, tokens = steady(), [delivery.token for delivery in deliveries]
         if not await self._try(broker.extend(deliveries), f"{len(deliveries)} leases of {deliveries[0].queue}"):
             return
@@ -262,7 +263,7 @@ class Leases:
 
     # --- the terms, which others may change
 
-    async def _keep_looking(self, broker: Broker) -> None:
+    async def _keep_looking(self, broker: Consuming) -> None:
         looked_at = -math.inf
         while True:
             consumers: set[tuple[str, Level]] = {(each.queue, each.level) for each in self._all()}
@@ -274,7 +275,7 @@ class Leases:
                 self._unrenewed = {}
             await asyncio.sleep(max(0.25, min(_LOOK_EVERY, self._lease / 2)))
 
-    async def _look(self, broker: Broker, queue: str, level: Level) -> bool:
+    async def _look(self, broker: Consuming, queue: str, level: Level) -> bool:
         """Whether that could be seen."""
         held = [each for each in self._all() if each.queue == queue and each.level == level]
         tokens = [each.token for each in held]

@@ -10,7 +10,7 @@ from functools import partial
 
 from msgspec.structs import replace
 
-from jetq.broker import Broker
+from jetq.broker.fleet import Fleet
 from jetq.model.worker_status import HeldJob, WorkerStatus, encode, own_version, read_query
 from jetq.worker.attempts.attempt import Attempt
 from jetq.worker.cancellations import FindAttempt
@@ -51,11 +51,11 @@ class StatusReporter:
             queues=tuple(queues),
         )
 
-    async def listen(self, broker: Broker, queue: str) -> None:
+    async def listen(self, broker: Fleet, queue: str) -> None:
         """Answer from now on what the workers of `queue` are asked."""
         await broker.answer(queue, partial(self._respond, broker, queue))
 
-    def _respond(self, broker: Broker, queue: str, data: bytes) -> bytes | None:
+    def _respond(self, broker: Fleet, queue: str, data: bytes) -> bytes | None:
         query = read_query(data)
         if query is None:
             return None

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
-from jetq.broker import Broker
+from jetq.broker.consuming import Consuming
 from jetq.errors import BrokerError
 from jetq.model.job import Delivery
 from jetq.model.outcome import Outcome, Superseded
@@ -51,7 +51,7 @@ class Suspects:
 
     def __init__(
         self,
-        broker: Broker,
+        broker: Consuming,
         *,
         valid: Callable[[Delivery], bool],
         held: Callable[[], Iterable[Attempt]],

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from jetq.broker import Broker
+from jetq.broker.cells import Cells
 from jetq.errors import BrokerError
 from jetq.worker.limits.presence import Presence, is_present
 from jetq.worker.limits.shared_cell import TRIES, SharedCell
@@ -46,7 +46,7 @@ class LimitShare:
     """
 
     def __init__(
-        self, broker: Broker, presence: Presence, name: str, limit: int, tell: Callable[[int | None], None]
+        self, broker: Cells, presence: Presence, name: str, limit: int, tell: Callable[[int | None], None]
     ) -> None:
         self._broker = broker
         self._presence = presence

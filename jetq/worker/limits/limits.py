@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from jetq.broker import Broker
+from jetq.broker.cells import Cells
+from jetq.broker.clock import Clock
+from jetq.broker.queues import Queues
 from jetq.client.call_keys import call_key
 from jetq.client.task import Task
 from jetq.errors import ArgumentError, BrokerError
@@ -43,6 +45,10 @@ class GateSpec(Struct, frozen=True):
     rate: Rate | None = None
 
 
+class _Broker(Cells, Queues, Clock, Protocol):
+    """What is needed of the broker here."""
+
+
 class Limits:
     """The gates of a worker's `tasks`.
 
@@ -56,7 +62,7 @@ class Limits:
 
     def __init__(
         self,
-        broker: Broker,
+        broker: _Broker,
         presence: Presence,
         tasks: Mapping[str, Task[..., Any]],
         *,

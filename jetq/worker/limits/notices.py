@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from jetq.broker import Broker
+from jetq.broker.cells import Cells
 from jetq.errors import BrokerError
 from jetq.worker.limits.presence import Presence
 
@@ -43,7 +43,7 @@ class Notices:
     presence: the worker's; its name signs the notices. on_notice: called with each notice of another worker.
     """
 
-    def __init__(self, broker: Broker, presence: Presence, on_notice: Callable[[SlotNotice], None]) -> None:
+    def __init__(self, broker: Cells, presence: Presence, on_notice: Callable[[SlotNotice], None]) -> None:
         self._broker = broker
         self._presence = presence
         self._on_notice = on_notice

@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
+from typing import Protocol
 
-from jetq.broker import Broker
+from jetq.broker.cells import Cells
+from jetq.broker.clock import Clock
+from jetq.broker.queues import Queues
 from jetq.encoding.headers import meta_or_default
 from jetq.errors import DefinitionError
 from jetq.model.job import Meta
@@ -29,6 +32,10 @@ _MARK_AGAIN_AFTER = 1.0
 between, and have removed the mark."""
 
 
+class _Broker(Cells, Queues, Clock, Protocol):
+    """What is needed of the broker here."""
+
+
 class Parking:
     """Parks jobs of a gate, and calls them up. A cell `lines.GATE` marks a gate that has parked jobs.
 
@@ -38,7 +45,7 @@ class Parking:
 
     def __init__(
         self,
-        broker: Broker,
+        broker: _Broker,
         notices: Notices,
         *,
         signature: Callable[[], str],

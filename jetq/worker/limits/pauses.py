@@ -5,14 +5,20 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Container
+from typing import Protocol
 
-from jetq.broker import Broker
+from jetq.broker.cells import Cells
+from jetq.broker.clock import Clock
 from jetq.model.bounds import LATEST
 from jetq.worker.policy import LONGEST_WAIT
 
 __all__ = ["Pauses"]
 
 _log = logging.getLogger("jetq.worker")
+
+
+class _Broker(Cells, Clock, Protocol):
+    """What is needed of the broker here."""
 
 
 class Pauses:
@@ -22,7 +28,7 @@ class Pauses:
     on_pause: called with a gate's name and the unix seconds of the pause's end, when a pause begins or gets longer.
     """
 
-    def __init__(self, broker: Broker, tasks: Container[str], on_pause: Callable[[str, float], None]) -> None:
+    def __init__(self, broker: _Broker, tasks: Container[str], on_pause: Callable[[str, float], None]) -> None:
         self._broker = broker
         self._tasks = tasks
         self._on_pause = on_pause

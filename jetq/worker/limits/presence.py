@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 
-from jetq.broker import Broker
+from jetq.broker.cells import Cells
 from jetq.runtime.clock import steady
 
 __all__ = ["Presence", "is_present"]
@@ -35,7 +35,7 @@ class Presence:
         """Whether it stands and is to be renewed: a third of its time is over."""
         return self._renew_from < steady() < self._until
 
-    async def establish(self, broker: Broker) -> None:
+    async def establish(self, broker: Cells) -> None:
         """Give a sign unless one stands. Raises BrokerError."""
         async with self._establishing:
             if self.valid:
@@ -47,7 +47,7 @@ class Presence:
             await self._write(broker)
             self._stands_since(asked_at)
 
-    async def renew(self, broker: Broker) -> None:
+    async def renew(self, broker: Cells) -> None:
         """Let it stand longer. Raises BrokerError."""
         name, asked_at = self.name, steady()
         await self._write(broker)
@@ -58,10 +58,10 @@ class Presence:
     def _stands_since(self, asked_at: float) -> None:
         self._renew_from, self._until = asked_at + self._lasts / 3, asked_at + self._lasts - self._margin
 
-    async def _write(self, broker: Broker) -> None:
+    async def _write(self, broker: Cells) -> None:
         await broker.write_cell(_cell(self.name), b"", ttl=self._lasts)
 
-    async def withdraw(self, broker: Broker) -> None:
+    async def withdraw(self, broker: Cells) -> None:
         """What was taken under it is given back by that. Raises BrokerError."""
         name, self._until = self.name, 0.0
         cell = await broker.read_cell(_cell(name)) if name else None
@@ -69,7 +69,7 @@ class Presence:
             await broker.drop_cell(cell)
 
 
-async def is_present(broker: Broker, name: str) -> bool:
+async def is_present(broker: Cells, name: str) -> bool:
     """Whether whoever has that name lives, as far as is known. Raises BrokerError."""
     return await broker.read_cell(_cell(name)) is not None
 

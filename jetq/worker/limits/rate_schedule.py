@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
+from typing import Protocol
 
 import msgspec
 
-from jetq.broker import Broker
+from jetq.broker.cells import Cells
+from jetq.broker.clock import Clock
 from jetq.errors import BrokerError
 from jetq.model.bounds import LATEST
 from jetq.model.definitions.rate import Rate
@@ -28,11 +30,15 @@ _ASK_WITHIN = 60.0
 _decode = msgspec.json.Decoder(float).decode
 
 
+class _Broker(Cells, Clock, Protocol):
+    """What is needed of the broker here."""
+
+
 class RateSchedule:
     """Times of start for the jobs of one gate, so many as `rate` allows. The cell `name` holds the first time that no
     worker has taken, in unix seconds of the broker."""
 
-    def __init__(self, broker: Broker, name: str, rate: Rate) -> None:
+    def __init__(self, broker: _Broker, name: str, rate: Rate) -> None:
         self._broker = broker
         self._rate = rate
         self._first_free = SharedCell(broker, name, _decode_time, 0.0)

@@ -7,7 +7,7 @@ from typing import Generic, TypeVar
 
 import msgspec
 
-from jetq.broker import Broker
+from jetq.broker.cells import Cells
 from jetq.model.cell import Cell
 
 __all__ = ["TRIES", "SharedCell"]
@@ -27,7 +27,7 @@ class SharedCell(Generic[T]):
     decode: reads it from JSON. empty: what a cell means that is not stored, or that jetq has not written.
     """
 
-    def __init__(self, broker: Broker, name: str, decode: Callable[[bytes], T], empty: T) -> None:
+    def __init__(self, broker: Cells, name: str, decode: Callable[[bytes], T], empty: T) -> None:
         self.name = name
         self.value = empty
         self._broker = broker

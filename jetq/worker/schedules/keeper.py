@@ -6,9 +6,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine, Sequence
-from typing import Any
+from typing import Any, Protocol
 
-from jetq.broker import Broker
+from jetq.broker.queues import Queues
+from jetq.broker.schedules import Schedules
 from jetq.client.declared_schedules import Definition
 from jetq.encoding.sealing import PayloadCodec
 from jetq.errors import BadPayload, BrokerError, NewerVersion, Rejected
@@ -27,12 +28,16 @@ _MISSED_LOOK_EVERY = 60.0
 """Seconds between looks for ticks and jobs that nobody got: the broker was down or full when they were due."""
 
 
+class _Broker(Queues, Schedules, Protocol):
+    """What is needed of the broker here."""
+
+
 class ScheduleKeeper:
     """Keeps the schedules that a worker's code defines for its `queues`, and looks after all that are stored there."""
 
     def __init__(
         self,
-        broker: Broker,
+        broker: _Broker,
         queues: Sequence[str],
         defined: Sequence[Definition],
         ticks: Ticks,
@@ -64,7 +69,7 @@ class ScheduleKeeper:
 
 
 async def _store(
-    broker: Broker, queues: Sequence[str], defined: Sequence[Definition], payloads: PayloadCodec | None
+    broker: Schedules, queues: Sequence[str], defined: Sequence[Definition], payloads: PayloadCodec | None
 ) -> None:
     for record, body in defined:
         try:

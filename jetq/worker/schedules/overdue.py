@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from jetq.broker import Broker
+from jetq.broker.queues import Queues
 
 __all__ = ["OverdueJobs"]
 
@@ -15,7 +15,7 @@ class OverdueJobs:
     """Finds overdue jobs among the scheduled ones: a few hundred at a time, so that a look costs the same however many
     there are."""
 
-    def __init__(self, broker: Broker) -> None:
+    def __init__(self, broker: Queues) -> None:
         self._broker = broker
         self._seen: dict[str, int] = {}
 

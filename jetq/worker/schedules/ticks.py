@@ -7,11 +7,14 @@ import hashlib
 import logging
 import random
 from datetime import UTC, datetime
+from typing import Protocol
 from weakref import WeakValueDictionary
 
 from msgspec.structs import replace
 
-from jetq.broker import Broker
+from jetq.broker.clock import Clock
+from jetq.broker.consuming import Consuming
+from jetq.broker.schedules import Schedules
 from jetq.encoding.headers import SCHEDULE_HEADER, NewerHeader
 from jetq.encoding.schedules import read_record
 from jetq.errors import BrokerError, DefinitionError, Rejected
@@ -50,6 +53,14 @@ class NewerTick(ValueError):
     """A tick of a schedule that a newer jetq has written. It is left to its lease, and a newer worker may get it."""
 
 
+class _Ticking(Schedules, Clock, Protocol):
+    """What `Ticks` needs of the broker."""
+
+
+class _Serving(Consuming, Clock, Protocol):
+    """What a worker that is handed ticks needs of the broker."""
+
+
 class Ticks:
     """Makes jobs of ticks. Any number of workers do, of the same ticks: what counts is stored by one of them.
 
@@ -60,7 +71,7 @@ class Ticks:
     of those that waited for a worker, none that was on time is lost.
     """
 
-    def __init__(self, broker: Broker) -> None:
+    def __init__(self, broker: _Ticking) -> None:
         self._broker = broker
         self._random = random.Random()
         self._missing: dict[tuple[str, str], float] = {}
@@ -155,7 +166,7 @@ class Ticks:
 class TickRunner:
     """Handles the ticks that come to a worker."""
 
-    def __init__(self, ticks: Ticks, broker: Broker, leases: Leases, settlement: Settlement) -> None:
+    def __init__(self, ticks: Ticks, broker: _Serving, leases: Leases, settlement: Settlement) -> None:
         self._ticks = ticks
         self._broker = broker
         self._leases = leases
