@@ -26,10 +26,27 @@ FLOORS = {
 }
 """Every module's floor; a package's floor is that of all its modules."""
 
+MAIL_FLOORS = {
+    9: "jetq_email jetq_email.cli jetq_email.webhooks",
+    8: "jetq_email.tasks",
+    7: "jetq_email.sending",
+    6: "jetq_email.routing",
+    5: "jetq_email.transports jetq_email.feedback jetq_email.unsubscribe"
+    " jetq_email.mail_log jetq_email.preferences jetq_email.dkim_keys",
+    4: "jetq_email.settings jetq_email.dkim jetq_email.suppression jetq_email.templates",
+    3: "jetq_email.providers",
+    2: "jetq_email.message jetq_email.outcomes",
+    1: "jetq_email.errors jetq_email.plaintext jetq_email.rates jetq_email.redaction jetq_email.running_job"
+    " jetq_email.secret",
+}
+"""The same of the mail plugin, where parts of one floor know nothing of each other."""
+
 SIBLINGS = set(FLOORS[5].split())
 """Parts that know nothing of each other: two brokers, and what is done over either."""
 
-FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names.split()}
+FLOOR_OF = {
+    name: floor for floors in (FLOORS, MAIL_FLOORS) for floor, names in floors.items() for name in names.split()
+}
 LONGEST = 500
 """Lines of a file."""
 
@@ -78,8 +95,14 @@ def imports(module: str) -> set[str]:
     return {target for target, _ in own_imports(module)} - {module}
 
 
+def faces(module: str) -> set[str]:
+    """Return the packages whose `__init__` runs before what `module` imports, other than those that `module` lies in."""
+    packages = {target[:end] for target in imports(module) for end, letter in enumerate(target) if letter == "."}
+    return {package for package in packages if "." in package and not f"{module}.".startswith(f"{package}.")}
+
+
 def part(module: str) -> str:
-    """The module or package right below `jetq` that `module` belongs to."""
+    """The module or package right below `jetq` or `jetq_email` that `module` belongs to."""
     return ".".join(module.split(".")[:2])
 
 
@@ -95,13 +118,27 @@ def test_imports_point_down(module: str) -> None:
     assert not climbing, f"{module} (floor {own}) imports upwards"
 
 
+@pytest.mark.parametrize("module", PLUGIN_MODULES)
+def test_imports_of_the_mail_plugin_point_down(module: str) -> None:
+    others = {target for target in imports(module) & set(PLUGIN_MODULES) if part(target) != part(module)}
+    assert not {target for target in others if floor(target) >= floor(module)}, f"{module} (floor {floor(module)})"
+
+
 @pytest.mark.parametrize("module", [module for module in MODULES if part(module) in SIBLINGS])
 def test_siblings_know_nothing_of_each_other(module: str) -> None:
     assert not {target for target in imports(module) if part(target) in SIBLINGS - {part(module)}}
 
 
 def test_no_import_is_part_of_a_circle() -> None:
-    graph = {module: imports(module) for module in ALL_MODULES}
+    check_acyclic({module: imports(module) for module in ALL_MODULES})
+
+
+def test_no_import_of_the_mail_plugin_is_part_of_a_circle_over_packages() -> None:
+    """A package that offers names of its modules imports them, whichever of them is asked for."""
+    check_acyclic({module: imports(module) | faces(module) for module in PLUGIN_MODULES})
+
+
+def check_acyclic(graph: dict[str, set[str]]) -> None:
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
@@ -143,5 +180,6 @@ def test_a_folder_is_seen_at_a_glance(folder: Path) -> None:
 
 
 def test_floors_list_what_is_there_and_nothing_twice() -> None:
-    listed = [name for names in FLOORS.values() for name in names.split()]
-    assert sorted(listed) == sorted({part(module) for module in MODULES})
+    for floors, modules in ((FLOORS, MODULES), (MAIL_FLOORS, PLUGIN_MODULES)):
+        listed = [name for names in floors.values() for name in names.split()]
+        assert sorted(listed) == sorted({part(module) for module in modules})
