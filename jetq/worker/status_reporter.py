@@ -7,15 +7,21 @@ import socket
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
+from typing import Protocol
 
 from msgspec.structs import replace
 
+from jetq.broker.clock import Clock
 from jetq.broker.fleet import Fleet
 from jetq.model.worker_status import HeldJob, WorkerStatus, encode, own_version, read_query
 from jetq.worker.attempts.attempt import Attempt
 from jetq.worker.cancellations import FindAttempt
 
 __all__ = ["StatusReporter"]
+
+
+class _Broker(Fleet, Clock, Protocol):
+    """What is needed of the broker here."""
 
 
 class StatusReporter:
@@ -51,11 +57,11 @@ class StatusReporter:
             queues=tuple(queues),
         )
 
-    async def listen(self, broker: Fleet, queue: str) -> None:
+    async def listen(self, broker: _Broker, queue: str) -> None:
         """Answer from now on what the workers of `queue` are asked."""
         await broker.answer(queue, partial(self._respond, broker, queue))
 
-    def _respond(self, broker: Fleet, queue: str, data: bytes) -> bytes | None:
+    def _respond(self, broker: _Broker, queue: str, data: bytes) -> bytes | None:
         query = read_query(data)
         if query is None:
             return None
