@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -13,8 +13,9 @@ from jetq import BrokerUnavailable, Jetq, Records, Worker
 from jetq_email import send_email
 from jetq_email.mail_log import Entry, MailLog
 from jetq_email.suppression import Suppression, address_hash
+from tests.apps.mail_settings import MailSettings
 from tests.apps.smtp_server import Session, SmtpServer, serving_smtp
-from tests.apps.working import fresh_app, settled, working
+from tests.apps.working import settled, working
 
 pytestmark = pytest.mark.anyio
 
@@ -22,20 +23,9 @@ ANN, BOB, CLEO = "ann@example.com", "bob@example.com", "cleo@example.com"
 
 
 @pytest.fixture
-async def app(nats_url: str) -> AsyncIterator[Jetq]:
-    app = fresh_app(nats_url)
-    yield app
-    await app.session.aclose()
-
-
-@pytest.fixture
-def configure(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    def set_variables(port: int, **more: object) -> None:
-        values = {"host": "127.0.0.1", "port": port, "tls": "none", "sender": "s@example.org", "retry_wait": 0.05}
-        for name, value in {**values, "log_ttl": 600, **more}.items():
-            monkeypatch.setenv(f"JETQ_EMAIL_{name.upper()}", str(value))
-
-    return set_variables
+def configure(mail_settings: MailSettings) -> MailSettings:
+    """Sets what the log is kept by, and the fields given."""
+    return partial(mail_settings, host="127.0.0.1", tls="none", sender="s@example.org", retry_wait=0.05, log_ttl=600)
 
 
 async def mailed(app: Jetq, **mail: Any) -> None:
@@ -48,7 +38,7 @@ async def entries(app: Jetq, address: str | None = None) -> list[Entry]:
     return [entry async for entry in MailLog(app).each(address)]
 
 
-async def test_each_outcome_of_each_attempt(app: Jetq, configure: Callable[..., None]) -> None:
+async def test_each_outcome_of_each_attempt(app: Jetq, configure: MailSettings) -> None:
     """Guarantee: the log tells of every attempt what came of it for each recipient."""
     busy = ["450 4.2.0 later, bob@example.com"]
 
@@ -60,7 +50,7 @@ async def test_each_outcome_of_each_attempt(app: Jetq, configure: Callable[..., 
     )
     await Suppression(app).add("dan@example.com", "complaint", "test")
     async with serving_smtp(server):
-        configure(server.port)
+        configure(port=server.port)
         await mailed(app, to=[ANN, BOB, CLEO, "dan@example.com"], bcc="eve", tag="receipts", topic="orders")
     found = await entries(app)
     names = {address_hash(each): each.partition("@")[0] for each in (ANN, BOB, CLEO, "dan@example.com", "eve")}
@@ -75,25 +65,25 @@ async def test_each_outcome_of_each_attempt(app: Jetq, configure: Callable[..., 
     assert [each.address for each in found] == [None] * len(found)
 
 
-async def test_a_server_that_fails_and_one_that_says_nothing(app: Jetq, configure: Callable[..., None]) -> None:
+async def test_a_server_that_fails_and_one_that_says_nothing(app: Jetq, configure: MailSettings) -> None:
     replies = ["421 closing"]
     server = SmtpServer({"data": lambda _: replies.pop() if replies else None})
     async with serving_smtp(server):
-        configure(server.port, addresses="clear")
+        configure(port=server.port, addresses="clear")
         await mailed(app, to=ANN)
     assert [(each.outcome, each.address) for each in await entries(app)] == [("failed", ANN), ("sent", ANN)]
 
 
-async def test_without_the_setting_there_is_none(app: Jetq, configure: Callable[..., None]) -> None:
+async def test_without_the_setting_there_is_none(app: Jetq, configure: MailSettings) -> None:
     async with serving_smtp(SmtpServer()) as server:
-        configure(server.port, log_ttl=0)
+        configure(port=server.port, log_ttl=0)
         await mailed(app, to=ANN)
     assert server.delivered == [ANN]
     assert await entries(app) == []
 
 
 async def test_a_mail_that_cannot_be_logged_is_sent_once(
-    app: Jetq, configure: Callable[..., None], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    app: Jetq, configure: MailSettings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Guarantee: what was sent is not sent again because its entry could not be written."""
 
@@ -102,14 +92,14 @@ async def test_a_mail_that_cannot_be_logged_is_sent_once(
 
     monkeypatch.setattr(Records, "aput", fail)
     async with serving_smtp(SmtpServer()) as server:
-        configure(server.port)
+        configure(port=server.port)
         await mailed(app, to=ANN)
     assert server.delivered == [ANN]
     assert "a mail is not in the log: the server is away" in caplog.text
 
 
 async def test_a_worker_that_ends_while_it_writes_the_log_does_not_have_the_mail_sent_again(
-    app: Jetq, configure: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+    app: Jetq, configure: MailSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Guarantee: a mail that was handed over is not sent again because its job was cancelled after that."""
     begun, put = asyncio.Event(), Records.aput
@@ -121,7 +111,7 @@ async def test_a_worker_that_ends_while_it_writes_the_log_does_not_have_the_mail
 
     monkeypatch.setattr(Records, "aput", hang)
     async with serving_smtp(SmtpServer()) as server:
-        configure(server.port)
+        configure(port=server.port)
         worker = Worker(app, queues=["email"], grace=0.0)
         running = asyncio.create_task(worker.run())
         await app.aenqueue(send_email.bind(ANN, "s", text="t"))
@@ -136,9 +126,9 @@ async def test_a_worker_that_ends_while_it_writes_the_log_does_not_have_the_mail
     assert await (await app.session.broker()).dead("email") == []
 
 
-async def test_entries_end(app: Jetq, configure: Callable[..., None]) -> None:
+async def test_entries_end(app: Jetq, configure: MailSettings) -> None:
     async with serving_smtp(SmtpServer()) as server:
-        configure(server.port, log_ttl=1)
+        configure(port=server.port, log_ttl=1)
         await mailed(app, to=ANN)
     async with asyncio.timeout(20):
         while await entries(app):

@@ -4,34 +4,24 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from functools import partial
 
 import pytest
 
 from jetq import Jetq
 from jetq_email import send_email, send_template
 from jetq_email.mail_log import MailLog
-from tests.apps.http_server import Asked, HttpServer, Told, serving_http
-from tests.apps.working import fresh_app, settled, until, working
+from tests.apps.http_server import Asked, Told, serving_http
+from tests.apps.mail_settings import MailSettings
+from tests.apps.working import settled, until, working
 
 pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-async def app(nats_url: str) -> AsyncIterator[Jetq]:
-    app = fresh_app(nats_url)
-    yield app
-    await app.session.aclose()
-
-
-@pytest.fixture
-def configure(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    def set_variables(server: HttpServer, **more: str) -> None:
-        values = {"POSTMARK_TOKEN": "t", "POSTMARK_URL": server.url, "SENDER": "s@example.org", "LOG_TTL": "600"}
-        for name, value in {**values, **more}.items():
-            monkeypatch.setenv(f"JETQ_EMAIL_{name}", value)
-
-    return set_variables
+def configure(mail_settings: MailSettings) -> MailSettings:
+    """Sets a provider and the log, and the fields given."""
+    return partial(mail_settings, postmark_token="t", sender="s@example.org", log_ttl=600)
 
 
 def take(_: Asked) -> Told:
@@ -45,10 +35,10 @@ async def enqueue(app: Jetq, count: int) -> None:
         await app.aenqueue(send_template.bind("welcome", f"u{number + 1}@example.com", words))
 
 
-async def test_mails_of_both_tasks_keep_one_pace_and_pay_nothing(app: Jetq, configure: Callable[..., None]) -> None:
+async def test_mails_of_both_tasks_keep_one_pace_and_pay_nothing(app: Jetq, configure: MailSettings) -> None:
     """Guarantee: a mail that waits for its turn at a provider pays no attempt, and none is lost."""
     async with serving_http(take) as server:
-        configure(server, POSTMARK_RATE="40/s")
+        configure(postmark_url=server.url, postmark_rate="40/s")
         await enqueue(app, 100)  # more than wait here for their turn
         async with working(app, queues=["email"]):
             await settled(app, timeout=60)
@@ -58,9 +48,9 @@ async def test_mails_of_both_tasks_keep_one_pace_and_pay_nothing(app: Jetq, conf
     assert len(server.asked) == 100
 
 
-async def test_one_that_has_its_mail_of_the_day_gets_no_other(app: Jetq, configure: Callable[..., None]) -> None:
+async def test_one_that_has_its_mail_of_the_day_gets_no_other(app: Jetq, configure: MailSettings) -> None:
     async with serving_http(take) as server:
-        configure(server, POSTMARK_RATE="1/d")
+        configure(postmark_url=server.url, postmark_rate="1/d")
         await enqueue(app, 4)
         async with working(app, queues=["email"]):
             await until(lambda: server.asked)

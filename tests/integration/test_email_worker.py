@@ -6,8 +6,9 @@ import asyncio
 import email
 import socket
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from jetq import Jetq
 from jetq.model.dead_letter import DeadEntry
 from jetq.operations.dead_letters import replay
 from jetq_email import send_email
+from tests.apps.mail_settings import MailSettings
 from tests.apps.working import fresh_app, working
 
 pytestmark = pytest.mark.anyio
@@ -64,13 +66,9 @@ def serving(handler: Server) -> Iterator[int]:
 
 
 @pytest.fixture
-def configure(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
-    def set_variables(port: int) -> None:
-        settings = {"host": "127.0.0.1", "port": str(port), "tls": "none", "sender": "me@example.org"}
-        for name, value in {**settings, "retry_wait": "0.3", "timeout": "5"}.items():
-            monkeypatch.setenv(f"JETQ_EMAIL_{name.upper()}", value)
-
-    return set_variables
+def configure(mail_settings: MailSettings) -> MailSettings:
+    """Sets a server that is asked again soon, and the fields given."""
+    return partial(mail_settings, host="127.0.0.1", tls="none", sender="me@example.org", retry_wait=0.3, timeout=5)
 
 
 @asynccontextmanager
@@ -97,11 +95,11 @@ async def _send(app: Jetq, *to: str) -> None:
 
 
 async def test_each_recipient_gets_one_mail_and_only_the_refused_are_left(
-    nats_url: str, configure: Callable[[int], None]
+    nats_url: str, configure: MailSettings
 ) -> None:
     server = Server(later=["450 busy", "250 OK"], never=["550 no such user"])
     with serving(server) as port:
-        configure(port)
+        configure(port=port)
         async with mailing(nats_url) as app:
             await _send(app, "a", "later", "never", "b")
             (entry,) = await _settled(app)
@@ -116,10 +114,10 @@ async def test_each_recipient_gets_one_mail_and_only_the_refused_are_left(
     assert len(set(server.message_ids)) == 1
 
 
-async def test_that_a_mail_was_sent_is_known_for_a_while(nats_url: str, configure: Callable[[int], None]) -> None:
+async def test_that_a_mail_was_sent_is_known_for_a_while(nats_url: str, configure: MailSettings) -> None:
     server = Server()
     with serving(server) as port:
-        configure(port)
+        configure(port=port)
         async with mailing(nats_url) as app:
             job = await app.aenqueue(send_email.bind("a@example.com", "Hi", text="Hello"))
             await job.await_()
@@ -128,11 +126,11 @@ async def test_that_a_mail_was_sent_is_known_for_a_while(nats_url: str, configur
 
 
 async def test_who_is_put_off_to_the_last_attempt_is_alone_in_the_dead_letter(
-    nats_url: str, configure: Callable[[int], None]
+    nats_url: str, configure: MailSettings
 ) -> None:
     server = Server(busy=["450 busy"], slow=["450 busy", "450 busy", "250 OK"])
     with serving(server) as port:
-        configure(port)
+        configure(port=port)
         async with mailing(nats_url) as app:
             await _send(app, "a", "busy", "slow")
             (entry,) = await _settled(app)
@@ -142,12 +140,12 @@ async def test_who_is_put_off_to_the_last_attempt_is_alone_in_the_dead_letter(
 
 
 async def test_a_connection_lost_after_the_dot_is_retried_under_one_message_id(
-    nats_url: str, configure: Callable[[int], None]
+    nats_url: str, configure: MailSettings
 ) -> None:
     server = Server()
     server.drop_after_dot = 1
     with serving(server) as port:
-        configure(port)
+        configure(port=port)
         async with mailing(nats_url) as app:
             await _send(app, "a")
             assert await _settled(app) == []
@@ -155,8 +153,8 @@ async def test_a_connection_lost_after_the_dot_is_retried_under_one_message_id(
     assert len(set(server.message_ids)) == 1
 
 
-async def test_a_server_that_is_down_is_tried_again(nats_url: str, configure: Callable[[int], None]) -> None:
-    configure(_free_port())
+async def test_a_server_that_is_down_is_tried_again(nats_url: str, configure: MailSettings) -> None:
+    configure(port=_free_port())
     async with mailing(nats_url) as app:
         await _send(app, "a")
         (entry,) = await _settled(app)

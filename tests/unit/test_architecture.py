@@ -96,7 +96,7 @@ def imports(module: str) -> set[str]:
 
 
 def faces(module: str) -> set[str]:
-    """Return the packages whose `__init__` runs before what `module` imports, other than those that hold it."""
+    """Return the packages whose `__init__` runs before what `module` imports; not those that `module` lies in."""
     packages = {target[:end] for target in imports(module) for end, letter in enumerate(target) if letter == "."}
     return {package for package in packages if "." in package and not f"{module}.".startswith(f"{package}.")}
 
