@@ -1,89 +1,26 @@
-"""The tasks of this plugin, on the queue `email`: to send mails, and to take what comes back of them."""
+"""The tasks that send mails: of given texts, or made of a template."""
 
 from __future__ import annotations
 
-import logging
-import random
-from typing import Any, TypedDict
+from typing import Any
 
-from tenacity import RetryCallState
-from tenacity.wait import wait_base
-
-from jetq import Reject, Secret, SettingsError, task
-from jetq_email.dkim_keys import signer_for
+from jetq import Reject, SettingsError, task
 from jetq_email.errors import Unsendable
-from jetq_email.feedback.events import Event, take
-from jetq_email.feedback.reports import BadReport, read_report
-from jetq_email.feedback.sns import confirm
 from jetq_email.message import Email
-from jetq_email.message.address import parse_return_path
-from jetq_email.routing.opening import check_transport
 from jetq_email.sending.attachments import Attachment
 from jetq_email.sending.attempt import send
 from jetq_email.settings import Settings, current
+from jetq_email.tasks.attempts import RetryWait, task_options
 from jetq_email.templates import render
-from jetq_email.unsubscribe import note_choice
 from jetq_email.unsubscribe.links import link_variables
 
-__all__ = [
-    "Addresses",
-    "Context",
-    "confirm_subscription",
-    "jetq_ready",
-    "note_choice",
-    "send_email",
-    "send_template",
-    "take_events",
-    "take_report",
-]
-
-_log = logging.getLogger("jetq.email")
-
-_WAITS = (1, 5, 15, 30, 60, 120, 240)
-"""What attempts wait, in times of the first wait: a minute, then past the five that a server puts strangers off for."""
-
-_TAKEN_FOR = 20
-"""Attempts to take what comes back, with the usual waits: more than half an hour."""
+__all__ = ["Addresses", "Context", "send_email", "send_template"]
 
 Addresses = str | list[str]
 Context = dict[str, Any]
 
 
-class _Options(TypedDict, total=False):
-    max_attempts: int
-    rate: str
-
-
-def jetq_ready() -> None:
-    """Raise SettingsError if no mail can be sent from here: a worker without a transport, or without the key that is
-    to sign, leaves the queue to others."""
-    settings = current()
-    check_transport(settings)
-    signer_for(settings)
-
-
-class _RetryWait(wait_base):
-    """`JETQ_EMAIL_RETRY_WAIT` seconds before the second attempt, then ever longer. Up to a quarter is added by chance:
-    a server that was away is not to meet all mails at once."""
-
-    def __call__(self, retry_state: RetryCallState) -> float:
-        least = current().retry_wait * _WAITS[min(retry_state.attempt_number, len(_WAITS)) - 1]
-        return random.uniform(least, least * 1.25)
-
-
-def _options() -> _Options:
-    """Those of the settings of this process. `jetq_ready` tells of settings that cannot be read."""
-    try:
-        settings = current()
-    except SettingsError:
-        settings = Settings()
-    options: _Options = {"max_attempts": settings.attempts}
-    if settings.rate is not None:
-        options["rate"] = settings.rate
-    return options
-
-
-@task(name="jetq_email.send_email", queue="email", **_options(), wait=_RetryWait(), ends_kept=3600)
+@task(name="jetq_email.send_email", queue="email", **task_options(), wait=RetryWait(), ends_kept=3600)
 async def send_email(
     to: Addresses,
     subject: str,
@@ -140,7 +77,7 @@ async def send_email(
     await send(email, attachments or [], settings, recipients=recipients, via=via, campaign=campaign)
 
 
-@task(name="jetq_email.send_template", queue="email", **_options(), wait=_RetryWait(), ends_kept=3600)
+@task(name="jetq_email.send_template", queue="email", **task_options(), wait=RetryWait(), ends_kept=3600)
 async def send_template(
     template: str,
     to: Addresses,
@@ -187,37 +124,6 @@ async def send_template(
         headers=headers or {},
     )
     await send(email, attachments or [], settings, recipients=recipients, via=via, campaign=campaign)
-
-
-@task(name="jetq_email.take_events", queue="email", max_attempts=_TAKEN_FOR)
-async def take_events(events: list[Event]) -> None:
-    """Put who bounced, complained or unsubscribed on the list of those who get no mail. The rest is left alone."""
-    await take(events)
-
-
-@task(name="jetq_email.take_report", queue="email", max_attempts=_TAKEN_FOR)
-async def take_report(raw: bytes) -> None:
-    """Do the same with what a mail reports that came to the address of bounces or complaints.
-
-    raw: that mail, or its first 256 KiB, which are enough. One that is no report, as from who is on holiday, is left
-    alone.
-    """
-    sender = current().envelope_sender
-    try:
-        events = read_report(raw, None if sender is None else parse_return_path(sender, "envelope_sender"))
-    except BadReport as error:
-        _log.info("a mail to the address of bounces is left alone: %s", error.message)
-        return
-    await take(events)
-
-
-@task(name="jetq_email.confirm_subscription", queue="email", max_attempts=_TAKEN_FOR)
-async def confirm_subscription(url: Secret[str]) -> None:
-    """Confirm that a topic of SNS is to send its messages here, at the address that it gave."""
-    try:
-        await confirm(url)
-    except Unsendable as error:
-        raise Reject(str(error)) from error
 
 
 def _sender(sender: str | None, settings: Settings) -> str:

@@ -17,7 +17,7 @@ from jetq_email import TransportError, send_email
 from jetq_email.errors import ServerBusy
 from jetq_email.message import Email, Envelope, compose
 from jetq_email.settings import Settings, parse
-from jetq_email.tasks import mails as tasks_module
+from jetq_email.tasks.attempts import RetryWait, task_options
 from jetq_email.transports.smtp import SmtpTransport
 from jetq_email.transports.smtp import connections as connections_module
 from jetq_email.transports.smtp.connections import Connections
@@ -242,7 +242,7 @@ def test_attempts_outlast_greylisting_and_a_server_that_is_away(monkeypatch: pyt
     for number in range(1, send_email.defaults.max_attempts):
         state = call(None, None, (), {})
         state.attempt_number = number
-        waits.append(tasks_module._RetryWait()(state))
+        waits.append(RetryWait()(state))
     assert send_email.defaults.max_attempts == 8
     assert 60 <= waits[0] <= 75
     assert sum(waits[:2]) > 5 * 60
@@ -252,6 +252,6 @@ def test_attempts_outlast_greylisting_and_a_server_that_is_away(monkeypatch: pyt
 
 def test_attempts_are_a_setting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JETQ_EMAIL_ATTEMPTS", "3")
-    assert tasks_module._options() == {"max_attempts": 3}
+    assert task_options() == {"max_attempts": 3}
     monkeypatch.setenv("JETQ_EMAIL_ATTEMPTS", "many")
-    assert tasks_module._options() == {"max_attempts": 8}
+    assert task_options() == {"max_attempts": 8}
