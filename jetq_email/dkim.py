@@ -52,7 +52,7 @@ class Signer(Struct, frozen=True):
     keys: tuple[Key, ...]
 
     def sign(self, message: bytes) -> bytes:
-        """`message`, with its lines ended by CRLF, under one header `DKIM-Signature` for each key.
+        """Return `message`, with its lines ended by CRLF, under one header `DKIM-Signature` for each key.
 
         Its time is that of the mail's own date, so that the attempts of a job are alike. The work grows as the length.
         """
@@ -65,14 +65,14 @@ class Signer(Struct, frozen=True):
 
 
 def relaxed_header(field: bytes) -> bytes:
-    """A header field without its line end, in the form that is signed: RFC 6376 3.4.2."""
+    """Return a header field without its line end, in the form that is signed: RFC 6376 3.4.2."""
     name, _, value = field.partition(b":")
     text = _BLANKS.sub(b" ", value.replace(b"\r\n", b"")).strip(b" ")
     return name.rstrip(b" \t").lower() + b":" + text
 
 
 def relaxed_body(body: bytes) -> bytes:
-    """A body in the form that is signed: RFC 6376 3.4.4."""
+    """Return a body in the form that is signed: RFC 6376 3.4.4."""
     text = _BLANKS.sub(b" ", body).replace(b" \r\n", b"\r\n").removesuffix(b" ")
     end = len(text)
     while text.endswith(b"\r\n", 0, end):
@@ -81,7 +81,8 @@ def relaxed_body(body: bytes) -> bytes:
 
 
 def _chosen(fields: Sequence[bytes]) -> tuple[list[str], bytes]:
-    """The names to list, and the fields of those that are there, as they are signed: the last one of a name first."""
+    """Return the names to list, and the fields of those that are there, as they are signed: the last one of a name
+    first."""
     left: dict[str, list[bytes]] = {}
     for field in fields:
         left.setdefault(field.partition(b":")[0].rstrip(b" \t").lower().decode("latin-1"), []).append(field)
@@ -95,7 +96,7 @@ def _chosen(fields: Sequence[bytes]) -> tuple[list[str], bytes]:
 
 
 def _listed(names: Sequence[str]) -> list[str]:
-    """The tag `h` in words, between which a line may end."""
+    """Return the tag `h` in words, between which a line may end."""
     return [f"{'h=' if at == 0 else ''}{name}{':' if at < len(names) - 1 else ';'}" for at, name in enumerate(names)]
 
 

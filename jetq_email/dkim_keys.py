@@ -19,7 +19,7 @@ _PEM = re.compile(r"-----BEGIN ([A-Z ]*)PRIVATE KEY-----.*?-----END \1PRIVATE KE
 
 
 def signer_for(settings: Settings) -> Signer | None:
-    """What signs mails sent with these settings; None if nothing does.
+    """Return what signs mails sent with these settings; None if nothing does.
 
     Raises SettingsError for a key that is missing, unreadable, too short, or one of a kind that signs no mail.
     """

@@ -65,7 +65,7 @@ class MailLog:
         self._records = Records(RECORDS, app)
 
     async def each(self, address_or_hash: str | None = None) -> AsyncIterator[Entry]:
-        """All that is kept, oldest first; of one address if given. Raises BrokerError."""
+        """Yield all that is kept, oldest first; of one address if given. Raises BrokerError."""
         below = _BELOW if address_or_hash is None else f"{_BELOW}.{_hash(address_or_hash)}"
         async for record in self._records.aeach(below):
             try:
@@ -150,6 +150,6 @@ def _hash(address_or_hash: str) -> str:
 
 
 def _key(address: str, entry: Entry) -> str:
-    """One for each attempt and address: an attempt that is repeated after a crash has one entry."""
+    """Return the key, one for each attempt and address: an attempt that is repeated after a crash has one entry."""
     job = blake2b(entry.job.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
     return f"{_BELOW}.{address_hash(address)}.{job}-{entry.attempt}"

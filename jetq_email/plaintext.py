@@ -27,7 +27,7 @@ _LINES = frozenset({"br", "div", "tr", "li", "section", "article", "header", "fo
 
 
 def html_to_text(html: str) -> str:
-    """What a reader would see of `html`: paragraphs, lists with dashes, and each link followed by its address.
+    """Return what a reader would see of `html`: paragraphs, lists with dashes, and each link followed by its address.
 
     The time it takes grows as the length of `html`, whatever that is, because each character is part of one token, and
     each token is looked at once. What stands after MOST_READ characters is left out, and CUT says so.
@@ -58,7 +58,7 @@ class _Reader:
             self._end(token.tag or "")
 
     def text(self) -> str:
-        """What was shown."""
+        """Return what was shown."""
         self._end_link()
         lines = (re.sub(r"[ \t]+", " ", line).strip() for line in "".join(self._out).split("\n"))
         return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip() + "\n"

@@ -27,7 +27,7 @@ class Preferences:
         self._suppression = Suppression(app)
 
     async def awants(self, address: str, topic: str) -> bool:
-        """Whether `address` has not declined `topic`."""
+        """Return whether `address` has not declined `topic`."""
         return not await self._suppression.declines(address_hash(address), _known(topic))
 
     async def aset(self, address: str, topic: str, wanted: bool) -> None:
@@ -35,7 +35,8 @@ class Preferences:
         await self._suppression.decide(address_hash(address), _known(topic), wanted=wanted, source="preferences")
 
     async def aof(self, address: str) -> tuple[str, ...]:
-        """The topics that `address` has declined, of those in JETQ_EMAIL_TOPICS. Raises SettingsError without any."""
+        """Return the topics that `address` has declined, of those in JETQ_EMAIL_TOPICS. Raises SettingsError without
+        any."""
         topics = current().topics
         if not topics:
             raise SettingsError("which topics there are is not known here", hint="set JETQ_EMAIL_TOPICS")
@@ -43,15 +44,15 @@ class Preferences:
         return tuple(topic for topic, is_wanted in zip(topics, wanted, strict=True) if not is_wanted)
 
     def wants(self, address: str, topic: str) -> bool:
-        """`awants` from code that is not async."""
+        """Do as `awants`, from code that is not async."""
         return self._run(lambda each: each.awants(address, topic))
 
     def set(self, address: str, topic: str, wanted: bool) -> None:
-        """`aset` from code that is not async."""
+        """Do as `aset`, from code that is not async."""
         self._run(lambda each: each.aset(address, topic, wanted))
 
     def of(self, address: str) -> tuple[str, ...]:
-        """`aof` from code that is not async."""
+        """Do as `aof`, from code that is not async."""
         return self._run(lambda each: each.aof(address))
 
     def _run(self, work: Callable[[Preferences], Coroutine[Any, Any, T]]) -> T:

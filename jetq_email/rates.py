@@ -15,6 +15,6 @@ _UNITS: Mapping[str, float] = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 def interval(rate: str) -> float:
-    """Seconds from one mail to the next."""
+    """Return the seconds from one mail to the next."""
     count, _, unit = rate.partition("/")
     return _UNITS[unit] / int(count)

@@ -11,6 +11,6 @@ _LONGEST = 200
 
 
 def without_addresses(text: str) -> str:
-    """`text` on one line of at most 200 characters, with `<address>` where a mail address stands."""
+    """Return `text` on one line of at most 200 characters, with `<address>` where a mail address stands."""
     shown = " ".join(_ADDRESS.sub("<address>", text[: 4 * _LONGEST]).split())
     return shown if len(shown) <= _LONGEST else f"{shown[: _LONGEST - 3]}..."

@@ -8,7 +8,7 @@ __all__ = ["running_job"]
 
 
 def running_job() -> JobContext | None:
-    """The job that runs here. None in a plain call, which may have no broker to ask anything."""
+    """Return the job that runs here. None in a plain call, which may have no broker to ask anything."""
     try:
         return current_job()
     except JetqError:

@@ -70,7 +70,7 @@ def _plain(address: str) -> str:
 
 
 def check_topic(topic: str, known: Sequence[str] = ()) -> str:
-    """`topic`, if it can be one, and is one of those that are `known`, if any are. Raises Unsendable."""
+    """Return `topic`, if it can be one, and is one of those that are `known`, if any are. Raises Unsendable."""
     one_word(topic, "topic")
     if known and topic not in known:
         raise Unsendable(f"topic {topic!r}: there is no such topic", hint=f"JETQ_EMAIL_TOPICS has {', '.join(known)}")
@@ -93,7 +93,7 @@ class Suppression:
         return await self.find_hash(address_hash(address), topic)
 
     async def find_hash(self, hash: str, topic: str | None = None) -> Suppressed | None:
-        """`find` of an address whose hash is known."""
+        """Do as `find` for an address whose hash is known."""
         keys = [f"{_EVERYTHING}.{hash}", *([] if topic is None else [f"{_TOPICS}.{topic}.{hash}"])]
         for key in keys:
             record = await self._records.aget(key)
@@ -103,7 +103,7 @@ class Suppression:
         return None
 
     async def of(self, addresses: Iterable[str], topic: str | None = None) -> Mapping[str, Suppressed]:
-        """Those of `addresses` that get no mail, each with the reason. Raises BrokerError."""
+        """Return those of `addresses` that get no mail, each with the reason. Raises BrokerError."""
         asked = list(addresses)
         found = await asyncio.gather(*(self.find(address, topic) for address in asked))
         return {address: why for address, why in zip(asked, found, strict=True) if why is not None}
@@ -124,7 +124,7 @@ class Suppression:
         return await self.add_hash(address_hash(address), why)
 
     async def add_hash(self, hash: str, why: Suppressed) -> bool:
-        """`add` of an address whose hash is known."""
+        """Do as `add` for an address whose hash is known."""
         key = _key(hash, why.topic)
         while True:
             record = await self._records.aget(key)
@@ -149,7 +149,7 @@ class Suppression:
                 return
 
     async def declines(self, hash: str, topic: str) -> bool:
-        """Whether somebody wants no mail of `topic`, whatever holds for all mail."""
+        """Return whether somebody wants no mail of `topic`, whatever holds for all mail."""
         record = await self._records.aget(_key(hash, topic))
         return record is not None and not _read(record.value, hash).lifted
 
@@ -163,7 +163,7 @@ class Suppression:
         return not _read(record.value, hash).lifted
 
     async def each(self) -> AsyncIterator[Suppressed]:
-        """All that is on the list: first what holds for all mail, then topics."""
+        """Yield all that is on the list: first what holds for all mail, then topics."""
         for below in (_EVERYTHING, _TOPICS):
             async for record in self._records.aeach(below):
                 why = _read(record.value, record.key.rpartition(".")[2])
@@ -180,7 +180,7 @@ def _version(record: Record | None) -> int:
 
 
 def _read(value: bytes, hash: str) -> Suppressed:
-    """What stands in a record. One that nobody can read suppresses too: somebody meant it to."""
+    """Return what stands in a record. One that nobody can read suppresses too: somebody meant it to."""
     try:
         why = _decode(value)
     except (msgspec.MsgspecError, UnicodeDecodeError):

@@ -119,7 +119,7 @@ async def _each(rows: list[_Row], change: Callable[[Suppression, _Row], Coroutin
 
 
 def _row(text: str, why: Suppressed, place: str) -> _Row:
-    """The row of an address or hash. Raises JetqError, naming `place`."""
+    """Return the row of an address or hash. Raises JetqError, naming `place`."""
     text = text.strip()
     if _HASH.fullmatch(text):
         return _Row(text, why)
@@ -129,7 +129,7 @@ def _row(text: str, why: Suppressed, place: str) -> _Row:
 
 
 def _rows(file: TextIO) -> Iterator[_Row]:
-    """What stands in a file. Raises JetqError, naming the line."""
+    """Yield what stands in a file. Raises JetqError, naming the line."""
     try:
         lines = list(csv.reader(file))
     except (csv.Error, UnicodeDecodeError) as error:

@@ -53,7 +53,7 @@ def event(
     detail: object = None,
     reference: object = None,
 ) -> list[Event]:
-    """One event of what a provider or server sent, which may be anything; none without a kind and an address."""
+    """Return one event of what a provider or server sent, which may be anything; none without a kind and an address."""
     known = _address(address)
     if kind is None or known is None:
         return []
@@ -72,7 +72,8 @@ def event(
 
 
 def instant(told: object, unit: float = 1.0) -> datetime | None:
-    """The time that a provider tells: a text of ISO 8601, or a number of `unit` seconds since 1970; None if neither."""
+    """Return the time that a provider tells: a text of ISO 8601, or a number of `unit` seconds since 1970; None if
+    neither."""
     try:
         if isinstance(told, str):
             read = datetime.fromisoformat(told)
@@ -100,7 +101,7 @@ async def take(events: Iterable[Event]) -> None:
 
 
 def _address(told: object) -> str | None:
-    """The bare address in `Ann <ann@example.com>` or in a text that is one."""
+    """Return the bare address in `Ann <ann@example.com>` or in a text that is one."""
     if not isinstance(told, str):
         return None
     text = told.strip()

@@ -51,7 +51,7 @@ class _Part(Struct, frozen=True):
     lines: Sequence[bytes]
 
     def header(self, *names: str) -> str:
-        """The first one that has one of these names; empty if there is none."""
+        """Return the first header that has one of these names; an empty text if there is none."""
         return _first(self.headers, *names)
 
     @property
@@ -60,7 +60,7 @@ class _Part(Struct, frozen=True):
 
 
 def read_report(raw: bytes, path: ReturnPath | None = None) -> list[Event]:
-    """What the mail `raw` reports, of which the first 256 KiB are read. Raises BadReport, and nothing else.
+    """Return what the mail `raw` reports, of which the first 256 KiB are read. Raises BadReport, and nothing else.
 
     path: where bounces go, which may tell whose mail it was.
     """
@@ -104,7 +104,7 @@ def _part(lines: Sequence[bytes]) -> _Part:
 
 
 def _fields(lines: Sequence[bytes]) -> tuple[list[tuple[str, str]], int]:
-    """The fields up to an empty line, unfolded, and the number of the line behind it."""
+    """Return the fields up to an empty line, unfolded, and the number of the line behind it."""
     found: list[tuple[str, list[str]]] = []
     for number, line in enumerate(lines):
         text = line.rstrip(b"\r").decode("utf-8", "replace")
@@ -120,7 +120,7 @@ def _fields(lines: Sequence[bytes]) -> tuple[list[tuple[str, str]], int]:
 
 
 def _parts(report: _Part) -> Iterator[_Part]:
-    """The parts of a multipart; what is multipart among them stays whole. None if it is none."""
+    """Yield the parts of a multipart; what is multipart among them stays whole. None if it is none."""
     boundary = _BOUNDARY.search(report.header("content-type")[:2000])
     if boundary is None or not report.kind.startswith("multipart/"):
         return
@@ -139,7 +139,7 @@ def _parts(report: _Part) -> Iterator[_Part]:
 
 
 def _decoded(part: _Part) -> Sequence[bytes]:
-    """The lines of a part, without the encoding in which some servers wrap what needs none."""
+    """Return the lines of a part, without the encoding in which some servers wrap what needs none."""
     encoding, content = part.header("content-transfer-encoding").lower(), b"\n".join(part.lines)
     if encoding == "base64":
         try:
@@ -152,7 +152,8 @@ def _decoded(part: _Part) -> Sequence[bytes]:
 
 
 def _groups(lines: Sequence[bytes]) -> Iterator[list[tuple[str, str]]]:
-    """The groups of fields between empty lines: of a status, first what holds for all, then one for each recipient."""
+    """Yield the groups of fields between empty lines: of a status, first what holds for all, then one for each
+    recipient."""
     start = 0
     while start < len(lines):
         end = next((number for number in range(start, len(lines)) if not lines[number].strip()), len(lines))
@@ -167,7 +168,7 @@ def _first(fields: Iterable[tuple[str, str]], *names: str) -> str:
 
 
 def _headers_of_original(parts: Sequence[_Part]) -> Sequence[tuple[str, str]]:
-    """The headers of the mail that the report is about, which comes back whole or without its content."""
+    """Return the headers of the mail that the report is about, which comes back whole or without its content."""
     found = [_fields(_decoded(part))[0] for part in parts if part.kind in _ORIGINAL_KINDS]
     return found[0] if found else ()
 
@@ -186,7 +187,7 @@ def _date(text: str) -> datetime | None:
 def _delivery(
     group: Sequence[tuple[str, str]], sent_to: str | None, at: datetime | None, reference: str
 ) -> list[Event]:
-    """What became of one recipient. What we have written to is better than where it was forwarded to."""
+    """Return what became of one recipient. What we have written to is better than where it was forwarded to."""
     address = sent_to or _typed(_first(group, "original-recipient")) or _typed(_first(group, "final-recipient"))
     detail = _first(group, "diagnostic-code") or _first(group, "status")
     return event(_kind(group), address, _PROVIDER, at=at, detail=detail, reference=reference)
@@ -202,7 +203,7 @@ def _kind(group: Sequence[tuple[str, str]]) -> Kind | None:
 
 
 def _is_hard(group: Sequence[tuple[str, str]]) -> bool:
-    """Whether the status says that the address is no good. Without one nobody knows."""
+    """Return whether the status says that the address is no good. Without one nobody knows."""
     status = _STATUS.search(_first(group, "status")[:200])
     if status is None or status[1] != "5":
         return False
@@ -217,7 +218,7 @@ def _complaint(
     at: datetime | None,
     reference: str,
 ) -> list[Event]:
-    """Who complained, as the report says it, or else the mail that it is about. Nobody is guessed."""
+    """Return who complained, as the report says it, or else the mail that it is about. Nobody is guessed."""
     if _first(fields, "feedback-type").lower() != "abuse":
         return []
     told = [value for name, value in fields if name == "original-rcpt-to"]
@@ -232,7 +233,7 @@ def _complaint(
 
 
 def _typed(text: str) -> str | None:
-    """The address in `rfc822; <ann@example.com>`."""
+    """Return the address in `rfc822; <ann@example.com>`."""
     kind, semicolon, address = text[:1000].partition(";")
     found = (address if semicolon else kind).strip()
     if semicolon and kind.strip().lower() == "utf-8":

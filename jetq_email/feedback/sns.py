@@ -30,7 +30,10 @@ async def confirm(url: str) -> None:
 
 
 async def fetch(url: str) -> bytes:
-    """What stands at `url`, up to 64 KiB. Raises TransportError, and SettingsError if httpx2 is not installed."""
+    """Return what `url` answers, up to 64 KiB.
+
+    Raises TransportError, and SettingsError if httpx2 is not installed.
+    """
     try:
         import httpx2
     except ImportError:

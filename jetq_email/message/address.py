@@ -66,15 +66,15 @@ class ReturnPath(Struct, frozen=True):
         return _RECIPIENT in self.address
 
     def of(self, job_id: str) -> ReturnPath:
-        """The one of that job."""
+        """Return the path with the id of that job in it."""
         return ReturnPath(self.address.replace(_ID, job_id.replace(":", "+")))
 
     def to(self, recipient: str) -> str:
-        """The address for a mail to `recipient`, in which `ann@example.com` stands as `ann=example.com`."""
+        """Return the address for a mail to `recipient`, in which `ann@example.com` stands as `ann=example.com`."""
         return self.address.replace(_RECIPIENT, recipient.replace("@", "="))
 
     def recipient_in(self, address: str) -> str | None:
-        """The recipient whom `to` has put into `address`; None if it is none of this form, or another's."""
+        """Return the recipient whom `to` has put into `address`; None if it is none of this form, or another's."""
         form = re.escape(self.address).replace(re.escape(_ID), "[^+@]{1,200}")
         form = form.replace(re.escape(_RECIPIENT), "(.{1,64})=([^=@]{1,253})")
         found = re.fullmatch(form, address, re.IGNORECASE) if self.names_recipient else None
@@ -82,7 +82,8 @@ class ReturnPath(Struct, frozen=True):
 
 
 def parse_return_path(text: str, field: str) -> ReturnPath:
-    """`text` as an address for bounces: `bounces@example.com`, `bounces+{recipient}@example.com`, or `<>` for none.
+    """Return `text` as an address for bounces: `bounces@example.com`, `bounces+{recipient}@example.com`, or `<>` for
+    none.
 
     Raises Unsendable, naming `field`.
     """
@@ -96,7 +97,8 @@ def parse_return_path(text: str, field: str) -> ReturnPath:
 
 
 def parse_mailbox(text: str, field: str) -> Mailbox:
-    """`text` as a mailbox: `ada@example.com`, `Ada Lovelace <ada@example.com>` or `"Lovelace, Ada" <ada@example.com>`.
+    """Return `text` as a mailbox: `ada@example.com`, `Ada Lovelace <ada@example.com>` or `"Lovelace, Ada"
+    <ada@example.com>`.
 
     Raises Unsendable, naming `field`, for anything that is not exactly one address. Its message does not hold the text:
     a worker logs it.
@@ -117,7 +119,7 @@ def parse_mailbox(text: str, field: str) -> Mailbox:
 
 
 def _split(text: str, problem: str) -> tuple[str, str]:
-    """The display name, unquoted, and the bare address."""
+    """Return the display name, unquoted, and the bare address."""
     if not text.endswith(">"):
         if "," in text or ";" in text:
             raise Unsendable(f"{problem}: it looks like several", hint="pass a list with one address in each item")

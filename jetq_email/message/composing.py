@@ -98,12 +98,12 @@ class Envelope(Struct, frozen=True):
     via: str | None = None
 
     def left_of(self, mailboxes: Iterable[Mailbox]) -> list[Mailbox]:
-        """Those of `mailboxes` that are to get it now, each address once."""
+        """Return those of `mailboxes` that are to get it now, each address once."""
         return list({each.address: each for each in mailboxes if each.address in self.recipients}.values())
 
 
 async def composed(email: Email, parts: Sequence[Part], *, job_id: str, date: datetime) -> Envelope:
-    """`compose`, for a large mail in a thread."""
+    """Do as `compose`, for a large mail in a thread."""
     size = len(email.text or "") + len(email.html or "") + len(email.calendar or "")
     if size + sum(len(part.content) for part in parts) <= _LARGE:
         return compose(email, parts, job_id=job_id, date=date)
@@ -111,7 +111,7 @@ async def composed(email: Email, parts: Sequence[Part], *, job_id: str, date: da
 
 
 def compose(email: Email, parts: Iterable[Part] = (), *, job_id: str, date: datetime) -> Envelope:
-    """`email` checked and built, addressed to all of its recipients, each once.
+    """Return `email` checked and built, addressed to all of its recipients, each once.
 
     The same arguments give the same headers, so every attempt of one job shows the same Message-ID and date.
     Raises Unsendable, naming the field, for whatever cannot be sent. A text in to or cc that is no address is such: it
@@ -176,13 +176,13 @@ def _return_path(email: Email, sender: Mailbox) -> ReturnPath:
 
 
 def _places(name: str, texts: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Each text with where it stands, `to[2]`."""
+    """Yield each text with where it stands, `to[2]`."""
     for place, text in enumerate(texts):
         yield name if len(texts) == 1 else f"{name}[{place}]", text
 
 
 def _usable(bcc: Sequence[str]) -> tuple[list[Mailbox], tuple[tuple[str, Unsendable], ...]]:
-    """What stands in bcc: the addresses, and what is none."""
+    """Return what stands in bcc: the addresses, and what is none."""
     usable: list[Mailbox] = []
     unusable: dict[str, Unsendable] = {}
     for place, text in _places("bcc", bcc):
@@ -194,13 +194,13 @@ def _usable(bcc: Sequence[str]) -> tuple[list[Mailbox], tuple[tuple[str, Unsenda
 
 
 def _addressed(fields: Fields, *, only_ascii: bool = False) -> bytes:
-    """The headers with addresses. only_ascii: those beyond it stand there by name only."""
+    """Return the headers with addresses. only_ascii: those beyond it stand there by name only."""
     named = (("From", [fields.sender]), ("To", fields.to), ("Cc", fields.cc), ("Reply-To", fields.reply_to))
     return b"".join(address_header(name, mailboxes, only_ascii=only_ascii) for name, mailboxes in named if mailboxes)
 
 
 def _rest(fields: Fields) -> bytes:
-    """The other headers, and the body."""
+    """Return the other headers, and the body."""
     return b"".join(
         [
             text_header("Subject", fields.subject),
@@ -213,7 +213,10 @@ def _rest(fields: Fields) -> bytes:
 
 
 def message_id(job_id: str, sender: Mailbox) -> str:
-    """`<job id@sender domain>`: the same over attempts and replays, so that a server that has the mail can tell."""
+    """Return `<job id@sender domain>`.
+
+    It is the same over attempts and replays, so that a server that has the mail can tell.
+    """
     return f"<{job_id.replace(':', '+')}@{sender.domain}>"  # RFC 5322 has no colon in a msg-id, a job id has no plus
 
 

@@ -56,7 +56,7 @@ Piece = tuple[str, str]
 
 
 def text_header(name: str, value: str) -> bytes:
-    """The header `name` with a text for people: encoded from its first word that needs it to its last."""
+    """Return the header `name` with a text for people: encoded from its first word that needs it to its last."""
     pieces = _WORD.findall(value)
     needing = _needing(value, pieces)
     if not needing and _longest_line(name, pieces) <= _LONGEST_LINE:
@@ -70,7 +70,7 @@ def text_header(name: str, value: str) -> bytes:
 
 
 def own_header(name: str, value: str, field: str) -> bytes:
-    """The header `name` that somebody gives by name and value. Raises Unsendable, naming `field`.
+    """Return the header `name` that somebody gives by name and value. Raises Unsendable, naming `field`.
 
     A long word stays one: readers of a URL, an id or JSON want it whole.
     """
@@ -88,8 +88,11 @@ def own_header(name: str, value: str, field: str) -> bytes:
 
 
 def address_header(name: str, mailboxes: Sequence[Mailbox], *, only_ascii: bool = False) -> bytes:
-    """The header `name` with addresses. Those with a local part beyond ASCII are written in UTF-8 (RFC 6532), or with
-    `only_ascii` as groups that have their name, or the address for one, and no member (RFC 6857 3.1.8)."""
+    """Return the header `name` with addresses.
+
+    Those with a local part beyond ASCII are written in UTF-8 (RFC 6532), or with `only_ascii` as groups that have their
+    name, or the address for one, and no member (RFC 6857 3.1.8).
+    """
     pieces: list[Piece] = []
     for place, mailbox in enumerate(mailboxes, 1):
         comma = "," if place < len(mailboxes) else ""
@@ -102,7 +105,7 @@ def address_header(name: str, mailboxes: Sequence[Mailbox], *, only_ascii: bool 
 
 
 def folded(name: str, words: Sequence[str]) -> bytes:
-    """The header `name` with `words` that are written as they are, a blank between two of them."""
+    """Return the header `name` with `words` that are written as they are, a blank between two of them."""
     return _written(name, [(" ", word) for word in words])
 
 
@@ -110,8 +113,8 @@ def folded(name: str, words: Sequence[str]) -> bytes:
 
 
 def _needing(value: str, pieces: Sequence[Piece]) -> range:
-    """The words of a text that cannot stand as they are, with all between them: all, if the text begins or ends with
-    blanks, which readers drop."""
+    """Return the words of a text that cannot stand as they are, with all between them: all, if the text begins or ends
+    with blanks, which readers drop."""
     if _LOOKS_ENCODED.search(value) or value != value.strip(" \t"):
         return range(max(len(pieces), 1))
     places = [place for place, (_, word) in enumerate(pieces) if not word.isascii()]
@@ -119,18 +122,21 @@ def _needing(value: str, pieces: Sequence[Piece]) -> range:
 
 
 def _is_plainly_spaced(pieces: Sequence[Piece], needing: range) -> bool:
-    """Whether there is one space on either side of the words that are encoded. Of more, readers make what they want."""
+    """Return whether there is one space on either side of the words that are encoded.
+
+    Of more, readers make what they want.
+    """
     neighbours = [*pieces[max(needing.start, 1) : needing.start + 1], *pieces[needing.stop : needing.stop + 1]]
     return 0 < len(needing) < len(pieces) and all(blanks == " " for blanks, _ in neighbours)
 
 
 def _after_colon(pieces: Sequence[Piece]) -> list[Piece]:
-    """`pieces` with one space between the colon and the first word."""
+    """Return `pieces` with one space between the colon and the first word."""
     return [(" " if place == 0 else blanks, word) for place, (blanks, word) in enumerate(pieces)]
 
 
 def _phrase(name: str, header: str) -> Iterable[Piece]:
-    """A display name: as it is, in quotes, or encoded."""
+    """Return a display name: as it is, in quotes, or encoded."""
     if not name.isascii() or "\t" in name or "=?" in name or "?=" in name or _longest_line(header, [("", name)]) > 900:
         return _encoded_words(name, header, 0)
     if _ATOMS.fullmatch(name) or not name:
@@ -140,7 +146,7 @@ def _phrase(name: str, header: str) -> Iterable[Piece]:
 
 
 def _encoded_words(text: str, name: str, column: int) -> Iterator[Piece]:
-    """`text` as encoded words. The first stands after `column` columns of other words of the header `name`."""
+    """Yield `text` as encoded words. The first stands after `column` columns of other words of the header `name`."""
     octets = text.encode()
     quoted = _width(octets, quoted=True) <= 2 * len(octets)  # which a person can read; the other way is 4 for 3
     first = _ENCODED_WIDTH - len(name) - 2 if column == 0 and len(name) <= _LONGEST_NAME else _LONGEST_WORD
@@ -181,7 +187,10 @@ def _written(name: str, pieces: Iterable[Piece]) -> bytes:
 
 
 def _lines(name: str, pieces: Iterable[Piece]) -> Iterator[str]:
-    """The lines of a header. A line ends before blanks, never right after the colon unless an encoded word asks so."""
+    """Yield the lines of a header.
+
+    A line ends before blanks, never right after the colon unless an encoded word asks so.
+    """
     line = f"{name}:"
     for blanks, word in pieces:
         width = _ENCODED_WIDTH if word.startswith("=?utf-8?") else _WIDTH

@@ -17,7 +17,7 @@ _WORD = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 def one_line(text: str, field: str) -> str:
-    """`text`, if it is one line of real characters.
+    """Return `text`, if it is one line of real characters.
 
     Raises Unsendable, naming `field`, if it holds a line break, a control character other than a tab, or half of a
     surrogate pair. It is refused rather than mended: who can put a line break here can put a header here.
@@ -33,7 +33,7 @@ def one_line(text: str, field: str) -> str:
 
 
 def one_word(text: str, field: str) -> str:
-    """`text`, if it is a plain word. Raises Unsendable, naming `field`."""
+    """Return `text`, if it is a plain word. Raises Unsendable, naming `field`."""
     if not _WORD.fullmatch(text):
         raise Unsendable(f"{field} {text[:64]!r}: not one word", hint="1 to 64 letters, digits, '-' and '_'")
     return text

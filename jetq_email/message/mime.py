@@ -51,7 +51,7 @@ class Part(Struct, frozen=True):
 
 
 def body(text: str, html: str | None = None, calendar: str | None = None, parts: Sequence[Part] = ()) -> bytes:
-    """The MIME headers and the body of a mail. `calendar` is an invitation in iCalendar's format, with a METHOD.
+    """Return the MIME headers and the body of a mail. `calendar` is an invitation in iCalendar's format, with a METHOD.
 
     Raises Unsendable for what cannot be encoded or attached.
     """
@@ -70,13 +70,13 @@ def body(text: str, html: str | None = None, calendar: str | None = None, parts:
 
 
 def content_type_of(part: Part) -> str:
-    """The content type of `part` with its parameters, as given, or guessed from its name. Raises Unsendable."""
+    """Return the content type of `part` with its parameters, as given, or guessed from its name. Raises Unsendable."""
     content_type, parameters = _type_of(part, part.filename)
     return "; ".join([content_type, *(f'{key}="{value}"' for key, value in parameters.items())])
 
 
 def calendar_part(calendar: str) -> Part:
-    """The invitation as a file, for a provider that takes text and HTML alone. Raises Unsendable."""
+    """Return the invitation as a file, for a provider that takes text and HTML alone. Raises Unsendable."""
     return Part("invite.ics", calendar.encode(), f"text/calendar; charset=utf-8; method={_method(calendar)}")
 
 
@@ -99,8 +99,8 @@ def _text(text: str, content_type: str, **parameters: str) -> bytes:
 
 
 def _shortest(lines: Sequence[bytes]) -> tuple[str, bytes]:
-    """The encoding, and `lines` in it: as they are, if every server takes them so, else what is shorter of the two that
-    there are. The standard library does the same, in ten times the time."""
+    """Return the encoding, and `lines` in it: as they are, if every server takes them so, else what is shorter of the
+    two that there are. The standard library does the same, in ten times the time."""
     if max(map(len, lines)) <= _WIDTH and all(line.isascii() for line in lines):
         return "7bit", b"".join(line + b"\r\n" for line in lines)
     whole = b"\r\n".join(lines) + b"\r\n"
@@ -163,7 +163,7 @@ def _type_of(part: Part, name: str) -> tuple[str, dict[str, str]]:
 
 
 def _as_lines(part: Part, name: str) -> bytes:
-    """A mail that is attached as one, which may not be encoded: RFC 2046 5.2.1."""
+    """Return a mail that is attached as one, which may not be encoded: RFC 2046 5.2.1."""
     content = part.content.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
     if not content.isascii() or max(map(len, content.split(b"\r\n"))) > 998 or b"\r" in content.replace(b"\r\n", b""):
         raise Unsendable(
@@ -189,7 +189,10 @@ def _content_type(content_type: str, parameters: Mapping[str, str]) -> bytes:
 
 
 def _filename(name: str) -> list[str]:
-    """The parameter of a file's name. What is not plain ASCII, or looks encoded, is percent-encoded: RFC 2231."""
+    """Return the parameter of a file's name.
+
+    What is not plain ASCII, or looks encoded, is percent-encoded: RFC 2231.
+    """
     is_plain = name.isascii() and name.isprintable() and name == name.strip() and "=?" not in name
     is_plain = is_plain and name[0] not in '<"'  # the standard library's reader takes both off once more, in pairs
     if is_plain and len(name) <= _LONGEST_QUOTED:

@@ -68,7 +68,7 @@ class Response(Struct, frozen=True):
     content: bytes = b""
 
     def json(self) -> dict[str, Any]:
-        """The object in it; an empty one if there is none."""
+        """Return the object in it; an empty one if there is none."""
         try:
             decoded = msgspec.json.decode(self.content)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -76,12 +76,13 @@ class Response(Struct, frozen=True):
         return decoded if isinstance(decoded, dict) else {}
 
     def text(self, name: str) -> str:
-        """The text that the object in it has by that name; an empty one if there is none."""
+        """Return the text that the object in it has by that name; an empty one if there is none."""
         found = self.json().get(name)
         return found if isinstance(found, str) else ""
 
     def wait(self, *names: str) -> float | None:
-        """Seconds after which to come again, as `Retry-After` says, or another header of `names`; None if none does."""
+        """Return the seconds after which to come again, as `Retry-After` says, or another header of `names`; None if
+        none does."""
         for name in ("retry-after", *names):
             if (seconds := until(self.headers.get(name, ""))) is not None:
                 return seconds
@@ -135,12 +136,12 @@ class Provider(Protocol):
     """Whether readers see the recipients that a request names: the provider writes To and Cc itself."""
 
     def build(self, envelope: Envelope) -> Request:
-        """The request that hands `envelope` over, which is one of `in_requests`. Raises Unsendable for what this
+        """Return the request that hands `envelope` over, which is one of `in_requests`. Raises Unsendable for what this
         provider cannot send."""
         ...
 
     def read(self, response: Response, envelope: Envelope) -> Answer:
-        """What `response` to that request means. Raises nothing, whatever is in it."""
+        """Return what `response` to that request means. Raises nothing, whatever is in it."""
         ...
 
 
@@ -148,26 +149,26 @@ class Provider(Protocol):
 
 
 def json_request(url: str, headers: Mapping[str, str], content: object) -> Request:
-    """A request with `content` as JSON; bytes in it travel in base64."""
+    """Return a request with `content` as JSON; bytes in it travel in base64."""
     return Request(
         url, {"content-type": "application/json", "accept": "application/json", **headers}, msgspec.json.encode(content)
     )
 
 
 def addresses(mailboxes: Sequence[Mailbox]) -> str:
-    """All of them in one text: `"Ann" <ann@example.com>, bob@example.com`."""
+    """Return all of them in one text: `"Ann" <ann@example.com>, bob@example.com`."""
     return ", ".join(each.formatted for each in mailboxes)
 
 
 def ascii_headers(headers: Mapping[str, str]) -> dict[str, str]:
-    """`headers` as they travel in a mail, each on one line: for providers that take their values as they are."""
+    """Return `headers` as they travel in a mail, each on one line: for providers that take their values as they are."""
     written = {name: own_header(name, value, f"headers[{name!r}]").decode() for name, value in headers.items()}
     return {name: line.partition(":")[2].replace("\r\n", "").strip() for name, line in written.items()}
 
 
 def idempotency_key(envelope: Envelope) -> str:
-    """A key that is the same in every attempt of a job to send the same mail to the same recipients: 32 hexadecimal
-    digits.
+    """Return a key that is the same in every attempt of a job to send the same mail to the same recipients: 32
+    hexadecimal digits.
 
     Its text is part of it, so that a dead job that was given other arguments is another mail. Files are not: one that
     is fetched from a URL may differ each time.
@@ -189,7 +190,8 @@ def check_headers(provider: Provider, envelope: Envelope, reserved: frozenset[st
 
 
 def sent(envelope: Envelope, reference: str | None, but: Mapping[str, str] | None = None) -> Sent:
-    """The provider has taken the mail, but not for those in `but`: addresses in small letters, each with the reason."""
+    """Return that the provider has taken the mail, but not for those in `but`: addresses in small letters, each with
+    the reason."""
     turned_away = but or {}
     return Sent(
         tuple(each for each in envelope.recipients if each.lower() not in turned_away),
@@ -201,8 +203,8 @@ def sent(envelope: Envelope, reference: str | None, but: Mapping[str, str] | Non
 
 
 def until(text: str) -> float | None:
-    """Seconds until what `text` says: a number of them, an instant in seconds since 1970, or a date as HTTP and mail
-    write it. None if it says nothing, at most a day."""
+    """Return the seconds until what `text` says: a number of them, an instant in seconds since 1970, or a date as HTTP
+    and mail write it. None if it says nothing, at most a day."""
     text = text.strip()
     try:
         seconds = float(text)
@@ -217,21 +219,24 @@ def until(text: str) -> float | None:
 
 
 def told(response: Response, code: object) -> str:
-    """What may be told of an answer: its status, and the code that the provider has for it, if it is one; nothing that
-    could be out of the mail."""
+    """Return what may be told of an answer: its status, and the code that the provider has for it, if it is one;
+    nothing that could be out of the mail."""
     if _CODE.fullmatch(str(code or "")):
         return f"{response.status} {code}"
     return f"{response.status} {responses.get(response.status, '')}".rstrip()
 
 
 def refused(response: Response, code: object, words: str, *, permanent: bool) -> Refused:
-    """The mail is taken for nobody, for the reason that `code` and `words` give."""
+    """Return that the mail is taken for nobody, for the reason that `code` and `words` give."""
     return Refused(told(response, code), permanent, without_addresses(words))
 
 
 def answered(response: Response, code: object, words: str, *resets: str) -> Answer:
-    """What the status of `response` means with every provider. code, words: why, for programs and for people. resets:
-    headers of the provider's own that say when it takes mails again."""
+    """Return what the status of `response` means with every provider.
+
+    code, words: why, for programs and for people. resets: headers of the provider's own that say when it takes mails
+    again.
+    """
     reason, wait = told(response, code), response.wait(*resets)
     if response.status == 429 or (response.status == 503 and "retry-after" in response.headers and wait is not None):
         return Slower(reason, wait)

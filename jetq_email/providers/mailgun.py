@@ -86,8 +86,10 @@ class Mailgun(Struct, frozen=True, kw_only=True):
 
 
 def _form(fields: Iterable[tuple[str, str]], message: bytes) -> tuple[str, bytes]:
-    """The content type and the bytes of a form (RFC 7578) with `fields` and the file `message`. Neither holds a line
-    break or a quote where it would matter: addresses and tags alone."""
+    """Return the content type and the bytes of a form (RFC 7578) with `fields` and the file `message`.
+
+    Neither holds a line break or a quote where it would matter: addresses and tags alone.
+    """
     boundary = blake2b(message, digest_size=16).hexdigest()
     parts = [
         *(

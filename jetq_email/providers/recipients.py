@@ -16,8 +16,11 @@ __all__ = ["Places", "check_addresses", "in_ascii", "in_requests", "places"]
 
 
 def in_requests(provider: Provider, envelope: Envelope) -> list[Envelope]:
-    """`envelope` in as many as `provider` wants requests. Where readers would see whom a request names, those that are
-    hidden are named each alone, unless somebody is named beside them whom all may see."""
+    """Return `envelope` in as many as `provider` wants requests.
+
+    Where readers would see whom a request names, those that are hidden are named each alone, unless somebody is named
+    beside them whom all may see.
+    """
     count, most = len(envelope.recipients), provider.most
     parts = [replace(envelope, recipients=envelope.recipients[at : at + most]) for at in range(0, count, most)]
     if not provider.shows:
@@ -64,8 +67,8 @@ def places(envelope: Envelope) -> Places:
 
 
 def in_ascii(envelope: Envelope) -> tuple[Envelope, tuple[str, ...]]:
-    """`envelope` for those whom a provider can write to, and the others, of whom there is a letter beyond ASCII before
-    the @. As it came, if nobody can get it: then `check_addresses` says so."""
+    """Return `envelope` for those whom a provider can write to, and the others, of whom there is a letter beyond ASCII
+    before the @. As it came, if nobody can get it: then `check_addresses` says so."""
     able = tuple(each for each in envelope.recipients if each.isascii())
     if not envelope.smtputf8 or envelope.without_utf8 is None or not able:
         return envelope, ()

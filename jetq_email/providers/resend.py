@@ -101,7 +101,7 @@ class Resend(Struct, frozen=True, kw_only=True):
 
 
 def _sender(mailbox: Mailbox) -> str:
-    """The sender, whose name Resend takes as it is, also beyond ASCII, but refuses encoded."""
+    """Return the sender, whose name Resend takes as it is, also beyond ASCII, but refuses encoded."""
     if not mailbox.name or _SPECIALS.intersection(mailbox.name):
         return mailbox.formatted
     return f"{mailbox.name} <{mailbox.address}>"

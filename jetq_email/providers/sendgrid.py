@@ -89,7 +89,7 @@ def _mailbox(mailbox: Mailbox) -> dict[str, str]:
 
 
 def _recipient(mailbox: Mailbox) -> dict[str, str]:
-    """A recipient, whose name SendGrid puts into the header as it is: issue 291 of sendgrid/sendgrid-python."""
+    """Return a recipient, whose name SendGrid puts into the header as it is: issue 291 of sendgrid/sendgrid-python."""
     if not any(character in mailbox.name for character in ",;"):
         return _mailbox(mailbox)
     return {"email": mailbox.address, "name": mailbox.formatted.rpartition(" <")[0]}
@@ -115,7 +115,8 @@ def _file(part: Part) -> dict[str, Any]:
 
 
 def _error(response: Response) -> tuple[object, str]:
-    """The field that is wrong, if it names one, and all that `{"errors": [{"message": ..., "field": ...}]}` says."""
+    """Return the field that is wrong, if it names one, and all that `{"errors": [{"message": ..., "field": ...}]}`
+    says."""
     errors = response.json().get("errors")
     found = [error for error in errors if isinstance(error, dict)] if isinstance(errors, list) else []
     field = next((field for error in found if isinstance(field := error.get("field"), str)), None)

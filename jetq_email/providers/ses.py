@@ -111,6 +111,6 @@ class Ses(Struct, frozen=True, kw_only=True):
 
 
 def _kind(response: Response) -> str:
-    """The type of an error, which stands in a header as `Name:http://...`, or in the answer as `prefix#Name`."""
+    """Return the type of an error, which stands in a header as `Name:http://...`, or in the answer as `prefix#Name`."""
     found = response.headers.get("x-amzn-errortype") or response.text("__type")
     return found.partition(":")[0].rpartition("#")[2]

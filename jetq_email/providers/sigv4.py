@@ -33,8 +33,10 @@ class Credentials(Struct, frozen=True):
 def signed(
     credentials: Credentials, url: str, headers: Mapping[str, str], content: bytes, when: datetime
 ) -> dict[str, str]:
-    """`headers` with those that sign the request, all of them in small letters. when: in UTC, which Amazon takes for
-    five minutes."""
+    """Return `headers` with those that sign the request, all of them in small letters.
+
+    when: in UTC, which Amazon takes for five minutes.
+    """
     parts = urlsplit(url)
     instant = when.strftime("%Y%m%dT%H%M%SZ")
     lent = credentials.session_token

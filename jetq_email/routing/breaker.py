@@ -35,7 +35,7 @@ class Shared(Protocol):
     """What the processes of a fleet tell one another. Neither raises: without an answer each goes by what it knows."""
 
     async def left_for(self, route: str) -> float:
-        """Seconds for which `route` is still left alone by all; 0.0 if it is not. Asked for every mail."""
+        """Return the seconds for which `route` is still left alone by all; 0.0 if it is not. Asked for every mail."""
         ...
 
     async def leave(self, route: str, seconds: float) -> None:
@@ -89,7 +89,7 @@ class Breaker:
         return 0.0
 
     async def worked(self, route: str) -> None:
-        """A mail was taken, or refused for itself."""
+        """Note that a mail was taken, or refused for itself."""
         standing = self._of(route)
         if standing.doubted and standing.until <= self._clock():
             _log.info("mail route %s takes mails again", route)
@@ -100,11 +100,11 @@ class Breaker:
                 await self._tell(name, other.until - self._clock())
 
     def let_go(self, route: str) -> None:
-        """Nothing was found out."""
+        """Note that the trial of `route` has found nothing out."""
         self._of(route).trying = False
 
     async def failed(self, route: str, error: TransportError) -> float:
-        """Seconds for which `route` is left alone now; 0.0 if it is not yet."""
+        """Note that `route` failed. Return the seconds for which it is left alone now; 0.0 if it is not yet."""
         standing = self._of(route)
         seconds = self._seconds(standing, error)
         standing.trying = False
@@ -120,7 +120,7 @@ class Breaker:
         return max(left, seconds, 0.0)
 
     def is_throttled(self, route: str) -> bool:
-        """Whether `route` is left alone now because it wants fewer mails, from whomever."""
+        """Return whether `route` is left alone now because it wants fewer mails, from whomever."""
         standing = self._of(route)
         return standing.throttled and standing.until > self._clock()
 

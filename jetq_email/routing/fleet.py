@@ -75,8 +75,8 @@ def _key(route: str) -> str:
 
 
 def _left(record: Record | None) -> float:
-    """Seconds for which a record that is there will be, as far as the clocks can tell: some, and no more than it was
-    written for."""
+    """Return the seconds for which a record that is there will be, as far as the clocks can tell: some, and no more
+    than it was written for."""
     if record is None:
         return 0.0
     try:

@@ -24,7 +24,7 @@ _open: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Settings, tuple[Transpo
 
 
 async def transport_for(settings: Settings) -> Transport:
-    """The running loop's transport with these settings, made at first use and closed with the loop.
+    """Return the running loop's transport with these settings, made at first use and closed with the loop.
 
     Raises SettingsError if no transport is configured.
     """
@@ -60,7 +60,7 @@ def _make(settings: Settings) -> Transport:
 
 
 def _through(way: Smtp | Provider | str, settings: Settings, route: str = "") -> Transport:
-    """The transport for `way`, at the pace that it has, which all workers keep by the name of the route."""
+    """Return the transport for `way`, at the pace that it has, which all workers keep by the name of the route."""
     if isinstance(way, str):
         if way in PROVIDERS:
             return _through(settings.provider(way), settings, route)
@@ -81,8 +81,8 @@ def _paced(transport: Transport, rate: str | None, name: str) -> Transport:
 
 
 def _named(name: str, settings: Settings) -> Transport:
-    """Each is imported when it is wanted: they need libraries that the others do not."""
-    if name == "smtp":
+    """Return the transport called `name`, which is no provider."""
+    if name == "smtp":  # each is imported when it is wanted: it needs libraries that the others do not
         from jetq_email.transports.smtp import SmtpTransport
 
         return SmtpTransport(settings)
@@ -100,7 +100,7 @@ def _named(name: str, settings: Settings) -> Transport:
 
 
 def _signing(name: str, transport: Transport, settings: Settings) -> Transport:
-    """`transport` for signed mails, if the settings have a key. What goes to a provider is signed there."""
+    """Return `transport` for signed mails, if the settings have a key. What goes to a provider is signed there."""
     signer = signer_for(settings) if name in _SIGNED else None
     if signer is None:
         return transport
@@ -110,7 +110,7 @@ def _signing(name: str, transport: Transport, settings: Settings) -> Transport:
 
 
 async def _close_with_loop(transport: Transport) -> AsyncGenerator[None, None]:
-    """Suspended until its loop shuts down its asynchronous generators, as `asyncio.run` does at the end."""
+    """Wait until the loop shuts down its asynchronous generators, as `asyncio.run` does at its end; then close."""
     try:
         yield
     finally:

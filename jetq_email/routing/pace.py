@@ -87,7 +87,7 @@ class Pace:
         raise AtRate(f"the turns of {self._name} are taken by others", after=_AHEAD)
 
     def _wait_for(self, until: float, now: float) -> float:
-        """The later of both, if it is soon."""
+        """Return the later of both, if it is soon."""
         if until - now > _PATIENCE:
             raise AtRate(f"{self._name} has got as many mails as it is to get", after=until - now)
         return max(until, now)
@@ -97,7 +97,7 @@ class Pace:
         return f"pace.{self._name}"
 
     def _now(self) -> float:
-        """The broker's time, which all workers share, as far as it is known."""
+        """Return the broker's time, which all workers share, as far as it is known."""
         known = self._records.now() if running_job() is not None else None
         return time.time() if known is None else known
 

@@ -74,7 +74,7 @@ class RouterTransport:
         await asyncio.gather(*(each.close() for each in self._transports.values()))
 
     def _turns(self, envelope: Envelope) -> list[Route]:
-        """The routes to try, in order."""
+        """Return the routes to try, in order."""
         if envelope.via is None or self._router.allow_duplicates:
             turns = in_turn(self._router, envelope)
             if not turns:

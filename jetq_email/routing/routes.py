@@ -44,7 +44,7 @@ class Smtp(Struct, frozen=True, kw_only=True):
     rate: RateText | None = None
 
     def within(self, settings: Settings) -> Settings:
-        """`settings` with this server in them. Raises SettingsError for what cannot be."""
+        """Return `settings` with this server in them. Raises SettingsError for what cannot be."""
         made = replace(settings, **{name: value for name, value in asdict(self).items() if name != "rate"})
         check(made)
         return made
@@ -83,7 +83,7 @@ class Route(Struct, frozen=True):
         return bool(self.domains or self.tags)
 
     def takes(self, envelope: Envelope) -> bool:
-        """Whether `envelope` is among those mails."""
+        """Return whether `envelope` is among those mails."""
         domain, tag = envelope.fields.sender.domain, envelope.fields.tag
         return (not self.domains or domain in _several(self.domains)) and (not self.tags or tag in _several(self.tags))
 
@@ -121,7 +121,7 @@ class Router:
 
 
 def in_turn(router: Router, envelope: Envelope) -> list[Route]:
-    """The routes that take `envelope`, in the order in which they are tried: the same for each attempt of a job.
+    """Return the routes that take `envelope`, in the order in which they are tried: the same for each attempt of a job.
 
     Those for its domain or tag stand before those for all mails, and the fallback is the last. Among the others chance
     decides by weight. One route more or less moves no mails between those that stay.
@@ -134,7 +134,7 @@ def in_turn(router: Router, envelope: Envelope) -> list[Route]:
 
 
 def router_of(settings: Settings) -> Router | None:
-    """The routes that the settings name; None if they name one transport alone. Raises SettingsError."""
+    """Return the routes that the settings name; None if they name one transport alone. Raises SettingsError."""
     if settings.routes:
         return Router(
             [Route(name, weight) for name, weight in settings.routes],
@@ -172,7 +172,7 @@ def _drawn(routes: Sequence[Route], job_id: str) -> list[Route]:
 
 
 def _chance(text: str) -> float:
-    """A number between 0 and 1, neither of them, that is drawn by `text`."""
+    """Return a number between 0 and 1, neither of them, that is drawn by `text`."""
     drawn = int.from_bytes(blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()) >> 12
     return (drawn + 0.5) / 2**52  # 53 bits, as many as a float has
 
@@ -185,7 +185,7 @@ def _several(given: str | Sequence[str]) -> Sequence[str]:
 
 
 def _domain(text: str, route: str) -> str:
-    """`text` as the domain of an address has it: in small letters and ASCII."""
+    """Return `text` as the domain of an address has it: in small letters and ASCII."""
     try:
         return parse_mailbox("anybody@" + text, "domains").domain
     except (Unsendable, TypeError):
@@ -195,7 +195,7 @@ def _domain(text: str, route: str) -> str:
 
 
 def _word(text: Any, what: str) -> str:
-    """`text` as a tag or the name of a route: a word, which has a place in logs and records."""
+    """Return `text` as a tag or the name of a route: a word, which has a place in logs and records."""
     try:
         return one_word(text, what)
     except (Unsendable, TypeError):
@@ -203,7 +203,7 @@ def _word(text: Any, what: str) -> str:
 
 
 def _checked(through: Any) -> Any:
-    """`through`, if it is a way for mails, with its fields looked at: Python itself takes anything for them."""
+    """Return `through`, if it is a way for mails, with its fields looked at: Python itself takes anything for them."""
     if isinstance(through, str):
         if through not in TRANSPORTS:
             raise SettingsError(f"there is no transport {through!r}", hint=f"known: {', '.join(TRANSPORTS)}")
@@ -231,7 +231,7 @@ def _converted(kind: type, value: Any) -> Any:
 
 
 def _imported(place: str) -> Router:
-    """The Router at `module:name`. Raises SettingsError."""
+    """Return the Router at `module:name`. Raises SettingsError."""
     said = f"{PREFIX}TRANSPORT={place}"
     module, _, name = place.partition(":")
     try:

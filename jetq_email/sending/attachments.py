@@ -59,7 +59,7 @@ class Attachment(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_u
 
 
 async def gather(attachments: Sequence[Attachment], settings: Settings) -> list[Part]:
-    """The attachments with their bytes, at most `settings.attachment_limit` together.
+    """Return the attachments with their bytes, at most `settings.attachment_limit` together.
 
     Raises Unsendable for what is not allowed, not there or too large, TransportError for a host that fails this time.
     """
@@ -146,7 +146,7 @@ def _open_inside(root: Path, path: str) -> int:
 
 
 def _shown(url: str) -> str:
-    """`url` without user, password and query: what opens a download stands there."""
+    """Return `url` without user, password and query: what opens a download stands there."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 

@@ -132,7 +132,7 @@ async def _sent(envelope: Envelope, settings: Settings) -> Sent:
 
 
 def _spread(least: float) -> float:
-    """`least` seconds and some more by chance, so that not all who wait come at once."""
+    """Return `least` seconds and some more by chance, so that not all who wait come at once."""
     return least + random.uniform(0.0, max(least / 4, _BUSY_WAIT / 2))
 
 
@@ -141,7 +141,10 @@ def _is_older(date: datetime, seconds: float) -> bool:
 
 
 def _narrow(envelope: Envelope, recipients: Sequence[str]) -> Envelope:
-    """`envelope` for those of its recipients alone. Raises Unsendable if none is left: a mail to nobody is an error."""
+    """Return `envelope` for those of its recipients alone.
+
+    Raises Unsendable if none is left: a mail to nobody is an error.
+    """
     left = tuple(each for each in envelope.recipients if each in recipients)
     unusable = tuple(each for each in envelope.unusable if each[0] in recipients)
     if unusable and not left:
@@ -152,7 +155,7 @@ def _narrow(envelope: Envelope, recipients: Sequence[str]) -> Envelope:
 
 
 def _with_unusable(sent: Sent, envelope: Envelope) -> Sent:
-    """`sent`, in which what is no address is refused."""
+    """Return `sent`, in which what is no address is refused."""
     refused = (Refusal(text, 553, _NO_ADDRESS) for text, _ in envelope.unusable)
     return replace(sent, refused=(*sent.refused, *refused))
 
@@ -173,7 +176,7 @@ def _settle(sent: Sent) -> None:
 
 
 def _identity() -> tuple[str, datetime]:
-    """The job's id and the time it was enqueued: the same in every attempt. A plain call gets new ones."""
+    """Return the job's id and the time it was enqueued: the same in every attempt. A plain call gets new ones."""
     job = running_job()
     if job is None:
         return uuid4().hex, datetime.now(UTC).replace(microsecond=0)

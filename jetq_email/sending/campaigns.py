@@ -20,19 +20,19 @@ _KNOWN_FOR = 90 * 86400.0
 
 
 def check_campaign(campaign: str) -> str:
-    """`campaign`, if it can be the name of one. Raises Unsendable."""
+    """Return `campaign`, if it can be the name of one. Raises Unsendable."""
     if not _CAMPAIGN.fullmatch(campaign):
         raise Unsendable(f"campaign {campaign[:48]!r}: not a name", hint="1 to 48 letters, digits, '-' and '_'")
     return campaign
 
 
 def job_id(campaign: str, address: str) -> str:
-    """The id of the job that sends it to `address`: while that one stands, no second one is stored."""
+    """Return the id of the job that sends the mail of `campaign` to `address`: while it is stored, no second one is."""
     return f"{check_campaign(campaign)}-{address_hash(address)}"
 
 
 async def who_has_it(campaign: str, addresses: Iterable[str]) -> frozenset[str]:
-    """Those of `addresses` that were sent a mail of `campaign`. Raises BrokerError."""
+    """Return those of `addresses` that were sent a mail of `campaign`. Raises BrokerError."""
     records = Records(RECORDS)
     asked = list(addresses)
     found = await asyncio.gather(*(records.aget(_key(campaign, address)) for address in asked))

@@ -54,14 +54,14 @@ def send_many(recipients: Iterable[Recipient], **mail: Unpack[Mail]) -> list[Job
 
 
 async def asend_many(recipients: Iterable[Recipient], **mail: Unpack[Mail]) -> list[Job[None]]:
-    """`send_many` from async code."""
+    """Do as `send_many`, from async code."""
     app = mail.pop("app", None)
     calls = _calls(recipients, mail)
     return await (send_email.adelay_many(calls) if app is None else app.adelay_many(calls))
 
 
 def _calls(recipients: Iterable[Recipient], mail: Mail) -> Iterator[Call[None]]:
-    """The calls, made one by one as they are stored. What is wrong with all of them is raised before that."""
+    """Return the calls, made one by one as they are stored. What is wrong with all of them is raised before that."""
     if isinstance(recipients, str):
         raise ArgumentError("send_many takes several recipients, and was given one", hint="send_many([address], ...)")
     _check(mail)

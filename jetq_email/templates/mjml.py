@@ -18,7 +18,9 @@ _COMMENT = frozenset({"comment_begin", "comment", "comment_end"})
 
 
 def to_html(file: str, source: str, include: Callable[[str], str]) -> str:
-    """The MJML `source` of `file` as HTML, with Jinja's tags where they stood. `include` reads what `mj-include` names.
+    """Return the MJML `source` of `file` as HTML, with Jinja's tags where they stood.
+
+    `include` reads what `mj-include` names.
 
     Raises Unsendable for what is not MJML, and for a tag that would be lost in it. SettingsError without the extra.
     """
@@ -58,11 +60,11 @@ class _Masked:
         self._tags: dict[str, str] = {}
 
     def mask(self, source: str) -> str:
-        """`source` with a word for each tag, and without Jinja's comments."""
+        """Return `source` with a word for each tag, and without Jinja's comments."""
         return "".join(self._pieces(source))
 
     def unmask(self, html: str, file: str) -> str:
-        """`html` with the tags again. Raises Unsendable for one that is gone."""
+        """Return `html` with the tags again. Raises Unsendable for one that is gone."""
         for word, tag in self._tags.items():
             if word not in html:
                 raise Unsendable(

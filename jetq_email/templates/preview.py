@@ -40,7 +40,10 @@ class Preview(Struct, frozen=True):
 
 
 def preview(name: str, context: Mapping[str, Any], directory: Path | None, sender: str | None) -> Preview:
-    """The template `name` filled in from `context`, also if that lacks some. Raises Unsendable, as `render` does."""
+    """Return the template `name` filled in from `context`, also if that lacks some.
+
+    Raises Unsendable, as `render` does.
+    """
 
     class Noted(Gap):
         found: ClassVar[dict[str, None]] = {}
@@ -70,7 +73,7 @@ def preview(name: str, context: Mapping[str, Any], directory: Path | None, sende
 
 
 def lacks(name: str, lacking: Mapping[str, None] | tuple[str, ...]) -> Unsendable:
-    """The error of a template that was not given all that it uses."""
+    """Return the error of a template that was not given all that it uses."""
     return Unsendable(
         f"template {name!r} lacks {', '.join(lacking)}", hint="give them as a JSON object in a file: --data FILE"
     )

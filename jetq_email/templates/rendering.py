@@ -55,7 +55,7 @@ def render(
     *,
     undefined: type[jinja2.Undefined] | None = None,
 ) -> Rendered:
-    """The template `name`, looked for in `directory` and then among the built-in ones, filled in from `context`.
+    """Return the template `name`, looked for in `directory` and then among the built-in ones, filled in from `context`.
 
     undefined: what stands for a variable that is missing; None makes it an error. Raises Unsendable that names the
     template, or the variable, that is missing, or what is wrong with it.
@@ -76,7 +76,7 @@ def render(
 
 
 def page(name: str, context: Mapping[str, Any], directory: Path | None = None) -> str:
-    """The file `<name>.html` for a browser, filled in. Raises Unsendable as `render` does."""
+    """Return the file `<name>.html` for a browser, filled in. Raises Unsendable as `render` does."""
     made = _part(_environment(directory, is_html=True), name, "html", context)
     if made is None:
         raise Unsendable(f"page {name!r}: there is no {name}.html")
@@ -84,14 +84,14 @@ def page(name: str, context: Mapping[str, Any], directory: Path | None = None) -
 
 
 def names(directory: Path | None = None) -> list[str]:
-    """The templates there are, by name."""
+    """Return the templates there are, by name."""
     files = _environment(directory).list_templates(filter_func=lambda file: file.endswith(".subject.txt"))
     return sorted({file.removesuffix(".subject.txt") for file in files if "/" not in file})
 
 
 def variables(name: str, directory: Path | None = None) -> set[str]:
-    """What the template `name`, and what it takes from other files, may use of a context, whether or not any context
-    leads there. The template is one that `render` could read."""
+    """Return what the template `name`, and what it takes from other files, may use of a context, whether or not any
+    context leads there. The template is one that `render` could read."""
     environment = _environment(directory, is_html=True)
     assert environment.loader is not None
     found: set[str] = set()

@@ -45,18 +45,18 @@ class Subscription(Struct, frozen=True):
 
 
 def is_hash(text: str) -> bool:
-    """Whether `text` is what `address_hash` gives."""
+    """Return whether `text` is what `address_hash` gives."""
     return bool(_HASH.fullmatch(text))
 
 
 def token_of(subscription: Subscription, secret: Secret) -> str:
-    """The token of `subscription`: up to 135 characters that stand in a URL as they are."""
+    """Return the token of `subscription`: up to 135 characters that stand in a URL as they are."""
     body = _VERSION + bytes.fromhex(subscription.hash) + subscription.topic.encode()
     return _encoded(body + _signature(body, secret))
 
 
 def read_token(token: str, secrets: Sequence[Secret]) -> Subscription | None:
-    """What `token` stands for; None if none of `secrets` has signed it, or not all of it."""
+    """Return what `token` stands for; None if none of `secrets` has signed it, or not all of it."""
     if not _TOKEN.fullmatch(token):
         return None
     try:
@@ -87,7 +87,7 @@ def _encoded(octets: bytes) -> str:
 
 
 def with_link(email: Email, settings: Settings) -> Email:
-    """`email` with the headers by which mail programs let its recipient leave its topic, if it is to have them.
+    """Return `email` with the headers by which mail programs let its recipient leave its topic, if it is to have them.
 
     Raises Unsendable for a topic that there is not, and for several recipients, who cannot share a link.
     """
@@ -105,7 +105,10 @@ def with_link(email: Email, settings: Settings) -> Email:
 def link_variables(
     addresses: Iterable[str], topic: str | None, headers: Mapping[str, str], settings: Settings
 ) -> dict[str, str]:
-    """What templates know besides their context: `unsubscribe_url`, if the mail has such a link. Raises Unsendable."""
+    """Return what templates know besides their context: `unsubscribe_url`, if the mail has such a link.
+
+    Raises Unsendable.
+    """
     link = _link(addresses, topic, headers, settings)
     return {} if link is None else {"unsubscribe_url": link}
 

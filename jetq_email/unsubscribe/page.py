@@ -110,8 +110,8 @@ class Unsubscribe:
             await self._app.aenqueue(note_choice.bind(subscription.topic, subscription.hash, wanted))
 
     def _page(self, state: str, **known: Any) -> str:
-        """The page of `unsubscribe.html`, that of the template directory first: if it fails, what it says counts less
-        than that it is said."""
+        """Return the page of `unsubscribe.html`, that of the template directory first: if it fails, what it says counts
+        less than that it is said."""
         context = {"state": state, "topic": "", "wanted": False, **known}
         try:
             return page("unsubscribe", context, self._templates)
@@ -121,14 +121,14 @@ class Unsubscribe:
 
 
 def _wants_back(body: bytes) -> bool:
-    """Whether the form is that of the page's button to subscribe again. Whatever else is posted unsubscribes, in
+    """Return whether the form is that of the page's button to subscribe again. Whatever else is posted unsubscribes, in
     whichever of the two ways RFC 8058 3.2 lets a mail program write it."""
     fields = parse_qs(body.decode("utf-8", "replace"), keep_blank_values=True)
     return "resubscribe" in fields and "List-Unsubscribe" not in fields
 
 
 async def _body(receive: Receive) -> bytes | None:
-    """What was posted; None if it is too much, or its sender has gone."""
+    """Return what was posted; None if it is too much, or its sender has gone."""
     body = b""
     while len(body) <= _LARGEST_BODY:
         message = await receive()

@@ -121,7 +121,10 @@ class Webhooks:
 
 
 def _calls(name: str, hook: Hook, body: bytes) -> list[Call[None]]:
-    """The jobs that a request is stored as. The same again has the same ids, also if it was signed anew meanwhile."""
+    """Return the jobs that a request is stored as.
+
+    The same again has the same ids, also if it was signed anew meanwhile.
+    """
     url = hook.confirms(body)
     if url is not None:
         return [confirm_subscription.options(id=_id(name, url.encode())).bind(url)]
@@ -139,7 +142,7 @@ def _id(name: str, content: bytes) -> str:
 
 
 async def _body(headers: Mapping[str, str], receive: Receive) -> bytes:
-    """The body of a request. Raises _Answer if it is too long, or its client is gone."""
+    """Return the body of a request. Raises _Answer if it is too long, or its client is gone."""
     length = headers.get("content-length", "").lstrip("0")
     too_long = len(length) > len(str(_LONGEST_BODY)) or (length.isdecimal() and int(length) > _LONGEST_BODY)
     body, more = bytearray(), True

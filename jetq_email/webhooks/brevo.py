@@ -38,7 +38,7 @@ class Brevo(Hook):
 
     @classmethod
     def of(cls, secrets: WebhookSecrets) -> Brevo | None:
-        """As the settings say; None if they say nothing. Raises SettingsError."""
+        """Return the hook as the settings say; None if they say nothing. Raises SettingsError."""
         token, user, password = secrets.brevo_webhook_token, secrets.brevo_webhook_user, secrets.brevo_webhook_password
         check_pair(cls.name, user, password)
         if token is None and user is None:

@@ -37,7 +37,7 @@ class Mailgun(Hook):
 
     @classmethod
     def of(cls, secrets: WebhookSecrets) -> Mailgun | None:
-        """As the settings say; None if they say nothing."""
+        """Return the hook as the settings say; None if they say nothing."""
         return None if secrets.mailgun_webhook_key is None else cls(secrets.mailgun_webhook_key.reveal())
 
     async def verify(self, request: Request) -> bool:

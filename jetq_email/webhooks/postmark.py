@@ -38,7 +38,7 @@ class Postmark(Hook):
 
     @classmethod
     def of(cls, secrets: WebhookSecrets) -> Postmark | None:
-        """As the settings say; None if they say nothing. Raises SettingsError."""
+        """Return the hook as the settings say; None if they say nothing. Raises SettingsError."""
         user, password = secrets.postmark_webhook_user, secrets.postmark_webhook_password
         check_pair(cls.name, user, password)
         return None if user is None or password is None else cls(user, password.reveal())

@@ -57,19 +57,19 @@ class Hook(ABC):
 
     @abstractmethod
     async def verify(self, request: Request) -> bool:
-        """Whether `request` is the provider's. Raises Junk, and Unverifiable."""
+        """Return whether `request` is the provider's. Raises Junk, and Unverifiable."""
 
     @abstractmethod
     def events(self, body: bytes) -> list[Event]:
-        """What it tells, without what is unknown here. Raises Junk."""
+        """Return what it tells, without what is unknown here. Raises Junk."""
 
     def confirms(self, body: bytes) -> str | None:
-        """The URL that is to be visited so that the provider goes on, if it asks for that. Raises Junk."""
+        """Return the URL that is to be visited so that the provider goes on, if it asks for that. Raises Junk."""
         return None
 
 
 def decoded(body: bytes) -> Any:
-    """The JSON in `body`. Raises Junk."""
+    """Return the JSON in `body`. Raises Junk."""
     try:
         return msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -77,7 +77,7 @@ def decoded(body: bytes) -> Any:
 
 
 def objects(body: bytes) -> list[dict[str, Any]]:
-    """The objects in `body`, which is one or an array of them. Raises Junk."""
+    """Return the objects in `body`, which is one or an array of them. Raises Junk."""
     content = decoded(body)
     several = content if isinstance(content, list) else [content]
     if not all(isinstance(each, dict) for each in several):
@@ -86,19 +86,19 @@ def objects(body: bytes) -> list[dict[str, Any]]:
 
 
 def below(holder: object, *names: str) -> Any:
-    """What stands in an object under `names`, one within the other; None if nothing does."""
+    """Return what stands in an object under `names`, one within the other; None if nothing does."""
     for name in names:
         holder = holder.get(name) if isinstance(holder, dict) else None
     return holder
 
 
 def same(one: str, other: str) -> bool:
-    """Whether both are the same text, found out in a time that does not depend on where they differ."""
+    """Return whether both are the same text, found out in a time that does not depend on where they differ."""
     return hmac.compare_digest(one.encode("utf-8", "surrogatepass"), other.encode("utf-8", "surrogatepass"))
 
 
 def is_recent(told: object, now: float, within: float) -> bool:
-    """Whether the seconds since 1970 that are `told`, as text or number, are `within` seconds of now."""
+    """Return whether the seconds since 1970 that are `told`, as text or number, are `within` seconds of now."""
     try:
         return abs(now - float(told)) <= within  # type: ignore[arg-type]
     except (TypeError, ValueError, OverflowError):
@@ -106,7 +106,7 @@ def is_recent(told: object, now: float, within: float) -> bool:
 
 
 def has_basic(request: Request, user: str, password: str) -> bool:
-    """Whether `request` names that user and password by HTTP's basic authentication (RFC 7617)."""
+    """Return whether `request` names that user and password by HTTP's basic authentication (RFC 7617)."""
     scheme, _, encoded = request.headers.get("authorization", "").partition(" ")
     try:
         given = b64decode(encoded.strip(), validate=True)

@@ -43,7 +43,7 @@ class Resend(Hook):
 
     @classmethod
     def of(cls, secrets: WebhookSecrets) -> Resend | None:
-        """As the settings say; None if they say nothing. Raises SettingsError."""
+        """Return the hook as the settings say; None if they say nothing. Raises SettingsError."""
         return None if secrets.resend_webhook_secret is None else cls(secrets.resend_webhook_secret.reveal())
 
     async def verify(self, request: Request) -> bool:

@@ -69,7 +69,7 @@ class SendGrid(Hook):
 
     @classmethod
     def of(cls, secrets: WebhookSecrets) -> SendGrid | None:
-        """As the settings say; None if they say nothing. Raises SettingsError."""
+        """Return the hook as the settings say; None if they say nothing. Raises SettingsError."""
         return None if secrets.sendgrid_webhook_key is None else cls(secrets.sendgrid_webhook_key)
 
     async def verify(self, request: Request) -> bool:

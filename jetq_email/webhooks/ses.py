@@ -58,7 +58,7 @@ class Ses(Hook):
 
     @classmethod
     def of(cls, secrets: WebhookSecrets) -> Ses | None:
-        """As the settings say; None if they say nothing. Raises SettingsError."""
+        """Return the hook as the settings say; None if they say nothing. Raises SettingsError."""
         return cls(secrets.ses_webhook_topics) if secrets.ses_webhook_topics else None
 
     async def verify(self, request: Request) -> bool:
@@ -108,7 +108,7 @@ class Ses(Hook):
 
 
 def _message(body: bytes) -> dict[str, str]:
-    """The texts in a message of SNS. What else stands in it is left out, and so not signed."""
+    """Return the texts in a message of SNS. What else stands in it is left out, and so not signed."""
     content = decoded(body)
     if not isinstance(content, dict):
         raise Junk("the body is not an object of JSON")
@@ -137,7 +137,7 @@ def _is_signed(message: dict[str, str], certificate: Certificate, now: float) ->
 
 
 def _events(told: Any) -> list[Event]:
-    """What a notification (`notificationType`) or an event of a configuration set (`eventType`) says."""
+    """Return what a notification (`notificationType`) or an event of a configuration set (`eventType`) says."""
     what = below(told, "notificationType") or below(told, "eventType")
     if what == "Bounce":
         bounce = below(told, "bounce")

@@ -37,7 +37,8 @@ class Clients:
 
     @contextlib.asynccontextmanager
     async def one(self) -> AsyncIterator[httpx2.AsyncClient]:
-        """One that nobody else uses meanwhile; the one that was used last, whose connection stands most likely."""
+        """Return a client that nobody else uses meanwhile; the one that was used last, whose connection stands most
+        likely."""
         async with self._turns:
             client = self._idle.pop()[0] if self._idle else self._new()
             try:

@@ -73,7 +73,10 @@ class HttpTransport:
         await self._clients.close()
 
     async def _hand_over(self, envelope: Envelope) -> Sent:
-        """One request for `envelope`: who has the mail, and who was refused. Raises TransportError and Unsendable."""
+        """Send one request for `envelope`, and return who has the mail, and who was refused.
+
+        Raises TransportError and Unsendable.
+        """
         request = self._provider.build(envelope)
         return self._settled(self._provider.read(await self._exchange(request), envelope), envelope)
 
@@ -100,7 +103,7 @@ class HttpTransport:
             ) from error
 
     def _settled(self, answer: Answer, envelope: Envelope) -> Sent:
-        """`answer`, if it says who has the mail; raised else."""
+        """Return `answer` if it says who has the mail; raise it else."""
         name = self._provider.name
         match answer:
             case Sent():

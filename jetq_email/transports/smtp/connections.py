@@ -54,7 +54,7 @@ class Connections:
         self._name = settings.ehlo
 
     async def borrow(self) -> tuple[SMTP, bool]:
-        """A connection that takes a mail, and whether it has taken some before; `give_back` or `drop` it.
+        """Return a connection that takes a mail, and whether it has taken some before; `give_back` or `drop` it.
 
         Raises ServerBusy if the server takes no connection just now and none stands, TransportError if it cannot be
         reached.
@@ -98,8 +98,11 @@ class Connections:
         await asyncio.gather(*(_quit(client) for client in clients), *self._closing)
 
     async def _stands(self, client: SMTP) -> bool:
-        """Whether `client`, used before, takes a command; it is dropped if not. A server may hang up at any moment: the
-        question costs one round trip, a mail given to a dead connection would cost an attempt."""
+        """Return whether `client`, used before, takes a command; it is dropped if not.
+
+        A server may hang up at any moment: the question costs one round trip, a mail given to a dead connection would
+        cost an attempt.
+        """
         try:
             if client.is_connected:
                 await client.noop()
@@ -113,7 +116,7 @@ class Connections:
         return False
 
     async def _one_more(self) -> SMTP | None:
-        """A new connection; None if the server takes no more than stand already."""
+        """Return a new connection; None if the server takes no more than stand already."""
         self._standing += 1
         try:
             return await self._connect()

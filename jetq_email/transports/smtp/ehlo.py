@@ -13,8 +13,8 @@ _FULL_NAME = re.compile(
 
 
 def own_name(host: str, port: int) -> str:
-    """The machine's full name; if it has none, the address from which it reaches `host`, in brackets (RFC 5321 4.1.4):
-    servers refuse a bare name. Asks the resolver, so call it off the event loop. Raises nothing."""
+    """Return the machine's full name; if it has none, the address from which it reaches `host`, in brackets (RFC 5321
+    4.1.4): servers refuse a bare name. Asks the resolver, so call it off the event loop. Raises nothing."""
     name = socket.getfqdn()
     if _FULL_NAME.fullmatch(name) and not name.endswith((".arpa", ".localdomain")):
         return name

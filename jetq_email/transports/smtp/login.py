@@ -56,7 +56,8 @@ class Login:
         return self._token
 
     def forget(self, token: str | None) -> None:
-        """The server has refused it: have the command print another one, unless there is another one already."""
+        """Have the command print another token in place of `token`, which the server has refused, unless there is
+        another one already."""
         if token is None or token == self._token:
             self._token = None
 
@@ -72,7 +73,7 @@ class Login:
 
 
 def _run(settings: Settings) -> str:
-    """What the command prints. Neither that nor the command itself is in an error: both hold secrets."""
+    """Return what the command prints. Neither that nor the command itself is in an error: both hold secrets."""
     assert settings.token_command is not None
     try:
         done = subprocess.run(
@@ -92,8 +93,8 @@ def _run(settings: Settings) -> str:
 
 
 def _read(printed: str) -> tuple[str, float]:
-    """The token, and when it expires, in Unix time: of a token alone, of what a server of OAuth answers (RFC 6749 5.1),
-    or of what `az account get-access-token` prints."""
+    """Return the token, and when it expires, in Unix time: of a token alone, of what a server of OAuth answers (RFC
+    6749 5.1), or of what `az account get-access-token` prints."""
     text = printed.strip()
     try:
         answer = msgspec.json.decode(text)

@@ -35,7 +35,7 @@ _MEANINGS: Mapping[str, str] = {
 
 
 def enhanced(reply: str) -> str:
-    """The second code of a reply, `5.1.1 (no such mailbox)`; empty if it has none."""
+    """Return the second code of a reply, `5.1.1 (no such mailbox)`; empty if it has none."""
     found = _ENHANCED.match(reply)
     if found is None:
         return ""

@@ -93,7 +93,7 @@ class SmtpTransport:
         await self._connections.close()
 
     async def _transact(self, envelope: Envelope, recipients: Sequence[str]) -> _Transaction:
-        """One transaction, on another connection if the server closes one that has had mails."""
+        """Hand over in one transaction, on another connection if the server closes one that has had mails."""
         while True:
             client, used = await self._connections.borrow()
             try:
@@ -131,7 +131,7 @@ class SmtpTransport:
         return _Transaction(taken, (*load.refused, *refused), left)
 
     def _load(self, client: SMTP, envelope: Envelope, recipients: Sequence[str]) -> _Load:
-        """What this server can take. Raises Unsendable if that is nothing."""
+        """Return what this server can take. Raises Unsendable if that is nothing."""
         load = _Load(envelope.message, tuple(recipients), utf8=envelope.smtputf8)
         if envelope.smtputf8 and not client.supports_extension("smtputf8"):
             load = self._load_without_utf8(envelope, recipients)
@@ -156,7 +156,7 @@ class SmtpTransport:
     async def _name_recipients(
         self, client: SMTP, envelope: Envelope, load: _Load
     ) -> tuple[tuple[str, ...], tuple[Refusal, ...], tuple[str, ...]]:
-        """Who is taken in this transaction, who is refused, and who is for the next one."""
+        """Return who is taken in this transaction, who is refused, and who is for the next one."""
         options = ["SMTPUTF8"] if load.utf8 else []
         if client.supports_extension("size"):
             options.append(f"SIZE={len(load.message)}")
@@ -181,7 +181,7 @@ class SmtpTransport:
         return tuple(taken), tuple(refused), ()
 
     def _closed(self, error: SMTPResponseException, used: bool) -> Exception:
-        """What the end of a session means: nothing, if it has had mails; then the next one takes this."""
+        """Return what the end of a session means: nothing, if it has had mails; then the next one takes this."""
         if used:
             return _SessionOver()
         return TransportError(f"the SMTP server {self._where} is closing down: {codes_of(error)}")
@@ -208,13 +208,14 @@ async def _reset(client: SMTP) -> None:
 
 
 def _is_refusal(error: SMTPResponseException) -> bool:
-    """Whether a server refuses something, and does not answer what it was not asked, or no SMTP at all."""
+    """Return whether a server refuses something, and does not answer what it was not asked, or no SMTP at all."""
     return 400 <= error.code < 600 and error.code != _OUT_OF_STEP
 
 
 def _has_enough(error: SMTPResponseException) -> bool:
-    """Whether a refused recipient says that the transaction has as many as the server takes: 452 (RFC 5321 4.5.3.1.10),
-    of old 552. With an enhanced code it is about that recipient's mailbox (x.2.x), or the server's disk (x.3.x)."""
+    """Return whether a refused recipient says that the transaction has as many as the server takes: 452 (RFC 5321
+    4.5.3.1.10), of old 552. With an enhanced code it is about that recipient's mailbox (x.2.x), or the server's disk
+    (x.3.x)."""
     if error.code not in (452, 552):
         return False
     return error.message[1:4] not in (".2.", ".3.") and (error.code == 452 or "recipients" in error.message.lower())
