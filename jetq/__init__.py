@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from jetq import migration_hints
 from jetq.client.app import Jetq, default_app, task
 from jetq.client.call import Call
 from jetq.client.job import Job
-from jetq.client.records import Record, Records
 from jetq.client.task import Task
 from jetq.encoding.registered_types import register_type
-from jetq.encoding.sealing import EncryptedPayloads, PayloadCodec, PayloadContext, SignedPayloads
 from jetq.errors import (
     ArgumentError,
     BadPayload,
@@ -49,14 +48,16 @@ from jetq.errors import (
     TaskFailed,
     TopologyError,
 )
-from jetq.model.definitions.queue import Queue
-from jetq.model.definitions.schedule import Schedule
 from jetq.model.job_context import JobContext, current_job
 from jetq.model.redaction import Secret
 
 if TYPE_CHECKING:
+    from jetq.client.records import Record, Records
+    from jetq.encoding.sealing import EncryptedPayloads, PayloadCodec, PayloadContext, SignedPayloads
+    from jetq.model.definitions.queue import Queue
+    from jetq.model.definitions.schedule import Schedule
+    from jetq.operations.schedules import ScheduleInfo
     from jetq.worker.worker import Worker
-from jetq.operations.schedules import ScheduleInfo
 
 __all__ = [
     "ArgumentError",
@@ -115,19 +116,36 @@ __all__ = [
     "task",
 ]
 
+_WHEN_ASKED_FOR = {
+    "EncryptedPayloads": "jetq.encoding.sealing",
+    "PayloadCodec": "jetq.encoding.sealing",
+    "PayloadContext": "jetq.encoding.sealing",
+    "Queue": "jetq.model.definitions.queue",
+    "Record": "jetq.client.records",
+    "Records": "jetq.client.records",
+    "Schedule": "jetq.model.definitions.schedule",
+    "ScheduleInfo": "jetq.operations.schedules",
+    "SignedPayloads": "jetq.encoding.sealing",
+    "Worker": "jetq.worker.worker",
+}
+"""Names that most programs do without, and the modules that have them. A process that only enqueues loads none of them,
+above all nothing of the worker."""
+
 if not TYPE_CHECKING:  # a type checker would take any name for one that is here
 
     def __getattr__(name: str) -> object:
-        """Load `Worker` when it is first asked for: a process that only enqueues needs none of its modules.
+        """Load a name when it is first asked for.
 
         Raises AttributeError for a name that is not there, or ImportError, with the line to write in its place.
         """
-        if name != "Worker":
+        if name not in _WHEN_ASKED_FOR:
             migration_hints.absent_name(name, sys._getframe(1).f_code)
-        from jetq.worker.worker import Worker
+        globals()[name] = getattr(import_module(_WHEN_ASKED_FOR[name]), name)
+        return globals()[name]
 
-        globals()[name] = Worker
-        return Worker
+    def __dir__() -> list[str]:
+        """Return all names, also those that are not loaded yet."""
+        return sorted({*globals(), *__all__})
 
 
 if not getattr(sys, "_is_gil_enabled", lambda: True)():  # of Python 3.13

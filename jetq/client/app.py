@@ -6,22 +6,16 @@ import os
 from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from functools import partial
-from typing import Any, ParamSpec, Protocol, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, Unpack, overload
 
-from jetq.broker import Broker
-from jetq.client import plugins
 from jetq.client.call import Call, batches, check_calls
-from jetq.client.client import Client
-from jetq.client.declared_schedules import schedule_record
 from jetq.client.decorator import Decorator, decorate
 from jetq.client.default_app import AppOfCall, DefaultApp, serves
 from jetq.client.job import Job
 from jetq.client.registry import IMPORTED, Registry, merged
 from jetq.client.request import Request
 from jetq.client.session import Session
-from jetq.client.settings_sources import load_settings
 from jetq.client.task import AsyncTask, BoundTask, SyncTask, Task
-from jetq.encoding.sealing import PayloadCodec, PayloadContext, opened, sealed
 from jetq.encoding.signature import decode_plain, encode_plain
 from jetq.errors import DefinitionError
 from jetq.migration_hints import answering
@@ -35,17 +29,22 @@ from jetq.model.definitions.options import (
     check_identity,
     effective_options,
 )
-from jetq.model.definitions.queue import Queue, check_queues
-from jetq.model.definitions.schedule import Schedule, ScheduleKeywords
 from jetq.model.job import Stored
 from jetq.model.names import (
     check_job_id,
     check_queue,
     check_task,
 )
-from jetq.model.result import ResultRecord
-from jetq.operations.schedules import ScheduleInfo
-from jetq.settings import Settings, SettingsOptions
+
+if TYPE_CHECKING:
+    from jetq.broker import Broker
+    from jetq.client.plugins import Plugin
+    from jetq.encoding.sealing import PayloadCodec
+    from jetq.model.definitions.queue import Queue
+    from jetq.model.definitions.schedule import ScheduleKeywords
+    from jetq.model.result import ResultRecord
+    from jetq.operations.schedules import ScheduleInfo
+    from jetq.settings import Settings, SettingsOptions
 
 __all__ = ["Jetq", "Lifespan", "default_app", "replaced_default", "serves", "task"]
 
@@ -83,6 +82,10 @@ class Jetq:
         payloads: PayloadCodec | None = None,
         **settings: Unpack[SettingsOptions],
     ) -> None:
+        from jetq.client.client import Client  # here, and what follows: `import jetq` is to load little
+        from jetq.client.settings_sources import load_settings
+        from jetq.model.definitions.queue import check_queues
+
         self.settings: Settings = load_settings({**settings, "servers": servers, "namespace": namespace})
         self.middleware: tuple[Middleware, ...] = check_functions("middleware", middleware)
         for name, hook in (("lifespan", lifespan), ("on_expired", on_expired)):
@@ -124,9 +127,11 @@ class Jetq:
         """Make a task of this app: `@app.task` or `@app.task(queue=...)`. See `jetq.task`."""
         return decorate(fn, keywords, self._registry, lambda _: lambda: self)
 
-    def load_plugins(self, allow: Collection[str] | None = None) -> list[plugins.Plugin]:
+    def load_plugins(self, allow: Collection[str] | None = None) -> list[Plugin]:
         """Import the installed task plugins that `allow` names, or else the setting `plugins`. Raises PluginError."""
-        return plugins.load(self.settings.plugins if allow is None else allow)
+        from jetq.client.plugins import load
+
+        return load(self.settings.plugins if allow is None else allow)
 
     # --- enqueueing
 
@@ -226,6 +231,9 @@ class Jetq:
 
     async def aschedule(self, name: str, call: Call[Any], **when: Unpack[ScheduleKeywords]) -> ScheduleInfo:
         """`schedule` from async code."""
+        from jetq.client.declared_schedules import schedule_record
+        from jetq.model.definitions.schedule import Schedule
+
         check_calls((call,))
         self._check_level(call)
         return await self.client.schedule(schedule_record(name, call, Schedule(**when)), call.body, self.payloads)
@@ -251,14 +259,20 @@ class Jetq:
 
     def seal_arguments(self, task: str, queue: str, body: bytes) -> bytes:
         """A job's arguments, as JSON, as they are stored: as they are without `payloads`. Raises BadPayload."""
+        from jetq.encoding.sealing import PayloadContext, sealed
+
         return sealed(self.payloads, body, PayloadContext("arguments", task, queue=queue))
 
     def open_arguments(self, task: str, queue: str, body: bytes) -> bytes:
         """The JSON of a job's arguments, of the bytes that are stored. Raises BadPayload if they do not open."""
+        from jetq.encoding.sealing import PayloadContext, opened
+
         return opened(self.payloads, body, PayloadContext("arguments", task, queue=queue))
 
     def open_result(self, id: str, task: str, record: ResultRecord) -> bytes:
         """The JSON of what job `id` of `task` returned. Raises BadPayload if it does not open."""
+        from jetq.encoding.sealing import PayloadContext, opened
+
         stored = bytes(record.value) if record.sealed is None else record.sealed
         return opened(self.payloads, stored, PayloadContext("result", task, id=id))
 

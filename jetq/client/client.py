@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -13,57 +11,34 @@ from msgspec.structs import replace
 
 from jetq.client.request import Request
 from jetq.client.session import Closed, Session
-from jetq.encoding.sealing import PayloadCodec
 from jetq.errors import (
     BrokerError,
     BrokerUnavailable,
     Denied,
     EnqueueError,
-    JobNotFound,
     NotSent,
     NotStored,
     Rejected,
-    ResultError,
-    ResultExpired,
-    ResultTimeout,
 )
-from jetq.model.job import Debounce, Found, JobRecord, State, Stored
-from jetq.model.job_context import CURRENT
+from jetq.model.job import Debounce, JobRecord, State, Stored
 from jetq.model.names import NO_KEY
-from jetq.model.result import ResultRecord
-from jetq.model.schedule import ScheduleRecord
-from jetq.model.worker_status import StatusQuery, encode, read_answers, waits_for_itself
-from jetq.operations.cancel import Cancellation, cancel
-from jetq.operations.job_view import JobView, holder_of, standing_state, state_of, view_job
-from jetq.operations.reschedule import move_job
-from jetq.operations.schedules import (
-    ScheduleInfo,
-    find_schedule,
-    list_schedules,
-    put_schedule,
-    remove_schedule,
-    view_schedule,
-)
 
 if TYPE_CHECKING:
-    from jetq.broker import Broker
+    from jetq.encoding.sealing import PayloadCodec
+    from jetq.model.result import ResultRecord
+    from jetq.model.schedule import ScheduleRecord
+    from jetq.operations.cancel import Cancellation
+    from jetq.operations.job_view import JobView
+    from jetq.operations.schedules import ScheduleInfo
 
 __all__ = ["Client"]
 
-_log = logging.getLogger("jetq.client")
-
-_FIRST_LOOK = 1.0
-_LOOK_EVERY = 3.0
-_ANSWERS_WITHIN = 2.0
-_ALL_ANSWER_WITHIN = 0.5
-
-_OFTENEST_LOOK = 0.02
-_LOOKS = 10
-"""Who looks whether a job stands learns of its end this much later: a tenth of what it took, and a second at most."""
-
 
 class Client:
-    """What producers and callers do, on the running loop's connection."""
+    """What producers and callers do, on the running loop's connection.
+
+    What is done with jobs that are stored is imported where it is done: most programs that enqueue do none of it.
+    """
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -168,22 +143,32 @@ class Client:
 
     async def state(self, queue: str, id: str) -> State | None:
         """Where job `id` is in its life; None if nothing is known of it."""
+        from jetq.operations.job_view import state_of
+
         return await state_of(await self._session.broker(), queue, id)
 
     async def view(self, queue: str, id: str) -> JobView:
         """Job `id` with all that is known of it. Raises JobNotFound."""
+        from jetq.operations.job_view import view_job
+
         return await view_job(await self._session.broker(), id, queue=queue)
 
     async def cancel(self, queue: str, id: str, timeout: float) -> Cancellation:
         """Cancel job `id`, waiting `timeout` seconds for the end of a run. Raises JobNotFound."""
+        from jetq.operations.cancel import cancel
+
         return await cancel(await self._session.broker(), queue, id, timeout=timeout)
 
     async def move(self, queue: str, id: str, due: float | None) -> State | None:
         """Give a scheduled job another due time (None: now); its state then, or None if it was not scheduled."""
+        from jetq.operations.reschedule import move_job
+
         return await move_job(await self._session.broker(), queue, id, due)
 
     async def schedule(self, record: ScheduleRecord, body: bytes, payloads: PayloadCodec | None) -> ScheduleInfo:
         """Store a recurring schedule unless it stands just so. Raises Rejected, NotStored, BadPayload."""
+        from jetq.operations.schedules import find_schedule, put_schedule, view_schedule
+
         broker = await self._session.broker()
         await put_schedule(broker, record, body, payloads)
         stored = await find_schedule(broker, record.name, record.queue)
@@ -191,10 +176,14 @@ class Client:
 
     async def unschedule(self, name: str, queue: str | None) -> bool:
         """Remove the schedule of that name; False if there is none."""
+        from jetq.operations.schedules import remove_schedule
+
         return await remove_schedule(await self._session.broker(), name, queue)
 
     async def schedules(self, queue: str | None, payloads: PayloadCodec | None) -> list[ScheduleInfo]:
         """All schedules, by queue and name."""
+        from jetq.operations.schedules import list_schedules, view_schedule
+
         broker = await self._session.broker()
         standing = await list_schedules(broker, queue)
         return [await view_schedule(broker, stored, payloads=payloads) for stored in standing]
@@ -207,7 +196,9 @@ class Client:
         """
         record = await self.end(queue, id, timeout)
         if record is None:
-            raise _unknown(queue, id, expires_after)
+            from jetq.client.waiting import unknown_job
+
+            raise unknown_job(queue, id, expires_after)
         return record
 
     async def end(self, queue: str, id: str, timeout: float | None, *, pushed: bool = True) -> ResultRecord | None:
@@ -216,96 +207,9 @@ class Client:
         `timeout` in seconds, None waits without a bound. pushed: it leaves a result, which comes as soon as it is
         stored; else its queue is looked at, the longer it takes the less often. Raises ResultTimeout.
         """
-        broker = await self._session.broker()
-        began = time.monotonic()
-        deadline = None if timeout is None else began + timeout
-        look, complained = _FIRST_LOOK if pushed else _OFTENEST_LOOK, False
-        while True:
-            left = None if deadline is None else deadline - time.monotonic()
-            record = await broker.wait_result(queue, id, look if left is None else max(0.01, min(look, left)))
-            if record is not None:
-                return record
-            found = await broker.find(queue, id)
-            if found is None:
-                record = await self._settled(broker, queue, id)
-                if record is not None:
-                    return record
-                if not pushed:
-                    await asyncio.sleep(_OFTENEST_LOOK)  # a copy of the dead letters may be that far behind
-                if not pushed or await holder_of(broker, queue, id) is None:
-                    return await self._settled(broker, queue, id)  # it may have ended just then
-            if timeout is not None and deadline is not None and time.monotonic() >= deadline:
-                raise _timed_out(id, "running" if found is None else standing_state(found), timeout)
-            waited = time.monotonic() - began
-            if waited >= _LOOK_EVERY and not complained:
-                complained = await self._complain(broker, queue, id, found, deadline)
-            look = _LOOK_EVERY if pushed else min(max(waited / _LOOKS, _OFTENEST_LOOK), _FIRST_LOOK)
+        from jetq.client.waiting import wait_for_end
 
-    async def _settled(self, broker: Broker, queue: str, id: str) -> ResultRecord | None:
-        """How a job ended that is no longer in its queue; None if it left nothing. One that runs may not be in its
-        queue either: it was purged."""
-        record = await broker.get_result(queue, id)
-        if record is not None:
-            return record
-        for entry in await broker.dead(queue, id=id, limit=1):
-            letter = entry.letter
-            return ResultRecord(
-                id=id,
-                state="dead",
-                task=letter.task,
-                queue=queue,
-                attempt=letter.attempt,
-                sequence=letter.sequence,
-                at=letter.at,
-                worker=letter.worker,
-                failure=letter.failure,
-            )
-        return None
-
-    async def _complain(self, broker: Broker, queue: str, id: str, found: Found | None, deadline: float | None) -> bool:
-        """Warn if no live worker can take the job that is waited for, as far as they answer. False if that could not
-        be asked yet."""
-        left = _ANSWERS_WITHIN if deadline is None else max(0.0, deadline - time.monotonic())
-        current = CURRENT.get()
-        if current is not None:
-            if found is None or found.state != "queued":
-                return False
-            answers = read_answers(await broker.ask(queue, encode(StatusQuery(id=id)), min(_ALL_ANSWER_WITHIN, left)))
-            if waits_for_itself(answers, current.job.worker):
-                _log.warning(
-                    "job %s of %s waits for job %s, which may wait for it: all %d slots of the workers of queue %s are "
-                    "taken, one by this job; give them more slots (--concurrency), or that task a queue and a worker "
-                    "of its own, or do not wait for a job in a job",
-                    current.job.id, current.job.task, id, sum(answer.slots for answer in answers), queue,
-                )  # fmt: skip
-            elif not answers:
-                _log.warning("waiting: queue %r has no live worker", queue)
-            return True
-        if not await broker.ask(queue, encode(StatusQuery()), min(_ANSWERS_WITHIN, left), enough=1):
-            _log.warning("waiting: queue %r has no live worker", queue)
-        return True
-
-
-def _unknown(queue: str, id: str, expires_after: float | None) -> ResultError:
-    """What to raise for a job that neither stands nor runs and left nothing."""
-    if expires_after is None:
-        return JobNotFound(
-            f"nothing is known of job {id} in queue {queue!r}: "
-            "there is no such job, or it is done and its result is gone",
-            hint="a result is kept for the task's result_ttl, 1 h unless it says otherwise",
-        )
-    return ResultExpired(
-        f"job {id} is done and its result is gone, or it was purged: results of this task are kept for "
-        f"{expires_after:g} s",
-        hint="ask earlier, or raise the task's result_ttl; what a purge removed before it ran does not run",
-    )
-
-
-def _timed_out(id: str, state: State, timeout: float) -> ResultTimeout:
-    return ResultTimeout(
-        f"job {id} is still {state} after {timeout:g} s",
-        hint="it goes on all the same; wait longer, or see `jetq job show` and whether a worker serves its queue",
-    )
+        return await wait_for_end(await self._session.broker(), queue, id, timeout, pushed=pushed)
 
 
 def _unsent(error: BrokerError) -> BrokerError:

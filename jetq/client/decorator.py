@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
 from typing import Any, ParamSpec, Protocol, TypeVar, overload
 
 from jetq.client.call_keys import check_template
-from jetq.client.declared_schedules import check_schedules
 from jetq.client.registry import Registry, task_name
 from jetq.client.task import AsyncTask, Enqueues, SyncTask, Task
 from jetq.encoding.signature import Signature
@@ -39,7 +39,7 @@ def decorate(fn: Callable[..., Any] | None, keywords: Mapping[str, Any], registr
     """
     if fn is not None:
         return _made(fn, keywords, registry, app_of)
-    return lambda fn: _made(fn, keywords, registry, app_of)
+    return partial(_made, keywords=keywords, registry=registry, app_of=app_of)
 
 
 def _made(fn: Callable[..., Any], keywords: Mapping[str, Any], registry: Registry, app_of: AppOf) -> Task[..., Any]:
@@ -67,6 +67,9 @@ def _check(task: Task[..., Any]) -> None:
         check_template(options.key, signature)
     if options.limit_per is not None:
         check_template(options.limit_per, signature, "limit_per")
-    check_schedules(task)
+    if options.schedules:
+        from jetq.client.declared_schedules import check_schedules
+
+        check_schedules(task)
     if options.result_ttl is not None:
         signature.try_result()

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from jetq.client.client import Client
 from jetq.client.session import Session
-from jetq.encoding.failures import revive
 from jetq.errors import JobCancelled, JobExpired, JobNotFound, NoResult, ResultError
 from jetq.migration_hints import answering
 from jetq.model.definitions.options import Seconds, due_settings
 from jetq.model.job import Disposition, State
-from jetq.model.result import ResultRecord
-from jetq.operations.cancel import Cancellation
-from jetq.operations.job_view import JobView
 from jetq.units import seconds
+
+if TYPE_CHECKING:
+    from jetq.model.result import ResultRecord
+    from jetq.operations.cancel import Cancellation
+    from jetq.operations.job_view import JobView
 
 __all__ = ["Job"]
 
@@ -106,6 +107,8 @@ class Job(Generic[R]):
     def _check(self, record: ResultRecord) -> None:
         """Raise what a job that did not succeed is told by."""
         if record.failure is not None:
+            from jetq.encoding.failures import revive
+
             raise revive(record.failure)
         if record.state == "cancelled":
             raise JobCancelled(f"job {self.id} was cancelled")

@@ -7,9 +7,10 @@ from typing import Any
 
 from jetq.errors import DefinitionError
 from jetq.model.bounds import LONGEST, MOST
+from jetq.model.job import LEVELS, Level
 from jetq.units import seconds
 
-__all__ = ["check_count", "check_duration", "check_functions"]
+__all__ = ["check_count", "check_duration", "check_functions", "check_level"]
 
 
 def check_count(name: str, value: Any) -> int:
@@ -41,3 +42,11 @@ def check_functions(name: str, values: Any) -> tuple[Callable[..., Any], ...]:
         if not callable(each):
             raise DefinitionError(f"{name} takes functions, not {type(each).__name__}")
     return functions
+
+
+def check_level(level: Any) -> Level:
+    """`level`, if it is one. Raises DefinitionError otherwise."""
+    for known in LEVELS:
+        if level == known:
+            return known
+    raise DefinitionError(f"priority is 'high', 'normal' or 'low', not {level!r}")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
-from typing import Literal, TypedDict
+from typing import TYPE_CHECKING, Literal, TypedDict
 
-from tenacity.wait import wait_base
-
-from jetq.model.definitions.schedule import Schedule
 from jetq.model.job import Level
+
+if TYPE_CHECKING:
+    from tenacity.wait import wait_base
+
+    from jetq.model.definitions.schedule import Schedule
 
 __all__ = ["CallOptions", "Condition", "Exceptions", "Seconds", "TaskKeywords", "Unique"]
 

@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import replace
-from tenacity.wait import wait_base
 
 from jetq.errors import DefinitionError
 from jetq.migration_hints import OPTIONS, Place, option_answer, written_option
-from jetq.model.definitions.checks import check_count, check_duration
+from jetq.model.definitions.checks import check_count, check_duration, check_level
 from jetq.model.definitions.keywords import CallOptions, Condition, Seconds, TaskKeywords, Unique
-from jetq.model.definitions.queue import check_level
-from jetq.model.definitions.rate import Rate, parse_rate
-from jetq.model.definitions.schedule import Schedule
 from jetq.model.definitions.wrappers import is_context_manager, wraps_async
 from jetq.model.job import DEFAULT_META, Level, Meta
 from jetq.model.names import check_job_id, check_key, check_keyless_id, check_queue
 from jetq.units import instant
+
+if TYPE_CHECKING:
+    from tenacity.wait import wait_base
+
+    from jetq.model.definitions.rate import Rate
+    from jetq.model.definitions.schedule import Schedule
 
 __all__ = [
     "CARRIED",
@@ -208,9 +210,13 @@ def check_identity(settings: CallSettings, *, has_key: bool) -> None:
 
 def _schedules(keywords: Mapping[str, Any]) -> tuple[Schedule, ...]:
     given = {name: keywords[name] for name in _WHEN if keywords.get(name) is not None}
+    if not given:
+        return ()
+    from jetq.model.definitions.schedule import Schedule  # here, because most tasks have none
+
     several = given.pop("schedules", None)
     if several is None:
-        return (Schedule(**given),) if given else ()
+        return (Schedule(**given),)
     if given:
         raise DefinitionError(f"{next(iter(given))} and schedules contradict each other: give one of them")
     if not isinstance(several, list | tuple) or not all(isinstance(each, Schedule) for each in several):
@@ -280,6 +286,10 @@ def _ttl(name: str, value: Any) -> float | None:
 
 
 def _wait(name: str, value: Any) -> float | wait_base:
+    if isinstance(value, int | float | timedelta):
+        return check_duration(name, value)
+    from tenacity.wait import wait_base  # here, because to import it takes a good part of what jetq takes
+
     return value if isinstance(value, wait_base) else check_duration(name, value)
 
 
@@ -338,6 +348,8 @@ def _limit_per(name: str, value: Any) -> str | Callable[..., str]:
 
 
 def _rate(name: str, value: Any) -> Rate:
+    from jetq.model.definitions.rate import parse_rate
+
     try:
         return parse_rate(value)
     except ValueError as error:

@@ -8,10 +8,11 @@ from typing import Any, Literal
 from msgspec import Struct
 
 from jetq.errors import DefinitionError
-from jetq.model.job import LEVELS, Level
+from jetq.model.definitions.checks import check_level
+from jetq.model.job import Level
 from jetq.model.names import check_queue
 
-__all__ = ["Queue", "check_level", "check_queues", "check_served", "check_weight"]
+__all__ = ["Queue", "check_queues", "check_served", "check_weight"]
 
 
 class Queue(Struct, frozen=True):
@@ -67,14 +68,6 @@ def check_served(queues: Any) -> tuple[str, ...]:
     if isinstance(queues, str) or not isinstance(queues, Iterable):
         raise DefinitionError(f"a worker's queues are a list of names, or weights by name, not {queues!r}")
     return tuple(check_queue(queue) for queue in queues)
-
-
-def check_level(level: Any) -> Level:
-    """`level`, if it is one. Raises DefinitionError otherwise."""
-    for known in LEVELS:
-        if level == known:
-            return known
-    raise DefinitionError(f"priority is 'high', 'normal' or 'low', not {level!r}")
 
 
 def check_weight(name: str, weight: Any) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from jetq import Jetq, Worker
-from jetq.client import client
+from jetq.client import waiting
 from jetq.errors import JobCancelled, JobExpired, JobNotFound, ResultTimeout
 from jetq.model.job_context import CURRENT
 from tests.apps.working import fresh_app, until, working
@@ -144,8 +144,8 @@ def nesting(url: str) -> Jetq:
 async def test_a_job_that_waits_for_one_that_has_no_slot_but_its_own_is_warned_of(
     nats_url: str, name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(client, "_FIRST_LOOK", 0.1)
-    monkeypatch.setattr(client, "_LOOK_EVERY", 0.1)
+    monkeypatch.setattr(waiting, "_FIRST_LOOK", 0.1)
+    monkeypatch.setattr(waiting, "_LOOK_EVERY", 0.1)
     app = nesting(nats_url)
     worker = asyncio.create_task((serving := Worker(app, concurrency=1)).run())
     job = await app.tasks[name].adelay()
@@ -162,8 +162,8 @@ async def test_a_job_that_waits_for_one_that_has_no_slot_but_its_own_is_warned_o
 async def test_a_job_that_waits_for_one_that_runs_is_not_warned_of(
     nats_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(client, "_FIRST_LOOK", 0.02)
-    monkeypatch.setattr(client, "_LOOK_EVERY", 0.02)
+    monkeypatch.setattr(waiting, "_FIRST_LOOK", 0.02)
+    monkeypatch.setattr(waiting, "_LOOK_EVERY", 0.02)
     app = fresh_app(nats_url)
     asked = asyncio.Event()
 
@@ -176,15 +176,15 @@ async def test_a_job_that_waits_for_one_that_runs_is_not_warned_of(
     async def outer() -> int:
         return await (await inner.adelay()).aresult()
 
-    complain = client.Client._complain
+    complain = waiting._complain
 
-    async def complaining(self: client.Client, *arguments: Any) -> bool:
-        done = await complain(self, *arguments)
+    async def complaining(*arguments: Any) -> bool:
+        done = await complain(*arguments)
         if done and CURRENT.get() is not None:
             asked.set()
         return done
 
-    monkeypatch.setattr(client.Client, "_complain", complaining)
+    monkeypatch.setattr(waiting, "_complain", complaining)
     async with working(app, concurrency=2):
         assert await (await outer.adelay()).aresult(timeout=15) == 1
     assert "wait for it" not in caplog.text

@@ -27,7 +27,8 @@ def fresh_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[N
     monkeypatch.chdir(tmp_path)
     yield
     for name in set(sys.modules) - modules:
-        del sys.modules[name]
+        if not name.startswith("jetq."):  # of which other tests hold parts
+            del sys.modules[name]
     IMPORTED._tasks = tasks
 
 

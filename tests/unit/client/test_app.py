@@ -475,8 +475,8 @@ def test_a_job_that_takes_longer_says_where_it_is(world: World) -> None:
 def test_waiting_where_no_worker_is_says_so_once(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("jetq.client.client._FIRST_LOOK", 0.01)
-    monkeypatch.setattr("jetq.client.client._LOOK_EVERY", 0.02)
+    monkeypatch.setattr("jetq.client.waiting._FIRST_LOOK", 0.01)
+    monkeypatch.setattr("jetq.client.waiting._LOOK_EVERY", 0.02)
     job = task(add).delay(1)
     with caplog.at_level(logging.WARNING, "jetq.client"), pytest.raises(ResultTimeout):
         job.result(timeout=0.3)
@@ -484,7 +484,7 @@ def test_waiting_where_no_worker_is_says_so_once(
 
 
 def test_a_result_that_is_gone_is_told_before_the_timeout(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jetq.client.client._FIRST_LOOK", 0.01)
+    monkeypatch.setattr("jetq.client.waiting._FIRST_LOOK", 0.01)
     job = task(add).delay(1)
     world.vanish(job)
     with pytest.raises(ResultExpired, match="is gone, or it was purged: results of this task are kept for 3600 s"):

@@ -1,0 +1,129 @@
+"""Waiting for a job to end, whether it leaves a result, a dead letter or nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+
+from jetq.broker import Broker
+from jetq.errors import JobNotFound, ResultError, ResultExpired, ResultTimeout
+from jetq.model.job import Found, State
+from jetq.model.job_context import CURRENT
+from jetq.model.result import ResultRecord
+from jetq.model.worker_status import StatusQuery, encode, read_answers, waits_for_itself
+from jetq.operations.job_view import holder_of, standing_state
+
+__all__ = ["unknown_job", "wait_for_end"]
+
+_log = logging.getLogger("jetq.client")
+
+_FIRST_LOOK = 1.0
+_LOOK_EVERY = 3.0
+_ANSWERS_WITHIN = 2.0
+_ALL_ANSWER_WITHIN = 0.5
+
+_OFTENEST_LOOK = 0.02
+_LOOKS = 10
+"""Who looks whether a job stands learns of its end this much later: a tenth of what it took, and a second at most."""
+
+
+async def wait_for_end(
+    broker: Broker, queue: str, id: str, timeout: float | None, *, pushed: bool = True
+) -> ResultRecord | None:
+    """How job `id` ended, as soon as it has. None if it is gone and left nothing.
+
+    `timeout` in seconds, None waits without a bound. pushed: it leaves a result, which comes as soon as it is
+    stored; else its queue is looked at, the longer it takes the less often. Raises ResultTimeout.
+    """
+    began = time.monotonic()
+    deadline = None if timeout is None else began + timeout
+    look, complained = _FIRST_LOOK if pushed else _OFTENEST_LOOK, False
+    while True:
+        left = None if deadline is None else deadline - time.monotonic()
+        record = await broker.wait_result(queue, id, look if left is None else max(0.01, min(look, left)))
+        if record is not None:
+            return record
+        found = await broker.find(queue, id)
+        if found is None:
+            record = await _ended(broker, queue, id)
+            if record is not None:
+                return record
+            if not pushed:
+                await asyncio.sleep(_OFTENEST_LOOK)  # a copy of the dead letters may be that far behind
+            if not pushed or await holder_of(broker, queue, id) is None:
+                return await _ended(broker, queue, id)  # it may have ended just then
+        if timeout is not None and deadline is not None and time.monotonic() >= deadline:
+            raise _timed_out(id, "running" if found is None else standing_state(found), timeout)
+        waited = time.monotonic() - began
+        if waited >= _LOOK_EVERY and not complained:
+            complained = await _complain(broker, queue, id, found, deadline)
+        look = _LOOK_EVERY if pushed else min(max(waited / _LOOKS, _OFTENEST_LOOK), _FIRST_LOOK)
+
+
+async def _ended(broker: Broker, queue: str, id: str) -> ResultRecord | None:
+    """How a job ended that is no longer in its queue; None if it left nothing. One that runs may not be in its
+    queue either: it was purged."""
+    record = await broker.get_result(queue, id)
+    if record is not None:
+        return record
+    for entry in await broker.dead(queue, id=id, limit=1):
+        letter = entry.letter
+        return ResultRecord(
+            id=id,
+            state="dead",
+            task=letter.task,
+            queue=queue,
+            attempt=letter.attempt,
+            sequence=letter.sequence,
+            at=letter.at,
+            worker=letter.worker,
+            failure=letter.failure,
+        )
+    return None
+
+
+async def _complain(broker: Broker, queue: str, id: str, found: Found | None, deadline: float | None) -> bool:
+    """Warn if no live worker can take the job that is waited for, as far as they answer. False if that could not
+    be asked yet."""
+    left = _ANSWERS_WITHIN if deadline is None else max(0.0, deadline - time.monotonic())
+    current = CURRENT.get()
+    if current is not None:
+        if found is None or found.state != "queued":
+            return False
+        answers = read_answers(await broker.ask(queue, encode(StatusQuery(id=id)), min(_ALL_ANSWER_WITHIN, left)))
+        if waits_for_itself(answers, current.job.worker):
+            _log.warning(
+                "job %s of %s waits for job %s, which may wait for it: all %d slots of the workers of queue %s are "
+                "taken, one by this job; give them more slots (--concurrency), or that task a queue and a worker "
+                "of its own, or do not wait for a job in a job",
+                current.job.id, current.job.task, id, sum(answer.slots for answer in answers), queue,
+            )  # fmt: skip
+        elif not answers:
+            _log.warning("waiting: queue %r has no live worker", queue)
+        return True
+    if not await broker.ask(queue, encode(StatusQuery()), min(_ANSWERS_WITHIN, left), enough=1):
+        _log.warning("waiting: queue %r has no live worker", queue)
+    return True
+
+
+def unknown_job(queue: str, id: str, expires_after: float | None) -> ResultError:
+    """What to raise for a job that neither stands nor runs and left nothing."""
+    if expires_after is None:
+        return JobNotFound(
+            f"nothing is known of job {id} in queue {queue!r}: "
+            "there is no such job, or it is done and its result is gone",
+            hint="a result is kept for the task's result_ttl, 1 h unless it says otherwise",
+        )
+    return ResultExpired(
+        f"job {id} is done and its result is gone, or it was purged: results of this task are kept for "
+        f"{expires_after:g} s",
+        hint="ask earlier, or raise the task's result_ttl; what a purge removed before it ran does not run",
+    )
+
+
+def _timed_out(id: str, state: State, timeout: float) -> ResultTimeout:
+    return ResultTimeout(
+        f"job {id} is still {state} after {timeout:g} s",
+        hint="it goes on all the same; wait longer, or see `jetq job show` and whether a worker serves its queue",
+    )
