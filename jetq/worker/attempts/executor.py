@@ -69,12 +69,10 @@ class Executor:
             outcome = await (self._call_within_limits(attempt) if limited else self._caller.call(attempt))
         elif isinstance(outcome, Expired):
             await self._expiry.tell(attempt)
-        if self._settlement.begin(attempt, outcome):
-            return
         try:
-            await self._settlement.settle(attempt, outcome)
+            await self._settlement.settle(attempt, outcome, wait=False)
         finally:
-            if isinstance(outcome, InLine):
+            if type(outcome) is InLine:
                 self._limits.lined_up(outcome)
 
     async def _call_within_limits(self, attempt: Attempt) -> Outcome:

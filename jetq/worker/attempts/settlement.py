@@ -8,19 +8,15 @@ import math
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
-from msgspec import Raw
 from msgspec.structs import replace
 
 from jetq.broker import Broker
-from jetq.encoding.failures import bounded, summarize
 from jetq.encoding.headers import OFF_HEADER, BadHeader, NewerHeader, read_meta
 from jetq.errors import BrokerError, PayloadTooLarge
 from jetq.model.cell import Cell
-from jetq.model.dead_letter import DeadLetter
-from jetq.model.failure import Failure
-from jetq.model.job import Delivery, JobRecord, Meta
+from jetq.model.job import Delivery
 from jetq.model.outcome import (
     Cancelled,
     Dead,
@@ -37,10 +33,11 @@ from jetq.model.outcome import (
     stray,
 )
 from jetq.model.oversized import Kept, Staying, kept_name, pause_after, read_kept, write_kept
-from jetq.model.result import NO_VALUE, ResultRecord
+from jetq.model.result import ResultRecord
 from jetq.worker.attempts.attempt import Attempt
 from jetq.worker.attempts.handover import PassOn, came_back, keep, put_off
 from jetq.worker.attempts.outcome_log import log_outcome
+from jetq.worker.attempts.settled_records import SettledRecords
 from jetq.worker.leases import Leases
 
 __all__ = ["Settlement"]
@@ -68,10 +65,11 @@ class _Lapsed(Exception):
 
 
 class Settlement:
-    """Spends outcomes on one broker, for the worker of that name. ended: told of each attempt that was `storing`.
-    pass_on: asked before a job is put off that others may run.
+    """Spends outcomes on one broker, for the worker of that name.
 
-    `expired` counts the jobs that came too late, `storing` the attempts that are it.
+    ended: called with each attempt that was `storing`. pass_on: asked before a job is put off that others may run.
+
+    `expired`: how many jobs were dropped as expired. `storing`: how many attempts have a result that is being stored.
     """
 
     def __init__(
@@ -86,6 +84,7 @@ class Settlement:
         self._broker = broker
         self._leases = leases
         self._worker = worker
+        self._records = SettledRecords(worker, broker.now)
         self._ended = ended
         self._pass_on = pass_on
         self._loop = asyncio.get_running_loop()
@@ -93,22 +92,40 @@ class Settlement:
         self._refused: set[asyncio.Task[None]] = set()
         self.expired = self.storing = 0
 
-    def begin(self, attempt: Attempt, outcome: Outcome) -> bool:
-        """`settle` a success without waiting. False, and nothing was done, if the outcome is another or has to wait.
+    async def settle(self, attempt: Attempt, outcome: Outcome | Staying, *, wait: bool = True) -> bool:
+        """Store what the outcome leaves behind, then remove the job. Returns False if the job is no longer this
+        worker's.
 
-        With a result the attempt is `storing` from now on, until `ended` is told of it: a task and a future less for
-        each, which is a third of what such a job costs (Python 3.11). A result that is refused goes on by `settle`.
+        wait: False to leave a success whose result is on its way to the broker; it is `storing` from then on, until
+        `ended` is told of it. While the broker cannot be reached or has no room it is tried again for as long as the
+        lease holds, which is renewed without an end from then on, because the run is over; after that the job is
+        delivered anew, and nothing here touches it. What the broker has no room for in a message stays where it is: see
+        `jetq.model.oversized`.
+
+        Guarantee: tests/faults/test_crash_sweep.py kills the worker before and after each broker call made here;
+        tests/integration/worker/test_lapsed_leases.py: whoever has lost the lease goes no further.
+        """
+        if not wait and type(outcome) is Succeeded and self._send(attempt, outcome):
+            return True
+        return await self._settle_patiently(attempt, outcome)
+
+    # --- the fast path
+
+    def _send(self, attempt: Attempt, outcome: Succeeded) -> bool:
+        """Settle a success without a step that waits. Returns False, and nothing was done, if that cannot be.
+
+        The fast path: a task and a future less for each result, which is a third of what such a job costs (Python
+        3.11). What the broker refuses, or does not answer, goes on by the slow path, which stores the same again.
 
         Guarantee: tests/integration/worker/test_slots.py: what is being stored is bounded, and not lost at a stop.
         """
-        delivery = attempt.delivery
-        if type(outcome) is not Succeeded or attempt.cancelled or not self._leases.valid(delivery):
+        if not self._leases.valid(attempt.delivery):
             return False
-        if outcome.value is None:
+        kept = self._result_of(attempt, outcome)
+        if kept is None:
             self._finish(attempt, outcome)
             return True
-        told = partial(self._on_answer, attempt, outcome)
-        if not self._broker.send_result(self._success(attempt, outcome), outcome.result_ttl, told):
+        if not self._broker.send_result(*kept, partial(self._on_answer, attempt, outcome)):
             return False
         attempt.storing = True
         self.storing += 1
@@ -138,22 +155,16 @@ class Settlement:
 
     async def _settle_and_end(self, attempt: Attempt, outcome: Outcome) -> None:
         try:
-            await self.settle(attempt, outcome)
+            await self._settle_patiently(attempt, outcome)
         except Exception:  # a fault of jetq's own: not settled, the job comes back when its lease lapses
             _log.exception("%s %s could not be settled", attempt.name, attempt.delivery.id)
         finally:
             self._ended(attempt)
 
-    async def settle(self, attempt: Attempt, outcome: Outcome | Staying) -> bool:
-        """Store what the outcome leaves behind, then remove the job. False if the job is no longer this worker's.
+    # --- the slow path
 
-        While the broker cannot be reached or has no room it is tried again for as long as the lease holds, which is
-        renewed without an end from then on, because the run is over; after that the job is delivered anew, and nothing
-        here touches it. What the broker has no room for in a message stays where it is: see `jetq.model.oversized`.
-
-        Guarantee: tests/faults/test_crash_sweep.py kills the worker before and after each broker call made here;
-        tests/integration/worker/test_lapsed_leases.py: whoever has lost the lease goes no further.
-        """
+    async def _settle_patiently(self, attempt: Attempt, outcome: Outcome | Staying) -> bool:
+        """Settle step by step, again and again while the lease holds."""
         delivery = attempt.delivery
         backoff = _FIRST_BACKOFF
         try:
@@ -203,7 +214,7 @@ class Settlement:
         delivery, now = attempt.delivery, self._broker.now()
         match outcome:
             case Retrying(body=None) | Snoozed() | InLine():
-                job, after = self._next_attempt(attempt, outcome)
+                job, after = self._records.next_attempt(attempt, outcome)
                 stays = Staying(after, Kept(delivery.sequence, job.meta, now + after))
             case PutOff(after=after, since=since):
                 stays = Staying(after, Kept(delivery.sequence, replace(attempt.meta, unknown_since=since), now + after))
@@ -244,7 +255,7 @@ class Settlement:
     # --- what is stored
 
     async def _store_in_time(self, attempt: Attempt, outcome: Outcome | Staying) -> bool:
-        """`_store` for as long as the lease lasts. False if that ended before: nothing of it goes on then."""
+        """`_store` for as long as the lease lasts. Returns False if that ended before: nothing of it goes on then."""
         bound = self._leases.bound(attempt.delivery)
         try:
             async with bound:
@@ -266,33 +277,27 @@ class Settlement:
         self._broker.finish(delivery)
 
     async def _store(self, attempt: Attempt, outcome: Outcome | Staying) -> None:
-        broker, delivery = self._broker, attempt.delivery
+        # In each case the job is removed last. Whatever ends the worker at an await before that leaves the job, and it
+        # runs again; removed first, it would be lost.
+        delivery = attempt.delivery
         match outcome:
             case Staying():
                 return await self._stay(attempt, outcome)
-            case Succeeded(value=None) if attempt.cancelled:  # it ended by itself all the same, and who cancels asks
-                await broker.put_result(self._result(attempt, "succeeded"), _RECORD_TTL)
-                self._remove(delivery)
-            case Succeeded(value=None) | Superseded():
-                self._remove(delivery)
             case Succeeded():
-                await broker.put_result(self._success(attempt, outcome), outcome.result_ttl)
+                if (kept := self._result_of(attempt, outcome)) is not None:
+                    await self._broker.put_result(*kept)
+                self._remove(delivery)
+            case Superseded():
                 self._remove(delivery)
             case Retrying() | Snoozed() | InLine():
-                job, after = self._next_attempt(attempt, outcome)
-                stored = await broker.reschedule(delivery, job, self._broker.now() + after)
-                if not stored and attempt.cancelled:
-                    await self._record_end(attempt, "cancelled")
-                if stored and isinstance(outcome, InLine):
-                    place = f"line.{outcome.line}.{delivery.id}"
-                    await broker.write_cell(place, delivery.queue.encode(), expected=0, ttl=_LONGEST_LINE)
+                await self._store_for_later(attempt, outcome)
                 self._remove(delivery)
             case PutOff():
                 if await self._pass_on(attempt, outcome):
                     return
-                if not self._leases.valid(delivery):
+                if not self._leases.valid(delivery):  # asking others took a while
                     raise _Lapsed
-                stored = await put_off(broker, self._worker, delivery, outcome)
+                stored = await put_off(self._broker, self._worker, delivery, outcome)
                 if not stored and attempt.cancelled:
                     await self._record_end(attempt, "cancelled")
                 self._remove(delivery)
@@ -308,136 +313,76 @@ class Settlement:
                 await self._record_end(attempt, "expired")
                 self._remove(delivery)
             case Released(body=body):
-                if not delivery.task:  # nor can it go back: it may have stood on a subject that no text can name
-                    return await self._store(attempt, stray(delivery.address))
-                as_it_came = OFF_HEADER in delivery.headers and body is None
-                try:  # what was not begun has not been read either, and goes back as it came
-                    attempt.meta = read_meta(delivery.headers) if attempt.kept is None else attempt.kept[0].meta
-                except NewerHeader:
-                    as_it_came = True
-                except BadHeader as error:
-                    return await self._store(attempt, dead("undecodable", "jetq.BadHeader", str(error)))
-                job = came_back(delivery) if as_it_came else self._record(attempt, attempt.meta, body)
-                await broker.give_back(delivery, job)
+                unreadable = await self._give_back(attempt, body)
+                if unreadable is not None:
+                    return await self._store(attempt, unreadable)
         log_outcome(attempt, outcome)
         if attempt.kept is not None:
             await self._forget_kept(attempt.kept[1])
+
+    async def _store_for_later(self, attempt: Attempt, outcome: Retrying | Snoozed | InLine) -> None:
+        broker, delivery = self._broker, attempt.delivery
+        job, after = self._records.next_attempt(attempt, outcome)
+        stored = await broker.reschedule(delivery, job, broker.now() + after)
+        if not stored and attempt.cancelled:
+            await self._record_end(attempt, "cancelled")
+        if stored and isinstance(outcome, InLine):
+            place = f"line.{outcome.line}.{delivery.id}"
+            await broker.write_cell(place, delivery.queue.encode(), expected=0, ttl=_LONGEST_LINE)
+
+    async def _give_back(self, attempt: Attempt, body: bytes | None) -> Dead | None:
+        """Hand the job back to its queue, with `body` if that is another one. Returns Dead, and nothing was done, if it
+        is none that can go back."""
+        delivery = attempt.delivery
+        if not delivery.task:  # it may have come on a subject that no text can name
+            return stray(delivery.address)
+        as_it_came = OFF_HEADER in delivery.headers and body is None
+        try:  # what was not begun has not been read either, and goes back as it came
+            attempt.meta = read_meta(delivery.headers) if attempt.kept is None else attempt.kept[0].meta
+        except NewerHeader:
+            as_it_came = True
+        except BadHeader as error:
+            return dead("undecodable", "jetq.BadHeader", str(error))
+        job = came_back(delivery) if as_it_came else self._records.job(attempt, attempt.meta, body)
+        await self._broker.give_back(delivery, job)
+        return None
+
+    def _result_of(self, attempt: Attempt, outcome: Succeeded) -> tuple[ResultRecord, float] | None:
+        """Return what is stored of a success, and for how many seconds; None if nothing is."""
+        if outcome.value is not None:
+            return self._records.success(attempt, outcome), outcome.result_ttl
+        if attempt.ending == "cancel":  # it ended by itself all the same, and who cancels asks
+            return self._records.result(attempt, "succeeded"), _RECORD_TTL
+        return None
 
     async def _store_dead(self, attempt: Attempt, outcome: Dead) -> None:
         delivery = attempt.delivery
         if outcome.body is not None:  # a replay goes on where the task asked to, not where this attempt began
             delivery = replace(delivery, body=outcome.body)
         if _place(delivery) not in self._buried:  # tried again for minutes, the broker would not know it any more
-            await self._broker.bury(delivery, self._letter(attempt, outcome))
+            await self._broker.bury(delivery, self._records.letter(attempt, outcome))
             self._buried.add(_place(delivery))
         ttl = None if attempt.task is None else attempt.options.result_ttl
         if ttl is not None:
             try:
                 failure = outcome.failure
-                await self._broker.put_result(self._result(attempt, "dead", failure=failure), ttl)
+                await self._broker.put_result(self._records.result(attempt, "dead", failure=failure), ttl)
             except PayloadTooLarge:  # the dead letter has it all
                 short = replace(outcome.failure, traceback="", args=None)
                 with suppress(PayloadTooLarge):
-                    await self._broker.put_result(self._result(attempt, "dead", failure=short), ttl)
+                    await self._broker.put_result(self._records.result(attempt, "dead", failure=short), ttl)
 
     async def _record_end(self, attempt: Attempt, state: Literal["cancelled", "expired"]) -> None:
         """Also without results, because a job that is gone without a trace counts as succeeded."""
         ttl = None if attempt.task is None else attempt.options.result_ttl
         ttl = _RECORD_TTL if ttl is None else ttl
-        record = self._result(attempt, state)
+        record = self._records.result(attempt, state)
         if not attempt.started:  # no run of it was ended here
             record = replace(record, worker="")
         if not await self._broker.put_result(record, ttl, unless_kept=True):
             kept = await self._broker.get_result(record.queue, record.id)
             if kept is None or kept.sequence < record.sequence:  # of an earlier life of this id
                 await self._broker.put_result(record, ttl)
-
-    def _next_attempt(self, attempt: Attempt, outcome: Retrying | Snoozed | InLine) -> tuple[JobRecord, float]:
-        meta = attempt.meta
-        if isinstance(outcome, InLine):
-            return self._record(attempt, replace(meta, in_line=meta.in_line or self._broker.now())), outcome.after
-        if isinstance(outcome, Snoozed):
-            meta = outcome.meta or replace(meta, snoozes=meta.snoozes + 1)
-            return self._record(attempt, meta), outcome.after
-        error = summarize(outcome.failure, meta.attempt, self._broker.now(), self._worker)
-        errors, dropped = bounded(meta.errors, error)
-        meta = replace(
-            meta,
-            attempt=meta.attempt + 1,
-            errors=errors,
-            errors_dropped=meta.errors_dropped + dropped,
-            unknown_since=None,
-        )
-        return self._record(attempt, meta, outcome.body), outcome.after
-
-    def _record(self, attempt: Attempt, meta: Meta, body: bytes | None = None) -> JobRecord:
-        delivery = attempt.delivery
-        return JobRecord(
-            id=delivery.id,
-            task=delivery.task,
-            queue=delivery.queue,
-            body=delivery.body if body is None else body,
-            key=delivery.key,
-            level=delivery.level,
-            meta=replace(meta, enqueued=delivery.stored_at if meta.enqueued is None else meta.enqueued),
-        )
-
-    def _success(self, attempt: Attempt, outcome: Succeeded) -> ResultRecord:
-        assert outcome.value is not None
-        if outcome.sealed:
-            return self._result(attempt, "succeeded", sealed=outcome.value)
-        return self._result(attempt, "succeeded", Raw(outcome.value))
-
-    def _result(
-        self,
-        attempt: Attempt,
-        state: Any,
-        value: Raw = NO_VALUE,
-        *,
-        sealed: bytes | None = None,
-        failure: Failure | None = None,
-    ) -> ResultRecord:
-        delivery = attempt.delivery
-        return ResultRecord(
-            id=delivery.id,
-            state=state,
-            task=delivery.task,
-            queue=delivery.queue,
-            attempt=attempt.meta.attempt,
-            sequence=delivery.sequence,
-            at=self._broker.now(),
-            worker=self._worker,
-            value=value,
-            sealed=sealed,
-            failure=failure,
-        )
-
-    def _letter(self, attempt: Attempt, outcome: Dead) -> DeadLetter:
-        delivery, meta = attempt.delivery, attempt.meta
-        error = summarize(outcome.failure, meta.attempt, self._broker.now(), self._worker)
-        errors, dropped = bounded(meta.errors, error)
-        return DeadLetter(
-            id=delivery.id,
-            task=delivery.task,
-            queue=delivery.queue,
-            key=delivery.key,
-            reason=outcome.reason,
-            failure=outcome.failure,
-            attempt=meta.attempt,
-            at=error.at,
-            enqueued=delivery.stored_at if meta.enqueued is None else meta.enqueued,
-            address=delivery.address,
-            sequence=delivery.sequence,
-            count=delivery.count,
-            worker=self._worker,
-            errors=errors,
-            errors_dropped=meta.errors_dropped + dropped,
-            snoozes=meta.snoozes,
-            replays=meta.replays,
-            edits=meta.edits,
-            headers=dict(delivery.headers),
-            level=delivery.level,
-        )
 
 
 def _place(delivery: Delivery) -> tuple[str, int]:
