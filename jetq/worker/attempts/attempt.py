@@ -94,6 +94,8 @@ class Attempt(Struct, eq=False):
     def options(self) -> TaskOptions:
         """The options of its job: its task's, or those of any task where that is not known here, and its call's."""
         options = TaskOptions() if self.task is None else self.task.defaults
+        if self.meta is DEFAULT_META:  # as most are: without two calls for each job
+            return options
         return effective_options(options, CallSettings.carried_by(self.meta))
 
     @property

@@ -70,7 +70,7 @@ class Caller:
     def __init__(self, app: ServedApp, pools: Pools, leases: Leases, *, worker: str, pause: Pause) -> None:
         self._app = app
         self._middleware = tuple(app.middleware)
-        self._run = partial(pools.run, on_seat=self._take_seat, wants_value=self._wants_value)
+        self._run = pools.run
         self._leases = leases
         self._worker = worker
         self._pause = pause
@@ -91,7 +91,9 @@ class Caller:
             return Superseded()  # `settle` finds the lapsed lease and touches nothing
         current = self._mark_started(attempt, task)
         try:
-            value = await (self._next(attempt, task, current, 0) if self._middleware else self._run(task, attempt))
+            value = await (
+                self._next(attempt, task, current, 0) if self._middleware else self._run(task, attempt, self)
+            )
             if type(value) not in FINISHED:
                 value = await _finish(attempt, task, value)
         except BaseException as error:
@@ -108,7 +110,7 @@ class Caller:
         return self._succeeded(attempt, task, value)
 
     def _mark_started(self, attempt: Attempt, task: Task[..., Any]) -> Current:
-        """From now on user code runs. In a process its time begins later: see `_take_seat`."""
+        """From now on user code runs. In a process its time begins later: see `take_seat`."""
         attempt.started = time.monotonic()
         if task.defaults.run_in != "process":
             _set_deadline(attempt)
@@ -117,13 +119,13 @@ class Caller:
         attempt.interruptible = True
         return current
 
-    def _take_seat(self, attempt: Attempt, task: Task[..., Any]) -> JobContext:
-        """There is a process for it, and only now its time begins."""
+    def take_seat(self, attempt: Attempt) -> JobContext:
+        """Begin its time: there is a process for it now. Returns what its code there may know of its job."""
         attempt.started = time.monotonic()
         _set_deadline(attempt)
         return context_of(attempt, self._worker, attempt.deadline)
 
-    def _wants_value(self, attempt: Attempt, task: Task[..., Any]) -> bool:
+    def wants_value(self, attempt: Attempt) -> bool:
         """Return whether anybody here looks at what the function returns."""
         return bool(self._middleware) or attempt.options.result_ttl is not None
 
@@ -135,7 +137,7 @@ class Caller:
         return self._run_to_its_end(attempt, task)
 
     async def _run_to_its_end(self, attempt: Attempt, task: Task[..., Any]) -> Any:
-        return await _finish(attempt, task, await self._run(task, attempt))
+        return await _finish(attempt, task, await self._run(task, attempt, self))
 
     # --- its end
 

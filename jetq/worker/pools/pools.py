@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Awaitable
+from typing import Any, Protocol
 
 from jetq.client.task import Task
 from jetq.model.job_context import JobContext
@@ -14,6 +14,18 @@ from jetq.worker.pools.threads import ThreadPool
 __all__ = ["Pools"]
 
 
+class Seats(Protocol):
+    """Who has a function called in a process."""
+
+    def take_seat(self, attempt: Attempt) -> JobContext:
+        """Note that there is a process for it now. Returns what the job's code may know of its job."""
+        ...
+
+    def wants_value(self, attempt: Attempt) -> bool:
+        """Return whether anybody here looks at what the function returns: else it is not sent back."""
+        ...
+
+
 class Pools:
     """Runs a task's function where its `run_in` says. threads, processes: those of the worker."""
 
@@ -21,18 +33,10 @@ class Pools:
         self._threads = threads
         self._processes = processes
 
-    def run(
-        self,
-        task: Task[..., Any],
-        attempt: Attempt,
-        *,
-        on_seat: Callable[[Attempt, Task[..., Any]], JobContext],
-        wants_value: Callable[[Attempt, Task[..., Any]], bool],
-    ) -> Awaitable[Any]:
+    def run(self, task: Task[..., Any], attempt: Attempt, seats: Seats) -> Awaitable[Any]:
         """Call `task` with the arguments of `attempt`. Returns what gives its value when it is awaited.
 
-        Of a process: on_seat is called once there is one, and returns what the job's code may know of its job;
-        wants_value says whether the value is to be sent back from there.
+        seats: asked where it runs in a process.
         """
         where = task.defaults.run_in
         if where == "thread":
@@ -42,8 +46,8 @@ class Pools:
                 task.fn,
                 attempt.args,
                 attempt.kwargs,
-                context=lambda: on_seat(attempt, task),
-                wants_value=wants_value(attempt, task),
+                context=lambda: seats.take_seat(attempt),
+                wants_value=seats.wants_value(attempt),
             )
         if not task.is_coroutine_function:
             return _call_wrapper(task, attempt)
