@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
-from jetq.broker import Broker
 from jetq.broker.connect import Connect
 from jetq.broker.consuming import Consuming
 from jetq.errors import BrokerError
@@ -22,36 +21,43 @@ from jetq.runtime.clock import steady
 from jetq.runtime.threads import own_thread
 from jetq.worker.limits.presence import Presence
 
-__all__ = ["Heard", "Leases"]
+__all__ = ["Leases", "OnTermsChange"]
 
 _log = logging.getLogger("jetq.worker")
 
 _MARGIN = 0.5
 """Seconds before its end, at most a tenth of it, at which a lease counts as lapsed: an ack needs time to arrive."""
 
-_WAKE = 1.0
-_A_SECOND = 20
+_RENEW_EVERY = 1.0
+"""Seconds between two rounds of renewals, or a third of a lease that is shorter than three of them."""
+
+_RENEWALS_A_SECOND = 20
 """Renewals a second up to which each lease is renewed every second, so that an `ack_wait` that is shortened to a few
 seconds finds it fresh: the server applies that at once to what is held. With more, less often."""
 
 _BOUNDS_EVERY = 0.05
-_LOOK_EVERY = 2.0
-_LOOK_IDLE_EVERY = 10.0
+"""Seconds between looks whether a delivery that bounds a timeout has lapsed."""
 
-_Place = tuple[str, int, float]
+_TERMS_EVERY = 2.0
+"""Seconds between looks at the terms of what is held, or half of a lease that is shorter than two of them."""
+
+_ALL_TERMS_EVERY = 10.0
+"""Seconds between looks at the terms of all queues, of which nothing may be held."""
+
+_MessageKey = tuple[str, int, float]
 """Of one message: its queue, its sequence, and when it was stored, because a stream that is made anew counts anew."""
 
-Heard = Callable[[str, Level, str | None, int], None]
-"""Told that the deliveries of a queue's level are handed out by another than before (see `Terms.by`; None: by nobody),
-or on shorter terms, and how many that were held here are not any more."""
+OnTermsChange = Callable[[str, Level, str | None, int], None]
+"""`(queue, level, by, lost)`: the deliveries of that level are handed out by another than before (see `Terms.by`; None:
+by nobody), or on shorter terms, and `lost` of those that were held here are not any more."""
 
 
 class Leases:
     """The deliveries a worker holds, renewed until they are dropped or may not be any longer.
 
     `connect` makes the broker on the thread's own loop. `lease` is the broker's at first, in seconds, the least of
-    `queues`; the terms are looked at every other second while something is held. heard: called on the loop this was
-    made on. presence: the worker's, renewed with them once it was given.
+    `queues`; the terms are looked at every other second while something is held. on_terms_change: called on the loop
+    this was made on. presence: the worker's, renewed with them once it was given.
 
     Guarantee: tests/integration/worker/test_leases.py: while its worker lives, no job is delivered again, however long
     it runs or blocks the event loop. tests/integration/worker/test_lapsed_leases.py: a lease that lapsed is not
@@ -64,21 +70,21 @@ class Leases:
         lease: float,
         queues: Sequence[str] = (),
         *,
-        heard: Heard = lambda queue, level, by, lost: None,
+        on_terms_change: OnTermsChange = lambda queue, level, by, lost: None,
     ) -> None:
         self._connect = connect
         self._first_lease = lease
         self._queues: tuple[tuple[str, Level], ...] = tuple((queue, "normal") for queue in queues)
         self._set_lease(lease)
-        self._heard = heard
-        self._told_on = asyncio.get_running_loop()
+        self._on_terms_change = on_terms_change
+        self._callers_loop = asyncio.get_running_loop()
         self._held: dict[str, Delivery] = {}  # of each job the one that was held first, by its id
-        self._beside: dict[_Place, Delivery] = {}  # and the others, of which there are hardly any
+        self._beside: dict[_MessageKey, Delivery] = {}  # and the others, of which there are hardly any
         self._bounds: dict[asyncio.Timeout, Delivery] = {}
         self._watches_bounds = False
         self._changing = threading.Lock()  # held deliveries change hands on the loop and lapse in the thread
         self._terms: dict[tuple[str, Level], Terms] = {}
-        self._unrenewed: dict[_Place, float] = {}  # the longest time without, since the last look
+        self._unrenewed: dict[_MessageKey, float] = {}  # the longest time without, since the last look
         self.presence = Presence(lease, self._margin)
         self._thread = threading.Thread(target=self._run, name="jetq-leases", daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -106,13 +112,13 @@ class Leases:
         return held is delivery or self._hold_another(held, delivery)
 
     def _hold_another(self, held: Delivery, delivery: Delivery) -> bool:
-        if _place(held) != _place(delivery):
-            held = self._beside.setdefault(_place(delivery), delivery)
+        if _key_of(held) != _key_of(delivery):
+            held = self._beside.setdefault(_key_of(delivery), delivery)
             if held is delivery:
                 return True
         with self._changing:
             held.token, held.since, held.handed_out_by = delivery.token, delivery.since, delivery.handed_out_by
-            self._unrenewed.pop(_place(held), None)
+            self._unrenewed.pop(_key_of(held), None)
         _log.warning(
             "%s %s is handed out here again while it runs: it goes on, and is not started twice",
             held.task or held.address, held.id,
@@ -120,24 +126,24 @@ class Leases:
         return False
 
     def drop(self, delivery: Delivery) -> None:
-        """Renew `delivery` no more: it is settled or given up."""
+        """Renew `delivery` no more: it is settled, given up, or left to its lease."""
         if self._held.get(delivery.id) is delivery:
             del self._held[delivery.id]
             if self._beside:
                 self._bring_forward(delivery.id)
         else:
-            self._beside.pop(_place(delivery), None)
+            self._beside.pop(_key_of(delivery), None)
 
     def _bring_forward(self, id: str) -> None:
-        for place, each in self._beside.items():
+        for key, each in self._beside.items():
             if each.id == id:
                 self._held[id] = each
-                del self._beside[place]
+                del self._beside[key]
                 return
 
     def runs_still(self, delivery: Delivery) -> bool:
-        """Whether an earlier delivery of the job goes on here whose lease is lost: whoever had it since gave it back,
-        as a new message, so that `hold` does not know it."""
+        """Return whether an earlier delivery of the job goes on here whose lease is lost: whoever had it since gave it
+        back, as a new message, so that `hold` does not know it."""
         if not self._beside or not delivery.task:
             return False
         earlier = (self._held.get(delivery.id), *self._beside.values())
@@ -151,22 +157,23 @@ class Leases:
         return list(self._held.values()) + list(self._beside.values())
 
     def valid(self, delivery: Delivery) -> bool:
-        """Whether `delivery` is surely still this worker's. Only then may it be started or settled: an ack does not
-        fence, a stale one would remove the job under its next holder."""
+        """Return whether `delivery` is surely still this worker's. Only then may it be started or settled: an ack does
+        not fence, a stale one would remove the job under its next holder."""
         return steady() < delivery.since + self._good_for
 
     def bound(self, delivery: Delivery) -> asyncio.Timeout:
-        """A timeout, to be entered at once, that strikes as soon as `delivery` is not this worker's any more. To be
-        given to `unbound` after its use. All of them share one timer: one for each would be a tenth of a retry."""
+        """Return a timeout, to be entered at once, that strikes as soon as `delivery` is not this worker's any more. It
+        is to be given to `unbound` after its use."""
+        # All of them share one timer: one for each would be a tenth of a retry.
         bound = asyncio.timeout(None)
         self._bounds[bound] = delivery
         if not self._watches_bounds:
             self._watches_bounds = True
-            self._told_on.call_later(_BOUNDS_EVERY, self._watch_bounds)
+            self._callers_loop.call_later(_BOUNDS_EVERY, self._watch_bounds)
         return bound
 
     def unbound(self, bound: asyncio.Timeout) -> None:
-        """It has ended."""
+        """Forget a timeout that has ended."""
         self._bounds.pop(bound, None)
 
     def _watch_bounds(self) -> None:
@@ -176,7 +183,7 @@ class Leases:
                 bound.reschedule(0.0)
         self._watches_bounds = bool(self._bounds)
         if self._bounds:
-            self._told_on.call_later(_BOUNDS_EVERY, self._watch_bounds)
+            self._callers_loop.call_later(_BOUNDS_EVERY, self._watch_bounds)
 
     def _set_lease(self, lease: float) -> None:
         self._lease = lease
@@ -202,18 +209,18 @@ class Leases:
         await asyncio.wait([keeping])
 
     async def _keep(self) -> None:
-        # Before there is anything to renew: what was found due before the connection stood may have lapsed meanwhile.
+        # Before there is anything to renew: what was found due before there was a connection may have lapsed meanwhile.
         broker = await self._connect(patient=True)
-        looking = asyncio.create_task(self._keep_looking(broker))
+        looking = asyncio.create_task(self._watch_terms(broker))
         try:
             while True:
-                await asyncio.sleep(min(_WAKE, self._lease / 3))
+                await asyncio.sleep(min(_RENEW_EVERY, self._lease / 3))
                 await self._renew(broker)
         finally:
             looking.cancel()
             await broker.close()
 
-    async def _renew(self, broker: Broker) -> None:
+    async def _renew(self, broker: Consuming) -> None:
         by_consumer: dict[tuple[str, Level], list[Delivery]] = {}
         for delivery in self._due():
             by_consumer.setdefault((delivery.queue, delivery.level), []).append(delivery)
@@ -226,10 +233,10 @@ class Leases:
             await asyncio.gather(*renewals)
 
     def _due(self) -> list[Delivery]:
-        """What is held long enough to need a renewal, still ours, and allowed to go on."""
+        """Return what is held long enough to need a renewal, is still this worker's, and may go on."""
         now, may_go_on = steady(), time.monotonic()
         held = self._all()
-        fresh = min(self._lease / 4, max(0.75 * _WAKE, len(held) / _A_SECOND))
+        fresh = min(self._lease / 4, max(0.75 * _RENEW_EVERY, len(held) / _RENEWALS_A_SECOND))
         oldest, newest = now - self._good_for, now - fresh
         return [each for each in held if oldest < each.since < newest and may_go_on < each.renew_until]
 
@@ -242,8 +249,8 @@ class Leases:
                 # It arrived between `asked_at` and now. If the lease has ended meanwhile, it may have come too late,
                 # and have renewed the lease of whoever has the job since.
                 if delivery.token == token and self.valid(delivery):
-                    place, unrenewed = _place(delivery), steady() - delivery.since
-                    self._unrenewed[place] = max(unrenewed, self._unrenewed.get(place, 0.0))
+                    key, unrenewed = _key_of(delivery), steady() - delivery.since
+                    self._unrenewed[key] = max(unrenewed, self._unrenewed.get(key, 0.0))
                     delivery.since = asked_at
 
     async def _try(self, renewal: Coroutine[Any, Any, None], what: str) -> bool:
@@ -263,20 +270,20 @@ class Leases:
 
     # --- the terms, which others may change
 
-    async def _keep_looking(self, broker: Consuming) -> None:
+    async def _watch_terms(self, broker: Consuming) -> None:
         looked_at = -math.inf
         while True:
             consumers: set[tuple[str, Level]] = {(each.queue, each.level) for each in self._all()}
-            if time.monotonic() - looked_at > _LOOK_IDLE_EVERY:
+            if time.monotonic() - looked_at > _ALL_TERMS_EVERY:
                 looked_at = time.monotonic()
                 consumers |= {*self._queues, *self._terms}
-            seen = [await self._look(broker, queue, level) for queue, level in consumers]
+            seen = [await self._check_terms(broker, queue, level) for queue, level in consumers]
             if all(seen):
                 self._unrenewed = {}
-            await asyncio.sleep(max(0.25, min(_LOOK_EVERY, self._lease / 2)))
+            await asyncio.sleep(max(0.25, min(_TERMS_EVERY, self._lease / 2)))
 
-    async def _look(self, broker: Consuming, queue: str, level: Level) -> bool:
-        """Whether that could be seen."""
+    async def _check_terms(self, broker: Consuming, queue: str, level: Level) -> bool:
+        """Look at the terms of one level, and go by them. Returns whether they could be seen."""
         held = [each for each in self._all() if each.queue == queue and each.level == level]
         tokens = [each.token for each in held]
         try:
@@ -298,7 +305,7 @@ class Leases:
         if lost or terms is None or (known is not None and known.by != by):
             more = f"; {lost} jobs held here may run elsewhere as well" if lost else ""
             _log.warning("queue %s: %s%s", queue, _what_happened(known, terms), more)
-            self._tell(queue, level, by, lost)
+            self._notify(queue, level, by, lost)
         return True
 
     def _forsake(self, deliveries: list[Delivery], terms: Terms | None) -> None:
@@ -310,12 +317,12 @@ class Leases:
                 if (
                     terms is None
                     or (by and by != terms.by)
-                    or self._unrenewed.get(_place(delivery), 0.0) > terms.lease - self._margin
+                    or self._unrenewed.get(_key_of(delivery), 0.0) > terms.lease - self._margin
                 ):
                     delivery.since = -math.inf
 
     def _adopt(self, queue: str, level: Level, terms: Terms) -> None:
-        """Go by these terms from now on."""
+        """Go by `terms` from now on."""
         known = self._terms.get((queue, level))
         self._terms[queue, level] = terms
         unknown = [self._first_lease] if any(each not in self._terms for each in self._queues) else []
@@ -327,14 +334,14 @@ class Leases:
                 queue, terms.lease, was if known is None else known.lease,
             )  # fmt: skip
 
-    def _tell(self, queue: str, level: Level, by: str | None, lost: int) -> None:
+    def _notify(self, queue: str, level: Level, by: str | None, lost: int) -> None:
         try:
-            self._told_on.call_soon_threadsafe(self._heard, queue, level, by, lost)
+            self._callers_loop.call_soon_threadsafe(self._on_terms_change, queue, level, by, lost)
         except RuntimeError:  # that loop has ended
             pass
 
 
-def _place(delivery: Delivery) -> _Place:
+def _key_of(delivery: Delivery) -> _MessageKey:
     return delivery.queue, delivery.sequence, delivery.stored_at
 
 

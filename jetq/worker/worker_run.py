@@ -82,7 +82,7 @@ class WorkerRun:
         self._queues = ServedQueues(
             broker, options.queues, app.queues, self.intake, deliver=self._on_delivery, on_clear=self._fill_slots
         )
-        self.leases = Leases(app.session.connect, broker.lease, options.queues, heard=self.intake.expect)
+        self.leases = Leases(app.session.connect, broker.lease, options.queues, on_terms_change=self.intake.expect)
         self._handover = Handover(
             broker, self.leases, options.tasks, self.intake, self.slots.room, self._on_delivery, self._stopping
         )

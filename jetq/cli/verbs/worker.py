@@ -37,7 +37,7 @@ from jetq.client.app import Jetq
 from jetq.client.plugins import Plugin, unready_queues
 from jetq.runtime.forks import not_for_children
 from jetq.worker.process.ending import AFTER_GRACE, AT_ONCE, HardEnd
-from jetq.worker.process.health import TELL_EVERY, Condition, Health
+from jetq.worker.process.health import REPORT_EVERY, Condition, Health
 from jetq.worker.process.supervisor import (
     DEBUG_OFF,
     DEBUG_ON,
@@ -307,7 +307,7 @@ async def _serve(
     if health is None or lifeline is not None:  # the supervisor answers for its processes
         return await _work(app, serving, hard, lifeline)
     own = Health()
-    with _answering(*health, own), _each_second(lambda: own.tell(serving.not_ready_reason)):
+    with _answering(*health, own), _each_second(lambda: own.report(serving.not_ready_reason)):
         return await _work(app, serving, hard, lifeline)
 
 
@@ -318,7 +318,7 @@ def _each_second(say: Callable[[], None]) -> Iterator[None]:
     async def go_on() -> None:
         while True:
             say()
-            await asyncio.sleep(TELL_EVERY)
+            await asyncio.sleep(REPORT_EVERY)
 
     saying = asyncio.create_task(go_on(), name="jetq-health")
     try:

@@ -66,11 +66,11 @@ class _Answer(BaseHTTPRequestHandler):
         condition = self.server.condition
         path = self.path.partition("?")[0]
         if path == "/live":
-            self._text(condition.dead())
+            self._text(condition.liveness_problem())
         elif path == "/ready":
-            self._text(condition.dead() or condition.unready())
+            self._text(condition.liveness_problem() or condition.readiness_problem())
         elif path == "/health":
-            dead, unready = condition.dead(), condition.unready()
+            dead, unready = condition.liveness_problem(), condition.readiness_problem()
             said = {"live": dead is None, "ready": dead is None and unready is None, "reason": dead or unready}
             self._send(_status(dead or unready), json.dumps(said) + "\n", "application/json")
         else:

@@ -32,7 +32,7 @@ from jetq.worker.pools.process_frames import (
     Setup,
     in_name_of,
 )
-from jetq.worker.process.supervisor import in_words
+from jetq.worker.process.exit_status import in_words
 
 __all__ = ["ProcessPool", "usable_cores"]
 

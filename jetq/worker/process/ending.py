@@ -20,7 +20,7 @@ AFTER_GRACE = 11.0
 AT_ONCE = 1.6
 """Seconds after which a worker that was told to end now has ended."""
 
-_LAST_WORDS = 0.3
+_SAY_WITHIN = 0.3
 """Seconds to say what is cut off. Whoever holds the lock of a log handler may never let go of it."""
 
 _log = logging.getLogger("jetq.worker")
@@ -57,7 +57,7 @@ class HardEnd:
         saying = threading.Thread(target=self._say, name="jetq-last-words", daemon=True)
         with suppress(RuntimeError):  # no thread to be had
             saying.start()
-            saying.join(_LAST_WORDS)
+            saying.join(_SAY_WITHIN)
         os._exit(self.code)
 
     def _watch(self) -> None:

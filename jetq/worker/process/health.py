@@ -5,16 +5,16 @@ from __future__ import annotations
 import time
 from typing import Protocol
 
-__all__ = ["DEAD_AFTER", "SILENT_AFTER", "TELL_EVERY", "Condition", "Health"]
+__all__ = ["DEAD_AFTER", "REPORT_EVERY", "SILENT_AFTER", "Condition", "Health"]
 
-TELL_EVERY = 1.0
-"""Seconds between two words of a worker on itself."""
+REPORT_EVERY = 1.0
+"""Seconds between two reports of a worker on itself."""
 
 SILENT_AFTER = 10.0
-"""Seconds without a word from which on a worker is not ready: its event loop is blocked."""
+"""Seconds without a report from which on a worker is not ready: its event loop is blocked."""
 
 DEAD_AFTER = 60.0
-"""Seconds without a word from which on it does not live. A blocked loop loses no job, because leases are renewed by a
+"""Seconds without a report from which on it does not live. A blocked loop loses no job, because leases are renewed by a
 thread, so a task that blocks it for a while is no reason to kill the others; a minute is longer than one does by
 mistake."""
 
@@ -22,30 +22,36 @@ mistake."""
 class Condition(Protocol):
     """What is answered from; called in other threads."""
 
-    def dead(self) -> str | None:
-        """Why it does not live; None if it does. A broker that is away is no reason."""
+    def liveness_problem(self) -> str | None:
+        """Return why it does not live, or None. A broker that is away is no reason."""
         ...
 
-    def unready(self) -> str | None:
-        """Why it takes no jobs; None if it does."""
+    def readiness_problem(self) -> str | None:
+        """Return why it takes no jobs, or None."""
         ...
 
 
 class Health:
-    """The condition of one worker, which tells it itself."""
+    """The condition of one worker, as it reports it itself."""
 
     def __init__(self) -> None:
-        self._told: tuple[float, str | None] = time.monotonic(), "starting"
+        self._reported: tuple[float, str | None] = time.monotonic(), "starting"  # one value: other threads read it
 
-    def tell(self, trouble: str | None) -> None:
-        """It lives, and takes no jobs because of `trouble`; None if it does. To be called every TELL_EVERY."""
-        self._told = time.monotonic(), trouble
+    def report(self, not_ready_reason: str | None) -> None:
+        """Say that the worker lives, and why it takes no jobs; None if it does. To be called every REPORT_EVERY."""
+        self._reported = time.monotonic(), not_ready_reason
 
-    def dead(self) -> str | None:
-        silent = time.monotonic() - self._told[0]
-        return f"the event loop has been blocked for {silent:.0f} s" if silent > DEAD_AFTER else None
+    def liveness_problem(self) -> str | None:
+        """Return why it does not live: it has been silent for DEAD_AFTER."""
+        silent = time.monotonic() - self._reported[0]
+        return _blocked(silent) if silent > DEAD_AFTER else None
 
-    def unready(self) -> str | None:
-        told_at, trouble = self._told
-        silent = time.monotonic() - told_at
-        return f"the event loop has been blocked for {silent:.0f} s" if silent > SILENT_AFTER else trouble
+    def readiness_problem(self) -> str | None:
+        """Return why it takes no jobs: it has been silent for SILENT_AFTER, or it said so."""
+        reported_at, reason = self._reported
+        silent = time.monotonic() - reported_at
+        return _blocked(silent) if silent > SILENT_AFTER else reason
+
+
+def _blocked(silent: float) -> str:
+    return f"the event loop has been blocked for {silent:.0f} s"

@@ -16,9 +16,10 @@ _log = logging.getLogger("jetq.worker")
 _BLOCKED_AFTER = 1.0
 """Seconds. Ten times what the collector of a large process takes, and long enough to be felt by every other job."""
 
-_LOOK_EVERY = 0.5
+_LOOP_LOOK_EVERY = 0.5
+"""Seconds between looks at the loop."""
 
-_SHOWN = 2
+_FRAMES_SHOWN = 2
 """Frames of each end of a stack: where it hangs, and what of the task led there."""
 
 
@@ -48,20 +49,20 @@ class LoopWatch:
             self._thread.join()
 
     def turned(self) -> None:
-        """The loop has turned."""
+        """Note that the loop turns."""
         self._turned_at = time.monotonic()
 
     def _watch(self) -> None:
         announced: float | None = None
         looked_at = time.monotonic()
-        while not self._stopping.wait(_LOOK_EVERY):
+        while not self._stopping.wait(_LOOP_LOOK_EVERY):
             now, turned_at = time.monotonic(), self._turned_at
-            stood, looked_at = now - looked_at - _LOOK_EVERY, now
+            frozen, looked_at = now - looked_at - _LOOP_LOOK_EVERY, now
             if announced is not None and turned_at != announced:
                 _log.warning("the event loop goes on after %.1f s", turned_at - announced)
                 announced = None
-            if stood > _BLOCKED_AFTER:  # this thread stood too, so nobody saw the loop
-                _log.warning("the process stood still for %.1f s: stopped, or its interpreter's lock was held", stood)
+            if frozen > _BLOCKED_AFTER:  # this thread did not run either, so nobody saw the loop
+                _log.warning("the process stood still for %.1f s: stopped, or its interpreter's lock was held", frozen)
             elif now - turned_at > _BLOCKED_AFTER and announced is None:
                 announced = turned_at
                 self._announce(now - turned_at)
@@ -83,8 +84,8 @@ def _stack(frame: FrameType | None) -> str:
     while frame is not None and (not places or not _is_ours(frame)):
         places.append(f"{frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_qualname}")
         frame = frame.f_back
-    if len(places) > 2 * _SHOWN:
-        places[_SHOWN:-_SHOWN] = ["..."]
+    if len(places) > 2 * _FRAMES_SHOWN:
+        places[_FRAMES_SHOWN:-_FRAMES_SHOWN] = ["..."]
     return ", called at ".join(places)
 
 

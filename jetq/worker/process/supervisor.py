@@ -13,11 +13,12 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from jetq.worker.process.ending import AFTER_GRACE, AT_ONCE
+from jetq.worker.process.exit_status import in_words
 from jetq.worker.process.health import DEAD_AFTER, SILENT_AFTER
 
 __all__ = [
     "DEBUG_OFF", "DEBUG_ON", "HOPELESS", "IN_ORDER", "NOT_IN_ORDER", "NOT_READY", "READY", "RECYCLED", "SERVES",
-    "Supervisor", "counted_signals", "in_words",
+    "Supervisor", "counted_signals",
 ]  # fmt: skip
 
 IN_ORDER = 0
@@ -40,10 +41,13 @@ DEBUG_ON, DEBUG_OFF = getattr(signal, "SIGUSR1", None), getattr(signal, "SIGUSR2
 """The signals by which a process that serves logs at level debug, and at its own level again, however often they come,
 for a service manager may send them besides. None where there are none, as on Windows."""
 
-_TICK = 0.1
-_FIRST_BACKOFF = 0.5
-_LAST_BACKOFF = 30.0
-_SETTLED = 60.0
+_LOOK_AFTER_EVERY = 0.1
+"""Seconds between looks after the processes: a signal is passed on late by at most this."""
+
+_FIRST_BACKOFF, _LAST_BACKOFF = 0.5, 30.0
+"""Seconds before a process that ended too soon is started again."""
+
+_SETTLED_AFTER = 60.0
 """Seconds after which a process has proved that it can live: the next backoff is the first again."""
 
 _OVERTIME = 0.4
@@ -81,9 +85,9 @@ class Supervisor:
         self._debug = False
         self._burst = burst
         self._grace = grace
-        self._places = [_Place(number) for number in range(1, processes + 1)]
+        self._slots = [_ProcessSlot(number) for number in range(1, processes + 1)]
         self._outcome = IN_ORDER
-        self._told = 0
+        self._end_stage = 0  # 1: the processes were asked to end in order, 2: to end now, 3: they were killed
         self._watching = False
         self._looked_at = time.monotonic()
 
@@ -101,93 +105,93 @@ class Supervisor:
                 self._look_after_all()
                 for changed in changes or _ticks():
                     self._pass_on(signals())
-                    if changed and not self._told:
+                    if changed and not self._end_stage:
                         self._start_anew(changed)
                     self._look_after_all()
-                    if all(place.process is None and (place.done or self._told) for place in self._places):
+                    if all(slot.process is None and (slot.done or self._end_stage) for slot in self._slots):
                         break
         finally:
-            for place in self._places:
-                place.let_go()  # whatever still runs because of an error here ends by that
+            for slot in self._slots:
+                slot.let_go()  # whatever still runs because of an error here ends by that
         return self._outcome
 
-    def dead(self) -> str | None:
-        """See `health.Condition.dead`: this loop, or a process that served, has been silent for too long."""
+    def liveness_problem(self) -> str | None:
+        """See `health.Condition`: this loop, or a process that served, has been silent for too long."""
         silent = time.monotonic() - self._looked_at
         if silent > DEAD_AFTER:
             return f"the supervisor has been stuck for {silent:.0f} s"
-        return next((trouble for place in self._places if (trouble := place.dead()) is not None), None)
+        return next((problem for slot in self._slots if (problem := slot.liveness_problem()) is not None), None)
 
-    def unready(self) -> str | None:
-        """See `health.Condition.unready`: one process that takes jobs is enough."""
-        if self._told:
+    def readiness_problem(self) -> str | None:
+        """See `health.Condition`: one process that takes jobs is enough."""
+        if self._end_stage:
             return "stopping"
-        return None if any(place.is_ready() for place in self._places) else "no worker process takes jobs"
+        return None if any(slot.is_ready() for slot in self._slots) else "no worker process takes jobs"
 
     def _look_after_all(self) -> None:
         self._looked_at = time.monotonic()
-        for place in self._places:
-            self._look_after(place)
+        for slot in self._slots:
+            self._look_after(slot)
 
-    def _look_after(self, place: _Place) -> None:
+    def _look_after(self, slot: _ProcessSlot) -> None:
         """Hear what it says, note an end, kill what hangs, start what is due."""
-        place.listen()
-        place.set_debug(self._debug)
+        slot.listen()
+        slot.set_debug(self._debug)
         now = time.monotonic()
-        if place.process is not None:
-            code = place.process.poll()
+        if slot.process is not None:
+            code = slot.process.poll()
             if code is not None:
-                self._note_end(place, code)
-            elif now > place.deadline:
-                _log.error("%s does not end; killing it", place)
-                place.process.kill()
-                place.deadline = math.inf
-        if place.process is None and not place.done and not self._told and now >= place.due:
-            self._start(place)
+                self._note_end(slot, code)
+            elif now > slot.deadline:
+                _log.error("%s does not end; killing it", slot)
+                slot.process.kill()
+                slot.deadline = math.inf
+        if slot.process is None and not slot.done and not self._end_stage and now >= slot.due:
+            self._start(slot)
 
-    def _start(self, place: _Place) -> None:
+    def _start(self, slot: _ProcessSlot) -> None:
         try:
-            place.begin(self._command)
+            slot.begin(self._command)
         except OSError as error:  # no memory, no process left, too many files
-            self._start_later(place, f"cannot start worker process {place.number}: {error.strerror}")
+            self._start_later(slot, f"cannot start worker process {slot.number}: {error.strerror}")
             return
-        place.starts += 1
-        place.started_at = time.monotonic()
-        place.deadline = math.inf
-        place.introduces = False
-        place.renewing = False
-        _log.info("%s started", place)
+        slot.starts += 1
+        slot.started_at = time.monotonic()
+        slot.deadline = math.inf
+        slot.introduces = False
+        slot.renewing = False
+        _log.info("%s started", slot)
 
     # --- ends
 
-    def _note_end(self, place: _Place, code: int) -> None:
+    def _note_end(self, slot: _ProcessSlot, code: int) -> None:
         """What becomes of the place of a process that has ended: stays empty, is filled at once, or later."""
-        ended = f"{place} ended: {in_words(code)}"
-        lived = time.monotonic() - place.started_at
-        place.listen()
-        hopeless = code == HOPELESS and not place.served
-        place.process = None
-        place.let_go()
-        place.due = 0.0
-        if lived >= _SETTLED:
-            place.backoff = 0.0
-        if self._told:
+        ended = f"{slot} ended: {in_words(code)}"
+        lived = time.monotonic() - slot.started_at
+        slot.listen()
+        hopeless = code == HOPELESS and not slot.served
+        slot.process = None
+        slot.let_go()
+        slot.due = 0.0
+        if lived >= _SETTLED_AFTER:
+            slot.backoff = 0.0
+        if self._end_stage:
             self._note_last_end(ended, code)
-        elif place.renewing or code == RECYCLED:
-            place.backoff = 0.0
+        elif slot.renewing or code == RECYCLED:
+            slot.backoff = 0.0
             _log.info("%s; starting another", ended)
         elif code == 0 and self._burst:
-            place.done = True
+            slot.done = True
             _log.info("%s", ended)
-        elif hopeless and place.starts == 1:
+        elif hopeless and slot.starts == 1:
             _log.error("%s at its first start", ended)
             self._outcome = HOPELESS
             self._stop()
         elif hopeless and self._watching:
-            place.due = math.inf
+            slot.due = math.inf
             _log.error("%s; waiting for a change of the code", ended)
         else:
-            self._start_later(place, ended)
+            self._start_later(slot, ended)
 
     def _note_last_end(self, ended: str, code: int) -> None:
         # A process that SIGTERM ends by itself had not begun to work, or had ended it.
@@ -197,28 +201,27 @@ class Supervisor:
         _log.warning("%s", ended)
         self._outcome = NOT_IN_ORDER
 
-    def _start_later(self, place: _Place, why: str) -> None:
-        place.backoff = min(max(_FIRST_BACKOFF, place.backoff * 2), _LAST_BACKOFF)
-        place.due = time.monotonic() + place.backoff
-        _log.warning("%s; starting it again in %g s", why, place.backoff)
+    def _start_later(self, slot: _ProcessSlot, why: str) -> None:
+        slot.backoff = min(max(_FIRST_BACKOFF, slot.backoff * 2), _LAST_BACKOFF)
+        slot.due = time.monotonic() + slot.backoff
+        _log.warning("%s; starting it again in %g s", why, slot.backoff)
 
     # --- signals
 
     def _pass_on(self, heard: int) -> None:
         """The first signal asks the processes to end in order, the second to end now, the third kills them. `heard` are
         those so far."""
-        if heard and not self._told:
+        if heard and not self._end_stage:
             _log.info("stopping: running jobs may end; once more gives them back at once")
             self._stop()
-        if heard > 1 and self._told == 1:
+        if heard > 1 and self._end_stage == 1:
             _log.warning("stopping now: running jobs are given back")
-            self._told = 2
+            self._end_stage = 2
             self._outcome = NOT_IN_ORDER
             self._send_all(signal.SIGQUIT, AT_ONCE)
-
-        if heard > 2 and self._told == 2:
+        if heard > 2 and self._end_stage == 2:
             _log.warning("ending at once: what runs comes back when its lease ends")
-            self._told = 3
+            self._end_stage = 3
             self._send_all(signal.SIGKILL, 0.0)
 
     def _change_level(self, debug: bool) -> None:
@@ -226,27 +229,27 @@ class Supervisor:
         self._set_debug(debug)
 
     def _stop(self) -> None:
-        self._told = 1
+        self._end_stage = 1
         self._send_all(signal.SIGTERM, self._grace + AFTER_GRACE)
 
     def _start_anew(self, changed: Sequence[Path]) -> None:
         names = ", ".join(path.name for path in changed[:3])
         _log.info("%s changed: starting the worker processes anew", names)
-        for place in self._places:
-            place.renewing = True
-            place.introduces = place.number == 1
-            place.due = 0.0
-            place.backoff = 0.0
+        for slot in self._slots:
+            slot.renewing = True
+            slot.introduces = slot.number == 1
+            slot.due = 0.0
+            slot.backoff = 0.0
         self._send_all(signal.SIGTERM, self._grace + AFTER_GRACE)
 
     def _send_all(self, number: signal.Signals, within: float) -> None:
-        for place in self._places:
-            if place.process is not None:
-                place.process.send_signal(number)
-                place.deadline = time.monotonic() + within + _OVERTIME
+        for slot in self._slots:
+            if slot.process is not None:
+                slot.process.send_signal(number)
+                slot.deadline = time.monotonic() + within + _OVERTIME
 
 
-class _Place:
+class _ProcessSlot:
     """Where one process runs, and the next after it.
 
     due: when the next may start, by the monotonic clock. done: none will. renewing: the present one was asked to end
@@ -308,7 +311,7 @@ class _Place:
         """Whether its process lately said that it takes jobs."""
         return self.process is not None and self._ready and time.monotonic() - self._heard <= SILENT_AFTER
 
-    def dead(self) -> str | None:
+    def liveness_problem(self) -> str | None:
         """Why its process does not live, though it is there; None if it does."""
         silent = time.monotonic() - self._heard
         if self.process is None or not self.served or silent <= DEAD_AFTER:
@@ -326,19 +329,9 @@ class _Place:
         return f"worker process {self.number}{pid}"
 
 
-def in_words(code: int) -> str:
-    """How a process with this return code ended: `exit code 1`, or `killed by SIGKILL`."""
-    if code >= 0:
-        return f"exit code {code}"
-    try:
-        return f"killed by {signal.Signals(-code).name}"
-    except ValueError:  # a real-time signal
-        return f"killed by signal {-code}"
-
-
 def _ticks() -> Iterator[Sequence[Path]]:
     while True:
-        time.sleep(_TICK)
+        time.sleep(_LOOK_AFTER_EVERY)
         yield ()
 
 

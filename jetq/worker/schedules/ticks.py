@@ -30,17 +30,21 @@ __all__ = ["BadTick", "NewerTick", "TickRunner", "Ticks", "job_of_tick"]
 
 _log = logging.getLogger("jetq.worker")
 
-_SURE = 10.0
+_MISSED_AFTER = 10.0
 """Seconds after its time at which a tick that has come to nobody's hands counts as missed."""
 
-_REMEMBERED = 5 * ON_TIME
+_MARK_COVERS = 5 * ON_TIME
 """Seconds for which the mark says of each tick whether it was decided."""
 
-_FORGOTTEN = 4 * ON_TIME
+_DECIDED_AFTER = 4 * ON_TIME
 """Seconds after its time from which a tick counts as decided if a newer one is: the mark may not tell any more."""
 
-_ID_LENGTH = 96
+_LONGEST_ID = 96
+"""Characters of a job's id; the name of a schedule that would make it longer is hashed."""
+
 _FIRST_BACKOFF, _LAST_BACKOFF = 0.5, 5.0
+"""Seconds before a tick that could not be stored is tried again."""
+
 _FIRST_PAUSE, _LAST_PAUSE = 0.002, 0.1
 """Seconds before the mark is read again, which another worker has just written."""
 
@@ -75,9 +79,9 @@ class Ticks:
         self._broker = broker
         self._random = random.Random()
         self._missing: dict[tuple[str, str], float] = {}
-        self._turns: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
+        self._locks: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
-    async def turn(self, delivery: Delivery, came: float | None = None) -> None:
+    async def make_job(self, delivery: Delivery, came: float | None = None) -> None:
         """Make a job of a tick, or nothing if that was decided already. came: when it first came to a worker, unix
         seconds. Raises BadTick, NewerTick, BrokerError."""
         try:
@@ -89,7 +93,7 @@ class Ticks:
             raise NewerTick(str(error)) from None
         except (ValueError, DefinitionError) as error:
             raise BadTick(f"this tick of schedule {delivery.schedule} cannot be read: {error}") from None
-        async with self._turns.setdefault((record.queue, record.name), asyncio.Lock()):
+        async with self._locks.setdefault((record.queue, record.name), asyncio.Lock()):
             await self._decide(record, delivery.body, nominal, came)
 
     async def catch_up(self, queue: str) -> None:
@@ -122,7 +126,7 @@ class Ticks:
         if record.paused:
             return None
         try:
-            nominal = timetable_of(record).previous(now - _SURE)
+            nominal = timetable_of(record).previous(now - _MISSED_AFTER)
         except DefinitionError:
             return None
         return None if nominal is None or nominal <= stored.stored_at else nominal
@@ -140,7 +144,7 @@ class Ticks:
             mark = await broker.ticked(record.queue, record.name)
             if _is_decided(mark, nominal, came, now):
                 return
-            ticked = mark.ticked.having(nominal, now - _REMEMBERED)
+            ticked = mark.ticked.having(nominal, now - _MARK_COVERS)
             due = self._due(record, nominal, now)
             job = job_of_tick(record, body, nominal, now if due is not None else None)
             if await broker.store_tick(record, ticked, mark.sequence, job, due):
@@ -186,7 +190,7 @@ class TickRunner:
         try:
             while self._leases.valid(delivery):
                 try:
-                    await self._ticks.turn(delivery, came)
+                    await self._ticks.make_job(delivery, came)
                     if self._leases.valid(delivery):
                         self._broker.finish(delivery)
                     return
@@ -216,7 +220,7 @@ def _is_decided(mark: Mark, nominal: float, came: float, now: float) -> bool:
     tell that."""
     if mark.ticked.has(nominal):
         return True
-    return nominal < mark.ticked.newest and (came - nominal > ON_TIME or now - nominal > _FORGOTTEN)
+    return nominal < mark.ticked.newest and (came - nominal > ON_TIME or now - nominal > _DECIDED_AFTER)
 
 
 def job_of_tick(record: ScheduleRecord, body: bytes, nominal: float, enqueued: float | None) -> JobRecord:
@@ -241,7 +245,7 @@ def _id(record: ScheduleRecord, nominal: float) -> str:
     whole = datetime.fromtimestamp(nominal, UTC)
     stamp = f"{whole:%Y%m%dT%H%M%S}" + (f"-{whole.microsecond // 1000:03}" if whole.microsecond else "")
     name = f"{record.queue}:{record.name.replace('.', ':')}"
-    if len(name) + len(stamp) + 1 > _ID_LENGTH:
+    if len(name) + len(stamp) + 1 > _LONGEST_ID:
         name = hashlib.blake2b(name.encode(), digest_size=16).hexdigest()
     return f"{name}:{stamp}"
 

@@ -277,7 +277,9 @@ async def test_each_of_many_ticks_at_once_becomes_a_job_once(nats_url: str, work
     times = [now - age for age in range(45, 0, -1)]
     ticks = [Ticks(broker) for _ in range(workers)]
     turns = [
-        ticks[(n + copy) % workers].turn(_tick(record, nominal)) for n, nominal in enumerate(times) for copy in (0, 1)
+        ticks[(n + copy) % workers].make_job(_tick(record, nominal))
+        for n, nominal in enumerate(times)
+        for copy in (0, 1)
     ]
     async with asyncio.timeout(60):
         await asyncio.gather(*turns)

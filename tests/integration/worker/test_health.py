@@ -58,11 +58,11 @@ def test_what_is_answered() -> None:
     with answering("127.0.0.1", 0, health) as port:
         assert ask(port, "/live") == (200, "ok\n")
         assert ask(port, "/ready") == (503, "starting\n")
-        health.tell(None)
+        health.report(None)
         assert ask(port, "/ready?probe=1") == (200, "ok\n")
         status, body = ask(port, "/health")
         assert (status, json.loads(body)) == (200, {"live": True, "ready": True, "reason": None})
-        health.tell("stopping")
+        health.report("stopping")
         status, body = ask(port, "/health")
         assert (status, json.loads(body)) == (503, {"live": True, "ready": False, "reason": "stopping"})
         assert ask(port, "/live", "HEAD") == (200, "")
@@ -72,10 +72,10 @@ def test_what_is_answered() -> None:
 
 def test_a_loop_that_does_not_turn_is_not_ready_and_then_not_live(monkeypatch: pytest.MonkeyPatch) -> None:
     health, now = Health(), time.monotonic()
-    health.tell(None)
+    health.report(None)
     for silent, dead, unready in [(1, False, False), (SILENT_AFTER + 1, False, True), (DEAD_AFTER + 1, True, True)]:
         monkeypatch.setattr("jetq.worker.process.health.time.monotonic", lambda silent=silent: now + silent)
-        assert (health.dead() is not None, health.unready() is not None) == (dead, unready)
+        assert (health.liveness_problem() is not None, health.readiness_problem() is not None) == (dead, unready)
 
 
 def test_clients_that_say_nothing_keep_nobody_waiting() -> None:

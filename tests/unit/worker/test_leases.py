@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from jetq.memory import MemoryBroker, MemoryStore
 from jetq.model.job import Delivery, Level, Terms
 from jetq.runtime.clock import steady
-from jetq.worker.leases import Heard, Leases
+from jetq.worker.leases import Leases, OnTermsChange
 from jetq.worker.limits.presence import Presence
 
 pytestmark = pytest.mark.anyio
@@ -68,7 +68,7 @@ async def leases(
     lease: float = LEASE,
     *,
     before: Callable[[], bool] = lambda: True,
-    heard: Heard = lambda queue, level, by, lost: None,
+    on_terms_change: OnTermsChange = lambda queue, level, by, lost: None,
 ) -> AsyncIterator[Leases]:
     """Leases whose thread's broker is `far`; it connects once `before()` holds."""
 
@@ -79,7 +79,7 @@ async def leases(
         return far
 
     far.stands = Terms(lease, "first")
-    keeping = Leases(connect, lease, ["q"], heard=heard)
+    keeping = Leases(connect, lease, ["q"], on_terms_change=on_terms_change)
     keeping.start()
     try:
         yield keeping
@@ -193,7 +193,7 @@ async def test_a_message_of_a_stream_made_anew_is_another_one() -> None:
 async def test_what_another_consumer_handed_out_is_lost_until_it_comes_back() -> None:
     far = Far()
     heard: list[tuple[str, Level, str | None, int]] = []
-    async with leases(far, 60.0, heard=lambda *said: heard.append(said)) as held:
+    async with leases(far, 60.0, on_terms_change=lambda *said: heard.append(said)) as held:
         await until(lambda: far.loop is not None)
         let_answer(far)
         one = delivery()

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from jetq.worker.process.supervisor import HOPELESS, IN_ORDER, NOT_IN_ORDER, RECYCLED, SERVES, in_words
+from jetq.worker.process.exit_status import in_words
+from jetq.worker.process.supervisor import HOPELESS, IN_ORDER, NOT_IN_ORDER, RECYCLED, SERVES
 from tests.apps.noting import whole_lines
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX")
