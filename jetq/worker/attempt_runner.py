@@ -84,17 +84,19 @@ class AttemptRunner:
     async def run(self, attempt: Attempt) -> None:
         """Do with `attempt` what its delivery needs, until it is settled or `storing`. In a task of its own."""
         attempt.runner = asyncio.current_task(self._loop)
+        lost = self.lost
         try:
             if attempt.delivery.schedule:
                 await self._ticks.run(attempt)
             elif attempt.ending == "release":
                 await self.settlement.settle(attempt, Released())
-            elif self._goes_on_here(attempt):
-                await self.lost.put_off(attempt)
+            elif (lost.attempts and attempt.delivery in lost) or self._leases.runs_still(attempt.delivery):
+                # Code of an earlier delivery of the job goes on in this worker: the job must not start beside it.
+                await lost.put_off(attempt)
             else:
                 await self._executor.run(attempt)
         except GivenUp:
-            self.lost.over(attempt)
+            lost.over(attempt)
         except BaseException as error:
             # A fault of jetq's own, or who cancels all tasks there are. The job is not settled, so it comes back when
             # its lease lapses; and whatever it was, it does not end the worker.
@@ -107,11 +109,6 @@ class AttemptRunner:
                 self._on_storing()
             elif not attempt.given_up:
                 self._on_end(attempt)
-
-    def _goes_on_here(self, attempt: Attempt) -> bool:
-        """Whether code of an earlier delivery of the job runs in this worker: beside it the job must not start."""
-        lost = self.lost
-        return (bool(lost.attempts) and attempt.delivery in lost) or self._leases.runs_still(attempt.delivery)
 
     @property
     def has_lost(self) -> bool:

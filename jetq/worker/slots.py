@@ -17,7 +17,7 @@ class WorkerSlots:
     concurrency: how many jobs run at once. max_jobs: how many are taken in all, None for any number. slotless: called
     for how many of the attempts hold no slot, beyond the suspects, which are counted here.
 
-    `idle` is set while there are no attempts.
+    `idle` is set while there are no attempts, `exhausted` once `max_jobs` were taken.
     """
 
     def __init__(self, concurrency: int, max_jobs: int | None, slotless: Callable[[], int]) -> None:
@@ -25,14 +25,10 @@ class WorkerSlots:
         self._jobs_left = sys.maxsize if max_jobs is None else max_jobs
         self._slotless = slotless
         self._suspects = 0
+        self.exhausted = False
         self.attempts: set[Attempt] = set()
         self.idle = asyncio.Event()
         self.idle.set()
-
-    @property
-    def exhausted(self) -> bool:
-        """Whether `max_jobs` were taken."""
-        return self._jobs_left <= 0
 
     @property
     def closed(self) -> bool:
@@ -47,6 +43,7 @@ class WorkerSlots:
         delivery = attempt.delivery
         if not (delivery.schedule or attempt.ending == "release"):
             self._jobs_left -= 1
+            self.exhausted = self._jobs_left <= 0
         if delivery.count > 1:
             self._suspects += 1
 

@@ -255,13 +255,13 @@ class WorkerRun:
         """Take a slot for `attempt` and queue it: the loop's next step starts it."""
         self.slots.take(attempt)
         self._taken.append(attempt)
-        self._drain_soon()
+        if not self._drain_due:
+            self._drain_soon()
 
     def _drain_soon(self) -> None:
         # Not in this step, which may be a job's own; and in the worker's context, which is no job's.
-        if not self._drain_due:
-            self._drain_due = True
-            self._loop.call_soon(self._drain_taken, context=self._context)
+        self._drain_due = True
+        self._loop.call_soon(self._drain_taken, context=self._context)
 
     def _drain_taken(self) -> None:
         """Start all that is queued, each up to where it first waits, and refill the slots if some may be free."""
@@ -275,7 +275,7 @@ class WorkerRun:
             self._drain_due = False
             if self._refill_due:
                 self._refill()
-            if self._taken:
+            if self._taken and not self._drain_due:
                 self._drain_soon()
 
     def _on_end(self, attempt: Attempt) -> None:
@@ -283,12 +283,13 @@ class WorkerRun:
         self.slots.give(attempt)
         if self.slots.exhausted or self._options.should_retire():
             self._ending.stop()
-        self._refill_soon()
+        if not self._refill_due:
+            self._refill_soon()
 
     def _refill_soon(self) -> None:
         """There may be free slots: look once for all that end in this step of the loop."""
-        if not self._refill_due:
-            self._refill_due = True
+        self._refill_due = True
+        if not self._drain_due:
             self._drain_soon()
 
     def _refill(self) -> None:
