@@ -14,6 +14,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from jetq.broker.connect import Connect
+from jetq.broker import Broker
 from jetq.broker.consuming import Consuming
 from jetq.errors import BrokerError
 from jetq.model.job import Delivery, Level, Terms
@@ -220,7 +221,7 @@ class Leases:
             looking.cancel()
             await broker.close()
 
-    async def _renew(self, broker: Consuming) -> None:
+    async def _renew(self, broker: Broker) -> None:
         by_consumer: dict[tuple[str, Level], list[Delivery]] = {}
         for delivery in self._due():
             by_consumer.setdefault((delivery.queue, delivery.level), []).append(delivery)
