@@ -13,8 +13,8 @@ import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
-from jetq.broker.connect import Connect
 from jetq.broker import Broker
+from jetq.broker.connect import Connect
 from jetq.broker.consuming import Consuming
 from jetq.errors import BrokerError
 from jetq.model.job import Delivery, Level, Terms

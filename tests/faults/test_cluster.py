@@ -194,15 +194,15 @@ async def test_a_job_that_the_leader_has_not_seen_yet_is_retried_all_the_same(cl
 
 async def _part_leaders(broker: Any, queue: str) -> None:
     """Have the stream of the jobs and its consumer led by different nodes."""
-    stream = broker._names.jobs(queue)
-    consumer = broker._names.consumer(queue, "normal")
+    stream = broker.subjects.jobs(queue)
+    consumer = broker.subjects.consumer(queue, "normal")
     async with asyncio.timeout(ELECTED_WITHIN):
         while True:
-            info = await broker._api.stream_info(stream)
-            leads = await broker._api.consumer_info(stream, consumer)
+            info = await broker.api.stream_info(stream)
+            leads = await broker.api.consumer_info(stream, consumer)
             if info and leads and info["cluster"]["leader"] != leads["cluster"]["leader"]:
                 return
-            await broker._api.request(f"CONSUMER.LEADER.STEPDOWN.{stream}.{consumer}")
+            await broker.api.request(f"CONSUMER.LEADER.STEPDOWN.{stream}.{consumer}")
             await asyncio.sleep(0.5)
 
 

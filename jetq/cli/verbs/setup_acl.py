@@ -12,7 +12,7 @@ from jetq.cli.exit import Failed, verbose_option
 from jetq.cli.output import echo_json
 from jetq.client.app import Jetq
 from jetq.jetstream.streams.permissions import Enqueued, Permissions, of_producer, of_worker
-from jetq.jetstream.streams.subjects import Names
+from jetq.jetstream.streams.subjects import Subjects
 
 __all__ = ["acl", "permissions", "render"]
 
@@ -51,7 +51,7 @@ def acl(apps: tuple[str, ...], queue: tuple[str, ...], role: str | None, keys: b
 
 def permissions(app: Jetq, *, queues: Collection[str] = (), keys: bool = False) -> Mapping[str, Permissions]:
     """What a producer and a worker of the app's tasks need, by role. Raises Failed if there are no tasks."""
-    names, inbox = Names(app.settings.namespace), app.settings.inbox_prefix
+    subjects, inbox = Subjects(app.settings.namespace), app.settings.inbox_prefix
     levelled = {name for name, queue in app.queues.items() if queue.levels is not None}
     tasks = [
         Enqueued(task.queue, name, keys=keys or task.defaults.key is not None, levels=task.queue in levelled)
@@ -63,8 +63,8 @@ def permissions(app: Jetq, *, queues: Collection[str] = (), keys: bool = False) 
     served = {task.queue: task.levels for task in tasks}
     domain = app.settings.jetstream_domain
     return {
-        "producer": of_producer(names, inbox, tasks, domain=domain),
-        "worker": of_worker(names, inbox, served, domain=domain),
+        "producer": of_producer(subjects, inbox, tasks, domain=domain),
+        "worker": of_worker(subjects, inbox, served, domain=domain),
     }
 
 

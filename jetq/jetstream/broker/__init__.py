@@ -1,18 +1,26 @@
-"""The broker on NATS JetStream: jetq's verbs in terms of streams, subjects and headers, each kind in a module."""
+"""The broker on NATS JetStream: jetq's verbs in terms of streams, subjects and headers, each role in a module."""
 
 from __future__ import annotations
 
-from jetq.jetstream.broker.consuming import Working
-from jetq.jetstream.broker.dead_letters import Letters
-from jetq.jetstream.broker.enqueueing import Producing
+from jetq.jetstream.broker.cells import Cells
+from jetq.jetstream.broker.consuming import Consuming
+from jetq.jetstream.broker.dead_letters import DeadLetters
+from jetq.jetstream.broker.enqueueing import Enqueueing
 from jetq.jetstream.broker.fleet import Fleet
-from jetq.jetstream.broker.queue_removal import Removing
+from jetq.jetstream.broker.queue_removal import QueueRemoval
+from jetq.jetstream.broker.queues import Queues
 from jetq.jetstream.broker.records import Records
-from jetq.jetstream.broker.schedules import Recurring
-from jetq.jetstream.broker.survey import Surveying
+from jetq.jetstream.broker.results import Results
+from jetq.jetstream.broker.schedules import Schedules
+from jetq.jetstream.broker.survey import Deployment
 
 __all__ = ["JetStreamBroker"]
 
 
-class JetStreamBroker(Producing, Working, Surveying, Letters, Fleet, Records, Recurring, Removing):
-    """See `jetq.broker.Broker`. Belongs to the event loop it was made on."""
+class JetStreamBroker(
+    Enqueueing, Consuming, Results, Queues, QueueRemoval, Deployment, DeadLetters, Schedules, Cells, Records, Fleet
+):
+    """See `jetq.broker.Broker`. Belongs to the event loop it was made on.
+
+    Every part inherits `Base` and nothing else: what one needs of another is a function of that one's module.
+    """

@@ -8,82 +8,84 @@ import math
 from collections.abc import Callable
 
 from jetq.errors import BrokerError
-from jetq.jetstream.broker.base import EXPECTED, TTL, Ground
+from jetq.jetstream.broker.base import EXPECTED, TTL, Base
 from jetq.jetstream.streams.publisher import WrongSequence
 from jetq.jetstream.transport.message import Message
 from jetq.model.cell import Cell
 
-__all__ = ["Cells"]
+__all__ = ["Cells", "watch_state"]
 
 _log = logging.getLogger("jetq.jetstream")
 
 
-class Cells(Ground):
-    """The part of the broker that holds what workers agree on. See `jetq.broker.Broker`."""
+class Cells(Base):
+    """See `jetq.broker.cells.Cells`."""
 
     async def read_cell(self, name: str) -> Cell | None:
-        await self._ensure_shared()
-        message = await self._api.last_message(self._names.state, self._names.cell(name))
+        await self.ensure_shared()
+        message = await self.api.last_message(self.subjects.state, self.subjects.cell(name))
         return None if message is None else Cell(name, message.data, message.sequence)
 
     async def first_cell(self, below: str) -> Cell | None:
-        await self._ensure_shared()
-        message = await self._api.next_message(self._names.state, self._names.cell(f"{below}.*"), 1)
+        await self.ensure_shared()
+        message = await self.api.next_message(self.subjects.state, self.subjects.cell(f"{below}.*"), 1)
         if message is None:
             return None
-        return Cell(message.subject[len(self._names.cell("")) :], message.data, message.sequence)
+        return Cell(message.subject[len(self.subjects.cell("")) :], message.data, message.sequence)
 
     async def write_cell(
         self, name: str, value: bytes, *, expected: int | None = None, ttl: float | None = None
     ) -> int | None:
-        await self._ensure_shared()
+        await self.ensure_shared()
         headers = {}
         if expected is not None:
             headers[EXPECTED] = str(expected)
         if ttl is not None:
             headers[TTL] = f"{max(1, math.ceil(ttl))}s"
         try:
-            ack = await self._publisher.publish(self._names.cell(name), value, headers)
+            ack = await self.publisher.publish(self.subjects.cell(name), value, headers)
         except WrongSequence:
             return None
         return ack.seq
 
     async def drop_cell(self, cell: Cell) -> bool:
-        return await self._api.delete(self._names.state, cell.version)
+        return await self.api.delete(self.subjects.state, cell.version)
 
     async def watch_cells(self, below: str, on_write: Callable[[str, bytes], None]) -> None:
-        await self._watch(self._names.cell(below), on_write)
-
-    async def _watch(self, prefix: str, on_write: Callable[[str, bytes], None]) -> None:
-        """Tell of the state whose subject is `prefix` and one token more. The message that stores it is the push."""
-        await self._ensure_shared()
-        subject, start = f"{prefix}.*", len(prefix) + 1
-        reading: set[asyncio.Task[None]] = set()
-
-        def on_push(msg: Message) -> None:
-            on_write(msg.subject[start:], msg.data)
-
-        async def read() -> None:
-            try:
-                sequence = 1
-                while message := await self._api.next_message(self._names.state, subject, sequence):
-                    on_write(message.subject[start:], message.data)
-                    sequence = message.sequence + 1
-            except BrokerError as error:
-                _log.warning("what was written below %s meanwhile is not known: %s", prefix, error.message)
-
-        def read_again() -> None:
-            task = self._connection.loop.create_task(read(), name="jetq-read-state")
-            reading.add(task)
-            task.add_done_callback(reading.discard)
-
-        # In this order: what is written after the subscription is pushed, and what was before is read.
-        await self._connection.subscribe(subject, on_push)
-        self._connection.on_up(read_again)
-        await read()
+        await watch_state(self, self.subjects.cell(below), on_write)
 
     async def signal(self, topic: str, data: bytes) -> None:
-        await self._connection.publish(self._names.signal(topic), data)
+        await self.connection.publish(self.subjects.signal(topic), data)
 
     async def on_signal(self, topic: str, on_notice: Callable[[bytes], None]) -> None:
-        await self._connection.subscribe(self._names.signal(topic), lambda msg: on_notice(msg.data))
+        await self.connection.subscribe(self.subjects.signal(topic), lambda msg: on_notice(msg.data))
+
+
+async def watch_state(base: Base, prefix: str, on_write: Callable[[str, bytes], None]) -> None:
+    """Call `on_write` with the state whose subject is `prefix` and one token more. The message that stores it is the
+    push."""
+    await base.ensure_shared()
+    subject, start = f"{prefix}.*", len(prefix) + 1
+    reading: set[asyncio.Task[None]] = set()
+
+    def on_push(msg: Message) -> None:
+        on_write(msg.subject[start:], msg.data)
+
+    async def read() -> None:
+        try:
+            sequence = 1
+            while message := await base.api.next_message(base.subjects.state, subject, sequence):
+                on_write(message.subject[start:], message.data)
+                sequence = message.sequence + 1
+        except BrokerError as error:
+            _log.warning("what was written below %s meanwhile is not known: %s", prefix, error.message)
+
+    def read_again() -> None:
+        task = base.connection.loop.create_task(read(), name="jetq-read-state")
+        reading.add(task)
+        task.add_done_callback(reading.discard)
+
+    # In this order: what is written after the subscription is pushed, and what was before is read.
+    await base.connection.subscribe(subject, on_push)
+    base.connection.on_up(read_again)
+    await read()

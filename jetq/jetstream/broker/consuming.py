@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Sequence
 
 from jetq.encoding.headers import IMPORTED_HEADER, LETTER_HEADER, job_headers
 from jetq.errors import BrokerError, BrokerUnavailable, NotStored, PayloadTooLarge
-from jetq.jetstream.broker.base import EXPECTED, EXPECTED_ON, MSG_ID, TTL, WRITE_WITHIN, schedule_headers
+from jetq.jetstream.broker.base import EXPECTED, EXPECTED_ON, MSG_ID, TTL, WRITE_WITHIN, Base, schedule_headers
 from jetq.jetstream.broker.dead_letters import letter_beside, stored_letter
-from jetq.jetstream.broker.results import Results
+from jetq.jetstream.broker.results import kept_result
 from jetq.jetstream.streams.acks import Acks
 from jetq.jetstream.streams.api import StoredMessage
 from jetq.jetstream.streams.publisher import WrongSequence
@@ -20,7 +20,7 @@ from jetq.jetstream.transport.connection import NoReply, NoResponders
 from jetq.model.dead_letter import DeadLetter
 from jetq.model.job import Delivery, JobRecord, Level, Terms
 
-__all__ = ["Working"]
+__all__ = ["Consuming"]
 
 _EXTEND_WITHIN = 5.0
 _IN_PROGRESS = b"+WPI"
@@ -30,8 +30,15 @@ _CATCHING_UP = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 """Seconds between looks at a leader that lags behind: usually by some milliseconds."""
 
 
-class Working(Results):
-    """The part of the broker that workers use. See `jetq.broker.Broker`."""
+class Consuming(Base):
+    """See `jetq.broker.consuming.Consuming`."""
+
+    @property
+    def lease(self) -> float:
+        return min((queue.ack_wait for queue in self.known_queues.values()), default=self.settings.ack_wait)
+
+    async def levels(self, queue: str) -> bool:
+        return await self.has_levels(queue)
 
     async def feed(
         self,
@@ -41,11 +48,11 @@ class Working(Results):
         level: Level = "normal",
         on_clear: Callable[[], None] | None = None,
     ) -> Pull:
-        standing = await self._ensure(queue)
+        standing = await self.ensure(queue)
         if level != "normal":
-            await self._ensure_levels(queue)
-        stream, consumer = self._names.jobs(queue), self._names.consumer(queue, level)
-        acks = self._acks.get(_place(queue, level))
+            await self.ensure_levels(queue)
+        stream, consumer = self.subjects.jobs(queue), self.subjects.consumer(queue, level)
+        acks = self.acks.get(_consumer(queue, level))
         if acks is None:
             acks = await self._start_acks(queue, level, standing)
 
@@ -54,24 +61,24 @@ class Working(Results):
             return "" if terms is None else terms.by
 
         async def restore() -> str:
-            await self._restore_queue(queue)
+            await self.restore_queue(queue)
             return await made()
 
         async def pending() -> int | None:
-            info = await self._api.consumer_info(stream, consumer)
+            info = await self.api.consumer_info(stream, consumer)
             return None if info is None else int(info["num_pending"])
 
         async def remove(successor: Delivery, sequence: int) -> None:
             # Only what stood for the same job: a message says what it likes, and may come from another stream.
-            earlier = await self._api.message(stream, sequence)
+            earlier = await self.api.message(stream, sequence)
             if earlier is not None and job_tokens(earlier.subject, sequence)[1:] == _tokens(successor):
-                await self._api.delete(stream, sequence)
+                await self.api.delete(stream, sequence)
 
         pull = Pull(
-            self._connection,
+            self.connection,
             queue,
             level,
-            f"{self._api.prefix}.CONSUMER.MSG.NEXT.{stream}.{consumer}",
+            f"{self.api.prefix}.CONSUMER.MSG.NEXT.{stream}.{consumer}",
             deliver,
             acks=acks,
             remove=remove,
@@ -84,30 +91,30 @@ class Working(Results):
         return pull
 
     async def _start_acks(self, queue: str, level: Level, standing: QueueTopology) -> Acks:
-        stream = self._names.jobs(queue)
+        stream = self.subjects.jobs(queue)
 
         async def remove(sequence: int) -> None:
-            await self._api.delete(stream, sequence)
+            await self.api.delete(stream, sequence)
 
         async def identity() -> str:
-            info = await self._api.stream_info(stream)
+            info = await self.api.stream_info(stream)
             return str(info["created"]) if info else ""
 
-        acks = self._acks[_place(queue, level)] = Acks(self._connection, remove, identity, standing.created)
+        acks = self.acks[_consumer(queue, level)] = Acks(self.connection, remove, identity, standing.created)
         await acks.start()
         return acks
 
     def finish(self, delivery: Delivery) -> None:
-        place = delivery.queue if delivery.level == "normal" else _place(delivery.queue, delivery.level)
-        self._acks[place].add(delivery)
+        consumer = delivery.queue if delivery.level == "normal" else _consumer(delivery.queue, delivery.level)
+        self.acks[consumer].add(delivery)
 
     async def reschedule(self, delivery: Delivery, job: JobRecord, due: float) -> bool:
         headers = {**_headers(job), **self._succeed(delivery)}
         if due <= self.now():  # a schedule fires up to 250 ms late (nats-server 2.15)
             subject = delivery.address
         else:
-            subject = self._names.later(job.queue, job.task, job.key, job.id)
-            headers.update(schedule_headers(due, self._names.run(job.queue, job.task, job.key, job.id, job.level)))
+            subject = self.subjects.later(job.queue, job.task, job.key, job.id)
+            headers.update(schedule_headers(due, self.subjects.run(job.queue, job.task, job.key, job.id, job.level)))
         return await self._store_successor(delivery, subject, job.body, headers)
 
     async def give_back(self, delivery: Delivery, job: JobRecord) -> None:
@@ -123,11 +130,11 @@ class Working(Results):
         Guarantee: tests/integration/server/test_lagging_leader.py, and on three nodes
         tests/faults/test_cluster.py::test_a_job_that_the_leader_has_not_seen_yet_is_retried_all_the_same.
         """
-        if (reserve := self._reserves.get(delivery.queue)) is not None:
+        if (reserve := self.reserves.get(delivery.queue)) is not None:
             await reserve.take(delivery)
         for pause in _CATCHING_UP:
             try:
-                await self._publisher.publish(subject, body, headers, timeout=WRITE_WITHIN)
+                await self.publisher.publish(subject, body, headers, timeout=WRITE_WITHIN)
                 return True
             except WrongSequence:
                 newest = await self._newest(delivery)
@@ -143,14 +150,14 @@ class Working(Results):
         refuses a successor then, and says that nothing stands (nats-server 2.15.1: up to 17 of 5,000 jobs on busy
         nodes).
         """
-        stream, where = self._names.jobs(delivery.queue), self._where(delivery)
+        stream, where = self.subjects.jobs(delivery.queue), self.fence_subject(delivery)
         for pause in _CATCHING_UP:
-            newest = await self._api.last_message(stream, where)
+            newest = await self.api.last_message(stream, where)
             if newest is not None:
                 return newest
-            info = await self._api.stream_info(stream)
+            info = await self.api.stream_info(stream)
             if info is None or int(info["state"]["last_seq"]) >= delivery.sequence:
-                return await self._api.last_message(stream, where)
+                return await self.api.last_message(stream, where)
             await asyncio.sleep(pause)
         raise BrokerUnavailable(f"the leader of stream {stream} lags behind: it does not have {delivery.id} yet")
 
@@ -164,49 +171,48 @@ class Working(Results):
         """
         return {
             EXPECTED: str(delivery.sequence),
-            EXPECTED_ON: self._where(delivery),
+            EXPECTED_ON: self.fence_subject(delivery),
             REPLACES: str(delivery.sequence),
         }
 
     async def put_off(self, delivery: Delivery, after: float) -> None:
         word = b'-NAK {"delay":%d}' % int(after * 1e9) if after > 0 else b"-NAK"
-        await self._connection.publish(delivery.token, word)
+        await self.connection.publish(delivery.token, word)
 
     async def bury(self, delivery: Delivery, letter: DeadLetter) -> None:
         once = {MSG_ID: f"{delivery.id}.{delivery.sequence}"}
-        story = {LETTER_HEADER: letter_beside(delivery.body, letter, self._connection.max_payload)}
-        subject = self._names.dead(delivery.queue, delivery.task, delivery.id)
+        story = {LETTER_HEADER: letter_beside(delivery.body, letter, self.connection.max_payload)}
+        subject = self.subjects.dead(delivery.queue, delivery.task, delivery.id)
         try:
-            await self._publisher.publish(subject, delivery.body, {**story, **once}, timeout=WRITE_WITHIN)
+            await self.publisher.publish(subject, delivery.body, {**story, **once}, timeout=WRITE_WITHIN)
         except PayloadTooLarge:  # `.delay` leaves room for it, others may fill a message up to its last byte
             await self._bury_bare(subject, delivery.body, once)
 
     async def _bury_bare(self, subject: str, body: bytes, once: dict[str, str]) -> None:
         """The bytes alone: they have no room for a story beside them."""
         try:
-            await self._publisher.publish(subject, body, once, timeout=WRITE_WITHIN)
+            await self.publisher.publish(subject, body, once, timeout=WRITE_WITHIN)
         except PayloadTooLarge:
-            await self._publisher.publish(subject, body, None, timeout=WRITE_WITHIN)
+            await self.publisher.publish(subject, body, None, timeout=WRITE_WITHIN)
 
     async def superseded(self, delivery: Delivery) -> bool:
-        names = self._names
         if not delivery.task:
             return False
         newest = await self._newest(delivery)
         if newest is None or newest.sequence > delivery.sequence:
             return True
-        dead = await self._api.last_message(
-            names.dead_letters(delivery.queue), names.dead(delivery.queue, delivery.task, delivery.id)
+        dead = await self.api.last_message(
+            self.subjects.dead_letters(delivery.queue), self.subjects.dead(delivery.queue, delivery.task, delivery.id)
         )
         if dead is not None and IMPORTED_HEADER not in dead.headers:  # sequences of those are of somewhere else
             if stored_letter(dead, delivery.queue).sequence == delivery.sequence:
                 return True
-        result = await self.get_result(delivery.queue, delivery.id)
+        result = await kept_result(self, delivery.queue, delivery.id)
         return result is not None and result.sequence == delivery.sequence
 
     async def starts(self, delivery: Delivery) -> int:
-        await self._ensure_shared()
-        message = await self._api.last_message(self._names.state, self._names.start(delivery.queue, delivery.id))
+        await self.ensure_shared()
+        message = await self.api.last_message(self.subjects.state, self.subjects.start(delivery.queue, delivery.id))
         if message is None:
             return 0
         sequence, _, starts = message.data.partition(b" ")
@@ -214,13 +220,13 @@ class Working(Results):
         return int(starts) if ours else 0
 
     async def record_start(self, delivery: Delivery, starts: int) -> None:
-        await self._ensure_shared()
-        subject = self._names.start(delivery.queue, delivery.id)
+        await self.ensure_shared()
+        subject = self.subjects.start(delivery.queue, delivery.id)
         # The sequence is that of the message started: a retry is another message, and starts from nothing.
-        await self._publisher.publish(subject, b"%d %d" % (delivery.sequence, starts), {TTL: str(_STARTS_TTL)})
+        await self.publisher.publish(subject, b"%d %d" % (delivery.sequence, starts), {TTL: str(_STARTS_TTL)})
 
     async def erase_starts(self, delivery: Delivery) -> None:
-        await self._api.purge(self._names.state, self._names.start(delivery.queue, delivery.id))
+        await self.api.purge(self.subjects.state, self.subjects.start(delivery.queue, delivery.id))
 
     async def extend(self, deliveries: Iterable[Delivery]) -> None:
         # Those of one consumer are read in order, so that an answer to the last tells of all: on one connection only.
@@ -231,7 +237,7 @@ class Working(Results):
             await self._extend(held)
 
     async def _extend(self, held: Sequence[Delivery]) -> None:
-        connection, line = self._connection, self._connection.client
+        connection, line = self.connection, self.connection.client
         if line is None or not connection.connected:
             raise BrokerUnavailable(f"queue {held[0].queue}: there is no connection")
         try:
@@ -244,7 +250,7 @@ class Working(Results):
             raise BrokerError(f"queue {held[0].queue}: the connection was lost meanwhile")
 
     async def terms(self, queue: str, level: Level) -> Terms | None:
-        info = await self._api.consumer_info(self._names.jobs(queue), self._names.consumer(queue, level))
+        info = await self.api.consumer_info(self.subjects.jobs(queue), self.subjects.consumer(queue, level))
         return None if info is None else Terms(int(info["config"]["ack_wait"]) / _NANOSECONDS, str(info["created"]))
 
 
@@ -262,6 +268,6 @@ def _tokens(delivery: Delivery) -> tuple[str, str, str]:
     return delivery.task, delivery.key, delivery.id
 
 
-def _place(queue: str, level: Level) -> str:
-    """Which acks are confirmed together: those of one consumer."""
+def _consumer(queue: str, level: Level) -> str:
+    """Return the key of a consumer's acks, which are confirmed together."""
     return queue if level == "normal" else f"{queue}/{level}"

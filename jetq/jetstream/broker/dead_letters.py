@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from jetq.encoding.failures import fit
 from jetq.encoding.headers import IMPORTED_HEADER, LETTER_HEADER, BadHeader, job_headers, letter_header, read_letter
 from jetq.errors import NotStored
-from jetq.jetstream.broker.base import EXPECTED, EXPECTED_ON, HEADROOM, MSG_ID, Ground
+from jetq.jetstream.broker.base import EXPECTED, EXPECTED_ON, HEADROOM, MSG_ID, Base
 from jetq.jetstream.streams.api import StoredMessage
 from jetq.jetstream.streams.publisher import WrongSequence
 from jetq.model.dead_letter import DeadEntry, DeadLetter, is_same_letter
@@ -16,74 +16,77 @@ from jetq.model.failure import Failure
 from jetq.model.job import JobRecord
 from jetq.model.names import NO_KEY
 
-__all__ = ["Letters", "letter_beside", "stored_letter"]
+__all__ = ["DeadLetters", "letter_beside", "stored_letter"]
 
 _LETTER_LIMIT = 24 * 1024
 _LOOKS = 20
 
 
-class Letters(Ground):
-    """The part of the broker that works with dead letters. See `jetq.broker.Broker`."""
+class DeadLetters(Base):
+    """See `jetq.broker.dead_letters.DeadLetters`."""
 
     async def dead(
         self, queue: str, *, id: str | None = None, task: str | None = None, after: int = 0, limit: int | None = None
     ) -> Sequence[DeadEntry]:
-        stream, where = self._names.dead_letters(queue), self._names.dead_filter(queue, task, id)
+        stream, where = self.subjects.dead_letters(queue), self.subjects.dead_filter(queue, task, id)
         most = math.inf if limit is None else limit
         if id is not None:
-            found = await self._few(stream, where, after=after, limit=most)
+            found = await self.few_messages(stream, where, after=after, limit=most)
         else:
-            found = [message async for message in self._each(stream, where, after=after, limit=most)]
+            found = [message async for message in self.messages(stream, where, after=after, limit=most)]
         return [DeadEntry(stored_letter(message, queue), message.data, message.sequence) for message in found]
 
     async def replay(self, entry: DeadEntry, job: JobRecord) -> bool:
-        if job.body != entry.body and len(job.body) > self._connection.max_payload - HEADROOM:
-            raise self._too_large(job)
-        await self._ensure(job.queue)
+        if job.body != entry.body and len(job.body) > self.connection.max_payload - HEADROOM:
+            raise self.too_large(job)
+        await self.ensure(job.queue)
         if job.level != "normal":
-            await self._ensure_levels(job.queue)
-        await self._take_room(job)
-        old_result = await self._api.last_message(self._names.results, self._names.result(job.id))
+            await self.ensure_levels(job.queue)
+        await self.take_room(job)
+        old_result = await self.api.last_message(self.subjects.results, self.subjects.result(job.id))
         headers = {
             **job_headers(job),
             # Both sequences: the one begins anew with the stream of dead letters, the other may be another server's.
             MSG_ID: f"{job.id}.r{entry.letter.sequence}.{entry.sequence}",
             EXPECTED: "0",
-            EXPECTED_ON: self._names.anywhere(job.queue, job.task, job.key, job.id),
+            EXPECTED_ON: self.subjects.anywhere(job.queue, job.task, job.key, job.id),
         }
-        subject = self._names.run(job.queue, job.task, job.key, job.id, job.level)
+        subject = self.subjects.run(job.queue, job.task, job.key, job.id, job.level)
         try:
-            await self._publisher.publish(subject, job.body, headers)
+            await self.publisher.publish(subject, job.body, headers)
         except WrongSequence:
             return False
         if old_result is not None:  # by sequence: a fast worker may have stored the new one already
-            await self._api.delete(self._names.results, old_result.sequence)
-        where = self._names.dead(job.queue, entry.letter.task, job.id)
-        await self._api.purge(self._names.dead_letters(job.queue), where, up_to=entry.sequence)
+            await self.api.delete(self.subjects.results, old_result.sequence)
+        where = self.subjects.dead(job.queue, entry.letter.task, job.id)
+        await self.api.purge(self.subjects.dead_letters(job.queue), where, up_to=entry.sequence)
         return True
 
     async def purge_dead(self, queue: str, *, id: str | None = None, task: str | None = None) -> int:
-        return await self._api.purge(self._names.dead_letters(queue), self._names.dead_filter(queue, task, id))
+        return await self.api.purge(self.subjects.dead_letters(queue), self.subjects.dead_filter(queue, task, id))
 
     async def drop_dead(self, entry: DeadEntry) -> bool:
-        return await self._api.delete(self._names.dead_letters(entry.letter.queue), entry.sequence)
+        return await self.api.delete(self.subjects.dead_letters(entry.letter.queue), entry.sequence)
 
     async def put_dead(self, entry: DeadEntry) -> bool:
         letter = entry.letter
-        await self._ensure(letter.queue)
-        stream, where = self._names.dead_letters(letter.queue), self._names.dead(letter.queue, letter.task, letter.id)
+        await self.ensure(letter.queue)
+        stream, where = (
+            self.subjects.dead_letters(letter.queue),
+            self.subjects.dead(letter.queue, letter.task, letter.id),
+        )
         # No Msg-Id: by that of its burial the server would still know it, and pass over it, just after it was purged.
         headers = {
-            LETTER_HEADER: letter_beside(entry.body, letter, self._connection.max_payload),
+            LETTER_HEADER: letter_beside(entry.body, letter, self.connection.max_payload),
             IMPORTED_HEADER: f"{self.now():.0f}",
         }
         for _ in range(_LOOKS):
-            newest = await self._api.last_message(stream, where)
+            newest = await self.api.last_message(stream, where)
             if newest is not None and await self._stands(letter, newest):
                 return False
             headers[EXPECTED] = str(newest.sequence if newest is not None else 0)
             try:
-                await self._publisher.publish(where, entry.body, headers)
+                await self.publisher.publish(where, entry.body, headers)
             except WrongSequence:  # another of this job was stored just now, or this one by a repeat of the publish
                 continue
             return True

@@ -10,32 +10,34 @@ from msgspec.structs import replace
 
 from jetq.broker.enqueueing import DirectConnection
 from jetq.broker.wanted import always
-from jetq.encoding.headers import META_HEADER, job_headers, meta_or_default, meta_to_rewrite, moved_headers
+from jetq.encoding.headers import META_HEADER, job_headers, meta_or_default, meta_to_rewrite
 from jetq.errors import BrokerError, BrokerUnavailable, NotStored
 from jetq.jetstream.broker.base import (
     DEDUP_WINDOW,
     EXPECTED,
     EXPECTED_ON,
-    FIRING,
     HEADROOM,
     MSG_ID,
     TTL,
+    Base,
     due_of,
-    is_overdue,
+    expecting,
+    own_headers,
     schedule_headers,
     stored,
 )
-from jetq.jetstream.broker.fleet import Fleet
+from jetq.jetstream.broker.fleet import ask_workers
 from jetq.jetstream.streams.api import StoredMessage
-from jetq.jetstream.streams.publisher import Answer, PubAck, Told, WrongSequence
-from jetq.jetstream.streams.socket_line import JetStreamLine
+from jetq.jetstream.streams.direct_connection import SocketConnection
+from jetq.jetstream.streams.publisher import Answer, CallbackAnswer, PubAck, WrongSequence
 from jetq.jetstream.streams.subjects import job_tokens, level_of
 from jetq.jetstream.transport.nats_client import header_block
-from jetq.model.job import DEFAULT_META, Debounce, Found, JobRecord, Stored, in_place_of
+from jetq.model.deployment_facts import Drift
+from jetq.model.job import DEFAULT_META, Debounce, JobRecord, Stored, in_place_of
 from jetq.model.names import NO_KEY
 from jetq.model.worker_status import StatusQuery, encode, read_answers
 
-__all__ = ["Producing"]
+__all__ = ["Enqueueing"]
 
 _UnderWay = asyncio.Future[PubAck] | Stored | Exception
 """An answer to come, or the answer."""
@@ -44,8 +46,15 @@ _LOOKS = 20
 _ANSWERS_WITHIN = 0.3
 
 
-class Producing(Fleet):
-    """The part of the broker that stores jobs. See `jetq.broker.Broker`."""
+class Enqueueing(Base):
+    """See `jetq.broker.enqueueing.Enqueueing`."""
+
+    async def setup(self, queue: str, *, levels: bool = False) -> Sequence[Drift]:
+        self.known_queues.pop(queue, None)
+        self.has_shared = False
+        known = await self.ensure(queue)
+        drift = await self.topology.levels(queue) if levels or await self.has_levels(queue) else ()
+        return (*known.drift, *drift, *await self.topology.shared())
 
     async def enqueue(
         self,
@@ -68,15 +77,15 @@ class Producing(Fleet):
     def send_job(
         self, job: JobRecord, on_done: Callable[[Stored | BrokerError], None], wanted: Callable[[], bool] = always
     ) -> bool:
-        return self._send(job, Told(on_done, partial(stored, job), wanted))
+        return self._send(job, CallbackAnswer(on_done, partial(stored, job), wanted))
 
     async def open_direct(self) -> DirectConnection | None:
-        if (standing := self._connection.client) is not None and not standing.can_hand_over:
+        if (standing := self.connection.client) is not None and not standing.can_hand_over:
             return None
-        client = await self._connection.another(f"{self._connection.name}-line")
-        sock, inbox = client.hand_over(), self._connection.new_inbox()
+        client = await self.connection.another(f"{self.connection.name}-line")
+        sock, inbox = client.hand_over(), self.connection.new_inbox()
         try:
-            return JetStreamLine(sock, inbox, self._unbounded, self._message, self._connection.domain)
+            return SocketConnection(sock, inbox, self.unbounded, self._message, self.connection.domain)
         except OSError as error:
             sock.close()
             raise BrokerUnavailable(f"the connection broke off: {error.strerror or error}") from None
@@ -127,40 +136,40 @@ class Producing(Fleet):
         self, job: JobRecord, due: float | None, timeout: float | None, *, after: int = 0
     ) -> asyncio.Future[PubAck]:
         """Send it. after: the newest message that may stand where it has to be alone."""
-        if job.queue not in self._queues:
-            await self._ensure(job.queue)
+        if job.queue not in self.known_queues:
+            await self.ensure(job.queue)
         if job.level != "normal":
-            await self._ensure_levels(job.queue)
+            await self.ensure_levels(job.queue)
         subject, headers = self._message(job)
-        if self._rooms:
-            await self._take_room(job)
+        if self.rooms:
+            await self.take_room(job)
         if job.key != NO_KEY or not job.fresh:
             headers[EXPECTED] = str(after)
-            headers[EXPECTED_ON] = self._names.anywhere(job.queue, job.task, job.key, job.id)
+            headers[EXPECTED_ON] = self.subjects.anywhere(job.queue, job.task, job.key, job.id)
         if due is not None:
             headers.update(schedule_headers(due, subject))
-            subject = self._names.later(job.queue, job.task, job.key, job.id)
-        return await self._publisher.begin(subject, job.body, headers, timeout=timeout, job=job)
+            subject = self.subjects.later(job.queue, job.task, job.key, job.id)
+        return await self.publisher.begin(subject, job.body, headers, timeout=timeout, job=job)
 
     def _send(self, job: JobRecord, answer: Answer) -> bool:
         """Send a job that is due and has no key; False, and nothing is sent, if something must be waited for."""
-        if not job.fresh or job.queue not in self._queues or job.level != "normal" or not self._connection.free:
+        if not job.fresh or job.queue not in self.known_queues or job.level != "normal" or not self.connection.free:
             return False
-        if self._rooms and (room := self._rooms.get(job.queue)) is not None and not room.has(job):
+        if self.rooms and (room := self.rooms.get(job.queue)) is not None and not room.has(job):
             return False
         try:
             subject, headers = self._message(job)
-            self._publisher.send(subject, job.body, header_block(headers), answer, job=job)
+            self.publisher.send(subject, job.body, header_block(headers), answer, job=job)
         except BrokerError:
             return False
         return True
 
     def _message(self, job: JobRecord) -> tuple[str, dict[str, str]]:
         """Where a job that is due goes, and with which headers. Raises PayloadTooLarge."""
-        if len(job.body) > self._connection.max_payload - HEADROOM:
-            raise self._too_large(job)
+        if len(job.body) > self.connection.max_payload - HEADROOM:
+            raise self.too_large(job)
         headers = {MSG_ID: job.id} if job.meta is DEFAULT_META else {MSG_ID: job.id, **job_headers(job)}
-        return self._names.run(job.queue, job.task, job.key, job.id, job.level), headers
+        return self.subjects.run(job.queue, job.task, job.key, job.id, job.level), headers
 
     # --- ids and keys that may be another's
 
@@ -180,13 +189,13 @@ class Producing(Fleet):
         """What an enqueue of that id less than two minutes ago left, if the server may not know the id any more."""
         if job.fresh or not self._may_have_forgotten:
             return None
-        ack = await self._trace(job, DEDUP_WINDOW)
+        ack = await self.trace(job, DEDUP_WINDOW)
         return None if ack is None else stored(job, ack)
 
     @property
     def _may_have_forgotten(self) -> bool:
         """Whether the server may have been started since the oldest id that it should know."""
-        return self._connection.up_for < DEDUP_WINDOW
+        return self.connection.up_for < DEDUP_WINDOW
 
     async def _alone(
         self,
@@ -210,18 +219,18 @@ class Producing(Fleet):
         self, job: JobRecord, due: float | None, timeout: float | None, debounce: Debounce | None
     ) -> Stored:
         """The answer for one that was refused, because something stands."""
-        where = self._names.anywhere(job.queue, job.task, job.key, job.id)
+        where = self.subjects.anywhere(job.queue, job.task, job.key, job.id)
         for _ in range(_LOOKS):
             after = 0
-            standing = await self._api.last_message(self._names.jobs(job.queue), where)
+            standing = await self.api.last_message(self.subjects.jobs(job.queue), where)
             if standing is not None and job.meta.unique == "running":
                 after = standing.sequence  # another may be stored meanwhile, and then this one is refused
                 standing = await self._that_waits(job, where)
             if standing is not None:
                 id = _id_of(standing)
-                if id == job.id or debounce is None or not self._is_far(due_of(standing.headers)):
+                if id == job.id or debounce is None or not self.is_far(due_of(standing.headers)):
                     return Stored(standing.sequence, id, "new" if id == job.id and job.fresh else "existing")
-                alone = where if job.meta.unique is None else self._names.of_job(job.queue, job.task, job.key, id)
+                alone = where if job.meta.unique is None else self.subjects.of_job(job.queue, job.task, job.key, id)
                 try:
                     return Stored(await self._take_place(standing, alone, job, due, debounce), id, "replaced")
                 except WrongSequence:
@@ -234,17 +243,17 @@ class Producing(Fleet):
 
     async def _that_waits(self, job: JobRecord, where: str) -> StoredMessage | None:
         """Of the jobs of a key one that is surely not started, or the job itself; None if all that stand may be."""
-        for message in await self._few(self._names.jobs(job.queue), where):
+        for message in await self.few_messages(self.subjects.jobs(job.queue), where):
             # One that is unique until it is done suffers no other of its key beside it.
             if meta_or_default(message.headers).unique is None or _id_of(message) == job.id:
                 return message
             if due_of(message.headers) is not None:
                 return message
-            if message.sequence > await self._handed_out(job.queue, level_of(message.subject)):
+            if message.sequence > await self.handed_out(job.queue, level_of(message.subject)):
                 return message
             # No answer counts as started: one run too many is better than a change that is not seen.
             question = encode(StatusQuery(id=_id_of(message), only_holder=True))
-            for answer in read_answers(await self.ask(job.queue, question, _ANSWERS_WITHIN, enough=1)):
+            for answer in read_answers(await ask_workers(self, job.queue, question, _ANSWERS_WITHIN, 1)):
                 if answer.held is not None and answer.held.started is None:
                     return message
         return None
@@ -259,22 +268,22 @@ class Producing(Fleet):
         if debounce.max_wait is not None:
             when = min(when, max(first + debounce.max_wait, self.now()))
         took = replace(job, meta=in_place_of(before, job.meta, first=first, earlier=asked - when))
-        own = {name: value for name, value in _own(standing.headers).items() if name != META_HEADER}
+        own = {name: value for name, value in own_headers(standing.headers).items() if name != META_HEADER}
         target = standing.headers["Nats-Schedule-Target"]
-        headers = {**own, **job_headers(took), **schedule_headers(when, target), **_expecting(standing.sequence, where)}
-        ack = await self._publisher.publish(standing.subject, job.body, headers)
+        headers = {**own, **job_headers(took), **schedule_headers(when, target), **expecting(standing.sequence, where)}
+        ack = await self.publisher.publish(standing.subject, job.body, headers)
         return ack.seq
 
     async def throttle(self, job: JobRecord, period: float) -> str | None:
-        await self._ensure_shared()
-        subject = self._names.throttle(job.queue, job.task, job.key)
+        await self.ensure_shared()
+        subject = self.subjects.throttle(job.queue, job.task, job.key)
         headers = {EXPECTED: "0", TTL: f"{max(1, round(period))}s"}
         for _ in range(_LOOKS):
             try:
-                await self._publisher.publish(subject, job.id.encode(), headers)
+                await self.publisher.publish(subject, job.id.encode(), headers)
                 return None
             except WrongSequence:
-                holder = await self._api.last_message(self._names.state, subject)
+                holder = await self.api.last_message(self.subjects.state, subject)
             if holder is not None:  # else its period ended just now
                 held_by = holder.data.decode("utf-8", "replace")
                 return None if held_by == job.id else held_by
@@ -282,57 +291,10 @@ class Producing(Fleet):
 
     async def unthrottle(self, job: JobRecord) -> None:
         # By sequence, and only the job's own: its period may have ended meanwhile, and be another's now.
-        claim = await self._api.last_message(self._names.state, self._names.throttle(job.queue, job.task, job.key))
+        claim = await self.api.last_message(self.subjects.state, self.subjects.throttle(job.queue, job.task, job.key))
         if claim is not None and claim.data == job.id.encode():
-            await self._api.delete(self._names.state, claim.sequence)
-
-    # --- moving what is scheduled
-
-    async def move(self, found: Found, due: float) -> bool:
-        if found.due is None or not self._is_far(found.due):
-            return False
-        job = found.delivery
-        target = job.headers["Nats-Schedule-Target"]
-        where = self._where(job)
-        headers = {
-            **moved_headers(_own(job.headers), found.due, due),
-            **schedule_headers(due, target),
-            **_expecting(job.sequence, where),
-        }
-        return await self._publish_if_expected(job.address, job.body, headers)
-
-    async def release(self, found: Found) -> bool:
-        if not (self._is_far(found.due) or is_overdue(found.due, self.now())):
-            return False
-        job = found.delivery
-        headers = {
-            **_own(job.headers),
-            "Nats-Schedule-Next": "purge",
-            "Nats-Scheduler": job.address,
-            **_expecting(job.sequence, job.address),
-        }
-        target = job.headers["Nats-Schedule-Target"]
-        return await self._publish_if_expected(target, job.body, headers)
-
-    def _is_far(self, due: float | None) -> bool:
-        return due is not None and due > self.now() + FIRING
-
-    async def _publish_if_expected(self, subject: str, body: bytes, headers: dict[str, str]) -> bool:
-        try:
-            await self._publisher.publish(subject, body, headers)
-        except WrongSequence:
-            return False
-        return True
+            await self.api.delete(self.subjects.state, claim.sequence)
 
 
 def _id_of(message: StoredMessage) -> str:
     return job_tokens(message.subject, message.sequence)[3]
-
-
-def _expecting(sequence: int, where: str) -> dict[str, str]:
-    return {EXPECTED: str(sequence), EXPECTED_ON: where}
-
-
-def _own(headers: Mapping[str, str]) -> dict[str, str]:
-    """The headers that are not the server's: what a message keeps when it is stored anew."""
-    return {name: value for name, value in headers.items() if not name.startswith("Nats-")}

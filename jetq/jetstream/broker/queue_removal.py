@@ -7,15 +7,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jetq.errors import TopologyError
-from jetq.jetstream.broker.base import TTL, Ground
+from jetq.jetstream.broker.base import TTL, Base
 from jetq.jetstream.streams.api import NOT_FOUND, ApiError
 from jetq.jetstream.streams.topology import DELETED_WITHIN
 
-__all__ = ["Removing"]
+__all__ = ["QueueRemoval"]
 
 
-class Removing(Ground):
-    """The part of the broker that removes queues. See `jetq.broker.Broker`.
+class QueueRemoval(Base):
+    """The part of `jetq.broker.queues.Queues` that removes queues.
 
     The server deletes a stream whatever stands in it. So each stream is closed first: its subjects are taken from it.
     What is published there from then on is stored nowhere and confirmed to nobody, and its producer sends it again,
@@ -27,7 +27,7 @@ class Removing(Ground):
         """Guarantee: tests/integration/queues/test_removed_queues.py: what is confirmed to a producer meanwhile is
         kept."""
         configs = await self._own_streams(queue)
-        await self._ensure_shared()
+        await self.ensure_shared()
         removed = await self._holds_nothing(queue)
         try:
             if removed:
@@ -52,8 +52,8 @@ class Removing(Ground):
         """The configurations of those that stand. The jobs come last: as long as they stand, so does the queue, and a
         removal that was cut short can be repeated. Raises TopologyError for a stream of others."""
         found: dict[str, dict[str, Any]] = {}
-        for wanted in reversed(self._topology.streams_of(queue)):
-            seen = await self._topology.look_at_stream(wanted)
+        for wanted in reversed(self.topology.streams_of(queue)):
+            seen = await self.topology.look_at_stream(wanted)
             if seen.foreign:
                 raise TopologyError(f"stream {wanted['name']} is not jetq's, and is left alone")
             if seen.info is not None:
@@ -62,12 +62,14 @@ class Removing(Ground):
 
     async def _holds_nothing(self, queue: str) -> bool:
         """Whether neither jobs nor dead letters stand. Recurring schedules may, and what jetq has put there itself."""
-        names = self._names
-        own = {names.jobs(queue): names.recurring_subjects(queue), names.dead_letters(queue): names.closed_dead(queue)}
+        own = {
+            self.subjects.jobs(queue): self.subjects.recurring_subjects(queue),
+            self.subjects.dead_letters(queue): self.subjects.closed_dead(queue),
+        }
         for stream, subjects in own.items():
-            info = await self._api.stream_info(stream)
+            info = await self.api.stream_info(stream)
             if info is not None:
-                known = sum([sum((await self._subjects(stream, each)).values()) for each in subjects])
+                known = sum([sum((await self.subject_counts(stream, each)).values()) for each in subjects])
                 if int(info["state"]["messages"]) > known:
                     return False
         return True
@@ -75,42 +77,45 @@ class Removing(Ground):
     async def _close(self, queue: str, stream: str, config: Mapping[str, Any]) -> None:
         """Return once nothing is stored in `stream` any more. A message on the last of its new subjects tells that."""
         subjects = self._closed(queue, stream)
-        await self._api.request(f"STREAM.UPDATE.{stream}", {**config, "subjects": subjects})
-        await self._publisher.publish(subjects[-1], b"", None)
+        await self.api.request(f"STREAM.UPDATE.{stream}", {**config, "subjects": subjects})
+        await self.publisher.publish(subjects[-1], b"", None)
 
     async def _delete(self, stream: str) -> None:
         """Delete `stream`, which nobody of jetq makes again before the server is done with that."""
-        ttl = {TTL: f"{math.ceil(self._api.timeout + DELETED_WITHIN)}s"}
-        await self._publisher.publish(self._names.removed(stream), b"", ttl)
+        ttl = {TTL: f"{math.ceil(self.api.timeout + DELETED_WITHIN)}s"}
+        await self.publisher.publish(self.subjects.removed(stream), b"", ttl)
         await self._unless_gone(f"STREAM.DELETE.{stream}")
-        await self._publisher.publish(self._names.removed(stream), b"", {TTL: f"{math.ceil(DELETED_WITHIN)}s"})
+        await self.publisher.publish(self.subjects.removed(stream), b"", {TTL: f"{math.ceil(DELETED_WITHIN)}s"})
 
     async def _open(self, queue: str, stream: str, config: Mapping[str, Any]) -> None:
         """Make `stream` again what it was, also after a removal that was cut short."""
         closed = self._closed(queue, stream)
         subjects = config["subjects"]
         if subjects == closed:
-            wanted = {each["name"]: each for each in self._topology.streams_of(queue)}
+            wanted = {each["name"]: each for each in self.topology.streams_of(queue)}
             subjects = wanted[stream]["subjects"]
         await self._unless_gone(f"STREAM.UPDATE.{stream}", {**config, "subjects": subjects})
-        await self._api.purge(stream, closed[-1])
+        await self.api.purge(stream, closed[-1])
 
     def _closed(self, queue: str, stream: str) -> Sequence[str]:
-        names = self._names
-        return names.closed_jobs(queue) if stream == names.jobs(queue) else names.closed_dead(queue)
+        return (
+            self.subjects.closed_jobs(queue)
+            if stream == self.subjects.jobs(queue)
+            else self.subjects.closed_dead(queue)
+        )
 
     async def _unless_gone(self, name: str, body: Mapping[str, Any] | None = None) -> None:
         try:
-            await self._api.request(name, body)
+            await self.api.request(name, body)
         except ApiError as error:
             if error.err_code not in NOT_FOUND:
                 raise
 
     async def _forget(self, queue: str) -> None:
         """Forget what is known of it here, and remove what the fleet keeps of its jobs."""
-        for known in (self._queues, self._rooms, self._reserves):
+        for known in (self.known_queues, self.rooms, self.reserves):
             known.pop(queue, None)
-        self._unbounded.discard(queue)
-        self._levelled.discard(queue)
-        for subject in self._names.state_of(queue):
-            await self._api.purge(self._names.state, subject)
+        self.unbounded.discard(queue)
+        self.levelled.discard(queue)
+        for subject in self.subjects.state_of(queue):
+            await self.api.purge(self.subjects.state, subject)

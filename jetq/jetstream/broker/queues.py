@@ -8,13 +8,23 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from jetq.jetstream.broker.base import FIRING, Ground, due_of, is_overdue
+from jetq.encoding.headers import moved_headers
+from jetq.jetstream.broker.base import (
+    FIRING,
+    Base,
+    due_of,
+    expecting,
+    is_overdue,
+    own_headers,
+    schedule_headers,
+)
 from jetq.jetstream.streams.api import StoredMessage
+from jetq.jetstream.streams.publisher import WrongSequence
 from jetq.jetstream.streams.subjects import job_tokens, level_of
 from jetq.model.job import LEVELS, Delivery, Found, Level
 from jetq.model.queue_info import QueueInfo
 
-__all__ = ["Standing"]
+__all__ = ["Queues", "job_streams"]
 
 _FOREVER = datetime(2200, 1, 1, tzinfo=UTC)
 """A pause without an end ends then: the server knows no other."""
@@ -25,44 +35,44 @@ _OVERDUE_LOOKS = 500
 _IN_A_MOMENT = timedelta(milliseconds=50)
 
 
-class Standing(Ground):
-    """The part of the broker that looks at queues and mends them. See `jetq.broker.Broker`."""
+class Queues(Base):
+    """See `jetq.broker.queues.Queues`, of which other parts are in `queue_removal` and `survey`."""
 
     async def find(self, queue: str, id: str) -> Found | None:
-        message = await self._api.last_message(self._names.jobs(queue), self._names.by_id(queue, id))
+        message = await self.api.last_message(self.subjects.jobs(queue), self.subjects.by_id(queue, id))
         if message is None:
             return None
-        return _found(message, queue, await self._handed_out(queue, level_of(message.subject)))
+        return _found(message, queue, await self.handed_out(queue, level_of(message.subject)))
 
     async def standing(
         self, queue: str, *, task: str | None = None, key: str | None = None, limit: int | None = None
     ) -> Sequence[Found]:
-        stream, where = self._names.jobs(queue), self._names.jobs_of(queue, task, key)
+        stream, where = self.subjects.jobs(queue), self.subjects.jobs_of(queue, task, key)
         handed_out: dict[Level, int] = {}
         found: list[Found] = []
         most = math.inf if limit is None else limit
         if key:
-            messages = await self._few(stream, where, limit=most)
+            messages = await self.few_messages(stream, where, limit=most)
         else:
-            messages = [message async for message in self._each(stream, where, limit=most)]
+            messages = [message async for message in self.messages(stream, where, limit=most)]
         for message in messages:
             level = level_of(message.subject)
             if level not in handed_out:
-                handed_out[level] = await self._handed_out(queue, level)
+                handed_out[level] = await self.handed_out(queue, level)
             found.append(_found(message, queue, handed_out[level]))
         return found
 
     async def overdue(self, queue: str, after: int) -> tuple[Sequence[Found], int]:
         # A schedule that fires while the store is full is not fired again before it is stored anew or the server is
         # restarted (nats-server 2.15.1, seen by tests/integration/schedules/test_overdue.py).
-        stream, where = self._names.jobs(queue), self._names.scheduled(queue)
-        info = await self._api.stream_info(stream)
+        stream, where = self.subjects.jobs(queue), self.subjects.scheduled(queue)
+        info = await self.api.stream_info(stream)
         if info is None:
             return (), 0
         now = datetime.fromisoformat(info["ts"]).timestamp()  # the server's: a fast clock here must start nothing early
         found: list[Found] = []
         looks = 0
-        async for message in self._each(stream, where, after=after, limit=_OVERDUE_LOOKS):
+        async for message in self.messages(stream, where, after=after, limit=_OVERDUE_LOOKS):
             looks, after = looks + 1, message.sequence
             if is_overdue(due_of(message.headers), now):
                 found.append(_found(message, queue, 0))
@@ -72,31 +82,57 @@ class Standing(Ground):
     def firing(self) -> float:
         return FIRING
 
+    async def move(self, found: Found, due: float) -> bool:
+        if found.due is None or not self.is_far(found.due):
+            return False
+        job = found.delivery
+        target = job.headers["Nats-Schedule-Target"]
+        where = self.fence_subject(job)
+        headers = {
+            **moved_headers(own_headers(job.headers), found.due, due),
+            **schedule_headers(due, target),
+            **expecting(job.sequence, where),
+        }
+        return await self._publish_if_expected(job.address, job.body, headers)
+
+    async def release(self, found: Found) -> bool:
+        if not (self.is_far(found.due) or is_overdue(found.due, self.now())):
+            return False
+        job = found.delivery
+        headers = {
+            **own_headers(job.headers),
+            "Nats-Schedule-Next": "purge",
+            "Nats-Scheduler": job.address,
+            **expecting(job.sequence, job.address),
+        }
+        target = job.headers["Nats-Schedule-Target"]
+        return await self._publish_if_expected(target, job.body, headers)
+
     async def remove(self, queue: str, sequence: int) -> bool:
-        return await self._api.delete(self._names.jobs(queue), sequence)
+        return await self.api.delete(self.subjects.jobs(queue), sequence)
 
     async def purge(self, queue: str) -> int:
         # Whole subjects, never a part of them: what is purged while it is handed out must not leave others of the same
         # consumer behind, never to be redelivered (nats-server 2.15.1, tests/integration/server/test_server_facts.py).
-        stream = self._names.jobs(queue)
+        stream = self.subjects.jobs(queue)
         running = next((info.running for info in await self.queues() if info.name == queue), 0)
         removed = 0
-        for subject in self._names.waiting_subjects(queue):
-            removed += await self._api.purge(stream, subject)
+        for subject in self.subjects.waiting_subjects(queue):
+            removed += await self.api.purge(stream, subject)
         return max(0, removed - running)
 
     async def pause(self, queue: str, until: float | None = None) -> None:
-        await self._ensure(queue)
+        await self.ensure(queue)
         for consumer in await self._consumers(queue):
             await self._pause(queue, consumer, _FOREVER if until is None else datetime.fromtimestamp(until, UTC))
 
     async def resume(self, queue: str) -> None:
         # By an end in a moment, of the server's own clock: a pause that ends hands out at once, and one that is taken
         # back only when the server next looks at the requests that wait, up to 5 s later (nats-server 2.15.1).
-        await self._ensure(queue)
+        await self.ensure(queue)
         left = 0.0
         for consumer in await self._consumers(queue):
-            info = await self._api.consumer_info(self._names.jobs(queue), consumer)
+            info = await self.api.consumer_info(self.subjects.jobs(queue), consumer)
             if info is not None and info.get("paused"):
                 end = datetime.fromisoformat(info["ts"]) + _IN_A_MOMENT
                 left = max(left, await self._pause(queue, consumer, end))
@@ -104,44 +140,35 @@ class Standing(Ground):
 
     async def _consumers(self, queue: str) -> list[str]:
         """The names of those that stand."""
-        levels: Sequence[Level] = LEVELS if await self.levels(queue) else ("normal",)
-        return [self._names.consumer(queue, level) for level in levels]
+        levels: Sequence[Level] = LEVELS if await self.has_levels(queue) else ("normal",)
+        return [self.subjects.consumer(queue, level) for level in levels]
 
     async def _pause(self, queue: str, consumer: str, until: datetime) -> float:
         """Seconds until the pause ends, by the server's account."""
         end = until.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-        answer = await self._api.request(f"CONSUMER.PAUSE.{self._names.jobs(queue)}.{consumer}", {"pause_until": end})
+        answer = await self.api.request(f"CONSUMER.PAUSE.{self.subjects.jobs(queue)}.{consumer}", {"pause_until": end})
         return int(answer.get("pause_remaining", 0)) / 1e9
 
     async def queues(self) -> Sequence[QueueInfo]:
-        found = [await self._queue_info(queue, info) for queue, info in (await self._job_streams()).items()]
+        found = [await self._queue_info(queue, info) for queue, info in (await job_streams(self)).items()]
         return sorted(found, key=lambda info: info.name)
 
-    async def _job_streams(self) -> Mapping[str, Mapping[str, Any]]:
-        """The stream of each queue's jobs."""
-        names = self._names
-        streams: list[dict[str, Any]] = []
-        while True:
-            page = await self._api.request(
-                "STREAM.LIST", {"subject": f"{names.namespace}.*.run.>", "offset": len(streams)}
-            )
-            streams += page.get("streams") or []
-            if len(streams) >= int(page.get("total", 0)):
-                break
-        by_queue = {"".join(str(info["config"]["subjects"][0]).split(".")[1:2]): info for info in streams}
-        return {queue: info for queue, info in by_queue.items() if info["config"]["name"] == names.jobs(queue)}
-
     async def _queue_info(self, queue: str, stream: Mapping[str, Any]) -> QueueInfo:
-        names = self._names
         state = stream["state"]
         levels: Sequence[Level] = LEVELS if int(state["consumer_count"]) > 1 else ("normal",)
         consumers = [
             info
             for level in levels
-            if (info := await self._api.consumer_info(names.jobs(queue), names.consumer(queue, level))) is not None
+            if (info := await self.api.consumer_info(self.subjects.jobs(queue), self.subjects.consumer(queue, level)))
+            is not None
         ]
-        dead = await self._api.stream_info(names.dead_letters(queue))
-        recurring = sum([await self._count(names.jobs(queue), subject) for subject in names.recurring_subjects(queue)])
+        dead = await self.api.stream_info(self.subjects.dead_letters(queue))
+        recurring = sum(
+            [
+                await self._count(self.subjects.jobs(queue), subject)
+                for subject in self.subjects.recurring_subjects(queue)
+            ]
+        )
         ready = sum(int(each["num_pending"]) for each in consumers)
         running = sum(int(each["num_ack_pending"]) for each in consumers)
         return QueueInfo(
@@ -156,7 +183,28 @@ class Standing(Ground):
 
     async def _count(self, stream: str, subject: str) -> int:
         """How many messages stand on `subject`, which are few."""
-        return sum((await self._subjects(stream, subject)).values())
+        return sum((await self.subject_counts(stream, subject)).values())
+
+    async def _publish_if_expected(self, subject: str, body: bytes, headers: dict[str, str]) -> bool:
+        try:
+            await self.publisher.publish(subject, body, headers)
+        except WrongSequence:
+            return False
+        return True
+
+
+async def job_streams(base: Base) -> Mapping[str, Mapping[str, Any]]:
+    """Return what the server says of the stream of each queue's jobs, by queue."""
+    streams: list[dict[str, Any]] = []
+    while True:
+        page = await base.api.request(
+            "STREAM.LIST", {"subject": f"{base.subjects.namespace}.*.run.>", "offset": len(streams)}
+        )
+        streams += page.get("streams") or []
+        if len(streams) >= int(page.get("total", 0)):
+            break
+    by_queue = {"".join(str(info["config"]["subjects"][0]).split(".")[1:2]): info for info in streams}
+    return {queue: info for queue, info in by_queue.items() if info["config"]["name"] == base.subjects.jobs(queue)}
 
 
 def _found(message: StoredMessage, queue: str, handed_out: int) -> Found:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncIterator, Sequence
 
-from jetq.jetstream.broker.base import EXPECTED, TTL, Ground
+from jetq.jetstream.broker.base import EXPECTED, TTL, Base
 from jetq.jetstream.streams.api import StoredMessage
 from jetq.jetstream.streams.publisher import WrongSequence
 from jetq.model.cell import StoredRecord
@@ -14,38 +14,38 @@ from jetq.model.deployment_facts import Drift
 __all__ = ["Records"]
 
 
-class Records(Ground):
-    """The part of the broker that holds records. See `jetq.broker.Broker`. Reading makes no stream."""
+class Records(Base):
+    """See `jetq.broker.records.Records`. Reading makes no stream."""
 
     async def setup_records(self) -> Sequence[Drift]:
-        return await self._topology.records()
+        return await self.topology.records()
 
     async def read_record(self, name: str) -> StoredRecord | None:
-        message = await self._api.last_message(self._names.records, self._names.record(name))
+        message = await self.api.last_message(self.subjects.records, self.subjects.record(name))
         return None if message is None else self._record(message)
 
     async def write_record(
         self, name: str, value: bytes, *, expected: int | None = None, ttl: float | None = None
     ) -> int | None:
-        await self._ensure_records()
+        await self.ensure_records()
         headers = {}
         if expected is not None:
             headers[EXPECTED] = str(expected)
         if ttl is not None:
             headers[TTL] = f"{max(1, math.ceil(ttl))}s"
         try:
-            ack = await self._publisher.publish(self._names.record(name), value, headers)
+            ack = await self.publisher.publish(self.subjects.record(name), value, headers)
         except WrongSequence:
             return None
         return ack.seq
 
     async def drop_record(self, record: StoredRecord) -> bool:
-        return await self._api.delete(self._names.records, record.version)
+        return await self.api.delete(self.subjects.records, record.version)
 
     async def each_record(self, below: str) -> AsyncIterator[StoredRecord]:
-        async for message in self._each(self._names.records, self._names.record(f"{below}.>")):
+        async for message in self.messages(self.subjects.records, self.subjects.record(f"{below}.>")):
             yield self._record(message)
 
     def _record(self, message: StoredMessage) -> StoredRecord:
-        name = message.subject[len(self._names.record("")) :]
+        name = message.subject[len(self.subjects.record("")) :]
         return StoredRecord(name, message.data, message.sequence, message.stored_at)

@@ -13,7 +13,7 @@ import msgspec
 from jetq.encoding.headers import SCHEDULE_HEADER, NewerHeader, job_headers, newer_version
 from jetq.encoding.schedules import encode_record, read_record
 from jetq.errors import BrokerUnavailable, NotStored, Rejected
-from jetq.jetstream.broker.base import EXPECTED, EXPECTED_ON, WRITE_WITHIN, Ground, schedule_headers
+from jetq.jetstream.broker.base import EXPECTED, EXPECTED_ON, WRITE_WITHIN, Base, schedule_headers
 from jetq.jetstream.streams.api import NOT_FOUND, ApiError, StoredMessage
 from jetq.jetstream.streams.publisher import WRONG_LAST_SEQUENCE, WrongSequence
 from jetq.jetstream.streams.refusals import BATCH_IN_A_MOMENT, HINTS
@@ -24,7 +24,7 @@ from jetq.model.bounds import check_numbers
 from jetq.model.job import JobRecord
 from jetq.model.schedule import Mark, ScheduleRecord, StoredSchedule, Ticked
 
-__all__ = ["Recurring"]
+__all__ = ["Schedules"]
 
 _ROLLUP = {"Nats-Rollup": "sub"}
 
@@ -32,67 +32,66 @@ _encode = msgspec.json.Encoder().encode
 _decode_ticked = msgspec.json.Decoder(Ticked).decode
 
 
-class Recurring(Ground):
-    """The part of the broker that keeps recurring schedules. See `jetq.broker.Broker`."""
+class Schedules(Base):
+    """See `jetq.broker.schedules.Schedules`."""
 
     async def put_schedule(self, record: ScheduleRecord, body: bytes, expected: int) -> bool:
-        await self._ensure(record.queue)
-        names = self._names
+        await self.ensure(record.queue)
         headers = {SCHEDULE_HEADER: encode_record(record).decode(), EXPECTED: str(expected), **_ROLLUP}
         if not record.paused:  # a message that is no schedule stops the one before it (nats-server 2.15.1)
             headers["Nats-Schedule"] = record.pattern
-            headers["Nats-Schedule-Target"] = names.tick(record.queue, record.name)
+            headers["Nats-Schedule-Target"] = self.subjects.tick(record.queue, record.name)
             headers["Nats-Schedule-TTL"] = f"{math.ceil(record.tick_ttl)}s"
             if record.zone is not None:
                 headers["Nats-Schedule-Time-Zone"] = record.zone
         try:
-            await self._publisher.publish(names.cron(record.queue, record.name), body, headers)
+            await self.publisher.publish(self.subjects.cron(record.queue, record.name), body, headers)
         except WrongSequence:
             return False
         return True
 
     async def wake_schedule(self, stored: StoredSchedule) -> bool:
         record = stored.record
-        tick = self._names.tick(record.queue, record.name)
-        if await self._api.last_message(self._names.jobs(record.queue), tick) is not None:
+        tick = self.subjects.tick(record.queue, record.name)
+        if await self.api.last_message(self.subjects.jobs(record.queue), tick) is not None:
             return False
         return await self.put_schedule(record, stored.body, stored.sequence)
 
     async def get_schedule(self, queue: str, name: str) -> StoredSchedule | None:
-        message = await self._api.last_message(self._names.jobs(queue), self._names.cron(queue, name))
+        message = await self.api.last_message(self.subjects.jobs(queue), self.subjects.cron(queue, name))
         try:
             return None if message is None else _stored(message, queue)
         except NewerHeader as error:
             raise newer_version(error) from None
 
     async def schedules(self, queue: str) -> Sequence[StoredSchedule]:
-        stream = self._names.jobs(queue)
+        stream = self.subjects.jobs(queue)
         found: list[StoredSchedule] = []
         try:
-            subjects = await self._subjects(stream, self._names.crons(queue))
+            subjects = await self.subject_counts(stream, self.subjects.crons(queue))
         except ApiError as error:
             if error.err_code in NOT_FOUND:
                 return []
             raise
         for subject in subjects:
-            message = await self._api.replicas_last(stream, subject)
+            message = await self.api.replicas_last(stream, subject)
             with suppress(NewerHeader):
                 if message is not None and (stored := _stored(message, queue)) is not None:
                     found.append(stored)
         return sorted(found, key=lambda stored: stored.record.name)
 
     async def remove_schedule(self, stored: StoredSchedule) -> bool:
-        names, record = self._names, stored.record
-        stream = names.jobs(record.queue)
-        if not await self._api.delete(stream, stored.sequence):
+        record = stored.record
+        stream = self.subjects.jobs(record.queue)
+        if not await self.api.delete(stream, stored.sequence):
             return False
-        await self._api.purge(stream, names.last(record.queue, record.name))
-        while tick := await self._api.next_message(stream, names.tick(record.queue, record.name), 1):
-            await self._api.delete(stream, tick.sequence)  # by sequence: it may be handed out
+        await self.api.purge(stream, self.subjects.last(record.queue, record.name))
+        while tick := await self.api.next_message(stream, self.subjects.tick(record.queue, record.name), 1):
+            await self.api.delete(stream, tick.sequence)  # by sequence: it may be handed out
         return True
 
     async def ticked(self, queue: str, name: str) -> Mark:
-        message = await self._api.last_message(self._names.jobs(queue), self._names.last(queue, name))
+        message = await self.api.last_message(self.subjects.jobs(queue), self.subjects.last(queue, name))
         if message is None:
             return Mark()
         try:
@@ -106,12 +105,12 @@ class Recurring(Ground):
         self, record: ScheduleRecord, ticked: Ticked, expected: int, job: JobRecord | None, due: float | None
     ) -> bool:
         if job is not None:
-            await self._take_room(job)
-        mark = self._names.last(record.queue, record.name)
+            await self.take_room(job)
+        mark = self.subjects.last(record.queue, record.name)
         headers = {EXPECTED: str(expected), **_ROLLUP}
         try:
             if job is None:
-                await self._publisher.publish(mark, _encode(ticked), headers, timeout=WRITE_WITHIN)
+                await self.publisher.publish(mark, _encode(ticked), headers, timeout=WRITE_WITHIN)
             else:
                 await self._store_both(mark, _encode(ticked), headers, job, due)
         except WrongSequence:
@@ -124,22 +123,21 @@ class Recurring(Ground):
         """Both or neither, as one atomic batch: the mark may not stand without the job, nor the job twice."""
         batch = uuid.uuid4().hex
         first = header_block({**headers, "Nats-Batch-Id": batch, "Nats-Batch-Sequence": "1"})
-        await self._connection.publish(mark, data, block=first)
-        names = self._names
-        subject = names.run(job.queue, job.task, job.key, job.id, job.level)
+        await self.connection.publish(mark, data, block=first)
+        subject = self.subjects.run(job.queue, job.task, job.key, job.id, job.level)
         own = {
             **job_headers(job),
             EXPECTED: "0",
-            EXPECTED_ON: names.anywhere(job.queue, job.task, job.key, job.id),
+            EXPECTED_ON: self.subjects.anywhere(job.queue, job.task, job.key, job.id),
             "Nats-Batch-Id": batch,
             "Nats-Batch-Sequence": "2",
             "Nats-Batch-Commit": "1",
         }
         if due is not None:
             own.update(schedule_headers(due, subject))
-            subject = names.later(job.queue, job.task, job.key, job.id)
+            subject = self.subjects.later(job.queue, job.task, job.key, job.id)
         try:
-            answer = await self._connection.request(subject, job.body, headers=own, timeout=self._api.timeout)
+            answer = await self.connection.request(subject, job.body, headers=own, timeout=self.api.timeout)
         except (NoReply, NoResponders) as error:
             raise NotStored(f"no confirmation for the tick of {job.task}: {error}") from None
         _check(answer.data, job)

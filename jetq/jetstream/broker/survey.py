@@ -12,7 +12,8 @@ from typing import Any
 from msgspec import Struct, field
 
 from jetq.errors import BrokerError, BrokerUnavailable, Denied
-from jetq.jetstream.broker.queues import Standing
+from jetq.jetstream.broker.base import Base
+from jetq.jetstream.broker.queues import job_streams
 from jetq.jetstream.streams.domains import STORES_NOTHING, takers
 from jetq.jetstream.streams.reading import each_message
 from jetq.jetstream.streams.subjects import job_tokens
@@ -24,7 +25,7 @@ from jetq.model.names import NO_KEY
 from jetq.model.oversized import KEPT, read_kept
 from jetq.settings import safe_url
 
-__all__ = ["Surveying"]
+__all__ = ["Deployment"]
 
 _PROBED_WITHIN = 1.0
 _LOOK_AGAIN_AFTER = 1.0
@@ -47,17 +48,17 @@ class _Notes(Struct):
     roomless: list[tuple[str, tuple[str, ...]]] = field(default_factory=list)
 
 
-class Surveying(Standing):
-    """The part of the broker that is looked at by `jetq doctor`. See `jetq.broker.Broker`."""
+class Deployment(Base):
+    """The part of `jetq.broker.queues.Queues` that looks beneath jetq, for `jetq doctor`."""
 
     async def survey(self, tasks: Mapping[str, str | None]) -> Survey:
         notes = _Notes()
         usage = await self._usage(notes)
         for queue in sorted({*tasks, *await self._standing_queues(notes)}):
             await self._look_at_queue(queue, notes)
-        for wanted in self._topology.shared_streams():
+        for wanted in self.topology.shared_streams():
             await self._look_at_stream("", wanted, notes)
-        await self._look_at_stream("", self._topology.records_stream(), notes, optional=True)
+        await self._look_at_stream("", self.topology.records_stream(), notes, optional=True)
         await self._look_at_domains(notes)
         await self._probe(tasks, notes)
         return Survey(
@@ -77,7 +78,7 @@ class Surveying(Standing):
     # --- the server
 
     def _server(self, notes: _Notes) -> ServerFacts:
-        client = self._connection.client
+        client = self.connection.client
         if client is None:
             raise BrokerUnavailable("the connection was lost while jetq looked around", hint="try again")
         greeting, peer = client.greeting, client.peer
@@ -85,7 +86,7 @@ class Surveying(Standing):
         return ServerFacts(
             address=safe_url(client.connected_url.geturl() if client.connected_url else ""),
             version=str(greeting.get("version", "")),
-            max_payload=self._connection.max_payload,
+            max_payload=self.connection.max_payload,
             encrypted=client.encrypted,
             authenticated=bool(greeting.get("auth_required")),
             local=bool(peer) and ipaddress.ip_address(peer.partition("%")[0]).is_loopback,
@@ -98,13 +99,13 @@ class Surveying(Standing):
     async def _usage(self, notes: _Notes) -> tuple[Usage, ...]:
         """How much of what its account may have is used."""
         try:
-            info = await self._api.request("INFO")
+            info = await self.api.request("INFO")
         except Denied as denied:
             notes.denied.append(("look at the account", denied.subject))
             return ()
-        tier = (info.get("tiers") or {}).get(f"R{self._settings.replicas}", info)
+        tier = (info.get("tiers") or {}).get(f"R{self.settings.replicas}", info)
         limits = tier["limits"]
-        notes.wants_max_bytes = bool(limits.get("max_bytes_required")) and self._settings.max_bytes is None
+        notes.wants_max_bytes = bool(limits.get("max_bytes_required")) and self.settings.max_bytes is None
         return (
             Usage("storage of the account", int(tier["storage"]), _limit(limits["max_storage"])),
             Usage("streams of the account", int(tier["streams"]), _count(limits["max_streams"]), bytes=False),
@@ -115,23 +116,23 @@ class Surveying(Standing):
 
     async def _standing_queues(self, notes: _Notes) -> Sequence[str]:
         try:
-            return list(await self._job_streams())
+            return list(await job_streams(self))
         except Denied as denied:
             notes.unseen.append(("list the queues", denied.subject))
             notes.listed = False
             return ()
 
     async def _look_at_queue(self, queue: str, notes: _Notes) -> None:
-        for wanted in self._topology.streams_of(queue):
+        for wanted in self.topology.streams_of(queue):
             await self._look_at_stream(queue, wanted, notes)
         if any(stream.queue == queue and stream.state == "stands" for stream in notes.streams if stream.role == "jobs"):
             await self._look_at_consumers(queue, notes)
             await self._look_at_kept(queue, notes)
 
     async def _look_at_kept(self, queue: str, notes: _Notes) -> None:
-        where, sequence, ids = self._names.cell(f"{KEPT}.{queue}.*"), 1, list[str]()
+        where, sequence, ids = self.subjects.cell(f"{KEPT}.{queue}.*"), 1, list[str]()
         try:
-            while len(ids) < _NAMED and (message := await self._api.next_message(self._names.state, where, sequence)):
+            while len(ids) < _NAMED and (message := await self.api.next_message(self.subjects.state, where, sequence)):
                 sequence = message.sequence + 1
                 kept = read_kept(message.data)
                 if kept is not None and kept.dead:
@@ -147,7 +148,7 @@ class Surveying(Standing):
             stream.name: stream.queue for stream in notes.streams if (stream.role, stream.state) == ("jobs", "stands")
         }
         found = await asyncio.gather(
-            *(takers(self._connection, self._names.first(queue), enough=2) for queue in jobs.values())
+            *(takers(self.connection, self.subjects.first(queue), enough=2) for queue in jobs.values())
         )
         notes.twofold += [name for name, names in zip(jobs, found, strict=True) if names.count(name) > 1]
 
@@ -157,7 +158,7 @@ class Surveying(Standing):
         name, role = wanted["name"], wanted["metadata"][OWNER]
         asked = time.time()
         try:
-            seen = await self._topology.look_at_stream(wanted)
+            seen = await self.topology.look_at_stream(wanted)
         except Denied as denied:
             (notes.unseen if optional else notes.denied).append((f"look at stream {name}", denied.subject))
             return
@@ -181,7 +182,7 @@ class Surveying(Standing):
         if int(info["config"].get("max_bytes", -1)) <= 0 or not info["state"]["messages"]:
             return False
         try:
-            return await self._api.first_message(self._names.jobs(queue), self._names.first(queue), 1) is None
+            return await self.api.first_message(self.subjects.jobs(queue), self.subjects.first(queue), 1) is None
         except BrokerError:
             return False
 
@@ -194,9 +195,9 @@ class Surveying(Standing):
                 notes.consumers.append(consumer)
 
     async def _look_at_consumer(self, queue: str, level: Level, notes: _Notes) -> ConsumerFacts | None:
-        stream, name = self._names.jobs(queue), self._names.consumer(queue, level)
+        stream, name = self.subjects.jobs(queue), self.subjects.consumer(queue, level)
         try:
-            seen = await self._topology.look_at_consumer(queue, level)
+            seen = await self.topology.look_at_consumer(queue, level)
             passed = await self._passed(queue, level, seen)
         except Denied as denied:
             needed = level == "normal"  # a worker asks for the others only where they stand
@@ -220,7 +221,7 @@ class Surveying(Standing):
 
     async def _others(self, queue: str) -> Sequence[str]:
         try:
-            return await self._topology.others_consumers(queue)
+            return await self.topology.others_consumers(queue)
         except BrokerError:
             return ()
 
@@ -238,12 +239,19 @@ class Surveying(Standing):
 
     async def _stand_until(self, queue: str, level: Level, last: int) -> dict[int, str]:
         """The first few messages of a consumer's up to sequence `last`: their sequences and ids."""
-        names = self._names
-        subjects = names.delivered_subjects(queue) if level == "normal" else names.level_subjects(queue, level)
+        subjects = (
+            self.subjects.delivered_subjects(queue) if level == "normal" else self.subjects.level_subjects(queue, level)
+        )
         found: dict[int, str] = {}
         for subject in subjects:
             async for message in each_message(
-                self._api, names.jobs(queue), subject, at_once=1, until=last, limit=_NAMED - len(found), surely=True
+                self.api,
+                self.subjects.jobs(queue),
+                subject,
+                at_once=1,
+                until=last,
+                limit=_NAMED - len(found),
+                surely=True,
             ):
                 found[message.sequence] = job_tokens(message.subject, message.sequence)[3]
         return found
@@ -252,23 +260,22 @@ class Surveying(Standing):
 
     async def _probe(self, tasks: Mapping[str, str | None], notes: _Notes) -> None:
         """Try each subject that is published to, by what changes nothing."""
-        names = self._names
         probes: list[tuple[str, str]] = []
         for queue, task in tasks.items():
             if task is not None:
-                run = names.run(queue, task, NO_KEY, "doctor")
+                run = self.subjects.run(queue, task, NO_KEY, "doctor")
                 probes += [
                     (f"enqueue jobs of {task}", run),
-                    (f"put off jobs of {task}", names.later(queue, task, NO_KEY, "doctor")),
-                    (f"write dead letters of {task}", names.dead(queue, task, "doctor")),
+                    (f"put off jobs of {task}", self.subjects.later(queue, task, NO_KEY, "doctor")),
+                    (f"write dead letters of {task}", self.subjects.dead(queue, task, "doctor")),
                 ]
-        probes.append(("store results", names.result("doctor")))
+        probes.append(("store results", self.subjects.result("doctor")))
         allowed = await asyncio.gather(*(self._may_publish(subject) for _, subject in probes))
         notes.denied += [probe for probe, ok in zip(probes, allowed, strict=True) if not ok]
 
     async def _may_publish(self, subject: str) -> bool:
         try:
-            await self._connection.request(subject, headers=STORES_NOTHING, timeout=_PROBED_WITHIN)
+            await self.connection.request(subject, headers=STORES_NOTHING, timeout=_PROBED_WITHIN)
         except NotAllowed:
             return False
         except (NoReply, NoResponders):

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 
 from msgspec import Struct
 
-from jetq.jetstream.streams.subjects import ACK_PREFIX, Names, api_prefix, task_token
+from jetq.jetstream.streams.subjects import ACK_PREFIX, Subjects, api_prefix, task_token
 from jetq.model.job import LEVELS, Level
 from jetq.model.names import NO_KEY
 
@@ -34,70 +34,77 @@ class Permissions(Struct, frozen=True):
     responses: bool = False
 
 
-def of_producer(names: Names, inbox: str, tasks: Iterable[Enqueued], *, domain: str | None = None) -> Permissions:
+def of_producer(subjects: Subjects, inbox: str, tasks: Iterable[Enqueued], *, domain: str | None = None) -> Permissions:
     """To enqueue `tasks` with any option and to wait for their results. domain: that of JetStream, if it is named."""
     api = api_prefix(domain)
     tasks = list(tasks)
-    publish = [f"{inbox}.>", f"{api}.INFO", f"{api}.STREAM.MSG.GET.{names.results}"]
+    publish = [f"{inbox}.>", f"{api}.INFO", f"{api}.STREAM.MSG.GET.{subjects.results}"]
     for queue in sorted({each.queue for each in tasks}):
         of_queue = [each for each in tasks if each.queue == queue]
         levels = any(each.levels for each in of_queue)
-        publish += _looks(names, api, queue, levels=levels)
+        publish += _looks(subjects, api, queue, levels=levels)
         for each in sorted(of_queue, key=lambda each: each.task):
-            publish += _jobs_of(names, each)
-        publish += [f"{api}.STREAM.MSG.GET.{names.jobs(queue)}", f"{api}.DIRECT.GET.{names.dead_letters(queue)}"]
-        publish.append(names.questions(queue))
+            publish += _jobs_of(subjects, each)
+        publish += [f"{api}.STREAM.MSG.GET.{subjects.jobs(queue)}", f"{api}.DIRECT.GET.{subjects.dead_letters(queue)}"]
+        publish.append(subjects.questions(queue))
         if any(each.keys for each in of_queue):
-            publish.append(f"{api}.DIRECT.GET.{names.jobs(queue)}")
+            publish.append(f"{api}.DIRECT.GET.{subjects.jobs(queue)}")
     if any(each.keys for each in tasks):
-        publish += [f"{api}.STREAM.INFO.{names.results}", *_state(names, api)]
-    return Permissions(tuple(publish), (f"{inbox}.>", names.result("*")))
+        publish += [f"{api}.STREAM.INFO.{subjects.results}", *_state(subjects, api)]
+    return Permissions(tuple(publish), (f"{inbox}.>", subjects.result("*")))
 
 
-def of_worker(names: Names, inbox: str, queues: Mapping[str, bool], *, domain: str | None = None) -> Permissions:
+def of_worker(subjects: Subjects, inbox: str, queues: Mapping[str, bool], *, domain: str | None = None) -> Permissions:
     """To run whatever stands in `queues`; of each, whether it has levels. domain: that of JetStream, if it is named."""
     api = api_prefix(domain)
-    publish = [f"{inbox}.>", f"{api}.INFO", names.result("*"), names.cell(">"), names.signal("limits")]
-    publish += [f"{api}.STREAM.INFO.{names.results}", f"{api}.STREAM.MSG.GET.{names.results}", *_state(names, api)]
-    publish += [f"{api}.DIRECT.GET.{names.state}", f"{api}.STREAM.PURGE.{names.state}"]
-    publish += [names.record(">"), *_records(names, api)]
-    handover = [names.signal("able"), names.signal("hand.*"), names.questions("hand.*")]
+    publish = [f"{inbox}.>", f"{api}.INFO", subjects.result("*"), subjects.cell(">"), subjects.signal("limits")]
+    publish += [
+        f"{api}.STREAM.INFO.{subjects.results}",
+        f"{api}.STREAM.MSG.GET.{subjects.results}",
+        *_state(subjects, api),
+    ]
+    publish += [f"{api}.DIRECT.GET.{subjects.state}", f"{api}.STREAM.PURGE.{subjects.state}"]
+    publish += [subjects.record(">"), *_records(subjects, api)]
+    handover = [subjects.signal("able"), subjects.signal("hand.*"), subjects.questions("hand.*")]
     publish += handover
-    subscribe = [f"{inbox}.>", names.cell("pause.*"), names.cell("lines.*"), names.signal("limits"), *handover]
+    subscribe = [f"{inbox}.>", subjects.cell("pause.*"), subjects.cell("lines.*"), subjects.signal("limits"), *handover]
     for queue, levels in sorted(queues.items()):
-        jobs, dead = names.jobs(queue), names.dead_letters(queue)
-        publish += [*_looks(names, api, queue, levels=levels), f"{names.namespace}.{queue}.>"]
+        jobs, dead = subjects.jobs(queue), subjects.dead_letters(queue)
+        publish += [*_looks(subjects, api, queue, levels=levels), f"{subjects.namespace}.{queue}.>"]
         publish += [f"{api}.STREAM.MSG.GET.{jobs}", f"{api}.STREAM.MSG.GET.{dead}", f"{api}.DIRECT.GET.{jobs}"]
-        publish += [f"{api}.STREAM.MSG.DELETE.{jobs}", f"{api}.CONSUMER.INFO.{jobs}.{names.consumer(queue, 'high')}"]
+        publish += [f"{api}.STREAM.MSG.DELETE.{jobs}", f"{api}.CONSUMER.INFO.{jobs}.{subjects.consumer(queue, 'high')}"]
         for level in _levels(levels):
-            consumer = f"{jobs}.{names.consumer(queue, level)}"
+            consumer = f"{jobs}.{subjects.consumer(queue, level)}"
             publish += [f"{api}.CONSUMER.MSG.NEXT.{consumer}", f"{ACK_PREFIX}{consumer}.>"]
-        subscribe += [names.cancelled(queue), names.questions(queue), names.cell(f"off.{queue}.*")]
+        subscribe += [subjects.cancelled(queue), subjects.questions(queue), subjects.cell(f"off.{queue}.*")]
     return Permissions(tuple(publish), tuple(subscribe), responses=True)
 
 
-def _looks(names: Names, api: str, queue: str, *, levels: bool) -> list[str]:
+def _looks(subjects: Subjects, api: str, queue: str, *, levels: bool) -> list[str]:
     """To see whether a queue stands as it should, and what was handed out."""
-    streams = [f"{api}.STREAM.INFO.{stream}" for stream in (names.jobs(queue), names.dead_letters(queue))]
-    consumers = [f"{api}.CONSUMER.INFO.{names.jobs(queue)}.{names.consumer(queue, each)}" for each in _levels(levels)]
+    streams = [f"{api}.STREAM.INFO.{stream}" for stream in (subjects.jobs(queue), subjects.dead_letters(queue))]
+    consumers = [
+        f"{api}.CONSUMER.INFO.{subjects.jobs(queue)}.{subjects.consumer(queue, each)}" for each in _levels(levels)
+    ]
     return [*streams, *consumers]
 
 
-def _jobs_of(names: Names, task: Enqueued) -> list[str]:
+def _jobs_of(subjects: Subjects, task: Enqueued) -> list[str]:
     key = "*" if task.keys else NO_KEY
     kinds = ["later", *("run" if level == "normal" else f"run-{level}" for level in _levels(task.levels))]
-    return [f"{names.namespace}.{task.queue}.{kind}.{task_token(task.task)}.{key}.*" for kind in kinds] + (
-        [names.throttle(task.queue, task.task, "*")] if task.keys else []
+    return [f"{subjects.namespace}.{task.queue}.{kind}.{task_token(task.task)}.{key}.*" for kind in kinds] + (
+        [subjects.throttle(task.queue, task.task, "*")] if task.keys else []
     )
 
 
-def _state(names: Names, api: str) -> list[str]:
-    return [f"{api}.STREAM.{verb}.{names.state}" for verb in ("INFO", "MSG.GET", "MSG.DELETE")]
+def _state(subjects: Subjects, api: str) -> list[str]:
+    return [f"{api}.STREAM.{verb}.{subjects.state}" for verb in ("INFO", "MSG.GET", "MSG.DELETE")]
 
 
-def _records(names: Names, api: str) -> list[str]:
+def _records(subjects: Subjects, api: str) -> list[str]:
     return [
-        f"{api}.{verb}.{names.records}" for verb in ("STREAM.INFO", "STREAM.MSG.GET", "STREAM.MSG.DELETE", "DIRECT.GET")
+        f"{api}.{verb}.{subjects.records}"
+        for verb in ("STREAM.INFO", "STREAM.MSG.GET", "STREAM.MSG.DELETE", "DIRECT.GET")
     ]
 
 

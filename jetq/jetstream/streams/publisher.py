@@ -29,7 +29,7 @@ from jetq.jetstream.transport.message import Message
 from jetq.jetstream.transport.nats_client import header_block
 from jetq.model.job import JobRecord
 
-__all__ = ["WRONG_LAST_SEQUENCE", "Answer", "PubAck", "Publisher", "Told", "WrongSequence", "read_ack"]
+__all__ = ["WRONG_LAST_SEQUENCE", "Answer", "CallbackAnswer", "PubAck", "Publisher", "WrongSequence", "read_ack"]
 
 T = TypeVar("T")
 
@@ -83,7 +83,7 @@ class Answer(Protocol):
         ...
 
 
-class Told(Struct, Generic[T], eq=False):
+class CallbackAnswer(Struct, Generic[T], eq=False):
     """An answer for somebody who is called back: with what `read` makes of the acknowledgement, or with the error."""
 
     call: Callable[[T | BrokerError], None]

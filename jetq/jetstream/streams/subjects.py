@@ -10,7 +10,7 @@ from jetq.model.names import NO_KEY, key_of
 from jetq.model.oversized import KEPT
 
 __all__ = [
-    "ACK_PREFIX", "CLOSED", "Names", "ack_fields", "api_prefix", "job_tokens", "level_of", "task_token", "tick_of",
+    "ACK_PREFIX", "CLOSED", "Subjects", "ack_fields", "api_prefix", "job_tokens", "level_of", "task_token", "tick_of",
 ]  # fmt: skip
 
 CLOSED = ":closed"
@@ -28,8 +28,8 @@ def task_token(task: str) -> str:
     return token if _TOKEN.fullmatch(token) else "-"
 
 
-class Names:
-    """Names within one namespace. `jetq` is the default one and does not prefix the streams."""
+class Subjects:
+    """The subjects and streams of one namespace. `jetq` is the default one and does not prefix the streams."""
 
     def __init__(self, namespace: str) -> None:
         self.namespace = namespace

@@ -17,7 +17,7 @@ from jetq.errors import BrokerError, Denied, TopologyError
 from jetq.jetstream.streams.api import Api, ApiError
 from jetq.jetstream.streams.domains import refuse_twofold
 from jetq.jetstream.streams.refusals import HINTS, WANTS_BOUND
-from jetq.jetstream.streams.subjects import CLOSED, Names
+from jetq.jetstream.streams.subjects import CLOSED, Subjects
 from jetq.jetstream.transport.connection import Connection
 from jetq.model.deployment_facts import Drift
 from jetq.model.job import LEVELS, Level
@@ -72,24 +72,23 @@ class Seen(Struct, frozen=True):
 class Topology:
     """Makes and compares the streams and consumers of one namespace."""
 
-    def __init__(self, connection: Connection, api: Api, names: Names, settings: Settings) -> None:
+    def __init__(self, connection: Connection, api: Api, subjects: Subjects, settings: Settings) -> None:
         self._connection = connection
         self._api = api
-        self._names = names
+        self._subjects = subjects
         self._settings = settings
 
     async def queue(self, queue: str) -> QueueTopology:
         """The streams and the consumer of `queue`, made where missing. Raises TopologyError for a stream of others, and
         for one of that name in another domain, which would store each job a second time."""
-        names = self._names
-        await self._refuse_twofold(names.jobs(queue), names.first(queue))
-        jobs, drift = await self._stream(names.jobs(queue), self._jobs_config(queue))
+        await self._refuse_twofold(self._subjects.jobs(queue), self._subjects.first(queue))
+        jobs, drift = await self._stream(self._subjects.jobs(queue), self._jobs_config(queue))
         if not jobs["state"]["messages"]:
             # While a stream begins with what its consumer hands out next, the server looks through the subjects of all
             # that waits for each job (`LoadNextMsgMulti`, 2.15.1): with a million of them, one slot had 12 jobs of 5 ms
             # a second in place of 170. So a message that no worker gets stands before all jobs.
-            await self._api.place(names.first(queue))
-        _, dead_drift = await self._stream(names.dead_letters(queue), self._dead_config(queue))
+            await self._api.place(self._subjects.first(queue))
+        _, dead_drift = await self._stream(self._subjects.dead_letters(queue), self._dead_config(queue))
         consumer, consumer_drift = await self._consumer(queue)
         return QueueTopology(
             ack_wait=int(consumer["config"]["ack_wait"]) / _NANOSECONDS,
@@ -106,22 +105,23 @@ class Topology:
 
     async def has_levels(self, queue: str) -> bool:
         """Whether those stand."""
-        names = self._names
-        return await self._api.consumer_info(names.jobs(queue), names.consumer(queue, "high")) is not None
+        return (
+            await self._api.consumer_info(self._subjects.jobs(queue), self._subjects.consumer(queue, "high"))
+            is not None
+        )
 
     async def shared(self) -> Sequence[Drift]:
         """The streams of results and fleet state, made where missing. Raises TopologyError as `queue` does."""
-        names = self._names
-        await self._refuse_twofold(names.state, names.cell(_PROBED))
-        _, results = await self._stream(self._names.results, self._results_config())
-        _, state = await self._stream(self._names.state, self._state_config())
+        await self._refuse_twofold(self._subjects.state, self._subjects.cell(_PROBED))
+        _, results = await self._stream(self._subjects.results, self._results_config())
+        _, state = await self._stream(self._subjects.state, self._state_config())
         return (*results, *state)
 
     async def records(self) -> Sequence[Drift]:
         """The stream of records, made where missing: not one of `shared`, because most do without. Raises TopologyError
         as `queue` does."""
-        await self._refuse_twofold(self._names.records, self._names.record(_PROBED))
-        _, drift = await self._stream(self._names.records, self.records_stream())
+        await self._refuse_twofold(self._subjects.records, self._subjects.record(_PROBED))
+        _, drift = await self._stream(self._subjects.records, self.records_stream())
         return drift
 
     def streams_of(self, queue: str) -> Sequence[dict[str, Any]]:
@@ -135,8 +135,8 @@ class Topology:
     def records_stream(self) -> dict[str, Any]:
         """The stream of records, as it is wanted."""
         return {
-            **self._base(self._names.records, "records", self._settings.record_max_bytes, lossless=True),
-            "subjects": [self._names.records_subjects],
+            **self._base(self._subjects.records, "records", self._settings.record_max_bytes, lossless=True),
+            "subjects": [self._subjects.records_subjects],
             "retention": "limits",
             "max_msgs_per_subject": 1,
         }
@@ -150,7 +150,7 @@ class Topology:
 
     async def look_at_consumer(self, queue: str, level: Level) -> Seen:
         """What stands of a queue's consumer. Nothing is made."""
-        stream, name = self._names.jobs(queue), self._names.consumer(queue, level)
+        stream, name = self._subjects.jobs(queue), self._subjects.consumer(queue, level)
         info = await self._api.consumer_info(stream, name)
         if info is None:
             return Seen(info)
@@ -191,14 +191,14 @@ class Topology:
 
         async def is_removed() -> bool:
             with suppress(Denied):
-                return await self._api.last_message(self._names.state, self._names.removed(stream)) is not None
+                return await self._api.last_message(self._subjects.state, self._subjects.removed(stream)) is not None
             return False
 
         while await is_removed():  # noqa: ASYNC110  # it is told by nothing but its end
             await asyncio.sleep(_LOOK_EVERY)
 
     async def _consumer(self, queue: str, level: Level = "normal") -> tuple[dict[str, Any], list[Drift]]:
-        stream, name = self._names.jobs(queue), self._names.consumer(queue, level)
+        stream, name = self._subjects.jobs(queue), self._subjects.consumer(queue, level)
         config = self._consumer_config(queue, level)
         info = await self._api.consumer_info(stream, name)
         if info is None:
@@ -224,8 +224,8 @@ class Topology:
 
     async def others_consumers(self, queue: str) -> Sequence[str]:
         """The names of consumers of a queue's jobs that are not jetq's."""
-        own = {self._names.consumer(queue, level) for level in LEVELS}
-        return sorted({*await self._api.consumers(self._names.jobs(queue))} - own)
+        own = {self._subjects.consumer(queue, level) for level in LEVELS}
+        return sorted({*await self._api.consumers(self._subjects.jobs(queue))} - own)
 
     async def _no_consumer(self, queue: str, stream: str, name: str, error: ApiError) -> TopologyError:
         if error.err_code != _NOT_UNIQUE:
@@ -243,8 +243,8 @@ class Topology:
     def _jobs_config(self, queue: str) -> dict[str, Any]:
         return {
             # Discarding old ones: with schedules the server takes nothing else (error 10052). See `room`.
-            **self._base(self._names.jobs(queue), "jobs", self._settings.max_bytes),
-            "subjects": self._names.job_subjects(queue),
+            **self._base(self._subjects.jobs(queue), "jobs", self._settings.max_bytes),
+            "subjects": self._subjects.job_subjects(queue),
             "retention": "workqueue",
             "duplicate_window": DEDUP_WINDOW * _NANOSECONDS,
             "allow_msg_schedules": True,
@@ -254,9 +254,9 @@ class Topology:
     def _dead_config(self, queue: str) -> dict[str, Any]:
         return {
             **self._base(
-                self._names.dead_letters(queue), "dead-letters", self._settings.dead_letter_max_bytes, lossless=True
+                self._subjects.dead_letters(queue), "dead-letters", self._settings.dead_letter_max_bytes, lossless=True
             ),
-            "subjects": [self._names.dead_subjects(queue)],
+            "subjects": [self._subjects.dead_subjects(queue)],
             "retention": "limits",
             "max_age": int(self._settings.dead_letter_ttl * _NANOSECONDS),
             "duplicate_window": DEDUP_WINDOW * _NANOSECONDS,
@@ -264,16 +264,16 @@ class Topology:
 
     def _results_config(self) -> dict[str, Any]:
         return {
-            **self._base(self._names.results, "results", self._settings.result_max_bytes),
-            "subjects": [self._names.results_subjects],
+            **self._base(self._subjects.results, "results", self._settings.result_max_bytes),
+            "subjects": [self._subjects.results_subjects],
             "retention": "limits",
             "max_msgs_per_subject": 1,
         }
 
     def _state_config(self) -> dict[str, Any]:
         return {
-            **self._base(self._names.state, "state", self._settings.state_max_bytes, lossless=True),
-            "subjects": [self._names.state_subjects],
+            **self._base(self._subjects.state, "state", self._settings.state_max_bytes, lossless=True),
+            "subjects": [self._subjects.state_subjects],
             "retention": "limits",
             "max_msgs_per_subject": 1,
         }
@@ -296,13 +296,13 @@ class Topology:
         }
 
     def _consumer_config(self, queue: str, level: Level) -> dict[str, Any]:
-        name, names = self._names.consumer(queue, level), self._names
+        name = self._subjects.consumer(queue, level)
         return {
             "durable_name": name,
             "name": name,
-            "filter_subjects": names.delivered_subjects(queue)
+            "filter_subjects": self._subjects.delivered_subjects(queue)
             if level == "normal"
-            else names.level_subjects(queue, level),
+            else self._subjects.level_subjects(queue, level),
             "ack_policy": "explicit",
             "deliver_policy": "all",
             "replay_policy": "instant",

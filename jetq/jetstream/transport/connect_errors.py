@@ -14,7 +14,7 @@ import msgspec
 import nats.errors
 
 from jetq.errors import BrokerUnavailable
-from jetq.jetstream.transport.nats_client import Client
+from jetq.jetstream.transport.nats_client import NatsClient
 from jetq.settings import Settings, safe_url
 from jetq.units import span
 
@@ -43,7 +43,7 @@ def unusable(url: str, reason: str, hint: str) -> BrokerUnavailable:
     return BrokerUnavailable(f"cannot connect to NATS at {safe_url(url)}: {reason}", hint=hint)
 
 
-def explain(error: Exception, client: Client, settings: Settings, url: str, within: float) -> BrokerUnavailable:
+def explain(error: Exception, client: NatsClient, settings: Settings, url: str, within: float) -> BrokerUnavailable:
     """What `error`, raised while `client` connected to `url`, means to whoever set jetq up."""
     if isinstance(error, BrokerUnavailable):
         return error
@@ -73,7 +73,7 @@ def _not_reached(error: Exception, within: float) -> tuple[str, str]:
     return _short(error), "check the URL (NATS_URL or JETQ_SERVERS)"
 
 
-def _no_tls(error: ssl.SSLError, client: Client) -> tuple[str, str]:
+def _no_tls(error: ssl.SSLError, client: NatsClient) -> tuple[str, str]:
     if isinstance(error, ssl.SSLCertVerificationError):
         return (
             f"its TLS certificate is not trusted ({error.verify_message.rstrip('.')})",
@@ -95,7 +95,7 @@ _WANTS_CERTIFICATE = (
 )
 
 
-def _no_greeting(error: Exception, client: Client, within: float) -> tuple[str, str]:
+def _no_greeting(error: Exception, client: NatsClient, within: float) -> tuple[str, str]:
     hint = "NATS listens on port 4222 unless told otherwise; a server with handshake_first needs tls_first"
     if isinstance(error, TimeoutError):
         return f"it did not greet like a NATS server within {_rounded(within)} s", hint
@@ -104,7 +104,7 @@ def _no_greeting(error: Exception, client: Client, within: float) -> tuple[str, 
     return "what answers there is not a NATS server", hint
 
 
-def _refused(error: Exception, client: Client, settings: Settings, within: float) -> tuple[str, str]:
+def _refused(error: Exception, client: NatsClient, settings: Settings, within: float) -> tuple[str, str]:
     said = str(error).removeprefix("nats: ").strip("'")
     if "account authentication expired" in said.lower():
         return "the NATS account of its credentials has expired", "have its operator renew the account"

@@ -21,7 +21,7 @@ from jetq.jetstream.transport.connection_log import Complaints, all_failed, deni
 from jetq.jetstream.transport.handshake import PING_INTERVAL, certified_name, check_files, connect, server_version
 from jetq.jetstream.transport.held import Comeback, Held
 from jetq.jetstream.transport.message import Message
-from jetq.jetstream.transport.nats_client import Client, header_block
+from jetq.jetstream.transport.nats_client import NatsClient, header_block
 from jetq.jetstream.transport.replies import NoReply, NoResponders, NotAllowed, Replies, Unsent
 from jetq.jetstream.transport.subscription import Subscription
 from jetq.settings import Settings, safe_url
@@ -61,7 +61,7 @@ class Connection:
         self.name = name
         self._pid = os.getpid()
         self._discovered: list[str] = []
-        self._client: Client | None = None
+        self._client: NatsClient | None = None
         self._url = ""
         self._closed = False
         self._watch: asyncio.Task[None] | None = None
@@ -110,7 +110,7 @@ class Connection:
         return self._server_version
 
     @property
-    def client(self) -> Client | None:
+    def client(self) -> NatsClient | None:
         """That of the TCP connection that stands now, to look at; None while there is none."""
         return self._client
 
@@ -167,7 +167,7 @@ class Connection:
         with contextlib.suppress(ValueError):
             self._up.remove(callback)
 
-    async def another(self, name: str) -> Client:
+    async def another(self, name: str) -> NatsClient:
         """A client of a TCP connection of its own to the same server. Raises BrokerUnavailable."""
         return await connect(
             self._settings,
@@ -337,7 +337,7 @@ class Connection:
 
     # --- keeping it up
 
-    async def _run(self, client: Client) -> None:
+    async def _run(self, client: NatsClient) -> None:
         pause = 0.0
         try:
             while True:
@@ -359,7 +359,7 @@ class Connection:
             if not self._closed and not self.loop.is_closed() and os.getpid() == self._pid:
                 client.drop("the event loop ended")
 
-    async def _until_lost(self, client: Client) -> str:
+    async def _until_lost(self, client: NatsClient) -> str:
         """Why `client` lost its connection. A dead one is dropped."""
         # Ticks are counted, not seconds: after the loop was blocked, what arrived meanwhile is read before the next.
         silent, seen = 0, (client.heard(), client.backlog())
@@ -385,7 +385,7 @@ class Connection:
         self._replies.fail(f"the connection was lost: {reason}")
         self._call(self._down)
 
-    def _use(self, client: Client) -> None:
+    def _use(self, client: NatsClient) -> None:
         self._client = client
         self._up_since = self.loop.time()
         self._trouble = None
@@ -400,11 +400,11 @@ class Connection:
                 client.send(*message)
         self._comeback.tell()
 
-    def limit(self, client: Client) -> None:
+    def limit(self, client: NatsClient) -> None:
         """From now on messages may be as large as the server of `client` said."""
         self._max_payload = client.most_stored
 
-    async def _connect_patiently(self, last_backoff: float) -> Client:
+    async def _connect_patiently(self, last_backoff: float) -> NatsClient:
         # A cancellation that meets the end of an attempt is lost: `asyncio.wait_for` of Python 3.11 then returns or
         # raises what the attempt does. Whoever cancels once, as a loop that ends does, would wait for ever.
         task = asyncio.current_task()
@@ -428,7 +428,7 @@ class Connection:
             backoff = min(backoff * 2, last_backoff)
         raise asyncio.CancelledError
 
-    async def _connect(self) -> Client:
+    async def _connect(self) -> NatsClient:
         """One round over the servers, in random order, within `connect_timeout`."""
         first_time = not self._url
         deadline = self.loop.time() + self._settings.connect_timeout

@@ -22,7 +22,7 @@ from jetq.errors import SettingsError
 from jetq.jetstream.streams.subjects import api_prefix
 from jetq.jetstream.transport.connect_errors import explain, unusable
 from jetq.jetstream.transport.message import Message
-from jetq.jetstream.transport.nats_client import Client
+from jetq.jetstream.transport.nats_client import NatsClient
 from jetq.settings import Settings
 
 __all__ = ["OLDEST_SERVER", "PING_INTERVAL", "certified_name", "check_files", "connect", "server_version"]
@@ -69,7 +69,7 @@ async def connect(
     tls_hostname: str | None = None,
     await_jetstream: bool = True,
     domain: str | None = None,
-) -> Client:
+) -> NatsClient:
     """A connected client of the server at `url`, which is new enough and has JetStream.
 
     `tls_hostname`: the name its certificate must bear, if not that in `url`. `await_jetstream`: whether silence about
@@ -77,7 +77,7 @@ async def connect(
     used before, which has to be the same. Raises BrokerUnavailable after at most `within` seconds, SettingsError if a
     file that `settings` name is of no use.
     """
-    client = Client(secure=settings.wants_tls, complain=complain)
+    client = NatsClient(secure=settings.wants_tls, complain=complain)
     try:
         try:
             async with asyncio.timeout(within):
@@ -114,7 +114,7 @@ def certified_name(settings: Settings, url: str) -> str | None:
     return None if url in settings.servers else urlsplit(settings.servers[0]).hostname
 
 
-def server_version(client: Client) -> tuple[int, int, int]:
+def server_version(client: NatsClient) -> tuple[int, int, int]:
     """The version in the server's greeting; zeros if it cannot be read."""
     match = _VERSION.match(str(client.greeting.get("version", "")))
     return (int(match[1]), int(match[2]), int(match[3] or 0)) if match else (0, 0, 0)
@@ -124,7 +124,7 @@ def server_version(client: Client) -> tuple[int, int, int]:
 
 
 async def _handshake(
-    client: Client, settings: Settings, url: str, name: str, within: float, tls_hostname: str | None
+    client: NatsClient, settings: Settings, url: str, name: str, within: float, tls_hostname: str | None
 ) -> None:
     await client.connect(
         [url],
@@ -144,7 +144,7 @@ async def _handshake(
         raise nats.errors.UnexpectedEOF
 
 
-def _check_version(client: Client, url: str) -> None:
+def _check_version(client: NatsClient, url: str) -> None:
     if server_version(client)[:2] < OLDEST_SERVER:
         oldest = ".".join(map(str, OLDEST_SERVER))
         raise unusable(
@@ -154,7 +154,7 @@ def _check_version(client: Client, url: str) -> None:
         )
 
 
-async def _check_jetstream(client: Client, settings: Settings, url: str, patience: float | None) -> None:
+async def _check_jetstream(client: NatsClient, settings: Settings, url: str, patience: float | None) -> None:
     """Ask for the account's JetStream, for at most `patience` seconds if that is not None. That it has no leader at the
     moment is no reason to refuse it."""
     answer: asyncio.Future[Message | str] = asyncio.get_running_loop().create_future()
@@ -186,7 +186,7 @@ async def _check_jetstream(client: Client, settings: Settings, url: str, patienc
     client.domain = account.domain
 
 
-def _check_domain(client: Client, url: str, before: str | None) -> None:
+def _check_domain(client: NatsClient, url: str, before: str | None) -> None:
     if before is not None and client.domain not in (None, before):
         raise unusable(
             url,

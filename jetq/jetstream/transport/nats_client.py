@@ -24,7 +24,7 @@ from importlib.metadata import version
 from typing import Any, NoReturn
 
 import nats.errors
-from nats.aio.client import Client as NatsClient
+from nats.aio.client import Client as _NatsPyClient
 from nats.aio.client import Srv
 from nats.aio.transport import TcpTransport
 from nats.protocol import command
@@ -33,7 +33,7 @@ from jetq.jetstream.transport.message import Message
 from jetq.jetstream.transport.parser import Parser, ProtocolError
 from jetq.runtime.forks import not_for_children
 
-__all__ = ["Client", "frame", "header_block"]
+__all__ = ["NatsClient", "frame", "header_block"]
 
 _READ_SIZE = 256 * 1024
 _FEW = 1024
@@ -81,8 +81,8 @@ _PRIVATE_ATTRIBUTES = (
 
 
 def _check_nats_py() -> None:
-    missing = [name for name in _PRIVATE_METHODS if not hasattr(NatsClient, name)]
-    client, tcp = NatsClient(), TcpTransport()  # type: ignore[no-untyped-call]
+    missing = [name for name in _PRIVATE_METHODS if not hasattr(_NatsPyClient, name)]
+    client, tcp = _NatsPyClient(), TcpTransport()  # type: ignore[no-untyped-call]
     missing += [name for name in _PRIVATE_ATTRIBUTES if not hasattr(client, name)]
     missing += [name for name in ("_io_reader", "_io_writer") if not hasattr(tcp, name)]
     if missing:
@@ -115,7 +115,7 @@ def frame(subject: str, payload: bytes, reply: str, block: bytes) -> bytes:
     return command.pub_cmd(subject, reply, payload)
 
 
-class Client(NatsClient):
+class NatsClient(_NatsPyClient):
     """A nats-py client of one TCP connection, which it never renews.
 
     `secure`: refuse to speak in clear text. `complain` gets each error line of the server that is not the end, e.g. a
@@ -239,7 +239,7 @@ class Client(NatsClient):
 
     def drop(self, reason: str) -> None:
         """End the connection now, without a word to the server. `lost` tells `reason`, unless it told one before."""
-        self._status = NatsClient.CLOSED
+        self._status = _NatsPyClient.CLOSED
         if not self.lost.done():
             self.lost.set_result(reason)
         for task in (self._reading_task, self._ping_interval_task):
@@ -387,7 +387,7 @@ class Client(NatsClient):
 
     async def publish(self, *args: object, **kwargs: object) -> NoReturn:
         """Not to be used: `send` is."""
-        raise NotImplementedError("jetq writes through Client.send")
+        raise NotImplementedError("jetq writes through NatsClient.send")
 
 
 def _nothing() -> None:

@@ -18,7 +18,7 @@ import trustme
 
 from jetq.errors import BrokerUnavailable, JetqError, SettingsError
 from jetq.jetstream.transport.connection import Connection
-from jetq.jetstream.transport.nats_client import Client
+from jetq.jetstream.transport.nats_client import NatsClient
 from jetq.settings import Settings
 from tests.integration.connection.impostor import Impostor, impostor, pretend_nats
 from tests.integration.security.nats_operator import new_seed, operator_configuration, public_key, write_credentials
@@ -502,7 +502,7 @@ async def test_a_failed_attempt_leaves_no_socket(nats_server: NatsServerFactory)
 async def test_servers_that_the_cluster_tells_of_are_ignored_if_asked(
     nats_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Client, "discovered_urls", lambda self: ["nats://10.1.2.3:4222"])
+    monkeypatch.setattr(NatsClient, "discovered_urls", lambda self: ["nats://10.1.2.3:4222"])
     for ignored, servers in ((False, [nats_url, "nats://10.1.2.3:4222"]), (True, [nats_url])):
         connection = await Connection.open(
             Settings(servers=(nats_url,), ignore_discovered_servers=ignored), name="test"

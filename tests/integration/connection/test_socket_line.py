@@ -18,8 +18,8 @@ from jetq import Jetq
 from jetq.errors import BrokerUnavailable, NotStored
 from jetq.jetstream import connect_broker
 from jetq.jetstream.broker import JetStreamBroker
-from jetq.jetstream.streams.socket_line import JetStreamLine
-from jetq.jetstream.transport.nats_client import Client
+from jetq.jetstream.streams.direct_connection import SocketConnection
+from jetq.jetstream.transport.nats_client import NatsClient
 from jetq.model.job import JobRecord, Level, Meta, Stored
 from jetq.model.names import new_job_id
 from jetq.settings import Settings
@@ -37,7 +37,7 @@ def job(
 class Lined:
     """A broker on a server, and a line of it."""
 
-    def __init__(self, broker: JetStreamBroker, line: JetStreamLine) -> None:
+    def __init__(self, broker: JetStreamBroker, line: SocketConnection) -> None:
         self.broker = broker
         self.line = line
 
@@ -49,7 +49,7 @@ async def lined(url: str) -> Lined:
     broker = await connect_broker(Settings(servers=(url,), namespace=f"t{token_hex(4)}"), name="test")
     await broker.setup("default")
     line = await broker.open_direct()
-    assert isinstance(line, JetStreamLine)
+    assert isinstance(line, SocketConnection)
     return Lined(broker, line)
 
 
@@ -96,7 +96,7 @@ async def test_what_takes_more_than_a_publish_is_left_to_the_broker(here: Lined,
 
 @pytest.mark.anyio
 async def test_a_stream_that_is_gone_is_left_to_the_broker(here: Lined) -> None:
-    await here.broker._connection.request(f"$JS.API.STREAM.DELETE.{here.broker._names.jobs('default')}", timeout=5)
+    await here.broker.connection.request(f"$JS.API.STREAM.DELETE.{here.broker.subjects.jobs('default')}", timeout=5)
     lost = job()
     assert await here.store(lost) is None
     assert here.line.is_open
@@ -129,7 +129,7 @@ async def test_one_that_breaks_off_as_it_is_opened_leaves_no_socket_behind(
 ) -> None:
     ours, theirs = socket.socketpair()
     theirs.close()
-    monkeypatch.setattr(Client, "hand_over", lambda client: client.drop("handed over") or ours)
+    monkeypatch.setattr(NatsClient, "hand_over", lambda client: client.drop("handed over") or ours)
     with pytest.raises(BrokerUnavailable, match="broke off"):
         await here.broker.open_direct()
     assert ours.fileno() == -1
@@ -165,7 +165,7 @@ class Wire:
     def __init__(self) -> None:
         ours, self.theirs = socket.socketpair()
         self.theirs.settimeout(5)
-        self.line = JetStreamLine(ours, INBOX, {"default"}, lambda job: ("jobs." + job.id, {"Nats-Msg-Id": job.id}))
+        self.line = SocketConnection(ours, INBOX, {"default"}, lambda job: ("jobs." + job.id, {"Nats-Msg-Id": job.id}))
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import pytest
 from jetq import Jetq
 from jetq.broker import Broker
 from jetq.errors import BrokerError, BrokerUnavailable, NotSent, NotStored, Rejected
-from jetq.jetstream.broker.enqueueing import Producing
+from jetq.jetstream.broker.enqueueing import Enqueueing
 from tests.apps.working import working
 from tests.faults.chaos.proxy import Proxy
 from tests.servers import NatsServer, NatsServerFactory
@@ -47,7 +47,7 @@ class Shop:
 
     def connected(self) -> bool:
         async def look(broker: Any) -> bool:
-            return bool(broker._connection.connected)
+            return bool(broker.connection.connected)
 
         return bool(self.on_broker(look))
 
@@ -56,11 +56,11 @@ class Shop:
 
         async def look(broker: Any) -> list[str]:
             async with asyncio.timeout(MOMENT):
-                while not broker._connection.connected:
+                while not broker.connection.connected:
                     await asyncio.sleep(0.02)
-                await broker._connection.ping(MOMENT)
+                await broker.connection.ping(MOMENT)
                 await asyncio.sleep(0.1)
-                await broker._connection.ping(MOMENT)
+                await broker.connection.ping(MOMENT)
             return [found.delivery.id for found in await broker.standing("default")]
 
         return list(self.on_broker(look))
@@ -234,7 +234,7 @@ def test_what_was_sent_and_not_confirmed_is_said_to_be_unsure_and_its_repeat_is_
 ) -> None:
     shop, proxy, loop = held
     # As on a connection that has stood for two minutes: on a new one an id that was given is looked for first.
-    monkeypatch.setattr(Producing, "_may_have_forgotten", False)
+    monkeypatch.setattr(Enqueueing, "_may_have_forgotten", False)
     loop.call(proxy.hold, up=False, down=True)
     with pytest.raises(NotStored) as caught:
         ENQUEUES[way](shop)
@@ -282,7 +282,7 @@ async def test_a_confirmation_that_was_lost_with_a_restart_is_found_in_what_the_
         return await asyncio.to_thread(task.options(**options).delay if options else task.delay, 1)
 
     if way == "id":  # as on a connection that has stood for two minutes
-        monkeypatch.setattr(Producing, "_may_have_forgotten", False)
+        monkeypatch.setattr(Enqueueing, "_may_have_forgotten", False)
     async with asyncio.timeout(45):
         async with working(there):
             await task.adelay(5)
@@ -315,5 +315,5 @@ async def test_a_confirmation_that_was_lost_with_a_restart_is_found_in_what_the_
 async def _is_over(app: Jetq, results: int) -> bool:
     """Whether so many results are kept and nothing stands any more."""
     broker: Any = await app.session.broker()
-    info = await broker._api.stream_info(broker._names.results)
+    info = await broker.api.stream_info(broker.subjects.results)
     return bool(info["state"]["messages"] >= results) and not await broker.standing("default")

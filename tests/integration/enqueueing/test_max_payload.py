@@ -84,7 +84,7 @@ async def test_the_most_that_is_taken_is_found_again(nats_server: NatsServerFact
     """JetStream stores less than a server with so high a limit takes."""
     app = fresh_app(nats_server("max_payload: 64MB").url, connect_timeout=30.0)
     try:
-        most = (await app.session.broker())._connection.max_payload - HEADROOM  # type: ignore[attr-defined]
+        most = (await app.session.broker()).connection.max_payload - HEADROOM  # type: ignore[attr-defined]
         with pytest.raises(PayloadTooLarge):
             await app.asend("takes", {"data": "x" * most})
         job = await app.asend("takes", {"data": "x" * (most - len('{"data":""}'))})
@@ -182,7 +182,7 @@ async def test_a_producer_is_told_and_loses_no_connection_over_it(server: NatsSe
         else:
             restart(server, SMALL)
             await ran.takes.adelay("x", "between")
-        broker._connection.on_down(count)  # type: ignore[attr-defined]
+        broker.connection.on_down(count)  # type: ignore[attr-defined]
         for _ in range(3):
             with pytest.raises(PayloadTooLarge):
                 await ran.takes.adelay(BIG, "after")
@@ -220,7 +220,7 @@ async def test_a_repeat_that_is_too_large_tells_nothing_of_the_first(
     async with asyncio.timeout(30):
         while "Reloaded: max_payload" not in server.log:
             await asyncio.sleep(0.02)
-    connection = (await app.session.broker())._connection  # type: ignore[attr-defined]
+    connection = (await app.session.broker()).connection  # type: ignore[attr-defined]
     lost, losses = connection._lost, 0
 
     def lose(reason: str, pause: float) -> None:

@@ -26,9 +26,9 @@ async def app(nats_url: str) -> Any:
 async def forget_soon(app: Jetq) -> None:
     broker: Any = await app.session.broker()
     await broker.setup("default")
-    stream = broker._names.jobs("default")
-    info = await broker._api.stream_info(stream)
-    await broker._api.request(f"STREAM.UPDATE.{stream}", {**info["config"], "duplicate_window": 100_000_000})
+    stream = broker.subjects.jobs("default")
+    info = await broker.api.stream_info(stream)
+    await broker.api.request(f"STREAM.UPDATE.{stream}", {**info["config"], "duplicate_window": 100_000_000})
 
 
 async def forgotten(app: Jetq) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from jetq.jetstream import connect_broker
 from jetq.jetstream.broker import JetStreamBroker
-from jetq.jetstream.streams.subjects import Names
+from jetq.jetstream.streams.subjects import Subjects
 from jetq.model.job import Delivery, JobRecord
 from jetq.model.names import new_job_id
 from jetq.settings import Settings
@@ -26,7 +26,7 @@ class Place:
 
     def __init__(self, url: str, **settings: object) -> None:
         self.settings = Settings(servers=(url,), namespace=f"t{token_hex(4)}", **settings)  # type: ignore[arg-type]
-        self.names = Names(self.settings.namespace)
+        self.names = Subjects(self.settings.namespace)
         self.brokers: list[JetStreamBroker] = []
 
     async def broker(self) -> JetStreamBroker:
@@ -40,7 +40,7 @@ class Place:
 
     async def stands(self) -> list[str]:
         """The subjects of all that stands, in order."""
-        api, stream = self.brokers[0]._api, self.names.jobs(QUEUE)
+        api, stream = self.brokers[0].api, self.names.jobs(QUEUE)
         info = await api.stream_info(stream)
         assert info is not None
         found = [await api.message(stream, n) for n in range(1, info["state"]["last_seq"] + 1)]
@@ -86,7 +86,7 @@ async def test_there_is_one_and_another_where_it_was_purged(place: Place) -> Non
         await place.enqueue(await place.broker())
     assert len(await place.stands()) == 4
 
-    await place.brokers[0]._api.request(f"STREAM.PURGE.{place.names.jobs(QUEUE)}")
+    await place.brokers[0].api.request(f"STREAM.PURGE.{place.names.jobs(QUEUE)}")
     await place.enqueue(await place.broker())
     assert (await place.stands())[0] == place.names.first(QUEUE)
 

@@ -13,7 +13,7 @@ import pytest
 from jetq.jetstream import connect_broker
 from jetq.jetstream.broker import JetStreamBroker
 from jetq.jetstream.streams.reading import each_message, matches
-from jetq.jetstream.streams.subjects import Names
+from jetq.jetstream.streams.subjects import Subjects
 from jetq.model.dead_letter import DeadLetter
 from jetq.model.failure import Failure
 from jetq.model.job import Delivery, JobRecord
@@ -58,7 +58,7 @@ class Asked:
 
     def __init__(self, broker: JetStreamBroker, monkeypatch: pytest.MonkeyPatch) -> None:
         self.requests: list[tuple[str, dict[str, Any]]] = []
-        connection = broker._connection
+        connection = broker.connection
         request = connection.request
 
         async def noted(subject: str, payload: bytes = b"", **keywords: Any) -> Any:
@@ -108,10 +108,10 @@ async def test_nobody_who_looks_has_the_server_look_through_all(
 ) -> None:
     """Guarantee: a look at queues, jobs and dead letters holds up neither producers nor workers, however many stand."""
     await _work(broker)
-    names = Names(broker._settings.namespace)
+    names = Subjects(broker.settings.namespace)
     first = {}
     for stream in (names.jobs(QUEUE), names.dead_letters(QUEUE)):
-        info = await broker._api.stream_info(stream)
+        info = await broker.api.stream_info(stream)
         assert info is not None
         first[stream] = info["state"]["first_seq"]
     asked = Asked(broker, monkeypatch)
@@ -148,7 +148,7 @@ async def test_nobody_who_looks_has_the_server_look_through_all(
 async def test_what_stands_between_gaps_is_read_in_order(broker: JetStreamBroker, together: int, share: float) -> None:
     """Guarantee: whatever was removed before, beside and among them, all are read once."""
     await broker.setup(QUEUE)
-    stream, where = broker._names.jobs(QUEUE), broker._names.jobs_of(QUEUE, "tests.a", None)
+    stream, where = broker.subjects.jobs(QUEUE), broker.subjects.jobs_of(QUEUE, "tests.a", None)
     chance = random.Random(f"{together} {share}")
     stored = await broker.enqueue_many([job(f"j-{n}", task=chance.choice(["tests.a", "tests.b"])) for n in range(150)])
     for each in stored:
@@ -159,7 +159,7 @@ async def test_what_stands_between_gaps_is_read_in_order(broker: JetStreamBroker
     sequences = [found.delivery.sequence for found in left]
 
     async def read(**which: Any) -> list[int]:
-        return [each.sequence async for each in each_message(broker._api, stream, where, at_once=together, **which)]
+        return [each.sequence async for each in each_message(broker.api, stream, where, at_once=together, **which)]
 
     assert await read() == await read(surely=True) == sequences
     assert await read(limit=10) == sequences[:10]
@@ -169,7 +169,7 @@ async def test_what_stands_between_gaps_is_read_in_order(broker: JetStreamBroker
 async def test_a_stream_that_begins_with_a_job_hides_none(broker: JetStreamBroker) -> None:
     """As one does that an earlier version made."""
     await broker.enqueue_many([job(f"j-{n}") for n in range(3)])
-    await broker._api.purge(broker._names.jobs(QUEUE), broker._names.first(QUEUE))
+    await broker.api.purge(broker.subjects.jobs(QUEUE), broker.subjects.first(QUEUE))
 
     assert [found.delivery.id for found in await broker.standing(QUEUE)] == ["j-0", "j-1", "j-2"]
     assert [found.delivery.id for found in await broker.standing(QUEUE, limit=1)] == ["j-0"]

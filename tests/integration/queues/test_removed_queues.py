@@ -39,15 +39,15 @@ async def two(url: str) -> tuple[JetStreamBroker, JetStreamBroker]:
 
 def before(broker: JetStreamBroker, request: str, act: Callable[[], Awaitable[Any]]) -> None:
     """Have `act` done before the broker's next request of the JetStream API whose name begins like that."""
-    plain = broker._api.request
+    plain = broker.api.request
 
     async def asked(name: str, body: Any = None) -> dict[str, Any]:
         if name.startswith(request):
-            broker._api.request = plain  # type: ignore[method-assign]
+            broker.api.request = plain  # type: ignore[method-assign]
             await act()
         return await plain(name, body)
 
-    broker._api.request = asked  # type: ignore[method-assign]
+    broker.api.request = asked  # type: ignore[method-assign]
 
 
 async def test_what_is_confirmed_to_producers_while_their_queue_is_removed_stands(nats_url: str) -> None:
@@ -87,7 +87,7 @@ async def test_a_job_that_comes_after_it_is_closed_makes_it_anew(nats_url: str) 
         storing.append(asyncio.create_task(producer.enqueue(job("late"))))
         await asyncio.wait(storing, timeout=0.3)
 
-    before(remover, f"STREAM.DELETE.{remover._names.jobs(QUEUE)}", store)
+    before(remover, f"STREAM.DELETE.{remover.subjects.jobs(QUEUE)}", store)
 
     assert await remover.remove_queue(QUEUE) is True
 
@@ -127,13 +127,13 @@ async def test_nobody_makes_a_stream_that_the_server_still_deletes(nats_url: str
     remover, producer = await two(nats_url)
     await remover.setup(QUEUE)
     assert await remover.remove_queue(QUEUE)
-    names = remover._names
+    names = remover.subjects
     deleted = names.removed(names.jobs(QUEUE))
-    assert await remover._api.last_message(names.state, deleted) is not None
+    assert await remover.api.last_message(names.state, deleted) is not None
 
     await producer.enqueue(job())
 
-    assert await remover._api.last_message(names.state, deleted) is None
+    assert await remover.api.last_message(names.state, deleted) is None
     await remover.close()
     await producer.close()
 
@@ -141,13 +141,13 @@ async def test_nobody_makes_a_stream_that_the_server_still_deletes(nats_url: str
 async def test_a_consumer_that_the_server_still_deletes_is_made_anew(nats_url: str) -> None:
     """Guarantee: who finds the consumer gone makes it, also before the server has let go of the old one's files."""
     makers = await two(nats_url)
-    names, api = makers[0]._names, makers[1]._api
+    names, api = makers[0].subjects, makers[1].api
     consumer = f"{names.jobs(QUEUE)}.{names.consumer(QUEUE, 'normal')}"
     await makers[0].setup(QUEUE)
 
     async def make(broker: JetStreamBroker) -> None:
         for _ in range(500):
-            await broker._topology.queue(QUEUE)
+            await broker.topology.queue(QUEUE)
 
     making = [asyncio.create_task(make(broker)) for broker in makers]
     while not all(task.done() for task in making):
@@ -163,14 +163,14 @@ async def test_a_consumer_that_the_server_still_deletes_is_made_anew(nats_url: s
 
 async def test_a_stream_of_others_is_left_alone(nats_url: str) -> None:
     remover, producer = await two(nats_url)
-    names = remover._names
+    names = remover.subjects
     foreign = {"name": names.jobs(QUEUE), "subjects": names.job_subjects(QUEUE)}
-    await producer._api.request(f"STREAM.CREATE.{names.jobs(QUEUE)}", foreign)
+    await producer.api.request(f"STREAM.CREATE.{names.jobs(QUEUE)}", foreign)
 
     with pytest.raises(TopologyError):
         await remover.remove_queue(QUEUE)
 
-    assert await producer._api.stream_info(names.jobs(QUEUE)) is not None
+    assert await producer.api.stream_info(names.jobs(QUEUE)) is not None
     await remover.close()
     await producer.close()
 

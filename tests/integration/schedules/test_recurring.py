@@ -320,7 +320,7 @@ async def test_a_tick_that_is_not_taken_just_now_becomes_a_job_later(
     """Guarantee: what passes by itself makes no dead tick."""
     app = fresh_app(nats_url)
     broker = await app.session.broker()
-    connection = broker._connection  # type: ignore[attr-defined]
+    connection = broker.connection  # type: ignore[attr-defined]
     publish, begun = connection.publish, list[bytes]()
     ran: list[int] = []
 
@@ -358,7 +358,7 @@ async def test_an_unreadable_tick_is_dead_lettered_with_its_bytes(nats_url: str)
     broker = await app.session.broker()
     await broker.setup("default")
     namespace = app.settings.namespace
-    connection = broker._connection  # type: ignore[attr-defined]
+    connection = broker.connection  # type: ignore[attr-defined]
     readable = encode_record(ScheduleRecord("x", "default", "other", "* * * * * *")).decode()
     for headers in ({}, {SCHEDULE_HEADER: "{"}, {SCHEDULE_HEADER: readable}):
         await connection.request(f"{namespace}.default.tick.x", b"bytes", headers=headers, timeout=5)

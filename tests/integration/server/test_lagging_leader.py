@@ -24,7 +24,7 @@ class Lag:
     def __init__(self, broker: Any, questions: int) -> None:
         self.left = questions
         self.refused = 0
-        self._api, self._publisher = broker._api, broker._publisher
+        self._api, self._publisher = broker.api, broker._publisher
         self._publish, self._last = self._publisher.publish, self._api.last_message
         self._info = self._api.stream_info
         self._publisher.publish, self._api.last_message = self.publish, self.last_message
@@ -83,7 +83,7 @@ async def test_a_job_that_is_gone_is_not_stored_anew(nats_url: str) -> None:
         broker = await app.session.broker()
         assert isinstance(broker, JetStreamBroker)
         (found,) = await broker.standing("default")
-        await broker._api.delete(broker._names.jobs("default"), found.delivery.sequence)
+        await broker.api.delete(broker.subjects.jobs("default"), found.delivery.sequence)
         raise ConnectionError
 
     async with working(app):

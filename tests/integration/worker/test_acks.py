@@ -121,6 +121,6 @@ async def test_an_id_that_comes_again_under_its_sequence_in_a_stream_made_anew_i
         await until(lambda: ran == ["daily"])
         broker: Any = await app.session.broker()
         await broker.confirm()
-        await broker._api.request("STREAM.DELETE.DEFAULT_JOBS")
+        await broker.api.request("STREAM.DELETE.DEFAULT_JOBS")
         await again.options(id="daily").adelay()
         await until(lambda: ran == ["daily", "daily"])

@@ -46,7 +46,7 @@ async def test_a_worker_that_is_busy_while_a_hundred_large_jobs_come_keeps_its_c
         await big.adelay("x" * 1_000_000)
     broker = await app.session.broker()
     async with working(app, concurrency=100):
-        broker._connection.on_down(lambda: lost.append(True))  # type: ignore[attr-defined]
+        broker.connection.on_down(lambda: lost.append(True))  # type: ignore[attr-defined]
         await until(lambda: len(ran) >= 120, 60.0)
     assert not lost
     assert len(ran) == 120

@@ -10,7 +10,7 @@ import pytest
 
 from jetq import Jetq
 from jetq.errors import BrokerError
-from jetq.jetstream.streams.subjects import Names
+from jetq.jetstream.streams.subjects import Subjects
 from jetq.model.result import ResultRecord
 from tests.apps.full_store import full_stream
 from tests.apps.working import fresh_app, settled, until, working
@@ -100,7 +100,7 @@ async def test_a_result_that_is_refused_keeps_its_slot_until_there_is_room(
     broker = await app.session.broker()
     await broker.setup("default")
     async with working(app, concurrency=SLOTS):
-        async with full_stream(nats_url, Names(app.settings.namespace).results):
+        async with full_stream(nats_url, Subjects(app.settings.namespace).results):
             await send(app)
             await until(lambda: caplog.text.count("is not settled yet") >= 2)
             assert len(ran) <= 2 * SLOTS

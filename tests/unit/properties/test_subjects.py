@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jetq.errors import DefinitionError
-from jetq.jetstream.streams.subjects import Names, ack_fields, job_tokens, level_of, tick_of
+from jetq.jetstream.streams.subjects import Subjects, ack_fields, job_tokens, level_of, tick_of
 from jetq.model.job import Level
 from jetq.model.names import (
     NO_KEY,
@@ -51,7 +51,7 @@ def job_of(task: str, id: str, key: str | None) -> tuple[str, str, str]:
 def test_a_jobs_names_come_back_from_its_subject(
     namespace: str, queue: str, task: str, id: str, key: str | None, level: Level
 ) -> None:
-    names = Names(namespace)
+    names = Subjects(namespace)
     task, token, id = job_of(task, id, key)
     run = names.run(queue, task, token, id, level)
     for subject, kind in ((run, run.split(".")[2]), (names.later(queue, task, token, id), "later")):
@@ -75,10 +75,10 @@ def test_two_keys_never_share_a_token(one: str, other: str) -> None:
 @given(ANY_TEXT)
 def test_no_name_that_is_taken_makes_another_subject(name: str) -> None:
     """Guarantee: no queue, namespace, task, schedule, job or key can be called so that its subject reaches another."""
-    names = Names("jetq")
+    names = Subjects("jetq")
     subjects: list[tuple[Callable[[str], str], Callable[[str], str], int]] = [
         (check_queue, lambda queue: names.run(queue, "t", "-", "i"), 6),
-        (check_namespace, lambda namespace: Names(namespace).run("q", "t", "-", "i"), 6),
+        (check_namespace, lambda namespace: Subjects(namespace).run("q", "t", "-", "i"), 6),
         (check_task, lambda task: names.run("q", task, "-", "i"), 6),
         (check_task, lambda task: names.dead("q", task, "i"), 5),
         (check_job_id, lambda id: names.run("q", "t", key_of(id), id), 6),
@@ -105,7 +105,7 @@ ODD = st.lists(st.one_of(ANY_TEXT, WORD, st.sampled_from(["run", "tick", "-", "j
 @examples(300)
 @given(st.one_of(ONE_ODD, ODD))
 def test_whatever_stands_on_a_subject_has_names_that_reach_no_further(subject: str) -> None:
-    names = Names("jetq")
+    names = Subjects("jetq")
     kind, task, key, id = job_tokens(subject, 7)
     assert (kind, key, id) == ("", NO_KEY, "stray-7") if not task else subject.split(".")[2] == kind
     for made in (names.dead("q", task, id), names.result(id), names.start("q", id), names.by_id("q", id)):
@@ -118,7 +118,7 @@ def test_whatever_stands_on_a_subject_has_names_that_reach_no_further(subject: s
 @examples(100)
 @given(st.from_regex(r"[A-Za-z0-9_-]{1,20}(\.[A-Za-z0-9_-]{1,20}){0,3}", fullmatch=True))
 def test_a_schedules_name_comes_back_from_its_ticks(schedule: str) -> None:
-    assert tick_of(Names("jetq").tick("q", schedule)) == schedule
+    assert tick_of(Subjects("jetq").tick("q", schedule)) == schedule
 
 
 @examples(100)

@@ -17,7 +17,7 @@ from jetq.jetstream.transport.parser import Parser, ProtocolError
 from jetq.model.job import JobRecord, Stored
 from jetq.runtime.forks import not_for_children
 
-__all__ = ["JetStreamLine"]
+__all__ = ["SocketConnection"]
 
 _WITHIN = 0.25
 """Seconds for an acknowledgement. Who gets none asks again where patience is, and the stream knows the job's id."""
@@ -35,10 +35,11 @@ class _Denied(ProtocolError):
     """The user may not publish there."""
 
 
-class JetStreamLine:
-    """See `jetq.broker.Line`. `message` says where a job goes and with which headers, for the queues in `known`.
+class SocketConnection:
+    """See `jetq.broker.enqueueing.DirectConnection`. `message` says where a job goes and with which headers, for the
+    queues in `known`.
 
-    sock: connected, and logged in; it is closed with the line. domain: JetStream's.
+    sock: connected, and logged in; it is closed with this connection. domain: JetStream's.
     """
 
     def __init__(
