@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime
 from functools import partial
 
+from jetq.broker.numbers import FIRING, HEADROOM
 from jetq.encoding.headers import read_result
 from jetq.errors import BrokerError, Denied, PayloadTooLarge
 from jetq.jetstream.streams.acks import Acks
@@ -19,17 +20,14 @@ from jetq.jetstream.streams.publisher import PubAck, Publisher
 from jetq.jetstream.streams.reading import at_once, each_message
 from jetq.jetstream.streams.room import OPEN_TO_ALL, Room
 from jetq.jetstream.streams.subjects import Subjects
-from jetq.jetstream.streams.topology import DEDUP_WINDOW, DELETED_WITHIN, QueueTopology, Topology
+from jetq.jetstream.streams.topology import DELETED_WITHIN, QueueTopology, Topology
 from jetq.jetstream.transport.connection import Connection
 from jetq.model.job import Delivery, JobRecord, Level, Stored
 from jetq.settings import Settings
 
 __all__ = [
-    "DEDUP_WINDOW",
     "EXPECTED",
     "EXPECTED_ON",
-    "FIRING",
-    "HEADROOM",
     "MSG_ID",
     "TTL",
     "WRITE_WITHIN",
@@ -48,13 +46,6 @@ _log = logging.getLogger("jetq.jetstream")
 MSG_ID = "Nats-Msg-Id"
 EXPECTED_ON = "Nats-Expected-Last-Subject-Sequence-Subject"
 TTL = "Nats-TTL"
-
-HEADROOM = 32 * 1024
-"""Bytes a job stays under the payload limit, so that its retry and its dead letter fit too."""
-
-FIRING = 2.0
-"""Seconds around its due time in which a scheduled job is left alone. The server takes what is due in a snapshot and
-does not look again: with 20,000 due at once a replacement was purged with the old one up to 0.3 s later (2.15.1)."""
 
 OVERDUE = 30.0
 """Seconds after its due time from which a scheduled job counts as forgotten. Of 20,000 due at once the last is ready

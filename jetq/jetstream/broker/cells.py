@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 from collections.abc import Callable
 
 from jetq.errors import BrokerError
-from jetq.jetstream.broker.base import EXPECTED, TTL, Base
-from jetq.jetstream.streams.publisher import WrongSequence
+from jetq.jetstream.broker.base import Base
+from jetq.jetstream.broker.compared import write_compared
 from jetq.jetstream.transport.message import Message
 from jetq.model.cell import Cell
 
@@ -37,16 +36,7 @@ class Cells(Base):
         self, name: str, value: bytes, *, expected: int | None = None, ttl: float | None = None
     ) -> int | None:
         await self.ensure_shared()
-        headers = {}
-        if expected is not None:
-            headers[EXPECTED] = str(expected)
-        if ttl is not None:
-            headers[TTL] = f"{max(1, math.ceil(ttl))}s"
-        try:
-            ack = await self.publisher.publish(self.subjects.cell(name), value, headers)
-        except WrongSequence:
-            return None
-        return ack.seq
+        return await write_compared(self.publisher, self.subjects.cell(name), value, expected, ttl)
 
     async def drop_cell(self, cell: Cell) -> bool:
         return await self.api.delete(self.subjects.state, cell.version)

@@ -124,8 +124,8 @@ class Consuming(Base):
         self.finish(delivery)
 
     async def _store_successor(self, delivery: Delivery, subject: str, body: bytes, headers: dict[str, str]) -> bool:
-        """False if the job has a successor already, by a repeat of this publish, or stands no more. A refusal alone
-        does not say so: see `_newest`.
+        """Store the successor of `delivery`'s message. False if the job has one already, by a repeat of this publish,
+        or is gone. A refusal alone does not say so: see `_newest`.
 
         Guarantee: tests/integration/server/test_lagging_leader.py, and on three nodes
         tests/faults/test_cluster.py::test_a_job_that_the_leader_has_not_seen_yet_is_retried_all_the_same.
@@ -144,7 +144,7 @@ class Consuming(Base):
         raise NotStored(f"job {delivery.id} stands, and its next attempt is refused as if it did not")
 
     async def _newest(self, delivery: Delivery) -> StoredMessage | None:
-        """The newest message of the job, None if it stands no more: of a leader that has the delivery itself.
+        """Return the newest message of the job, None if it is gone: of a leader that has the delivery itself.
 
         On three nodes a consumer hands out what the stream's leader, on another one, need not have applied yet. That
         refuses a successor then, and says that nothing stands (nats-server 2.15.1: up to 17 of 5,000 jobs on busy
@@ -162,8 +162,8 @@ class Consuming(Base):
         raise BrokerUnavailable(f"the leader of stream {stream} lags behind: it does not have {delivery.id} yet")
 
     def _succeed(self, delivery: Delivery) -> dict[str, str]:
-        """The headers that make a message the successor of `delivery`'s, once, and have that one removed before it is
-        handed out.
+        """Return the headers that make a message the successor of `delivery`'s, once, and have that one removed before
+        the successor is handed out.
 
         Not by a rollup, which would do it in one step: after a rollup or purge of the message that was handed out last,
         the consumer never redelivers what else it had handed out (nats-server 2.15.1, pinned by
@@ -189,7 +189,7 @@ class Consuming(Base):
             await self._bury_bare(subject, delivery.body, once)
 
     async def _bury_bare(self, subject: str, body: bytes, once: dict[str, str]) -> None:
-        """The bytes alone: they have no room for a story beside them."""
+        """Store the bytes alone: they have no room for a story beside them."""
         try:
             await self.publisher.publish(subject, body, once, timeout=WRITE_WITHIN)
         except PayloadTooLarge:
@@ -255,12 +255,12 @@ class Consuming(Base):
 
 
 def _headers(job: JobRecord) -> dict[str, str]:
-    """Of a job that goes back as it came what is not the server's. A line break, which is blank space in JSON and not
-    allowed in its texts, would end the header."""
+    """Return the headers of `job`; of one that goes back as it came those that are not the server's."""
     headers = job_headers(job)
     if job.as_is is None:
         return headers
     own = {name: value for name, value in headers.items() if not name.startswith("Nats-")}
+    # A line break, which is blank space in JSON and not allowed in its texts, would end the header.
     return {name: value.replace("\r", " ").replace("\n", " ") for name, value in own.items()}
 
 

@@ -1,14 +1,15 @@
-"""Dead letters in their stream: browsed, replayed, dropped."""
+"""Dead letters in their stream: browsed, replayed, removed."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 
+from jetq.broker.numbers import HEADROOM, LETTER_LIMIT
 from jetq.encoding.failures import fit
 from jetq.encoding.headers import IMPORTED_HEADER, LETTER_HEADER, BadHeader, job_headers, letter_header, read_letter
 from jetq.errors import NotStored
-from jetq.jetstream.broker.base import EXPECTED, EXPECTED_ON, HEADROOM, MSG_ID, Base
+from jetq.jetstream.broker.base import EXPECTED, EXPECTED_ON, MSG_ID, Base
 from jetq.jetstream.streams.api import StoredMessage
 from jetq.jetstream.streams.publisher import WrongSequence
 from jetq.model.dead_letter import DeadEntry, DeadLetter, is_same_letter
@@ -18,7 +19,6 @@ from jetq.model.names import NO_KEY
 
 __all__ = ["DeadLetters", "letter_beside", "stored_letter"]
 
-_LETTER_LIMIT = 24 * 1024
 _LOOKS = 20
 
 
@@ -82,7 +82,7 @@ class DeadLetters(Base):
         }
         for _ in range(_LOOKS):
             newest = await self.api.last_message(stream, where)
-            if newest is not None and await self._stands(letter, newest):
+            if newest is not None and await self._is_stored(letter, newest):
                 return False
             headers[EXPECTED] = str(newest.sequence if newest is not None else 0)
             try:
@@ -92,8 +92,8 @@ class DeadLetters(Base):
             return True
         raise NotStored(f"the dead letters of job {letter.id} change all the time", hint="try again")
 
-    async def _stands(self, letter: DeadLetter, newest: StoredMessage) -> bool:
-        """Whether that very letter stands, of whose job `newest` is the newest one."""
+    async def _is_stored(self, letter: DeadLetter, newest: StoredMessage) -> bool:
+        """Return whether that very letter is stored, of whose job `newest` is the newest one."""
         if is_same_letter(letter, stored_letter(newest, letter.queue)):
             return True
         of_job = await self.dead(letter.queue, id=letter.id, task=letter.task)
@@ -101,12 +101,12 @@ class DeadLetters(Base):
 
 
 def letter_beside(body: bytes, letter: DeadLetter, max_payload: int) -> str:
-    """The header of a dead letter, as long as a message with that body has room for."""
-    return letter_header(fit(letter, min(_LETTER_LIMIT, max_payload - len(body) - 1024)))
+    """Return the header of a dead letter, as long as a message with that body has room for."""
+    return letter_header(fit(letter, min(LETTER_LIMIT, max_payload - len(body) - 1024)))
 
 
 def stored_letter(message: StoredMessage, queue: str) -> DeadLetter:
-    """The letter in a message of a dead-letter stream, whatever stands there."""
+    """Return the letter in a message of a dead-letter stream, whatever is stored there."""
     try:
         letter = read_letter(message.headers.get(LETTER_HEADER, ""))
         if letter.queue != queue:  # a replay would write there

@@ -6,17 +6,14 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
-from msgspec.structs import replace
-
 from jetq.broker.enqueueing import DirectConnection
+from jetq.broker.numbers import ASKED_WITHIN, DEDUP_WINDOW, HEADROOM
 from jetq.broker.wanted import always
 from jetq.encoding.headers import META_HEADER, job_headers, meta_or_default, meta_to_rewrite
 from jetq.errors import BrokerError, BrokerUnavailable, NotStored
 from jetq.jetstream.broker.base import (
-    DEDUP_WINDOW,
     EXPECTED,
     EXPECTED_ON,
-    HEADROOM,
     MSG_ID,
     TTL,
     Base,
@@ -32,8 +29,9 @@ from jetq.jetstream.streams.direct_connection import SocketConnection
 from jetq.jetstream.streams.publisher import Answer, CallbackAnswer, PubAck, WrongSequence
 from jetq.jetstream.streams.subjects import job_tokens, level_of
 from jetq.jetstream.transport.nats_client import header_block
+from jetq.model.debouncing import debounced
 from jetq.model.deployment_facts import Drift
-from jetq.model.job import DEFAULT_META, Debounce, JobRecord, Stored, in_place_of
+from jetq.model.job import DEFAULT_META, Debounce, JobRecord, Stored
 from jetq.model.names import NO_KEY
 from jetq.model.worker_status import StatusQuery, encode, read_answers
 
@@ -43,7 +41,6 @@ _UnderWay = asyncio.Future[PubAck] | Stored | Exception
 """An answer to come, or the answer."""
 
 _LOOKS = 20
-_ANSWERS_WITHIN = 0.3
 
 
 class Enqueueing(Base):
@@ -135,7 +132,7 @@ class Enqueueing(Base):
     async def _begin(
         self, job: JobRecord, due: float | None, timeout: float | None, *, after: int = 0
     ) -> asyncio.Future[PubAck]:
-        """Send it. after: the newest message that may stand where it has to be alone."""
+        """Send `job`; the answer comes later. after: the newest message allowed where the job has to be alone."""
         if job.queue not in self.known_queues:
             await self.ensure(job.queue)
         if job.level != "normal":
@@ -165,7 +162,7 @@ class Enqueueing(Base):
         return True
 
     def _message(self, job: JobRecord) -> tuple[str, dict[str, str]]:
-        """Where a job that is due goes, and with which headers. Raises PayloadTooLarge."""
+        """Return the subject and the headers of a job that is due. From any thread. Raises PayloadTooLarge."""
         if len(job.body) > self.connection.max_payload - HEADROOM:
             raise self.too_large(job)
         headers = {MSG_ID: job.id} if job.meta is DEFAULT_META else {MSG_ID: job.id, **job_headers(job)}
@@ -174,7 +171,7 @@ class Enqueueing(Base):
     # --- ids and keys that may be another's
 
     async def _earlier_of(self, jobs: Sequence[JobRecord]) -> Mapping[tuple[str, str], Stored | Exception]:
-        """`_earlier` of each of these that has one, or why it is not known, by queue and id."""
+        """Return `_earlier` of each of `jobs` that has one, or why it is not known, by queue and id."""
         sought = [job for job in jobs if not job.fresh] if self._may_have_forgotten else []
         found = await asyncio.gather(*(self._earlier(job) for job in sought), return_exceptions=True)
         known: dict[tuple[str, str], Stored | Exception] = {}
@@ -186,7 +183,7 @@ class Enqueueing(Base):
         return known
 
     async def _earlier(self, job: JobRecord) -> Stored | None:
-        """What an enqueue of that id less than two minutes ago left, if the server may not know the id any more."""
+        """Return what an enqueue of that id less than two minutes ago left, if the server may have forgotten the id."""
         if job.fresh or not self._may_have_forgotten:
             return None
         ack = await self.trace(job, DEDUP_WINDOW)
@@ -205,7 +202,7 @@ class Enqueueing(Base):
         debounce: Debounce | None,
         under_way: asyncio.Future[PubAck],
     ) -> Stored:
-        """The answer for a job of whose id, or key, one may stand: the one stored, or the one that stands."""
+        """Return the answer for a job of whose id, or key, one may be stored: the new one, or the one that is there."""
         try:
             return stored(job, await under_way)
         except WrongSequence:
@@ -218,7 +215,7 @@ class Enqueueing(Base):
     async def _beside(
         self, job: JobRecord, due: float | None, timeout: float | None, debounce: Debounce | None
     ) -> Stored:
-        """The answer for one that was refused, because something stands."""
+        """Return the answer for a job that was refused, because something is stored already."""
         where = self.subjects.anywhere(job.queue, job.task, job.key, job.id)
         for _ in range(_LOOKS):
             after = 0
@@ -232,7 +229,7 @@ class Enqueueing(Base):
                     return Stored(standing.sequence, id, "new" if id == job.id and job.fresh else "existing")
                 alone = where if job.meta.unique is None else self.subjects.of_job(job.queue, job.task, job.key, id)
                 try:
-                    return Stored(await self._take_place(standing, alone, job, due, debounce), id, "replaced")
+                    return Stored(await self._replace_scheduled(standing, alone, job, due, debounce), id, "replaced")
                 except WrongSequence:
                     after = 0
             try:  # it ended just now, or is none that counts
@@ -242,7 +239,7 @@ class Enqueueing(Base):
         raise NotStored(f"job {job.id} of {job.task} is not stored: jobs of its id or key come and go too fast")
 
     async def _that_waits(self, job: JobRecord, where: str) -> StoredMessage | None:
-        """Of the jobs of a key one that is surely not started, or the job itself; None if all that stand may be."""
+        """Return, of the jobs of a key, one that is surely not started, or the job itself; None if all may be."""
         for message in await self.few_messages(self.subjects.jobs(job.queue), where):
             # One that is unique until it is done suffers no other of its key beside it.
             if meta_or_default(message.headers).unique is None or _id_of(message) == job.id:
@@ -253,21 +250,18 @@ class Enqueueing(Base):
                 return message
             # No answer counts as started: one run too many is better than a change that is not seen.
             question = encode(StatusQuery(id=_id_of(message), only_holder=True))
-            for answer in read_answers(await ask_workers(self, job.queue, question, _ANSWERS_WITHIN, 1)):
+            for answer in read_answers(await ask_workers(self, job.queue, question, ASKED_WITHIN, 1)):
                 if answer.held is not None and answer.held.started is None:
                     return message
         return None
 
-    async def _take_place(
+    async def _replace_scheduled(
         self, standing: StoredMessage, where: str, job: JobRecord, due: float | None, debounce: Debounce
     ) -> int:
-        """Put the arguments and the due time of `job` in the place of the schedule `standing`, whose id stays."""
+        """Replace the arguments and the due time of the schedule `standing`, whose id stays, by those of `job`; return
+        its new sequence."""
         before = meta_to_rewrite(standing.headers)
-        first = before.enqueued or standing.stored_at
-        asked = when = self.now() if due is None else due
-        if debounce.max_wait is not None:
-            when = min(when, max(first + debounce.max_wait, self.now()))
-        took = replace(job, meta=in_place_of(before, job.meta, first=first, earlier=asked - when))
+        took, when = debounced(job, due, debounce, before=before, stored_at=standing.stored_at, now=self.now())
         own = {name: value for name, value in own_headers(standing.headers).items() if name != META_HEADER}
         target = standing.headers["Nats-Schedule-Target"]
         headers = {**own, **job_headers(took), **schedule_headers(when, target), **expecting(standing.sequence, where)}

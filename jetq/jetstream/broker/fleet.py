@@ -6,16 +6,13 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
 
+from jetq.broker.numbers import REMEMBERED
 from jetq.jetstream.broker.base import TTL, WRITE_WITHIN, Base
 from jetq.jetstream.broker.cells import watch_state
 from jetq.jetstream.transport.connection import Subscription
 from jetq.jetstream.transport.message import Message
 
 __all__ = ["Fleet", "ask_workers"]
-
-_REMEMBERED = 60
-"""Seconds for which it stands that a job is cancelled: far longer than a removed schedule may still fire, and less than
-the two minutes in which an enqueue under the same id is taken for a repeat."""
 
 _MARK = b"1"
 _NO_MARK = b"0"
@@ -27,12 +24,12 @@ class Fleet(Base):
     async def mark_cancelled(self, queue: str, id: str) -> None:
         # The message that stores it is also the one that tells the workers, as with results.
         await self.ensure_shared()
-        headers = {TTL: f"{_REMEMBERED}s"}
+        headers = {TTL: f"{REMEMBERED}s"}
         await self.publisher.publish(self.subjects.cancelled(queue, id), _MARK, headers, timeout=WRITE_WITHIN)
 
     async def unmark_cancelled(self, queue: str, id: str) -> None:
         subject = self.subjects.cancelled(queue, id)
-        await self.publisher.publish(subject, _NO_MARK, {TTL: f"{_REMEMBERED}s"}, timeout=WRITE_WITHIN)
+        await self.publisher.publish(subject, _NO_MARK, {TTL: f"{REMEMBERED}s"}, timeout=WRITE_WITHIN)
 
     async def watch_cancelled(self, queue: str, on_mark: Callable[[str, bool], None]) -> None:
         prefix = self.subjects.cancelled(queue, "").removesuffix(".")

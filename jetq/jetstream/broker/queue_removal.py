@@ -24,8 +24,10 @@ class QueueRemoval(Base):
     """
 
     async def remove_queue(self, queue: str) -> bool:
-        """Guarantee: tests/integration/queues/test_removed_queues.py: what is confirmed to a producer meanwhile is
-        kept."""
+        """See `jetq.broker.queues.Queues.remove_queue`.
+
+        Guarantee: tests/integration/queues/test_removed_queues.py: what is confirmed to a producer meanwhile is kept.
+        """
         configs = await self._own_streams(queue)
         await self.ensure_shared()
         removed = await self._holds_nothing(queue)
@@ -49,8 +51,9 @@ class QueueRemoval(Base):
         return removed
 
     async def _own_streams(self, queue: str) -> dict[str, dict[str, Any]]:
-        """The configurations of those that stand. The jobs come last: as long as they stand, so does the queue, and a
-        removal that was cut short can be repeated. Raises TopologyError for a stream of others."""
+        """Return the configurations of the queue's streams that exist. Raises TopologyError for a stream of others."""
+        # The jobs come last: as long as their stream exists, so does the queue, and a removal that was cut short can be
+        # repeated.
         found: dict[str, dict[str, Any]] = {}
         for wanted in reversed(self.topology.streams_of(queue)):
             seen = await self.topology.look_at_stream(wanted)
@@ -61,7 +64,8 @@ class QueueRemoval(Base):
         return found
 
     async def _holds_nothing(self, queue: str) -> bool:
-        """Whether neither jobs nor dead letters stand. Recurring schedules may, and what jetq has put there itself."""
+        """Return whether neither jobs nor dead letters are stored."""
+        # Recurring schedules may be, and what jetq has put there itself.
         own = {
             self.subjects.jobs(queue): self.subjects.recurring_subjects(queue),
             self.subjects.dead_letters(queue): self.subjects.closed_dead(queue),

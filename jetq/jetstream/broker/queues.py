@@ -1,4 +1,4 @@
-"""What stands in the queues: looking at it, removing from it, and pausing it."""
+"""What is stored in the queues: looking at it, removing from it, and pausing it."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from jetq.broker.numbers import FIRING
 from jetq.encoding.headers import moved_headers
 from jetq.jetstream.broker.base import (
-    FIRING,
     Base,
     due_of,
     expecting,
@@ -139,12 +139,12 @@ class Queues(Base):
         await asyncio.sleep(left)
 
     async def _consumers(self, queue: str) -> list[str]:
-        """The names of those that stand."""
+        """Return the names of the consumers that exist."""
         levels: Sequence[Level] = LEVELS if await self.has_levels(queue) else ("normal",)
         return [self.subjects.consumer(queue, level) for level in levels]
 
     async def _pause(self, queue: str, consumer: str, until: datetime) -> float:
-        """Seconds until the pause ends, by the server's account."""
+        """Pause a consumer until then; return the seconds until the pause ends, by the server's account."""
         end = until.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
         answer = await self.api.request(f"CONSUMER.PAUSE.{self.subjects.jobs(queue)}.{consumer}", {"pause_until": end})
         return int(answer.get("pause_remaining", 0)) / 1e9
@@ -182,7 +182,7 @@ class Queues(Base):
         )
 
     async def _count(self, stream: str, subject: str) -> int:
-        """How many messages stand on `subject`, which are few."""
+        """Return how many messages are stored on `subject`, which are few."""
         return sum((await self.subject_counts(stream, subject)).values())
 
     async def _publish_if_expected(self, subject: str, body: bytes, headers: dict[str, str]) -> bool:
@@ -230,7 +230,7 @@ def _found(message: StoredMessage, queue: str, handed_out: int) -> Found:
 
 
 def _paused_until(consumer: Mapping[str, object]) -> float | None:
-    """Until when a consumer is paused, by its own account of the time left."""
+    """Return until when a consumer is paused, by its own account of the time left."""
     if not consumer.get("paused"):
         return None
     config = consumer["config"]

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import AsyncIterator, Sequence
 
-from jetq.jetstream.broker.base import EXPECTED, TTL, Base
+from jetq.jetstream.broker.base import Base
+from jetq.jetstream.broker.compared import write_compared
 from jetq.jetstream.streams.api import StoredMessage
-from jetq.jetstream.streams.publisher import WrongSequence
 from jetq.model.cell import StoredRecord
 from jetq.model.deployment_facts import Drift
 
@@ -28,16 +27,7 @@ class Records(Base):
         self, name: str, value: bytes, *, expected: int | None = None, ttl: float | None = None
     ) -> int | None:
         await self.ensure_records()
-        headers = {}
-        if expected is not None:
-            headers[EXPECTED] = str(expected)
-        if ttl is not None:
-            headers[TTL] = f"{max(1, math.ceil(ttl))}s"
-        try:
-            ack = await self.publisher.publish(self.subjects.record(name), value, headers)
-        except WrongSequence:
-            return None
-        return ack.seq
+        return await write_compared(self.publisher, self.subjects.record(name), value, expected, ttl)
 
     async def drop_record(self, record: StoredRecord) -> bool:
         return await self.api.delete(self.subjects.records, record.version)

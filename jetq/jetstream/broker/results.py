@@ -43,7 +43,7 @@ class Results(Base):
         return False
 
     async def _in_the_way(self, subject: str, queue: str) -> int | None:
-        """The sequence of what a result of `queue` may take the place of, 0 for nothing; None if it may not."""
+        """Return the sequence of what a result of `queue` may replace, 0 if nothing is there; None if it may not."""
         message = await self.api.last_message(self.subjects.results, subject)
         if message is None:
             return 0
@@ -102,4 +102,4 @@ def _ttl_block(seconds: float) -> bytes:
 
 
 def _nothing(_: PubAck) -> None:
-    """What there is to know of a result that is stored."""
+    """Return what there is to know of a result that is stored."""

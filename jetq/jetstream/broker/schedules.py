@@ -120,7 +120,7 @@ class Schedules(Base):
     async def _store_both(
         self, mark: str, data: bytes, headers: dict[str, str], job: JobRecord, due: float | None
     ) -> None:
-        """Both or neither, as one atomic batch: the mark may not stand without the job, nor the job twice."""
+        """Store both or neither, as one atomic batch: the mark may not be stored without the job, nor the job twice."""
         batch = uuid.uuid4().hex
         first = header_block({**headers, "Nats-Batch-Id": batch, "Nats-Batch-Sequence": "1"})
         await self.connection.publish(mark, data, block=first)

@@ -19,11 +19,11 @@ from typing import Any, Generic, Protocol, TypeVar
 import msgspec
 from msgspec import Struct
 
+from jetq.broker.numbers import DEDUP_WINDOW
 from jetq.broker.wanted import always
 from jetq.errors import BrokerError, Denied, EnqueueError, NotSent, NotStored, PayloadTooLarge, Rejected
 from jetq.jetstream.streams.domains import DomainWatch
 from jetq.jetstream.streams.refusals import HINTS, IN_A_MOMENT
-from jetq.jetstream.streams.topology import DEDUP_WINDOW
 from jetq.jetstream.transport.connection import Connection
 from jetq.jetstream.transport.message import Message
 from jetq.jetstream.transport.nats_client import header_block

@@ -13,6 +13,7 @@ from typing import Any, cast
 
 from msgspec import Struct
 
+from jetq.broker.numbers import DEDUP_WINDOW
 from jetq.errors import BrokerError, Denied, TopologyError
 from jetq.jetstream.streams.api import Api, ApiError
 from jetq.jetstream.streams.domains import refuse_twofold
@@ -23,7 +24,7 @@ from jetq.model.deployment_facts import Drift
 from jetq.model.job import LEVELS, Level
 from jetq.settings import Settings
 
-__all__ = ["DEDUP_WINDOW", "DELETED_WITHIN", "OWNER", "QueueTopology", "Seen", "Topology"]
+__all__ = ["DELETED_WITHIN", "OWNER", "QueueTopology", "Seen", "Topology"]
 
 OWNER = "jetq"
 _STREAM_EXISTS = 10058
@@ -45,9 +46,6 @@ there is answered by nobody until it is deleted too (nats-server 2.15.1,
 tests/integration/queues/test_removed_queues.py)."""
 
 _LOOK_EVERY = 0.1
-
-DEDUP_WINDOW = 120
-"""Seconds an id is recognised. It outlasts every repeat of a publish; its memory is the rate times the window."""
 
 
 class QueueTopology(Struct, frozen=True):

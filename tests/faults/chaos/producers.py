@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from jetq import BrokerError, BrokerUnavailable, Jetq, Rejected
+from jetq.broker.numbers import HEADROOM
 from jetq.jetstream.broker import JetStreamBroker
-from jetq.jetstream.broker.base import HEADROOM
 from tests.apps.noting import digest
 from tests.faults.chaos.checker import Attempt, Outcome, Repeat
 from tests.faults.chaos.scene import LEASE, QUEUE, SAME_ID_QUEUE, Scene

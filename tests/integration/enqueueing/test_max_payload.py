@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from jetq import Jetq, Job, NotStored, PayloadTooLarge, Snooze, Worker
-from jetq.jetstream.broker.base import HEADROOM
+from jetq.broker.numbers import HEADROOM
 from jetq.jetstream.streams import payload_limit
 from jetq.jetstream.transport import connection as connecting
 from jetq.jetstream.transport.connection import Connection

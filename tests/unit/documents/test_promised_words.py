@@ -9,8 +9,8 @@ from typing import get_args
 import pytest
 
 from jetq import Job, errors
+from jetq.broker import numbers
 from jetq.encoding import failures
-from jetq.jetstream.broker import base
 from jetq.model.definitions.options import TaskOptions
 from jetq.model.failure import DeadReason
 from jetq.model.job import Disposition, State
@@ -77,7 +77,7 @@ NUMBERS = [
         60.0,
     ),
     ("how-to/come-from-celery.md", "a lease of `ack_wait`, 30 s", SETTINGS.ack_wait, 30.0),
-    ("how-to/come-from-celery.md", "1 MiB less 32 KiB", base.HEADROOM, 32 * 1024),
+    ("how-to/come-from-celery.md", "1 MiB less 32 KiB", numbers.HEADROOM, 32 * 1024),
     ("how-to/limit.md", "they are free after `ack_wait`, 30 s", SETTINGS.ack_wait, 30.0),
     ("how-to/connect.md", "gives up after `connect_timeout` (5 s)", SETTINGS.connect_timeout, 5.0),
     ("how-to/dead-letters.md", "kept for 30 days (`dead_letter_ttl`)", SETTINGS.dead_letter_ttl, 30 * 86400.0),
