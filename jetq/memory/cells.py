@@ -7,38 +7,23 @@ import contextlib
 import math
 from collections.abc import Callable, Iterator
 
-from jetq.errors import BrokerUnavailable
-from jetq.memory.store import MemoryStore, QueueStore
+from jetq.memory.base import Base
 from jetq.model.cell import Cell
 
-__all__ = ["MemoryCells"]
+__all__ = ["Cells"]
 
 
-class MemoryCells:
-    """The part of the memory broker that holds what workers agree on. See `jetq.broker.Broker`."""
-
-    def __init__(self, store: MemoryStore) -> None:
-        self.store = store
-        self._undo: list[Callable[[], None]] = []
-        self._closed = False
-
-    def _use(self) -> None:
-        if self._closed:
-            raise BrokerUnavailable("this broker is closed")
-        self.store.run_due()
-
-    def _queue(self, name: str) -> QueueStore:
-        self._use()
-        return self.store.queue(name)
+class Cells(Base):
+    """See `jetq.broker.cells.Cells`."""
 
     async def read_cell(self, name: str) -> Cell | None:
         with self.store.lock:
-            self._use()
+            self.use()
             return self.store.cells.get(name)
 
     async def first_cell(self, below: str) -> Cell | None:
         with self.store.lock:
-            self._use()
+            self.use()
             return min(self._below(below), key=lambda cell: cell.version, default=None)
 
     def _below(self, below: str) -> Iterator[Cell]:
@@ -48,7 +33,7 @@ class MemoryCells:
         self, name: str, value: bytes, *, expected: int | None = None, ttl: float | None = None
     ) -> int | None:
         with self.store.lock:
-            self._use()
+            self.use()
             standing = self.store.cells.get(name)
             if expected is not None and expected != (0 if standing is None else standing.version):
                 return None
@@ -60,7 +45,7 @@ class MemoryCells:
 
     async def drop_cell(self, cell: Cell) -> bool:
         with self.store.lock:
-            self._use()
+            self.use()
             standing = self.store.cells.get(cell.name)
             if standing is None or standing.version != cell.version:
                 return False
@@ -75,16 +60,16 @@ class MemoryCells:
                 loop.call_soon_threadsafe(on_write, last, value)
 
         with self.store.lock:
-            self._use()
+            self.use()
             self.store.cell_watchers.setdefault(below, []).append(tell)
-            self._undo.append(lambda: self.store.cell_watchers[below].remove(tell))
+            self.undo.append(lambda: self.store.cell_watchers[below].remove(tell))
             standing = list(self._below(below))
         for cell in standing:
             on_write(cell.name.rpartition(".")[2], cell.value)
 
     async def signal(self, topic: str, data: bytes) -> None:
         with self.store.lock:
-            self._use()
+            self.use()
             listeners = list(self.store.signals.get(topic, ()))
         for tell in listeners:
             tell(data)
@@ -97,6 +82,6 @@ class MemoryCells:
                 loop.call_soon_threadsafe(on_notice, data)
 
         with self.store.lock:
-            self._use()
+            self.use()
             self.store.signals.setdefault(topic, []).append(tell)
-            self._undo.append(lambda: self.store.signals[topic].remove(tell))
+            self.undo.append(lambda: self.store.signals[topic].remove(tell))

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from jetq.model.dead_letter import DeadEntry, DeadLetter, is_same_letter
 from jetq.model.job import Delivery
 
-__all__ = ["Graveyard"]
+__all__ = ["DeadLetterStore"]
 
 
-class Graveyard:
+class DeadLetterStore:
     """Dead letters by their sequence, which begins at 1 and is never used twice."""
 
     def __init__(self) -> None:
@@ -32,8 +32,8 @@ class Graveyard:
             self._add(letter, delivery.body)
 
     def put(self, letter: DeadLetter, body: bytes) -> bool:
-        """Keep one that was read from elsewhere, whose sequence says nothing about the messages here. False if it
-        stands."""
+        """Keep one that was read from elsewhere, whose sequence says nothing about the messages here. False if that
+        letter is here already."""
         if any(is_same_letter(letter, each.letter) for each in self):
             return False
         self._imported.add(self._add(letter, body))
@@ -44,7 +44,7 @@ class Graveyard:
         return self._entries.pop(sequence, None) is not None
 
     def has_buried(self, delivery: Delivery) -> bool:
-        """Whether there is a dead letter of just this message."""
+        """Return whether there is a dead letter of just this message."""
         return any(
             (each.letter.id, each.letter.sequence) == (delivery.id, delivery.sequence)
             for each in self

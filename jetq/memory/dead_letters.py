@@ -4,32 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from jetq.broker.numbers import LETTER_LIMIT
 from jetq.encoding.failures import fit
 from jetq.encoding.headers import letter_header, read_letter
 from jetq.errors import PayloadTooLarge
-from jetq.memory.fleet import MemoryFleet
+from jetq.memory.base import Base
 from jetq.memory.sizes import MAX_PAYLOAD, check_arguments, check_size
 from jetq.model.dead_letter import DeadEntry, DeadLetter
-from jetq.model.job import Delivery, JobRecord
+from jetq.model.job import JobRecord
 
-__all__ = ["MemoryLetters"]
-
-_LETTER_LIMIT = 24 * 1024
+__all__ = ["DeadLetters", "stored_letter"]
 
 
-class MemoryLetters(MemoryFleet):
-    """The part of the memory broker that works with dead letters. See `jetq.broker.Broker`."""
-
-    async def bury(self, delivery: Delivery, letter: DeadLetter) -> None:
-        letter = _stored(delivery.body, letter)
-        with self.store.lock:
-            self._queue(delivery.queue).dead.bury(delivery, letter)
+class DeadLetters(Base):
+    """See `jetq.broker.dead_letters.DeadLetters`."""
 
     async def dead(
         self, queue: str, *, id: str | None = None, task: str | None = None, after: int = 0, limit: int | None = None
     ) -> Sequence[DeadEntry]:
         with self.store.lock:
-            self._use()
+            self.use()
             return [entry for entry in self._dead(queue, id, task) if entry.sequence > after][:limit]
 
     def _dead(self, queue: str, id: str | None, task: str | None) -> list[DeadEntry]:
@@ -46,7 +40,7 @@ class MemoryLetters(MemoryFleet):
             check_arguments(job)
         check_size(job)
         with self.store.lock:
-            queue = self._queue(job.queue)
+            queue = self.queue(job.queue)
             if queue.stands(job):
                 return False
             self.store.results.pop(job.id, None)
@@ -58,7 +52,7 @@ class MemoryLetters(MemoryFleet):
 
     async def purge_dead(self, queue: str, *, id: str | None = None, task: str | None = None) -> int:
         with self.store.lock:
-            self._use()
+            self.use()
             entries = self._dead(queue, id, task)
             for entry in entries:
                 self.store.queue(queue).dead.drop(entry.sequence)
@@ -66,17 +60,17 @@ class MemoryLetters(MemoryFleet):
 
     async def drop_dead(self, entry: DeadEntry) -> bool:
         with self.store.lock:
-            return self._queue(entry.letter.queue).dead.drop(entry.sequence)
+            return self.queue(entry.letter.queue).dead.drop(entry.sequence)
 
     async def put_dead(self, entry: DeadEntry) -> bool:
-        letter = _stored(entry.body, entry.letter)
+        letter = stored_letter(entry.body, entry.letter)
         with self.store.lock:
-            return self._queue(letter.queue).dead.put(letter, entry.body)
+            return self.queue(letter.queue).dead.put(letter, entry.body)
 
 
-def _stored(body: bytes, letter: DeadLetter) -> DeadLetter:
-    """The letter as it comes back from a message with that body. Raises PayloadTooLarge."""
-    header = letter_header(fit(letter, min(_LETTER_LIMIT, MAX_PAYLOAD - len(body) - 1024)))
+def stored_letter(body: bytes, letter: DeadLetter) -> DeadLetter:
+    """Return the letter as it comes back from a message with that body. Raises PayloadTooLarge."""
+    header = letter_header(fit(letter, min(LETTER_LIMIT, MAX_PAYLOAD - len(body) - 1024)))
     if (size := len(body) + len(header)) > MAX_PAYLOAD:
         raise PayloadTooLarge(
             f"the dead letter of job {letter.id} has {size:,} bytes, the limit is {MAX_PAYLOAD:,}",

@@ -12,7 +12,7 @@ __all__ = ["MemoryFeed"]
 
 
 class MemoryFeed:
-    """A flow of deliveries from one queue, on the loop it was made on. See `jetq.broker.Feed`."""
+    """A flow of deliveries from one queue, on the loop it was made on. See `jetq.broker.consuming.Feed`."""
 
     def __init__(
         self, store: MemoryStore, queue: str, deliver: Callable[[Delivery], None], level: Level = "normal"
@@ -33,7 +33,7 @@ class MemoryFeed:
         self._arm()
 
     def ask(self, slots: int) -> None:
-        """See `jetq.broker.Feed.ask`."""
+        """See `jetq.broker.consuming.Feed.ask`."""
         with self._store.lock:
             if not self._stopped:
                 self._asked = max(self._asked, slots)
@@ -47,20 +47,20 @@ class MemoryFeed:
 
     @property
     def trouble(self) -> str | None:
-        """See `broker.Feed.trouble`: nothing stands between a worker and memory."""
+        """See `jetq.broker.consuming.Feed.trouble`: nothing stands between a worker and memory."""
         return None
 
     @property
     def left(self) -> int:
-        """See `jetq.broker.Feed.left`."""
+        """See `jetq.broker.consuming.Feed.left`."""
         with self._store.lock:
             return self._store.queue(self._queue).left(self.level)
 
     def expect(self, by: str | None) -> None:
-        """See `jetq.broker.Feed.expect`: it is always the same memory."""
+        """See `jetq.broker.consuming.Feed.expect`: it is always the same memory."""
 
     async def stop(self) -> None:
-        """See `jetq.broker.Feed.stop`."""
+        """See `jetq.broker.consuming.Feed.stop`."""
         with self._store.lock:
             self._stopped = True
             takers = self._store.queue(self._queue).takers

@@ -6,15 +6,14 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
 
-from jetq.memory.records import MemoryRecords
+from jetq.broker.numbers import REMEMBERED
+from jetq.memory.base import Base
 
-__all__ = ["MemoryFleet"]
-
-_REMEMBERED = 60.0
+__all__ = ["Fleet", "ask_workers"]
 
 
-class MemoryFleet(MemoryRecords):
-    """The part of the memory broker by which producers reach workers. See `jetq.broker.Broker`."""
+class Fleet(Base):
+    """See `jetq.broker.fleet.Fleet`."""
 
     async def mark_cancelled(self, queue: str, id: str) -> None:
         self._mark(queue, id, True)
@@ -24,10 +23,10 @@ class MemoryFleet(MemoryRecords):
 
     def _mark(self, queue: str, id: str, cancelled: bool) -> None:
         with self.store.lock:
-            self._use()
+            self.use()
             marks = self.store.cancelled.setdefault(queue, {})
             if cancelled:
-                marks[id] = self.store.now() + _REMEMBERED
+                marks[id] = self.store.now() + REMEMBERED
             else:
                 marks.pop(id, None)
             watchers = list(self.store.watchers.get(queue, ()))
@@ -42,34 +41,15 @@ class MemoryFleet(MemoryRecords):
                 loop.call_soon_threadsafe(on_mark, id, cancelled)
 
         with self.store.lock:
-            self._use()
+            self.use()
             self.store.watchers.setdefault(queue, []).append(tell)
-            self._undo.append(lambda: self.store.watchers[queue].remove(tell))
+            self.undo.append(lambda: self.store.watchers[queue].remove(tell))
             marked = [id for id, until in self.store.cancelled.get(queue, {}).items() if until > self.store.now()]
         for id in marked:
             on_mark(id, True)
 
     async def ask(self, queue: str, question: bytes, timeout: float, *, enough: int | None = None) -> Sequence[bytes]:
-        loop = asyncio.get_running_loop()
-        with self.store.lock:
-            self._use()
-            responders = list(self.store.responders.get(queue, ()))
-        arrived: asyncio.Queue[bytes | None] = asyncio.Queue()
-
-        def on_reply(reply: bytes | None) -> None:
-            loop.call_soon_threadsafe(arrived.put_nowait, reply)
-
-        for respond in responders:
-            respond(question, on_reply)
-        answers: list[bytes] = []
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout):
-                for _ in responders:
-                    if enough is not None and len(answers) >= enough:
-                        break
-                    if (reply := await arrived.get()) is not None:
-                        answers.append(reply)
-        return answers
+        return await ask_workers(self, queue, question, timeout, enough)
 
     async def answer(self, queue: str, respond: Callable[[bytes], bytes | None]) -> None:
         loop = asyncio.get_running_loop()
@@ -79,6 +59,32 @@ class MemoryFleet(MemoryRecords):
                 loop.call_soon_threadsafe(lambda: reply(respond(question)))
 
         with self.store.lock:
-            self._use()
+            self.use()
             self.store.responders.setdefault(queue, []).append(on_question)
-            self._undo.append(lambda: self.store.responders[queue].remove(on_question))
+            self.undo.append(lambda: self.store.responders[queue].remove(on_question))
+
+
+async def ask_workers(
+    base: Base, queue: str, question: bytes, timeout: float, enough: int | None = None
+) -> Sequence[bytes]:
+    """Return what the live workers of `queue` answer within `timeout` seconds, or the first `enough` answers."""
+    loop = asyncio.get_running_loop()
+    with base.store.lock:
+        base.use()
+        responders = list(base.store.responders.get(queue, ()))
+    arrived: asyncio.Queue[bytes | None] = asyncio.Queue()
+
+    def on_reply(reply: bytes | None) -> None:
+        loop.call_soon_threadsafe(arrived.put_nowait, reply)
+
+    for respond in responders:
+        respond(question, on_reply)
+    answers: list[bytes] = []
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(timeout):
+            for _ in responders:
+                if enough is not None and len(answers) >= enough:
+                    break
+                if (reply := await arrived.get()) is not None:
+                    answers.append(reply)
+    return answers

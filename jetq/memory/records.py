@@ -5,29 +5,29 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncIterator, Sequence
 
-from jetq.memory.cells import MemoryCells
+from jetq.memory.base import Base
 from jetq.model.cell import StoredRecord
 from jetq.model.deployment_facts import Drift
 
-__all__ = ["MemoryRecords"]
+__all__ = ["Records"]
 
 
-class MemoryRecords(MemoryCells):
-    """The part of the memory broker that holds records. See `jetq.broker.Broker`."""
+class Records(Base):
+    """See `jetq.broker.records.Records`."""
 
     async def setup_records(self) -> Sequence[Drift]:
         return ()
 
     async def read_record(self, name: str) -> StoredRecord | None:
         with self.store.lock:
-            self._use()
+            self.use()
             return self.store.records.get(name)
 
     async def write_record(
         self, name: str, value: bytes, *, expected: int | None = None, ttl: float | None = None
     ) -> int | None:
         with self.store.lock:
-            self._use()
+            self.use()
             standing = self.store.records.get(name)
             if expected is not None and expected != (0 if standing is None else standing.version):
                 return None
@@ -44,7 +44,7 @@ class MemoryRecords(MemoryCells):
 
     async def drop_record(self, record: StoredRecord) -> bool:
         with self.store.lock:
-            self._use()
+            self.use()
             standing = self.store.records.get(record.name)
             if standing is None or standing.version != record.version:
                 return False
@@ -53,7 +53,7 @@ class MemoryRecords(MemoryCells):
 
     async def each_record(self, below: str) -> AsyncIterator[StoredRecord]:
         with self.store.lock:
-            self._use()
+            self.use()
             found = [each for name, each in self.store.records.items() if name.startswith(f"{below}.")]
         for each in sorted(found, key=lambda each: each.version):
             yield each

@@ -1,108 +1,46 @@
-"""The recurring schedules of a memory broker's queue."""
+"""Recurring schedules of memory brokers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Sequence
 
-from jetq.encoding.headers import SCHEDULE_HEADER
-from jetq.encoding.schedules import encode_record
+from jetq.memory.base import Base
 from jetq.model.job import JobRecord
-from jetq.model.schedule import ON_TIME, Mark, ScheduleRecord, StoredSchedule, Ticked, timetable_of
+from jetq.model.schedule import Mark, ScheduleRecord, StoredSchedule, Ticked
 
-__all__ = ["JobOfTick", "RecurringStore"]
-
-JobOfTick = Callable[[ScheduleRecord, bytes, float], JobRecord]
-"""`(schedule, arguments, nominal time in unix seconds) -> job`."""
+__all__ = ["Schedules"]
 
 
-class _Queue(Protocol):
-    """What this needs of its queue."""
+class Schedules(Base):
+    """See `jetq.broker.schedules.Schedules`."""
 
-    def next_sequence(self) -> int: ...
+    async def put_schedule(self, record: ScheduleRecord, body: bytes, expected: int) -> bool:
+        with self.store.lock:
+            return self.queue(record.queue).recurring.put(record, body, expected)
 
-    def add_tick(self, name: str, next_at: float, body: bytes, headers: dict[str, str]) -> int: ...
+    async def wake_schedule(self, stored: StoredSchedule) -> bool:
+        return False
 
-    def remove(self, sequence: int) -> None: ...
+    async def get_schedule(self, queue: str, name: str) -> StoredSchedule | None:
+        return next((stored for stored in await self.schedules(queue) if stored.record.name == name), None)
 
-    def remove_ticks(self, name: str) -> None: ...
+    async def schedules(self, queue: str) -> Sequence[StoredSchedule]:
+        with self.store.lock:
+            self.use()
+            if queue not in self.store.queues:
+                return []
+            return [stored for _, stored in sorted(self.store.queue(queue).recurring.schedules.items())]
 
-    def stands(self, job: JobRecord) -> bool: ...
+    async def remove_schedule(self, stored: StoredSchedule) -> bool:
+        with self.store.lock:
+            return self.queue(stored.record.queue).recurring.remove(stored)
 
-    def add(self, job: JobRecord, due: float | None) -> object: ...
+    async def ticked(self, queue: str, name: str) -> Mark:
+        with self.store.lock:
+            return self.queue(queue).recurring.ticked(name)
 
-
-class RecurringStore:
-    """Schedules by name, and their marks. now: the store's time; at: has something done at a time. job_of_tick: makes
-    the job of a tick at its time, as if a worker did; None leaves ticks to workers."""
-
-    def __init__(
-        self,
-        queue: _Queue,
-        now: Callable[[], float],
-        at: Callable[[float, Callable[[], None]], None],
-        job_of_tick: JobOfTick | None = None,
-    ) -> None:
-        self._queue = queue
-        self._now = now
-        self._at = at
-        self._job_of_tick = job_of_tick
-        self._marks: dict[str, Mark] = {}
-        self.schedules: dict[str, StoredSchedule] = {}
-
-    def put(self, record: ScheduleRecord, body: bytes, expected: int) -> bool:
-        """See `jetq.broker.Broker.put_schedule`."""
-        standing = self.schedules.get(record.name)
-        if (0 if standing is None else standing.sequence) != expected:
-            return False
-        stored = StoredSchedule(record, body, self._queue.next_sequence(), self._now())
-        self.schedules[record.name] = stored
-        if not record.paused:
-            self._arm(stored, self._now())
-        return True
-
-    def remove(self, stored: StoredSchedule) -> bool:
-        """See `jetq.broker.Broker.remove_schedule`."""
-        name = stored.record.name
-        if self.schedules.get(name) != stored:
-            return False
-        del self.schedules[name]
-        self._marks.pop(name, None)
-        self._queue.remove_ticks(name)
-        return True
-
-    def ticked(self, name: str) -> Mark:
-        """See `jetq.broker.Broker.ticked`."""
-        return self._marks.get(name, Mark())
-
-    def store_tick(self, name: str, ticked: Ticked, expected: int, job: JobRecord | None, due: float | None) -> bool:
-        """See `jetq.broker.Broker.store_tick`."""
-        if self.ticked(name).sequence != expected or (job is not None and self._queue.stands(job)):
-            return False
-        self._marks[name] = Mark(ticked, self._queue.next_sequence())
-        if job is not None:
-            self._queue.add(job, due)
-        return True
-
-    def _arm(self, stored: StoredSchedule, after: float) -> None:
-        due = timetable_of(stored.record).next(after)
-        self._at(due, lambda: self._tick(stored, due))
-
-    def _tick(self, stored: StoredSchedule, due: float) -> None:
-        if self.schedules.get(stored.record.name) is not stored:
-            return
-        self._arm(stored, due)
-        if self._job_of_tick is not None:
-            self._store_job(stored, due, self._job_of_tick(stored.record, stored.body, due))
-            return
-        next_at = timetable_of(stored.record).next(due)
-        headers = {SCHEDULE_HEADER: encode_record(stored.record).decode()}
-        tick = self._queue.add_tick(stored.record.name, next_at, stored.body, headers)
-        self._at(due + stored.record.tick_ttl, lambda: self._queue.remove(tick))
-
-    def _store_job(self, stored: StoredSchedule, nominal: float, job: JobRecord) -> None:
-        """Unless the job of an earlier tick stands, of those that may not overlap."""
-        mark = self.ticked(stored.record.name)
-        ticked = mark.ticked.having(nominal, nominal - ON_TIME)
-        if not self.store_tick(stored.record.name, ticked, mark.sequence, job, None):
-            self.store_tick(stored.record.name, ticked, mark.sequence, None, None)
+    async def store_tick(
+        self, record: ScheduleRecord, ticked: Ticked, expected: int, job: JobRecord | None, due: float | None
+    ) -> bool:
+        with self.store.lock:
+            return self.queue(record.queue).recurring.store_tick(record.name, ticked, expected, job, due)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from jetq.broker.numbers import HEADROOM
 from jetq.encoding.headers import job_headers
 from jetq.errors import PayloadTooLarge
 from jetq.model.job import JobRecord
@@ -11,13 +12,10 @@ __all__ = ["MAX_PAYLOAD", "check_arguments", "check_size"]
 MAX_PAYLOAD = 1024 * 1024
 """nats-server's default limit of one message."""
 
-_HEADROOM = 32 * 1024
-"""Bytes a job stays under the limit, so that its retry and its dead letter fit too."""
-
 
 def check_arguments(job: JobRecord) -> None:
-    """Raises PayloadTooLarge for more arguments than may be enqueued."""
-    limit = MAX_PAYLOAD - _HEADROOM
+    """Raise PayloadTooLarge for more arguments than may be enqueued."""
+    limit = MAX_PAYLOAD - HEADROOM
     if len(job.body) > limit:
         raise PayloadTooLarge(
             f"job {job.id} of {job.task} has {len(job.body):,} bytes of arguments; the limit is {limit:,}",
@@ -27,7 +25,7 @@ def check_arguments(job: JobRecord) -> None:
 
 
 def check_size(job: JobRecord) -> None:
-    """Raises PayloadTooLarge for more than one message holds."""
+    """Raise PayloadTooLarge for more than one message holds."""
     size = len(job.body) + sum(len(name) + len(value.encode()) + 4 for name, value in job_headers(job).items())
     if size > MAX_PAYLOAD:
         raise PayloadTooLarge(

@@ -16,23 +16,20 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Protocol
 
 from msgspec import Struct
-from msgspec.structs import replace
 
+from jetq.broker.numbers import DEDUP_WINDOW, FIRING
 from jetq.encoding.headers import job_headers, meta_to_rewrite
 from jetq.memory.clock import FakeClock, Timers
-from jetq.memory.dead_letter_store import Graveyard
-from jetq.memory.schedules import JobOfTick, RecurringStore
+from jetq.memory.dead_letter_store import DeadLetterStore
+from jetq.memory.schedule_store import JobOfTick, RecurringStore
 from jetq.model.cell import Cell, StoredRecord
-from jetq.model.job import LEVELS, Debounce, Delivery, Found, JobRecord, Level, Stored, in_place_of
+from jetq.model.debouncing import debounced
+from jetq.model.job import LEVELS, Debounce, Delivery, Found, JobRecord, Level, Stored
 from jetq.model.names import NO_KEY
 from jetq.model.result import ResultRecord
 from jetq.runtime.clock import steady
 
 __all__ = ["MemoryStore", "Message", "QueueStore", "Taker", "found"]
-
-_DEDUP_WINDOW = 120.0
-SETTLED = 2.0
-"""Seconds before its due time from which a scheduled job is left alone, as on JetStream."""
 
 
 class Taker(Protocol):
@@ -111,7 +108,7 @@ class QueueStore:
         self.name = name
         self.messages: dict[int, Message] = {}
         self.takers: list[Taker] = []
-        self.dead = Graveyard()
+        self.dead = DeadLetterStore()
         self.paused_until: float | None = None
         self._store = store
         self._by_id: dict[str, list[Message]] = {}
@@ -133,26 +130,21 @@ class QueueStore:
         if message_id in self._recent:
             return Stored(self._recent[message_id][1], job.id, "new" if job.fresh else "existing")
         message = self.add(job, due)
-        self._recent[message_id] = (now + _DEDUP_WINDOW, message.sequence)
+        self._recent[message_id] = (now + DEDUP_WINDOW, message.sequence)
         return Stored(message.sequence, job.id)
 
     def add_keyed(
         self, job: JobRecord, due: float | None, debounce: Debounce | None, *, started: Collection[int] = ()
     ) -> Stored:
-        """Store `job` unless one of its task and key stands that is not among the `started` ones, by sequence; or in
-        the place of that one."""
+        """Store `job` unless one of its task and key is stored that is not among the `started` ones, by sequence; or
+        replace that one."""
         standing = next((each for each in self.of_key(job.task, job.key) if each.sequence not in started), None)
         if standing is None:
             return self.add_once(job.id, job, due)
         if standing.id == job.id or debounce is None or not self.is_movable(standing):
             return Stored(standing.sequence, standing.id, "existing")
-        now = self._store.now()
-        before = meta_to_rewrite(standing.headers)
-        first = before.enqueued or standing.stored_at
-        asked = when = now if due is None else due
-        if debounce.max_wait is not None:
-            when = min(when, max(first + debounce.max_wait, now))
-        took = replace(job, meta=in_place_of(before, job.meta, first=first, earlier=asked - when))
+        before, now = meta_to_rewrite(standing.headers), self._store.now()
+        took, when = debounced(job, due, debounce, before=before, stored_at=standing.stored_at, now=now)
         moved = self.put_again(standing, when, body=job.body, headers=job_headers(took))
         return Stored(moved.sequence, standing.id, "replaced")
 
@@ -165,7 +157,7 @@ class QueueStore:
 
     def is_movable(self, message: Message) -> bool:
         """Whether its due time may still be changed."""
-        return message.due is not None and message.due > self._store.now() + SETTLED
+        return message.due is not None and message.due > self._store.now() + FIRING
 
     def put_again(
         self,

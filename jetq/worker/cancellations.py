@@ -7,12 +7,13 @@ from collections.abc import Callable
 from functools import partial
 
 from jetq.broker.fleet import Fleet
+from jetq.broker.numbers import REMEMBERED
 from jetq.model.job import Delivery
 from jetq.worker.attempts.attempt import INSIST_AFTER, Attempt
 
 __all__ = ["Cancellations", "FindAttempt"]
 
-_REMEMBERED_FOR = 120.0
+_REMEMBERED_FOR = 2.0 * REMEMBERED
 """Seconds for which a cancelled id is remembered: longer than the broker keeps it on record."""
 
 FindAttempt = Callable[[str, str], Attempt | None]

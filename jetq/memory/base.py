@@ -1,0 +1,62 @@
+"""The base of every part of the memory broker: its store, the clock, and what is undone when it is closed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from jetq.errors import BrokerUnavailable
+from jetq.memory.feed import MemoryFeed
+from jetq.memory.store import MemoryStore, QueueStore
+from jetq.model.result import ResultRecord
+
+__all__ = ["Base", "settle"]
+
+
+class Base:
+    """What the parts share, and the role `jetq.broker.clock.Clock`."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self.store = store
+        self.undo: list[Callable[[], None]] = []
+        self.feeds: list[MemoryFeed] = []
+        self.waiting: set[asyncio.Future[ResultRecord | None]] = set()
+        self._closed = False
+
+    def use(self) -> None:
+        """Let happen in the store what is due by now. Raises BrokerUnavailable if this broker is closed."""
+        if self._closed:
+            raise BrokerUnavailable("this broker is closed")
+        self.store.run_due()
+
+    def queue(self, name: str) -> QueueStore:
+        """Return the queue of that name, made on first use, with all that is due done."""
+        self.use()
+        return self.store.queue(name)
+
+    def now(self) -> float:
+        return self.store.now()
+
+    @property
+    def knows_time(self) -> bool:
+        return True
+
+    async def time(self, queue: str, *, make: bool = True) -> float:
+        return self.store.now()
+
+    async def close(self) -> None:
+        self._closed = True
+        with self.store.lock:
+            for undo in self.undo:
+                undo()
+            self.undo.clear()
+        for feed in self.feeds:
+            await feed.stop()
+        for waiting in self.waiting:
+            settle(waiting, None)
+
+
+def settle(future: asyncio.Future[ResultRecord | None], record: ResultRecord | None) -> None:
+    """Set what whoever waits for a result gets, unless that is set."""
+    if not future.done():
+        future.set_result(record)
