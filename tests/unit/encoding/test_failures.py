@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
 import pickle
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
-from types import ModuleType
 from typing import Any
 
 import msgspec
@@ -21,29 +16,15 @@ from hypothesis import strategies as st
 
 from jetq import errors
 from jetq.encoding import failures
-from jetq.encoding.failures import bounded, capture, fit, in_a_line, revive, summarize
+from jetq.encoding.failures import capture, in_a_line, revive
 from jetq.errors import RateLimited, Reject, Retry, Snooze
-from jetq.model.dead_letter import DeadLetter
-from jetq.model.failure import AttemptError, Failure
+from jetq.model.failure import Failure
 
 encode = msgspec.json.encode
 
 
 class Custom(Exception):
     """What this module raises: it has one class for `revive` to find."""
-
-
-class Picky(Exception):
-    def __init__(self, code: int, *, detail: str) -> None:
-        super().__init__(f"{code}: {detail}")
-
-
-class Counted(Exception):
-    made = 0
-
-    def __init__(self, *args: object) -> None:
-        Counted.made += 1
-        super().__init__(*args)
 
 
 def raised(error: BaseException) -> BaseException:
@@ -384,214 +365,3 @@ def test_any_message_and_args_survive_the_journey(message: str, args: list[Any])
         failure = capture(error)
         assert msgspec.json.decode(encode(failure), type=Failure) == failure
         assert isinstance(revive(failure), Custom | errors.TaskFailed)
-
-
-# --- revive
-
-
-def test_an_exception_comes_back_as_its_own_class() -> None:
-    error = revive(capture(raised(Custom("x", 5))))
-    assert type(error) is Custom
-    assert error.args == ("x", 5)
-    assert isinstance(error.__cause__, errors.RemoteTraceback)
-    assert "in raised" in str(error.__cause__)
-
-
-def test_without_args_the_message_builds_it() -> None:
-    error = revive(capture(Custom(b"x")))
-    assert type(error) is Custom
-    assert str(error) == "b'x'"
-
-
-def test_text_that_the_arguments_do_not_hold_is_added() -> None:
-    error = revive(capture(OSError(2, "No such file", "/tmp/x")))
-    assert type(error) is FileNotFoundError
-    assert error.__notes__ == ["at the worker: [Errno 2] No such file: '/tmp/x'"]
-
-
-def test_a_class_that_takes_other_arguments_becomes_task_failed() -> None:
-    error = revive(capture(Picky(5, detail="x")))
-    assert isinstance(error, errors.TaskFailed)
-    assert error.type == f"{__name__}.Picky"
-    assert str(error) == f"{__name__}.Picky: 5: x"
-
-
-@pytest.mark.parametrize(
-    "type_name",
-    [
-        "builtins.SystemExit",
-        "builtins.KeyboardInterrupt",
-        "builtins.StopIteration",
-        "builtins.StopAsyncIteration",
-        "asyncio.exceptions.CancelledError",
-        "jetq.Snooze",
-        "jetq.Retry",
-        "jetq.Reject",
-        "jetq.ResultTimeout",
-        "jetq.BrokerUnavailable",
-        "builtins.print",
-        "builtins.exec",
-        "os.system",
-        "os.error",
-        "subprocess.Popen",
-        f"{__name__}.errors.TaskFailed",
-        f"{__name__}.test_a_builtin_is_named_with_its_module.<locals>.X",
-        "no_such_module.Error",
-        "ValueError",
-        "builtins.",
-        ".ValueError",
-        "",
-        ".",
-        "\x00.x",
-        "builtins.ValueError.__init__",
-        "builtins.ValueError.__class__",
-    ],
-)
-def test_other_names_become_task_failed(type_name: str) -> None:
-    error = revive(Failure(type=type_name, message="m", args=("echo",)))
-    assert type(error) is errors.TaskFailed
-    assert error.type == type_name
-
-
-def test_a_timeout_of_the_job_is_told_as_such() -> None:
-    error = revive(capture(errors.JobTimeout("too long")))
-    assert type(error) is errors.JobTimeout
-    assert isinstance(error, TimeoutError)
-
-
-def test_nothing_is_imported_for_a_name() -> None:
-    assert "chunk_of_nothing" not in sys.modules
-    script = (
-        "import sys; from jetq.encoding.failures import revive; from jetq.model.job import Failure\n"
-        "before = set(sys.modules)\n"
-        "revive(Failure(type='wave.Error', message='m')); revive(Failure(type='xml.dom.minidom.X', message='m'))\n"
-        "assert set(sys.modules) == before, set(sys.modules) - before"
-    )
-    subprocess.run([sys.executable, "-c", script], check=True)
-
-
-@contextmanager
-def module_named(name: str, module: ModuleType) -> Iterator[None]:
-    sys.modules[name] = module
-    try:
-        yield
-    finally:
-        del sys.modules[name]
-
-
-def test_a_lazy_module_stays_unloaded() -> None:
-    spec = importlib.util.find_spec("wave")
-    assert spec is not None and spec.loader is not None
-    spec.loader = importlib.util.LazyLoader(spec.loader)
-    lazy = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(lazy)
-    with module_named("lazy_wave", lazy):
-        assert isinstance(revive(Failure(type="lazy_wave.Error", message="m")), errors.TaskFailed)
-        assert "Error" not in object.__getattribute__(lazy, "__dict__"), "it was loaded"
-
-
-def test_a_module_that_computes_its_attributes_is_not_asked() -> None:
-    asked: list[str] = []
-    module = ModuleType("computing")
-    module.__dict__["__getattr__"] = asked.append
-    with module_named("computing", module):
-        revive(Failure(type="computing.Error", message="m"))
-    assert not asked
-
-
-def test_only_the_named_class_is_built() -> None:
-    before = Counted.made
-    revive(Failure(type=f"{__name__}.Counted.made", message="m"))
-    assert Counted.made == before
-
-
-def test_no_traceback_no_cause() -> None:
-    assert revive(Failure(type="x.Y", message="m")).__cause__ is None
-
-
-# --- short forms
-
-
-def test_a_summary_is_one_short_message() -> None:
-    error = summarize(Failure(type="t", message="m" * 900), 2, 1.5, "w")
-    assert (error.attempt, error.type, error.at, error.worker) == (2, "t", 1.5, "w")
-    assert len(error.message) <= 300
-
-
-def attempt_error(number: int, message: str = "m", type: str = "t") -> AttemptError:
-    return AttemptError(attempt=number, type=type, message=message, at=1.7e9, worker="worker-1234-abcd")
-
-
-def test_the_first_and_the_last_nine_errors_are_kept() -> None:
-    errors: tuple[AttemptError, ...] = ()
-    dropped = 0
-    for number in range(1, 31):
-        errors, gone = bounded(errors, attempt_error(number))
-        dropped += gone
-    assert [error.attempt for error in errors] == [1, *range(22, 31)]
-    assert dropped == 20
-
-
-texts = st.text(alphabet=st.sampled_from('a\x00\n"é\U0001f600'), max_size=300)
-
-
-@given(st.lists(st.tuples(texts, st.text(max_size=200)), min_size=1, max_size=10), st.integers(20, 300))
-def test_errors_that_travel_stay_small(raw: list[tuple[str, str]], length: int) -> None:
-    made = [attempt_error(n, (text * 300)[:length], type) for n, (text, type) in enumerate(raw, 1)]
-    kept, dropped = bounded(made[:-1], made[-1])
-    assert size(kept) <= 6_000
-    assert len(kept) + dropped == len(made)
-    assert (kept[0].attempt, kept[-1].attempt) == (made[0].attempt, made[-1].attempt)
-
-
-def letter(**changes: Any) -> DeadLetter:
-    fields: dict[str, Any] = {
-        "id": "0190f0e0c0de0123456789abcdef",
-        "task": "tasks.add",
-        "queue": "default",
-        "key": "-",
-        "reason": "failed",
-        "failure": Failure(type="builtins.ValueError", message="the cause", traceback="Traceback ..."),
-        "attempt": 3,
-        "at": 1.7e9,
-        "enqueued": 1.7e9,
-        "address": "jetq.default.run.tasks:add.-.0190",
-        "sequence": 12,
-    }
-    return DeadLetter(**fields | changes)
-
-
-def test_a_letter_that_fits_is_left_alone() -> None:
-    one = letter(headers={"Jetq": "{}"})
-    assert fit(one, 32_000) is one
-
-
-@pytest.mark.parametrize("limit", [1_500, 4_000, 8_000, 16_000, 30_000])
-@pytest.mark.parametrize("filler", ["a", "\x00", "\U0001f600", '"'])
-def test_a_letter_is_made_to_fit(limit: int, filler: str) -> None:
-    """Guarantee: a dead letter is never too large to be written."""
-    failure = Failure(
-        type="builtins.ValueError", message=filler * 2_000, traceback=filler * 16_000, args=(filler * 1_900,)
-    )
-    large = letter(
-        failure=failure,
-        headers={"X-Big": filler * 9_000, "X-Small": "s", "Jetq": filler * 6_000},
-        errors=tuple(attempt_error(number, filler * 300) for number in range(1, 11)),
-        errors_dropped=7,
-    )
-    short = fit(large, limit)
-    assert size(short) <= limit
-    assert (short.id, short.sequence, short.address) == (large.id, large.sequence, large.address)
-    assert short.failure.message
-    assert short.errors_dropped + len(short.errors) == 17
-
-
-def test_the_message_outlives_the_traceback() -> None:
-    failure = Failure(type="t", message="the cause " * 150, traceback="t" * 16_000)
-    short = fit(letter(failure=failure, headers={"X": "h" * 8_000}), 3_000)
-    assert short.failure.message == failure.message
-    assert not short.headers
-
-
-def test_the_floor_below_which_nothing_can_be_cut() -> None:
-    assert size(fit(letter(headers={"X": "h" * 8_000}, errors=(attempt_error(1),)), 1)) < 600
