@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.apps.harness import Harness, harness
+from tests.apps.staying import let_pass
 from tests.apps.workers import WorkerProcess
 from tests.servers import NatsServerFactory
 
@@ -106,7 +107,7 @@ async def test_a_killer_is_charged_wherever_it_kills(
         await _send(h, "innocent", *({"n": n, "seconds": 0.5} for n in range(1, 4)))
         expires = 0.05 if task in ("expired", "nobodys") else None
         (killer,) = await _send(h, "index" if task == "expired" else task, arguments, expires=expires)
-        await asyncio.sleep(expires or 0.0)
+        await let_pass(expires or 0.0)
         assert await _work_off(h) == 3
         (entry,) = await h.dead()
         assert (entry.letter.id, entry.letter.reason) == (killer, "crashed")

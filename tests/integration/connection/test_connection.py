@@ -17,6 +17,7 @@ import pytest
 
 from jetq.errors import BrokerUnavailable
 from jetq.jetstream.transport.connection import NoReply
+from tests.apps.staying import stays_so_for
 from tests.integration.connection.impostor import impostor, pretend_nats
 from tests.integration.connection.watched import Watched, tell, watched
 from tests.servers import NatsServer, NatsServerFactory
@@ -191,8 +192,7 @@ async def test_silence_without_traffic_and_a_blocked_loop_are_no_loss(nats_serve
     async with watched(server.url) as self:
         time.sleep(13.0)  # what is tested: user code that blocks the loop
         await self.connection.ping(5.0)
-        await asyncio.sleep(13.0)
-        assert self.downs == 0
+        await stays_so_for(13.0, lambda: self.downs == 0)
 
 
 # --- hostile frames

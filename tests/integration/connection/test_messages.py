@@ -9,6 +9,7 @@ import pytest
 from jetq.jetstream.transport.connection import NoReply, NoResponders
 from jetq.jetstream.transport.message import Message
 from jetq.jetstream.transport.nats_client import header_block
+from tests.apps.staying import stays_so_for
 from tests.integration.connection.watched import Watched, watched
 from tests.servers import NatsServerFactory
 
@@ -131,8 +132,7 @@ async def test_who_sends_much_is_told_when_the_network_is_behind(nats_server: Na
                 connection.send("test.much", bytes(32 * 1024))
             assert not connection.free
             draining = asyncio.create_task(connection.drained())
-            await asyncio.sleep(0.2)
-            assert not draining.done()
+            await stays_so_for(0.2, lambda: not draining.done())
         finally:
             server.resume()
         async with asyncio.timeout(5.0):

@@ -23,6 +23,7 @@ from jetq.jetstream.transport.nats_client import NatsClient
 from jetq.model.job import JobRecord, Level, Meta, Stored
 from jetq.model.names import new_job_id
 from jetq.settings import Settings
+from tests.apps.staying import let_pass
 from tests.servers import NatsServer, NatsServerFactory
 
 
@@ -139,7 +140,7 @@ async def test_one_that_breaks_off_as_it_is_opened_leaves_no_socket_behind(
 async def test_it_answers_the_servers_pings(nats_server: NatsServerFactory) -> None:
     here = await lined(nats_server('ping_interval: "200ms"\nping_max: 2\n').url)
     for _ in range(6):
-        await asyncio.sleep(0.3)
+        await let_pass(0.3)
         assert await here.store(job()) is not None
     here.line.close()
     await here.broker.close()

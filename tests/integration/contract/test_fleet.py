@@ -14,6 +14,7 @@ from jetq.model.job import JobRecord
 from jetq.model.names import key_token, keyed_id
 from jetq.model.result import ResultRecord
 from jetq.model.schedule import ScheduleRecord
+from tests.apps.staying import stays_so_for
 from tests.integration.contract.world import QUEUE, World, job, letter, retry_of
 
 pytestmark = pytest.mark.anyio
@@ -207,7 +208,7 @@ async def test_a_pause_makes_a_queue_that_is_not_there_yet_and_holds_it(world: W
 async def test_a_result_is_kept_unless_one_is_and_is_pushed_only_then(world: World) -> None:
     broker, other = await world.broker(), await world.broker()
     waiting = asyncio.create_task(other.wait_result(QUEUE, "job", 10))
-    await asyncio.sleep(0.1)
+    await stays_so_for(0.1, lambda: not waiting.done())
     assert await broker.put_result(record("cancelled"), 60, unless_kept=True) is True
     pushed = await waiting
     assert pushed is not None and pushed.state == "cancelled"

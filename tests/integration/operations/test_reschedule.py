@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from jetq import DefinitionError, Job, JobContext, JobNotFound, current_job
+from tests.apps.staying import stays_so_for
 from tests.apps.working import fresh_app, settled, until_state, working
 
 pytestmark = pytest.mark.anyio
@@ -39,11 +40,13 @@ async def test_a_scheduled_job_is_put_off_brought_forward_and_run_once_as_it_was
     assert (await now.ainfo()).due is None
     assert (await notes.adelay("earlier")).id == earlier.id  # its key stands all the while
 
+    async def later_is_scheduled() -> bool:
+        return await later.astatus() == "scheduled"
+
     async with working(app):
         assert await now.aresult() == "now"
         assert await earlier.aresult() == "earlier"
-        await asyncio.sleep(max(0.0, before + 4.2 - time.time()))  # past every first due time
-        assert await later.astatus() == "scheduled"
+        await stays_so_for(before + 4.2 - time.time(), later_is_scheduled)  # past every first due time
         assert [what for what, *_ in ran] == ["now", "earlier"]
         assert await later.arun_now() == "queued"
         assert await later.aresult() == "later"

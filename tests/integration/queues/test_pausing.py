@@ -12,6 +12,7 @@ import pytest
 from jetq import Jetq, ResultExpired, Worker, current_job
 from jetq.broker import Broker
 from jetq.model.queue_info import QueueInfo
+from tests.apps.staying import stays_so_for
 from tests.apps.working import fresh_app, until, working
 from tests.e2e.project import Project
 from tests.servers import NatsServerFactory
@@ -68,8 +69,7 @@ async def test_live_workers_start_nothing_of_a_paused_queue_and_what_runs_ends(n
         assert await (await work.elsewhere.adelay("elsewhere")).aresult() == "elsewhere"
         work.go_on.set()
         assert await running.aresult() == "ended"
-        await asyncio.sleep(1.5)
-        assert work.ran == ["long 1", "elsewhere"]
+        await stays_so_for(1.5, lambda: work.ran == ["long 1", "elsewhere"])
         info = await _info(broker)
         assert (info.ready, info.running, info.scheduled) == (6, 0, 0)
 
@@ -124,8 +124,7 @@ async def test_a_pause_outlasts_a_killed_server_and_new_workers(nats_server: Nat
     async with working(again.app, grace=1):
         await again.elsewhere.adelay("elsewhere again")
         await until(lambda: again.ran)
-        await asyncio.sleep(0.5)
-        assert (work.ran, again.ran) == (["elsewhere"], ["elsewhere again"])
+        await stays_so_for(0.5, lambda: (work.ran, again.ran) == (["elsewhere"], ["elsewhere again"]))
         broker = await again.app.session.broker()
         assert (await _info(broker)).paused_until is not None
         await broker.resume("default")
@@ -157,8 +156,7 @@ async def test_a_burst_worker_on_a_paused_queue_waits_for_what_runs(nats_url: st
     running = asyncio.create_task(worker.run())
     await work.started.wait()
     await (await work.app.session.broker()).pause("default")
-    await asyncio.sleep(0.5)
-    assert not running.done()
+    await stays_so_for(0.5, lambda: not running.done())
     work.go_on.set()
     async with asyncio.timeout(10):
         await running
@@ -182,8 +180,8 @@ async def test_a_purge_counts_what_waits_spares_schedules_and_what_runs_is_not_r
         assert await broker.standing("default") == []
         await broker.resume("default")
         work.go_on.set()
-        await asyncio.sleep(2.0)  # past the retry's and the scheduled job's due times
-        assert work.ran == ["long 1"]
+        # Past the retry's and the scheduled job's due times.
+        await stays_so_for(2.0, lambda: work.ran == ["long 1"])
         info = await _info(broker)
         assert (info.ready, info.running, info.scheduled, info.dead) == (0, 0, 0, 0)
         with pytest.raises(ResultExpired):

@@ -11,6 +11,7 @@ import pytest
 from jetq import DefinitionError, Jetq, Queue, Worker, current_job
 from jetq.operations.dead_letters import replay
 from jetq.worker.round_robin import WeightedRoundRobin
+from tests.apps.staying import stays_so_for
 from tests.apps.working import fresh_app, until, working
 
 pytestmark = pytest.mark.anyio
@@ -114,8 +115,7 @@ async def test_pause_and_numbers_are_of_all_levels(nats_url: str) -> None:
     assert (info.ready, info.scheduled, info.running) == (3, 0, 0)
     await broker.pause("mail")
     async with working(app):
-        await asyncio.sleep(1)
-        assert started == []
+        await stays_so_for(1.0, lambda: started == [])
         await broker.resume("mail")
         await until(lambda: len(started) == 3)
     assert started[0] == "high"

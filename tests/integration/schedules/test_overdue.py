@@ -18,6 +18,7 @@ from jetq.model.schedule import ScheduleRecord
 from jetq.worker.schedules.overdue import OverdueJobs
 from jetq.worker.schedules.ticks import Ticks
 from tests.apps.full_store import SMALL_STORE, full_store
+from tests.apps.staying import stays_so_for
 from tests.servers import NatsServer, NatsServerFactory
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
@@ -123,14 +124,13 @@ async def test_a_schedule_that_ceased_to_tick_is_set_up_anew(
         async with full_store(server.url):
             await asyncio.sleep(2.5)
         before = len(ticks)
-        await asyncio.sleep(2.5)
-        assert len(ticks) == before  # it has ceased
+        await stays_so_for(2.5, lambda: len(ticks) == before)  # it has ceased
 
         turning = Ticks(broker)
         monkeypatch.setattr(broker, "now", lambda: time.time() + 12.0)  # a tick counts as missed only after a while
         await turning.catch_up(QUEUE)
-        await asyncio.sleep(1.1)
-        assert len(ticks) == before  # one missed tick proves nothing: the server may have been down
+        # One missed tick proves nothing: the server may have been down.
+        await stays_so_for(1.1, lambda: len(ticks) == before)
         await turning.catch_up(QUEUE)
         await until(lambda: len(ticks) >= before + 2)
         await feed.stop()

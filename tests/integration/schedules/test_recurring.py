@@ -20,6 +20,7 @@ from jetq.model.job import Delivery
 from jetq.model.schedule import ScheduleRecord, Ticked
 from jetq.operations.schedules import find_schedule, pause_schedule, put_schedule, run_schedule
 from jetq.worker.schedules.ticks import Ticks, job_of_tick
+from tests.apps.staying import stays_so_for
 from tests.apps.working import fresh_app, until, working
 
 pytestmark = pytest.mark.anyio
@@ -68,14 +69,16 @@ async def test_workers_that_start_at_once_leave_one_schedule_written_once(nats_u
     async with asyncio.timeout(10):
         while not (standing := await broker.schedules("default")):
             await asyncio.sleep(0.02)
-    await asyncio.sleep(0.5)
-    assert await broker.schedules("default") == standing
+
+    async def is_as_written() -> bool:
+        return await broker.schedules("default") == standing
+
+    await stays_so_for(0.5, is_as_written)
     for worker in workers:
         worker.stop()
     await asyncio.gather(*running)
     async with working(apps[0]):
-        await asyncio.sleep(0.5)
-        assert await broker.schedules("default") == standing
+        await stays_so_for(0.5, is_as_written)
     for each in (*apps, app):
         await each.session.aclose()
 
@@ -121,8 +124,7 @@ async def test_a_paused_schedule_does_not_tick_and_goes_on_when_resumed(nats_url
         await pause_schedule(broker, "fast", paused=True)
         await asyncio.sleep(0.3)
         seen = len(ran)
-        await asyncio.sleep(1.5)
-        assert len(ran) == seen
+        await stays_so_for(1.5, lambda: len(ran) == seen)
         id = await run_schedule(broker, "fast")
         await until(lambda: len(ran) == seen + 1)
         assert set(ran) == {"fast"}

@@ -88,9 +88,9 @@ async def test_it_says_the_next_times_that_the_server_says(nats_server: NatsServ
         assert await _publish(client, f"n{number}", cron.pattern, cron.zone), cron
         assert cron.next(first - 1) == first, cron
     assert time.time() < first - 0.5
-    await asyncio.sleep(first + 2 - time.time())
     for number, cron in enumerate(crons):
-        answer = await _message(client, last_by_subj=f"tick.n{number}")
+        while "error" in (answer := await _message(client, last_by_subj=f"tick.n{number}")):
+            await asyncio.sleep(0.1)
         assert _next_of(answer) == cron.next(first), (cron.pattern, cron.zone)
     await client.close()
 

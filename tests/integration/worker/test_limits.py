@@ -13,6 +13,7 @@ from jetq import ArgumentError, DefinitionError, Jetq, Job, JobCancelled, RateLi
 from jetq.broker import Broker
 from jetq.model.queue_info import QueueInfo
 from jetq.operations.why_waiting import diagnose
+from tests.apps.staying import stays_so_for
 from tests.apps.working import fresh_app, settled, until, until_state, working
 
 pytestmark = pytest.mark.anyio
@@ -200,8 +201,11 @@ async def test_a_job_in_line_that_is_moved_is_not_called_up(nats_url: str) -> No
         assert await jobs[moved].astatus() == "scheduled"
         crowd.open.set()
         await until(lambda: len(ran) == 59, timeout=30)
-        await asyncio.sleep(0.6)  # a look at the line more
-        assert await jobs[moved].astatus() == "scheduled"
+
+        async def is_scheduled() -> bool:
+            return await jobs[moved].astatus() == "scheduled"
+
+        await stays_so_for(0.6, is_scheduled)  # a look at the line more
     assert moved not in ran
 
 
@@ -294,8 +298,7 @@ async def test_a_rate_limited_task_pauses_everywhere(nats_url: str) -> None:
         await until(lambda: started)
         await asyncio.sleep(0.3)
         jobs = [await api.adelay(n) for n in range(1, 11)]
-        await asyncio.sleep(0.5)
-        assert len(started) == 1
+        await stays_so_for(0.5, lambda: len(started) == 1)
         assert [await job.aresult(timeout=15) for job in jobs] == list(range(1, 11))
         assert await first.aresult(timeout=15) == 0  # its only attempt was not burned
     assert started[1] - started[0] >= 1.9

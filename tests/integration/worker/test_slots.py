@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from functools import partial
 
@@ -13,6 +12,7 @@ from jetq.errors import BrokerError
 from jetq.jetstream.streams.subjects import Subjects
 from jetq.model.result import ResultRecord
 from tests.apps.full_store import full_stream
+from tests.apps.staying import stays_so_for
 from tests.apps.working import fresh_app, settled, until, working
 
 pytestmark = pytest.mark.anyio
@@ -86,8 +86,8 @@ async def test_while_results_are_being_stored_as_many_jobs_again_are_run(
     async with working(app, concurrency=SLOTS):
         await send(app)
         await until(lambda: len(ran) == 2 * SLOTS)
-        await asyncio.sleep(0.3)
-        assert len(ran) == 2 * SLOTS, "there are more outcomes to be stored than slots"
+        # Else there are more outcomes to be stored than slots.
+        await stays_so_for(0.3, lambda: len(ran) == 2 * SLOTS)
         answers.let_go()
         await all_have_run_once(app, ran)
 
@@ -118,7 +118,6 @@ async def test_a_worker_that_stops_waits_until_results_are_stored(
         await send(app)
         await until(lambda: len(ran) == JOBS)
         worker.stop()
-        await asyncio.sleep(0.3)
-        assert worker.running == JOBS
+        await stays_so_for(0.3, lambda: worker.running == JOBS)
         answers.let_go()
     await all_have_run_once(app, ran)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ast
+from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -10,8 +13,74 @@ ROOT = Path(__file__).parents[2]
 FILES = sorted(ROOT.rglob("*.py"))
 LONGEST = 500
 """Lines of a file."""
+LONGEST_SLEEP = 0.1
+"""Seconds. What sleeps less gives way to others, or looks again."""
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def name_of(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_a_file_has_one_subject(path: Path) -> None:
     assert len(path.read_text("utf-8").splitlines()) <= LONGEST
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_nothing_is_asserted_after_a_sleep(path: Path) -> None:
+    """Wait for the event with `until`; hold that there is none with `stays_so_for` (`tests.apps.staying`)."""
+    assert list(sleeps_before_assertions(path.read_text("utf-8"))) == []
+
+
+def sleeps_before_assertions(code: str) -> Iterator[int]:
+    """The lines that sleep for `LONGEST_SLEEP` or more, or for nobody knows how long, and then assert."""
+    for node in ast.walk(ast.parse(code)):
+        for body in (getattr(node, name, None) for name in ("body", "orelse", "finalbody")):
+            for first, then in pairwise(body if isinstance(body, list) else ()):
+                if sleeps(first) and asserts(then):
+                    yield first.lineno
+
+
+def sleeps(statement: ast.stmt) -> bool:
+    """Whether it is `asyncio.sleep(...)` or `time.sleep(...)`. That of a world of the contract moves its clock."""
+    match statement:
+        case ast.Expr(value=ast.Await(value=called)) | ast.Expr(value=called):
+            pass
+        case _:
+            return False
+    match called:
+        case ast.Call(
+            func=ast.Attribute(value=ast.Name(id="asyncio" | "anyio" | "time"), attr="sleep"), args=[how_long]
+        ):
+            if isinstance(how_long, ast.Constant) and isinstance(how_long.value, int | float):
+                return how_long.value >= LONGEST_SLEEP
+            return True
+    return False
+
+
+def asserts(statement: ast.stmt) -> bool:
+    """Whether it asserts at once: itself, or in a loop or a condition."""
+    if isinstance(statement, ast.For | ast.AsyncFor | ast.If):
+        return any(isinstance(inside, ast.Assert) for inside in ast.walk(statement))
+    return isinstance(statement, ast.Assert)
+
+
+SLEEPS = """
+async def test_it():
+    await asyncio.sleep({how_long})
+    {then}
+"""
+
+
+@pytest.mark.parametrize(
+    ("how_long", "then", "found"),
+    [
+        ("0.3", "assert ran == []", True),
+        ("2 * LEASE", "assert ran == []", True),
+        ("1", "for each in ran: assert each", True),
+        ("0.02", "assert ran == []", False),
+        ("0.3", "job = await task.adelay()", False),
+    ],
+)
+def test_a_sleep_before_an_assertion_is_found(how_long: str, then: str, found: bool) -> None:
+    assert bool(list(sleeps_before_assertions(SLEEPS.format(how_long=how_long, then=then)))) is found

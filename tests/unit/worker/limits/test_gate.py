@@ -19,6 +19,7 @@ from jetq.worker.limits.gate import Gate
 from jetq.worker.limits.limit_share import LimitShare
 from jetq.worker.limits.presence import Presence
 from jetq.worker.limits.rate_schedule import RateSchedule
+from tests.apps.staying import stays_so_for
 
 pytestmark = pytest.mark.anyio
 
@@ -356,8 +357,7 @@ async def test_a_worker_without_room_calls_nobody_up() -> None:
         d.busy = 1
         d.gate.has_parked = True
         d.gate.wake()
-        await asyncio.sleep(0.3)
-        assert d.line == []
+        await stays_so_for(0.3, lambda: d.line == [])
         d.busy = 0
         await d.until(lambda: d.line != [])
         d.gate.has_parked = False

@@ -15,6 +15,7 @@ from jetq.memory import MemoryBroker, MemoryStore
 from jetq.model.cell import Cell
 from jetq.worker.limits.limit_share import LimitShare
 from jetq.worker.limits.presence import Presence
+from tests.apps.staying import stays_so_for
 
 pytestmark = pytest.mark.anyio
 
@@ -301,8 +302,7 @@ async def test_a_sign_of_life_that_lapsed_meanwhile_is_not_valid_again() -> None
         return await write(name, value, **rest)
 
     broker.write_cell = slow  # type: ignore[method-assign]
-    await asyncio.sleep(0.5)
-    assert presence.valid
+    await stays_so_for(0.5, lambda: presence.valid)
     renewal = asyncio.create_task(presence.renew(broker))
     async with asyncio.timeout(10):
         while await other.read_cell(f"present.{presence.name}") is not None:

@@ -14,6 +14,8 @@ from jetq.worker.limits.notices import Notices
 from jetq.worker.limits.parking import Parking
 from jetq.worker.limits.pauses import Pauses
 from jetq.worker.limits.presence import Presence
+from tests.apps.staying import stays_so_for
+from tests.apps.working import until
 
 pytestmark = pytest.mark.anyio
 
@@ -74,17 +76,12 @@ async def _paused(broker: MemoryBroker) -> Pauses:
 
 async def test_a_pause_whose_end_comes_early_by_one_clock_ends_all_the_same() -> None:
     clock = FakeClock(1_000_000.0)
-    broker = MemoryBroker(MemoryStore(clock))
-    pauses = await _paused(broker)
+    pauses = await _paused(MemoryBroker(MemoryStore(clock)))
     await pauses.begin(GATE, 0.1)
-    while not pauses.concern("a"):
-        await asyncio.sleep(0.01)
-    await asyncio.sleep(0.15)  # the loop's clock is past the end, the broker's is not
-    assert pauses.concern("a")
+    await until(lambda: pauses.concern("a"))
+    await stays_so_for(0.15, lambda: pauses.concern("a"))  # the loop's clock is past the end, the broker's is not
     clock.advance(0.2)
-    async with asyncio.timeout(10.0):
-        while pauses.concern("a"):
-            await asyncio.sleep(0.01)
+    await until(lambda: not pauses.concern("a"))
     assert pauses.end_of(GATE) == 0.0
 
 
@@ -93,7 +90,5 @@ async def test_a_shorter_pause_does_not_end_a_longer_one() -> None:
     one, other = await _paused(broker), await _paused(broker)
     await broker.write_cell(f"pause.{GATE}", b"1000060")
     await broker.write_cell(f"pause.{GATE}", b"1000002")
-    async with asyncio.timeout(10.0):
-        while not (one.concern("a") and other.concern("a")):
-            await asyncio.sleep(0.01)
+    await until(lambda: one.concern("a") and other.concern("a"))
     assert one.end_of(GATE) == other.end_of(GATE) == 1_000_060.0

@@ -28,6 +28,7 @@ from jetq.model.job_context import CURRENT, Current, JobContext
 from jetq.worker.pools.errors import ProcessDied
 from jetq.worker.pools.processes import ProcessPool
 from tests.apps import process_tasks as tasks
+from tests.apps.staying import stays_so_for
 
 pytestmark = [pytest.mark.anyio, pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX")]
 
@@ -267,8 +268,7 @@ async def test_the_time_of_a_call_begins_when_it_gets_a_seat(tmp_path: Path) -> 
     await until((tmp_path / "a").exists)
     second = asyncio.create_task(pool.run(tasks.pid.fn, (), {}, context=seat))
     third = asyncio.create_task(pool.run(tasks.pid.fn, (), {}, context=seat))
-    await asyncio.sleep(0.1)
-    assert len(seated) == 1
+    await stays_so_for(0.1, lambda: len(seated) == 1)
     third.cancel()
     assert await first == "done"
     assert await second
