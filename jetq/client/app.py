@@ -195,7 +195,7 @@ class Jetq:
         """The call `send` would store, checked and not stored."""
         settings = call_settings(options, name, "app.send")
         known = self._find(check_task(name))
-        check_identity(settings, has_key=known is not None and known.defaults.key is not None)
+        check_identity(settings, has_key=known is not None and known.declared.key is not None)
         if known is not None:
             return BoundTask(known, settings).bind_json(arguments or {})
         body = encode_plain(name, arguments or {})

@@ -22,12 +22,12 @@ Definition = tuple[ScheduleRecord, bytes]
 
 def check_schedules(task: Task[..., Any]) -> None:
     """Raises DefinitionError if the schedules of `task` have no names of their own, or arguments that do not fit."""
-    names = [schedule.name for schedule in task.defaults.schedules]
+    names = [schedule.name for schedule in task.declared.schedules]
     if len(names) > 1 and (None in names or len(set(names)) < len(names)):
         raise DefinitionError(
             f"{task.name} has {len(names)} schedules: each needs a name of its own", hint='Schedule(name="...", ...)'
         )
-    for schedule in task.defaults.schedules:
+    for schedule in task.declared.schedules:
         check_schedule(_name(task, schedule))
         try:
             task.signature.values((), dict(schedule.arguments))
@@ -38,9 +38,9 @@ def check_schedules(task: Task[..., Any]) -> None:
 def definitions(tasks: Iterable[Task[..., Any]]) -> list[Definition]:
     """The schedules that tasks define. Raises DefinitionError if the arguments of one do not fit, or if it would tick
     twice, because its module was imported under two names."""
-    tasks = [task for task in tasks if task.defaults.schedules]
+    tasks = [task for task in tasks if task.declared.schedules]
     _check_modules(tasks)
-    return [(_record(task, schedule), _body(task, schedule)) for task in tasks for schedule in task.defaults.schedules]
+    return [(_record(task, schedule), _body(task, schedule)) for task in tasks for schedule in task.declared.schedules]
 
 
 def _check_modules(tasks: Iterable[Task[..., Any]]) -> None:
@@ -56,16 +56,16 @@ def _check_modules(tasks: Iterable[Task[..., Any]]) -> None:
 
 def _record(task: Task[..., Any], schedule: Schedule) -> ScheduleRecord:
     key = NO_KEY
-    if task.defaults.key is not None:
-        key = key_token(call_key(task.defaults.key, task.signature, (), dict(schedule.arguments)))
+    if task.declared.key is not None:
+        key = key_token(call_key(task.declared.key, task.signature, (), dict(schedule.arguments)))
     return schedule.record(
         _name(task, schedule),
         queue=task.queue,
         task=task.name,
         source="code",
         key=key,
-        expires=task.defaults.expires,
-        level=task.defaults.priority,
+        expires=task.declared.expires,
+        level=task.declared.priority,
     )
 
 

@@ -62,7 +62,7 @@ def _made(fn: Callable[..., Any], keywords: Mapping[str, Any], registry: Registr
 
 def _check(task: Task[..., Any]) -> None:
     """Raise DefinitionError if options of `task` do not fit its parameters or its result."""
-    options, signature = task.defaults, task.signature
+    options, signature = task.declared, task.signature
     if options.key is not None:
         check_template(options.key, signature)
     if options.limit_per is not None:

@@ -49,10 +49,15 @@ class _Enqueuer(Generic[P, R]):
     name: str
     queue: str
     signature: Signature
-    defaults: TaskOptions
+    declared: TaskOptions
     _settings: CallSettings
     _options: TaskOptions
     _app: Callable[[], Enqueues]
+
+    @property
+    def defaults(self) -> TaskOptions:
+        """The same as `declared`, by its older name."""
+        return self.declared
 
     def delay(self, /, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
         """Store a job and return its handle, once JetStream has stored it.
@@ -72,20 +77,20 @@ class _Enqueuer(Generic[P, R]):
     def bind(self, /, *args: P.args, **kwargs: P.kwargs) -> Call[R]:
         """A call to be enqueued later, checked now. Raises ArgumentError."""
         body = self.signature.encode(args, kwargs)
-        key, defaults = self._settings.key, self.defaults
-        if key is None and defaults.key is not None:
-            key = call_key(defaults.key, self.signature, args, kwargs)
-        if defaults.limit_per is not None:
-            call_key(defaults.limit_per, self.signature, args, kwargs)  # so that what gives none fails here
+        key, declared = self._settings.key, self.declared
+        if key is None and declared.key is not None:
+            key = call_key(declared.key, self.signature, args, kwargs)
+        if declared.limit_per is not None:
+            call_key(declared.limit_per, self.signature, args, kwargs)  # so that what gives none fails here
         return self._call(body, key)
 
     def bind_json(self, arguments: Mapping[str, Any]) -> Call[R]:
         """`bind` for arguments that are JSON values by parameter name. Raises ArgumentError."""
         body = self.signature.encode_json(arguments)
-        key, defaults = self._settings.key, self.defaults
-        if key is None and defaults.key is not None:
+        key, declared = self._settings.key, self.declared
+        if key is None and declared.key is not None:
             args, kwargs = self.signature.decode(body)
-            key = call_key(defaults.key, self.signature, args, kwargs)
+            key = call_key(declared.key, self.signature, args, kwargs)
         return self._call(body, key)
 
     def _call(self, body: bytes, key: str | None) -> Call[R]:
@@ -119,9 +124,9 @@ class BoundTask(_Enqueuer[P, R]):
         self.name = task.name
         self.queue = task.queue
         self.signature = task.signature
-        self.defaults = task.defaults
+        self.declared = task.declared
         self._settings = settings
-        self._options = effective_options(task.defaults, settings)
+        self._options = effective_options(task.declared, settings)
         self._app = task._app
 
 
@@ -129,7 +134,7 @@ class Task(_Enqueuer[P, R]):
     """A function that can be stored as a job. Made by `@task` and `@app.task`.
 
     name, queue: as given or derived. fn: the function, with the decorators below `@task`. is_coroutine_function:
-    whether calling `fn` gives a coroutine. signature: the schema of its calls. defaults: its options, which a call may
+    whether calling `fn` gives a coroutine. signature: the schema of its calls. declared: its options, which a call may
     override.
     """
 
@@ -149,7 +154,7 @@ class Task(_Enqueuer[P, R]):
         self.name = name
         self.queue = queue
         self.signature = signature
-        self.defaults = options
+        self.declared = options
         self._settings = NO_SETTINGS
         self._options = options
         self._app = app
@@ -160,14 +165,14 @@ class Task(_Enqueuer[P, R]):
     def options(self, **keywords: Unpack[CallOptions]) -> BoundTask[P, R]:
         """The same task with options for what it enqueues next. See CallOptions; raises DefinitionError."""
         settings = call_settings(keywords, self.name)
-        check_identity(settings, has_key=self.defaults.key is not None)
+        check_identity(settings, has_key=self.declared.key is not None)
         if settings.result_ttl is not UNSET and settings.result_ttl is not None:
             self.signature.prepare(result=True)
         return BoundTask(self, settings)
 
     def prepare(self) -> None:
         """Make sure that it can run: resolve annotations that were not defined yet. Raises DefinitionError."""
-        self.signature.prepare(result=self.defaults.result_ttl is not None)
+        self.signature.prepare(result=self.declared.result_ttl is not None)
 
 
 class AsyncTask(Task[P, R]):

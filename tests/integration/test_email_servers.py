@@ -239,11 +239,11 @@ def test_attempts_outlast_greylisting_and_a_server_that_is_away(monkeypatch: pyt
     """Guarantee: five minutes of greylisting leave attempts, and so does a server that is away for hours."""
     waits: list[float] = []
     call: Any = RetryCallState
-    for number in range(1, send_email.defaults.max_attempts):
+    for number in range(1, send_email.declared.max_attempts):
         state = call(None, None, (), {})
         state.attempt_number = number
         waits.append(RetryWait()(state))
-    assert send_email.defaults.max_attempts == 8
+    assert send_email.declared.max_attempts == 8
     assert 60 <= waits[0] <= 75
     assert sum(waits[:2]) > 5 * 60
     assert sum(waits) > 7 * 3600

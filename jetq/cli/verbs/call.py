@@ -59,7 +59,7 @@ def call(
     options: CallOptions = {}
     if queue is not None:
         options["queue"] = queue
-    if not no_wait and (task is None or task.defaults.result_ttl is None):
+    if not no_wait and (task is None or task.declared.result_ttl is None):
         options["result_ttl"] = _RESULT_TTL
     asyncio.run(_call(app, name, arguments, options, wait=not no_wait, timeout=timeout))
 

@@ -54,7 +54,7 @@ def permissions(app: Jetq, *, queues: Collection[str] = (), keys: bool = False) 
     subjects, inbox = Subjects(app.settings.namespace), app.settings.inbox_prefix
     levelled = {name for name, queue in app.queues.items() if queue.levels is not None}
     tasks = [
-        Enqueued(task.queue, name, keys=keys or task.defaults.key is not None, levels=task.queue in levelled)
+        Enqueued(task.queue, name, keys=keys or task.declared.key is not None, levels=task.queue in levelled)
         for name, task in sorted(app.tasks.items())
         if not queues or task.queue in queues
     ]

@@ -88,12 +88,12 @@ class Attempt(Struct, eq=False):
     @property
     def in_thread(self) -> bool:
         """Whether its function runs in a thread."""
-        return self.task is not None and self.task.defaults.run_in == "thread" and not self.on_loop
+        return self.task is not None and self.task.declared.run_in == "thread" and not self.on_loop
 
     @property
     def options(self) -> TaskOptions:
         """The options of its job: its task's, or those of any task where that is not known here, and its call's."""
-        options = TaskOptions() if self.task is None else self.task.defaults
+        options = TaskOptions() if self.task is None else self.task.declared
         if self.meta is DEFAULT_META:  # as most are: without two calls for each job
             return options
         return effective_options(options, CallSettings.carried_by(self.meta))

@@ -112,7 +112,7 @@ class Caller:
     def _mark_started(self, attempt: Attempt, task: Task[..., Any]) -> Current:
         """From now on user code runs. In a process its time begins later: see `take_seat`."""
         attempt.started = time.monotonic()
-        if task.defaults.run_in != "process":
+        if task.declared.run_in != "process":
             _set_deadline(attempt)
         current = Current(partial(context_of, attempt, self._worker, attempt.deadline), self._app)
         CURRENT.set(current)

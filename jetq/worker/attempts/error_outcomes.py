@@ -68,7 +68,7 @@ class _FailedRun(Struct):
 
     @property
     def max_crashes(self) -> int:
-        return self.task.defaults.max_crashes
+        return self.task.declared.max_crashes
 
     def capture(self, error: BaseException) -> Failure:
         return self.attempt.capture(error)

@@ -169,5 +169,5 @@ class Executor:
 def _started_once(tasks: Mapping[str, Task[..., Any]]) -> set[str]:
     """Return the names of those tasks whose jobs may be started once only."""
     # A process of its own that dies is charged exactly, and with no start on record.
-    options = {name: task.defaults for name, task in tasks.items()}
+    options = {name: task.declared for name, task in tasks.items()}
     return {name for name, each in options.items() if each.max_crashes == 1 and each.run_in != "process"}

@@ -226,10 +226,10 @@ class Limits:
         return specs
 
     def _spec(self, gate: str, task: Task[..., Any]) -> GateSpec:
-        return GateSpec(gate, task.defaults.limit, task.defaults.rate if self._in_time else None)
+        return GateSpec(gate, task.declared.limit, task.declared.rate if self._in_time else None)
 
     def _gate_name(self, attempt: Attempt, task: Task[..., Any]) -> str:
-        per = task.defaults.limit_per
+        per = task.declared.limit_per
         key = NO_KEY if per is None else key_token(call_key(per, task.signature, attempt.args, attempt.kwargs))
         return f"{task.name.replace('.', ':')}~{key}"
 
@@ -307,4 +307,4 @@ class Limits:
 
 
 def _is_limited(task: Task[..., Any]) -> bool:
-    return task.defaults.limit is not None or task.defaults.rate is not None
+    return task.declared.limit is not None or task.declared.rate is not None

@@ -38,7 +38,7 @@ class Pools:
 
         seats: asked where it runs in a process.
         """
-        where = task.defaults.run_in
+        where = task.declared.run_in
         if where == "thread":
             return self._threads.run(task.fn, attempt.args, attempt.kwargs, deadline=attempt.deadline)
         if where == "process":

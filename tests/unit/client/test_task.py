@@ -185,23 +185,28 @@ def is_value_error(error: BaseException) -> bool:
 
 
 def test_defaults() -> None:
-    options = task(plain).defaults
+    options = task(plain).declared
     assert (options.max_attempts, options.wait, options.dead_on, options.retry_on) == (3, None, (), None)
     assert (options.timeout, options.max_crashes, options.result_ttl) == (300.0, 3, 3600.0)
-    assert (options.run_in, task(awaited).defaults.run_in) == ("thread", "loop")
+    assert (options.run_in, task(awaited).declared.run_in) == ("thread", "loop")
+
+
+def test_what_a_task_declares_has_its_older_name_too() -> None:
+    made = task(plain)
+    assert made.defaults is made.options(delay=5).defaults is made.declared
 
 
 def test_a_function_that_returns_nothing_keeps_no_result() -> None:
     def nothing() -> None: ...
 
-    assert task(name="nothing")(nothing).defaults.result_ttl is None
-    assert task(name="nothing", result_ttl=60)(nothing).defaults.result_ttl == 60.0
+    assert task(name="nothing")(nothing).declared.result_ttl is None
+    assert task(name="nothing", result_ttl=60)(nothing).declared.result_ttl == 60.0
 
 
 def test_that_a_job_has_ended_is_kept_where_there_is_no_result() -> None:
     def nothing() -> None: ...
 
-    assert task(name="nothing", ends_kept=60)(nothing).defaults.result_ttl == 60.0
+    assert task(name="nothing", ends_kept=60)(nothing).declared.result_ttl == 60.0
     for keywords in ({"ends_kept": 60}, {"ends_kept": 60, "result_ttl": 60}):
         told = refused(lambda options=keywords: task(name="plain", **options)(plain))  # type: ignore[misc]
         assert "ends_kept is for a function annotated to return nothing" in told.message
@@ -214,11 +219,11 @@ def test_options_are_converted_at_the_door() -> None:
     made = task(
         timeout=timedelta(minutes=1), result_ttl=timedelta(hours=2), wait=strategy, dead_on=ValueError, max_attempts=1
     )(plain)
-    assert (made.defaults.timeout, made.defaults.result_ttl) == (60.0, 7200.0)
-    assert (made.defaults.wait, made.defaults.dead_on) == (strategy, (ValueError,))
-    chosen = task(name="chosen", dead_on=is_value_error, retry_on=(OSError, KeyError))(plain).defaults
+    assert (made.declared.timeout, made.declared.result_ttl) == (60.0, 7200.0)
+    assert (made.declared.wait, made.declared.dead_on) == (strategy, (ValueError,))
+    chosen = task(name="chosen", dead_on=is_value_error, retry_on=(OSError, KeyError))(plain).declared
     assert (chosen.dead_on, chosen.retry_on) == (is_value_error, (OSError, KeyError))
-    assert task(wait=5, timeout=None)(plain).defaults.wait == 5.0
+    assert task(wait=5, timeout=None)(plain).declared.wait == 5.0
 
 
 @pytest.mark.parametrize(

@@ -151,7 +151,7 @@ def test_no_transport_is_an_error_and_not_a_default() -> None:
 def test_the_rate_of_the_settings_is_that_of_both_tasks() -> None:
     """Guarantee: what a worker is told to keep to, it keeps to."""
     code = (
-        "from jetq_email import send_email, send_template; print(send_email.defaults.rate, send_template.defaults.rate)"
+        "from jetq_email import send_email, send_template; print(send_email.declared.rate, send_template.declared.rate)"
     )
     environment = {**os.environ, "JETQ_EMAIL_RATE": "14/s"}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)

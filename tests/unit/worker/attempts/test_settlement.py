@@ -55,7 +55,7 @@ async def test_a_letter_that_is_stored_is_not_stored_again_while_its_result_cann
     feed.ask(1)
     await feed.stop()
     attempt = Attempt(got[0])
-    attempt.task, attempt.meta = cast("Task[..., Any]", SimpleNamespace(defaults=TaskOptions())), Meta(result_ttl=60.0)
+    attempt.task, attempt.meta = cast("Task[..., Any]", SimpleNamespace(declared=TaskOptions())), Meta(result_ttl=60.0)
     spent = Settlement(broker, cast(Leases, Held()), "w")
 
     assert await spent.settle(attempt, Dead(reason="failed", failure=Failure(type="E", message="no good")))
