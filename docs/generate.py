@@ -97,11 +97,12 @@ def options(keywords: type, defaults: type[msgspec.Struct] | None) -> str:
 
 def _defaults(struct: type[msgspec.Struct]) -> dict[str, str]:
     """The default of each field as a page shows it: None, an empty tuple and none at all are not shown."""
-    shown = {}
-    for field in msgspec.structs.fields(struct):
-        value = field.default
+    # `msgspec.structs.fields` would evaluate annotations: some name types that only type checkers see.
+    names, values = struct.__struct_fields__, struct.__struct_defaults__
+    shown = dict.fromkeys(names, "")
+    for name, value in zip(names[len(names) - len(values) :], values, strict=True):
         text = ",".join(value) if isinstance(value, tuple) else value
-        shown[field.name] = "" if value in (None, (), msgspec.NODEFAULT) else f"`{text}`"
+        shown[name] = f"`{text}`" if isinstance(value, bool | int | float | str | tuple) and value != () else ""
     return shown
 
 

@@ -20,7 +20,6 @@ from jetq.encoding.signature import decode_plain, encode_plain
 from jetq.errors import DefinitionError
 from jetq.migration_hints import answering
 from jetq.model.definitions.checks import check_functions
-from jetq.model.definitions.hooks import ExpiredHook, Middleware
 from jetq.model.definitions.options import (
     CallOptions,
     TaskKeywords,
@@ -40,6 +39,7 @@ if TYPE_CHECKING:
     from jetq.broker import Broker
     from jetq.client.plugins import Plugin
     from jetq.encoding.sealing import PayloadCodec
+    from jetq.model.definitions.hooks import ExpiredHook, Middleware
     from jetq.model.definitions.queue import Queue
     from jetq.model.definitions.schedule import ScheduleKeywords
     from jetq.model.result import ResultRecord

@@ -49,7 +49,7 @@ async def test_a_tick_and_what_is_given_back_are_none_of_the_jobs_that_may_be_ta
     slots = slots_of(max_jobs=1)
     slots.take(attempt(schedule="nightly"))
     returned = attempt()
-    returned.released = True
+    returned.release()
     slots.take(returned)
     assert not slots.exhausted and slots.free() == 1
 
