@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from jetq.errors import DefinitionError
 from jetq.model.bounds import LONGEST, MOST
+from jetq.model.definitions.wrappers import is_context_manager, wraps_async
 from jetq.model.job import LEVELS, Level
 from jetq.units import seconds
 
-__all__ = ["check_count", "check_duration", "check_functions", "check_level"]
+__all__ = ["check_count", "check_duration", "check_functions", "check_level", "check_pool", "default_pool"]
 
 
 def check_count(name: str, value: Any) -> int:
@@ -50,3 +52,27 @@ def check_level(level: Any) -> Level:
         if level == known:
             return known
     raise DefinitionError(f"priority is 'high', 'normal' or 'low', not {level!r}")
+
+
+def default_pool(fn: Callable[..., Any]) -> str:
+    """Return where `fn` runs whose task does not say: on the loop if it is async, else in a thread."""
+    return "loop" if inspect.iscoroutinefunction(fn) else "thread"
+
+
+def check_pool(fn: Callable[..., Any], run_in: str) -> None:
+    """Raise DefinitionError if `fn` cannot be a task, or not one that runs there."""
+    if inspect.isasyncgenfunction(fn) or inspect.isgeneratorfunction(fn):
+        raise DefinitionError(f"{fn.__qualname__} is a generator; a task returns its result")
+    if is_context_manager(fn):
+        raise DefinitionError(
+            f"{fn.__qualname__} is a context manager: calling it runs nothing",
+            hint="use it in a task: with ...:",
+        )
+    if run_in == "process" and "<locals>" in fn.__qualname__:
+        raise DefinitionError(
+            f"run_in='process' needs a function at the top of a module, where a process can import it, and "
+            f"{fn.__qualname__} is a local one"
+        )
+    if (run_in == "loop") != (default_pool(fn) == "loop") and not (run_in == "loop" and wraps_async(fn)):
+        need = "an async function" if run_in == "loop" else "a function that is not async"
+        raise DefinitionError(f"run_in={run_in!r} needs {need}, and {fn.__qualname__} is not one")

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from msgspec import UNSET, Struct, UnsetType
@@ -13,9 +14,8 @@ from msgspec.structs import replace
 
 from jetq.errors import DefinitionError
 from jetq.migration_hints import OPTIONS, Place, option_answer, written_option
-from jetq.model.definitions.checks import check_count, check_duration, check_level
+from jetq.model.definitions.checks import check_count, check_duration, check_level, check_pool, default_pool
 from jetq.model.definitions.keywords import CallOptions, Condition, Seconds, TaskKeywords, Unique
-from jetq.model.definitions.wrappers import is_context_manager, wraps_async
 from jetq.model.job import DEFAULT_META, Level, Meta
 from jetq.model.names import check_job_id, check_key, check_keyless_id, check_queue
 from jetq.units import instant
@@ -99,19 +99,19 @@ class CallSettings(Struct, frozen=True):
     @staticmethod
     def carried_by(meta: Meta) -> CallSettings:
         """Return the options of the call that the job with this `Meta` was made of, as far as it carries them."""
-        given = {} if meta is DEFAULT_META else _given(meta, DEFAULT_META, CARRIED)
-        return CallSettings(**given) if given else NO_SETTINGS
+        carried = _NONE_CARRIED if meta is DEFAULT_META else _carried(meta)
+        return NO_SETTINGS if carried == _NONE_CARRIED else CallSettings(**dict(zip(CARRIED, carried, strict=True)))
 
     def carrying(self) -> Meta:
         """Return the `Meta` of a job that carries what these options say to its worker, and nothing else."""
-        given = _given(self, NO_SETTINGS, CARRIED)
-        return Meta(**given) if given else DEFAULT_META
+        carried = _NONE_CARRIED if self is NO_SETTINGS else _carried(self)
+        return DEFAULT_META if carried == _NONE_CARRIED else Meta(**dict(zip(CARRIED, carried, strict=True)))
 
     def or_else(self, others: CallSettings) -> CallSettings:
         """Return these, and where they say nothing the others. Raises DefinitionError if the others name one job."""
         if others.id is not None:
             raise DefinitionError("id names one job, so it cannot be an option of many", hint="give it to each .bind()")
-        given = _given(self, NO_SETTINGS, self.__struct_fields__)
+        given = _written.of(self)
         if "delay" in given or "at" in given:
             others = replace(others, delay=None, at=None)
         return replace(others, **given)
@@ -134,8 +134,32 @@ class CallSettings(Struct, frozen=True):
 NO_SETTINGS = CallSettings()
 """The options of a call that says nothing."""
 
+
+_carried = attrgetter(*CARRIED)  # of both alike, where what is not said is None or UNSET in both
+_NONE_CARRIED = _carried(DEFAULT_META)
+
+
+class _Given:
+    """Tells which of the fields `names` a call gives. One comparison where it gives none, as mostly."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._names = names
+        self._read = attrgetter(*names)
+        self._nothing = self._read(NO_SETTINGS)
+
+    def of(self, settings: CallSettings) -> dict[str, Any]:
+        """Return those fields of `settings`, by name."""
+        read = self._read(settings)
+        if read == self._nothing:
+            return {}
+        triples = zip(self._names, read, self._nothing, strict=True)
+        return {name: value for name, value, nothing in triples if value is not nothing}
+
+
+_written = _Given(CallSettings.__struct_fields__)
+
 # The key of a call is a text, and that of a task what makes one: a call's takes its place where keys are made.
-_OVERRIDING = sorted({*CallSettings.__struct_fields__} & {*TaskOptions.__struct_fields__} - {"key"})
+_overriding = _Given(sorted({*CallSettings.__struct_fields__} & {*TaskOptions.__struct_fields__} - {"key"}))
 
 
 def effective_options(options: TaskOptions, given: CallSettings) -> TaskOptions:
@@ -143,20 +167,14 @@ def effective_options(options: TaskOptions, given: CallSettings) -> TaskOptions:
 
     The one place where the two meet, for who enqueues a job and for the worker that runs it. `key` stays the task's.
     """
-    own = {} if given is NO_SETTINGS else _given(given, NO_SETTINGS, _OVERRIDING)
+    own = {} if given is NO_SETTINGS else _overriding.of(given)
     return replace(options, **own) if own else options
-
-
-def _given(value: CallSettings | Meta, nothing: CallSettings | Meta, names: Iterable[str]) -> dict[str, Any]:
-    """Return those fields of `value`, of these `names`, that are not as in `nothing`."""
-    own = {name: getattr(value, name) for name in names}
-    return {name: each for name, each in own.items() if each is not getattr(nothing, name)}
 
 
 def task_options(fn: Callable[..., Any], keywords: Mapping[str, Any], *, returns_none: bool) -> TaskOptions:
     """The options of the task made of `fn`. Raises DefinitionError for an unknown or impossible one."""
     _refuse_unknown("@task", keywords, TaskKeywords.__annotations__, fn.__name__)
-    chosen: dict[str, Any] = {"result_ttl": None if returns_none else _RESULT_TTL, "run_in": _default_pool(fn)}
+    chosen: dict[str, Any] = {"result_ttl": None if returns_none else _RESULT_TTL, "run_in": default_pool(fn)}
     for name, value in keywords.items():
         if name not in ("name", "queue", *_WHEN):
             chosen[name] = _CHECKS[name](name, value)
@@ -172,7 +190,7 @@ def task_options(fn: Callable[..., Any], keywords: Mapping[str, Any], *, returns
         raise DefinitionError(
             "unique needs a key: it says which jobs are one and the same", hint='@task(key="...", unique="running")'
         )
-    _check_pool(fn, chosen["run_in"])
+    check_pool(fn, chosen["run_in"])
     return TaskOptions(**chosen)
 
 
@@ -243,28 +261,6 @@ def _refuse_unknown(place: Place, keywords: Mapping[str, Any], known: Iterable[s
 
 def _no_option(place: Place, what: str, answer: str | None) -> DefinitionError:
     return DefinitionError(f"{place} has no option {what}: {answer}")
-
-
-def _default_pool(fn: Callable[..., Any]) -> str:
-    return "loop" if inspect.iscoroutinefunction(fn) else "thread"
-
-
-def _check_pool(fn: Callable[..., Any], run_in: str) -> None:
-    if inspect.isasyncgenfunction(fn) or inspect.isgeneratorfunction(fn):
-        raise DefinitionError(f"{fn.__qualname__} is a generator; a task returns its result")
-    if is_context_manager(fn):
-        raise DefinitionError(
-            f"{fn.__qualname__} is a context manager: calling it runs nothing",
-            hint="use it in a task: with ...:",
-        )
-    if run_in == "process" and "<locals>" in fn.__qualname__:
-        raise DefinitionError(
-            f"run_in='process' needs a function at the top of a module, where a process can import it, and "
-            f"{fn.__qualname__} is a local one"
-        )
-    if (run_in == "loop") != (_default_pool(fn) == "loop") and not (run_in == "loop" and wraps_async(fn)):
-        need = "an async function" if run_in == "loop" else "a function that is not async"
-        raise DefinitionError(f"run_in={run_in!r} needs {need}, and {fn.__qualname__} is not one")
 
 
 def _timeout(name: str, value: Any) -> float | None:
