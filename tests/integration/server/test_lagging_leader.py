@@ -24,7 +24,7 @@ class Lag:
     def __init__(self, broker: Any, questions: int) -> None:
         self.left = questions
         self.refused = 0
-        self._api, self._publisher = broker.api, broker._publisher
+        self._api, self._publisher = broker.api, broker.publisher
         self._publish, self._last = self._publisher.publish, self._api.last_message
         self._info = self._api.stream_info
         self._publisher.publish, self._api.last_message = self.publish, self.last_message
