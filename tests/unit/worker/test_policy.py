@@ -459,7 +459,7 @@ class Run:
     name, meta, policy, max_crashes = "tasks.f", Meta(attempt=2), RetryPolicy(), 3
 
     def __init__(self, ending: Ending | None, asked: bytes | Dead | None = None) -> None:
-        self.ending = ending
+        self.ending: Ending | None = ending
         self.asked = asked
 
     def capture(self, error: BaseException) -> Failure:
