@@ -81,7 +81,7 @@ def pools() -> Iterator[MakePool]:
 
     yield make
     for each in made:
-        each._queue.put(None)
+        each.close()
 
 
 async def call(pool: ThreadPool, fn: Callable[..., Any], *args: Any, within: float | None = None) -> Any:

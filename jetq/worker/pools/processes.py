@@ -54,6 +54,11 @@ class ProcessPool:
         self._children: set[_Child] = set()
         self._closed = False
 
+    @property
+    def processes(self) -> int:
+        """How many processes there are now, idle ones among them."""
+        return len(self._children)
+
     async def run(
         self,
         fn: Callable[..., Any],

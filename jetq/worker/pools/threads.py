@@ -75,6 +75,11 @@ class ThreadPool:
         self._watcher: asyncio.TimerHandle | None = None
         self._closed = False
 
+    @property
+    def threads(self) -> int:
+        """How many threads there are now, without those that were given up."""
+        return self._threads
+
     async def run(
         self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], *, deadline: float | None
     ) -> Any:

@@ -1,4 +1,4 @@
-"""What the tests themselves keep to: a size at which a file is about one subject, and no assertion by the clock."""
+"""What the tests themselves keep to: one subject a file, no assertion by the clock, ever fewer looks inside jetq."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ LONGEST = 500
 """Lines of a file."""
 LONGEST_SLEEP = 0.1
 """Seconds. What sleeps less gives way to others, or looks again."""
+MOST_REACHES = 300
+"""Uses of private names of jetq in tests. It may only shrink: a test that has to look inside asks for a property."""
 
 
 def name_of(path: Path) -> str:
@@ -84,3 +86,61 @@ async def test_it():
 )
 def test_a_sleep_before_an_assertion_is_found(how_long: str, then: str, found: bool) -> None:
     assert bool(list(sleeps_before_assertions(SLEEPS.format(how_long=how_long, then=then)))) is found
+
+
+def test_no_more_private_names_are_reached_for() -> None:
+    found = [f"{name_of(path)}:{line} {name}" for path in FILES for line, name in reaches(path.read_text("utf-8"))]
+    assert len(found) <= MOST_REACHES, "\n".join(found)
+    assert len(found) == MOST_REACHES, f"they have become fewer: say {len(found)} as MOST_REACHES"
+
+
+def reaches(code: str) -> Iterator[tuple[int, str]]:
+    """The private names that are imported, read of an object or replaced in it, and are not the file's own."""
+    tree = ast.parse(code)
+    own = set(defined(tree))
+    for node in ast.walk(tree):
+        match node:
+            case ast.ImportFrom(names=names, module=str(module)) if module.split(".")[0].startswith("jetq"):
+                found = [name.name for name in names]
+            case ast.Attribute(value=ast.Name(id="self" | "cls" | "os" | "sys")):
+                found = []
+            case ast.Attribute(attr=name):
+                found = [name]
+            case ast.Call(func=ast.Attribute(attr="setattr"), args=arguments):
+                texts = [each.value for each in arguments[:2] if isinstance(each, ast.Constant)]
+                found = [text.rpartition(".")[2] for text in texts if isinstance(text, str)]
+            case _:
+                continue
+        yield from ((node.lineno, name) for name in found if is_private(name) and name not in own)
+
+
+def is_private(name: str) -> bool:
+    return name.startswith("_") and not name.startswith("__") and name not in ("_replace", "_asdict", "_fields")
+
+
+def defined(tree: ast.AST) -> Iterator[str]:
+    """What a file defines: functions, classes, fields and attributes of its own objects."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+                yield name
+            case ast.AnnAssign(target=ast.Name(id=name)):
+                yield name
+            case ast.Attribute(attr=name, value=ast.Name(id="self" | "cls"), ctx=ast.Store()):
+                yield name
+
+
+@pytest.mark.parametrize(
+    ("code", "found"),
+    [
+        ("from jetq.worker.policy import _decide", ["_decide"]),
+        ("from nats.aio.client import _Old", []),
+        ("assert pool._threads == 3", ["_threads"]),
+        ("monkeypatch.setattr(policy, '_WAIT', 1.0)", ["_WAIT"]),
+        ("monkeypatch.setattr('jetq.client.app._default', 1)", ["_default"]),
+        ("def _own(): ...\nother._own()", []),
+        ("self._mine = os._exit", []),
+    ],
+)
+def test_a_private_name_that_is_reached_for_is_found(code: str, found: list[str]) -> None:
+    assert [name for _, name in reaches(code)] == found

@@ -475,5 +475,5 @@ async def test_an_interruption_hits_its_own_call_alone(pool: MakePool) -> None:
             interrupted += 1
         assert await call(one, short) in ended, "a call that nobody interrupts returns"
     assert 0 < interrupted < 1_500, "both ends of the race must occur for this to prove anything"
-    assert one._threads <= 2
+    assert one.threads <= 2
     assert one.lost == 0

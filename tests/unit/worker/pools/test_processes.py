@@ -42,7 +42,7 @@ async def pool() -> AsyncIterator[ProcessPool]:
     made = ProcessPool(2)
     yield made
     await made.aclose()
-    assert not made._children
+    assert not made.processes
 
 
 async def call(pool: ProcessPool, task: Task[..., Any], *args: object, wants_value: bool = True) -> Any:
@@ -193,13 +193,11 @@ async def test_a_cancelled_call_is_killed_and_its_neighbour_goes_on(
     neighbour = asyncio.create_task(call(pool, tasks.waits, str(tmp_path / "neighbour"), 0.5))
     looping = asyncio.create_task(call(pool, endless, str(tmp_path / "started")))
     await until((tmp_path / "started").exists)
-    (pid,) = [child._process.pid for child in pool._children if child not in pool._idle][-1:]
     looping.cancel()
     with pytest.raises(asyncio.CancelledError):
         await looping
     assert await neighbour == "done"
-    await until(lambda: len(pool._children) == 1)
-    assert pid is not None
+    await until(lambda: pool.processes == 1)
     assert await call(pool, tasks.whoami) == ("an-id", 2)
 
 
@@ -216,7 +214,7 @@ async def test_a_death_is_that_calls_alone(pool: ProcessPool, how: str, words: s
 async def test_one_that_dies_idle_is_replaced_without_a_word(pool: ProcessPool) -> None:
     pid = await call(pool, tasks.pid)
     os.kill(pid, signal.SIGKILL)
-    await until(lambda: not pool._children)
+    await until(lambda: not pool.processes)
     assert await call(pool, tasks.pid) != pid
 
 
@@ -330,7 +328,7 @@ async def test_a_call_that_is_cancelled_while_its_process_starts_leaves_nothing(
         with pytest.raises(asyncio.CancelledError):
             await running
         await pool.aclose()
-        assert not pool._children
+        assert not pool.processes
         gc.collect()  # what was left open is a ResourceWarning, which is an error
 
 
@@ -345,7 +343,7 @@ async def test_a_closed_pool_has_no_processes_and_starts_none(tmp_path: Path, mo
     errors = await asyncio.gather(*running, return_exceptions=True)
     assert all(isinstance(error, JetqError) for error in errors)
     assert not alive(idle) and not alive(other)
-    assert not pool._children
+    assert not pool.processes
     monkeypatch.setattr(asyncio, "create_subprocess_exec", None)
     with pytest.raises(JetqError, match="the worker has ended"):
         await call(pool, tasks.pid)

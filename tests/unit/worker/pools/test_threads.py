@@ -130,7 +130,7 @@ async def test_threads_are_made_on_demand_and_used_again(pool: MakePool) -> None
         await gate.entered()
         gate.go.set()
     assert await asyncio.gather(*tasks) == ["through"] * 3
-    assert one._threads == 3
+    assert one.threads == 3
 
 
 async def test_no_more_than_size_run_at_once(pool: MakePool) -> None:
