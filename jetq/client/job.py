@@ -6,8 +6,6 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from jetq.client.client import Client
-from jetq.client.session import Session
 from jetq.errors import JobCancelled, JobExpired, JobNotFound, NoResult, ResultError
 from jetq.migration_hints import answering
 from jetq.model.definitions.options import Seconds, due_settings
@@ -15,6 +13,8 @@ from jetq.model.job import Disposition, State
 from jetq.units import seconds
 
 if TYPE_CHECKING:
+    from jetq.client.client import Client
+    from jetq.client.session import Session
     from jetq.model.result import ResultRecord
     from jetq.operations.cancel import Cancellation
     from jetq.operations.job_view import JobView
