@@ -13,6 +13,7 @@ import nats
 import pytest
 
 from jetq import Jetq, NewerVersion, Worker
+from jetq.encoding import headers
 from jetq.encoding.headers import OFF_HEADER, Off, off_headers, read_off
 from jetq.model.job import Found, JobRecord, Meta
 from jetq.model.outcome import Needs
@@ -200,8 +201,8 @@ async def test_a_job_of_a_newer_wire_version_waits_untouched_for_a_worker_that_r
             while read_off(found.delivery.headers).looks < 2:
                 (found,) = await until_put_off(app, "newer")
                 await asyncio.sleep(0.05)
-        headers = found.delivery.headers
-        assert (headers["Jetq"], headers["Trace"], found.delivery.body) == (NEWER, "abc", body)
+        stored = found.delivery.headers
+        assert (stored["Jetq"], stored["Trace"], found.delivery.body) == (NEWER, "abc", body)
         job = app.job("newer", queue="default")
         assert await job.astatus() == "scheduled"
         with pytest.raises(NewerVersion, match="version 2"):
