@@ -5,7 +5,7 @@ from __future__ import annotations
 import linecache
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
-from typing import Any, get_type_hints
+from typing import Any
 
 import pytest
 
@@ -68,7 +68,7 @@ DOORS: dict[str, Callable[[Any], object]] = {
     "Queue(levels)": lambda given: Queue("a", levels=given),
     "Queue(weight)": lambda given: Queue("a", weight=given),
     "task": lambda given: task(given),
-    **{f"task({name})": defined(name) for name in get_type_hints(TaskKeywords)},
+    **{f"task({name})": defined(name) for name in TaskKeywords.__annotations__},
     **{f"options({name})": lambda given, name=name: add.options(**{name: given}).delay(1) for name in CALL_OPTIONS},  # type: ignore[misc]
     "delay": lambda given: add.delay(given),
     "enqueue": lambda given: app.enqueue(given),

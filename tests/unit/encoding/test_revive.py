@@ -103,7 +103,7 @@ def test_a_timeout_of_the_job_is_told_as_such() -> None:
 def test_nothing_is_imported_for_a_name() -> None:
     assert "chunk_of_nothing" not in sys.modules
     script = (
-        "import sys; from jetq.encoding.failures import revive; from jetq.model.job import Failure\n"
+        "import sys; from jetq.encoding.failures import revive; from jetq.model.failure import Failure\n"
         "before = set(sys.modules)\n"
         "revive(Failure(type='wave.Error', message='m')); revive(Failure(type='xml.dom.minidom.X', message='m'))\n"
         "assert set(sys.modules) == before, set(sys.modules) - before"
