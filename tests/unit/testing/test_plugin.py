@@ -66,7 +66,18 @@ def test_the_fixtures_in_a_users_project(tmp_path: Path) -> None:
     plugins = ["-p", "jetq.testing.plugin", "-p", "anyio"]
 
     ended = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", *plugins],
+        # Should a test hang, the output of a run that fails says where.
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-o",
+            "faulthandler_timeout=30",
+            "-o",
+            "faulthandler_exit_on_timeout=true",
+            *plugins,
+        ],
         cwd=tmp_path,
         env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONPATH": root},
         capture_output=True,
