@@ -1,18 +1,19 @@
-"""The port: the only verbs jetq may use on the outside world, in roles. Whoever needs one role takes that one.
+"""The port: the only verbs that jetq may use on the outside world, in roles. Code that needs one role takes that role.
 
-Two implementations, `jetq.jetstream` and `jetq.memory`, pass one contract suite (`tests/integration/contract/`). All
-three name their files by the roles. The port is the project's own seam, not a plugin interface: it changes as jetq
-needs.
+Two implementations, `jetq.jetstream` and `jetq.memory`, pass one contract suite (`tests/integration/contract/`). The
+port and both implementations name their files by the roles. The port is the project's own seam, not a plugin interface:
+it changes as jetq needs.
 
-No verb holds up those who store and take jobs, however many are stored. On JetStream three rules see to that, measured
-in `jetq.jetstream.streams.reading` and held by tests/integration/queues/test_lookups.py: a get with a filter that many
-messages match begins above the stream's first message, or above what was delivered; nothing that is stored in the jobs
-is asked for by `batch`, `multi_last` or `subjects_filter`; and what reads many gets them by sequence, several under
-way.
+No verb holds up producers and workers, however many jobs are stored. On JetStream three rules see to that. They were
+measured in `jetq.jetstream.streams.reading` and are held by tests/integration/queues/test_lookups.py:
 
-Errors, on every verb: BrokerUnavailable when there is no connection, NotStored when a write's fate is unknown after
-`timeout`, Rejected when it was refused, NotSent when no connection came. What a verb gave up is not done later. A verb
-never hangs.
+- A get whose filter matches many messages begins above the stream's first message, or above what was delivered.
+- Nothing that is stored among the jobs is asked for by `batch`, `multi_last` or `subjects_filter`.
+- A verb that reads many messages gets them by sequence, several gets under way at once.
+
+Every verb may raise these errors: BrokerUnavailable when there is no connection, NotStored when the fate of a write is
+unknown after `timeout`, Rejected when the broker refused the write, NotSent when no connection came. A verb that gave
+up does not do its work later. A verb never hangs.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ __all__ = ["Broker"]
 
 
 class Broker(Clock, Enqueueing, Consuming, Results, Queues, DeadLetters, Schedules, Cells, Records, Fleet, Protocol):
-    """One connection's view of all that one namespace holds: every role at once."""
+    """One connection's view of everything that one namespace holds: every role at once."""
 
     async def close(self) -> None:
         """Confirm what is on its way, as far as that takes no longer than a moment, and disconnect. Never raises."""

@@ -1,4 +1,4 @@
-"""The role of the port that holds small values on which jetq's own processes agree, and signals between them."""
+"""The role of the port that holds small values on which jetq's processes agree, and signals between the processes."""
 
 from __future__ import annotations
 
@@ -11,39 +11,46 @@ __all__ = ["Cells"]
 
 
 class Cells(Protocol):
-    """Cells, compared when they are written, and signals, which are not kept. For errors see `jetq.broker`."""
+    """Cells, whose version is compared at each write, and signals, which are not kept. For errors see `jetq.broker`."""
 
     async def read_cell(self, name: str) -> Cell | None:
-        """Return what is stored under `name`, tokens joined by dots; None if nothing is."""
+        """Return the cell stored under `name`, tokens joined by dots; None if no cell is stored there."""
         ...
 
     async def first_cell(self, below: str) -> Cell | None:
-        """Return, of the cells whose name is `below` and one token more, the one that was written first."""
+        """Return the cell that was written first of those whose name is `below` and one token more; None if there is
+        none."""
         ...
 
     async def write_cell(
         self, name: str, value: bytes, *, expected: int | None = None, ttl: float | None = None
     ) -> int | None:
-        """Write a cell, to be kept for `ttl` seconds (rounded up to whole ones); return its new version.
+        """Write a cell, to be kept for `ttl` seconds (rounded up to whole ones), and return its new version.
 
-        None, and nothing is changed, unless the cell has the version `expected`, if given; 0 means no cell.
+        With `expected`, the cell is written only if its version is `expected`; 0 means that there is no cell. Otherwise
+        the call returns None and changes nothing.
         """
         ...
 
     async def drop_cell(self, cell: Cell) -> bool:
-        """Remove a cell of just that version. False if another is stored, or none."""
+        """Remove `cell` if the stored version is still that of `cell`. Return False if another version or no cell is
+        stored."""
         ...
 
     async def watch_cells(self, below: str, on_write: Callable[[str, bytes], None]) -> None:
-        """Call `on_write` with the last token of the name and the value of each cell that is written one token `below`,
-        those stored by now at once, also after the connection was lost. A write may be told more than once, and one
-        that was refused too."""
+        """Call `on_write` for each write of a cell whose name is `below` and one token more.
+
+        `on_write` gets the last token of the name and the value. It is called at once for the cells that are stored by
+        now, and again for them after the connection was lost. The same write may be told more than once, and a write
+        that was refused may be told too.
+        """
         ...
 
     async def signal(self, topic: str, data: bytes) -> None:
-        """Tell whoever listens now. Not stored, and lost without a connection."""
+        """Send a signal to everybody who listens to `topic` now. The signal is not stored, and is lost without a
+        connection."""
         ...
 
     async def on_signal(self, topic: str, on_notice: Callable[[bytes], None]) -> None:
-        """Call `on_notice` with every signal of that topic."""
+        """Call `on_notice` with every signal of `topic`."""
         ...

@@ -1,4 +1,4 @@
-"""The role of the port that works: feeds of deliveries, their leases, and what becomes of each."""
+"""The role of the port that works: feeds of deliveries, the leases of deliveries, and what becomes of each delivery."""
 
 from __future__ import annotations
 
@@ -15,22 +15,26 @@ class Feed(Protocol):
     """A flow of deliveries from one queue to one worker."""
 
     def ask(self, slots: int) -> None:
-        """Let up to `slots` further deliveries come in all: those still under way count, so asking again is no more.
+        """Let up to `slots` further deliveries come in all. Does not block.
 
-        Asking for fewer than are under way takes nothing back. What stays unanswered for 10 s may shrink to one, as
-        `asked` then shows. Does not block.
+        Deliveries that are still under way count, so asking again with the same number asks for no more. Asking for
+        fewer than are under way takes nothing back. A request that stays unanswered for 10 s may shrink to one
+        delivery, as `asked` then shows.
         """
         ...
 
     @property
     def asked(self) -> int:
-        """Deliveries asked for and not yet arrived."""
+        """The number of deliveries asked for and not yet arrived."""
         ...
 
     @property
     def left(self) -> int | None:
-        """How many jobs of its queue or level were left for others to ask for when the feed last heard, which is with
-        each job; None if the feed does not know. Of a feed with `on_clear` 0 only while it would get the next one."""
+        """How many jobs of the feed's queue or level were left to ask for when the feed last heard; None if unknown.
+
+        The feed hears the number with each job. For a feed with `on_clear`, 0 is given only while that feed would get
+        the next job.
+        """
         ...
 
     @property
@@ -39,25 +43,28 @@ class Feed(Protocol):
         ...
 
     def expect(self, by: str | None) -> None:
-        """Take note that the one with this name hands out now (see `Terms.by`), or None: nobody. Makes sure that
-        somebody does, and asks again if the name is another than this feed knew."""
+        """Take note of the name of what hands out jobs now (see `Terms.by`); None means that nothing does.
+
+        The feed makes sure that jobs are handed out, and asks again if the name is another than the feed knew.
+        """
         ...
 
     async def stop(self) -> None:
-        """Ask for nothing more. When it returns no further delivery arrives, and none is under way to nobody."""
+        """Ask for nothing more. When this returns, no delivery arrives any more, and none is under way to nobody."""
         ...
 
 
 class Consuming(Protocol):
-    """What workers do with deliveries. For errors see `jetq.broker`."""
+    """The verbs of workers for deliveries. For errors see `jetq.broker`."""
 
     @property
     def lease(self) -> float:
-        """Seconds a delivery stays with its holder without `extend`: the least of the queues fed or set up so far."""
+        """Seconds a delivery stays with its holder without `extend`: the least lease of the queues fed or set up so
+        far."""
         ...
 
     async def levels(self, queue: str) -> bool:
-        """Return whether `queue` has levels: jobs of high and low priority, each with a feed of its own."""
+        """Return whether `queue` has levels: jobs of high and low priority, each level with a feed of its own."""
         ...
 
     async def feed(
@@ -68,48 +75,53 @@ class Consuming(Protocol):
         level: Level = "normal",
         on_clear: Callable[[], None] | None = None,
     ) -> Feed:
-        """Start a flow of one level from `queue`. `deliver` is called on this loop, must not block, and decides
-        nothing. So is `on_clear`, when the feed hears that nothing is left of its level; for queues with levels only.
+        """Start a flow of one level from `queue`. The queue is created on first use.
 
-        Survives restarts of the broker: what was asked for is asked again. Creates the queue on first use.
+        `deliver` is called on this loop, must not block, and decides nothing. The same holds for `on_clear`, which is
+        called when the feed hears that nothing is left of its level; `on_clear` is only for queues with levels. The
+        flow survives restarts of the broker: the feed asks again for the deliveries that were asked for.
         """
         ...
 
     def finish(self, delivery: Delivery) -> None:
-        """Remove the job, which is settled. Returns at once; a removal lost with the connection is repeated until it
-        held.
+        """Remove the job, which is settled, without waiting.
 
-        Only after what the outcome stores is stored.
+        A removal that is lost with the connection is repeated until the job is removed. Call this only after everything
+        that the outcome leaves behind is stored.
         """
         ...
 
     async def confirm(self) -> None:
-        """Return once every `finish` so far is known to have held, or after two seconds. Never raises."""
+        """Wait until every `finish` so far is confirmed, or until two seconds are over. Never raises."""
         ...
 
     async def reschedule(self, delivery: Delivery, job: JobRecord, due: float) -> bool:
-        """Store `job`, the next attempt of `delivery`, for `due` (unix seconds).
+        """Store `job`, the next attempt of `delivery`, for `due` (unix seconds). Call `finish` afterwards in any case.
 
-        False if something newer of its id is stored already, or the delivery's own message is gone (its job was
-        cancelled): nothing is stored then. `finish` either way.
+        Returns False, and nothing is stored, if something newer with the job's id is stored already, or if the
+        delivery's own message is gone because the job was cancelled.
         """
         ...
 
     async def give_back(self, delivery: Delivery, job: JobRecord) -> None:
-        """Put the delivery back as `job`, to be handed out at once, its count forgotten; also settles it."""
+        """Put the delivery back as `job`, to be handed out at once, its count forgotten. This also settles the
+        delivery."""
         ...
 
     async def put_off(self, delivery: Delivery, after: float) -> None:
-        """Leave the delivery's message where it is, to be handed out again in `after` seconds, its count higher; sooner
-        if this is lost with the connection. The delivery is not held any more."""
+        """Leave the delivery's message where it is, to be handed out again in `after` seconds with a higher count.
+
+        The message is handed out sooner if this request is lost with the connection. The worker does not hold the
+        delivery any more.
+        """
         ...
 
     async def bury(self, delivery: Delivery, letter: DeadLetter) -> None:
-        """Store the dead letter with the delivery's bytes, once however often it is repeated. Then `finish`."""
+        """Store the dead letter with the delivery's bytes, only once if this is repeated. Call `finish` afterwards."""
         ...
 
     async def superseded(self, delivery: Delivery) -> bool:
-        """Return whether something newer of this job's id is stored, or this delivery was settled: dead, or with a
+        """Return whether something newer with this job's id is stored, or this delivery was settled: dead, or with a
         result."""
         ...
 
@@ -118,21 +130,22 @@ class Consuming(Protocol):
         ...
 
     async def record_start(self, delivery: Delivery, starts: int) -> None:
-        """Put on record that this delivery's message was started `starts` times, before it is started again."""
+        """Put on record, before the next start, that this delivery's message was started `starts` times."""
         ...
 
     async def erase_starts(self, delivery: Delivery) -> None:
-        """Forget the recorded starts."""
+        """Forget the recorded starts of this delivery's message."""
         ...
 
     async def extend(self, deliveries: Iterable[Delivery]) -> None:
-        """Renew the leases from now on. Returns once the broker confirmed them; raises if it did not.
+        """Renew the leases from now on. Returns once the broker confirmed the renewal; raises if the broker did not.
 
-        Nothing is kept for later: without a connection it raises. What arrives late may renew the lease of the next
-        holder, so who calls this believes a confirmation only if it came before the old lease's end.
+        Nothing is kept for later: without a connection the call raises. A renewal that arrives late may renew the lease
+        of the next holder. So a caller may believe a confirmation only if it came before the end of the old lease.
         """
         ...
 
     async def terms(self, queue: str, level: Level) -> Terms | None:
-        """Return the terms that hold at the broker now; None if nobody hands out any more."""
+        """Return the terms that hold at the broker now; None if nothing hands out jobs of this queue and level any
+        more."""
         ...

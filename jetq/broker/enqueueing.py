@@ -1,4 +1,4 @@
-"""The role of the port that stores jobs: at once or for later, one by one or many, and each unique key once."""
+"""The role of the port that stores jobs: at once or for later, one by one or many, and one job for each unique key."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class DirectConnection(Protocol):
 
     @property
     def used(self) -> int:
-        """How many jobs were sent over the connection."""
+        """The number of jobs that were sent over the connection."""
         ...
 
     @property
@@ -29,25 +29,25 @@ class DirectConnection(Protocol):
     def store(self, job: JobRecord) -> Stored | None:
         """Store `job` as `Enqueueing.send_job` does, and wait for the answer.
 
-        None: the job is surely not stored by this call; the broker can store it. Raises NotStored if that is not known;
-        the broker can say, asked to store the job with the same id. Whatever interrupts the call, e.g. a
-        KeyboardInterrupt, closes the connection and is raised.
+        None means that this call surely did not store the job; the broker can store it. Raises NotStored if it is not
+        known whether the job is stored; the broker can find out, when asked to store the job with the same id. An
+        exception that interrupts the call, e.g. a KeyboardInterrupt, closes the connection and is raised.
         """
         ...
 
     def close(self) -> None:
-        """Hang up; from any thread. Never raises; may be called twice."""
+        """Hang up, from any thread. Never raises; may be called twice."""
         ...
 
 
 class Enqueueing(Protocol):
-    """What producers use. For errors see `jetq.broker`."""
+    """The verbs of producers. For errors see `jetq.broker`."""
 
     async def setup(self, queue: str, *, levels: bool = False) -> Sequence[Drift]:
         """Create what `queue` needs where it is missing; report, and leave alone, what exists and differs.
 
-        With `levels` the queue gets its levels too, as it does with the first job of high or low priority. Raises
-        TopologyError if something of that name exists that jetq does not own.
+        With `levels` the queue gets its levels too, as the first job of high or low priority would give them to the
+        queue. Raises TopologyError if a stream of that name exists that jetq does not own.
         """
         ...
 
@@ -61,28 +61,32 @@ class Enqueueing(Protocol):
     ) -> Stored:
         """Store `job`, to be delivered at once or from `due` (unix seconds) on, and never earlier.
 
-        The same id again is answered "existing", and not stored, while a job of that id is scheduled, queued or
-        running, and within two minutes after it was stored; "new" if the id is `fresh`, for then it was this enqueue
-        that stored it. "existing" is also a job with a key while one of its task and key is scheduled, queued or
-        running, with that one's id; with `debounce` the job replaces that one if it is scheduled for later than the
-        next two seconds, or raises NewerVersion.
-        Creates the queue on first use. `timeout` in seconds; None takes the broker's own.
+        An enqueue with an id that is in use stores nothing. An id is in use while a job with that id is scheduled,
+        queued or running, and within two minutes after such a job was stored. The answer is then "existing"; the answer
+        is "new" if the id is `fresh`, because only this enqueue can have stored a job with a fresh id.
+
+        A job with a key is not stored either while another job of its task and key is scheduled, queued or running. The
+        answer is then "existing", with the id of that other job. With `debounce` the new job replaces the other one if
+        the other is scheduled for later than the next two seconds; NewerVersion is raised if a newer jetq stored the
+        other job.
+
+        Creates the queue on first use. `timeout` is in seconds; None takes the broker's own.
         """
         ...
 
     def send_job(
         self, job: JobRecord, on_done: Callable[[Stored | BrokerError], None], wanted: Callable[[], bool] = always
     ) -> bool:
-        """Store, without waiting, a fresh job that is due at once and has no key: `on_done` is called with what
-        `enqueue` would return or raise. Once the job is not `wanted` any more it is not sent again.
+        """Store, without waiting, a fresh job that is due at once and has no key.
 
-        `on_done` is called later, on this loop, and never in here. False, and nothing is sent, if that cannot be done
-        without waiting now: `enqueue` can, or says why not.
+        `on_done` is called with what `enqueue` would return or raise: later, on this loop, and never during this call.
+        Once `wanted` returns False, the job is not sent again. Returns False, and nothing is sent, if the job cannot be
+        sent now without waiting: `enqueue` can send the job, or says why not.
         """
         ...
 
     async def open_direct(self) -> DirectConnection | None:
-        """Open a connection for the threads of this process; None if there is no such thing here. Raises
+        """Open a connection for the threads of this process; None if this broker has no such connections. Raises
         BrokerUnavailable."""
         ...
 
@@ -94,16 +98,17 @@ class Enqueueing(Protocol):
         timeout: float | None = None,
         debounce: Debounce | None = None,
     ) -> Sequence[Stored | Exception]:
-        """Store each of `jobs` as `enqueue` does, pipelined; one answer or error per job, in order."""
+        """Store each of `jobs` as `enqueue` does, pipelined. Return one answer or error per job, in the order of
+        `jobs`."""
         ...
 
     async def throttle(self, job: JobRecord, period: float) -> str | None:
         """Claim for `job` the next `period` seconds (whole ones, at least one) of its key.
 
-        Returns None, or the id of another job that has claimed them already.
+        Returns None if the claim was made, or else the id of another job that has claimed the period already.
         """
         ...
 
     async def unthrottle(self, job: JobRecord) -> None:
-        """Give such a claim back: the job was not stored."""
+        """Give the claim of `throttle` back, because the job was not stored."""
         ...

@@ -1,4 +1,4 @@
-"""The role of the port that looks at queues and mends them."""
+"""The role of the port that looks at queues and repairs them."""
 
 from __future__ import annotations
 
@@ -13,22 +13,27 @@ __all__ = ["Queues"]
 
 
 class Queues(Protocol):
-    """What is stored in the queues: looking at it, moving it, removing it, pausing it. For errors see `jetq.broker`."""
+    """Verbs that look at what is stored in queues, move it, remove it and pause it. For errors see `jetq.broker`."""
 
     async def find(self, queue: str, id: str) -> Found | None:
-        """Return job `id` as it is stored in `queue`, scheduled or queued; None if it is not there."""
+        """Return job `id` as it is stored in `queue`, scheduled or queued; None if the job is not stored there."""
         ...
 
     async def standing(
         self, queue: str, *, task: str | None = None, key: str | None = None, limit: int | None = None
     ) -> Sequence[Found]:
-        """Return the jobs stored in `queue`, of one task or key token if given, in the order they were stored, at most
-        `limit`."""
+        """Return the jobs stored in `queue`, in the order they were stored, at most `limit`.
+
+        With `task` or `key` only the jobs of that task or key token are returned.
+        """
         ...
 
     async def overdue(self, queue: str, after: int) -> tuple[Sequence[Found], int]:
-        """Return scheduled jobs that the broker failed to make ready half a minute ago or more, of some hundreds whose
-        sequences are above `after`; and after which sequence to look on, 0 once all were seen."""
+        """Return scheduled jobs that the broker should have made ready half a minute ago or more, and where to look on.
+
+        One call looks at some hundreds of jobs whose sequences are above `after`. The second value is the sequence
+        after which to look on; it is 0 once all scheduled jobs were seen.
+        """
         ...
 
     @property
@@ -37,25 +42,31 @@ class Queues(Protocol):
         ...
 
     async def move(self, found: Found, due: float) -> bool:
-        """Give a scheduled job another due time (unix seconds). False if it is due within two seconds, or not scheduled
-        any more. Raises NewerVersion."""
+        """Give a scheduled job another due time (unix seconds). Raises NewerVersion.
+
+        Returns False if the job is due within two seconds, or is not scheduled any more.
+        """
         ...
 
     async def release(self, found: Found) -> bool:
-        """Make a scheduled job ready now, also one that is overdue. False if it is about to become ready by itself, or
-        not scheduled any more."""
+        """Make a scheduled job ready now, also one that is overdue.
+
+        Returns False if the job is about to become ready by itself, or is not scheduled any more.
+        """
         ...
 
     async def remove(self, queue: str, sequence: int) -> bool:
-        """Remove one message, whoever holds it. False if it is gone already."""
+        """Remove one message, even if a worker holds it. Return False if the message is gone already."""
         ...
 
     async def purge(self, queue: str) -> int:
-        """Remove every job that waits, scheduled or queued; return how many. What runs ends, and is not run again."""
+        """Remove every job that waits, scheduled or queued; return how many. Jobs that run go on to their end, and are
+        not run again."""
         ...
 
     async def pause(self, queue: str, until: float | None = None) -> None:
-        """Hand out nothing of `queue` until then (unix seconds), or until `resume`. Outlasts restarts."""
+        """Hand out nothing of `queue` until the time `until` (unix seconds); None means until `resume`. A pause
+        outlasts restarts."""
         ...
 
     async def resume(self, queue: str) -> None:
@@ -63,12 +74,12 @@ class Queues(Protocol):
         ...
 
     async def remove_queue(self, queue: str) -> bool:
-        """Remove a queue with its recurring schedules and all else that belongs to it. Does not ask whether somebody
-        serves the queue.
+        """Remove a queue with its recurring schedules and everything else that belongs to the queue.
 
-        False, and the queue is as it was, if a job or a dead letter is stored in it. Whoever stores one meanwhile makes
-        the queue anew, or is told that it was not stored. A removal that is cut short leaves a queue that takes no
-        jobs, and is to be repeated. Raises TopologyError if something of that name exists that jetq does not own.
+        It is not checked whether workers serve the queue. Returns False, and the queue is as it was, if a job or a dead
+        letter is stored in the queue. A producer that stores a job meanwhile makes the queue anew, or is told that the
+        job was not stored. A removal that is cut short leaves a queue that takes no jobs; repeat the removal. Raises
+        TopologyError if a stream of that name exists that jetq does not own.
         """
         ...
 
@@ -77,6 +88,8 @@ class Queues(Protocol):
         ...
 
     async def survey(self, tasks: Mapping[str, str | None]) -> Survey:
-        """Return what exists beneath jetq, without changing it: all queues, and those of `tasks`, each with a task of
-        its own whose subjects are tried, or None."""
+        """Return what exists beneath jetq, without changing it: all queues of the namespace and the queues in `tasks`.
+
+        `tasks` gives for each queue one of its tasks, whose subjects are tried, or None.
+        """
         ...

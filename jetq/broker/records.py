@@ -12,24 +12,25 @@ __all__ = ["Records"]
 
 
 class Records(Protocol):
-    """Records: kept apart from cells, so that nothing of jetq's own waits for them. For errors see `jetq.broker`."""
+    """Records: kept apart from cells, so that nothing of jetq's own waits for records. For errors see `jetq.broker`."""
 
     async def setup_records(self) -> Sequence[Drift]:
-        """Make what records are stored in, where it is missing; report, and leave alone, what exists and differs."""
+        """Create the stream of records where it is missing; report, and leave alone, what exists and differs."""
         ...
 
     async def read_record(self, name: str) -> StoredRecord | None:
-        """Return the record of that name as it was written last; None if there is none."""
+        """Return the record called `name` as it was written last; None if there is no such record."""
         ...
 
     async def write_record(
         self, name: str, value: bytes, *, expected: int | None = None, ttl: float | None = None
     ) -> int | None:
-        """Write a record as `Cells.write_cell` writes a cell; return its new version, or None."""
+        """Write a record as `Cells.write_cell` writes a cell; return the record's new version, or None."""
         ...
 
     async def drop_record(self, record: StoredRecord) -> bool:
-        """Remove a record of just that version. False if another is stored, or none."""
+        """Remove `record` if the stored version is still that of `record`. Return False if another version or none is
+        stored."""
         ...
 
     def each_record(self, below: str) -> AsyncIterator[StoredRecord]:

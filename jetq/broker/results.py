@@ -12,31 +12,32 @@ __all__ = ["Results"]
 
 
 class Results(Protocol):
-    """Results: kept for a while, and pushed to whoever waits. For errors see `jetq.broker`."""
+    """Results: kept for a while, and pushed to callers who wait for them. For errors see `jetq.broker`."""
 
     async def put_result(self, result: ResultRecord, ttl: float, *, unless_kept: bool = False) -> bool:
-        """Keep `result` for `ttl` seconds (at least one) and push it to whoever waits for it.
+        """Keep `result` for `ttl` seconds (at least one) and push it to every caller who waits for the result.
 
-        False, and nothing is stored, if one of that queue and id is kept already and `unless_kept`.
+        With `unless_kept`, the call returns False and stores nothing if a result of the same queue and id is kept
+        already.
         """
         ...
 
     def send_result(self, result: ResultRecord, ttl: float, on_done: Callable[[BrokerError | None], None]) -> bool:
-        """Keep `result` as `put_result` does, without waiting: `on_done` is called once it is stored, with None, or
-        with what kept it from that.
+        """Keep `result` as `put_result` does, without waiting.
 
-        `on_done` is called later, on this loop, and never in here. False, and nothing is sent, if that cannot be done
-        without waiting now: `put_result` can, or says why not.
+        `on_done` is called with None once the result is stored, or with the error that prevented it: later, on this
+        loop, and never during this call. Returns False, and nothing is sent, if the result cannot be sent now without
+        waiting: `put_result` can send the result, or says why not.
         """
         ...
 
     async def get_result(self, queue: str | None, id: str) -> ResultRecord | None:
-        """Return the result kept for job `id` of `queue`, of any queue for None; None if there is none.
+        """Return the result kept for job `id` of `queue`; None if there is none. If `queue` is None, any queue will do.
 
-        Of jobs of the same id in several queues the result of the one that ended last is kept, and no other.
+        If several queues have jobs of the same id, only the result of the job that ended last is kept.
         """
         ...
 
     async def wait_result(self, queue: str, id: str, timeout: float) -> ResultRecord | None:
-        """Return the result of job `id` of `queue` as soon as it is there; None after `timeout` seconds."""
+        """Return the result of job `id` of `queue` as soon as the result is there; None after `timeout` seconds."""
         ...

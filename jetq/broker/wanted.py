@@ -1,4 +1,4 @@
-"""The answer of a caller that nobody can make give up: the default of `wanted`, which some verbs of the port take."""
+"""The default of `wanted`, which some verbs of the port take: the answer of a caller that never gives up."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ __all__ = ["always"]
 
 
 def always() -> bool:
-    """Return True: what was begun is still wanted."""
+    """Return True: the caller still wants the work that was begun."""
     return True
