@@ -1,4 +1,4 @@
-"""jetq's broker on NATS JetStream. The only package that imports nats."""
+"""jetq's broker on NATS JetStream. This is the only package that imports nats."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["connect_broker"]
 
 
 async def connect_broker(settings: Settings, *, name: str, patient: bool = False) -> JetStreamBroker:
-    """A broker for the running event loop. `name` is how the server's monitoring shows the connection.
+    """Return a connected broker for the running event loop. `name` is how the server's monitoring shows the connection.
 
     Raises BrokerUnavailable within `settings.connect_timeout`; with `patient` (a worker) it keeps trying and logs why.
     """

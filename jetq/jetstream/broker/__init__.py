@@ -1,4 +1,4 @@
-"""The broker on NATS JetStream: jetq's verbs in terms of streams, subjects and headers, each role in a module."""
+"""The broker on NATS JetStream: jetq's verbs in terms of streams, subjects and headers, one module per role."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ __all__ = ["JetStreamBroker"]
 class JetStreamBroker(
     Enqueueing, Consuming, Results, Queues, QueueRemoval, Deployment, DeadLetters, Schedules, Cells, Records, Fleet
 ):
-    """See `jetq.broker.Broker`. Belongs to the event loop it was made on.
+    """See `jetq.broker.Broker`. A broker belongs to the event loop it was made on.
 
-    Every part inherits `Base` and nothing else: what one needs of another is a function of that one's module.
+    Every part inherits `Base` and no other part. What one part needs of another is a function of the other part's
+    module.
     """

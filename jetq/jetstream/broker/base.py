@@ -48,20 +48,22 @@ EXPECTED_ON = "Nats-Expected-Last-Subject-Sequence-Subject"
 TTL = "Nats-TTL"
 
 OVERDUE = 30.0
-"""Seconds after its due time from which a scheduled job counts as forgotten. Of 20,000 due at once the last is ready
-0.8 s later (2.15.1)."""
+"""Seconds after its due time from which a scheduled job counts as forgotten. Of 20,000 jobs due at once, the last is
+ready 0.8 s later (nats-server 2.15.1)."""
 
 WRITE_WITHIN = 15.0
-"""A worker's own writes ride out a leader's loss, about 5 s (nats-server 2.15, three nodes), with room to spare."""
+"""Seconds for a worker's own writes. They outlast the loss of a leader, about 5 s (nats-server 2.15, three nodes), with
+room to spare."""
 
 _CLOSE_WITHIN = 2.0
 _CLOCK_EVERY = 60.0
 _ROUNDED = 0.5
-"""Seconds between what is measured here and at the server: a way there and back."""
+"""Seconds by which times measured here and at the server may differ: the time of one round trip."""
 
 
 class Base:
-    """What the parts share, and the role `jetq.broker.clock.Clock`. Belongs to the event loop it was made on."""
+    """The common base of all parts, which also has the role `jetq.broker.clock.Clock`. Belongs to the event loop it was
+    made on."""
 
     def __init__(self, connection: Connection, settings: Settings) -> None:
         self.connection = connection
@@ -73,9 +75,9 @@ class Base:
         self.publisher = Publisher(
             connection, settings.publish_timeout, self._restore, self.trace, self.payload_limit.doubt
         )
-        self.known_queues: dict[str, QueueTopology] = {}  # those that `ensure` was called for
-        self.rooms: dict[str, Room] = {}  # of queues with a bound, for new jobs
-        self.reserves: dict[str, Room] = {}  # of the same queues, for what workers store
+        self.known_queues: dict[str, QueueTopology] = {}  # the queues that `ensure` was called for
+        self.rooms: dict[str, Room] = {}  # room for new jobs, of queues with a bound
+        self.reserves: dict[str, Room] = {}  # room for what workers store, of the same queues
         self.unbounded: set[str] = set()
         self.has_shared = self._has_records = False
         self._making = asyncio.Lock()
@@ -85,7 +87,7 @@ class Base:
         self._learning: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Open the inboxes. To be called once."""
+        """Open the inboxes. Call this once."""
         await self.publisher.start()
         self.connection.on_up(self._look_at_the_clock)
 
@@ -100,7 +102,7 @@ class Base:
         if make:
             await self.ensure(queue)
         elif not self.knows_time:
-            with contextlib.suppress(Denied):  # then this machine's has to do
+            with contextlib.suppress(Denied):  # then the time of this machine has to do
                 await self.api.stream_info(self.subjects.jobs(queue))
         return self.now()
 
@@ -121,7 +123,7 @@ class Base:
         await self.connection.close()
 
     async def ensure(self, queue: str) -> QueueTopology:
-        """Make what `queue` needs where it is missing, once; return what is known of it."""
+        """Create what `queue` needs where it is missing, once; return what is known of the queue."""
         known = self.known_queues.get(queue)
         if known is not None:
             return known
@@ -142,7 +144,7 @@ class Base:
         return self.known_queues[queue]
 
     def _look_at_the_clock(self) -> None:
-        """Ask the server for its time every minute, and when another server may have been connected to."""
+        """Ask the server for its time every minute, and when the connection may have moved to another server."""
         if self._clock_due is not None and (self._learning is None or self._learning.done()):
             self._clock_due.cancel()
             self._clock_due = self.connection.loop.call_later(_CLOCK_EVERY, self._look_at_the_clock)
@@ -150,15 +152,16 @@ class Base:
                 self._learning = self.connection.loop.create_task(self._learn_time(), name="jetq-clock")
 
     async def _learn_time(self) -> None:
-        with contextlib.suppress(BrokerError):  # the next answer tells
+        with contextlib.suppress(BrokerError):  # the next answer tells the time
             await self.api.stream_info(self.subjects.jobs(next(iter(self.known_queues))))
 
     def is_far(self, due: float | None) -> bool:
-        """Return whether a schedule for `due` is surely not fired by the server in this moment."""
+        """Return whether the server is surely not firing a schedule for `due` at this moment."""
         return due is not None and due > self.now() + FIRING
 
     async def take_room(self, job: JobRecord) -> None:
-        """Take room for a new job of a queue that `ensure` was called for. Raises Rejected if there is none."""
+        """Take room for a new job in its queue, for which `ensure` was called before. Raises Rejected if there is no
+        room."""
         room = self.rooms.get(job.queue)
         if room is not None:
             await room.take(job)
@@ -171,7 +174,7 @@ class Base:
         return queue in self.levelled
 
     async def ensure_levels(self, queue: str) -> None:
-        """Make the consumers of the levels, which most queues do without."""
+        """Create the consumers of the levels, which most queues do without."""
         if queue in self.levelled:
             return
         async with self._making:
@@ -180,7 +183,7 @@ class Base:
             self.levelled.add(queue)
 
     async def ensure_shared(self) -> None:
-        """Make, once, the streams that all queues share: results and state."""
+        """Create, once, the streams that all queues share: results and state."""
         if not self.has_shared:
             async with self._making:
                 if not self.has_shared:
@@ -189,7 +192,7 @@ class Base:
                     self.has_shared = True
 
     async def ensure_records(self) -> None:
-        """Make, once, the stream of records."""
+        """Create, once, the stream of records."""
         if not self._has_records:
             async with self._making:
                 if not self._has_records:
@@ -198,7 +201,7 @@ class Base:
                     self._has_records = True
 
     def too_large(self, job: JobRecord) -> PayloadTooLarge:
-        """Return what to raise for more arguments than may be enqueued."""
+        """Return the error to raise for a job with more bytes of arguments than may be enqueued."""
         limit = self.connection.max_payload - HEADROOM
         self.payload_limit.doubt()
         return PayloadTooLarge(
@@ -210,14 +213,16 @@ class Base:
     def messages(
         self, stream: str, where: str, *, after: int = 0, limit: float = math.inf
     ) -> AsyncIterator[StoredMessage]:
-        """Yield the messages on `where`, which may be all of the stream, as a replica has them; see `each_message`."""
+        """Yield the messages on `where`, as some replica has them; see `each_message`. `where` may match the whole
+        stream."""
         together = at_once(self.connection.max_payload)
         return each_message(self.api, stream, where, at_once=together, after=after, limit=limit)
 
     async def few_messages(
         self, stream: str, where: str, *, after: int = 0, limit: float = math.inf
     ) -> list[StoredMessage]:
-        """Return the messages on `where`, which names an id or a key, as some replica has them."""
+        """Return the messages on `where`, as some replica has them. `where` must name an id or a key, so that few
+        match."""
         found: list[StoredMessage] = []
         while len(found) < limit and (message := await self.api.next_message(stream, where, after + 1)):
             found.append(message)
@@ -225,31 +230,33 @@ class Base:
         return found
 
     async def subject_counts(self, stream: str, where: str) -> Mapping[str, int]:
-        """Return the subjects that match, with the number of messages of each."""
-        # Never for jobs, of which there may be a million.
+        """Return the subjects that match `where`, with the number of messages of each."""
+        # Never ask this for jobs: there may be a million of them.
         info = await self.api.request(f"STREAM.INFO.{stream}", {"subjects_filter": where})
         return info["state"].get("subjects") or {}
 
     def fence_subject(self, job: Delivery) -> str:
-        """Return the subject on which nothing newer may be stored if the job is to be stored anew."""
-        # Not that of any job of its key: when two of a key are stored, which producers prevent and what was stored by
-        # hand need not, neither may be lost for the other.
+        """Return the subject on which nothing newer may be stored if `job` is to be stored anew."""
+        # The subject names the job alone, not all jobs of its key. Two jobs of one key may be stored: producers prevent
+        # this, but jobs that were stored by hand need not. Then neither job may be lost for the other.
         return self.subjects.of_job(job.queue, job.task, job.key, job.id) if job.task else job.address
 
     async def handed_out(self, queue: str, level: Level) -> int:
-        """Return the sequence up to which messages of that level were handed out."""
+        """Return the sequence up to which the consumer of `level` has handed out messages."""
         consumer = await self.api.consumer_info(self.subjects.jobs(queue), self.subjects.consumer(queue, level))
         return int(consumer["delivered"]["stream_seq"]) if consumer else 0
 
     async def trace(self, job: JobRecord, within: float) -> PubAck | None:
-        """Return what shows that `job`, sent at most `within` seconds ago, was stored: it is still there, or it has
-        ended since and left its result or its dead letter. None if nothing shows it: also when the job left nothing.
+        """Return an acknowledgement if something shows that `job`, sent at most `within` seconds ago, was stored.
+
+        It is shown by the job, which is still stored, or by the result or dead letter that the job left when it ended.
+        None means that nothing shows it, which is also so if the job left nothing.
         """
-        # The server alone does not know it any more: when it starts, it forgets the ids of messages that are gone.
+        # The server alone cannot tell any more: when it starts, it forgets the ids of messages that are gone.
         standing = await self.api.last_message(self.subjects.jobs(job.queue), self.subjects.by_id(job.queue, job.id))
         if standing is not None:
             return PubAck(seq=standing.sequence, duplicate=True)
-        with contextlib.suppress(Denied):  # then that is not known either
+        with contextlib.suppress(Denied):  # then the result is not known either
             result = await self.api.last_message(self.subjects.results, self.subjects.result(job.id))
             if result is not None and read_result(result.data, job.queue) and await self._is_of(job, result, within):
                 return PubAck(duplicate=True)
@@ -262,16 +269,16 @@ class Base:
         return None
 
     async def _is_of(self, job: JobRecord, left: StoredMessage, within: float) -> bool:
-        """Return whether a result or dead letter is of the job that was sent at most `within` seconds ago."""
-        # Of an id that was not made for one enqueue alone, something may be left of an earlier job.
+        """Return whether `left`, a result or dead letter, is of the job that was sent at most `within` seconds ago."""
+        # If the id was not made for one enqueue alone, an earlier job of the same id may have left something.
         if job.fresh:
             return True
         info = await self.api.stream_info(self.subjects.jobs(job.queue))
-        now = self.now() if info is None else datetime.fromisoformat(info["ts"]).timestamp()  # the server's
+        now = self.now() if info is None else datetime.fromisoformat(info["ts"]).timestamp()  # the server's time
         return now - left.stored_at <= within + _ROUNDED
 
     async def _restore(self, subject: str) -> None:
-        """Make again what `subject` needs: its stream may have been deleted since."""
+        """Create again what `subject` needs, because its stream may have been deleted since."""
         queue = subject.split(".")[1]
         if queue == "_record":
             await self.topology.records()
@@ -281,8 +288,11 @@ class Base:
             await self.restore_queue(queue)
 
     async def restore_queue(self, queue: str) -> None:
-        """Make again what was deleted of it. What stood is believed meanwhile, and nobody waits for this: a stream that
-        only has no leader answers nothing, and what is written to it waits for one as well."""
+        """Create again what was deleted of the queue.
+
+        What was known of the queue is believed meanwhile, and nobody waits for this call: a stream that has no leader
+        answers nothing, and a write to such a stream waits for a leader as well.
+        """
         if await self.api.stream_info(self.subjects.jobs(queue)) is None:
             await asyncio.sleep(DELETED_WITHIN)
         self.known_queues[queue] = await self.topology.queue(queue)
@@ -292,38 +302,40 @@ class Base:
 
 def stored(job: JobRecord, ack: PubAck) -> Stored:
     """Return what became of `job`, for which the stream answered `ack`."""
-    # A fresh id that is known already is this very enqueue's: an earlier try of it was stored and not confirmed.
+    # If the server knows a fresh id already, the id comes from this same enqueue: an earlier try was stored and not
+    # confirmed.
     return Stored(ack.seq, job.id, "existing" if ack.duplicate and not job.fresh else "new")
 
 
 def schedule_headers(due: float, target: str) -> dict[str, str]:
-    """Return the headers of a message that the server publishes on `target` when it is `due` (unix seconds)."""
+    """Return the headers of a message that the server publishes on `target` when `due` (unix seconds) has come."""
     return {"Nats-Schedule": f"@at {rfc3339(due)}", "Nats-Schedule-Target": target}
 
 
 def rfc3339(due: float) -> str:
-    """Return unix seconds as the server reads them."""
+    """Return a time in unix seconds as text that the server reads."""
     # Rounded up to the microsecond, because a job must not be early.
     return datetime.fromtimestamp(math.ceil(due * 1e6) / 1e6, UTC).isoformat(timespec="microseconds")
 
 
 def expecting(sequence: int, where: str) -> dict[str, str]:
-    """Return the headers by which a message is stored only if the newest on `where` has that sequence."""
+    """Return headers by which a message is stored only if the newest message on `where` has the sequence `sequence`."""
     return {EXPECTED: str(sequence), EXPECTED_ON: where}
 
 
 def own_headers(headers: Mapping[str, str]) -> dict[str, str]:
-    """Return the headers that are not the server's: what a message keeps when it is stored anew."""
+    """Return the headers that are not the server's. A message keeps them when it is stored anew."""
     return {name: value for name, value in headers.items() if not name.startswith("Nats-")}
 
 
 def is_overdue(due: float | None, now: float) -> bool:
-    """Return whether the server should have started a schedule long ago."""
+    """Return whether the server should have fired a schedule for `due` long before `now`."""
     return due is not None and due < now - OVERDUE
 
 
 def due_of(headers: Mapping[str, str]) -> float | None:
-    """Return when a stored schedule is due, in unix seconds; None for another message, or for a time of no date."""
+    """Return when a stored schedule is due, in unix seconds; None for another message, or if the time is not a legal
+    date."""
     pattern = headers.get("Nats-Schedule", "")
     try:
         return datetime.fromisoformat(pattern[4:]).timestamp() if pattern.startswith("@at ") else None

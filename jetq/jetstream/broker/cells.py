@@ -1,4 +1,4 @@
-"""Small values that the fleet shares, compared when they are written, and signals that are not kept."""
+"""Small values that the fleet shares, whose version is compared at each write, and signals, which are not kept."""
 
 from __future__ import annotations
 
@@ -52,8 +52,10 @@ class Cells(Base):
 
 
 async def watch_state(base: Base, prefix: str, on_write: Callable[[str, bytes], None]) -> None:
-    """Call `on_write` with the state whose subject is `prefix` and one token more. The message that stores it is the
-    push."""
+    """Call `on_write` for each piece of state whose subject is `prefix` and one token more.
+
+    The message that stores the state is also the one that is pushed to the workers.
+    """
     await base.ensure_shared()
     subject, start = f"{prefix}.*", len(prefix) + 1
     reading: set[asyncio.Task[None]] = set()
@@ -75,7 +77,8 @@ async def watch_state(base: Base, prefix: str, on_write: Callable[[str, bytes], 
         reading.add(task)
         task.add_done_callback(reading.discard)
 
-    # In this order: what is written after the subscription is pushed, and what was before is read.
+    # In this order, so that nothing is missed: what is written after the subscription is pushed, and what was written
+    # before is read.
     await base.connection.subscribe(subject, on_push)
     base.connection.on_up(read_again)
     await read()

@@ -1,4 +1,4 @@
-"""Writing a value only in the place of a known one: what cells and records have in common."""
+"""Writing a value only in the place of a known value, as cells and records do."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ async def write_compared(
 ) -> int | None:
     """Store `value` on `subject`, for `ttl` seconds (rounded up to whole ones) if given; return its sequence.
 
-    None, and nothing is stored, unless the newest message there has the sequence `expected`, if given; 0 means none.
+    With `expected`, the value is stored only if the newest message on `subject` has the sequence `expected`; 0 means
+    that there is no message. Otherwise the call returns None and stores nothing.
     """
     headers: dict[str, str] = {}
     if expected is not None:

@@ -27,7 +27,7 @@ _IN_PROGRESS = b"+WPI"
 _NANOSECONDS = 1_000_000_000
 _STARTS_TTL = 7 * 86400
 _CATCHING_UP = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
-"""Seconds between looks at a leader that lags behind: usually by some milliseconds."""
+"""Seconds between looks at a leader that lags behind, usually by some milliseconds."""
 
 
 class Consuming(Base):
@@ -69,7 +69,8 @@ class Consuming(Base):
             return None if info is None else int(info["num_pending"])
 
         async def remove(successor: Delivery, sequence: int) -> None:
-            # Only what stood for the same job: a message says what it likes, and may come from another stream.
+            # Remove only a message of the same job: the header may name any sequence, and the successor may come from
+            # another stream.
             earlier = await self.api.message(stream, sequence)
             if earlier is not None and job_tokens(earlier.subject, sequence)[1:] == _tokens(successor):
                 await self.api.delete(stream, sequence)
@@ -110,7 +111,7 @@ class Consuming(Base):
 
     async def reschedule(self, delivery: Delivery, job: JobRecord, due: float) -> bool:
         headers = {**_headers(job), **self._succeed(delivery)}
-        if due <= self.now():  # a schedule fires up to 250 ms late (nats-server 2.15)
+        if due <= self.now():  # stored ready, because a schedule fires up to 250 ms late (nats-server 2.15)
             subject = delivery.address
         else:
             subject = self.subjects.later(job.queue, job.task, job.key, job.id)
@@ -118,14 +119,16 @@ class Consuming(Base):
         return await self._store_successor(delivery, subject, job.body, headers)
 
     async def give_back(self, delivery: Delivery, job: JobRecord) -> None:
-        # As a new message, because a nak would leave its mark in the delivery count and make the job a suspect.
+        # As a new message, because a nak would raise the delivery count, which makes the job a suspect.
         headers = {**_headers(job), **self._succeed(delivery)}
         await self._store_successor(delivery, delivery.address, job.body, headers)
         self.finish(delivery)
 
     async def _store_successor(self, delivery: Delivery, subject: str, body: bytes, headers: dict[str, str]) -> bool:
-        """Store the successor of `delivery`'s message. False if the job has one already, by a repeat of this publish,
-        or is gone. A refusal alone does not say so: see `_newest`.
+        """Store the successor of `delivery`'s message.
+
+        Returns False if the job is gone, or has a successor already because this publish was repeated. A refusal alone
+        does not prove either of them: see `_newest`.
 
         Guarantee: tests/integration/server/test_lagging_leader.py, and on three nodes
         tests/faults/test_cluster.py::test_a_job_that_the_leader_has_not_seen_yet_is_retried_all_the_same.
@@ -144,11 +147,13 @@ class Consuming(Base):
         raise NotStored(f"job {delivery.id} stands, and its next attempt is refused as if it did not")
 
     async def _newest(self, delivery: Delivery) -> StoredMessage | None:
-        """Return the newest message of the job, None if it is gone: of a leader that has the delivery itself.
+        """Return the newest message of the job, as a leader has it that has stored the delivery itself; None if the job
+        is gone.
 
-        On three nodes a consumer hands out what the stream's leader, on another one, need not have applied yet. That
-        refuses a successor then, and says that nothing stands (nats-server 2.15.1: up to 17 of 5,000 jobs on busy
-        nodes).
+        On three nodes the stream's leader may run on another node than the consumer's, and may not have applied yet
+        what the consumer hands out. Such a leader refuses a successor, and says that no message of the job is stored
+        (nats-server 2.15.1: up to 17 of 5,000 jobs on busy nodes). Raises BrokerUnavailable if the leader does not
+        catch up.
         """
         stream, where = self.subjects.jobs(delivery.queue), self.fence_subject(delivery)
         for pause in _CATCHING_UP:
@@ -162,11 +167,11 @@ class Consuming(Base):
         raise BrokerUnavailable(f"the leader of stream {stream} lags behind: it does not have {delivery.id} yet")
 
     def _succeed(self, delivery: Delivery) -> dict[str, str]:
-        """Return the headers that make a message the successor of `delivery`'s, once, and have that one removed before
-        the successor is handed out.
+        """Return the headers that make a message the one successor of `delivery`'s message.
 
-        Not by a rollup, which would do it in one step: after a rollup or purge of the message that was handed out last,
-        the consumer never redelivers what else it had handed out (nats-server 2.15.1, pinned by
+        The headers also have `delivery`'s message removed before the successor is handed out. A rollup would do this in
+        one step, but is not used: after a rollup or purge of the message that was handed out last, the consumer never
+        redelivers the other messages it had handed out (nats-server 2.15.1, pinned by
         tests/integration/server/test_server_facts.py). Removal by sequence does no such harm.
         """
         return {
@@ -185,11 +190,11 @@ class Consuming(Base):
         subject = self.subjects.dead(delivery.queue, delivery.task, delivery.id)
         try:
             await self.publisher.publish(subject, delivery.body, {**story, **once}, timeout=WRITE_WITHIN)
-        except PayloadTooLarge:  # `.delay` leaves room for it, others may fill a message up to its last byte
+        except PayloadTooLarge:  # `.delay` leaves room for the story; others may fill a message up to its last byte
             await self._bury_bare(subject, delivery.body, once)
 
     async def _bury_bare(self, subject: str, body: bytes, once: dict[str, str]) -> None:
-        """Store the bytes alone: they have no room for a story beside them."""
+        """Store the bytes of the job alone, because they leave no room for a story beside them."""
         try:
             await self.publisher.publish(subject, body, once, timeout=WRITE_WITHIN)
         except PayloadTooLarge:
@@ -204,7 +209,7 @@ class Consuming(Base):
         dead = await self.api.last_message(
             self.subjects.dead_letters(delivery.queue), self.subjects.dead(delivery.queue, delivery.task, delivery.id)
         )
-        if dead is not None and IMPORTED_HEADER not in dead.headers:  # sequences of those are of somewhere else
+        if dead is not None and IMPORTED_HEADER not in dead.headers:  # an imported letter has a sequence of elsewhere
             if stored_letter(dead, delivery.queue).sequence == delivery.sequence:
                 return True
         result = await kept_result(self, delivery.queue, delivery.id)
@@ -222,14 +227,15 @@ class Consuming(Base):
     async def record_start(self, delivery: Delivery, starts: int) -> None:
         await self.ensure_shared()
         subject = self.subjects.start(delivery.queue, delivery.id)
-        # The sequence is that of the message started: a retry is another message, and starts from nothing.
+        # The sequence is that of the started message: a retry is another message, and counts its starts from 0.
         await self.publisher.publish(subject, b"%d %d" % (delivery.sequence, starts), {TTL: str(_STARTS_TTL)})
 
     async def erase_starts(self, delivery: Delivery) -> None:
         await self.api.purge(self.subjects.state, self.subjects.start(delivery.queue, delivery.id))
 
     async def extend(self, deliveries: Iterable[Delivery]) -> None:
-        # Those of one consumer are read in order, so that an answer to the last tells of all: on one connection only.
+        # The server reads the renewals of one consumer in order, so an answer to the last one confirms all of them, as
+        # long as all went over one connection.
         by_consumer: dict[tuple[str, Level], list[Delivery]] = {}
         for delivery in deliveries:
             by_consumer.setdefault((delivery.queue, delivery.level), []).append(delivery)
@@ -246,7 +252,7 @@ class Consuming(Base):
             await connection.request(held[-1].token, _IN_PROGRESS, timeout=_EXTEND_WITHIN)
         except (NoReply, NoResponders):
             raise BrokerError(f"queue {held[0].queue}: the server did not confirm it") from None
-        if connection.client is not line:  # the first may have been lost with the old one
+        if connection.client is not line:  # the first renewals may have been lost with the old connection
             raise BrokerError(f"queue {held[0].queue}: the connection was lost meanwhile")
 
     async def terms(self, queue: str, level: Level) -> Terms | None:
@@ -255,12 +261,13 @@ class Consuming(Base):
 
 
 def _headers(job: JobRecord) -> dict[str, str]:
-    """Return the headers of `job`; of one that goes back as it came those that are not the server's."""
+    """Return the headers of `job`. If the job goes back as it came, return its stored headers without the server's
+    own."""
     headers = job_headers(job)
     if job.as_is is None:
         return headers
     own = {name: value for name, value in headers.items() if not name.startswith("Nats-")}
-    # A line break, which is blank space in JSON and not allowed in its texts, would end the header.
+    # A line break would end the header. In JSON a line break is blank space, and not allowed within texts.
     return {name: value.replace("\r", " ").replace("\n", " ") for name, value in own.items()}
 
 
@@ -269,5 +276,5 @@ def _tokens(delivery: Delivery) -> tuple[str, str, str]:
 
 
 def _consumer(queue: str, level: Level) -> str:
-    """Return the key of a consumer's acks, which are confirmed together."""
+    """Return the key under which `acks` has the acks of this consumer; they are confirmed together."""
     return queue if level == "normal" else f"{queue}/{level}"

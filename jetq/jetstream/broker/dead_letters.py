@@ -46,7 +46,8 @@ class DeadLetters(Base):
         old_result = await self.api.last_message(self.subjects.results, self.subjects.result(job.id))
         headers = {
             **job_headers(job),
-            # Both sequences: the one begins anew with the stream of dead letters, the other may be another server's.
+            # Both sequences are needed: sequences in the stream of dead letters begin anew with the stream, and the
+            # sequence in the letter may be another server's.
             MSG_ID: f"{job.id}.r{entry.letter.sequence}.{entry.sequence}",
             EXPECTED: "0",
             EXPECTED_ON: self.subjects.anywhere(job.queue, job.task, job.key, job.id),
@@ -56,7 +57,7 @@ class DeadLetters(Base):
             await self.publisher.publish(subject, job.body, headers)
         except WrongSequence:
             return False
-        if old_result is not None:  # by sequence: a fast worker may have stored the new one already
+        if old_result is not None:  # by sequence, because a fast worker may have stored the new result already
             await self.api.delete(self.subjects.results, old_result.sequence)
         where = self.subjects.dead(job.queue, entry.letter.task, job.id)
         await self.api.purge(self.subjects.dead_letters(job.queue), where, up_to=entry.sequence)
@@ -75,7 +76,8 @@ class DeadLetters(Base):
             self.subjects.dead_letters(letter.queue),
             self.subjects.dead(letter.queue, letter.task, letter.id),
         )
-        # No Msg-Id: by that of its burial the server would still know it, and pass over it, just after it was purged.
+        # No Msg-Id: just after a purge the server would still know the Msg-Id of the burial, and would not store the
+        # letter.
         headers = {
             LETTER_HEADER: letter_beside(entry.body, letter, self.connection.max_payload),
             IMPORTED_HEADER: f"{self.now():.0f}",
@@ -87,13 +89,13 @@ class DeadLetters(Base):
             headers[EXPECTED] = str(newest.sequence if newest is not None else 0)
             try:
                 await self.publisher.publish(where, entry.body, headers)
-            except WrongSequence:  # another of this job was stored just now, or this one by a repeat of the publish
+            except WrongSequence:  # another letter of the job was stored just now, or this one by a repeated publish
                 continue
             return True
         raise NotStored(f"the dead letters of job {letter.id} change all the time", hint="try again")
 
     async def _is_stored(self, letter: DeadLetter, newest: StoredMessage) -> bool:
-        """Return whether that very letter is stored, of whose job `newest` is the newest one."""
+        """Return whether `letter` itself is stored; `newest` is the newest dead letter of its job."""
         if is_same_letter(letter, stored_letter(newest, letter.queue)):
             return True
         of_job = await self.dead(letter.queue, id=letter.id, task=letter.task)
@@ -101,18 +103,18 @@ class DeadLetters(Base):
 
 
 def letter_beside(body: bytes, letter: DeadLetter, max_payload: int) -> str:
-    """Return the header of a dead letter, as long as a message with that body has room for."""
+    """Return the header of a dead letter, no longer than a message with `body` has room for."""
     return letter_header(fit(letter, min(LETTER_LIMIT, max_payload - len(body) - 1024)))
 
 
 def stored_letter(message: StoredMessage, queue: str) -> DeadLetter:
-    """Return the letter in a message of a dead-letter stream, whatever is stored there."""
+    """Return the letter in a message of a dead-letter stream. A message that holds no letter gives one that says so."""
     try:
         letter = read_letter(message.headers.get(LETTER_HEADER, ""))
-        if letter.queue != queue:  # a replay would write there
+        if letter.queue != queue:  # a replay would write to that queue
             raise BadHeader(f"it is of queue {letter.queue}")
         return letter
-    except BadHeader as error:  # somebody else's, or a newer jetq's: shown with its bytes like any other
+    except BadHeader as error:  # not jetq's, or a newer jetq's: shown with its bytes like any other
         tokens = message.subject.split(".")
         return DeadLetter(
             id=tokens[-1],

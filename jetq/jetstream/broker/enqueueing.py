@@ -1,4 +1,4 @@
-"""Storing jobs: at once or for later, one by one or many, and each unique key once."""
+"""Storing jobs: at once or for later, one by one or many, and one job for each unique key."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from jetq.model.worker_status import StatusQuery, encode, read_answers
 __all__ = ["Enqueueing"]
 
 _UnderWay = asyncio.Future[PubAck] | Stored | Exception
-"""An answer to come, or the answer."""
+"""A future for an answer that is to come, or the answer itself."""
 
 _LOOKS = 20
 
@@ -98,7 +98,7 @@ class Enqueueing(Base):
         under_way: list[_UnderWay] = []
         try:
             earlier = await self._earlier_of(jobs)
-            for job in jobs:  # all written first, then waited for: no task per job
+            for job in jobs:  # all are written first and awaited afterwards, so that no job needs a task
                 try:
                     under_way.append(earlier.get((job.queue, job.id)) or await self._begin(job, due, timeout))
                 except (BrokerError, ValueError) as error:
@@ -106,7 +106,7 @@ class Enqueueing(Base):
             return [
                 await self._answer(job, due, timeout, debounce, each) for job, each in zip(jobs, under_way, strict=True)
             ]
-        except BaseException:  # nobody waits for the others any more, so they are not sent again either
+        except BaseException:  # nobody waits for the other jobs any more, so they are not sent again either
             for each in under_way:
                 if isinstance(each, asyncio.Future):
                     each.cancel()
@@ -126,13 +126,17 @@ class Enqueueing(Base):
             if job.key != NO_KEY or not job.fresh:
                 return await self._alone(job, due, timeout, debounce, under_way)
             return stored(job, await under_way)
-        except Exception as error:  # the answer to this job, whatever it is; the others have theirs
+        except Exception as error:  # the error is the answer to this job; the other jobs have their own answers
             return error
 
     async def _begin(
         self, job: JobRecord, due: float | None, timeout: float | None, *, after: int = 0
     ) -> asyncio.Future[PubAck]:
-        """Send `job`; the answer comes later. after: the newest message allowed where the job has to be alone."""
+        """Send `job` and return a future of the answer.
+
+        If the job must be the only one of its id or key, `after` is the sequence of the newest such message that is
+        allowed.
+        """
         if job.queue not in self.known_queues:
             await self.ensure(job.queue)
         if job.level != "normal":
@@ -149,7 +153,7 @@ class Enqueueing(Base):
         return await self.publisher.begin(subject, job.body, headers, timeout=timeout, job=job)
 
     def _send(self, job: JobRecord, answer: Answer) -> bool:
-        """Send a job that is due and has no key; False, and nothing is sent, if something must be waited for."""
+        """Send a job that is due and has no key. Return False, and send nothing, if something must be waited for."""
         if not job.fresh or job.queue not in self.known_queues or job.level != "normal" or not self.connection.free:
             return False
         if self.rooms and (room := self.rooms.get(job.queue)) is not None and not room.has(job):
@@ -162,16 +166,20 @@ class Enqueueing(Base):
         return True
 
     def _message(self, job: JobRecord) -> tuple[str, dict[str, str]]:
-        """Return the subject and the headers of a job that is due. From any thread. Raises PayloadTooLarge."""
+        """Return the subject and the headers of a job that is due. May be called from any thread. Raises
+        PayloadTooLarge."""
         if len(job.body) > self.connection.max_payload - HEADROOM:
             raise self.too_large(job)
         headers = {MSG_ID: job.id} if job.meta is DEFAULT_META else {MSG_ID: job.id, **job_headers(job)}
         return self.subjects.run(job.queue, job.task, job.key, job.id, job.level), headers
 
-    # --- ids and keys that may be another's
+    # --- ids and keys that other jobs may have
 
     async def _earlier_of(self, jobs: Sequence[JobRecord]) -> Mapping[tuple[str, str], Stored | Exception]:
-        """Return `_earlier` of each of `jobs` that has one, or why it is not known, by queue and id."""
+        """Return, by queue and id, what `_earlier` gives for each of `jobs`, or the error if that is not known.
+
+        Jobs for which `_earlier` gives None are left out.
+        """
         sought = [job for job in jobs if not job.fresh] if self._may_have_forgotten else []
         found = await asyncio.gather(*(self._earlier(job) for job in sought), return_exceptions=True)
         known: dict[tuple[str, str], Stored | Exception] = {}
@@ -183,7 +191,8 @@ class Enqueueing(Base):
         return known
 
     async def _earlier(self, job: JobRecord) -> Stored | None:
-        """Return what an enqueue of that id less than two minutes ago left, if the server may have forgotten the id."""
+        """Return what an enqueue of the same id less than two minutes ago left, if the server may have forgotten the
+        id."""
         if job.fresh or not self._may_have_forgotten:
             return None
         ack = await self.trace(job, DEDUP_WINDOW)
@@ -191,7 +200,7 @@ class Enqueueing(Base):
 
     @property
     def _may_have_forgotten(self) -> bool:
-        """Whether the server may have been started since the oldest id that it should know."""
+        """Whether the server may have been started after the oldest id was stored that it should know."""
         return self.connection.up_for < DEDUP_WINDOW
 
     async def _alone(
@@ -202,26 +211,27 @@ class Enqueueing(Base):
         debounce: Debounce | None,
         under_way: asyncio.Future[PubAck],
     ) -> Stored:
-        """Return the answer for a job of whose id, or key, one may be stored: the new one, or the one that is there."""
+        """Return the answer for a job that must be the only one of its id or key: the new job, or the one that is
+        stored."""
         try:
             return stored(job, await under_way)
         except WrongSequence:
             pass
         try:
             return await self._beside(job, due, timeout, debounce)
-        except BrokerUnavailable as error:  # the job may be what stands, stored by a try that was not confirmed
+        except BrokerUnavailable as error:  # this job may be the stored one, if an unconfirmed try stored it
             raise NotStored(f"what stands of job {job.id} is not known: {error.message}") from None
 
     async def _beside(
         self, job: JobRecord, due: float | None, timeout: float | None, debounce: Debounce | None
     ) -> Stored:
-        """Return the answer for a job that was refused, because something is stored already."""
+        """Return the answer for a job that was refused because a job of its id or key is stored already."""
         where = self.subjects.anywhere(job.queue, job.task, job.key, job.id)
         for _ in range(_LOOKS):
             after = 0
             standing = await self.api.last_message(self.subjects.jobs(job.queue), where)
             if standing is not None and job.meta.unique == "running":
-                after = standing.sequence  # another may be stored meanwhile, and then this one is refused
+                after = standing.sequence  # if another job is stored meanwhile, this one is refused
                 standing = await self._that_waits(job, where)
             if standing is not None:
                 id = _id_of(standing)
@@ -232,23 +242,25 @@ class Enqueueing(Base):
                     return Stored(await self._replace_scheduled(standing, alone, job, due, debounce), id, "replaced")
                 except WrongSequence:
                     after = 0
-            try:  # it ended just now, or is none that counts
+            try:  # the stored job ended just now, or does not count
                 return stored(job, await (await self._begin(job, due, timeout, after=after)))
             except WrongSequence:
                 continue
         raise NotStored(f"job {job.id} of {job.task} is not stored: jobs of its id or key come and go too fast")
 
     async def _that_waits(self, job: JobRecord, where: str) -> StoredMessage | None:
-        """Return, of the jobs of a key, one that is surely not started, or the job itself; None if all may be."""
+        """Return a stored job of the key that surely has not started, or `job` itself; None if all of them may have
+        started."""
         for message in await self.few_messages(self.subjects.jobs(job.queue), where):
-            # One that is unique until it is done suffers no other of its key beside it.
+            # A job that is unique until it is done allows no other job of its key beside it.
             if meta_or_default(message.headers).unique is None or _id_of(message) == job.id:
                 return message
             if due_of(message.headers) is not None:
                 return message
             if message.sequence > await self.handed_out(job.queue, level_of(message.subject)):
                 return message
-            # No answer counts as started: one run too many is better than a change that is not seen.
+            # If no worker answers, the job counts as started: one run too many is better than a change that no job
+            # sees.
             question = encode(StatusQuery(id=_id_of(message), only_holder=True))
             for answer in read_answers(await ask_workers(self, job.queue, question, ASKED_WITHIN, 1)):
                 if answer.held is not None and answer.held.started is None:
@@ -258,8 +270,10 @@ class Enqueueing(Base):
     async def _replace_scheduled(
         self, standing: StoredMessage, where: str, job: JobRecord, due: float | None, debounce: Debounce
     ) -> int:
-        """Replace the arguments and the due time of the schedule `standing`, whose id stays, by those of `job`; return
-        its new sequence."""
+        """Replace the arguments and the due time of the schedule `standing` by those of `job`; return the new sequence.
+
+        The id stays that of `standing`.
+        """
         before = meta_to_rewrite(standing.headers)
         took, when = debounced(job, due, debounce, before=before, stored_at=standing.stored_at, now=self.now())
         own = {name: value for name, value in own_headers(standing.headers).items() if name != META_HEADER}
@@ -278,13 +292,14 @@ class Enqueueing(Base):
                 return None
             except WrongSequence:
                 holder = await self.api.last_message(self.subjects.state, subject)
-            if holder is not None:  # else its period ended just now
+            if holder is not None:  # otherwise its period ended just now
                 held_by = holder.data.decode("utf-8", "replace")
                 return None if held_by == job.id else held_by
         raise NotStored(f"job {job.id} of {job.task} is not stored: who has the period of its key changes too fast")
 
     async def unthrottle(self, job: JobRecord) -> None:
-        # By sequence, and only the job's own: its period may have ended meanwhile, and be another's now.
+        # By sequence, and only the job's own claim: its period may have ended meanwhile, and another job may hold the
+        # next period.
         claim = await self.api.last_message(self.subjects.state, self.subjects.throttle(job.queue, job.task, job.key))
         if claim is not None and claim.data == job.id.encode():
             await self.api.delete(self.subjects.state, claim.sequence)

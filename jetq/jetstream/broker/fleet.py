@@ -1,4 +1,4 @@
-"""What workers hear from outside: which jobs are cancelled, and questions about what they hold."""
+"""Messages to workers from outside: which jobs are cancelled, and questions about the jobs that workers hold."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Fleet(Base):
     """See `jetq.broker.fleet.Fleet`."""
 
     async def mark_cancelled(self, queue: str, id: str) -> None:
-        # The message that stores it is also the one that tells the workers, as with results.
+        # The message that stores the mark is also the one that tells the workers, as with results.
         await self.ensure_shared()
         headers = {TTL: f"{REMEMBERED}s"}
         await self.publisher.publish(self.subjects.cancelled(queue, id), _MARK, headers, timeout=WRITE_WITHIN)
@@ -58,7 +58,7 @@ async def ask_workers(
     def on_answer(msg: Message) -> None:
         if msg.data:
             answers.append(msg.data)
-        if not msg.data or len(answers) == enough:  # no data: the server's word that nobody listens
+        if not msg.data or len(answers) == enough:  # without data it is the server's word that nobody listens
             done.set()
 
     subscription = await base.connection.subscribe(inbox, on_answer)
@@ -69,4 +69,4 @@ async def ask_workers(
                 await done.wait()
     finally:
         await subscription.unsubscribe()
-    return answers[:enough]  # more may have come at once
+    return answers[:enough]  # several answers may have come at once

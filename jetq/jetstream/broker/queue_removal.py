@@ -1,4 +1,4 @@
-"""Taking a queue away, without losing what a producer stores meanwhile."""
+"""Removing a queue without losing what a producer stores meanwhile."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ __all__ = ["QueueRemoval"]
 class QueueRemoval(Base):
     """The part of `jetq.broker.queues.Queues` that removes queues.
 
-    The server deletes a stream whatever stands in it. So each stream is closed first: its subjects are taken from it.
-    What is published there from then on is stored nowhere and confirmed to nobody, and its producer sends it again,
-    which makes the queue anew once it is gone. What was published before is stored in the order it came (nats-server
-    2.15.1), so all of it stands once a message does that was published after the closing.
+    The server deletes a stream whatever is stored in it. So each stream is closed first: its subjects are taken from
+    it. A message that is published there from then on is stored nowhere and confirmed to nobody. Its producer sends the
+    message again, which makes the queue anew once the queue is gone. Messages that were published before are stored in
+    the order they came (nats-server 2.15.1). So once a message is stored that was published after the closing, all
+    earlier messages are stored too.
     """
 
     async def remove_queue(self, queue: str) -> bool:
@@ -51,9 +52,10 @@ class QueueRemoval(Base):
         return removed
 
     async def _own_streams(self, queue: str) -> dict[str, dict[str, Any]]:
-        """Return the configurations of the queue's streams that exist. Raises TopologyError for a stream of others."""
-        # The jobs come last: as long as their stream exists, so does the queue, and a removal that was cut short can be
-        # repeated.
+        """Return the configurations of the queue's streams that exist. Raises TopologyError for a stream that is not
+        jetq's."""
+        # The stream of jobs comes last: as long as it exists, so does the queue, and a removal that was cut short can
+        # be repeated.
         found: dict[str, dict[str, Any]] = {}
         for wanted in reversed(self.topology.streams_of(queue)):
             seen = await self.topology.look_at_stream(wanted)
@@ -65,7 +67,7 @@ class QueueRemoval(Base):
 
     async def _holds_nothing(self, queue: str) -> bool:
         """Return whether neither jobs nor dead letters are stored."""
-        # Recurring schedules may be, and what jetq has put there itself.
+        # Recurring schedules may be stored, and messages that jetq itself has put there.
         own = {
             self.subjects.jobs(queue): self.subjects.recurring_subjects(queue),
             self.subjects.dead_letters(queue): self.subjects.closed_dead(queue),
@@ -79,20 +81,23 @@ class QueueRemoval(Base):
         return True
 
     async def _close(self, queue: str, stream: str, config: Mapping[str, Any]) -> None:
-        """Return once nothing is stored in `stream` any more. A message on the last of its new subjects tells that."""
+        """Take the subjects of `stream` away, and wait until nothing more is stored in the stream.
+
+        A message on the last of the new subjects shows that nothing more is stored.
+        """
         subjects = self._closed(queue, stream)
         await self.api.request(f"STREAM.UPDATE.{stream}", {**config, "subjects": subjects})
         await self.publisher.publish(subjects[-1], b"", None)
 
     async def _delete(self, stream: str) -> None:
-        """Delete `stream`, which nobody of jetq makes again before the server is done with that."""
+        """Delete `stream`. No jetq process makes the stream again before the server is done with the deletion."""
         ttl = {TTL: f"{math.ceil(self.api.timeout + DELETED_WITHIN)}s"}
         await self.publisher.publish(self.subjects.removed(stream), b"", ttl)
         await self._unless_gone(f"STREAM.DELETE.{stream}")
         await self.publisher.publish(self.subjects.removed(stream), b"", {TTL: f"{math.ceil(DELETED_WITHIN)}s"})
 
     async def _open(self, queue: str, stream: str, config: Mapping[str, Any]) -> None:
-        """Make `stream` again what it was, also after a removal that was cut short."""
+        """Give `stream` back its subjects, also after a removal that was cut short."""
         closed = self._closed(queue, stream)
         subjects = config["subjects"]
         if subjects == closed:
@@ -116,7 +121,7 @@ class QueueRemoval(Base):
                 raise
 
     async def _forget(self, queue: str) -> None:
-        """Forget what is known of it here, and remove what the fleet keeps of its jobs."""
+        """Forget what is known of the queue here, and remove what the fleet keeps of its jobs."""
         for known in (self.known_queues, self.rooms, self.reserves):
             known.pop(queue, None)
         self.unbounded.discard(queue)

@@ -1,4 +1,4 @@
-"""What is stored in the queues: looking at it, removing from it, and pausing it."""
+"""Verbs that look at what is stored in the queues, remove from it, and pause queues."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ from jetq.model.queue_info import QueueInfo
 __all__ = ["Queues", "job_streams"]
 
 _FOREVER = datetime(2200, 1, 1, tzinfo=UTC)
-"""A pause without an end ends then: the server knows no other."""
+"""The end of a pause without an end: the server knows no pause without one."""
 
 _OVERDUE_LOOKS = 500
-"""Schedules looked at in one go: 0.2 s of one connection's time."""
+"""The number of schedules looked at in one go. This takes 0.2 s of one connection's time."""
 
 _IN_A_MOMENT = timedelta(milliseconds=50)
 
 
 class Queues(Base):
-    """See `jetq.broker.queues.Queues`, of which other parts are in `queue_removal` and `survey`."""
+    """See `jetq.broker.queues.Queues`; other parts of that role are in `queue_removal` and `survey`."""
 
     async def find(self, queue: str, id: str) -> Found | None:
         message = await self.api.last_message(self.subjects.jobs(queue), self.subjects.by_id(queue, id))
@@ -63,8 +63,8 @@ class Queues(Base):
         return found
 
     async def overdue(self, queue: str, after: int) -> tuple[Sequence[Found], int]:
-        # A schedule that fires while the store is full is not fired again before it is stored anew or the server is
-        # restarted (nats-server 2.15.1, seen by tests/integration/schedules/test_overdue.py).
+        # A schedule that fires while the store is full does not fire again before the schedule is stored anew or the
+        # server is restarted (nats-server 2.15.1, seen by tests/integration/schedules/test_overdue.py).
         stream, where = self.subjects.jobs(queue), self.subjects.scheduled(queue)
         info = await self.api.stream_info(stream)
         if info is None:
@@ -112,8 +112,9 @@ class Queues(Base):
         return await self.api.delete(self.subjects.jobs(queue), sequence)
 
     async def purge(self, queue: str) -> int:
-        # Whole subjects, never a part of them: what is purged while it is handed out must not leave others of the same
-        # consumer behind, never to be redelivered (nats-server 2.15.1, tests/integration/server/test_server_facts.py).
+        # Purge whole subjects, never a part of them. If a message is purged while it is handed out, other messages of
+        # the same consumer must not be left behind that are never redelivered (nats-server 2.15.1,
+        # tests/integration/server/test_server_facts.py).
         stream = self.subjects.jobs(queue)
         running = next((info.running for info in await self.queues() if info.name == queue), 0)
         removed = 0
@@ -127,8 +128,9 @@ class Queues(Base):
             await self._pause(queue, consumer, _FOREVER if until is None else datetime.fromtimestamp(until, UTC))
 
     async def resume(self, queue: str) -> None:
-        # By an end in a moment, of the server's own clock: a pause that ends hands out at once, and one that is taken
-        # back only when the server next looks at the requests that wait, up to 5 s later (nats-server 2.15.1).
+        # Set the end of the pause to a moment from now, by the server's own clock. The server hands out jobs at once
+        # when a pause ends. When a pause is taken back, the server does so only when it next looks at the requests that
+        # wait, up to 5 s later (nats-server 2.15.1).
         await self.ensure(queue)
         left = 0.0
         for consumer in await self._consumers(queue):
@@ -139,12 +141,12 @@ class Queues(Base):
         await asyncio.sleep(left)
 
     async def _consumers(self, queue: str) -> list[str]:
-        """Return the names of the consumers that exist."""
+        """Return the names of the queue's consumers that exist."""
         levels: Sequence[Level] = LEVELS if await self.has_levels(queue) else ("normal",)
         return [self.subjects.consumer(queue, level) for level in levels]
 
     async def _pause(self, queue: str, consumer: str, until: datetime) -> float:
-        """Pause a consumer until then; return the seconds until the pause ends, by the server's account."""
+        """Pause a consumer until `until`; return the seconds until the pause ends, by the server's account."""
         end = until.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
         answer = await self.api.request(f"CONSUMER.PAUSE.{self.subjects.jobs(queue)}.{consumer}", {"pause_until": end})
         return int(answer.get("pause_remaining", 0)) / 1e9
@@ -182,7 +184,7 @@ class Queues(Base):
         )
 
     async def _count(self, stream: str, subject: str) -> int:
-        """Return how many messages are stored on `subject`, which are few."""
+        """Return how many messages are stored on `subject`, which must be few."""
         return sum((await self.subject_counts(stream, subject)).values())
 
     async def _publish_if_expected(self, subject: str, body: bytes, headers: dict[str, str]) -> bool:
@@ -194,7 +196,7 @@ class Queues(Base):
 
 
 async def job_streams(base: Base) -> Mapping[str, Mapping[str, Any]]:
-    """Return what the server says of the stream of each queue's jobs, by queue."""
+    """Return, by queue, what the server says of the stream of each queue's jobs."""
     streams: list[dict[str, Any]] = []
     while True:
         page = await base.api.request(
@@ -230,7 +232,7 @@ def _found(message: StoredMessage, queue: str, handed_out: int) -> Found:
 
 
 def _paused_until(consumer: Mapping[str, object]) -> float | None:
-    """Return until when a consumer is paused, by its own account of the time left."""
+    """Return until when a consumer is paused, in unix seconds; None if it is not paused."""
     if not consumer.get("paused"):
         return None
     config = consumer["config"]

@@ -1,4 +1,4 @@
-"""What applications and plugins keep beside their jobs: small values by name, in a stream of their own."""
+"""Small values by name that applications and plugins keep beside their jobs, in a stream of their own."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["Records"]
 
 
 class Records(Base):
-    """See `jetq.broker.records.Records`. Reading makes no stream."""
+    """See `jetq.broker.records.Records`. Reading does not create the stream."""
 
     async def setup_records(self) -> Sequence[Drift]:
         return await self.topology.records()

@@ -1,4 +1,4 @@
-"""Results: stored for a while, and pushed to whoever waits by the very message that stores them."""
+"""Results: stored for a while, and pushed to callers who wait, by the same message that stores the result."""
 
 from __future__ import annotations
 
@@ -43,7 +43,10 @@ class Results(Base):
         return False
 
     async def _in_the_way(self, subject: str, queue: str) -> int | None:
-        """Return the sequence of what a result of `queue` may replace, 0 if nothing is there; None if it may not."""
+        """Return the sequence of the stored result that a result of `queue` may replace; 0 if none is stored.
+
+        None means that the stored result may not be replaced, because it is of the same queue.
+        """
         message = await self.api.last_message(self.subjects.results, subject)
         if message is None:
             return 0
@@ -75,7 +78,8 @@ class Results(Base):
 
         subscription = await self.connection.subscribe(self.subjects.result(id), on_push)
         try:
-            # In this order: once the server knows the subscription, a result is either stored already or still pushed.
+            # In this order: once the server knows the subscription, a result is either stored already or is still
+            # pushed.
             async with asyncio.timeout(timeout):
                 await self.connection.ping(timeout)
                 stored = await self.get_result(queue, id)
@@ -87,7 +91,7 @@ class Results(Base):
 
 
 async def kept_result(base: Base, queue: str | None, id: str) -> ResultRecord | None:
-    """Return the result kept for job `id` of `queue`, of any queue for None; None if there is none."""
+    """Return the result kept for job `id` of `queue`; None if there is none. If `queue` is None, any queue will do."""
     message = await base.api.last_message(base.subjects.results, base.subjects.result(id))
     return None if message is None else read_result(message.data, queue)
 
@@ -102,4 +106,4 @@ def _ttl_block(seconds: float) -> bytes:
 
 
 def _nothing(_: PubAck) -> None:
-    """Return what there is to know of a result that is stored."""
+    """Return None: a result that is stored has nothing more to tell."""

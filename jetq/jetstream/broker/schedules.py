@@ -38,7 +38,7 @@ class Schedules(Base):
     async def put_schedule(self, record: ScheduleRecord, body: bytes, expected: int) -> bool:
         await self.ensure(record.queue)
         headers = {SCHEDULE_HEADER: encode_record(record).decode(), EXPECTED: str(expected), **_ROLLUP}
-        if not record.paused:  # a message that is no schedule stops the one before it (nats-server 2.15.1)
+        if not record.paused:  # a message that is no schedule stops the schedule stored before it (nats-server 2.15.1)
             headers["Nats-Schedule"] = record.pattern
             headers["Nats-Schedule-Target"] = self.subjects.tick(record.queue, record.name)
             headers["Nats-Schedule-TTL"] = f"{math.ceil(record.tick_ttl)}s"
@@ -87,7 +87,7 @@ class Schedules(Base):
             return False
         await self.api.purge(stream, self.subjects.last(record.queue, record.name))
         while tick := await self.api.next_message(stream, self.subjects.tick(record.queue, record.name), 1):
-            await self.api.delete(stream, tick.sequence)  # by sequence: it may be handed out
+            await self.api.delete(stream, tick.sequence)  # by sequence, because the tick may be handed out
         return True
 
     async def ticked(self, queue: str, name: str) -> Mark:
@@ -97,7 +97,7 @@ class Schedules(Base):
         try:
             ticked = _decode_ticked(message.data)
             check_numbers(ticked, times=("newest",))
-        except (ValueError, RecursionError):  # not jetq's: its place is taken by the next one
+        except (ValueError, RecursionError):  # not jetq's: the next mark takes its place
             return Mark(sequence=message.sequence)
         return Mark(ticked, message.sequence)
 
@@ -120,7 +120,10 @@ class Schedules(Base):
     async def _store_both(
         self, mark: str, data: bytes, headers: dict[str, str], job: JobRecord, due: float | None
     ) -> None:
-        """Store both or neither, as one atomic batch: the mark may not be stored without the job, nor the job twice."""
+        """Store the mark and the job, or neither of them, as one atomic batch.
+
+        The mark may not be stored without the job, nor the job twice.
+        """
         batch = uuid.uuid4().hex
         first = header_block({**headers, "Nats-Batch-Id": batch, "Nats-Batch-Sequence": "1"})
         await self.connection.publish(mark, data, block=first)
@@ -166,5 +169,5 @@ def _stored(message: StoredMessage, queue: str) -> StoredSchedule | None:
     except ValueError:
         return None  # not jetq's
     if record.queue != queue or task_token(record.name) != message.subject.rpartition(".")[2]:
-        return None  # who may write here could else have it done elsewhere
+        return None  # otherwise a user who may write here could make jobs in other queues
     return StoredSchedule(record, message.data, message.sequence, message.stored_at)

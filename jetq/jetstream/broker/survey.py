@@ -1,4 +1,4 @@
-"""Looking at everything beneath jetq without changing any of it, for `jetq doctor`."""
+"""Looks at everything beneath jetq without changing any of it, for `jetq doctor`."""
 
 from __future__ import annotations
 
@@ -29,12 +29,13 @@ __all__ = ["Deployment"]
 
 _PROBED_WITHIN = 1.0
 _LOOK_AGAIN_AFTER = 1.0
-"""Seconds. What is acked is removed right after it counts as done; what stands longer than this will stay."""
+"""Seconds. An acked message is removed right after it counts as done; a message that is still stored after this time
+will stay."""
 _NAMED = 5
 
 
 class _Notes(Struct):
-    """What was found so far."""
+    """The findings so far."""
 
     streams: list[StreamFacts] = field(default_factory=list)
     consumers: list[ConsumerFacts] = field(default_factory=list)
@@ -97,7 +98,7 @@ class Deployment(Base):
         )
 
     async def _usage(self, notes: _Notes) -> tuple[Usage, ...]:
-        """How much of what its account may have is used."""
+        """Return how much is used of what the account may have."""
         try:
             info = await self.api.request("INFO")
         except Denied as denied:
@@ -143,7 +144,7 @@ class Deployment(Base):
             notes.roomless.append((queue, tuple(ids)))
 
     async def _look_at_domains(self, notes: _Notes) -> None:
-        """Whether two streams answer where one should."""
+        """Note each stream of jobs for which two streams answer."""
         jobs = {
             stream.name: stream.queue for stream in notes.streams if (stream.role, stream.state) == ("jobs", "stands")
         }
@@ -178,7 +179,7 @@ class Deployment(Base):
         notes.streams.append(_stream(name, queue, role, seen, dropped=dropped))
 
     async def _has_dropped(self, queue: str, info: Mapping[str, Any]) -> bool:
-        """Whether a bounded stream was full once: what stands first in it is dropped first."""
+        """Return whether a bounded stream was full once: the message that is first in the stream is dropped first."""
         if int(info["config"].get("max_bytes", -1)) <= 0 or not info["state"]["messages"]:
             return False
         try:
@@ -190,7 +191,7 @@ class Deployment(Base):
         levels = {level: await self._look_at_consumer(queue, level, notes) for level in LEVELS}
         optional = [levels[level] for level in LEVELS if level != "normal"]
         for level, consumer in levels.items():
-            # A queue has the consumers of both levels beside the normal one, or neither.
+            # A queue has the consumers of both levels beside the normal one, or neither of these two.
             if consumer is not None and (consumer.stands or level == "normal" or any(c and c.stands for c in optional)):
                 notes.consumers.append(consumer)
 
@@ -200,11 +201,11 @@ class Deployment(Base):
             seen = await self.topology.look_at_consumer(queue, level)
             passed = await self._passed(queue, level, seen)
         except Denied as denied:
-            needed = level == "normal"  # a worker asks for the others only where they stand
+            needed = level == "normal"  # a worker asks for the others only where they exist
             (notes.denied if needed else notes.unseen).append((f"look at consumer {name}", denied.subject))
             return None
         except BrokerUnavailable:
-            return None  # its stream is without a leader, which is told elsewhere
+            return None  # its stream has no leader, which is reported elsewhere
         if seen.info is None:
             others = await self._others(queue) if level == "normal" else ()
             return ConsumerFacts(name, stream, queue, stands=False, others=tuple(others))
@@ -226,7 +227,8 @@ class Deployment(Base):
             return ()
 
     async def _passed(self, queue: str, level: Level, seen: Seen) -> tuple[str, ...]:
-        """Ids of jobs that stand below what the consumer counts as done, also at a second look."""
+        """Return the ids of jobs that are stored below what the consumer counts as done, at two looks one after the
+        other."""
         if seen.info is None:
             return ()
         done = int(seen.info["ack_floor"]["stream_seq"])
@@ -238,7 +240,7 @@ class Deployment(Base):
         return tuple(first.values())
 
     async def _stand_until(self, queue: str, level: Level, last: int) -> dict[int, str]:
-        """The first few messages of a consumer's up to sequence `last`: their sequences and ids."""
+        """Return the sequences and ids of the first few messages of a consumer, up to sequence `last`."""
         subjects = (
             self.subjects.delivered_subjects(queue) if level == "normal" else self.subjects.level_subjects(queue, level)
         )
@@ -259,7 +261,7 @@ class Deployment(Base):
     # --- permissions
 
     async def _probe(self, tasks: Mapping[str, str | None], notes: _Notes) -> None:
-        """Try each subject that is published to, by what changes nothing."""
+        """Try each subject that jetq publishes to, by a publish that stores nothing."""
         probes: list[tuple[str, str]] = []
         for queue, task in tasks.items():
             if task is not None:
@@ -279,7 +281,7 @@ class Deployment(Base):
         except NotAllowed:
             return False
         except (NoReply, NoResponders):
-            return True  # so says no stream, or none that answers; the permission was there
+            return True  # no stream is there, or none that answers; the permission was there
         return True
 
 
@@ -304,10 +306,10 @@ def _stream(name: str, queue: str, role: Any, seen: Seen, *, dropped: bool) -> S
 
 
 def _limit(limit: int) -> int | None:
-    """Bytes: 0 is nothing at all (error 10047, nats-server 2.15.1)."""
+    """Return a limit in bytes; None if there is none. 0 means no bytes at all (error 10047, nats-server 2.15.1)."""
     return None if limit < 0 else limit
 
 
 def _count(limit: int) -> int | None:
-    """Of streams and consumers 0 is no limit either (2.15.1)."""
+    """Return a limit; None if there is none. For streams and consumers 0 means no limit too (nats-server 2.15.1)."""
     return None if limit <= 0 else limit

@@ -1,1 +1,1 @@
-"""JetStream's own words: streams, consumers, subjects, publishes, pulls and acks."""
+"""The parts of JetStream: streams, consumers, subjects, publishes, pulls and acks."""

@@ -1,9 +1,9 @@
-"""Removing settled jobs: acks sent once per loop turn, confirmed in batches, made good when a connection is lost.
+"""Removing settled jobs by acks: sent once per loop turn, confirmed in batches, made good when a connection is lost.
 
-An ack is not answered unless it asks, and a PONG confirms none: after 5,000 acks, PING, PONG and a kill, up to all of
-them were still stored (nats-server 2.15.1, one and three nodes). An answer to the last ack of a batch confirms those
-before it on the same connection and consumer. What stays unconfirmed is removed by sequence, which is safe while the
-stream is the same one, because sequences are not used twice.
+The server answers an ack only if the ack asks for an answer, and a PONG confirms no ack: after 5,000 acks, PING, PONG
+and a kill, up to all of the 5,000 jobs were still stored (nats-server 2.15.1, one and three nodes). An answer to the
+last ack of a batch confirms the earlier acks on the same connection and consumer. Jobs whose acks stay unconfirmed are
+removed by sequence. That is safe while the stream is the same one, because a stream uses no sequence twice.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ _RETRY_AFTER = 1.0
 class Acks:
     """The acks of one queue's deliveries over one connection.
 
-    `remove` deletes one message by its sequence, `identity` tells the stream's creation time: a stream made anew counts
-    from 1 again.
+    `remove` deletes one message by its sequence. `identity` tells the stream's creation time, because a stream that was
+    made anew counts from 1 again.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Acks:
         self._mending: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
-        """Listen for confirmations. To be called once, before the first ack."""
+        """Listen for confirmations. Call this once, before the first ack."""
         await self._connection.subscribe(self._inbox + "*", self._on_confirmed)
         self._connection.on_up(self._on_reconnected)
 
@@ -71,15 +71,17 @@ class Acks:
             self._loop.call_soon(self._flush)
 
     def has_settled(self, delivery: Delivery) -> bool:
-        """Whether this process settled that very message a short while ago: a repeat of it is acked, not run.
+        """Return whether this process settled this same message a short while ago. A repeat of the message is acked,
+        not run.
 
-        Its time tells it from one of a stream made anew, where an id may come again under the same sequence.
+        The time of storage tells the message from one of a stream made anew, where an id may come again under the same
+        sequence.
         """
         sequence = delivery.sequence
         return (self._settled.get(sequence) or self._settled_before.get(sequence)) == delivery.stored_at
 
     async def confirm(self, timeout: float) -> None:
-        """Wait up to `timeout` seconds until everything added so far is confirmed; not at all without a connection."""
+        """Wait up to `timeout` seconds until everything added so far is confirmed. Do not wait without a connection."""
         deadline = self._loop.time() + timeout
         while self._open() and self._loop.time() < deadline:  # noqa: ASYNC110 - an event would cost every batch
             await asyncio.sleep(0.002)
@@ -88,12 +90,13 @@ class Acks:
         return bool(self._waiting or self._unconfirmed) and self._connection.connected
 
     def stop(self) -> None:
-        """Give up what is not confirmed: those jobs come back when their lease lapses."""
+        """Give up the acks that are not confirmed: their jobs come back when their leases lapse."""
         for task in self._mending:
             task.cancel()
 
     def _flush(self) -> None:
-        # Runs after the callbacks that were ready with the first ack, so it finds all theirs.
+        # This runs after the callbacks that were ready together with the first ack, so the batch has the acks of all of
+        # them.
         self._flush_due = False
         batch, self._waiting = self._waiting, []
         self._batch += 1
@@ -109,7 +112,7 @@ class Acks:
 
     def _on_confirmed(self, msg: Message) -> None:
         if msg.headers.get("Status") == "503":
-            return  # nobody heard it: the consumer was deleted, or has no leader just now
+            return  # nobody heard the ack: the consumer was deleted, or has no leader just now
         self._unconfirmed.pop(msg.subject[len(self._inbox) :], None)
 
     def _on_overdue(self, token: str) -> None:

@@ -25,20 +25,21 @@ __all__ = ["EXPECTED", "NOT_FOUND", "Api", "ApiError", "StoredMessage"]
 EXPECTED = "Nats-Expected-Last-Subject-Sequence"
 
 NOT_FOUND = frozenset({10014, 10037, 10043, 10057, 10059})
-"""Error codes for a consumer, message or stream that is not there (a missing message is 10037 or 10057, by API)."""
+"""Error codes for a consumer, message or stream that does not exist. A missing message is 10037 or 10057, depending on
+the API."""
 
 _NOT_NOW = 10008
-"""JetStream is not available: three nodes, and no leader of them all."""
+"""JetStream is not available: there are three nodes, and no leader of the whole cluster."""
 
 _RETRY_AFTER = 0.1
 _ASK_AGAIN_AFTER = 1.0
-"""Seconds. What is asked of a stream without a leader is never answered (nats-server 2.15, three nodes)."""
+"""Seconds. A request about a stream without a leader is never answered (nats-server 2.15, three nodes)."""
 _NO_LEADER_HINT = "see `nats server report jetstream`, or try again in a moment"
 _NO_ANSWER_HINT = "is the server overloaded or away, or does the user lack permission for this subject?"
 
 
 class ApiError(BrokerError):
-    """JetStream answered with an error. `err_code` is the server's own, e.g. 10071."""
+    """JetStream answered with an error. `err_code` is the server's own code, e.g. 10071."""
 
     def __init__(self, err_code: int, description: str, *, subject: str = "") -> None:
         super().__init__(f"JetStream refused {subject}: {description} (error {err_code})", hint=HINTS.get(err_code))
@@ -57,7 +58,7 @@ class _Answer(Struct):
 
 
 class StoredMessage(Struct, frozen=True):
-    """One message as it stands in a stream."""
+    """One message as it is stored in a stream."""
 
     subject: str
     sequence: int
@@ -76,8 +77,10 @@ _DIRECT_HEADERS = frozenset(
 
 
 class Api:
-    """The JetStream API of one domain over one connection. Every request ends within `timeout` seconds. clock: what is
-    learnt of the server's time from the answers."""
+    """The JetStream API of one domain over one connection. Every request ends within `timeout` seconds.
+
+    `clock` has what is learnt of the server's time from the answers.
+    """
 
     def __init__(self, connection: Connection, timeout: float, domain: str | None = None) -> None:
         self._connection = connection
@@ -87,8 +90,11 @@ class Api:
         self.clock = ServerClock()
 
     async def request(self, name: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Ask `$JS.API.<name>`, or that of the domain. Raises ApiError for an answer that is an error, and
-        BrokerUnavailable for none."""
+        """Ask `$JS.API.<name>`, or the same API of the domain, and return the answer.
+
+        Raises ApiError if the answer is an error, BrokerUnavailable if no answer comes, and Denied without the
+        permission.
+        """
         deadline = asyncio.get_running_loop().time() + self.timeout
         while True:
             asked = steady()
@@ -106,18 +112,21 @@ class Api:
             await asyncio.sleep(_RETRY_AFTER)
 
     async def place(self, subject: str) -> None:
-        """Store an empty message on `subject`, unless one stands there. Whether that could be done is not told."""
+        """Store an empty message on `subject`, unless a message is stored there. It is not told whether that could be
+        done."""
         with suppress(NoReply, NoResponders):
             await self._connection.request(
                 subject, headers={EXPECTED: "0"}, timeout=self.timeout, again=_ASK_AGAIN_AFTER
             )
 
     async def _ask(self, subject: str, payload: bytes, *, stream: str = "") -> Message:
-        """One request, repeated until the timeout: every request made here may be.
+        """Send one request and return the answer. The request is repeated until the timeout: every request made here
+        may be.
 
-        "No responders" means a stream without a leader as well as JetStream being off (nats-server 2.15), and for
-        `stream` also that there is none, which its own API tells: then NoResponders is raised. Asked by the name of its
-        domain, one that is not there is silent (2.15.1).
+        "No responders" means a stream without a leader, or that JetStream is off (nats-server 2.15). For a direct get
+        from `stream` it may also mean that there is no such stream. The stream's own API tells which, and NoResponders
+        is raised if the stream does not exist. In a named domain, a stream that does not exist gives no answer at all
+        (2.15.1).
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self.timeout
@@ -135,7 +144,7 @@ class Api:
                 raise Denied(subject) from None
             except Unsent:
                 raise self._connection.why_down() from None
-            except NoReply:  # also at once, when the connection is lost meanwhile
+            except NoReply:  # raised also at once, when the connection is lost meanwhile
                 trouble, hint = f"no answer to {subject} within {self.timeout:g} s", _NO_ANSWER_HINT
                 if stream and self._domain and await self.stream_info(stream) is None:
                     raise NoResponders(f"there is no stream {stream}") from None
@@ -144,15 +153,15 @@ class Api:
             await asyncio.sleep(_RETRY_AFTER)
 
     async def stream_info(self, stream: str) -> dict[str, Any] | None:
-        """STREAM.INFO, or None if there is no such stream."""
+        """Return the answer to STREAM.INFO, or None if there is no such stream."""
         return await self._unless_missing(f"STREAM.INFO.{stream}")
 
     async def consumer_info(self, stream: str, consumer: str) -> dict[str, Any] | None:
-        """CONSUMER.INFO, or None if there is no such consumer or stream."""
+        """Return the answer to CONSUMER.INFO, or None if there is no such consumer or stream."""
         return await self._unless_missing(f"CONSUMER.INFO.{stream}.{consumer}")
 
     async def consumers(self, stream: str) -> list[str]:
-        """The names of a stream's consumers, of the first 1,024."""
+        """Return the names of a stream's consumers, at most the first 1,024."""
         return [str(name) for name in (await self.request(f"CONSUMER.NAMES.{stream}")).get("consumers") or ()]
 
     async def _unless_missing(self, name: str) -> dict[str, Any] | None:
@@ -164,17 +173,19 @@ class Api:
             raise
 
     async def last_message(self, stream: str, subject: str) -> StoredMessage | None:
-        """The last message on `subject`, which may hold wildcards; None if there is none. The leader is asked, so this
-        can be built on: a direct get is answered by any replica, also by one that lags behind and says that a job is
-        gone which stands (nats-server 2.15.1, three nodes)."""
+        """Return the last message on `subject`, which may hold wildcards; None if there is none.
+
+        The leader is asked, so callers can rely on the answer. Any replica may answer a direct get, also a replica that
+        lags behind and says that a job is gone which is still stored (nats-server 2.15.1, three nodes).
+        """
         return await self._leaders(stream, {"last_by_subj": subject})
 
     async def message(self, stream: str, sequence: int) -> StoredMessage | None:
-        """The message of that sequence, as the leader has it; None if it is gone."""
+        """Return the message of the sequence `sequence`, as the leader has it; None if the message is gone."""
         return await self._leaders(stream, {"seq": sequence})
 
     async def first_message(self, stream: str, subject: str, sequence: int) -> StoredMessage | None:
-        """The first message on `subject` from `sequence` on, as the leader has it; None if there is none."""
+        """Return the first message on `subject` from `sequence` on, as the leader has it; None if there is none."""
         return await self._leaders(stream, {"seq": sequence, "next_by_subj": subject})
 
     async def _leaders(self, stream: str, query: Mapping[str, Any]) -> StoredMessage | None:
@@ -195,15 +206,15 @@ class Api:
             )
 
     async def next_message(self, stream: str, subject: str, sequence: int) -> StoredMessage | None:
-        """The first message on `subject` from `sequence` on, as some replica has it; None if there is none."""
+        """Return the first message on `subject` from `sequence` on, as some replica has it; None if there is none."""
         return await self._direct(stream, {"seq": sequence, "next_by_subj": subject})
 
     async def replicas_message(self, stream: str, sequence: int) -> StoredMessage | None:
-        """The message of that sequence, as some replica has it; None if it is gone."""
+        """Return the message of the sequence `sequence`, as some replica has it; None if the message is gone."""
         return await self._direct(stream, {"seq": sequence})
 
     async def replicas_last(self, stream: str, subject: str) -> StoredMessage | None:
-        """The last message on `subject`, as some replica has it; None if there is none."""
+        """Return the last message on `subject`, as some replica has it; None if there is none."""
         return await self._direct(stream, {"last_by_subj": subject})
 
     async def _direct(self, stream: str, query: Mapping[str, Any]) -> StoredMessage | None:
@@ -212,7 +223,7 @@ class Api:
         except NoResponders:
             return None
         headers = answer.headers
-        if "Nats-Sequence" not in headers:  # a bare status, e.g. 404; a stored message may carry a `Status` of its own
+        if "Nats-Sequence" not in headers:  # a bare status, e.g. 404; a stored message may have its own `Status`
             return None
         with _legible(f"DIRECT.GET.{stream}"):
             return StoredMessage(
@@ -224,7 +235,8 @@ class Api:
             )
 
     async def purge(self, stream: str, subject: str, *, up_to: int | None = None) -> int:
-        """Remove all messages on `subject`, or those whose sequence is at most `up_to`; how many."""
+        """Remove all messages on `subject`, or only those whose sequence is at most `up_to`; return how many were
+        removed."""
         which = {"filter": subject} if up_to is None else {"filter": subject, "seq": up_to + 1}
         try:
             answer = await self.request(f"STREAM.PURGE.{stream}", which)
@@ -235,7 +247,7 @@ class Api:
         return int(answer.get("purged", 0))
 
     async def delete(self, stream: str, sequence: int) -> bool:
-        """Remove one message. False if it is gone already."""
+        """Remove one message. Return False if the message is gone already."""
         try:
             await self.request(f"STREAM.MSG.DELETE.{stream}", {"seq": sequence, "no_erase": True})
         except ApiError as error:
@@ -247,10 +259,10 @@ class Api:
 
 @contextmanager
 def _legible(name: str) -> Iterator[None]:
-    """Raises BrokerUnavailable for an answer that is not what JetStream says, so that whoever asked may ask again."""
+    """Raise BrokerUnavailable for an answer that JetStream does not give, so that the caller may ask again."""
     try:
         yield
-    except (LookupError, TypeError, ValueError) as error:  # msgspec's own are ValueErrors
+    except (LookupError, TypeError, ValueError) as error:  # msgspec's own errors are ValueErrors
         raise BrokerUnavailable(
             f"the answer to {name} is not JetStream's ({type(error).__name__})",
             hint="is there something between jetq and the server?",

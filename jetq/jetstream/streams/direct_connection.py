@@ -20,10 +20,11 @@ from jetq.runtime.forks import not_for_children
 __all__ = ["SocketConnection"]
 
 _WITHIN = 0.25
-"""Seconds for an acknowledgement. Who gets none asks again where patience is, and the stream knows the job's id."""
+"""Seconds to wait for an acknowledgement. A caller who gets none asks again through the broker, which is more patient;
+the stream knows the job's id."""
 
 _LARGEST = 32 * 1024
-"""Bytes of arguments: what any network takes in less."""
+"""The most bytes of arguments: any network takes them in less time than that."""
 
 _READS = 10
 _READ_SIZE = 4096
@@ -32,14 +33,14 @@ _GONE = select.POLLERR | select.POLLHUP | getattr(select, "POLLRDHUP", 0) if has
 
 
 class _Denied(ProtocolError):
-    """The user may not publish there."""
+    """The user may not publish on the job's subject."""
 
 
 class SocketConnection:
-    """See `jetq.broker.enqueueing.DirectConnection`. `message` says where a job goes and with which headers, for the
-    queues in `known`.
+    """See `jetq.broker.enqueueing.DirectConnection`.
 
-    sock: connected, and logged in; it is closed with this connection. domain: JetStream's.
+    `sock` is connected and logged in, and is closed with this connection. `known` has the queues whose jobs may be
+    stored. `message` returns a job's subject and headers. `domain` is that of JetStream.
     """
 
     def __init__(
@@ -79,18 +80,18 @@ class SocketConnection:
             return None
         try:
             answer = self._exchange(frame(subject, job.body, self._next_reply(), header_block(headers)))
-            ack = read_ack(answer.data) if answer.data else None  # without: a status, no stream takes it
+            ack = read_ack(answer.data) if answer.data else None  # no data: a status, no stream takes it
         except _Denied:
             self.close()
             return None
         except (OSError, ProtocolError, msgspec.DecodeError) as error:
             self.close()
             raise NotStored(f"job {job.id} was sent, and not confirmed: {error}") from None
-        except BaseException:  # in the middle of a word, perhaps
+        except BaseException:  # perhaps in the middle of a word
             self.close()
             raise
         if ack is not None and ack.domain != self._domain and self._domain is not None:
-            self._last, ack = True, None  # another JetStream took it: whoever crosses finds out
+            self._last, ack = True, None  # another JetStream took it: storing through the broker finds out
         if self._last:
             self.close()
         return None if ack is None or ack.error is not None else stored(job, ack)
@@ -124,7 +125,7 @@ class SocketConnection:
             raise (_Denied if b"permissions violation" in rest.lower() else ProtocolError)(
                 rest.decode(errors="replace")
             )
-        elif word == b"INFO":  # the cluster is another one now, or this server is about to leave it
+        elif word == b"INFO":  # the cluster has changed, or this server is about to leave it
             self._last = True
 
     def _hear(self, msg: Message) -> None:

@@ -1,8 +1,8 @@
-"""JetStream domains: more than one JetStream in the reach of one account, as where a leaf node has its own.
+"""JetStream domains: one account may reach more than one JetStream, e.g. where a leaf node has its own.
 
-A message goes wherever somebody listens to its subject, so two streams of the same subjects in two domains store each
-job twice, and both are run. Each tells: a publish is answered once by each, and each answer names its domain
-(nats-server 2.15.1; an answer that is an error names the stream alone).
+A message goes wherever somebody listens to its subject. So two streams of the same subjects in two domains store each
+job twice, and both jobs are run. The answers show this: each stream answers a publish once, and each answer names the
+stream's domain (nats-server 2.15.1; an answer that is an error names the stream alone).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = ["STORES_NOTHING", "DomainWatch", "refuse_twofold", "takers"]
 _log = logging.getLogger("jetq.jetstream")
 
 STORES_NOTHING = {"Nats-Expected-Stream": "-"}
-"""With this a publish stores nothing: no stream has that name (nats-server 2.15.1 answers error 10060)."""
+"""Headers with which a publish stores nothing: no stream has that name (nats-server 2.15.1 answers error 10060)."""
 
 _TWOFOLD_HINT = (
     "set jetstream_domain (JETQ_JETSTREAM_DOMAIN) to the same domain everywhere and remove the streams in the other, "
@@ -31,7 +31,8 @@ _TWOFOLD_HINT = (
 )
 
 _ANSWERS_WITHIN = 0.3
-"""Seconds for the second answer. A leaf node is a network away; one that is farther is noticed with the first job."""
+"""Seconds for the second answer. A leaf node is a network away; a domain that is farther away is noticed with the first
+job."""
 
 
 class _Answer(msgspec.Struct):
@@ -42,9 +43,10 @@ _decode = msgspec.json.Decoder(_Answer).decode
 
 
 async def takers(connection: Connection, subject: str, *, enough: int) -> list[str]:
-    """The names of the streams that store what is published on `subject`, each as often as there are of it.
+    """Return the names of the streams that store what is published on `subject`, one entry for each stream.
 
-    Returns at once when there are `enough`, or when nobody listens there.
+    Two streams of the same name give two entries. Returns at once when there are `enough` streams, or when nobody
+    listens on `subject`.
     """
     names: list[str] = []
     heard = asyncio.Event()
@@ -74,15 +76,16 @@ async def takers(connection: Connection, subject: str, *, enough: int) -> list[s
 async def refuse_twofold(
     connection: Connection, stream: str, subject: str, stands: Callable[[], Awaitable[bool]]
 ) -> None:
-    """Raise TopologyError if a stream of this name in another domain takes `subject` too. stands: whether ours does.
+    """Raise TopologyError if a stream of this name in another domain takes `subject` too.
 
-    Where it does and the server has no domain nothing is asked: `DomainWatch` sees the second answer to a job.
+    `stands` returns whether jetq's own stream exists. If it exists and the server has no domain, nothing is asked:
+    `DomainWatch` sees the second answer to a job.
     """
     ours = await stands()
     if ours and not connection.domain:
         return
     found = (await takers(connection, subject, enough=1 + ours)).count(stream)
-    if found > ours and not (found == 1 and await stands()):  # somebody made ours just now
+    if found > ours and not (found == 1 and await stands()):  # somebody made our stream just now
         named = f"domain {connection.domain!r}" if connection.domain else "one without a name"
         raise TopologyError(
             f"another JetStream domain in this account has a stream {stream} too: each job would be stored and run "
@@ -92,14 +95,16 @@ async def refuse_twofold(
 
 
 class DomainWatch:
-    """Tells the acknowledgements of other domains from our own, and says once which stream there stores the same."""
+    """Tells the acknowledgements of other domains from our own, and logs once which stream of them stores the same
+    messages."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._told: set[tuple[str, str]] = set()
 
     def is_foreign(self, stream: str, domain: str) -> bool:
-        """Whether this acknowledgement comes from a domain that we do not use."""
+        """Return whether an acknowledgement of `stream` in `domain` comes from a domain that this connection does not
+        use."""
         own = self._connection.domain
         if own is None or domain == own or not stream:
             return False

@@ -1,4 +1,4 @@
-"""How much the server takes in one message, found out anew where that matters."""
+"""How much the server takes in one message, found out anew where the limit matters."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ __all__ = ["PayloadLimit"]
 _log = logging.getLogger("jetq.jetstream")
 
 _BELIEVED = 10.0
-"""Seconds between two looks: each is a connection of its own, for a moment."""
+"""Seconds between two looks at the limit. Each look opens a connection of its own for a moment."""
 
 
 class PayloadLimit:
-    """Looks at the limit by a connection made anew: a server that reads its configuration again tells nobody of it
-    (nats-server 2.15.1). That it takes less is learnt from its refusal, and that it takes more not at all.
+    """Looks at the limit by a new connection, because a server that reads its configuration again tells nobody of a new
+    limit (nats-server 2.15.1).
+
+    A refusal by the server shows that it takes less than before; nothing shows that it takes more.
 
     Guarantee:
     tests/integration/enqueueing/test_max_payload.py::test_a_limit_that_is_raised_without_a_restart_is_noticed.
@@ -31,12 +33,13 @@ class PayloadLimit:
         self._looking: asyncio.Task[None] | None = None
 
     def doubt(self) -> None:
-        """Something was too large: look soon whether it still would be. From any thread; returns at once."""
+        """Look soon whether a message that was too large still would be. May be called from any thread; returns at
+        once."""
         with contextlib.suppress(RuntimeError):  # the loop has ended
             self._connection.loop.call_soon_threadsafe(self._look)
 
     def stop(self) -> None:
-        """Look no more."""
+        """Stop looking."""
         if self._looking is not None:
             self._looking.cancel()
 
@@ -49,7 +52,7 @@ class PayloadLimit:
     async def _ask(self) -> None:
         try:
             client = await self._connection.another(f"{self._connection.name}-limit")
-        except JetqError as error:  # the next who is refused has it looked at again
+        except JetqError as error:  # the next message that is too large causes another look
             _log.debug("what the server takes in one message is not known anew: %s", error.message)
             return
         self._connection.limit(client)

@@ -1,7 +1,8 @@
 """The least that a NATS user must be allowed to publish and subscribe to, as a producer or a worker of given tasks.
 
-Making streams and consumers is no part of it: `jetq setup` does that, as a user who may. That each set suffices, that
-none of it is idle and that nothing else works is held by tests/integration/security/test_permissions.py.
+Making streams and consumers is not included: `jetq setup` does that, as a user with the permission.
+tests/integration/security/test_permissions.py holds that each set suffices, that no permission in it is idle, and that
+nothing else works.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ __all__ = ["Enqueued", "Permissions", "of_producer", "of_worker"]
 
 
 class Enqueued(Struct, frozen=True):
-    """A task as it is enqueued. keys: its jobs may have one. levels: its queue has high and low ones too."""
+    """A task as it is enqueued. `keys`: its jobs may have a key. `levels`: its queue has the levels high and low
+    too."""
 
     queue: str
     task: str
@@ -27,7 +29,7 @@ class Enqueued(Struct, frozen=True):
 
 
 class Permissions(Struct, frozen=True):
-    """Subjects, each perhaps with wildcards. responses: also to publish one answer to whoever asks."""
+    """Subjects, perhaps with wildcards. `responses`: the user may also publish one answer to whoever asks."""
 
     publish: tuple[str, ...]
     subscribe: tuple[str, ...]
@@ -35,7 +37,10 @@ class Permissions(Struct, frozen=True):
 
 
 def of_producer(subjects: Subjects, inbox: str, tasks: Iterable[Enqueued], *, domain: str | None = None) -> Permissions:
-    """To enqueue `tasks` with any option and to wait for their results. domain: that of JetStream, if it is named."""
+    """Return what a user needs to enqueue `tasks` with any option and to wait for their results.
+
+    `domain` is that of JetStream, if it has a name.
+    """
     api = api_prefix(domain)
     tasks = list(tasks)
     publish = [f"{inbox}.>", f"{api}.INFO", f"{api}.STREAM.MSG.GET.{subjects.results}"]
@@ -55,7 +60,11 @@ def of_producer(subjects: Subjects, inbox: str, tasks: Iterable[Enqueued], *, do
 
 
 def of_worker(subjects: Subjects, inbox: str, queues: Mapping[str, bool], *, domain: str | None = None) -> Permissions:
-    """To run whatever stands in `queues`; of each, whether it has levels. domain: that of JetStream, if it is named."""
+    """Return what a user needs to run everything that is stored in `queues`, which gives for each queue whether it has
+    levels.
+
+    `domain` is that of JetStream, if it has a name.
+    """
     api = api_prefix(domain)
     publish = [f"{inbox}.>", f"{api}.INFO", subjects.result("*"), subjects.cell(">"), subjects.signal("limits")]
     publish += [
@@ -81,7 +90,7 @@ def of_worker(subjects: Subjects, inbox: str, queues: Mapping[str, bool], *, dom
 
 
 def _looks(subjects: Subjects, api: str, queue: str, *, levels: bool) -> list[str]:
-    """To see whether a queue stands as it should, and what was handed out."""
+    """Return the subjects to publish on to see whether a queue is as it should be, and what was handed out."""
     streams = [f"{api}.STREAM.INFO.{stream}" for stream in (subjects.jobs(queue), subjects.dead_letters(queue))]
     consumers = [
         f"{api}.CONSUMER.INFO.{subjects.jobs(queue)}.{subjects.consumer(queue, each)}" for each in _levels(levels)

@@ -1,12 +1,14 @@
 """Storing messages: many under way at once, one inbox for all answers, and repeats that cannot store twice.
 
-A publish is repeated after a reconnect (what was written to a dying socket is gone: measured, 1,000 of 1,000), after
-"no responders" (no leader for 4 to 10 s when one is killed, nats-server 2.15), and when it stays unanswered: a leader
-took it along. That is safe because a repeat stores nothing twice: a message carries `Nats-Msg-Id` or an expected
-sequence, or its stream keeps one per subject. A server that restarts forgets the ids of what is gone by then, so a job
-that was sent is looked for before it is sent again.
+A publish is repeated in three cases. The first is a reconnect, because what was written to a dying socket is gone
+(measured: 1,000 of 1,000). The second is "no responders": there is no leader for 4 to 10 s when one is killed
+(nats-server 2.15). The third is a publish that stays unanswered, because its leader died with it.
 
-While there is no connection nothing is written anywhere: what is reported as failed is not stored later.
+A repeat is safe because it stores nothing twice: a message carries `Nats-Msg-Id` or an expected sequence, or its stream
+keeps one message per subject. A server that restarts forgets the ids of messages that are gone by then, so a job that
+was sent is looked for before it is sent again.
+
+While there is no connection nothing is written anywhere: a message that is reported as failed is not stored later.
 """
 
 from __future__ import annotations
@@ -36,20 +38,21 @@ T = TypeVar("T")
 WRONG_LAST_SEQUENCE = 10071
 _SWEEP = 0.25
 _UNANSWERED = 1.0
-"""Seconds after which an unanswered publish is repeated; then after twice as many, and so on."""
+"""Seconds after which an unanswered publish is repeated; the next repeat comes after twice as many, and so on."""
 
 _FIRST_BACKOFF = 0.05
 _LAST_BACKOFF = 1.0
 
 
 _TOO_LONG_FOR_THE_STREAM = 10054
-"""Somebody has set `max_msg_size` of the stream."""
+"""The error code if somebody has set `max_msg_size` of the stream."""
 
 _STORE_FAILED = 10077
 
 
 class WrongSequence(Exception):
-    """The expected last sequence was another (10071): something newer stands there, or nothing any more."""
+    """The last sequence was not the expected one (10071): something newer is stored on the subject, or nothing any
+    more."""
 
 
 class _Error(Struct):
@@ -68,23 +71,23 @@ class PubAck(Struct):
 
 
 class Answer(Protocol):
-    """Who is told what became of a publish. A future is one."""
+    """The receiver of the outcome of a publish. A future is one."""
 
     def done(self) -> bool:
-        """Whether it was told, or does not want to know any more."""
+        """Return whether the outcome was told, or is not wanted any more."""
         ...
 
     def set_result(self, ack: PubAck, /) -> None:
-        """It is stored."""
+        """Take note that the message is stored."""
         ...
 
     def set_exception(self, error: BrokerError | WrongSequence, /) -> None:
-        """It is not, or that is not known."""
+        """Take note that the message is not stored, or that its fate is unknown."""
         ...
 
 
 class CallbackAnswer(Struct, Generic[T], eq=False):
-    """An answer for somebody who is called back: with what `read` makes of the acknowledgement, or with the error."""
+    """Tells the outcome by calling `call`: with what `read` makes of the acknowledgement, or with the error."""
 
     call: Callable[[T | BrokerError], None]
     read: Callable[[PubAck], T]
@@ -104,8 +107,12 @@ class CallbackAnswer(Struct, Generic[T], eq=False):
 
 
 class _Pending(Struct, eq=False):
-    """A publish under way. job: the one that it stores for the first time. sent: at least once. unanswered: how many
-    times it was sent and nothing was heard; while it is 0 the message is surely not stored."""
+    """A publish under way.
+
+    `job` is the job that this publish stores for the first time, if any. `sent`: the message was sent at least once.
+    `unanswered` is how many times the message was sent and nothing was heard; while it is 0 the message is surely not
+    stored.
+    """
 
     subject: str
     reply: str
@@ -124,22 +131,22 @@ class _Pending(Struct, eq=False):
 
 
 def _is_of_size(error: _Error) -> bool:
-    """Whether a message was refused because it is too long, so that a repeat is of no use."""
+    """Return whether a message was refused because it is too long, so that a repeat is of no use."""
     return error.err_code == _TOO_LONG_FOR_THE_STREAM or (
         error.err_code == _STORE_FAILED and error.description == "message too large"
     )
 
 
 read_ack = msgspec.json.Decoder(PubAck).decode
-"""Raises msgspec.DecodeError."""
+"""Returns the stream's answer. Raises msgspec.DecodeError if the bytes are no answer."""
 
 
 class Publisher:
     """Pipelined JetStream publishes over one connection.
 
-    `restore` is called with a subject nobody answers for, before the publish is repeated: it creates what is missing.
-    So is `doubt_limit` when a message was larger than the server is known to take.
-    `trace` finds what became of a job that was sent at most so many seconds ago; None for nothing.
+    `restore` is called with a subject for which nobody answers, before the publish is repeated: it creates what is
+    missing. `trace` finds what became of a job that was sent at most a given number of seconds ago; None means nothing
+    was found. `doubt_limit` is called when a message was larger than the server is known to take.
 
     Guarantee: tests/integration/enqueueing/test_ghosts.py: what failed is not stored later by anything that this
     process holds.
@@ -168,13 +175,13 @@ class Publisher:
         self._restoring: set[str] = set()
 
     async def start(self) -> None:
-        """Listen for answers. To be called once, before the first publish."""
+        """Listen for answers. Call this once, before the first publish."""
         await self._connection.subscribe(self._inbox + "*", self._on_answer)
         self._connection.on_up(self._repeat_all)
         self._connection.on_denied(self._refuse)
 
     def stop(self) -> None:
-        """Give up what is under way: its callers get NotStored."""
+        """Give up every publish under way: their callers get NotStored."""
         if self._sweeper is not None:
             self._sweeper.cancel()
             self._sweeper = None
@@ -190,8 +197,8 @@ class Publisher:
     ) -> PubAck:
         """Store one message and return the stream's answer.
 
-        Raises PayloadTooLarge before anything is sent, Rejected if the stream refused it, WrongSequence if its expected
-        sequence does not hold, NotStored if no answer came within `timeout` seconds.
+        Raises PayloadTooLarge before anything is sent, Rejected if the stream refused the message, WrongSequence if the
+        expected sequence does not hold, NotStored if no answer came within `timeout` seconds.
         """
         return await (await self.begin(subject, payload, headers, timeout=timeout))
 
@@ -204,9 +211,10 @@ class Publisher:
         timeout: float | None = None,
         job: JobRecord | None = None,
     ) -> asyncio.Future[PubAck]:
-        """`publish` for many: returns when the message is on its way, with what it will return or raise.
+        """Send one message, and return a future of what `publish` would return or raise.
 
-        Waits for nothing but the network, when that is behind. Raises PayloadTooLarge, BrokerUnavailable.
+        Use this for many messages. It waits for nothing but the network, when the network is behind. Raises
+        PayloadTooLarge, BrokerUnavailable.
         """
         answer: asyncio.Future[PubAck] = self._loop.create_future()
         self.send(subject, payload, header_block(headers), answer, timeout=timeout, job=job)
@@ -228,11 +236,13 @@ class Publisher:
         timeout: float | None = None,
         job: JobRecord | None = None,
     ) -> None:
-        """`publish` without waiting: `answer` is told what that would return or raise, and never in here.
+        """Send one message without waiting: `answer` is told what `publish` would return or raise, never during this
+        call.
 
-        block: the headers, as `header_block` makes it. job: what is stored, if this is its enqueue; it is looked for
-        before it is sent again. Many in a row must wait for the network, see `Connection.congested`. Without a
-        connection it is sent once there is one. Raises PayloadTooLarge, BrokerUnavailable.
+        `block` has the headers, as `header_block` makes it. `job` is the job that is stored, if this is its enqueue;
+        the job is looked for before it is sent again. A caller that sends many in a row must wait for the network, see
+        `Connection.congested`. Without a connection the message is sent once there is one. Raises PayloadTooLarge,
+        BrokerUnavailable.
         """
         if len(block) + len(payload) > self._connection.max_payload:
             raise self._too_large(subject, len(block) + len(payload))
@@ -258,8 +268,9 @@ class Publisher:
         )
 
     def _too_large_now(self, pending: _Pending, size: int) -> BrokerError:
-        """Return what to raise for a message that was sent, and that the server's limit of now does not allow to
-        repeat. A refusal for its size says something of the last time it was sent alone.
+        """Return the error for a message that was sent, and that the server's present limit does not allow to repeat.
+
+        A refusal for the message's size says something only of the last time the message was sent.
 
         Guarantee:
         tests/integration/enqueueing/test_max_payload.py::test_a_repeat_that_is_too_large_tells_nothing_of_the_first.
@@ -278,7 +289,7 @@ class Publisher:
         if pending is None:
             self._look_at_stray(msg)
             return
-        if pending.answer.done():  # its caller went away
+        if pending.answer.done():  # the caller went away
             del self._pending[token]
             return
         if not msg.data:  # a bare status: 503, no responders
@@ -312,7 +323,7 @@ class Publisher:
                 self._fail(pending, message, HINTS.get(error.err_code))
 
     def _look_at_stray(self, msg: Message) -> None:
-        """A second answer: to a repeat, or of a second stream that took the message."""
+        """Look at a second answer: to a repeat, or from a second stream that took the message."""
         with contextlib.suppress(msgspec.DecodeError):
             ack = read_ack(msg.data)
             if ack.error is None:
@@ -322,16 +333,16 @@ class Publisher:
         pending.unanswered = max(0, pending.unanswered - 1)
 
     def _fail(self, pending: _Pending, message: str, hint: str | None = None) -> None:
-        """Say what is known: that it is surely not stored, or that it may be."""
+        """Tell the caller what is known: that the message is surely not stored, or that it may be stored."""
         kind: type[EnqueueError] = NotStored if pending.unanswered else Rejected if pending.sent else NotSent
         pending.answer.set_exception(kind(message, hint=hint))
 
     def _refuse(self, denied: str) -> None:
-        """Let what is on its way to `denied`, in lower case, know that the user may not publish there."""
+        """Tell each publish under way to `denied` (a subject in lower case) that the user may not publish there."""
         for pending in self._pending.values():
             if pending.subject.lower() == denied and not pending.answer.done():
                 denial = Denied(pending.subject)
-                # What was sent before may have been stored before the permission was taken away.
+                # A message that was sent before may have been stored before the permission was taken away.
                 self._refused(pending)
                 pending.answer.set_exception(
                     NotStored(denial.message, hint=denial.hint) if pending.unanswered else denial
@@ -344,7 +355,7 @@ class Publisher:
     async def _repeat(self, pending: _Pending) -> None:
         await asyncio.sleep(pending.backoff)
         pending.backoff = min(pending.backoff * 2, _LAST_BACKOFF)
-        # Beside the repeat, because nothing is answered about a stream that is only waiting for its leader.
+        # Restore beside the repeat, because nothing is answered about a stream that is only waiting for its leader.
         stream = ".".join(pending.subject.split(".", 2)[:2])
         if stream not in self._restoring:
             self._restoring.add(stream)
@@ -353,7 +364,7 @@ class Publisher:
 
     async def _restore_once(self, stream: str, subject: str) -> None:
         try:
-            with contextlib.suppress(Exception):  # a broker that cannot restore now is tried again by a later repeat
+            with contextlib.suppress(Exception):  # if it cannot restore now, a later repeat tries again
                 await self._restore(subject)
         finally:
             self._restoring.discard(stream)
@@ -368,11 +379,11 @@ class Publisher:
         task.add_done_callback(self._repeats.discard)
 
     async def _send_again(self, pending: _Pending) -> None:
-        with contextlib.suppress(BrokerError):  # still no connection: its return sends it again, or time runs out
+        with contextlib.suppress(BrokerError):  # no connection yet: its return sends this again, or time runs out
             if pending.answer.done() or await self._is_there(pending) or pending.answer.done():
                 return
             size = len(pending.block) + len(pending.payload)
-            if size > self._connection.max_payload:  # it may have been more at first
+            if size > self._connection.max_payload:  # the limit may have been higher at first
                 pending.answer.set_exception(self._too_large_now(pending, size))
             elif self._connection.offer(pending.subject, pending.payload, pending.reply, pending.block):
                 pending.sent = True
@@ -381,11 +392,11 @@ class Publisher:
                     await self._connection.drained()
 
     async def _is_there(self, pending: _Pending) -> bool:
-        """Whether the job was stored by what was sent before: who waits is told then. Raises BrokerError."""
+        """Return whether an earlier send stored the job; if so, tell the caller. Raises BrokerError."""
         if pending.job is None or (pending.job.fresh and not pending.unanswered):
             return False
         within = self._loop.time() - pending.began
-        # An id that was given may have been sent before, by somebody who was told to try again.
+        # A job with an id that its producer chose may have been sent before, by a caller who was told to try again.
         ack = await self._trace(pending.job, within if pending.unanswered else within + DEDUP_WINDOW)
         if ack is not None and not pending.answer.done():
             pending.answer.set_result(ack)

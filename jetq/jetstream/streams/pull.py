@@ -1,8 +1,8 @@
-"""The flow of deliveries to a worker: long pull requests on an inbox of our own.
+"""The flow of deliveries to a worker: long pull requests on an inbox of the worker's own.
 
-nats-py's `fetch` is not used: it hides a deleted consumer, sleeps through a restart and takes a job with a header named
-`Status` for a status (nats-py 2.16). Here a job is a message whose reply starts with `$JS.ACK.`; everything else on the
-inbox is a status frame of one request, named by the last token of its subject.
+nats-py's `fetch` is not used: it hides a deleted consumer, sleeps through a restart, and takes a job with a header
+named `Status` for a status (nats-py 2.16). Here a job is a message whose reply starts with `$JS.ACK.`. Every other
+message on the inbox is a status frame of one request, which the last token of the message's subject names.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from jetq.runtime.clock import steady
 __all__ = ["REPLACES", "Pull"]
 
 REPLACES = "Jetq-Replaces"
-"""Header of a next attempt or a give-back: the sequence of the message it succeeds."""
+"""Header of a next attempt or a give-back: the sequence of the message before it in the job's life."""
 
 _log = logging.getLogger("jetq.jetstream")
 
 _EXPIRES = 10
 _SEQUENCE_DIGITS = 20
-"""What a stream can count to has no more."""
+"""The most digits of a number that a stream can count to."""
 
 _HEARTBEAT = 5
 _TICK = 0.2
@@ -37,24 +37,25 @@ _BLOCKED = 1.0
 _BACKOFF = 0.25
 _LAST_BACKOFF = 5.0
 _STEADY = 10.0
-"""Seconds for which requests must have waited in peace if the next are to be made at once."""
+"""Seconds for which requests must have waited without an end if the next are to be made at once."""
 
 _SECOND = 1_000_000_000
 _BYTES = 16 * 1024 * 1024
-"""Of messages that one request brings, of which two or three wait. The server hangs up on who leaves 64 MiB unread, as
-a blocked loop does: what it had sent would come back when its leases end, as suspects."""
+"""The most bytes of messages that one request brings; two or three requests wait at a time. The server hangs up on a
+client that leaves 64 MiB unread, as a client with a blocked loop does. What the server had sent would then come back
+when its leases end, as suspects."""
 
 _BYTES_OF_ONE = 40 * 1024 * 1024
-"""Of a request for one message that is larger than that. JetStream stores 32 MiB at most."""
+"""The most bytes of a request for one message that is larger than `_BYTES`. JetStream stores 32 MiB at most."""
 
 
 class Pull:
     """One worker's pull on one consumer. See `broker.Feed` for what callers may rely on.
 
-    consumer: its stream's name and its own. acks: of those who settle what it hands out. `remove`
-    removes what a delivery succeeds, by its sequence. `restore` is awaited when the consumer does not answer: it
-    creates what is missing, and tells when the consumer that stands was made, as `made` does at first. With levels,
-    `pending` tells how many messages it has left, and `on_clear` is called when it has none.
+    `acks` has the acks of the deliveries that the pull hands out. `remove` removes, by its sequence, the message that a
+    delivery succeeds. `restore` is awaited when the consumer does not answer: it creates what is missing, and returns
+    when the present consumer was made; `made` is that time at first. With levels, `pending` returns how many messages
+    the consumer has left, and `on_clear` is called when it has none.
     """
 
     def __init__(
@@ -109,7 +110,7 @@ class Pull:
 
     @property
     def asked(self) -> int:
-        """Deliveries asked for and not yet arrived."""
+        """The number of deliveries asked for and not yet arrived."""
         return self._asked
 
     @property
@@ -144,7 +145,8 @@ class Pull:
             if task is not None:
                 task.cancel()
         if self._subscription is not None:
-            # In this order, so that what the server sent before it knew still arrives here and can be given back.
+            # In this order, so that what the server sent before it knew of the end still arrives here and can be given
+            # back.
             await self._subscription.drain()
             self._subscription = None
         if self._successors:
@@ -161,7 +163,7 @@ class Pull:
 
     def _send_request(self, batch: int, most: int = _BYTES) -> None:
         if self._count_pending is not None and not self._asked:
-            self._left = self._left or None  # while nothing was asked for, nothing was heard either
+            self._left = self._left or None  # nothing was heard while nothing was asked for
             self._count()
         self._asked += batch
         if self._reopening is not None:  # the new inbox asks for everything again
@@ -170,7 +172,7 @@ class Pull:
         token = str(self._request)
         self._remember_request(token, batch)
         body = b'{"batch":%d,"expires":%d,"idle_heartbeat":%d' % (batch, _EXPIRES * _SECOND, _HEARTBEAT * _SECOND)
-        # Only where it may matter: such a request ends with a word of its own.
+        # Only where the limit may matter: a request with a limit ends with a status of its own.
         body += b',"max_bytes":%d}' % most if batch * self._connection.max_payload > _BYTES else b"}"
         try:
             self._connection.send(self._subject, body, self._inbox + token)
@@ -179,7 +181,7 @@ class Pull:
 
     def _remember_request(self, token: str, batch: int) -> None:
         self._requests[token] = batch
-        if len(self._requests) > 512:  # the server's own limit of waiting requests; fulfilled ones end without a word
+        if len(self._requests) > 512:  # the server's limit of waiting requests; fulfilled ones end silently
             self._requests.pop(next(iter(self._requests)))
 
     def _on_message(self, msg: Message) -> None:
@@ -229,7 +231,10 @@ class Pull:
             self._deliver(delivery)
 
     async def _hand_out_successor(self, delivery: Delivery) -> None:
-        """First remove what it succeeds: if its worker died before the ack, that would come back and run again."""
+        """Hand out `delivery` after removing the message that it succeeds.
+
+        If the worker of the succeeded message died before the ack, that message would come back and run again.
+        """
         replaced = delivery.headers[REPLACES]
         try:
             if replaced.isdecimal() and len(replaced) <= _SEQUENCE_DIGITS:
@@ -249,7 +254,7 @@ class Pull:
         description = headers.get("Description", "")
         if description == "Batch Completed":
             return
-        if description == "Message Size Exceeds MaxBytes":  # all before was read, so more may come
+        if description == "Message Size Exceeds MaxBytes":  # all messages before were read, so more may come
             self._asked = max(0, self._asked - unfulfilled)
             if unfulfilled and unfulfilled == batch:
                 self._send_request(1, _BYTES_OF_ONE)
@@ -257,7 +262,7 @@ class Pull:
             if unfulfilled:
                 self._send_request(unfulfilled)
         elif status == "408" or description == "Exceeded MaxWaiting":
-            # A quiet queue keeps a request for one; the rest is the worker's to ask for again, of whichever queue.
+            # A quiet queue keeps a request for one job. The worker may ask again for the rest, of any queue.
             self._asked = max(0, self._asked - unfulfilled)
             if not self._asked and unfulfilled:
                 self._send_request(1)
@@ -273,7 +278,7 @@ class Pull:
             self._reopening = self._loop.create_task(self._open_again(), name="jetq-reopen-pull")
 
     async def _open_again(self) -> None:
-        """A new inbox, and what was asked for asked again: requests on the old one may be gone or not."""
+        """Open a new inbox, and ask again for what was asked for: requests on the old inbox may be gone or not."""
         backoff = _BACKOFF
         if self._loop.time() - self._opened_at < _STEADY:  # requests that end at once must not spin
             await asyncio.sleep(self._reopen_after)
@@ -287,7 +292,7 @@ class Pull:
                 break
             except BrokerError as error:
                 _log.warning("queue %s: %s; trying again in %g s", self._queue, error.message, backoff)
-            except Exception:  # a fault of jetq's own must not leave the queue unserved for good
+            except Exception:  # a fault in jetq must not leave the queue unserved for good
                 _log.exception("queue %s cannot be asked for jobs; trying again in %g s", self._queue, backoff)
             await asyncio.sleep(backoff)
             backoff = min(backoff * 2, _LAST_BACKOFF)
@@ -298,8 +303,8 @@ class Pull:
             self._send_request(wanted)
 
     def _tick(self) -> None:
-        # What is read after a blocked loop was delivered at an unknown time during the block, so a lease counts from
-        # the tick before the last one: earlier than the delivery by up to 0.4 s, and never later.
+        # What is read after the loop was blocked was delivered at an unknown time during the block. So a lease counts
+        # from the tick before the last one: earlier than the delivery by up to 0.4 s, and never later.
         ticked_at, self._tick_at = self._tick_at, steady()
         if self._tick_at - ticked_at > _BLOCKED and self._catching_up is None:
             self._catching_up = self._loop.create_task(self._catch_up(), name="jetq-catch-up")
@@ -318,7 +323,8 @@ class Pull:
             self._counting = self._loop.create_task(self._ask_what_is_left(), name="jetq-count-pending")
 
     async def _ask_what_is_left(self) -> None:
-        """A request that waits says nothing of whether there was anything for it."""
+        """Ask the consumer how many messages are left, because a request that waits does not tell whether there were
+        any."""
         assert self._count_pending is not None
         try:
             left = await self._count_pending()
@@ -333,7 +339,7 @@ class Pull:
                 self._on_clear()
 
     async def _catch_up(self) -> None:
-        """After a block: once an echo is back, all that was delivered meanwhile has been read."""
+        """Wait for an echo after a block: once the echo is back, all that was delivered meanwhile has been read."""
         try:
             await self._connection.ping(_HEARTBEAT)
         except (NoReply, BrokerError):
@@ -343,7 +349,7 @@ class Pull:
 
 
 def _instant(text: str) -> float | None:
-    """Unix seconds of a time as the server writes it; None for anything else."""
+    """Return the unix seconds of a time as the server writes it; None for any other text."""
     try:
         return datetime.fromisoformat(text).timestamp()
     except (ValueError, OverflowError):

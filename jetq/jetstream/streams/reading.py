@@ -1,14 +1,17 @@
-"""Reading many messages of a stream in order, without holding up those who write to it.
+"""Reading many messages of a stream in order, without holding up those who write to the stream.
 
-What a server does under the lock of a stream decides what may be asked of it (nats-server 2.15.1, a million jobs):
-- a get with a filter that begins at the stream's first message has the server look at all that match, 0.2 to 0.7 s in
-  which nobody stores anything; one that begins above it takes 0.4 ms. The first message itself is asked for by its
-  sequence: it is one that no job follows, unless somebody else made the stream;
-- `batch` and `multi_last` count what is left after each answer, which takes 0.2 s once anything was removed, and
-  `subjects_filter` walks through all that match;
-- gets by sequence, several under way, take a tenth of a millisecond each.
+What a server does under the lock of a stream decides what may be asked of the stream (nats-server 2.15.1, a million
+jobs):
 
-A filter that names an id or a key matches few, and is found in the server's tree of subjects from anywhere.
+- A get with a filter that begins at the stream's first message makes the server look at all messages that match. This
+  takes 0.2 to 0.7 s, in which nobody stores anything. A get that begins above the first message takes 0.4 ms. The first
+  message is asked for by its sequence: it is jetq's own and no job, unless somebody else made the stream.
+- `batch` and `multi_last` count what is left after each answer, which takes 0.2 s once anything was removed.
+  `subjects_filter` walks through all messages that match.
+- Gets by sequence, several under way, take a tenth of a millisecond each.
+
+A filter that names an id or a key matches few messages, and the server finds them in its tree of subjects from
+anywhere.
 """
 
 from __future__ import annotations
@@ -23,11 +26,11 @@ __all__ = ["at_once", "each_message", "matches"]
 
 _MOST_AT_ONCE = 32
 _BYTES_AT_ONCE = 8 * 1024 * 1024
-"""Of answers under way. A server hangs up on who has not taken 64 MiB."""
+"""The most bytes of answers under way. A server hangs up on a client that has not taken 64 MiB."""
 
 
 def at_once(max_payload: int) -> int:
-    """How many messages of up to that many bytes may be asked for at once."""
+    """Return how many messages of up to `max_payload` bytes may be asked for at once."""
     return max(1, min(_MOST_AT_ONCE, _BYTES_AT_ONCE // max(max_payload, 1)))
 
 
@@ -42,10 +45,12 @@ async def each_message(
     limit: float = math.inf,
     surely: bool = False,
 ) -> AsyncIterator[StoredMessage]:
-    """The messages on `where`, of which there may be many, with sequences above `after` and up to `until`, in order, at
-    most `limit`; `at_once` are asked for together. surely: as the leader has them, not as some replica.
+    """Yield the messages on `where`, which may be many, in order, at most `limit`.
 
-    Guarantee: tests/integration/queues/test_lookups.py: the server is never asked to look through all that stands.
+    Only messages with sequences above `after` and up to `until` are given. `at_once` messages are asked for together.
+    With `surely` they are as the leader has them, otherwise as some replica has them.
+
+    Guarantee: tests/integration/queues/test_lookups.py: the server is never asked to look through all stored messages.
     """
     by_filter, by_sequence = (api.first_message, api.message) if surely else (api.next_message, api.replicas_message)
     info = await api.stream_info(stream)
@@ -64,14 +69,14 @@ async def each_message(
             window = await asyncio.gather(*(by_sequence(stream, n) for n in range(sequence, sequence + size)))
             found = [each for each in window if each is not None and matches(where, each.subject)]
             sequence += size
-        jump = not found or (not jump and len(found) * 2 < at_once)  # where gaps are many, from one to the next
+        jump = not found or (not jump and len(found) * 2 < at_once)  # with many gaps, jump from message to message
         limit -= len(found)
         for each in found:
             yield each
 
 
 def matches(where: str, subject: str) -> bool:
-    """Whether a subject is one of those that a filter names."""
+    """Return whether the filter `where` matches `subject`."""
     wanted, tokens = where.split("."), subject.split(".")
     if wanted[-1] == ">":
         wanted, tokens = wanted[:-1], tokens[: len(wanted) - 1] if len(tokens) >= len(wanted) else []

@@ -1,15 +1,18 @@
-"""What to do when the server refuses to make or store something: its errors say what, and not what now."""
+"""What to do when the server refuses to make or store something: the server's errors say what is wrong, not what to
+do."""
 
 from __future__ import annotations
 
 __all__ = ["BATCH_IN_A_MOMENT", "HINTS", "IN_A_MOMENT", "WANTS_BOUND"]
 
 IN_A_MOMENT = frozenset({10158, 10164, 10008})
-"""Three servers: this id, or this subject's expectation, is in process; JetStream is not available yet."""
+"""Error codes of a cluster of three servers: a message of this id, or with an expectation for this subject, is in
+process (10158, 10164), or JetStream is not available yet (10008)."""
 
 BATCH_IN_A_MOMENT = IN_A_MOMENT | {10176}
-"""Of an atomic batch also: its leader has only a part of it. It changed or was restarted in between, or took no more
-batches when this one began: it holds 50 of a stream, an unfinished one for ten seconds (nats-server 2.15.1)."""
+"""For an atomic batch also: its leader has only a part of the batch. The leader changed or was restarted in between, or
+took no more batches when this one began: a leader holds 50 batches of a stream, an unfinished one for ten seconds
+(nats-server 2.15.1)."""
 
 WANTS_BOUND = 10113
 
@@ -31,5 +34,5 @@ HINTS = {
     10120: "the account has no storage for so many replicas: change JETQ_REPLICAS, or its tiered limits",
     10122: "this account allows less for a stream: lower max_bytes (JETQ_MAX_BYTES)",
 }
-"""What to do about the server's refusals, by its error's code: seen of nats-server 2.15.1, but 10005, 10023, 10077 and
-10120, which are taken from its list of errors."""
+"""What to do about the server's refusals, by error code. They were seen with nats-server 2.15.1, except 10005, 10023,
+10077 and 10120, which are taken from the server's list of errors."""

@@ -1,8 +1,8 @@
 """How much a bounded queue may still take, so that its stream never gets full.
 
-The server cannot refuse for us: a stream with schedules may not discard new messages (error 10052), and one that
-discards old ones drops its oldest jobs when it is full (nats-server 2.15.1). So producers look how full it is, and
-leave a fifth of it to what must have a place: retries, and schedules that fire.
+The server cannot refuse for jetq: a stream with schedules may not discard new messages (error 10052), and a stream that
+discards old messages drops its oldest jobs when it is full (nats-server 2.15.1). So producers look how full the stream
+is, and leave a fifth of it to what must have room: retries, and schedules that fire.
 """
 
 from __future__ import annotations
@@ -19,20 +19,23 @@ from jetq.units import size
 __all__ = ["OPEN_TO_ALL", "Room"]
 
 OPEN_TO_ALL = 0.95
-"""The part that retries, and what is given back, may fill. They wait for room where they are; their end makes some."""
+"""The part of the stream that retries, and jobs that are given back, may fill. They wait for room in their workers;
+when they end, they make some room."""
 
 _SHARE = 16
-"""Of what is left a producer takes this part before it looks again: as many may be at work without more than that."""
+"""A producer takes one part in this many of what is left before it looks again. So as many producers may work at once
+without taking more than is left."""
 
 _GOOD_FOR = 1.0
-"""Seconds after which it looks again in any case: others enqueue too."""
+"""Seconds after which a producer looks again in any case, because other producers enqueue too."""
 
 _BESIDE = 512
-"""Bytes that a job takes besides its arguments: subject, headers and the store's own."""
+"""Bytes that a job takes besides its arguments: subject, headers and the store's own bytes."""
 
 
 class Room:
-    """The room of one queue's stream. `look` asks for the stream as it stands. part: of it, what may be filled.
+    """The room of one queue's stream. `look` returns the stream as it is now. `part` is the part of it that may be
+    filled.
 
     Guarantee: tests/integration/queues/test_room.py: a queue with max_bytes refuses new jobs in words, and drops none.
     """
@@ -50,7 +53,7 @@ class Room:
         self._until = 0.0
 
     def has(self, job: JobRecord | Delivery) -> bool:
-        """Whether there surely is room for it, which is taken then."""
+        """Return whether there surely is room for `job`; if so, the room is taken."""
         needed = len(job.body) + _BESIDE
         if needed > self._left or self._loop.time() > self._until:
             return False
@@ -59,7 +62,7 @@ class Room:
         return True
 
     async def take(self, job: JobRecord | Delivery) -> None:
-        """Take room for it. Raises Rejected if there is none."""
+        """Take room for `job`. Raises Rejected if there is none."""
         while not self.has(job):
             async with self._looking:
                 if not self.has(job):
@@ -69,7 +72,7 @@ class Room:
 
     async def _measure(self, job: JobRecord | Delivery) -> None:
         info = await self._look()
-        # What was sent since the look before may not be in what this one saw.
+        # This look may not have seen what was sent since the look before.
         under_way, self._taken = self._taken, 0
         self._until = self._loop.time() + _GOOD_FOR
         limit = -1 if info is None else int(info["config"].get("max_bytes", -1))

@@ -14,20 +14,22 @@ __all__ = ["ServerClock"]
 _log = logging.getLogger("jetq.jetstream")
 
 NOTABLE = 1.0
-"""Seconds by which this machine's clock has to be off to be spoken of."""
+"""Seconds by which the clock of this machine has to be off before the log says so."""
 
 _DRIFT = 1e-4
-"""By which share of the time since then what was learnt gets unsure. Quartz is off by a tenth of that."""
+"""The share of the time since the last answer by which the learnt offset gets unsure. Quartz is off by a tenth of
+it."""
 
 _told = 0.0
-"""By how much this machine's clock was off when it was last spoken of: once for all connections of the process."""
+"""Seconds by which the clock of this machine was off when the log last said so: once for all connections of the
+process."""
 
 
 class ServerClock:
-    """The server's time, in unix seconds. What this machine's clock says counts as long as no answer contradicts it.
+    """The server's time, in unix seconds. The clock of this machine counts as long as no answer contradicts it.
 
-    Between answers a steady clock is read, so that nothing happens when this machine's is set. To be read from any
-    thread, and written from one.
+    Between answers a steady clock is read, so that nothing happens when the clock of this machine is set. Any thread
+    may read this clock, and one thread writes it.
 
     Guarantee: tests/integration/connection/test_clock.py: a clock that is off, or is set meanwhile, moves nothing by
     more than an answer takes.
@@ -40,11 +42,12 @@ class ServerClock:
         self._learnt_at = 0.0
 
     def now(self) -> float:
-        """The server's time; this machine's until an answer came."""
+        """Return the server's time, or the time of this machine until an answer came."""
         return steady() + self._offset if self.known else time.time()
 
     def learn(self, asked: float, answer: dict[str, Any]) -> None:
-        """Learn from an API's answer to what was `asked` then, by `steady`. Answers without a time teach nothing."""
+        """Learn from the API's answer to a question that was sent at `asked`, by `steady`. An answer without a time
+        teaches nothing."""
         told = answer.get("ts")
         if not isinstance(told, str):
             return
@@ -53,7 +56,7 @@ class ServerClock:
         except (ValueError, OverflowError):
             return
         answered = steady()
-        # It was written after the question was and before the answer was read.
+        # The server wrote its time after the question was sent and before the answer was read.
         earliest, latest = said - answered, said - asked
         unsure = (answered - self._learnt_at) * _DRIFT
         if self.known and earliest <= self._latest + unsure and latest >= self._earliest - unsure:

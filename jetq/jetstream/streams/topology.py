@@ -1,4 +1,4 @@
-"""What must stand in JetStream: streams and consumers, made where they are missing, compared where they are not.
+"""The streams and consumers that jetq needs in JetStream: made where they are missing, compared where they exist.
 
 Creation is by `action: create` and comparison, because adding a consumer of an existing name silently rewrites it for
 every worker (nats-server 2.15: the last writer's `ack_wait` applies at once to jobs already handed out).
@@ -32,25 +32,28 @@ _CONSUMER_EXISTS = frozenset({10148, 10105})
 _NANOSECONDS = 1_000_000_000
 _NOT_UNIQUE = 10100
 _STILL_DELETED = (10012, 10149)
-"""What the server says to who makes a consumer while one of that name is being deleted: that its store cannot be made,
-or that it does not exist. That is over within 75 ms (nats-server 2.15.1,
+"""The server's error codes for making a consumer while a consumer of that name is being deleted: the store cannot be
+made, or the consumer does not exist. This is over within 75 ms (nats-server 2.15.1,
 tests/integration/queues/test_removed_queues.py)."""
 
 _PROBED = "domain"
-"""A cell that nobody writes."""
+"""The name of a cell that nobody writes."""
 
 DELETED_WITHIN = 1.0
-"""Seconds after which the server has removed the directory of a deleted stream. It goes on with that after it has said
-that there is no such stream, and one that is made meanwhile under the same name loses its files: whatever is published
-there is answered by nobody until it is deleted too (nats-server 2.15.1,
+"""Seconds after which the server has removed the directory of a deleted stream. The server goes on removing it after it
+has said that there is no such stream. A stream that is made meanwhile under the same name loses its files: a publish to
+that stream is answered by nobody until the stream is deleted too (nats-server 2.15.1,
 tests/integration/queues/test_removed_queues.py)."""
 
 _LOOK_EVERY = 0.1
 
 
 class QueueTopology(Struct, frozen=True):
-    """A queue as it stands: its real lease in seconds, when its stream was made, whether its jobs have a bound in
-    bytes, and what differs."""
+    """A queue as it exists.
+
+    `ack_wait` is its real lease in seconds. `created` is when its stream was made. `bounded`: its jobs have a bound in
+    bytes. `drift` is what differs from what jetq needs.
+    """
 
     ack_wait: float
     created: str
@@ -59,8 +62,11 @@ class QueueTopology(Struct, frozen=True):
 
 
 class Seen(Struct, frozen=True):
-    """A stream or consumer looked at: the server's word on it, None if it is missing, and what differs. `foreign`: it
-    is not jetq's."""
+    """A stream or consumer that was looked at.
+
+    `info` is the server's description; None if the stream or consumer is missing. `drift` is what differs from what
+    jetq needs. `foreign`: a stream of this name exists and is not jetq's.
+    """
 
     info: dict[str, Any] | None
     drift: tuple[Drift, ...] = ()
@@ -77,14 +83,18 @@ class Topology:
         self._settings = settings
 
     async def queue(self, queue: str) -> QueueTopology:
-        """The streams and the consumer of `queue`, made where missing. Raises TopologyError for a stream of others, and
-        for one of that name in another domain, which would store each job a second time."""
+        """Make the streams and the consumer of `queue` where they are missing, and return the queue as it exists.
+
+        Raises TopologyError for a stream that is not jetq's, and for a stream of that name in another domain, which
+        would store each job a second time.
+        """
         await self._refuse_twofold(self._subjects.jobs(queue), self._subjects.first(queue))
         jobs, drift = await self._stream(self._subjects.jobs(queue), self._jobs_config(queue))
         if not jobs["state"]["messages"]:
-            # While a stream begins with what its consumer hands out next, the server looks through the subjects of all
-            # that waits for each job (`LoadNextMsgMulti`, 2.15.1): with a million of them, one slot had 12 jobs of 5 ms
-            # a second in place of 170. So a message that no worker gets stands before all jobs.
+            # While a stream begins with the message that its consumer hands out next, the server looks for each job
+            # through the subjects of all waiting messages (`LoadNextMsgMulti`, 2.15.1). With a million of them, one
+            # slot ran 12 jobs of 5 ms a second in place of 170. So a message that no worker gets is stored before all
+            # jobs.
             await self._api.place(self._subjects.first(queue))
         _, dead_drift = await self._stream(self._subjects.dead_letters(queue), self._dead_config(queue))
         consumer, consumer_drift = await self._consumer(queue)
@@ -96,42 +106,45 @@ class Topology:
         )
 
     async def levels(self, queue: str) -> Sequence[Drift]:
-        """The consumers of the levels beside the normal one, made where missing."""
+        """Make the consumers of the levels high and low where they are missing; return their drift."""
         _, high = await self._consumer(queue, "high")
         _, low = await self._consumer(queue, "low")
         return (*high, *low)
 
     async def has_levels(self, queue: str) -> bool:
-        """Whether those stand."""
+        """Return whether the consumers of the levels high and low exist."""
         return (
             await self._api.consumer_info(self._subjects.jobs(queue), self._subjects.consumer(queue, "high"))
             is not None
         )
 
     async def shared(self) -> Sequence[Drift]:
-        """The streams of results and fleet state, made where missing. Raises TopologyError as `queue` does."""
+        """Make the streams of results and fleet state where they are missing; return their drift. Raises TopologyError
+        as `queue` does."""
         await self._refuse_twofold(self._subjects.state, self._subjects.cell(_PROBED))
         _, results = await self._stream(self._subjects.results, self._results_config())
         _, state = await self._stream(self._subjects.state, self._state_config())
         return (*results, *state)
 
     async def records(self) -> Sequence[Drift]:
-        """The stream of records, made where missing: not one of `shared`, because most do without. Raises TopologyError
-        as `queue` does."""
+        """Make the stream of records where it is missing; return its drift. Raises TopologyError as `queue` does.
+
+        The stream is not made by `shared`, because most namespaces do without records.
+        """
         await self._refuse_twofold(self._subjects.records, self._subjects.record(_PROBED))
         _, drift = await self._stream(self._subjects.records, self.records_stream())
         return drift
 
     def streams_of(self, queue: str) -> Sequence[dict[str, Any]]:
-        """The streams that `queue` needs, as they are wanted."""
+        """Return the wanted configurations of the streams that `queue` needs."""
         return (self._jobs_config(queue), self._dead_config(queue))
 
     def shared_streams(self) -> Sequence[dict[str, Any]]:
-        """The streams that the namespace needs, as they are wanted."""
+        """Return the wanted configurations of the streams that the namespace needs."""
         return (self._results_config(), self._state_config())
 
     def records_stream(self) -> dict[str, Any]:
-        """The stream of records, as it is wanted."""
+        """Return the wanted configuration of the stream of records."""
         return {
             **self._base(self._subjects.records, "records", self._settings.record_max_bytes, lossless=True),
             "subjects": [self._subjects.records_subjects],
@@ -140,14 +153,14 @@ class Topology:
         }
 
     async def look_at_stream(self, wanted: Mapping[str, Any]) -> Seen:
-        """What stands of such a stream. Nothing is made."""
+        """Return what exists of the stream `wanted`. Nothing is made."""
         info = await self._api.stream_info(wanted["name"])
         if info is None or not _is_own(info["config"], wanted):
             return Seen(info, foreign=info is not None)
         return Seen(info, tuple(_compare(f"stream {wanted['name']}", wanted, info["config"])))
 
     async def look_at_consumer(self, queue: str, level: Level) -> Seen:
-        """What stands of a queue's consumer. Nothing is made."""
+        """Return what exists of the consumer of a queue's level. Nothing is made."""
         stream, name = self._subjects.jobs(queue), self._subjects.consumer(queue, level)
         info = await self._api.consumer_info(stream, name)
         if info is None:
@@ -185,7 +198,7 @@ class Topology:
         return info, _compare(f"stream {name}", config, found)
 
     async def _let_it_be_deleted(self, stream: str) -> None:
-        """Return once a removal of that stream, of which the remover's cell tells, is surely over."""
+        """Wait until a removal of `stream` is surely over. A cell that the remover writes tells of the removal."""
 
         async def is_removed() -> bool:
             with suppress(Denied):
@@ -210,7 +223,7 @@ class Topology:
         return info, _compare(f"consumer {name} of stream {stream}", config, info["config"])
 
     async def _create_consumer(self, name: str, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Create consumer `name`, also while the server is still deleting one of that name. Raises ApiError."""
+        """Create consumer `name`, also while the server is still deleting a consumer of that name. Raises ApiError."""
         deadline = asyncio.get_running_loop().time() + DELETED_WITHIN
         while True:
             try:
@@ -221,7 +234,7 @@ class Topology:
             await asyncio.sleep(_LOOK_EVERY)
 
     async def others_consumers(self, queue: str) -> Sequence[str]:
-        """The names of consumers of a queue's jobs that are not jetq's."""
+        """Return the names of consumers of a queue's jobs that are not jetq's."""
         own = {self._subjects.consumer(queue, level) for level in LEVELS}
         return sorted({*await self._api.consumers(self._subjects.jobs(queue))} - own)
 
@@ -240,7 +253,8 @@ class Topology:
 
     def _jobs_config(self, queue: str) -> dict[str, Any]:
         return {
-            # Discarding old ones: with schedules the server takes nothing else (error 10052). See `room`.
+            # A full stream discards old messages: with schedules the server takes no other setting (error 10052). See
+            # `room`.
             **self._base(self._subjects.jobs(queue), "jobs", self._settings.max_bytes),
             "subjects": self._subjects.job_subjects(queue),
             "retention": "workqueue",
@@ -277,7 +291,10 @@ class Topology:
         }
 
     def _base(self, name: str, role: str, room: int | None, *, lossless: bool = False) -> dict[str, Any]:
-        """lossless: when it is full it takes no more; else the oldest makes room for the newest."""
+        """Return the part of a stream's configuration that all streams share.
+
+        With `lossless` a full stream takes no more messages; otherwise the oldest messages make room for the newest.
+        """
         room = room or self._settings.max_bytes
         return {
             "name": name,
@@ -312,7 +329,7 @@ class Topology:
 
 
 def _is_own(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
-    """Whether a stream was made for what it is wanted for."""
+    """Return whether a stream was made for the same purpose as the wanted one."""
     return bool((found.get("metadata") or {}).get(OWNER) == wanted["metadata"][OWNER])
 
 
@@ -325,7 +342,8 @@ def _not_made(what: str, error: ApiError) -> TopologyError:
 
 
 def _compare(thing: str, wanted: Mapping[str, Any], found: Mapping[str, Any]) -> list[Drift]:
-    """Each field of `wanted` that stands differently. Replicas may be more than wanted; the server adds metadata."""
+    """Return a drift for each field of `wanted` whose value is another one. There may be more replicas than wanted, and
+    the server adds metadata."""
     drift = []
     for field, value in wanted.items():
         stands = found.get(field)

@@ -1,1 +1,1 @@
-"""One connection to a NATS server that outlives servers and networks. Knows nothing of jobs."""
+"""One connection to a NATS server that outlives servers and networks. This package knows nothing of jobs."""

@@ -39,12 +39,12 @@ _CLIENT_CERTIFICATE_ALERTS = frozenset(
 
 
 def unusable(url: str, reason: str, hint: str) -> BrokerUnavailable:
-    """The error for a server that cannot be used, without the URL's password."""
+    """Return the error for a server that cannot be used, without the URL's password."""
     return BrokerUnavailable(f"cannot connect to NATS at {safe_url(url)}: {reason}", hint=hint)
 
 
 def explain(error: Exception, client: NatsClient, settings: Settings, url: str, within: float) -> BrokerUnavailable:
-    """What `error`, raised while `client` connected to `url`, means to whoever set jetq up."""
+    """Return what `error`, raised while `client` connected to `url`, means to the person who set jetq up."""
     if isinstance(error, BrokerUnavailable):
         return error
     if not client.reached:
@@ -148,7 +148,8 @@ def _wrong_credentials(settings: Settings) -> tuple[str, str]:
 
 
 def _expired(path: str) -> str | None:
-    """When the JWT in a credentials file expired, if it did: the server does not tell that from a wrong one."""
+    """Return when the JWT in a credentials file expired, or None: the server does not tell an expired JWT from a wrong
+    one."""
     try:
         jwt = _JWT.search(Path(path).read_text())
         claims = jwt[1] + "=" * (-len(jwt[1]) % 4) if jwt else ""
@@ -165,7 +166,8 @@ def _expired(path: str) -> str | None:
 
 
 def _rounded(within: float) -> str:
-    # So that a worker's log recognises the sentence of the attempt before, which had a few milliseconds more or less.
+    # Rounded, so that a worker's log recognises the sentence of the attempt before, which had a few milliseconds more
+    # or less.
     return f"{round(within, 1):g}"
 
 

@@ -1,6 +1,6 @@
-"""The one connection the rest of `jetq.jetstream` uses: it outlives servers, networks and nats-py clients.
+"""The one connection that the rest of `jetq.jetstream` uses: it outlives servers, networks and nats-py clients.
 
-Below it, every client lives for one TCP connection. When that ends, for whatever reason, a new one is made with the
+Each client lives for one TCP connection. When that connection ends, for whatever reason, a new client is made with the
 same checks as the first, the subscriptions are told to the server again, and what was held back is sent.
 """
 
@@ -31,31 +31,31 @@ __all__ = ["Connection", "NoReply", "NoResponders", "NotAllowed", "Subscription"
 _log = logging.getLogger("jetq.connection")
 
 _SILENT_TICKS = 11
-"""Seconds without a byte, after which the connection is dead: two pings were not answered."""
+"""Seconds without a byte after which the connection is dead: two pings were not answered."""
 
 _STEADY = 10.0
-"""Seconds for which a connection must have stood if the next is to be made at once. One that is lost sooner may be lost
-for what is done over it, again and again."""
+"""Seconds for which a connection must have lasted if the next is to be made at once. A connection that is lost sooner
+may be lost because of what is done over it, again and again."""
 
 _FIRST_BACKOFF = 0.25
 _LAST_BACKOFF = 5.0
 _LAST_BACKOFF_AFTER_LOSS = 2.0
 _LAST_PING = 1.0
 _LAST_STEP = 0.3
-"""`close` takes one ping and up to three steps: within 2 s."""
+"""Seconds. `close` takes one ping and up to three steps: within 2 s."""
 
 
 class Connection:
     """One connection to the broker, on the loop it was opened on. Not thread-safe.
 
-    `lost_by_size`: it was last lost because the server took a message for too large, and so did not store that.
+    `lost_by_size`: the connection was last lost by a message too large for the server, which did not store the message.
 
     Guarantee: tests/faults/test_server_restart.py: work goes on within seconds of the broker's return;
     tests/integration/connection/test_lying_server.py: and a broker that talks nonsense is left as one that is gone.
     """
 
     def __init__(self, settings: Settings, name: str) -> None:
-        """Use `open`."""
+        """Do not call this; use `open`."""
         self.loop = asyncio.get_running_loop()
         self._settings = settings
         self.name = name
@@ -79,7 +79,7 @@ class Connection:
         self.lost_by_size = False
         self._server_version = (0, 0, 0)
         self.domain: str | None = None
-        """The JetStream domain that is used, "" for one without a name; None as long as it is not known."""
+        """The JetStream domain that is used, "" for one without a name; None as long as the domain is not known."""
         self._trouble: JetqError | None = None
 
     @classmethod
@@ -97,7 +97,7 @@ class Connection:
         connection._watch = connection.loop.create_task(connection._run(client), name="jetq-connection")
         return connection
 
-    # --- what it is
+    # --- what the connection is
 
     @property
     def max_payload(self) -> int:
@@ -111,17 +111,17 @@ class Connection:
 
     @property
     def client(self) -> NatsClient | None:
-        """That of the TCP connection that stands now, to look at; None while there is none."""
+        """The client of the present TCP connection, to look at; None while there is no connection."""
         return self._client
 
     @property
     def connected(self) -> bool:
-        """Whether the connection stands, as far as is known."""
+        """Whether there is a connection, as far as is known."""
         return self._client is not None and self._client.is_connected
 
     @property
     def up_for(self) -> float:
-        """Seconds since the connection that stands was made; 0 while there is none."""
+        """Seconds since the present connection was made; 0 while there is none."""
         return self.loop.time() - self._up_since if self.connected else 0.0
 
     @property
@@ -131,7 +131,7 @@ class Connection:
 
     @property
     def servers(self) -> list[str]:
-        """The URLs a lost connection is looked for at: those configured, and what the server told of its cluster."""
+        """The URLs tried for a lost connection: those configured, and those that the server told of its cluster."""
         if self._settings.ignore_discovered_servers:
             return list(dict.fromkeys(self._settings.servers))
         discovered = self._discovered if self._client is None else self._client.discovered_urls()
@@ -143,7 +143,7 @@ class Connection:
         return self._trouble
 
     def why_down(self) -> BrokerUnavailable:
-        """What to say to somebody who needs the connection while there is none: the reason that the log has."""
+        """Return the error for a caller who needs the connection while there is none. Its reason is that of the log."""
         if self._closed:
             return self._is_closed()
         if self._trouble is not None:
@@ -151,7 +151,7 @@ class Connection:
         return BrokerUnavailable(f"the connection to {safe_url(self._url)} is lost: {self._lost_because}")
 
     def on_up(self, callback: Callable[[], None]) -> None:
-        """Call `callback` on the loop each time a lost connection is back, subscriptions included."""
+        """Call `callback` on the loop each time a lost connection is back, with its subscriptions."""
         self._up.append(callback)
 
     def on_down(self, callback: Callable[[], None]) -> None:
@@ -163,12 +163,12 @@ class Connection:
         self._denied.append(callback)
 
     def off_up(self, callback: Callable[[], None]) -> None:
-        """Forget an `on_up` callback, for what ends before the connection does."""
+        """Forget an `on_up` callback, whose owner ends before the connection does."""
         with contextlib.suppress(ValueError):
             self._up.remove(callback)
 
     async def another(self, name: str) -> NatsClient:
-        """A client of a TCP connection of its own to the same server. Raises BrokerUnavailable."""
+        """Return a client with a TCP connection of its own to the same server. Raises BrokerUnavailable."""
         return await connect(
             self._settings,
             self._url,
@@ -182,17 +182,17 @@ class Connection:
     # --- messages
 
     def new_inbox(self) -> str:
-        """A subject of this connection's own, for replies."""
+        """Return a new subject that only this connection uses, for replies."""
         return f"{self._settings.inbox_prefix}.{self._nuid.next().decode()}"
 
     def send(self, subject: str, payload: bytes, reply: str = "", block: bytes = b"") -> None:
-        """`publish` that returns at once: a sender who may be too fast looks at `congested`."""
+        """Send a message as `publish` does, and return at once. A sender who may be too fast looks at `congested`."""
         if not self.offer(subject, payload, reply, block):
             self._hold(subject, payload, reply, block)
 
     def offer(self, subject: str, payload: bytes, reply: str, block: bytes) -> bool:
-        """`send` of what must not be held back, because its sender may be told that it failed: False, and it will never
-        be sent, while there is no connection. Raises BrokerUnavailable when closed."""
+        """Send a message as `send` does, but never hold it back, because its sender may be told that the message
+        failed. Return False, and never send it, while there is no connection. Raises BrokerUnavailable when closed."""
         client = self._client
         if client is not None and client.is_connected:
             client.send(subject, payload, reply, block)
@@ -202,7 +202,7 @@ class Connection:
         return False
 
     def send_each(self, subjects: Iterable[str], payload: bytes) -> None:
-        """`send` the same small message to each of these."""
+        """Send the same small message to each of `subjects`, as `send` does."""
         client = self._client
         if client is not None and client.is_connected:
             client.send_each(subjects, payload)
@@ -212,13 +212,13 @@ class Connection:
 
     @property
     def congested(self) -> bool:
-        """Whether who sends much should await `drained` before more."""
+        """Whether a sender of much should await `drained` before sending more."""
         client = self._client
         return client is not None and client.congested
 
     @property
     def free(self) -> bool:
-        """Whether what is sent now goes out at once."""
+        """Whether a message that is sent now goes out at once."""
         client = self._client
         return client is not None and client.is_connected and not client.congested
 
@@ -228,10 +228,10 @@ class Connection:
             await self._client.drained()
 
     async def publish(self, subject: str, payload: bytes, reply: str = "", block: bytes = b"") -> None:
-        """Send a message without waiting for an answer, but for the network when it is behind.
+        """Send a message without waiting for an answer, but wait for the network when the network is behind.
 
-        While the connection is lost the message is held back, up to 8 MiB in all, and sent once it is back; what was on
-        its way when the connection broke may be gone. Subjects are not checked: whoever makes them has. block: the
+        While the connection is lost the message is held back, up to 8 MiB in all, and sent later; a message on its way
+        when the connection broke may be gone. Subjects are not checked: their maker has done so. `block` has the
         headers, as `header_block` makes it. Raises BrokerUnavailable when closed or when 8 MiB are held.
         """
         self.send(subject, payload, reply, block)
@@ -247,12 +247,14 @@ class Connection:
         timeout: float,
         again: float | None = None,
     ) -> Message:
-        """Send a message and return its reply. With `again` it is sent anew while so many seconds bring none: whoever
-        has to answer may only just be on its way. Not while a long answer comes in. While the connection is lost it
-        waits for that, and holds nothing back. Raises Unsent if that does not return within `timeout` seconds, NoReply
-        if the reply does not come then or the connection is lost meanwhile, at once NoResponders when nobody listens
-        and NotAllowed without the permission, BrokerUnavailable when closed, ValueError for a header with a line
-        break."""
+        """Send a message and return its reply.
+
+        With `again` the message is sent anew after every `again` seconds without a reply, because the receiver may not
+        have been there yet; not while a long answer comes in. While the connection is lost, the call waits and holds
+        nothing back. Raises Unsent if the connection does not return within `timeout` seconds, NoReply if the reply
+        does not come in time or the connection is lost meanwhile, at once NoResponders when nobody listens and
+        NotAllowed without the permission, BrokerUnavailable when closed, ValueError for a header with a line break.
+        """
         block = header_block(headers)
         sent = False
         inbox, reply = self._replies.expect(subject)
@@ -280,11 +282,10 @@ class Connection:
         return msg
 
     async def subscribe(self, subject: str, callback: Callable[[Message], Awaitable[None] | None]) -> Subscription:
-        """Call `callback` for each message on `subject`, one after the other, also after the connection was lost and
-        is back. The interest reaches the server before anything published after this returns.
+        """Call `callback` for each message on `subject`, one after the other, also after a lost connection is back.
 
-        A plain function is called as the message is read and must not block; a coroutine function runs in a task of
-        the subscription's own. Raises BrokerUnavailable when closed.
+        The interest reaches the server before anything published after this returns. A plain function is called at once
+        and must not block; a coroutine function runs in a task of its own. Raises BrokerUnavailable when closed.
         """
         if self._closed:
             raise self._is_closed()
@@ -303,9 +304,9 @@ class Connection:
         return subscription
 
     async def ping(self, timeout: float) -> None:
-        """Return once the server has read all that was published before. Raises NoReply after `timeout` seconds."""
-        # An echo, not nats-py's flush: that puts its PING ahead of what is buffered, and if it times out, the late PONG
-        # ends the read loop (2.16.0).
+        """Wait until the server has read all that was published before. Raises NoReply after `timeout` seconds."""
+        # An echo, not nats-py's flush: the flush puts its PING ahead of what is buffered, and if it times out, the late
+        # PONG ends the read loop (2.16.0).
         inbox, echo = self._replies.expect()
         try:
             async with asyncio.timeout(timeout):
@@ -317,12 +318,12 @@ class Connection:
             self._replies.forget(inbox)
 
     async def close(self) -> None:
-        """Send what is buffered, as far as that takes no longer than a moment, and disconnect, within 2 s.
-        Never raises; may be called twice."""
+        """Send what is buffered, at most for a moment, and disconnect, within 2 s. Never raises; may be called
+        twice."""
         if self._closed:
             return
         if self.connected:
-            # Closing a socket with unread data resets it, and what was sent last may be lost; this has it read first.
+            # Closing a socket with unread data resets it, and what was sent last may be lost; a ping has it read first.
             with contextlib.suppress(NoReply, JetqError):
                 await self.ping(_LAST_PING)
         self._closed = True
@@ -335,7 +336,7 @@ class Connection:
         if self._client is not None:
             await self._client.shutdown(_LAST_STEP)
 
-    # --- keeping it up
+    # --- keeping the connection up
 
     async def _run(self, client: NatsClient) -> None:
         pause = 0.0
@@ -354,21 +355,21 @@ class Connection:
                 _log.info("connected to %s again after %.1f s", safe_url(self._url), self.loop.time() - lost_at)
                 self._call(self._up)
         finally:
-            # The loop is ending without `close`: no socket may outlive it. One that was closed cannot end anything, and
-            # in a forked child the socket's place in the selector is the parent's.
+            # The loop is ending without `close`: no socket may outlive the loop. A loop that was closed cannot end
+            # anything. In a forked child the socket's place in the selector is the parent's.
             if not self._closed and not self.loop.is_closed() and os.getpid() == self._pid:
                 client.drop("the event loop ended")
 
     async def _until_lost(self, client: NatsClient) -> str:
-        """Why `client` lost its connection. A dead one is dropped."""
-        # Ticks are counted, not seconds: after the loop was blocked, what arrived meanwhile is read before the next.
+        """Wait until `client` has lost its connection, and return why. A dead connection is dropped."""
+        # Ticks are counted, not seconds: after the loop was blocked, what came meanwhile is read before the next tick.
         silent, seen = 0, (client.heard(), client.backlog())
         while True:
             await asyncio.wait([client.lost], timeout=1.0)
             if client.lost.done():
                 return client.lost.result()
             now = (client.heard(), client.backlog())
-            # A shrinking backlog is a sign of life too: on a thin line the answer to a ping waits behind it.
+            # A shrinking backlog is a sign of life too: on a slow line the answer to a ping waits behind it.
             silent = silent + 1 if now[0] == seen[0] and now[1] >= seen[1] else 0
             seen = now
             if silent >= _SILENT_TICKS:
@@ -396,17 +397,17 @@ class Connection:
         for sid, subscription in self._subscriptions.items():
             client.listen(sid, subscription.subject, subscription.deliver)
         for message in self._held.take():
-            if len(message[1]) + len(message[3]) <= self._max_payload:  # else this connection would be lost for it too
+            if len(message[1]) + len(message[3]) <= self._max_payload:  # a larger one would cost this connection too
                 client.send(*message)
         self._comeback.tell()
 
     def limit(self, client: NatsClient) -> None:
-        """From now on messages may be as large as the server of `client` said."""
+        """Let messages from now on be as large as the server of `client` said."""
         self._max_payload = client.most_stored
 
     async def _connect_patiently(self, last_backoff: float) -> NatsClient:
-        # A cancellation that meets the end of an attempt is lost: `asyncio.wait_for` of Python 3.11 then returns or
-        # raises what the attempt does. Whoever cancels once, as a loop that ends does, would wait for ever.
+        # A cancellation that comes at the end of an attempt is lost: `asyncio.wait_for` of Python 3.11 then returns or
+        # raises what the attempt does. A caller that cancels only once, as a loop that ends does, would wait for ever.
         task = asyncio.current_task()
         assert task is not None
         cancellations = task.cancelling()
@@ -429,7 +430,7 @@ class Connection:
         raise asyncio.CancelledError
 
     async def _connect(self) -> NatsClient:
-        """One round over the servers, in random order, within `connect_timeout`."""
+        """Try each server once, in random order, within `connect_timeout`. Raises BrokerUnavailable if all fail."""
         first_time = not self._url
         deadline = self.loop.time() + self._settings.connect_timeout
         servers = self.servers

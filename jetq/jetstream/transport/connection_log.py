@@ -1,4 +1,4 @@
-"""What goes wrong with a connection and its requests: as errors, and as lines of the log, once per cause, no flood."""
+"""What goes wrong with a connection and its requests: as errors, and as lines of the log, once per cause."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ _DENIED = re.compile(r'permissions violation for publish to "([^"]+)"')
 
 
 class NoReply(Exception):
-    """No reply came in time, or the connection was lost before: what was asked may or may not have been done."""
+    """No reply came in time, or the connection was lost before: the request may or may not have been carried out."""
 
 
 class NoResponders(Exception):
-    """Nobody listens on the subject of the request: it was surely not done."""
+    """Nobody listens on the subject of the request: the request was surely not carried out."""
 
 
 class NotAllowed(NoReply):
-    """The user may not publish there: it was surely not done."""
+    """The user may not publish on the subject of the request: the request was surely not carried out."""
 
 
 class Complaints:
-    """Says why there is no connection: each cause at once, and the same cause again only every 30 s."""
+    """Says in the log why there is no connection: each cause at once, and the same cause again only every 30 s."""
 
     def __init__(self) -> None:
         self._last: dict[str, float] = {}
@@ -42,7 +42,7 @@ class Complaints:
 
 
 def all_failed(errors: Sequence[BrokerUnavailable]) -> BrokerUnavailable:
-    """One error for a round over the servers in which none could be used."""
+    """Return one error for a round over the servers in which none could be used."""
     if len(errors) == 1:
         return errors[0]
     # In a stable order, so that a worker's log recognises the same trouble.
@@ -53,6 +53,10 @@ def all_failed(errors: Sequence[BrokerUnavailable]) -> BrokerUnavailable:
 
 
 def denied_subject(said: str) -> str | None:
-    """The subject, in lower case as nats-py hands it on (2.16.0), that the server says we may not publish to."""
+    """Return the subject, in lower case as nats-py hands it on (2.16.0), that the server says the user may not publish
+    to.
+
+    None means that the server said something else.
+    """
     match = _DENIED.search(said)
     return None if match is None else match[1]

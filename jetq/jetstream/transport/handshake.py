@@ -31,7 +31,7 @@ OLDEST_SERVER = (2, 14)
 """The first version that has what jetq stores: cron schedules, time zones and rollups of schedules (ADR-51)."""
 
 PING_INTERVAL = 5
-"""Seconds between pings, so that a connection that is alive is heard of at least that often."""
+"""Seconds between pings, so that something is heard of a live connection at least that often."""
 
 _SILENCE = 1.0
 _LONGEST_PATH = 1024
@@ -70,12 +70,12 @@ async def connect(
     await_jetstream: bool = True,
     domain: str | None = None,
 ) -> NatsClient:
-    """A connected client of the server at `url`, which is new enough and has JetStream.
+    """Return a connected client of the server at `url`, which is new enough and has JetStream.
 
-    `tls_hostname`: the name its certificate must bear, if not that in `url`. `await_jetstream`: whether silence about
-    JetStream is a failure; a cluster that elects a leader is silent for up to 10 s. `domain`: of the JetStream that was
-    used before, which has to be the same. Raises BrokerUnavailable after at most `within` seconds, SettingsError if a
-    file that `settings` name is of no use.
+    `tls_hostname` is the name that the server's certificate must bear, if not the one in `url`. `await_jetstream`:
+    silence about JetStream is a failure; a cluster that elects a leader is silent for up to 10 s. `domain` is the
+    domain of the JetStream that was used before; the server's must be the same. Raises BrokerUnavailable after at most
+    `within` seconds, SettingsError if a file that `settings` name is of no use.
     """
     client = NatsClient(secure=settings.wants_tls, complain=complain)
     try:
@@ -97,15 +97,18 @@ async def connect(
 
 
 def check_files(settings: Settings) -> None:
-    """Raise SettingsError if a file that `settings` name is missing or of no use: waiting does not mend that."""
+    """Raise SettingsError if a file that `settings` name is missing or of no use, because waiting does not mend the
+    file."""
     _credentials(settings)
     if settings.wants_tls:
         _tls_context(settings)
 
 
 def certified_name(settings: Settings, url: str) -> str | None:
-    """The name that the certificate of the server at `url` must bear, if not that in `url`: servers of a cluster
-    advertise addresses, and their certificates bear the name that was configured."""
+    """Return the name that the certificate of the server at `url` must bear, if not the one in `url`; otherwise None.
+
+    Servers of a cluster advertise addresses, and their certificates bear the name that was configured.
+    """
     host = urlsplit(url).hostname or ""
     try:
         ipaddress.ip_address(host)
@@ -115,7 +118,7 @@ def certified_name(settings: Settings, url: str) -> str | None:
 
 
 def server_version(client: NatsClient) -> tuple[int, int, int]:
-    """The version in the server's greeting; zeros if it cannot be read."""
+    """Return the version in the server's greeting; zeros if it cannot be read."""
     match = _VERSION.match(str(client.greeting.get("version", "")))
     return (int(match[1]), int(match[2]), int(match[3] or 0)) if match else (0, 0, 0)
 
@@ -155,8 +158,11 @@ def _check_version(client: NatsClient, url: str) -> None:
 
 
 async def _check_jetstream(client: NatsClient, settings: Settings, url: str, patience: float | None) -> None:
-    """Ask for the account's JetStream, for at most `patience` seconds if that is not None. That it has no leader at the
-    moment is no reason to refuse it."""
+    """Ask for the account's JetStream. Raises BrokerUnavailable if the account cannot use JetStream.
+
+    The wait takes at most `patience` seconds; None means no limit. A JetStream without a leader at the moment is
+    accepted.
+    """
     answer: asyncio.Future[Message | str] = asyncio.get_running_loop().create_future()
 
     def settle(outcome: Message | str) -> None:
@@ -220,7 +226,7 @@ def _why_no_jetstream(answer: Message, account: _AccountInfo, domain: str | None
 
 
 async def _quiet(error: Exception) -> None:
-    """nats-py's error callback; it prints a traceback for each unless told otherwise. What counts is raised as well."""
+    """Ignore an error: nats-py's own callback prints a traceback for each. Errors that count are raised as well."""
 
 
 # --- what the settings name
@@ -230,7 +236,7 @@ def _credentials(settings: Settings) -> _Credentials:
     if settings.creds is not None:
         text = _read("creds", settings.creds)
         jwt, seed = _JWT.search(text), _SEED.search(text)
-        if jwt is None or seed is None:  # nats-py would search it for ever (2.16.0)
+        if jwt is None or seed is None:  # nats-py would search the file for ever (2.16.0)
             raise SettingsError(
                 f"creds: {settings.creds} holds no user JWT and seed, so it is not a NATS credentials file",
                 hint="make one with `nsc generate creds`, or name the file of a bare seed with nkey",
@@ -257,7 +263,7 @@ def _read(setting: str, path: str) -> str:
 
 def _unreadable(setting: str, path: str, error: OSError | UnicodeDecodeError) -> SettingsError:
     reason = (error.strerror or str(error)).lower() if isinstance(error, OSError) else "it is not text"
-    shown = path if path.isprintable() and len(path) <= _LONGEST_PATH else "what it names"  # may be the key itself
+    shown = path if path.isprintable() and len(path) <= _LONGEST_PATH else "what it names"  # may be the key
     return SettingsError(f"{setting}: cannot read {shown}: {reason}")
 
 
@@ -301,5 +307,5 @@ def _trusting(ca: str | None) -> ssl.SSLContext:
 
 
 def _no_passphrase() -> str:
-    # Without this OpenSSL asks on the terminal.
+    # Without this callback OpenSSL asks on the terminal.
     raise SettingsError("tls_key: the key is encrypted, and jetq takes no passphrase")

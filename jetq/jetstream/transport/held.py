@@ -1,7 +1,7 @@
-"""What waits for a lost connection: senders, and messages whose senders wait for no word of them.
+"""What waits for a lost connection: senders, and messages that nobody is told about.
 
-Acknowledgements, pull requests and signals. Nothing that somebody is told about may be among them: what was reported as
-failed would be sent all the same.
+The messages are acknowledgements, pull requests and signals. A message whose sender is told of its fate may not be
+among them: it would be sent although it was reported as failed.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ __all__ = ["Comeback", "Held"]
 
 _MOST = 8 * 1024 * 1024
 _BESIDE = 64
-"""Bytes a message takes beside its parts."""
+"""Bytes that a message takes beside its parts."""
 
 
 class Held:
-    """At most 8 MiB of messages, in order."""
+    """Holds at most 8 MiB of messages, in order."""
 
     def __init__(self) -> None:
         self._messages: list[tuple[str, bytes, str, bytes]] = []
         self._size = 0
 
     def add(self, subject: str, payload: bytes, reply: str, block: bytes) -> bool:
-        """Hold it; False, and it is not, if there are too many."""
+        """Hold a message. Return False, and do not hold it, if too many bytes are held."""
         size = len(payload) + len(block) + len(subject) + len(reply) + _BESIDE
         if self._size + size > _MOST:
             return False
@@ -32,20 +32,20 @@ class Held:
         return True
 
     def take(self) -> list[tuple[str, bytes, str, bytes]]:
-        """All of them, which are held no longer."""
+        """Return all messages, which are held no longer."""
         messages, self._messages = self._messages, []
         self._size = 0
         return messages
 
 
 class Comeback:
-    """The next connection, waited for."""
+    """Lets callers wait for the next connection."""
 
     def __init__(self) -> None:
         self._waiting: set[asyncio.Future[None]] = set()
 
     async def wait(self) -> None:
-        """Return when the connection is back, or closed."""
+        """Wait until the connection is back, or closed."""
         waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.add(waiting)
         try:

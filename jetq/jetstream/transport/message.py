@@ -1,4 +1,4 @@
-"""A message as it came over the wire, its headers read only when somebody asks for them."""
+"""A message as it came over the wire. Its headers are read only when somebody asks for them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _ID_ALONE = b"NATS/1.0\r\nNats-Msg-Id: "
 
 
 class Message(Discreet, Struct, gc=False):
-    """One message. block: its header block as it was stored, empty if it has none."""
+    """One message. `block` is its header block as it was stored, empty if there are no headers."""
 
     subject: str
     reply: str
@@ -23,14 +23,16 @@ class Message(Discreet, Struct, gc=False):
 
     @property
     def headers(self) -> dict[str, str]:
-        """By name; a status of the server's is `Status` and `Description`. What cannot be read is left out."""
+        """The headers by name. A status of the server is `Status` and `Description`. A header that cannot be read is
+        left out."""
         if self._headers is None:
             self._headers = read_headers(self.block) if self.block else {}
         return self._headers
 
 
 def read_headers(block: bytes) -> dict[str, str]:
-    """The headers of a block. Never raises: any client can store any bytes there (nats-server 2.15 checks nothing)."""
+    """Return the headers of a block. Never raises: any client can store any bytes there (nats-server 2.15 checks
+    nothing)."""
     if block.startswith(_ID_ALONE) and block.find(b"\r\n", len(_ID_ALONE)) == len(block) - 4:  # most jobs as stored
         return {"Nats-Msg-Id": block[len(_ID_ALONE) :].decode("utf-8", "replace").strip()}
     if not block.startswith(_VERSION):

@@ -1,4 +1,4 @@
-"""The one place that knows nats-py's inside: a client of one TCP connection that says why it died.
+"""The one place that knows nats-py's inside: a client of one TCP connection that says why the connection died.
 
 nats-py does the handshake and authentication. Its reconnecting, reading, writing and dispatching are replaced, because
 (2.16.0, read and run):
@@ -6,7 +6,7 @@ nats-py does the handshake and authentication. Its reconnecting, reading, writin
   attempt, and dies silently with an unexpected exception;
 - an unexpected exception in the read loop (a header block of exactly `NATS/1.0`, a subject that is not UTF-8) ends it
   while the state stays "connected";
-- its parser is misled by subjects that anybody may store, see `protocol`;
+- its parser is misled by subjects that anybody may store, see `parser`;
 - its flusher swallows cancellation, and a writer that waits for a connection that breaks may wait for ever.
 """
 
@@ -37,20 +37,20 @@ __all__ = ["NatsClient", "frame", "header_block"]
 
 _READ_SIZE = 256 * 1024
 _FEW = 1024
-"""Bytes: a job, or some acknowledgements. They are read where they arrive, a loop turn earlier than by the task that
-reads: a fifth more `.delay` from ten threads, 7 % from one. What is more is left to that task, which gathers a loop
-turn's: a drain was 7 % slower without it."""
+"""Bytes: the size of a job, or of some acknowledgements. So few bytes are read where they arrive, a loop turn earlier
+than by the task that reads: this gives a fifth more `.delay` from ten threads, 7 % from one. More bytes are left to the
+task, which gathers those of a loop turn: a drain was 7 % slower without the gathering."""
 
 _WRITE_AT_ONCE = 32 * 1024
-"""Bytes. The rest of a large batch is made while the server stores its beginning: 53k -> 62k jobs/s stored by one
-caller, with 256 KiB before; less than 32 changes nothing."""
+"""Bytes. The rest of a large batch is made while the server stores its beginning: one caller stored 62k jobs/s instead
+of 53k with 256 KiB. Less than 32 KiB changes nothing."""
 
 _MOST_STORED = 32 * 1024 * 1024 - 8 * 1024
 """Bytes. JetStream stores no more than 32 MiB of a message, its subject included, whatever `max_payload` is
 (nats-server 2.15.1: error 10077, "message too large")."""
 
 _BEHIND = 64 * 1024
-"""Bytes that the network has not taken, from which on writers wait: as asyncio's own streams."""
+"""Bytes that the network has not taken, from which on writers wait. asyncio's own streams have the same limit."""
 
 _PRIVATE_METHODS = (
     "_build_message",
@@ -96,7 +96,7 @@ _check_nats_py()
 
 
 def header_block(headers: Mapping[str, str] | None) -> bytes:
-    """`headers` as they go over the wire; nothing for none.
+    """Return `headers` as they go over the wire; no bytes if there are none.
 
     Raises ValueError for a name or value that would break out of its line.
     """
@@ -109,21 +109,19 @@ def header_block(headers: Mapping[str, str] | None) -> bytes:
 
 
 def frame(subject: str, payload: bytes, reply: str, block: bytes) -> bytes:
-    """A message as it goes over the wire. block: its headers, as `header_block` makes it."""
+    """Return a message as it goes over the wire. `block` has the message's headers, as `header_block` makes it."""
     if block:
         return command.hpub_cmd(subject, reply, block, payload)
     return command.pub_cmd(subject, reply, payload)
 
 
 class NatsClient(_NatsPyClient):
-    """A nats-py client of one TCP connection, which it never renews.
+    """A nats-py client of one TCP connection, which it never renews. Use it only on the loop it was made on.
 
-    `secure`: refuse to speak in clear text. `complain` gets each error line of the server that is not the end, e.g. a
-    permission that is missing.
-
-    `lost` is done when the connection has ended, with the reason. `reached`: a TCP connection stood. `congested`: the
-    network was behind at the last write, and who writes more should await `drained` first. `limited` is called whenever
-    the server tells its `max_payload` later on. All must be used on the loop it was made on.
+    `secure`: refuse to speak in clear text. `complain` gets each error line of the server that does not end the
+    connection, e.g. a permission that is missing. `lost` is done when the connection has ended, with the reason.
+    `reached`: there was a TCP connection. `congested`: the network was behind at the last write, and a writer of more
+    should await `drained` first. `limited` is called whenever the server tells its `max_payload` later on.
     """
 
     def __init__(self, *, secure: bool, complain: Callable[[str], None]) -> None:
@@ -149,7 +147,7 @@ class NatsClient(_NatsPyClient):
 
     @property
     def greeting(self) -> dict[str, Any]:
-        """The server's INFO; empty before it came."""
+        """The server's INFO; empty before the INFO came."""
         return self._server_info
 
     @property
@@ -164,38 +162,38 @@ class NatsClient(_NatsPyClient):
 
     @property
     def encrypted(self) -> bool:
-        """Whether TLS is spoken."""
+        """Whether the connection uses TLS."""
         return self._tcp._io_writer.get_extra_info("ssl_object") is not None
 
     @property
     def peer(self) -> str:
-        """The server's address; empty if it is not known any more."""
+        """The server's address; empty if the address is not known any more."""
         address = self._tcp._io_writer.get_extra_info("peername")
         return str(address[0]) if address else ""
 
     def discovered_urls(self) -> list[str]:
-        """The other servers of the cluster, as the server told them."""
+        """Return the URLs of the other servers of the cluster, as the server told them."""
         return [uri.geturl() for uri in self.discovered_servers]
 
     def listen(self, sid: int, subject: str, handler: Callable[[Message], None]) -> None:
-        """Let `handler` have each message on `subject`. It must neither block nor raise."""
+        """Call `handler` with each message on `subject`. `handler` must neither block nor raise."""
         self._handlers[b"%d" % sid] = handler
         self.write(command.sub_cmd(subject, "", sid))
 
     def unlisten(self, sid: int) -> None:
-        """Tell the server that the interest is over; `forget` ends the delivery of what is under way."""
+        """Tell the server that the interest is over; `forget` ends the delivery of messages under way."""
         self.write(command.unsub_cmd(sid, 0))
 
     def forget(self, sid: int) -> None:
-        """Drop whatever still arrives for `sid`."""
+        """Drop every message that still arrives for `sid`."""
         self._handlers.pop(b"%d" % sid, None)
 
     def send(self, subject: str, payload: bytes, reply: str = "", block: bytes = b"") -> None:
-        """Write one message, at the end of this loop turn. block: its headers, as `header_block` makes it."""
+        """Write one message, at the end of this loop turn. `block` has its headers, as `header_block` makes it."""
         self.write(frame(subject, payload, reply, block))
 
     def send_each(self, subjects: Iterable[str], payload: bytes) -> None:
-        """Write the same message to each of these: acks, which are as many as jobs."""
+        """Write the same message to each of `subjects`. It is used for acks, which are as many as jobs."""
         message = payload.decode("ascii")
         rest = f" {len(message)}\r\n{message}\r\n"
         if words := "".join([f"PUB {subject}{rest}" for subject in subjects]):
@@ -219,12 +217,13 @@ class NatsClient(_NatsPyClient):
         self.congested = False
 
     def fileno(self) -> int:
-        """The number of its socket; -1 while it has none."""
+        """Return the number of the client's socket; -1 while there is none."""
         writer = None if self._transport is None else self._tcp._io_writer
         return -1 if writer is None else int(writer.get_extra_info("socket").fileno())
 
     def heard(self) -> tuple[int, int]:
-        """Changes with every sign of life: a message or word that was understood, or a good part of a large one."""
+        """Return numbers that change with every sign of life: an understood message or word, or a good part of a large
+        message."""
         return self._parser.words, self._parser.progress
 
     @property
@@ -233,12 +232,13 @@ class NatsClient(_NatsPyClient):
         return self._parser.progress > 0
 
     def backlog(self) -> int:
-        """Bytes written here that the operating system has not taken yet."""
+        """Return how many bytes were written here that the operating system has not taken yet."""
         writer = self._tcp._io_writer
         return 0 if writer is None else int(writer.transport.get_write_buffer_size()) + self._out_size
 
     def drop(self, reason: str) -> None:
-        """End the connection now, without a word to the server. `lost` tells `reason`, unless it told one before."""
+        """End the connection now, without a word to the server. `lost` tells `reason`, unless it told a reason
+        before."""
         self._status = _NatsPyClient.CLOSED
         if not self.lost.done():
             self.lost.set_result(reason)
@@ -252,11 +252,12 @@ class NatsClient(_NatsPyClient):
 
     @property
     def can_hand_over(self) -> bool:
-        """Whether the socket can be had alone: TLS has state beside it, and on Windows an event loop keeps it."""
+        """Whether the socket can be used without the client: TLS has state beside it, and on Windows an event loop
+        keeps it."""
         return not self.encrypted and sys.platform != "win32"
 
     def hand_over(self) -> socket.socket:
-        """End this client, but not its connection: the socket, which is the caller's from here on."""
+        """End this client, but not its connection. Return the socket, which belongs to the caller from here on."""
         taken = socket.socket(fileno=os.dup(self._tcp._io_writer.get_extra_info("socket").fileno()))
         self.drop("handed over")
         return taken
@@ -386,12 +387,12 @@ class NatsClient(_NatsPyClient):
         return
 
     async def publish(self, *args: object, **kwargs: object) -> NoReturn:
-        """Not to be used: `send` is."""
+        """Raise NotImplementedError: use `send` instead."""
         raise NotImplementedError("jetq writes through NatsClient.send")
 
 
 def _nothing() -> None:
-    """Until somebody wants to know."""
+    """Do nothing, as long as nobody wants to know of a new limit."""
 
 
 def _unreadable(error: BaseException) -> str:
@@ -402,5 +403,5 @@ def _unreadable(error: BaseException) -> str:
 def _current_task() -> asyncio.Task[Any] | None:
     try:
         return asyncio.current_task()
-    except RuntimeError:  # no loop runs: the last reference went away after it
+    except RuntimeError:  # no loop runs: the client's last reference went away after the loop
         return None

@@ -1,9 +1,10 @@
-"""The words of a NATS server, read from the bytes of one connection.
+"""Reads the words of a NATS server from the bytes of one connection.
 
-nats-py's parser is not used (2.16.0, read and run): it takes a vertical tab or form feed inside a subject for its end,
-so that one such message, which anybody may store, ends every connection it is delivered to; and what it cannot make
-out it waits for more of, for ever, if 4 KiB are there already. It is also slow: two regular expressions, two coroutines
-and a dict per message are a third of what a job costs that does nothing (Python 3.11).
+nats-py's parser is not used (2.16.0, read and run). It takes a vertical tab or form feed inside a subject for the end
+of the subject. So one message with such a subject, which anybody may store, ends every connection it is delivered to.
+When it cannot make out what came, and 4 KiB are there already, it waits for more bytes for ever. It is also slow: two
+regular expressions, two coroutines and a dict per message are a third of what a job costs that does nothing (Python
+3.11).
 """
 
 from __future__ import annotations
@@ -16,20 +17,21 @@ from jetq.jetstream.transport.message import Message
 __all__ = ["LARGEST", "Parser", "ProtocolError"]
 
 _LONGEST_LINE = 1024 * 1024
-"""Bytes. The longest is the INFO of a large cluster; a message's is its subjects, 4 KiB each by default."""
+"""Bytes. The longest line is the INFO of a large cluster. The line of a message has its subjects, 4 KiB each by
+default."""
 
 LARGEST = 128 * 1024 * 1024
-"""Bytes of a message that a server may send: its `max_payload` says nothing of that. It may have been higher when the
-message was stored, and what the API answers has the body in base64. nats-server allows 64 MiB unless `max_pending` is
-raised too, which is 85 MiB then. Only what has come takes memory, never what a size claims."""
+"""The most bytes of a message that a server may send. The server's `max_payload` does not tell them: it may have been
+higher when the message was stored, and an answer of the API has the body in base64. nats-server allows 64 MiB unless
+`max_pending` is raised too, which is 85 MiB in base64. Only bytes that have come take memory, never a claimed size."""
 
 _SIGN_OF_LIFE = 8 * 1024
-"""Bytes of a message under way. So much comes in ten seconds over the thinnest of lines, and not in answers to pings
-that a message of a wrong size swallows."""
+"""Bytes of a message under way that count as a sign of life. Even the slowest network brings this much in ten seconds.
+Answers to pings, which a message of a wrong size swallows, do not."""
 
 _SIGNS_OF_LIFE = 128
-"""A message under way gives at most so many: else a wrong size near `LARGEST` would swallow a quiet connection's words
-for days."""
+"""The most signs of life that a message under way gives. Without this limit, a wrong size near `LARGEST` would swallow
+a quiet connection's words for days."""
 
 _MOST_DIGITS = 10
 _CRLF = b"\r\n"
@@ -37,14 +39,15 @@ _WORDS = frozenset({b"PING", b"PONG", b"INFO", b"-ERR"})
 
 
 class ProtocolError(Exception):
-    """What came is nothing that a NATS server says. Where the next word begins is not known any more."""
+    """The bytes that came are nothing that a NATS server says. It is not known any more where the next word begins."""
 
 
 class Parser:
-    """Takes bytes as they come. handlers: who gets the messages of a subscription, by its number as text; what is for
-    nobody is dropped. `largest` is the most that a message may have of headers and payload together.
+    """Takes bytes as they come. `words` counts the messages and other words that were understood, each when it was
+    complete.
 
-    `words` counts what was understood: messages and other words, each when it was complete.
+    `handlers` has the receiver of the messages of each subscription, by the subscription's number as text. A message
+    for nobody is dropped. `largest` is the most bytes that headers and payload of a message may have together.
     """
 
     def __init__(self, handlers: Mapping[bytes, Callable[[Message], None]], largest: int = LARGEST) -> None:
@@ -55,8 +58,11 @@ class Parser:
         self.words = 0
 
     def feed(self, data: bytes) -> list[tuple[bytes, bytes]]:
-        """Read on: hand over the messages that are complete now, and return the other words among them, each with the
-        rest of its line. Raises ProtocolError, and what handlers raise; after that the parser is of no use any more."""
+        """Read on: hand over the messages that are complete now, and return the other complete words.
+
+        Each word comes with the rest of its line. Raises ProtocolError, and what handlers raise; after an error the
+        parser is of no use any more.
+        """
         if self._held:
             self._held += data
             if len(self._held) < self._needed:
@@ -66,7 +72,7 @@ class Parser:
         return self._read(data)
 
     def _read(self, data: bytes) -> list[tuple[bytes, bytes]]:
-        # One loop without calls of our own: this runs once for each job, acknowledgement and result.
+        # One loop that calls no functions of jetq: this runs once for each job, acknowledgement and result.
         words: list[tuple[bytes, bytes]] = []
         handlers, largest = self._handlers, self._largest
         find, startswith = data.find, data.startswith
@@ -122,7 +128,7 @@ class Parser:
 
 
 def _word(line: bytes) -> tuple[bytes, bytes] | None:
-    """A word of the server that asks for something to be done, and the rest of its line."""
+    """Return a word of the server that asks for something to be done, and the rest of its line; None for `+OK`."""
     word, _, rest = line.partition(b" ")
     if word in _WORDS:
         return word, rest

@@ -1,4 +1,4 @@
-"""Replies to requests, by an inbox of the connection's own, and what becomes of a request that gets none."""
+"""Replies to requests on an inbox of the connection's own, and what becomes of a request without a reply."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ __all__ = ["NoReply", "NoResponders", "NotAllowed", "Replies", "Unsent"]
 
 
 class Unsent(NoReply):
-    """There was no connection: it was surely not asked, and never will be."""
+    """There was no connection: the request was surely not sent, and never will be."""
 
 
 class Replies:
-    """The requests under way. inbox: below which subject their replies come."""
+    """The requests under way. Their replies come on subjects below `inbox`."""
 
     def __init__(self, inbox: str) -> None:
         self._inbox = inbox + "."
@@ -24,11 +24,14 @@ class Replies:
 
     @property
     def subjects(self) -> str:
-        """Where all replies come."""
+        """The subject, with a wildcard, on which all replies come."""
         return self._inbox + "*"
 
     def expect(self, subject: str = "") -> tuple[str, asyncio.Future[Message]]:
-        """Where the reply to what is sent to `subject` has to come, and when it has. To be given to `forget` then."""
+        """Return the subject on which the reply to a request to `subject` has to come, and a future of the reply.
+
+        Give the returned subject to `forget` afterwards.
+        """
         self._count += 1
         inbox = f"{self._inbox}{self._count}"
         reply: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
@@ -36,25 +39,25 @@ class Replies:
         return inbox, reply
 
     def forget(self, inbox: str) -> None:
-        """Nobody waits for it any more."""
+        """Stop waiting for the reply on `inbox`."""
         _, reply = self._waiting.pop(inbox)
         if reply.done() and not reply.cancelled():
-            reply.exception()  # a request that was cancelled as it failed leaves no "never retrieved" behind
+            reply.exception()  # so that a request cancelled as it failed leaves no "never retrieved" behind
 
     def hear(self, msg: Message) -> None:
-        """A message came to the inbox."""
+        """Hand a message that came to the inbox to the request that waits for it."""
         _, reply = self._waiting.get(msg.subject, ("", None))
         if reply is not None and not reply.done():
             reply.set_result(msg)
 
     def deny(self, denied: str) -> None:
-        """The user may not publish to `denied`, in lower case."""
+        """Fail the requests to `denied`, a subject in lower case: the user may not publish there."""
         for subject, reply in self._waiting.values():
             if subject.lower() == denied and not reply.done():
                 reply.set_exception(NotAllowed(f"no permission to publish to {subject}"))
 
     def fail(self, reason: str) -> None:
-        """No reply comes any more to what was sent so far."""
+        """Fail all requests sent so far: no reply comes any more."""
         for _, reply in self._waiting.values():
             if not reply.done():
                 reply.set_exception(NoReply(reason))

@@ -16,7 +16,7 @@ _log = logging.getLogger("jetq.connection")
 
 
 class Subscription:
-    """Interest in one subject. It stays through lost connections until `unsubscribe` or `drain`."""
+    """Interest in one subject. The interest lasts through lost connections until `unsubscribe` or `drain`."""
 
     def __init__(
         self,
@@ -27,8 +27,11 @@ class Subscription:
         catch_up: Callable[[float], Awaitable[None]],
         forget: Callable[[], None],
     ) -> None:
-        """Made by `Connection.subscribe`. `tell` lets the server know of the end, `catch_up` waits at most so many
-        seconds until all is read that it sent before it knew, `forget` ends the delivery."""
+        """Take the parts that `Connection.subscribe` gives; call that instead.
+
+        `tell` tells the server of the end. `catch_up` waits at most a given number of seconds until all is read that
+        the server sent before it knew of the end. `forget` ends the delivery.
+        """
         self._callback = callback
         self._tell = tell
         self._catch_up = catch_up
@@ -41,14 +44,16 @@ class Subscription:
         )
 
     async def unsubscribe(self) -> None:
-        """End the interest; no callback starts after this. Never raises, whatever the connection's state."""
+        """End the interest. No callback starts after this. Never raises, whatever the connection's state."""
         self._tell()
         self._forget()
         self._queue.clear()
 
     async def drain(self, timeout: float = 5.0) -> None:
-        """End the interest, but have the callback called for what the server sent before it knew, as far as it arrives
-        within `timeout` seconds and the connection stands. Never raises."""
+        """End the interest, but call the callback for the messages that the server sent before it knew of the end.
+
+        Only messages count that arrive within `timeout` seconds while the connection lasts. Never raises.
+        """
         self._tell()
         await self._catch_up(timeout)
         self._forget()
@@ -62,7 +67,7 @@ class Subscription:
             _log.exception("the handler of %s failed", self.subject)
 
     def _later(self, msg: Message) -> None:
-        # A task only while there is something to do, so that none is left over when the loop ends.
+        # A task runs only while there is something to do, so that none is left over when the loop ends.
         self._queue.append(msg)
         if self._running is None:
             self._running = asyncio.get_running_loop().create_task(
