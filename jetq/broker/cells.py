@@ -18,7 +18,7 @@ class Cells(Protocol):
         ...
 
     async def first_cell(self, below: str) -> Cell | None:
-        """Return the cell that was written first of those whose name is `below` and one token more; None if there is
+        """Return the cell that was written first among those named `below` and one token more; None if there is
         none."""
         ...
 
@@ -33,8 +33,7 @@ class Cells(Protocol):
         ...
 
     async def drop_cell(self, cell: Cell) -> bool:
-        """Remove `cell` if the stored version is still that of `cell`. Return False if another version or no cell is
-        stored."""
+        """Remove `cell` if its version is still stored. Return False if another version or no cell is stored."""
         ...
 
     async def watch_cells(self, below: str, on_write: Callable[[str, bytes], None]) -> None:
@@ -47,8 +46,10 @@ class Cells(Protocol):
         ...
 
     async def signal(self, topic: str, data: bytes) -> None:
-        """Send a signal to everybody who listens to `topic` now. The signal is not stored, and is lost without a
-        connection."""
+        """Send a signal to every listener of `topic` now.
+
+        The signal is not stored, and is lost without a connection.
+        """
         ...
 
     async def on_signal(self, topic: str, on_notice: Callable[[bytes], None]) -> None:

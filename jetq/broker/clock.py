@@ -20,8 +20,10 @@ class Clock(Protocol):
 
     @property
     def knows_time(self) -> bool:
-        """Whether `now` is the broker's time. Until the broker has answered something about a queue, `now` is the time
-        of this machine."""
+        """Whether `now` is the broker's time.
+
+        Until the broker has answered something about a queue, `now` is the time of this machine.
+        """
         ...
 
     async def time(self, queue: str, *, make: bool = True) -> float:

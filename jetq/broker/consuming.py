@@ -59,8 +59,7 @@ class Consuming(Protocol):
 
     @property
     def lease(self) -> float:
-        """Seconds a delivery stays with its holder without `extend`: the least lease of the queues fed or set up so
-        far."""
+        """Seconds a delivery stays with its holder without `extend`: the least lease of the queues used so far."""
         ...
 
     async def levels(self, queue: str) -> bool:
@@ -104,8 +103,10 @@ class Consuming(Protocol):
         ...
 
     async def give_back(self, delivery: Delivery, job: JobRecord) -> None:
-        """Put the delivery back as `job`, to be handed out at once, its count forgotten. This also settles the
-        delivery."""
+        """Put the delivery back as `job`, to be handed out at once, its count forgotten.
+
+        This settles the delivery too.
+        """
         ...
 
     async def put_off(self, delivery: Delivery, after: float) -> None:
@@ -121,8 +122,8 @@ class Consuming(Protocol):
         ...
 
     async def superseded(self, delivery: Delivery) -> bool:
-        """Return whether something newer with this job's id is stored, or this delivery was settled: dead, or with a
-        result."""
+        """Return whether something newer with this job's id is stored, or this delivery was settled (dead or with
+        result)."""
         ...
 
     async def starts(self, delivery: Delivery) -> int:
@@ -146,6 +147,6 @@ class Consuming(Protocol):
         ...
 
     async def terms(self, queue: str, level: Level) -> Terms | None:
-        """Return the terms that hold at the broker now; None if nothing hands out jobs of this queue and level any
+        """Return the terms that hold at the broker now; None if jobs of this queue and level are not handed out any
         more."""
         ...

@@ -33,8 +33,7 @@ class DeadLetters(Protocol):
         ...
 
     async def purge_dead(self, queue: str, *, id: str | None = None, task: str | None = None) -> int:
-        """Drop dead letters of `queue`, only those of one job or task if `id` or `task` is given; return how many were
-        dropped."""
+        """Drop dead letters of `queue`, of one job or task if `id` or `task` is given; return how many were dropped."""
         ...
 
     async def drop_dead(self, entry: DeadEntry) -> bool:

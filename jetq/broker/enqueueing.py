@@ -86,8 +86,10 @@ class Enqueueing(Protocol):
         ...
 
     async def open_direct(self) -> DirectConnection | None:
-        """Open a connection for the threads of this process; None if this broker has no such connections. Raises
-        BrokerUnavailable."""
+        """Open a connection for the threads of this process; None if this broker has no such connections.
+
+        Raises BrokerUnavailable.
+        """
         ...
 
     async def enqueue_many(
@@ -98,8 +100,7 @@ class Enqueueing(Protocol):
         timeout: float | None = None,
         debounce: Debounce | None = None,
     ) -> Sequence[Stored | Exception]:
-        """Store each of `jobs` as `enqueue` does, pipelined. Return one answer or error per job, in the order of
-        `jobs`."""
+        """Store each of `jobs` as `enqueue` does, pipelined. Return one answer or error per job, in their order."""
         ...
 
     async def throttle(self, job: JobRecord, period: float) -> str | None:

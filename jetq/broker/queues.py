@@ -60,13 +60,17 @@ class Queues(Protocol):
         ...
 
     async def purge(self, queue: str) -> int:
-        """Remove every job that waits, scheduled or queued; return how many. Jobs that run go on to their end, and are
-        not run again."""
+        """Remove every job that waits, scheduled or queued; return how many.
+
+        Jobs that run go on to their end, and are not run again.
+        """
         ...
 
     async def pause(self, queue: str, until: float | None = None) -> None:
-        """Hand out nothing of `queue` until the time `until` (unix seconds); None means until `resume`. A pause
-        outlasts restarts."""
+        """Hand out nothing of `queue` until the time `until` (unix seconds); None means until `resume`.
+
+        A pause outlasts restarts.
+        """
         ...
 
     async def resume(self, queue: str) -> None:

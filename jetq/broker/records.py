@@ -29,8 +29,7 @@ class Records(Protocol):
         ...
 
     async def drop_record(self, record: StoredRecord) -> bool:
-        """Remove `record` if the stored version is still that of `record`. Return False if another version or none is
-        stored."""
+        """Remove `record` if its version is still stored. Return False if another version or none is stored."""
         ...
 
     def each_record(self, below: str) -> AsyncIterator[StoredRecord]:

@@ -62,8 +62,10 @@ _ROUNDED = 0.5
 
 
 class Base:
-    """The common base of all parts, which also has the role `jetq.broker.clock.Clock`. Belongs to the event loop it was
-    made on."""
+    """The common base of all parts, which also has the role `jetq.broker.clock.Clock`.
+
+    Belongs to the event loop it was made on.
+    """
 
     def __init__(self, connection: Connection, settings: Settings) -> None:
         self.connection = connection
@@ -160,8 +162,7 @@ class Base:
         return due is not None and due > self.now() + FIRING
 
     async def take_room(self, job: JobRecord) -> None:
-        """Take room for a new job in its queue, for which `ensure` was called before. Raises Rejected if there is no
-        room."""
+        """Take room for a new job in its queue, which `ensure` has made. Raises Rejected if there is no room."""
         room = self.rooms.get(job.queue)
         if room is not None:
             await room.take(job)
@@ -213,16 +214,18 @@ class Base:
     def messages(
         self, stream: str, where: str, *, after: int = 0, limit: float = math.inf
     ) -> AsyncIterator[StoredMessage]:
-        """Yield the messages on `where`, as some replica has them; see `each_message`. `where` may match the whole
-        stream."""
+        """Yield the messages on `where`, which may be the whole stream, as some replica has them; see
+        `each_message`."""
         together = at_once(self.connection.max_payload)
         return each_message(self.api, stream, where, at_once=together, after=after, limit=limit)
 
     async def few_messages(
         self, stream: str, where: str, *, after: int = 0, limit: float = math.inf
     ) -> list[StoredMessage]:
-        """Return the messages on `where`, as some replica has them. `where` must name an id or a key, so that few
-        match."""
+        """Return the messages on `where`, as some replica has them.
+
+        `where` must name an id or a key: few match then.
+        """
         found: list[StoredMessage] = []
         while len(found) < limit and (message := await self.api.next_message(stream, where, after + 1)):
             found.append(message)
@@ -334,8 +337,7 @@ def is_overdue(due: float | None, now: float) -> bool:
 
 
 def due_of(headers: Mapping[str, str]) -> float | None:
-    """Return when a stored schedule is due, in unix seconds; None for another message, or if the time is not a legal
-    date."""
+    """Return when a stored schedule is due, in unix seconds; None for another message, or for an illegal date."""
     pattern = headers.get("Nats-Schedule", "")
     try:
         return datetime.fromisoformat(pattern[4:]).timestamp() if pattern.startswith("@at ") else None

@@ -261,8 +261,10 @@ class Consuming(Base):
 
 
 def _headers(job: JobRecord) -> dict[str, str]:
-    """Return the headers of `job`. If the job goes back as it came, return its stored headers without the server's
-    own."""
+    """Return the headers of `job`.
+
+    If the job goes back as it came, these are its stored headers without the server's.
+    """
     headers = job_headers(job)
     if job.as_is is None:
         return headers

@@ -166,8 +166,7 @@ class Enqueueing(Base):
         return True
 
     def _message(self, job: JobRecord) -> tuple[str, dict[str, str]]:
-        """Return the subject and the headers of a job that is due. May be called from any thread. Raises
-        PayloadTooLarge."""
+        """Return the subject and the headers of a job that is due, from any thread. Raises PayloadTooLarge."""
         if len(job.body) > self.connection.max_payload - HEADROOM:
             raise self.too_large(job)
         headers = {MSG_ID: job.id} if job.meta is DEFAULT_META else {MSG_ID: job.id, **job_headers(job)}
@@ -191,7 +190,7 @@ class Enqueueing(Base):
         return known
 
     async def _earlier(self, job: JobRecord) -> Stored | None:
-        """Return what an enqueue of the same id less than two minutes ago left, if the server may have forgotten the
+        """Return what an enqueue of the same id left in the last two minutes, if the server may have forgotten the
         id."""
         if job.fresh or not self._may_have_forgotten:
             return None
@@ -211,8 +210,7 @@ class Enqueueing(Base):
         debounce: Debounce | None,
         under_way: asyncio.Future[PubAck],
     ) -> Stored:
-        """Return the answer for a job that must be the only one of its id or key: the new job, or the one that is
-        stored."""
+        """Return the answer for a job that must be the only one of its id or key: the new job, or the stored one."""
         try:
             return stored(job, await under_way)
         except WrongSequence:
@@ -249,8 +247,7 @@ class Enqueueing(Base):
         raise NotStored(f"job {job.id} of {job.task} is not stored: jobs of its id or key come and go too fast")
 
     async def _that_waits(self, job: JobRecord, where: str) -> StoredMessage | None:
-        """Return a stored job of the key that surely has not started, or `job` itself; None if all of them may have
-        started."""
+        """Return a stored job of the key that surely has not started, or `job` itself; None if all may have started."""
         for message in await self.few_messages(self.subjects.jobs(job.queue), where):
             # A job that is unique until it is done allows no other job of its key beside it.
             if meta_or_default(message.headers).unique is None or _id_of(message) == job.id:

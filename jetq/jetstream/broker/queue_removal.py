@@ -52,8 +52,7 @@ class QueueRemoval(Base):
         return removed
 
     async def _own_streams(self, queue: str) -> dict[str, dict[str, Any]]:
-        """Return the configurations of the queue's streams that exist. Raises TopologyError for a stream that is not
-        jetq's."""
+        """Return the configurations of the queue's streams that exist. Raises TopologyError for a foreign stream."""
         # The stream of jobs comes last: as long as it exists, so does the queue, and a removal that was cut short can
         # be repeated.
         found: dict[str, dict[str, Any]] = {}

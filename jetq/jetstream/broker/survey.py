@@ -227,8 +227,7 @@ class Deployment(Base):
             return ()
 
     async def _passed(self, queue: str, level: Level, seen: Seen) -> tuple[str, ...]:
-        """Return the ids of jobs that are stored below what the consumer counts as done, at two looks one after the
-        other."""
+        """Return the ids of jobs that two looks find stored below what the consumer counts as done."""
         if seen.info is None:
             return ()
         done = int(seen.info["ack_floor"]["stream_seq"])

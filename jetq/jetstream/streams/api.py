@@ -112,8 +112,10 @@ class Api:
             await asyncio.sleep(_RETRY_AFTER)
 
     async def place(self, subject: str) -> None:
-        """Store an empty message on `subject`, unless a message is stored there. It is not told whether that could be
-        done."""
+        """Store an empty message on `subject`, unless a message is stored there.
+
+        The caller does not learn of a failure.
+        """
         with suppress(NoReply, NoResponders):
             await self._connection.request(
                 subject, headers={EXPECTED: "0"}, timeout=self.timeout, again=_ASK_AGAIN_AFTER
@@ -235,8 +237,7 @@ class Api:
             )
 
     async def purge(self, stream: str, subject: str, *, up_to: int | None = None) -> int:
-        """Remove all messages on `subject`, or only those whose sequence is at most `up_to`; return how many were
-        removed."""
+        """Remove all messages on `subject`, or only those up to the sequence `up_to`; return how many were removed."""
         which = {"filter": subject} if up_to is None else {"filter": subject, "seq": up_to + 1}
         try:
             answer = await self.request(f"STREAM.PURGE.{stream}", which)

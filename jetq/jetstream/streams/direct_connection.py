@@ -20,7 +20,7 @@ from jetq.runtime.forks import not_for_children
 __all__ = ["SocketConnection"]
 
 _WITHIN = 0.25
-"""Seconds to wait for an acknowledgement. A caller who gets none asks again through the broker, which is more patient;
+"""Seconds to wait for an acknowledgement. A caller without one asks again through the broker, which is more patient;
 the stream knows the job's id."""
 
 _LARGEST = 32 * 1024

@@ -95,16 +95,14 @@ async def refuse_twofold(
 
 
 class DomainWatch:
-    """Tells the acknowledgements of other domains from our own, and logs once which stream of them stores the same
-    messages."""
+    """Recognises acknowledgements of other domains, and logs once which stream there stores the same messages."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._told: set[tuple[str, str]] = set()
 
     def is_foreign(self, stream: str, domain: str) -> bool:
-        """Return whether an acknowledgement of `stream` in `domain` comes from a domain that this connection does not
-        use."""
+        """Return whether an acknowledgement of `stream` in `domain` comes from a domain that jetq does not use here."""
         own = self._connection.domain
         if own is None or domain == own or not stream:
             return False

@@ -33,8 +33,7 @@ class PayloadLimit:
         self._looking: asyncio.Task[None] | None = None
 
     def doubt(self) -> None:
-        """Look soon whether a message that was too large still would be. May be called from any thread; returns at
-        once."""
+        """Look soon whether a message that was too large still would be. From any thread; returns at once."""
         with contextlib.suppress(RuntimeError):  # the loop has ended
             self._connection.loop.call_soon_threadsafe(self._look)
 

@@ -19,8 +19,7 @@ __all__ = ["Enqueued", "Permissions", "of_producer", "of_worker"]
 
 
 class Enqueued(Struct, frozen=True):
-    """A task as it is enqueued. `keys`: its jobs may have a key. `levels`: its queue has the levels high and low
-    too."""
+    """A task as it is enqueued. `keys`: its jobs may have a key. `levels`: its queue also has high and low jobs."""
 
     queue: str
     task: str
@@ -29,7 +28,7 @@ class Enqueued(Struct, frozen=True):
 
 
 class Permissions(Struct, frozen=True):
-    """Subjects, perhaps with wildcards. `responses`: the user may also publish one answer to whoever asks."""
+    """Subjects, perhaps with wildcards. `responses`: the user may also publish one answer to each request."""
 
     publish: tuple[str, ...]
     subscribe: tuple[str, ...]

@@ -51,7 +51,7 @@ _STORE_FAILED = 10077
 
 
 class WrongSequence(Exception):
-    """The last sequence was not the expected one (10071): something newer is stored on the subject, or nothing any
+    """The last sequence was not the expected one (10071): a newer message is stored on the subject, or none any
     more."""
 
 

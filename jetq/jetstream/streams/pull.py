@@ -323,8 +323,7 @@ class Pull:
             self._counting = self._loop.create_task(self._ask_what_is_left(), name="jetq-count-pending")
 
     async def _ask_what_is_left(self) -> None:
-        """Ask the consumer how many messages are left, because a request that waits does not tell whether there were
-        any."""
+        """Ask the consumer how many messages are left: a request that waits does not tell whether there were any."""
         assert self._count_pending is not None
         try:
             left = await self._count_pending()

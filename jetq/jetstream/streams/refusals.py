@@ -1,5 +1,4 @@
-"""What to do when the server refuses to make or store something: the server's errors say what is wrong, not what to
-do."""
+"""What to do when the server refuses to make or store something: the server's errors say only what is wrong."""
 
 from __future__ import annotations
 

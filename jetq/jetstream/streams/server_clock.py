@@ -18,7 +18,7 @@ NOTABLE = 1.0
 
 _DRIFT = 1e-4
 """The share of the time since the last answer by which the learnt offset gets unsure. Quartz is off by a tenth of
-it."""
+that."""
 
 _told = 0.0
 """Seconds by which the clock of this machine was off when the log last said so: once for all connections of the
@@ -46,8 +46,10 @@ class ServerClock:
         return steady() + self._offset if self.known else time.time()
 
     def learn(self, asked: float, answer: dict[str, Any]) -> None:
-        """Learn from the API's answer to a question that was sent at `asked`, by `steady`. An answer without a time
-        teaches nothing."""
+        """Learn from an answer of the API to a question sent at `asked`, by `steady`.
+
+        An answer without a time is ignored.
+        """
         told = answer.get("ts")
         if not isinstance(told, str):
             return

@@ -1,5 +1,5 @@
-"""The names that jetq uses in JetStream (fixed): streams, consumers and subjects of one namespace, and reading them
-back."""
+"""The fixed names that jetq uses in JetStream: streams, consumers and subjects of one namespace, and how they are
+read."""
 
 from __future__ import annotations
 
@@ -56,8 +56,7 @@ class Subjects:
         return [f"{self.namespace}.{queue}.{kind}.>" for kind in kinds]
 
     def delivered_subjects(self, queue: str) -> list[str]:
-        """Return the subjects whose messages workers get. Schedules are not included: acking a schedule would end
-        it."""
+        """Return the subjects whose messages workers get. Schedules are not included: an ack would end a schedule."""
         return [f"{self.namespace}.{queue}.run.>", f"{self.namespace}.{queue}.tick.>"]
 
     def dead_subjects(self, queue: str) -> str:
@@ -86,8 +85,8 @@ class Subjects:
         return f"{self.namespace}.{queue}.later.>"
 
     def anywhere(self, queue: str, task: str, key: str, id: str) -> str:
-        """Return a filter for every message that forbids storing this job, ready or not: of its key, or without a key
-        of its id."""
+        """Return a filter for all messages that forbid storing this job, ready or not: of its key, or else of its
+        id."""
         return f"{self.namespace}.{queue}.*.*.-.{id}" if key == NO_KEY else self.of_job(queue, task, key, "*")
 
     def of_job(self, queue: str, task: str, key: str, id: str) -> str:
@@ -99,8 +98,7 @@ class Subjects:
         return f"{self.namespace}.{queue}.*.*.{key_of(id)}.{id}"
 
     def jobs_of(self, queue: str, task: str | None, key: str | None, kind: str = "*") -> str:
-        """Return a filter for a queue's jobs, of one task or key if given. `kind` "run" or "later" names only jobs of
-        that kind."""
+        """Return a filter for a queue's jobs, of one task or key if given, of both kinds or only "run" or "later"."""
         return f"{self.namespace}.{queue}.{kind}.{task_token(task) if task else '*'}.{key or '*'}.*"
 
     def waiting_subjects(self, queue: str) -> list[str]:
@@ -128,8 +126,10 @@ class Subjects:
         return f"{self.namespace}.{queue}.last.{task_token(name)}"
 
     def first(self, queue: str) -> str:
-        """Return the subject of the message that is the first of a queue's stream for ever. No schedule has a name like
-        this."""
+        """Return the subject of the message that is always the first of a queue's stream.
+
+        No schedule is named like this.
+        """
         return f"{self.namespace}.{queue}.last.:first"
 
     def closed_jobs(self, queue: str) -> list[str]:
@@ -230,8 +230,7 @@ def level_of(subject: str) -> Level:
 
 
 def tick_of(subject: str) -> str:
-    """Return the name of the recurring schedule whose ticks are stored on `subject`; empty if it is no subject of
-    ticks."""
+    """Return the name of the recurring schedule whose ticks are stored on `subject`; empty for another subject."""
     tokens = subject.split(".")
     return tokens[3].replace(":", ".") if len(tokens) == 4 and tokens[2] == "tick" else ""
 

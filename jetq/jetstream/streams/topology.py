@@ -119,8 +119,10 @@ class Topology:
         )
 
     async def shared(self) -> Sequence[Drift]:
-        """Make the streams of results and fleet state where they are missing; return their drift. Raises TopologyError
-        as `queue` does."""
+        """Make the streams of results and fleet state where they are missing; return their drift.
+
+        Raises TopologyError as `queue` does.
+        """
         await self._refuse_twofold(self._subjects.state, self._subjects.cell(_PROBED))
         _, results = await self._stream(self._subjects.results, self._results_config())
         _, state = await self._stream(self._subjects.state, self._state_config())
@@ -205,7 +207,7 @@ class Topology:
                 return await self._api.last_message(self._subjects.state, self._subjects.removed(stream)) is not None
             return False
 
-        while await is_removed():  # noqa: ASYNC110  # it is told by nothing but its end
+        while await is_removed():  # noqa: ASYNC110  # only another look shows the end
             await asyncio.sleep(_LOOK_EVERY)
 
     async def _consumer(self, queue: str, level: Level = "normal") -> tuple[dict[str, Any], list[Drift]]:
@@ -342,8 +344,10 @@ def _not_made(what: str, error: ApiError) -> TopologyError:
 
 
 def _compare(thing: str, wanted: Mapping[str, Any], found: Mapping[str, Any]) -> list[Drift]:
-    """Return a drift for each field of `wanted` whose value is another one. There may be more replicas than wanted, and
-    the server adds metadata."""
+    """Return a drift for each field of `wanted` whose value is another one.
+
+    There may be more replicas than wanted, and the server adds metadata.
+    """
     drift = []
     for field, value in wanted.items():
         stands = found.get(field)

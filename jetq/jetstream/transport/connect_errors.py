@@ -148,8 +148,10 @@ def _wrong_credentials(settings: Settings) -> tuple[str, str]:
 
 
 def _expired(path: str) -> str | None:
-    """Return when the JWT in a credentials file expired, or None: the server does not tell an expired JWT from a wrong
-    one."""
+    """Return when the JWT in a credentials file expired, or None.
+
+    The server does not tell an expired JWT from a wrong one.
+    """
     try:
         jwt = _JWT.search(Path(path).read_text())
         claims = jwt[1] + "=" * (-len(jwt[1]) % 4) if jwt else ""

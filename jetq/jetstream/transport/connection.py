@@ -97,7 +97,7 @@ class Connection:
         connection._watch = connection.loop.create_task(connection._run(client), name="jetq-connection")
         return connection
 
-    # --- what the connection is
+    # --- the state of the connection
 
     @property
     def max_payload(self) -> int:
@@ -231,7 +231,7 @@ class Connection:
         """Send a message without waiting for an answer, but wait for the network when the network is behind.
 
         While the connection is lost the message is held back, up to 8 MiB in all, and sent later; a message on its way
-        when the connection broke may be gone. Subjects are not checked: their maker has done so. `block` has the
+        when the connection broke may be gone. Subjects are not checked here, but where they are made. `block` has the
         headers, as `header_block` makes it. Raises BrokerUnavailable when closed or when 8 MiB are held.
         """
         self.send(subject, payload, reply, block)
@@ -318,8 +318,7 @@ class Connection:
             self._replies.forget(inbox)
 
     async def close(self) -> None:
-        """Send what is buffered, at most for a moment, and disconnect, within 2 s. Never raises; may be called
-        twice."""
+        """Send what is buffered, at most for a moment, and disconnect, within 2 s. Never raises; may be repeated."""
         if self._closed:
             return
         if self.connected:

@@ -97,8 +97,7 @@ async def connect(
 
 
 def check_files(settings: Settings) -> None:
-    """Raise SettingsError if a file that `settings` name is missing or of no use, because waiting does not mend the
-    file."""
+    """Raise SettingsError if a file that `settings` name is missing or of no use: waiting does not help then."""
     _credentials(settings)
     if settings.wants_tls:
         _tls_context(settings)

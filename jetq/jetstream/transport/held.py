@@ -54,7 +54,7 @@ class Comeback:
             self._waiting.discard(waiting)
 
     def tell(self) -> None:
-        """Let all who wait go on."""
+        """Let all callers of `wait` go on."""
         for waiting in self._waiting:
             if not waiting.done():
                 waiting.set_result(None)

@@ -23,16 +23,14 @@ class Message(Discreet, Struct, gc=False):
 
     @property
     def headers(self) -> dict[str, str]:
-        """The headers by name. A status of the server is `Status` and `Description`. A header that cannot be read is
-        left out."""
+        """The headers by name. A server's status is `Status` and `Description`. Unreadable headers are left out."""
         if self._headers is None:
             self._headers = read_headers(self.block) if self.block else {}
         return self._headers
 
 
 def read_headers(block: bytes) -> dict[str, str]:
-    """Return the headers of a block. Never raises: any client can store any bytes there (nats-server 2.15 checks
-    nothing)."""
+    """Return the headers of a block. Never raises: any client can store any bytes (nats-server 2.15 checks nothing)."""
     if block.startswith(_ID_ALONE) and block.find(b"\r\n", len(_ID_ALONE)) == len(block) - 4:  # most jobs as stored
         return {"Nats-Msg-Id": block[len(_ID_ALONE) :].decode("utf-8", "replace").strip()}
     if not block.startswith(_VERSION):

@@ -38,8 +38,8 @@ __all__ = ["NatsClient", "frame", "header_block"]
 _READ_SIZE = 256 * 1024
 _FEW = 1024
 """Bytes: the size of a job, or of some acknowledgements. So few bytes are read where they arrive, a loop turn earlier
-than by the task that reads: this gives a fifth more `.delay` from ten threads, 7 % from one. More bytes are left to the
-task, which gathers those of a loop turn: a drain was 7 % slower without the gathering."""
+than by the task that reads: this gives a fifth more `.delay` calls from ten threads, 7 % from one. More bytes are left
+to the task, which gathers the bytes of a loop turn: a drain was 7 % slower without the gathering."""
 
 _WRITE_AT_ONCE = 32 * 1024
 """Bytes. The rest of a large batch is made while the server stores its beginning: one caller stored 62k jobs/s instead
@@ -222,8 +222,7 @@ class NatsClient(_NatsPyClient):
         return -1 if writer is None else int(writer.get_extra_info("socket").fileno())
 
     def heard(self) -> tuple[int, int]:
-        """Return numbers that change with every sign of life: an understood message or word, or a good part of a large
-        message."""
+        """Return numbers that change with every sign of life: a word or message, or a good part of a large message."""
         return self._parser.words, self._parser.progress
 
     @property
@@ -237,8 +236,7 @@ class NatsClient(_NatsPyClient):
         return 0 if writer is None else int(writer.transport.get_write_buffer_size()) + self._out_size
 
     def drop(self, reason: str) -> None:
-        """End the connection now, without a word to the server. `lost` tells `reason`, unless it told a reason
-        before."""
+        """End the connection now, without a word to the server. `lost` tells `reason`, or the reason it told before."""
         self._status = _NatsPyClient.CLOSED
         if not self.lost.done():
             self.lost.set_result(reason)
@@ -252,8 +250,7 @@ class NatsClient(_NatsPyClient):
 
     @property
     def can_hand_over(self) -> bool:
-        """Whether the socket can be used without the client: TLS has state beside it, and on Windows an event loop
-        keeps it."""
+        """Whether the socket can be used alone: TLS has state beside it, and on Windows an event loop keeps it."""
         return not self.encrypted and sys.platform != "win32"
 
     def hand_over(self) -> socket.socket:
@@ -303,12 +300,12 @@ class NatsClient(_NatsPyClient):
         if self._secure and info.get("tls_available"):
             info["tls_required"] = True  # nats-py upgrades to TLS only if the server insists
         await super()._process_info(info, initial_connection)
-        if isinstance(limit := info.get("max_payload"), int):  # nats-py believes the first alone
+        if isinstance(limit := info.get("max_payload"), int):  # nats-py takes only the first limit
             self._max_payload = limit
             self.limited()
 
     def _connect_command(self) -> bytes:
-        # The last moment before the credentials leave.
+        # This is the last moment before the credentials are sent.
         if self._secure and self._tcp._io_writer.get_extra_info("ssl_object") is None:
             raise nats.errors.SecureConnWantedError
         return super()._connect_command()
