@@ -250,10 +250,10 @@ class Base:
         return int(consumer["delivered"]["stream_seq"]) if consumer else 0
 
     async def trace(self, job: JobRecord, within: float) -> PubAck | None:
-        """Return an acknowledgement if something shows that `job`, sent at most `within` seconds ago, was stored.
+        """Return an acknowledgement if there is proof that `job`, sent at most `within` seconds ago, was stored.
 
-        It is shown by the job, which is still stored, or by the result or dead letter that the job left when it ended.
-        None means that nothing shows it, which is also so if the job left nothing.
+        Proof is the job itself, if it is still stored, or the result or dead letter that the job left when it ended.
+        None means that there is no proof, which is also so if the job left nothing.
         """
         # The server alone cannot tell any more: when it starts, it forgets the ids of messages that are gone.
         standing = await self.api.last_message(self.subjects.jobs(job.queue), self.subjects.by_id(job.queue, job.id))

@@ -45,7 +45,7 @@ class Results(Base):
     async def _in_the_way(self, subject: str, queue: str) -> int | None:
         """Return the sequence of the stored result that a result of `queue` may replace; 0 if none is stored.
 
-        None means that the stored result may not be replaced, because it is of the same queue.
+        None means that the stored result may not be replaced, because it is of the same queue or cannot be read.
         """
         message = await self.api.last_message(self.subjects.results, subject)
         if message is None:

@@ -344,7 +344,7 @@ def _not_made(what: str, error: ApiError) -> TopologyError:
 
 
 def _compare(thing: str, wanted: Mapping[str, Any], found: Mapping[str, Any]) -> list[Drift]:
-    """Return a drift for each field of `wanted` whose value is another one.
+    """Return a drift for each field whose value in `found` differs from the one in `wanted`.
 
     There may be more replicas than wanted, and the server adds metadata.
     """

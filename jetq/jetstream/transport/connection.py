@@ -284,8 +284,9 @@ class Connection:
     async def subscribe(self, subject: str, callback: Callable[[Message], Awaitable[None] | None]) -> Subscription:
         """Call `callback` for each message on `subject`, one after the other, also after a lost connection is back.
 
-        The interest reaches the server before anything published after this returns. A plain function is called at once
-        and must not block; a coroutine function runs in a task of its own. Raises BrokerUnavailable when closed.
+        The interest reaches the server before anything published after this returns. A plain function is called as a
+        message is read and must not block; a coroutine function has a task of its own. Raises BrokerUnavailable when
+        closed.
         """
         if self._closed:
             raise self._is_closed()
