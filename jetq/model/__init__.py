@@ -1,1 +1,1 @@
-"""The values that travel: what is stored, delivered, decided and shown. No I/O and no clock."""
+"""The values that jetq stores, delivers, decides on and shows. The modules here do no I/O and read no clock."""

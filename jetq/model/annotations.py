@@ -1,7 +1,8 @@
-"""Signatures and annotations, in the same way on every Python.
+"""Signatures and annotations, read in the same way on every Python.
 
-An annotation is evaluated where it stands, is text under `from __future__ import annotations`, or, from Python 3.14 on,
-is evaluated when it is asked for, which fails for a name that is not defined yet.
+Python evaluates an annotation where it is written, or keeps the text under `from __future__ import annotations`. From
+Python 3.14 on, Python evaluates an annotation when some code asks for it, which fails for a name that is not defined
+yet.
 """
 
 from __future__ import annotations
@@ -25,17 +26,23 @@ __all__ = ["annotations_of", "bind", "check_names", "hints_of", "signature_of", 
 
 
 def signature_of(fn: Callable[..., Any]) -> inspect.Signature:
-    """The signature of `fn`, with annotations as text if they cannot be evaluated, or not yet."""
+    """Return the signature of `fn`.
+
+    From Python 3.14 on, all annotations are text if one of them cannot be evaluated, or not yet.
+    """
     try:
         return inspect.signature(fn)
-    except Exception:  # what evaluating one raises
+    except Exception:  # whatever the evaluation of an annotation raises
         if sys.version_info >= (3, 14):
             return inspect.signature(fn, annotation_format=Format.STRING)
         raise
 
 
 def check_names(task: str, names: Iterable[str]) -> None:
-    """Raises DefinitionError for a name that means something else in a class, as a call's arguments are one."""
+    """Raise DefinitionError for a parameter name that has another meaning in a class.
+
+    jetq makes a class of the arguments of a call, with a field of each name.
+    """
     for name in names:
         if name.startswith("__") and name.strip("_"):
             raise DefinitionError(
@@ -45,14 +52,19 @@ def check_names(task: str, names: Iterable[str]) -> None:
 
 
 def signed_by(fn: Callable[..., Any]) -> Callable[..., Any]:
-    """Whose signature `fn` has: the innermost function that it wraps, or the outermost with a `__signature__`."""
+    """Return the function whose signature `fn` has.
+
+    That is the innermost function that `fn` wraps, or the outermost function with a `__signature__`.
+    """
     signed: Callable[..., Any] = inspect.unwrap(fn, stop=lambda each: hasattr(each, "__signature__"))
     return signed
 
 
 def hints_of(fn: Callable[..., Any]) -> dict[str, Any]:
-    """The annotations of `fn`, resolved, with those of its `__signature__` in their place if it has one. Raises
-    NameError for what is not defined, or not yet, and whatever evaluating one raises."""
+    """Return the annotations of `fn`, resolved. If `fn` has a `__signature__`, its annotations take their place.
+
+    Raises NameError for a name that is not defined, or not yet, and whatever the evaluation of an annotation raises.
+    """
     if not hasattr(fn, "__signature__"):
         return typing.get_type_hints(_annotated(fn), include_extras=True)
     signature = inspect.signature(fn)
@@ -66,19 +78,20 @@ def hints_of(fn: Callable[..., Any]) -> dict[str, Any]:
 
 
 def _annotated(fn: Any) -> Any:
-    """The function that has the annotations of `fn`, which a decorator may have found as a partial or an object."""
+    """Return the function that has the annotations of `fn`, which may be a partial or a callable object."""
     while isinstance(fn, functools.partial):
         fn = fn.func
     call = type(fn).__call__
-    return call if inspect.isfunction(call) else fn  # that of functions themselves is none
+    return call if inspect.isfunction(call) else fn  # the `__call__` of a function is no Python function
 
 
 def bind(
     signature: inspect.Signature, args: tuple[Any, ...], kwargs: Mapping[str, Any], task: str = "task"
 ) -> inspect.BoundArguments:
-    """The arguments of a call of `task` by parameter name. Raises TypeError if they do not fit.
+    """Return the arguments of a call of `task` by parameter name. Raises TypeError if they do not fit.
 
-    A name that no parameter has is told before what is missing: most often the one is the other, misspelt.
+    The error tells of an unknown name before a missing argument, because most often the unknown name is the missing
+    argument, misspelt.
     """
     if kwargs:
         _check_positional_only(signature, kwargs)
@@ -92,7 +105,10 @@ def bind(
 
 
 def unexpected(name: str, others: Iterable[str]) -> str:
-    """What to say of an argument `name` that no parameter has: with the nearest of the `others`, if one is near."""
+    """Return the error text for an argument `name` that no parameter has.
+
+    others: names; the text suggests the nearest of them, if any is near.
+    """
     close = get_close_matches(name, list(others), n=1)
     return f"got an unexpected argument {name!r}" + (f"; did you mean {close[0]!r}?" if close else "")
 
@@ -113,7 +129,7 @@ def _takes_any_name(signature: inspect.Signature) -> bool:
 
 
 def _check_positional_only(signature: inspect.Signature, kwargs: Mapping[str, Any]) -> None:
-    """Refuse what Python 3.13 takes, and 3.14: some of these by keyword."""
+    """Raise TypeError for a positional-only parameter given by keyword. Python 3.13 and 3.14 let some pass."""
     if _takes_any_name(signature):
         return
     for parameter in signature.parameters.values():
@@ -122,10 +138,13 @@ def _check_positional_only(signature: inspect.Signature, kwargs: Mapping[str, An
 
 
 def annotations_of(holder: Any) -> dict[str, Any]:
-    """The annotations of a function, or a class's own, as text if they cannot be evaluated, or not yet."""
+    """Return the annotations of a function, or a class's own annotations without those of its bases.
+
+    From Python 3.14 on, all annotations are text if one of them cannot be evaluated, or not yet.
+    """
     try:
         return inspect.get_annotations(holder)
-    except Exception:  # what evaluating one raises
+    except Exception:  # whatever the evaluation of an annotation raises
         if sys.version_info >= (3, 14):
             return inspect.get_annotations(holder, format=Format.STRING)
         raise

@@ -1,4 +1,4 @@
-"""Small values: cells that workers agree on, and records that applications keep."""
+"""Small stored values: cells that workers share, and records that applications keep."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["Cell", "StoredRecord"]
 
 
 class Cell(Discreet, Struct, frozen=True):
-    """A small value that the fleet shares. `version` grows with every write and is never used twice."""
+    """A small value that the fleet shares. `version` grows with every write, and no version is used twice."""
 
     name: str
     value: bytes
@@ -18,8 +18,10 @@ class Cell(Discreet, Struct, frozen=True):
 
 
 class StoredRecord(Discreet, Struct, frozen=True):
-    """A small value that an application or plugin keeps beside its jobs. `version` is that of a Cell; at: when it was
-    written, in unix seconds of the broker."""
+    """A small value that an application or plugin keeps beside its jobs.
+
+    version: grows with every write, as in a Cell. at: when the record was written, in unix seconds of the broker.
+    """
 
     name: str
     value: bytes

@@ -1,4 +1,4 @@
-"""Dead jobs: what is known of one, beside its original bytes."""
+"""Dead letters: what jetq knows of a dead job, and the job's original bytes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ __all__ = ["DeadEntry", "DeadLetter", "is_same_letter"]
 
 
 class DeadLetter(Discreet, Versioned, frozen=True, omit_defaults=True):
-    """All that is known of a dead job besides its bytes, which are kept beside it unchanged. Times are unix seconds."""
+    """All that is known of a dead job except its bytes, which are stored unchanged beside the letter.
+
+    Times are unix seconds.
+    """
 
     id: str
     """The job's id."""
@@ -37,7 +40,7 @@ class DeadLetter(Discreet, Versioned, frozen=True, omit_defaults=True):
     """The error of its last attempt."""
 
     attempt: int
-    """The number of its last attempt."""
+    """The number of its last attempt, from 1."""
 
     at: float
     """When the job died."""
@@ -55,10 +58,10 @@ class DeadLetter(Discreet, Versioned, frozen=True, omit_defaults=True):
     """How often the job had been handed out."""
 
     worker: str = ""
-    """The worker that ran it last; empty if none did."""
+    """The worker that ran the job last; empty if no worker did."""
 
     errors: tuple[AttemptError, ...] = ()
-    """The errors of its attempts, oldest first, without those that were cut."""
+    """The errors of its attempts, oldest first, without the older errors that were cut."""
 
     errors_dropped: int = 0
     """How many older errors were cut."""
@@ -70,7 +73,7 @@ class DeadLetter(Discreet, Versioned, frozen=True, omit_defaults=True):
     """How often the job was brought back from the dead letters."""
 
     edits: int = 0
-    """How many of those replays had other arguments."""
+    """How many of these replays had other arguments."""
 
     headers: Mapping[str, str] = msgspec.field(default_factory=dict)
     """The headers that the job was stored with."""
@@ -80,7 +83,7 @@ class DeadLetter(Discreet, Versioned, frozen=True, omit_defaults=True):
 
 
 class DeadEntry(Discreet, Struct, frozen=True):
-    """One entry of a dead-letter queue: the letter, the original bytes, and its place there."""
+    """One entry of a dead-letter queue: the letter, the original bytes of the job, and the entry's sequence there."""
 
     letter: DeadLetter
     body: bytes
@@ -88,5 +91,5 @@ class DeadEntry(Discreet, Struct, frozen=True):
 
 
 def is_same_letter(one: DeadLetter, other: DeadLetter) -> bool:
-    """Whether both tell of the same death: of one job, message and time."""
+    """Return whether both letters tell of the same death: of the same job, message and time."""
     return (one.id, one.sequence, one.at) == (other.id, other.sequence, other.at)

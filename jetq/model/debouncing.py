@@ -1,4 +1,4 @@
-"""What becomes of a scheduled job when a debounced one of its key replaces it. Pure: no broker and no clock."""
+"""The job that results when a debounced call replaces a scheduled job of its key. Pure: no broker and no clock."""
 
 from __future__ import annotations
 
@@ -12,10 +12,13 @@ __all__ = ["debounced"]
 def debounced(
     new: JobRecord, due: float | None, debounce: Debounce, *, before: Meta, stored_at: float, now: float
 ) -> tuple[JobRecord, float]:
-    """Return `new` with the meta by which it replaces the job of `before`, and when it is due: at `due`, or at once for
-    None, but never later than `max_wait` after the first of its key was enqueued. All times in unix seconds.
+    """Return `new` with the meta for the place of the job that has the meta `before`, and the time at which it is due.
 
-    stored_at: when the message of `before` was stored, which counts if its meta does not say when it was enqueued.
+    That time is `due`, or `now` if `due` is None, but never later than `max_wait` seconds after the first job of the
+    key was enqueued. All times are unix seconds.
+
+    stored_at: when the message of the replaced job was stored. This counts as the time of its enqueue if `before` does
+        not say that time.
     """
     first = before.enqueued or stored_at
     asked = when = now if due is None else due

@@ -1,6 +1,6 @@
-"""What stands beneath jetq, as it was found: the server, its limits, the streams and consumers, and what is denied.
+"""Facts about a deployment as jetq found it: the server, its limits, streams, consumers and denied subjects.
 
-Facts only; `jetq.operations.doctor.findings` says what they mean.
+`jetq.operations.doctor.findings` says what the facts mean.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ __all__ = ["ConsumerFacts", "Drift", "Monitored", "ServerFacts", "StreamFacts", 
 
 
 class Drift(Struct, frozen=True):
-    """One field of what stands that differs from what jetq needs."""
+    """One field of a stream or consumer that differs from what jetq needs."""
 
     thing: str
     field: str
@@ -25,7 +25,7 @@ class Drift(Struct, frozen=True):
 
 
 class ServerFacts(Struct, frozen=True):
-    """The server connected to, and how."""
+    """The server that jetq is connected to, and the connection."""
 
     address: str
     """Its host and port."""
@@ -59,7 +59,7 @@ class ServerFacts(Struct, frozen=True):
 
 
 class Usage(Struct, frozen=True):
-    """How much of `what` is used, of how much at most (None: no limit). `bytes`: that both are sizes."""
+    """How much of `what` is used. limit: the most that may be used; None: no limit. bytes: whether both are sizes."""
 
     what: str
     used: int
@@ -74,34 +74,35 @@ class StreamFacts(Struct, frozen=True):
     """The name of the stream."""
 
     queue: str
-    """The queue it belongs to; empty for a stream of the namespace."""
+    """The queue that the stream belongs to; empty for a stream of the namespace."""
 
     role: Literal["jobs", "dead-letters", "results", "state"]
     """What the stream holds."""
 
     state: Literal["stands", "missing", "foreign", "silent"] = "stands"
-    """`foreign`: a stream of that name is not jetq's; `silent`: it does not answer, for want of a leader."""
+    """`stands`: the stream exists. `missing`: no stream of the name exists. `foreign`: the stream of the name is not
+    jetq's. `silent`: the stream does not answer, for want of a leader."""
 
     storage: str = "file"
-    """Where the server keeps it: `file` or `memory`."""
+    """Where the server keeps the stream: `file` or `memory`."""
 
     replicas: int = 1
-    """Copies of it in the cluster."""
+    """How many copies of the stream the cluster has."""
 
     messages: int = 0
-    """How many messages it holds."""
+    """How many messages the stream holds."""
 
     offline: tuple[str, ...] = ()
-    """The names of servers that hold a copy and are away."""
+    """The names of the servers that hold a copy and are offline."""
 
     bytes: int = 0
-    """How many bytes it holds."""
+    """How many bytes the stream holds."""
 
     max_bytes: int | None = None
-    """The most bytes that it may hold; None for no bound."""
+    """The most bytes that the stream may hold; None for no bound."""
 
     dropped: bool = False
-    """Whether it was full, and the server removed jobs to make room."""
+    """Whether the stream was full, and the server removed jobs to make room."""
 
 
 class ConsumerFacts(Struct, frozen=True):
@@ -111,36 +112,36 @@ class ConsumerFacts(Struct, frozen=True):
     """The name of the consumer."""
 
     stream: str
-    """The stream it reads."""
+    """The stream that the consumer reads."""
 
     queue: str
-    """The queue it belongs to."""
+    """The queue that the consumer belongs to."""
 
     stands: bool = True
     """Whether the consumer exists."""
 
     ready: int = 0
-    """Jobs that it can hand out now."""
+    """Jobs that the consumer can hand out now."""
 
     running: int = 0
-    """Jobs that it has handed out."""
+    """Jobs that the consumer has handed out."""
 
     waiting: int = 0
     """Requests of workers that wait for a job."""
 
     passed: tuple[str, ...] = ()
-    """The ids of some jobs, of those in front, that the consumer counts as done and that are stored all the same: it
-    will never hand them out."""
+    """The ids of some jobs at the front of the stream that the consumer counts as done, although they are still stored.
+    The consumer will never hand these jobs out."""
 
     others: tuple[str, ...] = ()
-    """Where the consumer is missing, those of the stream that are not jetq's."""
+    """If the consumer is missing: the names of the consumers of the stream that are not jetq's."""
 
 
 class Survey(Struct, frozen=True):
     """All facts about a deployment."""
 
     server: ServerFacts
-    """The server connected to."""
+    """The server that jetq is connected to."""
 
     usage: tuple[Usage, ...] = ()
     """How much of the account's limits is used."""
@@ -152,30 +153,33 @@ class Survey(Struct, frozen=True):
     """The workers' consumers."""
 
     drift: tuple[Drift, ...] = ()
-    """What is stored in other ways than jetq needs."""
+    """Each field of a stream or consumer that differs from what jetq needs."""
 
     denied: tuple[tuple[str, str], ...] = ()
-    """The subjects that workers and producers need and that this user may not publish to, each with what it is for."""
+    """The subjects that workers and producers need and that this user may not publish to, each with its purpose."""
 
     unseen: tuple[tuple[str, str], ...] = ()
-    """Denied subjects that only the survey itself needs, each with what it is for."""
+    """The denied subjects that only the survey itself needs, each with its purpose."""
 
     twofold: tuple[str, ...] = ()
     """The streams of jobs that exist in a second JetStream domain as well."""
 
     wants_max_bytes: bool = False
-    """Whether the account wants a bound of every stream, and there is none."""
+    """Whether the account demands a bound of bytes for every stream, and the settings have none."""
 
     listed: bool = True
     """Whether all queues are known."""
 
     roomless: tuple[tuple[str, tuple[str, ...]], ...] = ()
-    """Queues, each with the ids of some jobs that are dead and stay, for want of room for their dead letters."""
+    """Queues, each with the ids of some dead jobs that stay there, because their dead letters found no room."""
 
 
 class Monitored(Struct, frozen=True):
-    """What the monitoring of one server tells. `directory`: where its streams are. `sync_interval`: seconds between two
-    writes to the disk itself, 0 for one after each message."""
+    """What the monitoring of one server tells.
+
+    directory: where the server keeps its streams. sync_interval: seconds between two writes to the disk itself; 0 if
+    the server writes after each message.
+    """
 
     url: str
     directory: str

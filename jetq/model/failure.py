@@ -12,8 +12,9 @@ __all__ = ["AttemptError", "DeadReason", "Failure", "stable_type_name"]
 
 
 DeadReason = Literal["failed", "rejected", "crashed", "timeout", "unknown-task", "undecodable", "bad-arguments"]
-"""Why a job is dead: out of attempts or not worth one, `Reject` raised, killed its worker too often, its thread never
-ended, no worker knows the task, unreadable bytes, or arguments that do not fit the signature."""
+"""Why a job is dead. In the same order: its attempts are used up or its exception is not worth another, `Reject` was
+raised, the job killed its worker too often, its thread never ended, no worker knows the task, the bytes are unreadable,
+or the arguments do not fit the signature."""
 
 
 class Failure(Extended, frozen=True, omit_defaults=True):
@@ -26,17 +27,17 @@ class Failure(Extended, frozen=True, omit_defaults=True):
     """The exception's message."""
 
     traceback: str = ""
-    """The traceback as text; empty where there was none."""
+    """The traceback as text; empty if the exception had none."""
 
     args: tuple[Any, ...] | None = None
-    """The constructor's arguments, when JSON can hold them; None otherwise."""
+    """The arguments of the exception's constructor, if JSON can hold them; None otherwise."""
 
     def __post_init__(self) -> None:
         _name_type(self)
 
 
 class AttemptError(Extended, frozen=True, omit_defaults=True):
-    """How one attempt ended, short enough to travel with the job."""
+    """How one attempt ended, short enough to be stored with the job."""
 
     attempt: int
     """The number of the attempt, from 1."""
@@ -51,7 +52,7 @@ class AttemptError(Extended, frozen=True, omit_defaults=True):
     """When the attempt ended, in unix seconds."""
 
     worker: str = ""
-    """The worker that ran it; empty where that is not known."""
+    """The worker that ran the attempt; empty if jetq does not know the worker."""
 
     def __post_init__(self) -> None:
         _name_type(self)
@@ -60,13 +61,13 @@ class AttemptError(Extended, frozen=True, omit_defaults=True):
 def stable_type_name(name: str) -> str:
     """Return the name under which the exception class `name`, as `module.qualname`, is stored and shown.
 
-    A class of jetq's own is `jetq.X`, in whatever module it lives: what is stored outlives a move of that module. A
-    name with its module, as earlier versions stored it, comes out the same way.
+    A class X of jetq's own is stored as `jetq.X`, without its module, so that stored names stay right when the class
+    moves to another module. Earlier versions stored the name with its module; such a name becomes `jetq.X` too.
     """
     return f"jetq.{name.rpartition('.')[2]}" if name.startswith("jetq.") else name
 
 
 def _name_type(value: AttemptError | Failure) -> None:
-    """Give the class of `value` its stable name: an earlier version named it by its module."""
+    """Give the exception's class in `value` its stable name. Earlier versions stored the name with its module."""
     if value.type.startswith("jetq."):
         force_setattr(value, "type", stable_type_name(value.type))

@@ -1,6 +1,7 @@
-"""Jobs: as they are stored, found and handed out.
+"""Jobs as the broker stores, finds and hands them out.
 
-Times are unix seconds (float), durations seconds. What is encoded carries its wire version `v`; absent means 1.
+Times are unix seconds (float), and durations are seconds. Encoded values carry their wire version `v`; without `v` the
+version is 1.
 """
 
 from __future__ import annotations
@@ -40,8 +41,8 @@ Level = Literal["high", "normal", "low"]
 LEVELS: tuple[Level, ...] = ("high", "normal", "low")
 
 Disposition = Literal["new", "existing", "replaced"]
-"""What an enqueue did: stored the job, found one of its id or unique key standing, or put itself in that one's place
-while it was not due yet."""
+"""What an enqueue did. `new`: stored the job. `existing`: found a stored job of the same id or unique key. `replaced`:
+took the place of the stored job of the same unique key, which was not due yet."""
 
 
 class Meta(Versioned, frozen=True, omit_defaults=True):
@@ -51,7 +52,7 @@ class Meta(Versioned, frozen=True, omit_defaults=True):
     """The number of the run that this message is for, from 1."""
 
     enqueued: float | None = None
-    """When `.delay` was called, in unix seconds; None if the broker's own time stamp of the message says it."""
+    """When `.delay` was called, in unix seconds; None if the broker's own time stamp of the message tells this time."""
 
     max_attempts: int | None = None
     """The caller's override of the task's `max_attempts`; None for the task's own."""
@@ -75,13 +76,14 @@ class Meta(Versioned, frozen=True, omit_defaults=True):
     """How often the job was brought back from the dead letters."""
 
     edits: int = 0
-    """How many of those replays had other arguments."""
+    """How many of these replays had other arguments."""
 
     unknown_since: float | None = None
-    """When a worker first saw that it cannot run the job, in unix seconds, as versions before `Jetq-Off` tell it."""
+    """When a worker first saw that its code cannot run the job, in unix seconds; None if this is not known. Versions of
+    jetq before the header `Jetq-Off` stored that time here."""
 
     expires: float | None = None
-    """Unix seconds after which waiting for a run makes no sense any more; None for never."""
+    """Unix seconds after which the job is not started any more; None for never."""
 
     crashes: int = 0
     """How many attempts ended with the death of their process."""
@@ -90,20 +92,20 @@ class Meta(Versioned, frozen=True, omit_defaults=True):
     """The name of the recurring schedule whose tick the job is; None for other jobs."""
 
     nominal: float | None = None
-    """The time of that tick, in unix seconds; None for other jobs."""
+    """The nominal time of that tick, in unix seconds; None for other jobs."""
 
     in_line: float | None = None
-    """Since when the job has waited in the line of its limit, in unix seconds; None if it does not wait there."""
+    """Since when the job has waited in the line of its limit, in unix seconds; None if the job is not in a line."""
 
     unique: Literal["running"] | None = None
-    """Until when the job's key is taken: `running` until it is started, None until it is done."""
+    """Until when the job's key is taken: `running` until the job is started, None until the job is done."""
 
 
 DEFAULT_META = Meta()
 
 
 class JobRecord(Discreet, Struct, frozen=True):
-    """One call, as it is given to the broker to be stored."""
+    """One job, as jetq gives it to the broker to store."""
 
     id: str
     """The job's id."""
@@ -112,7 +114,7 @@ class JobRecord(Discreet, Struct, frozen=True):
     """The name of its task."""
 
     queue: str
-    """The queue it is stored in."""
+    """The queue that stores the job."""
 
     body: bytes
     """The arguments as a JSON object by parameter name."""
@@ -127,15 +129,19 @@ class JobRecord(Discreet, Struct, frozen=True):
     """The priority, in a queue that has levels."""
 
     as_is: Mapping[str, str] | None = None
-    """Headers that are stored in the place of `meta`, for a job that goes back as it came; the broker leaves out its
-    own. None for all other jobs."""
+    """Headers that are stored in the place of `meta`, for a job that goes back unchanged. The broker leaves out its own
+    headers. None for all other jobs."""
 
     fresh: bool = False
-    """Whether the id was made for this enqueue, so that nothing else can have it, before or after."""
+    """Whether the id was made for this enqueue, so that no other job has the id, before or after."""
 
 
 class Stored(Struct, frozen=True):
-    """The broker's answer to storing a job: its sequence in the queue, the id of the job that stands now, and how."""
+    """The broker's answer to an enqueue.
+
+    sequence: the place of the stored job in the queue. id: the id of the stored job, which may be an earlier one.
+    disposition: what the enqueue did.
+    """
 
     sequence: int
     id: str
@@ -143,15 +149,19 @@ class Stored(Struct, frozen=True):
 
 
 class Debounce(Struct, frozen=True):
-    """Take the place of a job of the same key while that is not due yet, at most until it is `max_wait` seconds old."""
+    """Says that a job takes the place of a stored job of the same key that is not due yet.
+
+    max_wait: the job stays due within this many seconds of the first enqueue of the key; None for no bound.
+    """
 
     max_wait: float | None = None
 
 
 def in_place_of(standing: Meta, new: Meta, *, first: float, earlier: float) -> Meta:
-    """The meta of a job that takes another's place: its own wishes, and what has happened to the other so far.
+    """Return the meta of a job that takes another job's place: its own options, and the history of the other job.
 
-    first: when that one was enqueued. earlier: how many seconds before the asked time it is due.
+    standing: the meta of the other job. new: the meta that the job brings. first: when the other job was enqueued, in
+    unix seconds. earlier: how many seconds before the time its caller asked for the job is due.
     """
     return Meta(
         attempt=standing.attempt,
@@ -172,10 +182,10 @@ def in_place_of(standing: Meta, new: Meta, *, first: float, earlier: float) -> M
 
 
 class Delivery(Discreet, Struct, gc=False):
-    """One job as the broker handed it out, undecoded."""
+    """One job as the broker handed it out, not decoded yet."""
 
     queue: str
-    """The queue it came from."""
+    """The queue that the job came from."""
 
     task: str
     """The task's name, from the job's address; its dots are restored."""
@@ -193,19 +203,20 @@ class Delivery(Discreet, Struct, gc=False):
     """The headers as stored, `Jetq` among them if the job has more than the default `Meta`; empty for most jobs."""
 
     sequence: int
-    """The job's place in the queue; never used twice while the queue exists."""
+    """The job's place in the queue. No sequence is used twice while the queue exists."""
 
     count: int
-    """How often the broker remembers having handed the job out, from 1."""
+    """How often the broker has handed the job out, as far as the broker remembers, from 1."""
 
     stored_at: float
     """The broker's time stamp, in unix seconds."""
 
     since: float
-    """From when the lease surely runs, by `jetq.runtime.clock`: the hand-out, a confirmed renewal, or earlier."""
+    """A time of `jetq.runtime.clock` from which the lease surely runs: of the hand-out or of a confirmed renewal, or
+    earlier."""
 
     token: str
-    """Proof of this hand-out, opaque above the broker; `finish` and `extend` name it."""
+    """Proof of this hand-out, which `finish` and `extend` give to the broker. Only the broker reads the token."""
 
     address: str
     """The subject that the job was stored on."""
@@ -214,7 +225,7 @@ class Delivery(Discreet, Struct, gc=False):
     """The `time.monotonic()` after which the lease is not renewed any more; infinite unless it is set."""
 
     schedule: str = ""
-    """The name of the recurring schedule whose tick this is; empty for a job."""
+    """The name of the recurring schedule whose tick this delivery is; empty for a job."""
 
     next_at: float | None = None
     """When that schedule ticks next, in unix seconds; None for a job."""
@@ -223,18 +234,19 @@ class Delivery(Discreet, Struct, gc=False):
     """The job's priority."""
 
     handed_out_by: str = ""
-    """Who handed the job out, see `Terms.by`, as far as that was known; empty if it was not."""
+    """What handed the job out, in the form of `Terms.by`; empty if that was not known."""
 
     def same_job(self, other: Delivery) -> bool:
-        """Whether the two are of one job: another queue may have one of the same id."""
+        """Return whether both deliveries are of one job. Two queues may each have a job of the same id."""
         return self.id == other.id and self.queue == other.queue
 
 
 class Terms(Struct, frozen=True):
-    """On what terms a queue or level is handed out at the moment.
+    """The terms on which the broker hands out the jobs of a queue or level at the moment.
 
-    lease: seconds a delivery stays with its holder without `extend`; a change holds at once, for what is held too.
-    by: who hands out and remembers who holds what. If it is another than it was, nobody holds anything any more.
+    lease: seconds for which a delivery stays with its holder without `extend`. A change applies at once, also to
+        deliveries that are held.
+    by: names what hands the jobs out and remembers their holders. When `by` changes, no worker holds any job any more.
     """
 
     lease: float
@@ -242,7 +254,11 @@ class Terms(Struct, frozen=True):
 
 
 class Found(Struct, frozen=True):
-    """A job as it stands in its queue. `due` is set while it is scheduled; `in_flight`: a worker may hold it."""
+    """A job as it is stored in its queue.
+
+    due: when the job is due, in unix seconds, while the job is scheduled; None otherwise. in_flight: whether a worker
+    may hold the job.
+    """
 
     delivery: Delivery
     state: Literal["scheduled", "queued"]

@@ -1,4 +1,4 @@
-"""What a running task can know about its job."""
+"""The job that runs, as its own code sees the job."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from jetq.errors import JetqError
 __all__ = ["CANCEL", "CURRENT", "FIELDS", "CancelSignal", "Current", "JobContext", "current_job", "job_fields"]
 
 CANCEL = "jetq: the job is cancelled"
-"""The message of a CancelledError that ends a job on request, and not for a shutdown or timeout."""
+"""The message of a CancelledError that ends a job on request. A shutdown or timeout does not use this message."""
 
 
 class CancelSignal:
-    """Whether a job was told to end."""
+    """Tells whether a job was asked to end."""
 
     __slots__ = ("given",)
 
@@ -41,35 +41,35 @@ class JobContext(Struct, frozen=True):
     """The name of its task."""
 
     queue: str
-    """The queue it came from."""
+    """The queue that the job came from."""
 
     enqueued_at: datetime
     """When the job was enqueued, aware UTC."""
 
     deadline: datetime | None
-    """When this attempt times out, aware UTC; None if it has no timeout."""
+    """When this attempt times out, aware UTC; None if the attempt has no timeout."""
 
     worker: str
-    """The name of the worker that runs it."""
+    """The name of the worker that runs the job."""
 
     schedule: str | None = None
     """The name of the recurring schedule whose tick the job is; None for other jobs."""
 
     nominal: datetime | None = None
-    """The time of that tick, aware UTC; None for other jobs."""
+    """The nominal time of that tick, aware UTC; None for other jobs."""
 
     _cancel: CancelSignal = field(default_factory=CancelSignal)
 
     @property
     def cancelled(self) -> bool:
-        """Whether the job was cancelled while it runs: a sync task that does long work may look, and end early."""
+        """Whether the job was cancelled while it runs. A sync task that does long work may read this, and end early."""
         return self._cancel.given
 
 
 class Current(Struct, eq=False):
-    """The running job, and the app whose worker runs it, which is also the app of what the job enqueues.
+    """The running job and its app: the app of the worker, with which the job also enqueues other jobs.
 
-    make: makes `job` when it is first asked for, because most tasks never do.
+    make: makes `job` at its first use, because most tasks never use `job`.
     """
 
     make: Callable[[], JobContext]
@@ -78,7 +78,7 @@ class Current(Struct, eq=False):
 
     @property
     def job(self) -> JobContext:
-        """What the job's code may know of it."""
+        """The job, as its own code may see the job."""
         if self._job is None:
             self._job = self.make()
         return self._job
@@ -87,11 +87,11 @@ class Current(Struct, eq=False):
 CURRENT: ContextVar[Current | None] = ContextVar("jetq_current", default=None)
 
 FIELDS = "jetq_fields"
-"""The attribute of a log record in which the job it is about is told, as a dict of JSON values."""
+"""The attribute of a log record that names the job of the record, as a dict of JSON values."""
 
 
 def job_fields() -> dict[str, object]:
-    """The job this code runs in, for a log record: job, task, queue and attempt. Empty outside of one."""
+    """Return the fields of the current job for a log record: job, task, queue and attempt. Empty outside of a job."""
     current = CURRENT.get()
     if current is None:
         return {}
@@ -100,7 +100,7 @@ def job_fields() -> dict[str, object]:
 
 
 def current_job() -> JobContext:
-    """The job this code runs in. Raises JetqError outside of one."""
+    """Return the job in which this code runs. Raises JetqError outside of a job."""
     current = CURRENT.get()
     if current is None:
         raise JetqError(

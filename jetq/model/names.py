@@ -1,4 +1,7 @@
-"""What queues, namespaces, tasks and jobs may be called. Checked before any I/O: no name can reach another subject."""
+"""Rules for the names of queues, namespaces, tasks, schedules, keys and jobs.
+
+Names are checked before any I/O, so that no name can reach a subject of another thing.
+"""
 
 from __future__ import annotations
 
@@ -43,25 +46,25 @@ os.register_at_fork(after_in_child=_random.seed)
 
 
 def new_job_id() -> str:
-    """A fresh id: 12 hex digits of milliseconds since 1970, then 16 random ones.
+    """Return a fresh id: 12 hex digits of the milliseconds since 1970, then 16 random hex digits.
 
-    Ids sort by time because the server's subject tree stores their common prefix once. The generator is jetq's own, so
-    an application that seeds `random` does not repeat ids, and it is seeded anew in a forked child.
+    Ids sort by time, because the server's subject tree stores a common prefix once. jetq has a random generator of its
+    own, so that an application that seeds `random` does not repeat ids. A forked child seeds this generator anew.
     """
     return f"{time.time_ns() // 1_000_000:012x}{_random.getrandbits(64):016x}"
 
 
 def check_key(key: str) -> str:
-    """`key`, if it may be a unique key: any text but none. Raises DefinitionError otherwise."""
+    """Return `key` if it may be a unique key: any text that is not empty. Raises DefinitionError otherwise."""
     if not isinstance(key, str) or not key:
         raise DefinitionError(f"a key is a text that is not empty, not {type(key).__name__}")
     return key
 
 
 def key_token(key: str) -> str:
-    """`key` as one token of a subject: itself, or its hash when it is too long or has other characters.
+    """Return `key` as one token of a subject: `key` itself, or its hash if `key` is too long or has other characters.
 
-    A hash begins with '=', which no key that stands for itself holds: two keys never share a token.
+    A hash begins with '=', and a key that is its own token has no '=', so two keys never share a token.
     """
     if _KEY.fullmatch(key) and key != NO_KEY:
         return key
@@ -69,7 +72,10 @@ def key_token(key: str) -> str:
 
 
 def keyed_id(id: str, token: str) -> str:
-    """The id of a job with the key `token`: it ends in the key, so that the id alone says where the job stands."""
+    """Return the id of a job with the key `token`. The id ends in the key, so that it alone tells the job's subject.
+
+    Raises DefinitionError if `id` ends in another key.
+    """
     base, _, ending = id.partition("~")
     if ending and ending != token:
         raise DefinitionError(
@@ -80,14 +86,18 @@ def keyed_id(id: str, token: str) -> str:
 
 
 def check_sought_id(id: str) -> str:
-    """`id`, if a job that stands may have it, whoever stored it: it reaches no other job. Raises DefinitionError
-    otherwise."""
+    """Return `id` if a stored job of any producer may have it. Raises DefinitionError otherwise.
+
+    An id that passes reaches no other job.
+    """
     return _check(id, _SOUGHT_ID, "job id", "ASCII letters, digits, '_', ':', '~', '=' and '-', at most 256 characters")
 
 
 def check_keyless_id(id: str) -> str:
-    """`id`, if a job without a key may have it. Raises DefinitionError otherwise: by what follows its '~', which says
-    the key, the job would be looked for where it does not stand."""
+    """Return `id` if a job without a key may have it. Raises DefinitionError if `id` has a '~'.
+
+    What follows the '~' is the key, so jetq would look for the job at a subject of that key and not find it.
+    """
     if "~" in id:
         raise DefinitionError(
             f"job id {id!r} ends in a key, and this job has none",
@@ -97,12 +107,12 @@ def check_keyless_id(id: str) -> str:
 
 
 def key_of(id: str) -> str:
-    """The key token that a job's id ends in."""
+    """Return the key token in which a job's id ends; `NO_KEY` for an id without a key."""
     return id.partition("~")[2] or NO_KEY
 
 
 def check_schedule(name: str) -> str:
-    """`name`, if it may be a schedule's name. Raises DefinitionError otherwise."""
+    """Return `name` if it may be a schedule's name. Raises DefinitionError otherwise."""
     allowed = f"words of ASCII letters, digits, '_' and '-' joined by dots, at most {_SCHEDULE_LENGTH} characters"
     if isinstance(name, str) and len(name) > _SCHEDULE_LENGTH:
         raise DefinitionError(f"schedule name {name[:40]!r}... has {len(name)} characters; it is {allowed}")
@@ -110,17 +120,17 @@ def check_schedule(name: str) -> str:
 
 
 def check_queue(name: str) -> str:
-    """`name`, if it may be a queue. Raises DefinitionError otherwise."""
+    """Return `name` if it may be a queue's name. Raises DefinitionError otherwise."""
     return _check(name, _QUEUE, "queue", "lower-case letters, digits and '-', at most 48 characters")
 
 
 def check_namespace(name: str) -> str:
-    """`name`, if it may be a namespace. Raises DefinitionError otherwise."""
+    """Return `name` if it may be a namespace. Raises DefinitionError otherwise."""
     return _check(name, _QUEUE, "namespace", "lower-case letters, digits and '-', at most 48 characters")
 
 
 def check_task(name: str) -> str:
-    """`name`, if it may be a task's name. Raises DefinitionError otherwise."""
+    """Return `name` if it may be a task's name. Raises DefinitionError otherwise."""
     allowed = f"words of ASCII letters, digits, '_' and '-' joined by dots, at most {_TASK_LENGTH} characters"
     if isinstance(name, str) and len(name) > _TASK_LENGTH:
         raise DefinitionError(f"task name {name[:40]!r}... has {len(name)} characters; a task name is {allowed}")
@@ -128,7 +138,7 @@ def check_task(name: str) -> str:
 
 
 def check_job_id(id: str) -> str:
-    """`id`, if it may be a job's id. Raises DefinitionError otherwise."""
+    """Return `id` if it may be a job's id. Raises DefinitionError otherwise."""
     return _check(id, _JOB_ID, "job id", "ASCII letters, digits, '_', ':' and '-', at most 96 characters")
 
 

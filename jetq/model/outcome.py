@@ -1,4 +1,7 @@
-"""What an attempt came to: a closed union, which one `match` settles."""
+"""The outcomes of an attempt, as a closed union: one `match` settles all of them.
+
+An outcome that comes "at no cost" does not count as an attempt.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,11 @@ __all__ = [
 
 
 class Succeeded(Discreet, Struct, frozen=True):
-    """The attempt returned. `value` is its encoded result, or None when no result is kept; `sealed` if it is that."""
+    """The attempt returned.
+
+    value: the encoded result; None if no result is kept. result_ttl: seconds for which the result is kept. sealed:
+    whether `value` is sealed.
+    """
 
     value: bytes | None = None
     result_ttl: float = 0.0
@@ -35,7 +42,10 @@ class Succeeded(Discreet, Struct, frozen=True):
 
 
 class Retrying(Discreet, Struct, frozen=True):
-    """The attempt failed and another follows `after` seconds. `body`: new arguments, if the task asked for them."""
+    """The attempt failed, and the next one follows after `after` seconds.
+
+    body: new arguments, if the task asked for them; else None.
+    """
 
     after: float
     failure: Failure
@@ -43,15 +53,18 @@ class Retrying(Discreet, Struct, frozen=True):
 
 
 class Snoozed(Struct, frozen=True):
-    """Put off for `after` seconds at no cost. `meta` replaces the job's own when something must be remembered."""
+    """The job is put off for `after` seconds, at no cost. meta: takes the place of the job's own, if it is given."""
 
     after: float
     meta: Meta | None = None
 
 
 class Needs(Struct, frozen=True, omit_defaults=True):
-    """What the code of a worker must have to run a job: its task, so many of the wire's versions, and parameters of
-    these names."""
+    """What the code of a worker must have to run a job.
+
+    task: the task of this name. v: the wire version that the code must read. arguments: the task's parameters of these
+    names.
+    """
 
     task: str
     v: int = 1
@@ -59,8 +72,11 @@ class Needs(Struct, frozen=True, omit_defaults=True):
 
 
 class PutOff(Struct, frozen=True):
-    """This worker's code cannot run it: it goes back as it came, for one that can, and comes by itself after `after`
-    seconds. since: from when on nobody was known who can; looks: how often it was put off before."""
+    """This worker's code cannot run the job. The job goes back unchanged, for a worker whose code can run it.
+
+    after: seconds after which the broker hands the job out again by itself. since: from when on no worker was known
+    whose code can run the job, in unix seconds. looks: how often the job was put off in this way before.
+    """
 
     after: float
     needs: Needs
@@ -69,14 +85,18 @@ class PutOff(Struct, frozen=True):
 
 
 class InLine(Struct, frozen=True):
-    """Put into the line of its limit, at no cost: it is called up from there, or comes back `after` seconds."""
+    """The job waits in the line of its limit, at no cost.
+
+    A worker calls the job up from the line, or the job comes back by itself after `after` seconds. line: names the
+    line.
+    """
 
     after: float
     line: str
 
 
 class Dead(Discreet, Struct, frozen=True):
-    """The job ends here, in the dead letters. `body`: the arguments its next attempt would have had, if they differ."""
+    """The job ends here, as a dead letter. body: the arguments of its next attempt, if they would differ; else None."""
 
     reason: DeadReason
     failure: Failure
@@ -84,36 +104,41 @@ class Dead(Discreet, Struct, frozen=True):
 
 
 class Cancelled(Struct, frozen=True):
-    """Ended on request. It leaves a record for who waits, and nothing to run."""
+    """The job ends on request. A result record stays for callers that wait, and no job to run."""
 
 
 class Expired(Struct, frozen=True):
-    """Came too late to be run. It leaves a record for who waits."""
+    """The job came too late to be run. A result record stays for callers that wait."""
 
 
 class Released(Discreet, Struct, frozen=True):
-    """Given back unfinished, at no cost: another worker may have it at once. `body`: new arguments, if the task asked
-    for them as it was ended."""
+    """The job is given back unfinished, at no cost, and another worker may get it at once.
+
+    body: new arguments, if the task asked for them when it was ended; else None.
+    """
 
     body: bytes | None = None
 
 
 class Superseded(Struct, frozen=True):
-    """A repeat of something settled already: remove it, do nothing more."""
+    """The delivery repeats a delivery that is settled. The worker removes the message, and does nothing more."""
 
 
 Outcome = Succeeded | Retrying | Snoozed | PutOff | InLine | Dead | Cancelled | Expired | Released | Superseded
 
 _LONGEST_MESSAGE = 2_000
-"""Characters of a message. It may quote what somebody has stored, and that may be anything."""
+"""The most characters of a message. A message may quote stored text of any length."""
 
 
 def dead(reason: DeadReason, type: str, message: str) -> Dead:
-    """Return the end of a job for a cause that no exception of the task tells. type: the name to be stored for it, as
-    that of an exception. Of `message` the first 2,000 characters are kept."""
+    """Return the outcome of a job that is dead for a cause other than an exception of the task.
+
+    type: the name under which the cause is stored, like the name of an exception's class. message: its first 2,000
+    characters are kept.
+    """
     return Dead(reason=reason, failure=Failure(type=type, message=message[:_LONGEST_MESSAGE]))
 
 
 def stray(address: str) -> Dead:
-    """Return what becomes of a message that is no job's, of the subject `address`."""
+    """Return the outcome for a message that is no job, stored under the subject `address`."""
     return dead("undecodable", "jetq.BadSubject", f"{address!r} is not the subject of a job")

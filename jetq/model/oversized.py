@@ -1,8 +1,9 @@
 """Jobs that stay where they are, because the broker takes no message of their size any more.
 
-Its limit was lowered, or its streams were moved to another server. What is stored is delivered and run all the same,
-but the next attempt and the dead letter are messages of that size too. So the job's message stays and is handed out
-again later, and what the headers of a new one would say stands in a cell beside it.
+This happens when the broker's limit was lowered, or its streams were moved to another server. Such a job is still
+delivered and run, but a message for its next attempt or its dead letter would be too large as well. So the job's
+message stays and is handed out again later, and a cell beside the message stores what the headers of a new message
+would say.
 """
 
 from __future__ import annotations
@@ -18,16 +19,16 @@ from jetq.model.outcome import Dead
 __all__ = ["KEPT", "Kept", "Staying", "kept_name", "pause_after", "read_kept", "write_kept"]
 
 KEPT = "kept"
-"""What the names of the cells begin with."""
+"""The first word of the cells' names."""
 
 _FIRST_PAUSE = 30.0
 _LAST_PAUSE = 900.0
 _LONGEST_TRACEBACK = 8_000
-"""Characters. A cell must find room where the job does not."""
+"""The most characters of a traceback in a cell. The cell must find room where the job finds none."""
 
 
 class Kept(Struct, frozen=True, omit_defaults=True):
-    """What is stored beside the message of a job that stays where it is. With a `reason` the job is dead."""
+    """The value of the cell beside the message of a job that stays where it is. With a `reason` the job is dead."""
 
     sequence: int
     """The sequence of the job's message."""
@@ -36,44 +37,47 @@ class Kept(Struct, frozen=True, omit_defaults=True):
     """The meta of the job's next attempt."""
 
     due: float
-    """From when on that attempt may run, in unix seconds."""
+    """From when on the next attempt may run, in unix seconds."""
 
     tries: int = 0
     """How often the dead letter found no room."""
 
     reason: DeadReason | None = None
-    """Why the job is dead; None while it is not."""
+    """Why the job is dead; None while the job is not dead."""
 
     failure: Failure | None = None
-    """The error of its last attempt; None while it is not dead."""
+    """The error of the job's last attempt; None while the job is not dead."""
 
     @property
     def dead(self) -> Dead | None:
-        """How the job ended, if it did."""
+        """The outcome of the dead job; None while the job is not dead."""
         if self.reason is None or self.failure is None:
             return None
         return Dead(reason=self.reason, failure=self.failure)
 
 
 class Staying(Struct, frozen=True):
-    """The job stays where it is for `after` seconds. kept: None if its own headers say all there is to know."""
+    """The job stays where it is for `after` seconds. kept: the cell's value; None if the job's own headers say all."""
 
     after: float
     kept: Kept | None = None
 
 
 def pause_after(tries: int) -> float:
-    """Seconds until the next try to store a dead letter for which there was no room."""
+    """Return the seconds until the next try to store a dead letter that found no room.
+
+    tries: how often the dead letter found no room.
+    """
     return min(_FIRST_PAUSE * 2.0 ** min(tries, 10), _LAST_PAUSE)
 
 
 def kept_name(delivery: Delivery) -> str:
-    """The name of the cell beside a delivery's job."""
+    """Return the name of the cell beside the message of a delivery's job."""
     return f"{KEPT}.{delivery.queue}.{delivery.id}"
 
 
 def write_kept(kept: Kept) -> bytes:
-    """The value of a cell."""
+    """Return the encoded value of a cell."""
     if kept.failure is not None:
         traceback = kept.failure.traceback[-_LONGEST_TRACEBACK:]
         kept = replace(kept, failure=replace(kept.failure, traceback=traceback))
@@ -81,7 +85,7 @@ def write_kept(kept: Kept) -> bytes:
 
 
 def read_kept(value: bytes) -> Kept | None:
-    """What a cell says; None for what is not jetq's, or a newer one's."""
+    """Return the decoded value of a cell; None if this version of jetq cannot read the value."""
     try:
         return msgspec.json.decode(value, type=Kept)
     except (msgspec.DecodeError, RecursionError):

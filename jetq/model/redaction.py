@@ -1,4 +1,4 @@
-"""What is secret, by annotation or by name, and how it is kept out of everything that is shown."""
+"""Redaction: finds values that are secret by annotation or by name, and keeps them out of all that jetq shows."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["HIDDEN", "Discreet", "Secret", "assumed", "hidden", "is_secret", "is
 T = TypeVar("T")
 
 HIDDEN = "***"
-"""What stands in place of a secret."""
+"""The text that is shown in place of a secret."""
 
 
 class _Marker:
@@ -40,7 +40,8 @@ Secret = Annotated[T, _MARKER]
 """`Secret[str]`: a plain str, which jetq never shows. For a task's parameters and result, and for the fields of a
 Struct, dataclass, TypedDict or NamedTuple.
 
-It changes neither what the task gets nor what is stored: the stored job has the value, because its run needs it.
+The annotation changes neither what the task gets nor what is stored: the job's run needs the value, so the stored job
+has it.
 """
 
 _SECRET_WORDS = frozenset(
@@ -48,15 +49,15 @@ _SECRET_WORDS = frozenset(
     " authorization apikey apikeys jwt otp".split()
 )
 _SECRET_KEYS = frozenset("api private secret access encryption signing".split())
-"""Before the word `key` or `keys`: an api key is secret, a customer's key is not."""
+"""The words that make a secret of a following `key` or `keys`: an api key is secret, a customer's key is not."""
 
 _QUALIFIER = type(typing.Final)
-"""Of Final, Required, NotRequired, and ReadOnly of Python 3.13, which say something about a field beside its type."""
+"""The type of Final, Required, NotRequired, and ReadOnly of Python 3.13, which qualify the field of a class."""
 
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 _DEEPEST = 100
-"""Levels of arrays and objects that are looked through: the same on every Python, whatever its stack holds. What is
-deeper is secret as a whole."""
+"""The most levels of arrays and objects that are looked through, the same on every Python. Values nested more deeply
+are secret as a whole."""
 
 _SHORTEST = 4
 _SHORTEST_LINE = 8
@@ -65,9 +66,9 @@ _MOST_TEXTS = 1_000
 
 @lru_cache(maxsize=4096)
 def is_secret_name(name: str) -> bool:
-    """Whether a parameter, field, key or header called `name` is secret: `db_password`, `accessToken`, `X-Api-Key`.
+    """Return whether a parameter, field, key or header called `name` is secret, as `db_password` and `X-Api-Key` are.
 
-    Whole words count, of snake, camel and kebab case: `tokenize` and `secretary` are no secrets.
+    Only whole words count, in snake, camel and kebab case: `accessToken` is secret; `tokenize` and `secretary` are not.
     """
     words = [word.lower() for word in _WORD.findall(name)]
     if not _SECRET_WORDS.isdisjoint(words):
@@ -76,10 +77,10 @@ def is_secret_name(name: str) -> bool:
 
 
 def is_secret(kind: Any) -> bool:
-    """Whether values annotated with `kind` are secret as a whole: `Secret[str]`, `Secret[str] | None`."""
+    """Return whether values annotated with `kind` are secret as a whole: `Secret[str]`, `Secret[str] | None`."""
     try:
         return _is_known_secret(kind)
-    except Exception:  # whatever hashing it raises, most often that it cannot be
+    except Exception:  # the hash of `kind` may raise anything, most often because `kind` has none
         return _is_secret(kind)
 
 
@@ -91,11 +92,11 @@ _is_known_secret = lru_cache(maxsize=1024)(_is_secret)
 
 
 def hidden(values: Any, kinds: Mapping[str, Any] | None = None) -> Any:
-    """JSON `values` with stars in place of what is secret, at any depth. None stays, because it tells nothing.
+    """Return the JSON `values` with stars in place of each secret, at any depth. None stays, because it tells nothing.
 
-    What is nested too deeply to be looked through is hidden as a whole.
+    If some value is nested too deeply to be looked through, the stars take the place of all `values`.
 
-    kinds: the annotations of what `values` has, by name; without one, names decide alone.
+    kinds: the annotations of the entries of `values`, by name. Where there is no annotation, names alone decide.
     """
     try:
         return _replaced(values, kinds or {}, lambda _: HIDDEN)
@@ -104,11 +105,11 @@ def hidden(values: Any, kinds: Mapping[str, Any] | None = None) -> Any:
 
 
 def secret_texts(values: Any, kinds: Mapping[str, Any] | None = None) -> frozenset[str]:
-    """The forms in which what is secret in `values` may stand in a text, those of 4 characters or more.
+    """Return the forms that the secrets in `values` may have in a text. Forms of less than 4 characters are left out.
 
-    Every text of values that are nested too deeply to be looked through, or contain themselves.
+    All texts in `values` count as secrets if some value is nested too deeply to be looked through, or contains itself.
 
-    values: by name, as Python has them or as JSON.
+    values: the values by name, as Python objects or as JSON.
     """
     found: list[Any] = []
     try:
@@ -122,15 +123,18 @@ def secret_texts(values: Any, kinds: Mapping[str, Any] | None = None) -> frozens
 
 
 def veil(texts: frozenset[str]) -> Callable[[str], str]:
-    """A function that puts stars in place of each of `texts`."""
+    """Return a function that puts stars in place of each of `texts` in a text.
+
+    For more than 1,000 `texts`, the function puts stars in place of the whole text.
+    """
     if not texts:
         return _as_it_is
-    if len(texts) > _MOST_TEXTS:  # to look for so many would hold up the worker
+    if len(texts) > _MOST_TEXTS:  # a search for so many texts would hold up the worker
         return lambda text: HIDDEN if text else text
     longest_first = sorted(texts, key=len, reverse=True)  # a secret may contain another
 
     def hide(text: str) -> str:
-        # One by one: a pattern of a megabyte is compiled for seconds, and one of many words is slower than this.
+        # One by one: to compile a pattern of a megabyte takes seconds, and a pattern of many words is slower than this.
         for secret in longest_first:
             text = text.replace(secret, HIDDEN)
         return text
@@ -139,7 +143,7 @@ def veil(texts: frozenset[str]) -> Callable[[str], str]:
 
 
 class Discreet:
-    """For a Struct: its repr tells the size of bytes instead of what is in them."""
+    """A base of Structs: the repr tells the size of bytes instead of their contents."""
 
     __slots__ = ()
 
@@ -151,7 +155,7 @@ class Discreet:
 
 
 class _Size:
-    """Stands for so many bytes."""
+    """Takes the place of bytes in a repr, and tells their number."""
 
     def __init__(self, size: int) -> None:
         self._size = size
@@ -174,7 +178,7 @@ def _as_it_is(text: str) -> str:
 
 
 def _replaced(values: Any, kinds: Mapping[str, Any], replace: Callable[[Any], Any]) -> Any:
-    """`values` with their secret parts replaced. Raises RecursionError for what is too deep to be looked through."""
+    """Return `values` with their secrets replaced. Raises RecursionError for values nested too deeply."""
     if not isinstance(values, dict):
         return _within(values, (), replace, _DEEPEST)
     return {name: _named(name, value, (kinds.get(name, Any),), replace, _DEEPEST) for name, value in values.items()}
@@ -187,7 +191,10 @@ def _named(name: Any, value: Any, kinds: tuple[Any, ...], replace: Callable[[Any
 
 
 def _within(value: Any, kinds: tuple[Any, ...], replace: Callable[[Any], Any], levels: int) -> Any:
-    """`value`, which is of one of `kinds` and may have so many `levels`, with its secret parts replaced."""
+    """Return `value`, which has one of the annotations `kinds`, with its secrets replaced.
+
+    Raises RecursionError if `value` has more than `levels` levels of arrays and objects.
+    """
     if value is None:
         return None
     if any(map(is_secret, kinds)):
@@ -205,7 +212,10 @@ def _within(value: Any, kinds: tuple[Any, ...], replace: Callable[[Any], Any], l
 
 
 def _entry(name: Any, value: Any, kinds: list[Any], replace: Callable[[Any], Any], levels: int) -> Any:
-    """An entry of an object: a field under its own name and the one it is encoded as, or any key of a mapping."""
+    """Return an entry of an object with its secrets replaced.
+
+    The entry is a field, under its own name or its name in JSON, or any key of a mapping.
+    """
     found: list[Any] = []
     for kind in kinds:
         of = typing.get_args(kind)
@@ -219,12 +229,12 @@ def _entry(name: Any, value: Any, kinds: list[Any], replace: Callable[[Any], Any
 
 
 def _item_kinds(kinds: list[Any], place: int, length: int) -> tuple[Any, ...]:
-    """What the item at `place` of an array may be annotated with."""
+    """Return the annotations that the item at `place` of an array may have."""
     found: list[Any] = []
     for kind in kinds:
         of = typing.get_args(kind)
         if fields := _fields(kind):
-            first = length - len(fields) if length > len(fields) else 0  # a tag may stand before them
+            first = length - len(fields) if length > len(fields) else 0  # a tag may come before the fields
             if 0 <= place - first < len(fields):
                 name, _, annotation = fields[place - first]
                 found.append(Annotated[Any, _MARKER] if is_secret_name(name) else annotation)
@@ -239,12 +249,12 @@ def _item_kinds(kinds: list[Any], place: int, length: int) -> tuple[Any, ...]:
 
 
 def assumed(annotation: Any) -> Any:
-    """What an annotation that cannot be resolved is taken for: secret if it says so."""
+    """Return what jetq takes an annotation for that cannot be resolved: secret if its text says `Secret`, else Any."""
     return Annotated[Any, _MARKER] if "Secret" in str(annotation) else Any
 
 
 def _fields(kind: Any) -> list[tuple[str, str, Any]]:
-    """The fields of a class in order: name, name in JSON, annotation. Empty for what has none."""
+    """Return the fields of a class in order: name, name in JSON, annotation. Empty if `kind` has no fields."""
     origin = typing.get_origin(kind) or kind
     if not isinstance(origin, type):
         return []
@@ -257,9 +267,9 @@ def _fields(kind: Any) -> list[tuple[str, str, Any]]:
 
 @lru_cache(maxsize=1024)
 def _hints(kind: type) -> dict[str, Any]:
-    """The annotations of a class and of its bases, those with what the class puts in place of their parameters."""
+    """Return the annotations of a class and of its bases, with the type parameters of generic bases filled in."""
     hints: dict[str, Any] = {}
-    stored: dict[str, Any] = {}  # as the bases have them
+    stored: dict[str, Any] = {}  # the annotations of the bases, not resolved
     for base in reversed(kind.__dict__.get("__orig_bases__", kind.__bases__)):
         origin = typing.get_origin(base) or base
         if isinstance(origin, type) and origin is not object:
@@ -268,7 +278,7 @@ def _hints(kind: type) -> dict[str, Any]:
             stored |= annotations_of(origin)
     for name, annotation in annotations_of(kind).items():
         if typing.is_typeddict(kind) and name in stored and stored[name] == annotation:
-            continue  # a TypedDict counts those of its bases among its own
+            continue  # a TypedDict has the annotations of its bases among its own
         hints[name] = _resolved(kind, name, annotation)
     return hints
 
@@ -277,21 +287,21 @@ def _resolved(kind: type, name: str, annotation: Any) -> Any:
     holder = types.SimpleNamespace(__annotations__={name: annotation})
     module = vars(sys.modules.get(kind.__module__, typing))
     try:
-        # The names of the class itself go first, as `typing` has it for a class.
+        # The names of the class itself go first, as `typing` does it for a class.
         return typing.get_type_hints(holder, module, dict(vars(kind)), include_extras=True)[name]
     except Exception:  # whatever evaluating an annotation raises
         return assumed(annotation)
 
 
 def _parameters(kind: Any) -> dict[Any, Any]:
-    """What stands for each of the type parameters of a generic: of `Box[str]`, `{T: str}`."""
+    """Return the value of each type parameter of a generic: `{T: str}` for `Box[str]`."""
     origin = typing.get_origin(kind) or kind
     of = getattr(origin, "__parameters__", ())
     return dict(zip(of, typing.get_args(kind), strict=False)) if isinstance(of, tuple) else {}
 
 
 def _filled(hint: Any, of: Mapping[Any, Any]) -> Any:
-    """`hint` with type parameters replaced, wherever in it they stand."""
+    """Return `hint` with the type parameters anywhere inside it replaced by their values `of`."""
     if isinstance(hint, TypeVar):
         return of.get(hint, hint)
     free = getattr(hint, "__parameters__", ())
@@ -301,7 +311,10 @@ def _filled(hint: Any, of: Mapping[Any, Any]) -> Any:
 
 
 def _members(kind: Any) -> Iterator[Any]:
-    """`kind`, or what it is a union of or another name for; what is annotated comes with its annotation."""
+    """Yield the annotations that `kind` is made of: the members of a union, and what an alias or a NewType means.
+
+    An Annotated is yielded itself, followed by the members of the annotation in it.
+    """
     if hasattr(kind, "__metadata__"):
         yield kind
         within = [kind.__origin__]
@@ -325,12 +338,12 @@ def _members(kind: Any) -> Iterator[Any]:
 
 
 def _is_alias(kind: Any) -> bool:
-    """Whether it is a `type X = ...` of Python 3.12, or the same of typing_extensions."""
+    """Return whether `kind` is a `type X = ...` of Python 3.12, or the same of typing_extensions."""
     return type(kind).__name__ == "TypeAliasType"
 
 
 def _default(variable: Any) -> Any:
-    """The default of a type parameter, of Python 3.13; None without one."""
+    """Return the default of a type parameter, which Python 3.13 has; None without a default."""
     return variable.__default__ if getattr(variable, "has_default", bool)() else None
 
 
@@ -338,14 +351,17 @@ def _bare(kind: Any) -> Any:
     return getattr(kind, "__origin__", kind) if hasattr(kind, "__metadata__") else kind
 
 
-# --- secrets as they may stand in a text
+# --- the forms of secrets in a text
 
 
 def _plain(value: Any, levels: int = _DEEPEST) -> Any:
-    """`value` as JSON has it; piece by piece if it cannot be had in one. Raises RecursionError if it is too deep."""
+    """Return `value` as plain JSON values, converted piece by piece if the whole cannot be converted at once.
+
+    Raises RecursionError if `value` is nested too deeply.
+    """
     try:
         return msgspec.to_builtins(value, enc_hook=_text, str_keys=True)
-    except Exception:  # what is somebody's own raises whatever it likes
+    except Exception:  # a class of an application may raise anything
         pass
     if levels == 0:
         raise RecursionError
@@ -353,15 +369,15 @@ def _plain(value: Any, levels: int = _DEEPEST) -> Any:
         return {_text(name): _plain(each, levels - 1) for name, each in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         return [_plain(each, levels - 1) for each in value]
-    if isinstance(value, str):  # with what UTF-8 cannot hold
+    if isinstance(value, str):  # this text has characters that UTF-8 cannot hold
         return value
     return {name: _plain(each, levels - 1) for name, each in _attributes(value).items()} or _text(value)
 
 
 def _attributes(value: Any) -> dict[str, Any]:
-    """The fields of an object, those that can be read."""
+    """Return the values of the fields of an object that can be read, by name."""
     found: dict[str, Any] = {}
-    with suppress(Exception):  # not even its class need answer
+    with suppress(Exception):  # even to ask its class may raise
         for name, _, _ in _fields(type(value)):
             with suppress(Exception):
                 found[name] = getattr(value, name)
@@ -403,12 +419,12 @@ def _parts(value: Any) -> list[Any]:
 
 
 def _forms(text: str) -> Iterator[str]:
-    """`text`, escaped as in Python, JSON and URLs, the lines of one that has several, and the bytes of base64."""
+    """Yield `text`, its escaped forms in Python, JSON and URLs, its longer lines, and the bytes of a base64 text."""
     yield text
     yield text.strip()
     yield repr(text)[1:-1]
     if text.isascii() and text.isprintable() and text.isalnum():
-        pass  # the same everywhere
+        pass  # such a text has the same form everywhere
     else:
         valid = text.encode("utf-8", "replace").decode()
         yield msgspec.json.encode(valid).decode()[1:-1]

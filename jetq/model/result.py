@@ -1,4 +1,4 @@
-"""How a job ended, kept for its caller."""
+"""Results: how jobs ended, kept for their callers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class ResultRecord(Discreet, Struct, frozen=True, omit_defaults=True, gc=False):
     """The name of its task."""
 
     queue: str
-    """The queue it was in."""
+    """The queue that the job was in."""
 
     attempt: int
     """The number of its last attempt."""
@@ -40,16 +40,16 @@ class ResultRecord(Discreet, Struct, frozen=True, omit_defaults=True, gc=False):
     """When the job ended, in unix seconds."""
 
     worker: str = ""
-    """The worker that ran it; empty if none did."""
+    """The worker that ran the job; empty if no worker did."""
 
     value: Raw = NO_VALUE
-    """What the task returned, as JSON; `null` where there is no value, or where `sealed` has it."""
+    """What the task returned, as JSON; `null` if there is no value, or if `sealed` has the value."""
 
     sealed: bytes | None = None
-    """The sealed value, in the place of `value`, where payloads are sealed; None otherwise."""
+    """The sealed value, in the place of `value`, if payloads are sealed; None otherwise."""
 
     failure: Failure | None = None
-    """The error of a job that did not succeed."""
+    """The error of a job that did not succeed; None if there is none."""
 
     v: int = 1
     """The version of the wire format."""

@@ -1,4 +1,4 @@
-"""Recurring schedules as they are stored, and which of their ticks became jobs."""
+"""Stored recurring schedules, and the marks that tell which of their ticks became jobs."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ __all__ = [
 Overlap = Literal["allow", "skip"]
 
 ON_TIME = 60.0
-"""Seconds for which a tick counts as on time. One that is later runs only if no newer one is due, as a catch-up."""
+"""Seconds for which a tick is on time. A later tick becomes a job only as a catch-up, if no newer tick is due."""
 
 CATCH_UP = 3600.0
-"""Seconds after its time for which a missed tick is caught up, where a schedule says nothing else."""
+"""Seconds after its time for which a missed tick still becomes a job, unless the schedule says otherwise."""
 
 
 class ScheduleRecord(Versioned, frozen=True, omit_defaults=True):
-    """A schedule as it is stored, besides the arguments of its jobs, which are the message's body."""
+    """A schedule as it is stored, without the arguments of its jobs, which are the body of the message."""
 
     name: str
     """The name of the schedule."""
@@ -52,16 +52,16 @@ class ScheduleRecord(Versioned, frozen=True, omit_defaults=True):
     """The time zone of the pattern, as the server reads it; None for UTC."""
 
     overlap: Overlap = "allow"
-    """`skip` makes no job while the one before is not done."""
+    """`skip` makes no job while the job before is not done."""
 
     catch_up: float = CATCH_UP
     """Seconds after its time for which a missed tick still becomes a job; 0 for never."""
 
     jitter: float = 0.0
-    """Each job is due at random within so many seconds after its time."""
+    """The most seconds after its time at which a job is due; jetq chooses at random."""
 
     source: Literal["code", "runtime"] = "code"
-    """`code`: a task's definition says it; `runtime`: it was made at run time."""
+    """Where the schedule comes from. `code`: the definition of a task; `runtime`: it was made at run time."""
 
     key: str = NO_KEY
     """The unique key of each job; `NO_KEY` for none."""
@@ -80,13 +80,19 @@ class ScheduleRecord(Versioned, frozen=True, omit_defaults=True):
 
     @property
     def tick_ttl(self) -> float:
-        """Seconds for which a tick may still become a job, and a while for the worker that has it. What is older is
-        removed, so that they do not pile up while there is no worker."""
+        """Seconds for which a tick is stored: while it may become a job, and some more for the worker that holds it.
+
+        Older ticks are removed, so that ticks do not pile up while there is no worker.
+        """
         return max(ON_TIME, self.catch_up) + 2 * ON_TIME
 
 
 class StoredSchedule(Discreet, Struct, frozen=True):
-    """A schedule as it stands. `sequence` changes when it is written; stored_at: unix seconds of that."""
+    """A schedule as it is stored.
+
+    body: the arguments of its jobs. sequence: changes with each writing of the schedule. stored_at: when the schedule
+    was written, in unix seconds.
+    """
 
     record: ScheduleRecord
     body: bytes
@@ -95,20 +101,21 @@ class StoredSchedule(Discreet, Struct, frozen=True):
 
 
 class Ticked(Struct, frozen=True, omit_defaults=True):
-    """Which ticks of a schedule became jobs, or were decided to become none: the newest, and those of the last minutes.
+    """The ticks of a schedule that are decided: each became a job, or it was decided that it becomes none.
 
-    newest: unix seconds of its nominal time, 0 for none. recent: how many seconds before it others were.
+    newest: the nominal time of the newest decided tick, in unix seconds; 0 if there is none. recent: other decided
+    ticks of the last minutes, each as its seconds before `newest`.
     """
 
     newest: float = 0.0
     recent: tuple[float, ...] = ()
 
     def has(self, nominal: float) -> bool:
-        """Whether the tick of that time was decided."""
+        """Return whether the tick of the nominal time `nominal` is decided."""
         return nominal == self.newest or round(self.newest - nominal, 3) in self.recent
 
     def having(self, nominal: float, oldest: float) -> Ticked:
-        """With that one, and without those before `oldest`."""
+        """Return these ticks with the tick of the time `nominal`, and without the ticks before the time `oldest`."""
         if self.newest == 0.0:
             return Ticked(nominal)
         times = {nominal, self.newest, *(self.newest - each for each in self.recent)}
@@ -118,21 +125,24 @@ class Ticked(Struct, frozen=True, omit_defaults=True):
 
 
 class Mark(Struct, frozen=True):
-    """`Ticked` as it stands; sequence 0 where nothing does."""
+    """The stored mark of a schedule. sequence: 0 if no mark is stored."""
 
     ticked: Ticked = Ticked()
     sequence: int = 0
 
 
 def job_key(record: ScheduleRecord) -> str:
-    """The unique key of a schedule's jobs: their own, or the schedule's where they may not overlap."""
+    """Return the unique key of a schedule's jobs: their own key, or a key of the schedule if the jobs may not overlap.
+
+    `NO_KEY` if the jobs have no key and may overlap.
+    """
     if record.key == NO_KEY and record.overlap == "skip":
         return key_token(f"schedule:{record.name}")
     return record.key
 
 
 def timetable_of(record: ScheduleRecord) -> Timetable:
-    """When a stored schedule ticks. Raises DefinitionError for a pattern this jetq cannot read."""
+    """Return the timetable of a stored schedule. Raises DefinitionError for a pattern that this jetq cannot read."""
     if record.pattern.startswith("@every "):
         return parse_every(float(record.pattern.removeprefix("@every ").removesuffix("s")))
     return parse_cron(record.pattern, record.zone)

@@ -1,5 +1,8 @@
-"""What workers are asked while they run, and what they answer. Not stored, but both sides may be of different versions:
-the names on the wire, which `field(name=)` keeps, never change."""
+"""Questions to running workers, and their answers.
+
+They are not stored, but the two sides may be of different versions. So the names on the wire, which `field(name=)`
+keeps, never change.
+"""
 
 from __future__ import annotations
 
@@ -17,39 +20,39 @@ __all__ = [
 
 
 class StatusQuery(Struct, frozen=True, omit_defaults=True):
-    """What the workers of a queue are asked, about one job and some tasks as far as they are given."""
+    """A question to the workers of a queue, about one job and some tasks, each as far as it is given."""
 
     id: str | None = None
-    """The job."""
+    """The id of the job to tell of; None for no job."""
 
     task: str | None = None
-    """A task: whether the worker can run it."""
+    """The name of a task: the worker tells whether its code can run this task. None for no task."""
 
     only_holder: bool = field(name="holders", default=False)
-    """Only a worker that has the job is to answer."""
+    """Whether only a worker that has the job is to answer."""
 
     tasks: tuple[str, ...] = ()
-    """Tasks: which of them the worker cannot run."""
+    """Names of tasks: the worker tells which of these tasks its code cannot run."""
 
 
 class HeldJob(Struct, frozen=True, omit_defaults=True):
-    """A job as its worker has it."""
+    """A job that a worker holds."""
 
     attempt: int = 1
-    """Its number, from 1."""
+    """The number of the attempt, from 1."""
 
     started: float | None = None
-    """Unix seconds; None while it waits for its turn."""
+    """When the attempt started, in unix seconds; None while the job waits for its turn."""
 
     cancelled: bool = False
-    """Somebody has asked for its end."""
+    """Whether the job was asked to end."""
 
     waits: str = ""
-    """For what it waits; empty if for nothing."""
+    """What the job waits for; empty if it waits for nothing."""
 
 
 class WorkerStatus(Struct, frozen=True, omit_defaults=True):
-    """A worker as it is now."""
+    """The state of a worker now."""
 
     worker: str
     """Its name."""
@@ -61,34 +64,34 @@ class WorkerStatus(Struct, frozen=True, omit_defaults=True):
     """Its process id."""
 
     version: str
-    """Of jetq; empty if it runs from its sources."""
+    """The version of jetq; empty if jetq runs from its sources."""
 
     since: float
-    """When it started, in unix seconds."""
+    """When the worker started, in unix seconds."""
 
     slots: int
-    """How many jobs it can run at once."""
+    """How many jobs the worker can run at once."""
 
     busy: int
     """How many of its slots run jobs."""
 
     queues: tuple[str, ...] = ()
-    """The queues it serves."""
+    """The queues that the worker serves."""
 
     stopping: bool = False
-    """It takes no more jobs."""
+    """Whether the worker takes no more jobs."""
 
     can_run: bool | None = field(name="knows", default=None)
-    """Whether it can run the `task` that was asked for; None if none was."""
+    """Whether the worker can run the `task` of the question; None if the question names no task."""
 
     held: HeldJob | None = None
-    """The job that was asked for, if it has it."""
+    """The job of the question; None if the worker does not hold the job."""
 
     missing_tasks: tuple[str, ...] | None = field(name="lacks", default=None)
-    """Those of the `tasks` that were asked for which it cannot run. Older versions do not tell: None."""
+    """The `tasks` of the question that the worker cannot run. None in answers of older versions, which do not tell."""
 
     now: float | None = None
-    """Its clock, in unix seconds. Older versions do not tell: None."""
+    """The worker's clock, in unix seconds. None in answers of older versions, which do not tell."""
 
 
 encode = msgspec.json.Encoder().encode
@@ -97,7 +100,7 @@ _decode_answer = msgspec.json.Decoder(WorkerStatus).decode
 
 
 def read_query(data: bytes) -> StatusQuery | None:
-    """Return the query that a message holds, or None if it holds none."""
+    """Return the query that a message holds; None if the message holds no query."""
     try:
         return None if is_too_deep(data) else _decode_query(data)
     except (ValueError, RecursionError):  # msgspec.DecodeError and UnicodeError are ValueErrors
@@ -105,14 +108,14 @@ def read_query(data: bytes) -> StatusQuery | None:
 
 
 def read_answers(replies: Iterable[bytes]) -> list[WorkerStatus]:
-    """The answers among `replies`, by the workers' names."""
+    """Return the answers among `replies`, sorted by the workers' names. Replies that are no answers are left out."""
     answers = []
     for reply in replies:
         try:
             if not is_too_deep(reply):
                 answers.append(_checked(_decode_answer(reply)))
         except (ValueError, RecursionError):
-            continue  # anyone with the permission may answer there
+            continue  # anyone with the permission may reply
     return sorted(answers, key=lambda answer: answer.worker)
 
 
@@ -124,8 +127,11 @@ def _checked(answer: WorkerStatus) -> WorkerStatus:
 
 
 def waits_for_itself(answers: Iterable[WorkerStatus], worker: str) -> bool:
-    """Whether a job of `worker` that waits for another may keep that one from its slot: nobody has begun it, all slots
-    of its queue's workers are taken, and `worker` is one of them. answers: to the question for the other."""
+    """Return whether a job of `worker` that waits for another job may keep that other job from a slot.
+
+    That is so if no worker has started the other job, all slots of its queue's workers are taken, and `worker` is among
+    these workers. answers: the workers' answers to the question for the other job.
+    """
     answers = list(answers)
     begun = any(answer.held is not None and answer.held.started is not None for answer in answers)
     full = all(answer.busy >= answer.slots for answer in answers)
@@ -133,7 +139,7 @@ def waits_for_itself(answers: Iterable[WorkerStatus], worker: str) -> bool:
 
 
 def own_version() -> str:
-    """That of the installed package; empty when it is run from its sources alone."""
+    """Return the version of the installed package; empty if jetq runs from its sources alone."""
     try:
         return version("jetq-nats")
     except PackageNotFoundError:

@@ -1,1 +1,1 @@
-"""What an application declares of its tasks, queues and schedules, checked where it is written."""
+"""Definitions: what an application says of its tasks, queues and schedules, checked where the application says it."""

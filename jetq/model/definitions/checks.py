@@ -1,4 +1,4 @@
-"""What a user gives as options: refused here if the wire, or a worker, could not take it."""
+"""Checks of options: a value that the wire or a worker could not take is refused."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["check_count", "check_duration", "check_functions", "check_level", "c
 
 
 def check_count(name: str, value: Any) -> int:
-    """`value`, a whole number from 1. Raises DefinitionError, naming the option `name`."""
+    """Return `value` if it is a whole number from 1 to `MOST`. Raises DefinitionError, which names the option."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise DefinitionError(f"{name} must be a whole number from 1, not {value!r}")
     if value > MOST:
@@ -25,7 +25,10 @@ def check_count(name: str, value: Any) -> int:
 
 
 def check_duration(name: str, value: Any) -> float:
-    """`value`, seconds or a timedelta, as float seconds from 0. Raises DefinitionError, naming the option `name`."""
+    """Return `value`, seconds or a timedelta from 0 to `LONGEST`, as float seconds.
+
+    Raises DefinitionError, which names the option `name`.
+    """
     try:
         checked = seconds(value, name)
     except (TypeError, ValueError) as error:
@@ -36,7 +39,10 @@ def check_duration(name: str, value: Any) -> float:
 
 
 def check_functions(name: str, values: Any) -> tuple[Callable[..., Any], ...]:
-    """`values`, functions or what is called like one. Raises DefinitionError, naming the option `name`."""
+    """Return `values`, which are functions or other callables, as a tuple.
+
+    Raises DefinitionError, which names the option `name`.
+    """
     if not isinstance(values, Iterable):
         raise DefinitionError(f"{name} takes a list of functions, not {type(values).__name__}")
     functions = tuple(values)
@@ -47,7 +53,7 @@ def check_functions(name: str, values: Any) -> tuple[Callable[..., Any], ...]:
 
 
 def check_level(level: Any) -> Level:
-    """`level`, if it is one. Raises DefinitionError otherwise."""
+    """Return `level` if it is a level. Raises DefinitionError otherwise."""
     for known in LEVELS:
         if level == known:
             return known
@@ -55,12 +61,12 @@ def check_level(level: Any) -> Level:
 
 
 def default_pool(fn: Callable[..., Any]) -> str:
-    """Return where `fn` runs whose task does not say: on the loop if it is async, else in a thread."""
+    """Return where `fn` runs if its task does not say: on the loop if `fn` is async, else in a thread."""
     return "loop" if inspect.iscoroutinefunction(fn) else "thread"
 
 
 def check_pool(fn: Callable[..., Any], run_in: str) -> None:
-    """Raise DefinitionError if `fn` cannot be a task, or not one that runs there."""
+    """Raise DefinitionError if `fn` cannot be a task, or cannot run in `run_in`: the loop, a thread or a process."""
     if inspect.isasyncgenfunction(fn) or inspect.isgeneratorfunction(fn):
         raise DefinitionError(f"{fn.__qualname__} is a generator; a task returns its result")
     if is_context_manager(fn):

@@ -1,4 +1,4 @@
-"""Functions of an app that its workers call around its jobs."""
+"""The types of functions of an app that its workers call around jobs."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from jetq.model.job_context import JobContext
 __all__ = ["ExpiredHook", "Middleware"]
 
 Middleware = Callable[[JobContext, Callable[[], Awaitable[Any]]], Awaitable[Any]]
-"""`async (job, call_next) -> value`: runs around each attempt, and may observe, wrap and raise. What it returns is the
-job's result; what it raises fails the attempt like the task's own exceptions."""
+"""`async (job, call_next) -> value`: runs around each attempt, and may observe, wrap and raise. The value that a
+middleware returns is the job's result. An exception that a middleware raises fails the attempt, like the task's own
+exceptions."""
 
 ExpiredHook = Callable[[JobContext], Awaitable[None]]
-"""`async (job) -> None`: called before a job that was not started in time is removed. What it raises is logged, and the
-job is removed all the same."""
+"""`async (job) -> None`: runs before a job that was not started in time is removed. An exception that the hook raises
+is logged, and the job is removed all the same."""

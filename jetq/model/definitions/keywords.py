@@ -18,7 +18,7 @@ __all__ = ["CallOptions", "Condition", "Exceptions", "Seconds", "TaskKeywords", 
 Seconds = float | timedelta
 
 Condition = tuple[type[BaseException], ...] | Callable[[BaseException], bool]
-"""Exceptions that an option means: those of these classes, or those of which a function says so."""
+"""The exceptions that an option means: exceptions of these classes, or exceptions for which a function returns True."""
 
 Exceptions = type[BaseException] | Condition
 Unique = Literal["done", "running"]

@@ -1,4 +1,4 @@
-"""The options of a task and of a call, checked where they are written."""
+"""The options of a task and of a call, checked where a user writes them."""
 
 from __future__ import annotations
 
@@ -45,17 +45,17 @@ __all__ = [
 ]
 
 MAX_ATTEMPTS = 3
-"""Runs in all of a job whose task does not say how many."""
+"""The runs in all of a job whose task does not say their number."""
 
 CARRIED = ("max_attempts", "timeout", "result_ttl")
-"""The options of a call that its worker needs. Its job has them in its `Meta`, under the same names."""
+"""The options of a call that the job's worker needs. The job's `Meta` has them under the same names."""
 
 _RESULT_TTL = 3600.0
 _WHEN = ("cron", "every", "tz", "schedules")
 
 
 class TaskOptions(Struct, frozen=True):
-    """How a task's jobs are run: the checked keywords of `TaskKeywords` with the same names, durations in seconds."""
+    """The checked options of a task: the keywords of `TaskKeywords` with the same names, with durations in seconds."""
 
     max_attempts: int = MAX_ATTEMPTS
     wait: float | wait_base | None = None
@@ -78,7 +78,7 @@ class TaskOptions(Struct, frozen=True):
 class CallSettings(Struct, frozen=True):
     """The checked options of one call: the keywords of the same names in `CallOptions`, with durations in seconds.
 
-    None, or UNSET where None has a meaning of its own, takes the task's option.
+    A field that is None, or UNSET where None has a meaning of its own, leaves the choice to the task's option.
     """
 
     queue: str | None = None
@@ -98,17 +98,20 @@ class CallSettings(Struct, frozen=True):
 
     @staticmethod
     def carried_by(meta: Meta) -> CallSettings:
-        """Return the options of the call that the job with this `Meta` was made of, as far as it carries them."""
+        """Return the options that the job with this `Meta` carries of its call."""
         carried = _NONE_CARRIED if meta is DEFAULT_META else _carried(meta)
         return NO_SETTINGS if carried == _NONE_CARRIED else CallSettings(**dict(zip(CARRIED, carried, strict=True)))
 
     def carrying(self) -> Meta:
-        """Return the `Meta` of a job that carries what these options say to its worker, and nothing else."""
+        """Return the `Meta` of a new job, with only the options of this call that its worker needs."""
         carried = _NONE_CARRIED if self is NO_SETTINGS else _carried(self)
         return DEFAULT_META if carried == _NONE_CARRIED else Meta(**dict(zip(CARRIED, carried, strict=True)))
 
     def or_else(self, others: CallSettings) -> CallSettings:
-        """Return these, and where they say nothing the others. Raises DefinitionError if the others name one job."""
+        """Return these options, and for each option that is not given the option of `others`.
+
+        Raises DefinitionError if `others` have an `id`, which names one job.
+        """
         if others.id is not None:
             raise DefinitionError("id names one job, so it cannot be an option of many", hint="give it to each .bind()")
         given = _written.of(self)
@@ -117,9 +120,9 @@ class CallSettings(Struct, frozen=True):
         return replace(others, **given)
 
     def due(self, now: float, instant: Callable[[float], float] = lambda at: at) -> float | None:
-        """When the job is due, in unix seconds of the broker, whose time is `now`; None for at once.
+        """Return when the job is due, in unix seconds of the broker, whose time is `now`; None for at once.
 
-        instant: tells what a time of the world is on the broker's clock, which in tests may be another.
+        instant: turns a real time into a time of the broker's clock, which may be another clock in tests.
         """
         due = now
         if self.delay:
@@ -135,12 +138,13 @@ NO_SETTINGS = CallSettings()
 """The options of a call that says nothing."""
 
 
-_carried = attrgetter(*CARRIED)  # of both alike, where what is not said is None or UNSET in both
+# This works for `CallSettings` and `Meta`: an option that is not given is None or UNSET in both.
+_carried = attrgetter(*CARRIED)
 _NONE_CARRIED = _carried(DEFAULT_META)
 
 
 class _Given:
-    """Tells which of the fields `names` a call gives. One comparison where it gives none, as mostly."""
+    """Tells which of the fields `names` a call gives. Most calls give none, and that takes one comparison."""
 
     def __init__(self, names: Sequence[str]) -> None:
         self._names = names
@@ -148,7 +152,7 @@ class _Given:
         self._nothing = self._read(NO_SETTINGS)
 
     def of(self, settings: CallSettings) -> dict[str, Any]:
-        """Return those fields of `settings`, by name."""
+        """Return the fields that `settings` give, by name."""
         read = self._read(settings)
         if read == self._nothing:
             return {}
@@ -158,21 +162,24 @@ class _Given:
 
 _written = _Given(CallSettings.__struct_fields__)
 
-# The key of a call is a text, and that of a task what makes one: a call's takes its place where keys are made.
+# The key of a call is a text, and a task's key makes such texts. A call's key takes its place where keys are made.
 _overriding = _Given(sorted({*CallSettings.__struct_fields__} & {*TaskOptions.__struct_fields__} - {"key"}))
 
 
 def effective_options(options: TaskOptions, given: CallSettings) -> TaskOptions:
-    """Return the options one job has: what its call has `given`, and where that says nothing the `options` of its task.
+    """Return the options of one job: what its call has `given`, and for the rest the `options` of its task.
 
-    The one place where the two meet, for who enqueues a job and for the worker that runs it. `key` stays the task's.
+    Producers and workers join the two only here. `key` stays the task's.
     """
     own = {} if given is NO_SETTINGS else _overriding.of(given)
     return replace(options, **own) if own else options
 
 
 def task_options(fn: Callable[..., Any], keywords: Mapping[str, Any], *, returns_none: bool) -> TaskOptions:
-    """The options of the task made of `fn`. Raises DefinitionError for an unknown or impossible one."""
+    """Return the options of the task made of `fn`. Raises DefinitionError for an unknown or impossible option.
+
+    keywords: the keywords of `@task(...)`. returns_none: whether `fn` is annotated to return nothing.
+    """
     _refuse_unknown("@task", keywords, TaskKeywords.__annotations__, fn.__name__)
     chosen: dict[str, Any] = {"result_ttl": None if returns_none else _RESULT_TTL, "run_in": default_pool(fn)}
     for name, value in keywords.items():
@@ -195,7 +202,11 @@ def task_options(fn: Callable[..., Any], keywords: Mapping[str, Any], *, returns
 
 
 def call_settings(keywords: Mapping[str, Any], task: str = "task", place: Place = ".options") -> CallSettings:
-    """The options of a call of `task`. Raises DefinitionError for an unknown, impossible or contradicting one."""
+    """Return the options of a call of `task`.
+
+    Raises DefinitionError for an unknown or impossible option, and for options that contradict each other. keywords:
+    the options as the user wrote them. place: where the user wrote them, for the error.
+    """
     _refuse_unknown(place, keywords, CallOptions.__annotations__, task)
     if keywords.get("delay") is not None and keywords.get("at") is not None:
         raise DefinitionError("delay and at contradict each other: give one of them")
@@ -208,14 +219,20 @@ def call_settings(keywords: Mapping[str, Any], task: str = "task", place: Place 
 
 
 def due_settings(delay: Any, at: Any) -> CallSettings:
-    """What says when that is. Raises DefinitionError unless just one is given, and possible."""
+    """Return options that say only when a job is due.
+
+    Raises DefinitionError unless exactly one of `delay` and `at` is given, with a possible value.
+    """
     if (delay is None) == (at is None):
         raise DefinitionError("give delay, seconds from now, or at, an aware datetime: one of them")
     return call_settings({"at": at} if delay is None else {"delay": delay})
 
 
 def check_identity(settings: CallSettings, *, has_key: bool) -> None:
-    """Raises DefinitionError for an option that needs a key when there is none, and for an id that ends in one then."""
+    """Raise DefinitionError if a call without a key has an option that needs a key, or an id that ends in a key.
+
+    has_key: whether the task has a key.
+    """
     if settings.id is not None and not has_key and settings.key is None:
         check_keyless_id(settings.id)
     for name in ("replace", "throttle", "unique"):
@@ -230,7 +247,7 @@ def _schedules(keywords: Mapping[str, Any]) -> tuple[Schedule, ...]:
     given = {name: keywords[name] for name in _WHEN if keywords.get(name) is not None}
     if not given:
         return ()
-    from jetq.model.definitions.schedule import Schedule  # here, because most tasks have none
+    from jetq.model.definitions.schedule import Schedule  # imported here, because most tasks have no schedule
 
     several = given.pop("schedules", None)
     if several is None:
@@ -284,7 +301,7 @@ def _ttl(name: str, value: Any) -> float | None:
 def _wait(name: str, value: Any) -> float | wait_base:
     if isinstance(value, int | float | timedelta):
         return check_duration(name, value)
-    from tenacity.wait import wait_base  # here, because to import it takes a good part of what jetq takes
+    from tenacity.wait import wait_base  # imported here: its import takes a good part of the time that jetq's takes
 
     return value if isinstance(value, wait_base) else check_duration(name, value)
 
@@ -312,7 +329,7 @@ def _check_condition(name: str, value: Callable[..., Any]) -> None:
         raise DefinitionError(
             f"{name} takes a function of the exception alone, and {value!r} is not: {error}"
         ) from None
-    except ValueError:  # of C, without a signature
+    except ValueError:  # a function written in C may have no signature
         return
 
 

@@ -1,4 +1,4 @@
-"""What an app says of its queues."""
+"""Declarations of queues, as an app writes them."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ __all__ = ["Queue", "check_queues", "check_served", "check_weight"]
 
 
 class Queue(Struct, frozen=True):
-    """A queue that is more than its name: `Jetq(queues=[Queue("mail", levels="strict")])`.
+    """A queue with levels or a weight: `Jetq(queues=[Queue("mail", levels="strict")])`.
 
-    Raises DefinitionError.
+    Raises DefinitionError if the name, the levels or a weight cannot be.
     """
 
     name: str
@@ -45,12 +45,12 @@ class Queue(Struct, frozen=True):
 
     @property
     def weights(self) -> Mapping[Level, int] | None:
-        """Those of its levels; None if they are strict."""
+        """The weights of the queue's levels; None if the levels are strict, or the queue has none."""
         return self.levels if isinstance(self.levels, Mapping) else None
 
 
 def check_queues(queues: Any) -> dict[str, Queue]:
-    """Queues by name. Raises DefinitionError for what is none, and for a name that stands twice."""
+    """Return `queues` by name. Raises DefinitionError for a value that is no Queue, and for a repeated name."""
     if not isinstance(queues, Iterable):
         raise DefinitionError(f"queues takes a list of Queue(...), not {queues!r}")
     found: dict[str, Queue] = {}
@@ -64,14 +64,14 @@ def check_queues(queues: Any) -> dict[str, Queue]:
 
 
 def check_served(queues: Any) -> tuple[str, ...]:
-    """The names of the queues that a worker is to serve. Raises DefinitionError for what are none."""
+    """Return the names of the queues that a worker is to serve. Raises DefinitionError for values that are no names."""
     if isinstance(queues, str) or not isinstance(queues, Iterable):
         raise DefinitionError(f"a worker's queues are a list of names, or weights by name, not {queues!r}")
     return tuple(check_queue(queue) for queue in queues)
 
 
 def check_weight(name: str, weight: Any) -> int:
-    """`weight`, if it is one. Raises DefinitionError otherwise, naming `name`."""
+    """Return `weight` if it is a whole number from 1 to 1000. Raises DefinitionError otherwise, which names `name`."""
     if isinstance(weight, bool) or not isinstance(weight, int) or not 1 <= weight <= 1000:
         raise DefinitionError(f"the weight of queue {name} is a whole number from 1 to 1000, not {weight!r}")
     return weight

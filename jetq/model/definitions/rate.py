@@ -1,4 +1,4 @@
-"""How often something may begin: `50/s`, `100/m`, `10/h`."""
+"""Rates, which say how often something may begin: `50/s`, `100/m`, `10/h`."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _RATE = re.compile(r"(\d{1,9})/([smhd])")
 
 
 class Rate(Struct, frozen=True):
-    """`count` in `period` seconds, evenly spread."""
+    """A rate of `count` starts in `period` seconds, evenly spread."""
 
     count: int
     period: float
 
     @property
     def every(self) -> float:
-        """Seconds from one to the next."""
+        """Seconds from one start to the next."""
         return self.period / self.count
 
     def __str__(self) -> str:
@@ -28,7 +28,7 @@ class Rate(Struct, frozen=True):
 
 
 def parse_rate(text: object) -> Rate:
-    """Raises ValueError for anything but a whole number from 1, a slash, and s, m, h or d."""
+    """Return the rate that `text` says: a whole number from 1, a slash, and s, m, h or d. Else raise ValueError."""
     found = _RATE.fullmatch(text.replace(" ", "")) if isinstance(text, str) else None
     if found is None or int(found[1]) < 1:
         raise ValueError(f"rate is a number from 1 and a unit, like '50/s', '100/m', '10/h' or '5/d', not {text!r}")

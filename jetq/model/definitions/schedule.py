@@ -22,7 +22,7 @@ __all__ = ["Schedule", "ScheduleKeywords"]
 class Schedule(Discreet, Struct, frozen=True, kw_only=True):
     """When a task runs again and again, and with which arguments: for `@task(schedules=[...])`.
 
-    Needs `cron` or `every`, and not both. Raises DefinitionError for what cannot be.
+    A schedule needs `cron` or `every`, and not both. Raises DefinitionError for values that cannot be.
     """
 
     cron: str | None = None
@@ -61,7 +61,7 @@ class Schedule(Discreet, Struct, frozen=True, kw_only=True):
         check_duration("jitter", self.jitter)
 
     def timetable(self) -> Timetable:
-        """When it ticks. Raises DefinitionError."""
+        """Return the timetable of this schedule. Raises DefinitionError if its `cron`, `every` or `tz` cannot be."""
         if (self.cron is None) == (self.every is None):
             raise DefinitionError(
                 "a schedule needs cron or every, and not both", hint='cron="0 9 * * MON-FRI", or every=30'
@@ -85,7 +85,7 @@ class Schedule(Discreet, Struct, frozen=True, kw_only=True):
         meta: Meta = DEFAULT_META,
         level: Level = "normal",
     ) -> ScheduleRecord:
-        """This schedule as it is stored under `name`."""
+        """Return the record of this schedule, as it is stored under `name`."""
         timetable = self.timetable()
         return ScheduleRecord(
             name=check_schedule(name),
@@ -105,7 +105,7 @@ class Schedule(Discreet, Struct, frozen=True, kw_only=True):
 
 
 class ScheduleKeywords(TypedDict, total=False):
-    """The keywords of `app.schedule`: those of `Schedule` but for the name and the arguments, which the call has."""
+    """The keywords of `app.schedule`: the fields of `Schedule` except name and arguments, which the call has."""
 
     cron: str
     every: float | timedelta

@@ -1,16 +1,19 @@
-"""When a recurring schedule ticks: nats-server's cron dialect and its way of counting, held against the server's own
-next times by tests/integration/schedules/test_timetable_server.py.
+"""Timetables of recurring schedules: nats-server's cron dialect, and its way of finding the next tick.
 
-The server (2.15.1) reads six fields, seconds first, and walks from one second to the next match in local time: a time
-that a clock change skips is skipped, and one that it repeats ticks twice. Day and weekday must both match if one of
-them is `*` or `?`, and else either.
+tests/integration/schedules/test_timetable_server.py compares these times with the server's own next times.
 
-Three ways of the server that show:
+The server (2.15.1) reads six fields, seconds first, and walks from a second to the next match in local time. A time
+that a clock change skips has no tick, and a time that a clock change repeats has two. If the day or the weekday is `*`
+or `?`, both must match; otherwise one match is enough.
+
+Three peculiarities of the server are visible:
 - Where the clocks skip midnight (Havana, Santiago, Cairo, Beirut), a walk over the days of a month that meets that
-  night goes on at 23:00: what would tick earlier on a later day of that walk is missed, until the month ends. And a
-  walk over the hours of the day before does not see that a day began, and ticks on one that the pattern does not have.
-- Where they change by half an hour (Lord Howe), a walk over the hours goes on at half past, and may miss a day's tick.
-- It rounds the time of writing to a second, so the first tick comes half a second after that at the earliest.
+  night goes on at 23:00. Until the month ends, that walk misses earlier ticks on later days. And a walk over the hours
+  of the day before does not see that a day began, and ticks on a day that the pattern does not have.
+- Where the clocks change by half an hour (Lord Howe), a walk over the hours goes on at half past, and may miss a day's
+  tick.
+- The server rounds the time at which a schedule was written to a second, so the first tick comes at least half a second
+  after the writing.
 """
 
 from __future__ import annotations
@@ -48,13 +51,13 @@ _FIELDS: tuple[tuple[str, int, int, dict[str, int]], ...] = (
     ("weekday", 0, 6, {name: number for number, name in enumerate(_WEEKDAYS)}),
 )
 _YEARS = 5
-"""The server gives up a pattern that does not come within so many years."""
+"""The server gives up a pattern that has no match within this many years."""
 
 _LONGEST = 9_223_372_036
-"""Seconds of the longest interval that the server takes: its nanoseconds have 63 bits."""
+"""The seconds of the longest interval that the server takes: it counts nanoseconds in 63 bits."""
 
 _MOST_DIGITS = 18
-"""The server reads numbers of 64 bits."""
+"""The most digits of a number. The server reads numbers of 64 bits."""
 
 _DAY = 86400
 _FORTNIGHT = 14 * _DAY
@@ -70,28 +73,28 @@ class Every(Struct, frozen=True):
 
     @property
     def pattern(self) -> str:
-        """As the server reads it."""
+        """The interval as the server reads it."""
         return f"@every {self.interval:.0f}s"
 
     @property
     def zone(self) -> None:
-        """There is none."""
+        """None, because an interval needs no time zone."""
         return
 
     def next(self, after: float) -> float:
-        """The tick after one at `after`."""
+        """Return the tick that follows a tick at `after`."""
         return after + self.interval
 
     def previous(self, at: float) -> None:
-        """Nobody knows: it depends on when the ticks before really came."""
+        """Return None: the last tick at `at` or earlier depends on when the ticks before really came."""
         return
 
     def before(self, at: float) -> float:
-        """The tick before one at `at`."""
+        """Return the tick that precedes a tick at `at`."""
         return at - self.interval
 
     def upcoming(self, after: float, count: int) -> list[float]:
-        """The next `count` ticks after one at `after`."""
+        """Return the next `count` ticks that follow a tick at `after`."""
         return [after + self.interval * (n + 1) for n in range(count)]
 
 
@@ -123,17 +126,17 @@ class Cron(Struct, frozen=True):
     """The days of a week that match, 0 (Sunday) to 6."""
 
     either_day: bool
-    """Whether a day matches by `days` or `weekdays`, as in cron where both are restricted; otherwise by both."""
+    """Whether a day matches by `days` or by `weekdays`, as in cron if both are restricted. Otherwise it needs both."""
 
     def next(self, after: float) -> float:
-        """The first tick later than `after`. Raises DefinitionError if there is none within five years."""
+        """Return the first tick later than `after`. Raises DefinitionError if there is none within five years."""
         found = self._next(math.floor(after))
         if found is None:
             raise _never(self.pattern)
         return float(found)
 
     def upcoming(self, after: float, count: int) -> list[float]:
-        """The next `count` ticks later than `after`."""
+        """Return the next `count` ticks later than `after`."""
         times: list[float] = []
         for _ in range(count):
             after = self.next(after)
@@ -141,10 +144,10 @@ class Cron(Struct, frozen=True):
         return times
 
     def before(self, at: float) -> float | None:
-        """The last tick earlier than `at`; None if there is none within five years.
+        """Return the last tick earlier than `at`; None if there is none within five years.
 
-        Of a tick it is the one that has it as `next`. So where the server misses times after a clock change, those are
-        no ticks here either; only a schedule written in between would have them.
+        If `at` is a tick, the returned tick is the tick after which `at` is `next`. So the times that the server misses
+        after a clock change are no ticks here either; only a schedule written in between would have these ticks.
         """
         end = math.ceil(at)
         last = coming = None
@@ -157,11 +160,14 @@ class Cron(Struct, frozen=True):
         return None if last is None else float(last)
 
     def previous(self, at: float) -> float | None:
-        """The last tick at `at` or earlier; None if there is none within five years."""
+        """Return the last tick at `at` or earlier; None if there is none within five years."""
         return self.before(math.floor(at) + 1)
 
     def _last_before(self, end: int) -> int | None:
-        """The last tick before `end`, unless the server walked over a clock change on its way there."""
+        """Return the last tick before `end`, right unless the server walked over a clock change on the way to it.
+
+        None if there is none within five years.
+        """
         for span in _LOOK_BACK:
             if self._comes_before(end - span, end):
                 return self._next(_last_of(end - span, end, lambda at: self._comes_before(at, end)))
@@ -172,8 +178,10 @@ class Cron(Struct, frozen=True):
         return found is not None and found < end
 
     def _turns(self, end: int) -> list[int]:
-        """Each clock change of the 400 days before `end`, and the end of its day: a walk from within it may meet it
-        again, because it begins at midnight."""
+        """Return each clock change of the 400 days before `end`, and the time one day after each change.
+
+        A walk that starts within that day may meet the change again, because the walk begins at midnight.
+        """
         if self.zone is None:
             return []
         zone, turns = ZoneInfo(self.zone), list[int]()
@@ -191,7 +199,10 @@ Timetable = Cron | Every
 
 
 def _last_of(low: int, high: int, holds: Callable[[int], bool]) -> int:
-    """The last time at which it holds, of those from `low`, where it does, to `high`, where it does not. Bisected."""
+    """Return the last time from `low` to `high` at which `holds` is True, by bisection.
+
+    `holds` is True at `low` and False at `high`.
+    """
     while high - low > 1:
         middle = (low + high) // 2
         if holds(middle):
@@ -202,7 +213,7 @@ def _last_of(low: int, high: int, holds: Callable[[int], bool]) -> int:
 
 
 def _clock_change(start: int, end: int, zone: tzinfo) -> int | None:
-    """The first second of another offset than at `start`."""
+    """Return the first second after `start` with another offset; None if the offset is the same at `end`."""
     offset = _offset(start, zone)
     if _offset(end, zone) == offset:
         return None
@@ -216,7 +227,7 @@ def _offset(at: int, zone: tzinfo) -> int:
 
 
 class _Walk:
-    """The server's walk to the next match: each field is advanced until it matches, a carry starts over."""
+    """The server's walk to the next match. It advances each field until the field matches; a carry starts over."""
 
     def __init__(self, cron: Cron, start: int) -> None:
         self._cron = cron
@@ -232,7 +243,7 @@ class _Walk:
                 return self._at
         return None
 
-    # Each is False after a carry, when the fields before are to be looked at again.
+    # Each method returns False after a carry: then the fields before must be checked again.
 
     def _month(self) -> bool:
         while self._local.month not in self._cron.months:
@@ -290,7 +301,7 @@ class _Walk:
             self._set(local)
 
     def _set_local(self, year: int, month: int, day: int) -> None:
-        """Another date at the same time of day; a day beyond the month's end goes on into the next."""
+        """Set another date at the same time of day. A day beyond the month's end goes on into the next month."""
         time = self._local
         first = datetime(year, month, 1, time.hour, time.minute, time.second)
         self._set(first + timedelta(days=day - 1))
@@ -307,8 +318,12 @@ class _Walk:
         return datetime.fromtimestamp(at, self._zone)
 
     def _to_unix(self, local: datetime) -> int:
-        """As Go's time.Date does it, which decides what becomes of a time that a clock change skips or repeats: by the
-        offset in force at that time taken as UTC, or else by the one at the time this gives."""
+        """Return the unix time of a local time in the way of Go's time.Date.
+
+        That way decides about a time that a clock change skips or repeats. The first offset is the offset at the
+        time `local` of UTC. If the first offset is not 0, the offset that counts is the offset at the unix time that
+        the first offset gives.
+        """
         unix = round((local - _EPOCH).total_seconds())
         offset = _offset(unix, self._zone)
         if offset:
@@ -319,7 +334,8 @@ class _Walk:
 def parse_cron(text: str, tz: str | None = None) -> Cron:
     """Read five fields (minute hour day month weekday), six with seconds in front, or a name like `@daily`.
 
-    Raises DefinitionError that names the field, for an unknown time zone, and for what never comes.
+    Raises DefinitionError for a field that is wrong, naming that field, for an unknown time zone `tz`, and for a
+    pattern that never comes.
     """
     if not isinstance(text, str):
         raise DefinitionError(f"cron takes a text like '0 9 * * MON-FRI', not {type(text).__name__}")
@@ -344,15 +360,15 @@ def parse_cron(text: str, tz: str | None = None) -> Cron:
 
 
 def parse_every(seconds: float) -> Every:
-    """A tick every so many seconds. Raises DefinitionError unless they are whole, from 1 to 292 years."""
-    # The server takes fractions too, and rounds each tick before it counts on: 1.5 s would tick every 2 s.
+    """Return a tick every `seconds`. Raises DefinitionError unless these are whole seconds, from 1 to 292 years."""
+    # The server takes fractions too, but rounds each tick before it adds the interval: 1.5 s would tick every 2 s.
     if not 1 <= seconds <= _LONGEST or seconds != round(seconds):
         raise DefinitionError(f"every takes whole seconds, from 1 to {_LONGEST}, not {seconds:g}")
     return Every(float(seconds))
 
 
 def _check_comes(cron: Cron, text: str) -> None:
-    # From here the five years hold each date there is, the 29th of February too.
+    # The five years from this date have each possible date, also the 29th of February.
     if _Walk(cron, round(datetime(2026, 1, 1, tzinfo=UTC).timestamp())).first_match() is None:
         raise _never(text)
 
@@ -376,12 +392,12 @@ def _check_zone(tz: str) -> str:
 
 @cache
 def _known_zones() -> set[str]:
-    # Finding them reads hundreds of files, and a stored schedule is parsed at each tick.
+    # Cached: to find the zones reads hundreds of files, and a stored schedule is parsed at each tick.
     return available_timezones()
 
 
 def _is_open(field: str) -> bool:
-    """Whether a field has a star that lets everything through."""
+    """Return whether a field has a `*` or `?` without a step, or with a step of 1, so that every value matches."""
     spans = (part.partition("/") for part in field.split(","))
     return any(span in ("*", "?") and (not slash or int(step) == 1) for span, slash, step in spans)
 
