@@ -1,4 +1,5 @@
-"""jetq's broker in memory, for tests: same verbs, same guarantees while the process lives, and a clock to move."""
+"""jetq's broker in memory, for tests. It has the same verbs, the same guarantees while the process lives, and a clock
+that a test can move."""
 
 from __future__ import annotations
 

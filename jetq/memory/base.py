@@ -1,4 +1,4 @@
-"""The base of every part of the memory broker: its store, the clock, and what is undone when it is closed."""
+"""The base of every part of the memory broker: the store, the clock, and what is undone when the broker is closed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["Base", "settle"]
 
 
 class Base:
-    """What the parts share, and the role `jetq.broker.clock.Clock`."""
+    """What the parts of the memory broker share, and the role `jetq.broker.clock.Clock`."""
 
     def __init__(self, store: MemoryStore) -> None:
         self.store = store
@@ -24,13 +24,16 @@ class Base:
         self._closed = False
 
     def use(self) -> None:
-        """Let happen in the store what is due by now. Raises BrokerUnavailable if this broker is closed."""
+        """Run the actions of the store that are due by now. Raises BrokerUnavailable if this broker is closed."""
         if self._closed:
             raise BrokerUnavailable("this broker is closed")
         self.store.run_due()
 
     def queue(self, name: str) -> QueueStore:
-        """Return the queue of that name, made on first use, with all that is due done."""
+        """Return the queue of the name, after the actions that are due by now. The first use makes the queue.
+
+        Raises BrokerUnavailable if this broker is closed.
+        """
         self.use()
         return self.store.queue(name)
 
@@ -57,6 +60,6 @@ class Base:
 
 
 def settle(future: asyncio.Future[ResultRecord | None], record: ResultRecord | None) -> None:
-    """Set what whoever waits for a result gets, unless that is set."""
+    """Set the result of `future`, unless it is set already. A caller of `wait_result` waits for `future`."""
     if not future.done():
         future.set_result(record)

@@ -1,4 +1,4 @@
-"""The memory broker: jetq's verbs on a `MemoryStore`, each role in a module."""
+"""The memory broker: jetq's verbs on a `MemoryStore`, with a module for each role."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ __all__ = ["MemoryBroker"]
 class MemoryBroker(Enqueueing, Consuming, Results, Queues, DeadLetters, Schedules, Cells, Records, Fleet):
     """See `jetq.broker.Broker`. Brokers on one store see the same queues, also from several threads and loops.
 
-    store: what to work on; None makes one of its own, whose time is that of `clock` or the real one.
-    A clock moves what the store does, not how long a caller of `wait_result` waits.
+    store: the store of this broker; None makes a new store. clock: the clock of a new store; None takes the real time.
+        The clock moves what the store does, but not how long a caller of `wait_result` waits.
     """
 
     def __init__(self, store: MemoryStore | None = None, *, clock: FakeClock | None = None) -> None:

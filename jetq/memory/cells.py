@@ -1,4 +1,4 @@
-"""Small values that workers of memory brokers share, and signals between them."""
+"""Small values that workers of memory brokers share, and signals between these workers."""
 
 from __future__ import annotations
 

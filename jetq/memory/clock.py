@@ -1,4 +1,4 @@
-"""Time in the memory broker: what is due when, and a clock that stands still until a test moves it."""
+"""Time in the memory broker: actions with the times at which they are due, and a clock that only a test moves."""
 
 from __future__ import annotations
 
@@ -11,33 +11,33 @@ __all__ = ["FakeClock", "Timers"]
 
 
 class Timers:
-    """Actions by the time they are due; those of one time in the order they were added."""
+    """Actions in the order of the times at which they are due. Actions of one time run in the order of their adding."""
 
     def __init__(self) -> None:
         self._heap: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
 
     def add(self, when: float, action: Callable[[], None]) -> bool:
-        """Add an action. True if none is due before it."""
+        """Add an action that is due at `when`. Return whether this action is the next one."""
         entry = (when, next(self._order), action)
         heapq.heappush(self._heap, entry)
         return self._heap[0] is entry
 
     @property
     def next_due(self) -> float | None:
-        """When the first action is due, or None if there is none."""
+        """The time at which the first action is due; None if there is no action."""
         return self._heap[0][0] if self._heap else None
 
     def run(self, now: float) -> None:
-        """Run what is due by `now`, in order, and what that adds if it is due by `now` too."""
+        """Run the actions that are due by `now`, in order, also due actions that these actions add."""
         while self._heap and self._heap[0][0] <= now:
             heapq.heappop(self._heap)[2]()
 
 
 class FakeClock:
-    """Unix seconds that pass only by `advance`. Starts at the real time unless `now` is given.
+    """A clock in unix seconds that only `advance` moves. The clock starts at `now`; None starts at the real time.
 
-    May be shared by several stores and moved from any thread.
+    Several stores may share the clock, and any thread may move it.
     """
 
     def __init__(self, now: float | None = None) -> None:
@@ -45,13 +45,14 @@ class FakeClock:
         self._watched: list[tuple[Callable[[], float | None], Callable[[], None]]] = []
 
     def now(self) -> float:
-        """The time, in unix seconds."""
+        """Return the time, in unix seconds."""
         return self._now
 
     def advance(self, seconds: float) -> None:
-        """Let `seconds` pass: what falls due on the way happens in order, each at its own time.
+        """Let `seconds` pass. Actions that become due meanwhile run in order, each at its own time.
 
-        Deliveries that this sets off arrive once their event loop runs. Raises ValueError for less than 0 seconds.
+        Deliveries that follow from these actions arrive once their event loop runs. Raises ValueError for less than 0
+        seconds.
         """
         if seconds < 0:
             raise ValueError(f"time does not run backwards: {seconds} s")
@@ -63,7 +64,7 @@ class FakeClock:
         self._now = target
 
     def watch(self, next_due: Callable[[], float | None], run_due: Callable[[], None]) -> None:
-        """Have `run_due` called whenever the time that `next_due` names is reached."""
+        """Call `run_due` whenever this clock reaches the time that `next_due` returns; None means no time."""
         self._watched.append((next_due, run_due))
 
     def _next_due(self) -> float | None:

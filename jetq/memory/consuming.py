@@ -1,4 +1,4 @@
-"""What a worker does with its deliveries in memory: feeds, settlements with their fences, leases, recorded starts."""
+"""The verbs of a worker on its deliveries in memory: feeds, settlements with their fences, leases, recorded starts."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Consuming(Base):
             self.queue(delivery.queue).remove(delivery.sequence)
 
     async def confirm(self) -> None:
-        pass  # a `finish` has held when it returns
+        pass  # a `finish` is in effect when it returns
 
     async def reschedule(self, delivery: Delivery, job: JobRecord, due: float) -> bool:
         check_size(job)

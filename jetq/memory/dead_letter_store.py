@@ -11,7 +11,7 @@ __all__ = ["DeadLetterStore"]
 
 
 class DeadLetterStore:
-    """Dead letters by their sequence, which begins at 1 and is never used twice."""
+    """The dead letters of one queue, by their sequence. Sequences begin at 1, and none is used twice."""
 
     def __init__(self) -> None:
         self._entries: dict[int, DeadEntry] = {}
@@ -26,25 +26,27 @@ class DeadLetterStore:
         return iter(list(self._entries.values()))
 
     def bury(self, delivery: Delivery, letter: DeadLetter) -> None:
-        """Keep a dead letter, once for one message."""
+        """Store a dead letter, unless a dead letter of the same message was stored before."""
         if (delivery.id, delivery.sequence) not in self._buried:
             self._buried.add((delivery.id, delivery.sequence))
             self._add(letter, delivery.body)
 
     def put(self, letter: DeadLetter, body: bytes) -> bool:
-        """Keep one that was read from elsewhere, whose sequence says nothing about the messages here. False if that
-        letter is here already."""
+        """Store a dead letter that was imported, as from a file. Return False if the same letter is stored already.
+
+        The message sequence in an imported letter says nothing about the messages of this queue.
+        """
         if any(is_same_letter(letter, each.letter) for each in self):
             return False
         self._imported.add(self._add(letter, body))
         return True
 
     def drop(self, sequence: int) -> bool:
-        """Forget one. False if it is gone."""
+        """Remove the dead letter with `sequence`. Return False if it is gone already."""
         return self._entries.pop(sequence, None) is not None
 
     def has_buried(self, delivery: Delivery) -> bool:
-        """Return whether there is a dead letter of just this message."""
+        """Return whether a dead letter of exactly this message is stored. Imported letters do not count."""
         return any(
             (each.letter.id, each.letter.sequence) == (delivery.id, delivery.sequence)
             for each in self

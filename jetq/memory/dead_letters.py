@@ -1,4 +1,4 @@
-"""Dead letters of memory brokers: stored, browsed, replayed, dropped."""
+"""Dead letters of memory brokers: verbs that store, browse, replay and drop them."""
 
 from __future__ import annotations
 
@@ -69,7 +69,10 @@ class DeadLetters(Base):
 
 
 def stored_letter(body: bytes, letter: DeadLetter) -> DeadLetter:
-    """Return the letter as it comes back from a message with that body. Raises PayloadTooLarge."""
+    """Return `letter` as a broker would read it from a message with `body`.
+
+    Raises PayloadTooLarge if that message would be too large.
+    """
     header = letter_header(fit(letter, min(LETTER_LIMIT, MAX_PAYLOAD - len(body) - 1024)))
     if (size := len(body) + len(header)) > MAX_PAYLOAD:
         raise PayloadTooLarge(

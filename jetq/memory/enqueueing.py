@@ -1,4 +1,4 @@
-"""Storing jobs in memory: at once or for later, one by one or many, and each unique key once."""
+"""Verbs that store jobs in memory: ready or scheduled, one by one or many, and each unique key once."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Enqueueing(Base):
         return None
 
     async def _started(self, job: JobRecord) -> set[int]:
-        """Return the sequences of jobs with the same key that are running or may be."""
+        """Return the sequences of the jobs of the same key that run or may run."""
         with self.store.lock:
             handed_out = [
                 each

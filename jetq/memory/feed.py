@@ -1,4 +1,4 @@
-"""Feeds of the memory broker: each delivers on the event loop it was made on."""
+"""Feeds of the memory broker. A feed delivers on the event loop on which it was made."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["MemoryFeed"]
 
 
 class MemoryFeed:
-    """A flow of deliveries from one queue, on the loop it was made on. See `jetq.broker.consuming.Feed`."""
+    """A flow of deliveries from one queue, on the loop on which the feed was made. See `jetq.broker.consuming.Feed`."""
 
     def __init__(
         self, store: MemoryStore, queue: str, deliver: Callable[[Delivery], None], level: Level = "normal"
@@ -42,12 +42,12 @@ class MemoryFeed:
 
     @property
     def asked(self) -> int:
-        """Deliveries asked for and not yet arrived."""
+        """How many deliveries were asked for and have not arrived yet."""
         return self._asked
 
     @property
     def trouble(self) -> str | None:
-        """See `jetq.broker.consuming.Feed.trouble`: nothing stands between a worker and memory."""
+        """See `jetq.broker.consuming.Feed.trouble`. None: nothing can come between a worker and memory."""
         return None
 
     @property
@@ -57,7 +57,7 @@ class MemoryFeed:
             return self._store.queue(self._queue).left(self.level)
 
     def expect(self, by: str | None) -> None:
-        """See `jetq.broker.consuming.Feed.expect`: it is always the same memory."""
+        """See `jetq.broker.consuming.Feed.expect`. Do nothing: the memory is always the same."""
 
     async def stop(self) -> None:
         """See `jetq.broker.consuming.Feed.stop`."""
@@ -70,15 +70,15 @@ class MemoryFeed:
                 self._store.wakers.remove(self._wake)
         if self._timer is not None:
             self._timer.cancel()
-        await asyncio.sleep(0)  # the loop calls in order, so what was under way has arrived after this
+        await asyncio.sleep(0)  # the loop calls in order, so deliveries under way have arrived after this
 
     @property
     def wants(self) -> int:
-        """How many deliveries more may be sent on their way."""
+        """How many more deliveries may be sent to the loop."""
         return self._asked - self._under_way
 
     def take(self, delivery: Delivery) -> bool:
-        """Send `delivery` to the feed's loop. False if that loop has ended without `stop`."""
+        """Send `delivery` to the feed's loop. Return False if the loop was closed without a call of `stop`."""
         try:
             self._loop.call_soon_threadsafe(self._arrive, delivery)
         except RuntimeError:  # the loop is closed
@@ -99,7 +99,7 @@ class MemoryFeed:
             self._stopped = True
 
     def _arm(self) -> None:
-        """On the real clock: be called when something is due next."""
+        """Set a timer for the next due action of the store, if the store has the real clock."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -1,4 +1,4 @@
-"""By which workers of memory brokers hear of cancelled jobs and questions."""
+"""Verbs by which workers of memory brokers hear of cancelled jobs and of questions."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Fleet(Base):
 async def ask_workers(
     base: Base, queue: str, question: bytes, timeout: float, enough: int | None = None
 ) -> Sequence[bytes]:
-    """Return what the live workers of `queue` answer within `timeout` seconds, or the first `enough` answers."""
+    """Return the answers that the workers of `queue` give within `timeout` seconds, or the first `enough` of them."""
     loop = asyncio.get_running_loop()
     with base.store.lock:
         base.use()

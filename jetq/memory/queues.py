@@ -1,4 +1,4 @@
-"""What is stored in the queues of memory brokers: looking at it, moving it, removing it, pausing it."""
+"""Verbs on the queues of memory brokers and their jobs: look at, move, remove, purge, pause."""
 
 from __future__ import annotations
 
@@ -95,13 +95,13 @@ class Queues(Base):
             for stored in list(gone.recurring.schedules.values()):
                 gone.recurring.remove(stored)
             del store.queues[queue]
-            if gone.takers:  # who still takes from it makes it anew
+            if gone.takers:  # the feeds that still take from the queue make it anew
                 store.queue(queue).takers = gone.takers
             self._forget(queue)
             return True
 
     def _forget(self, queue: str) -> None:
-        """Remove what is kept of the jobs of `queue`."""
+        """Remove the cells, starts, throttles and cancel marks of the jobs of `queue`."""
         store = self.store
         store.throttled = {where: held for where, held in store.throttled.items() if where[0] != queue}
         store.starts = {where: starts for where, starts in store.starts.items() if where[0] != queue}
@@ -127,7 +127,7 @@ class Queues(Base):
 
 
 def _info(queue: QueueStore) -> QueueInfo:
-    """Return how many jobs of each state the queue has, and what else is told of it."""
+    """Return the numbers of `queue`: its jobs of each state, dead letters and waiting feeds, and its pause."""
     messages = queue.messages.values()
     scheduled = sum(each.due is not None for each in messages)
     running = sum(each.held_until is not None for each in messages)

@@ -1,4 +1,4 @@
-"""What applications and plugins keep beside their jobs, in memory."""
+"""Records of memory brokers: small values that applications and plugins keep beside their jobs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Results in memory: kept for a while, and pushed to whoever waits."""
+"""Results in memory, kept for their time, and sent to the callers that wait for them."""
 
 from __future__ import annotations
 

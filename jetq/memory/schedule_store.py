@@ -13,11 +13,11 @@ from jetq.model.schedule import ON_TIME, Mark, ScheduleRecord, StoredSchedule, T
 __all__ = ["JobOfTick", "RecurringStore"]
 
 JobOfTick = Callable[[ScheduleRecord, bytes, float], JobRecord]
-"""`(schedule, arguments, nominal time in unix seconds) -> job`."""
+"""`(schedule, arguments, nominal time in unix seconds) -> job`: makes the job of a tick."""
 
 
 class _Queue(Protocol):
-    """What this needs of its queue."""
+    """What a `RecurringStore` needs of its queue."""
 
     def next_sequence(self) -> int: ...
 
@@ -33,8 +33,11 @@ class _Queue(Protocol):
 
 
 class RecurringStore:
-    """Schedules by name, and their marks. now: the store's time; at: has something done at a time. job_of_tick: makes
-    the job of a tick at its time, as if a worker did; None leaves ticks to workers."""
+    """The schedules of one queue by name, and their marks.
+
+    now: returns the store's time. at: runs an action at a time. job_of_tick: makes the job of a tick at the tick's
+    time, as if a worker did; None leaves ticks to workers.
+    """
 
     def __init__(
         self,
@@ -101,7 +104,10 @@ class RecurringStore:
         self._at(due + stored.record.tick_ttl, lambda: self._queue.remove(tick))
 
     def _store_job(self, stored: StoredSchedule, nominal: float, job: JobRecord) -> None:
-        """Unless the job of an earlier tick stands, of those that may not overlap."""
+        """Store the job of a tick, and mark the tick.
+
+        If the jobs may not overlap and an earlier job is stored, only mark the tick.
+        """
         mark = self.ticked(stored.record.name)
         ticked = mark.ticked.having(nominal, nominal - ON_TIME)
         if not self.store_tick(stored.record.name, ticked, mark.sequence, job, None):

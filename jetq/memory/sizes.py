@@ -1,4 +1,4 @@
-"""How large a message of the memory broker may be: what nats-server takes by default."""
+"""Bounds of the size of a message in the memory broker: the default bounds of nats-server."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from jetq.model.job import JobRecord
 __all__ = ["MAX_PAYLOAD", "check_arguments", "check_size"]
 
 MAX_PAYLOAD = 1024 * 1024
-"""nats-server's default limit of one message."""
+"""nats-server's default limit of one message, in bytes."""
 
 
 def check_arguments(job: JobRecord) -> None:
-    """Raise PayloadTooLarge for more arguments than may be enqueued."""
+    """Raise PayloadTooLarge if the arguments of `job` have more bytes than an enqueue takes."""
     limit = MAX_PAYLOAD - HEADROOM
     if len(job.body) > limit:
         raise PayloadTooLarge(
@@ -25,7 +25,7 @@ def check_arguments(job: JobRecord) -> None:
 
 
 def check_size(job: JobRecord) -> None:
-    """Raise PayloadTooLarge for more than one message holds."""
+    """Raise PayloadTooLarge if `job`, with its headers, has more bytes than one message may have."""
     size = len(job.body) + sum(len(name) + len(value.encode()) + 4 for name, value in job_headers(job).items())
     if size > MAX_PAYLOAD:
         raise PayloadTooLarge(

@@ -1,6 +1,6 @@
-"""What a memory broker keeps: queues of messages, dead letters, results, starts. No event loop and no waiting in here.
+"""The store of memory brokers: queues of messages, dead letters, results, starts. No event loop and no waiting here.
 
-It follows what JetStream does with jetq's streams, sequences, fences and leases included, so that code which works on
+The store does what JetStream does with jetq's streams, with sequences, fences and leases, so that code which works on
 one broker works on the other.
 """
 
@@ -33,27 +33,28 @@ __all__ = ["MemoryStore", "Message", "QueueStore", "Taker", "found"]
 
 
 class Taker(Protocol):
-    """Whoever takes deliveries from a queue: a feed."""
+    """A feed, as its queue sees it: something that takes deliveries."""
 
     @property
     def level(self) -> Level:
-        """Which jobs it takes."""
+        """The level of the jobs that the taker takes."""
         ...
 
     @property
     def wants(self) -> int:
-        """How many deliveries more it takes now."""
+        """How many more deliveries the taker takes now."""
         ...
 
     def take(self, delivery: Delivery) -> bool:
-        """Send the delivery on its way. False if nobody is there any more."""
+        """Send the delivery on its way. Return False if nothing takes deliveries here any more."""
         ...
 
 
 class Message(Struct, eq=False):
-    """One stored job or tick. `due` is None once it is ready; `held_until` None while nobody holds it.
+    """One stored job or tick.
 
-    alone: when it gets ready, whatever else stands of its id goes.
+    due: when the job is due; None once it is ready. held_until: when the lease of its holder ends; None while no worker
+    holds the message. alone: when the message becomes ready, all other messages of its id are removed.
     """
 
     sequence: int
@@ -74,14 +75,14 @@ class Message(Struct, eq=False):
 
     @property
     def address(self) -> str:
-        """Where it stands, in the form JetStream's subjects have."""
+        """The subject under which JetStream would store the message."""
         if self.schedule:
             return f"jetq.{self.queue}.tick.{self.schedule.replace('.', ':')}"
         kind = "later" if self.due is not None else "run" if self.level == "normal" else f"run-{self.level}"
         return f"jetq.{self.queue}.{kind}.{self.task.replace('.', ':')}.{self.key}.{self.id}"
 
     def delivery(self) -> Delivery:
-        """This message as it is handed out."""
+        """Return this message as a delivery, as it is handed out."""
         return Delivery(
             queue=self.queue,
             task=self.task,
@@ -102,7 +103,7 @@ class Message(Struct, eq=False):
 
 
 class QueueStore:
-    """One queue: its jobs, who asks for them, and its dead letters."""
+    """One queue: its jobs and ticks, the feeds that take them, its dead letters and its recurring schedules."""
 
     def __init__(self, name: str, store: MemoryStore) -> None:
         self.name = name
@@ -121,7 +122,7 @@ class QueueStore:
     # --- storing
 
     def add_once(self, message_id: str, job: JobRecord, due: float | None) -> Stored:
-        """Store `job` unless one of its id stands, or something was stored under `message_id` in the dedup window."""
+        """Store `job`, unless a job of its id is stored, or a job was stored under `message_id` in the dedup window."""
         now = self._store.now()
         if not job.fresh and (standing := self.newest(job.id)) is not None:
             return Stored(standing.sequence, job.id, "existing")
@@ -136,8 +137,11 @@ class QueueStore:
     def add_keyed(
         self, job: JobRecord, due: float | None, debounce: Debounce | None, *, started: Collection[int] = ()
     ) -> Stored:
-        """Store `job` unless one of its task and key is stored that is not among the `started` ones, by sequence; or
-        replace that one."""
+        """Store `job`, or find or replace the stored job of the same task and key.
+
+        started: the sequences of stored jobs that do not count, because they run or may run. debounce: replace the
+        stored job if its due time may still be changed; None never replaces.
+        """
         standing = next((each for each in self.of_key(job.task, job.key) if each.sequence not in started), None)
         if standing is None:
             return self.add_once(job.id, job, due)
@@ -149,14 +153,14 @@ class QueueStore:
         return Stored(moved.sequence, standing.id, "replaced")
 
     def of_key(self, task: str, key: str) -> list[Message]:
-        """The messages of a task's key, the one that was stored last first."""
+        """Return the messages of a task's key, newest first. Empty for `NO_KEY`."""
         if key == NO_KEY:
             return []
         standing = [each for each in self.messages.values() if each.key == key and each.task == task]
         return sorted(standing, key=lambda each: -each.sequence)
 
     def is_movable(self, message: Message) -> bool:
-        """Whether its due time may still be changed."""
+        """Return whether the due time of `message` may still be changed."""
         return message.due is not None and message.due > self._store.now() + FIRING
 
     def put_again(
@@ -167,7 +171,10 @@ class QueueStore:
         body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Message:
-        """Store a scheduled message anew, with another due time, in place of the old one."""
+        """Store a scheduled message anew with the due time `due`, in place of the old message.
+
+        due: None makes the message ready. body, headers: replace the old body and headers; None keeps the old ones.
+        """
         self.remove(message.sequence)
         job = JobRecord(
             message.id,
@@ -187,7 +194,10 @@ class QueueStore:
         alone: bool = False,
         headers: Mapping[str, str] | None = None,
     ) -> Message:
-        """Store `job`, ready at once or from `due` on."""
+        """Store `job`, ready at once or from `due` on, and return its message.
+
+        alone: see `Message`. headers: replace the headers that `job` would have.
+        """
         now = self._store.now()
         self._sequence += 1
         message = Message(
@@ -205,7 +215,7 @@ class QueueStore:
         self.levels = self.levels or job.level != "normal"
         if due is not None and due > now:
             message.due = due
-            self._remove_all(job.id, lambda other: other.due is not None)  # one schedule stands per job
+            self._remove_all(job.id, lambda other: other.due is not None)  # a job has one schedule at most
             self._store.at(due, lambda: self._fire(message))
             self._insert(message)
         else:
@@ -214,16 +224,19 @@ class QueueStore:
         return message
 
     def next_sequence(self) -> int:
-        """A number that no other message of this queue has."""
+        """Return a sequence that no other message of this queue has."""
         self._sequence += 1
         return self._sequence
 
     def stands(self, job: JobRecord) -> bool:
-        """Whether a job of that id, or of its task and key, stands."""
+        """Return whether a job of the same id, or of the same task and key, is stored."""
         return self.newest(job.id) is not None or bool(self.of_key(job.task, job.key))
 
     def add_tick(self, name: str, next_at: float, body: bytes, headers: dict[str, str]) -> int:
-        """A recurring schedule ticks: the workers get to know it like a job. Its sequence."""
+        """Store a tick of a recurring schedule, which workers get like a job. Return the sequence of the tick.
+
+        name: the name of the schedule. next_at: when the schedule ticks next.
+        """
         sequence = self.next_sequence()
         message = Message(
             sequence=sequence,
@@ -242,12 +255,12 @@ class QueueStore:
         return sequence
 
     def remove_ticks(self, name: str) -> None:
-        """Remove the ticks of a schedule that wait or are held."""
+        """Remove all ticks of a schedule, waiting or held."""
         for message in [each for each in self.messages.values() if each.schedule == name]:
             self.remove(message.sequence)
 
     def remove(self, sequence: int) -> None:
-        """Remove a message, whoever holds it: JetStream does not fence acks either."""
+        """Remove a message, whether or not the caller holds it: JetStream does not fence acks either."""
         message = self.messages.pop(sequence, None)
         if message is not None:
             standing = self._by_id[message.id]
@@ -256,12 +269,12 @@ class QueueStore:
                 del self._by_id[message.id]
 
     def newest(self, id: str) -> Message | None:
-        """The message of job `id` that was stored last, scheduled or ready."""
+        """Return the newest message of job `id`, scheduled or ready; None if there is none."""
         standing = self._by_id.get(id)
         return standing[-1] if standing else None
 
     def is_newest(self, delivery: Delivery) -> bool:
-        """Whether the delivery's message stands and nothing newer of its job does."""
+        """Return whether the delivery's message is stored, and no newer message of its job is."""
         newest = self.newest(delivery.id)
         return newest is not None and newest.sequence == delivery.sequence
 
@@ -274,7 +287,7 @@ class QueueStore:
             self.remove(message.sequence)
 
     def _fire(self, message: Message) -> None:
-        """A schedule is due: it becomes a message of its own, with a sequence of its own."""
+        """Make a scheduled message ready, as a message with a new sequence."""
         if self.messages.get(message.sequence) is not message:
             return
         self.remove(message.sequence)
@@ -295,20 +308,20 @@ class QueueStore:
         heapq.heappush(self._ready[message.level], message.sequence)
 
     def left(self, level: Level) -> int:
-        """How many ready jobs of a level nobody has."""
+        """Return how many ready jobs of a level are not handed out."""
         return sum(sequence in self.messages for sequence in self._ready[level])
 
     # --- handing out
 
     def hand_out(self) -> None:
-        """Give ready messages, oldest first, to those who ask, in turn."""
+        """Hand ready messages, oldest first, to the takers that want some, in turn."""
         for level, ready in self._ready.items():
             while ready and self.paused_until is None:
                 taker = next((each for each in self.takers if each.wants > 0 and each.level == level), None)
                 if taker is None:
                     break
                 message = self.messages.get(heapq.heappop(ready))
-                if message is not None:  # else removed while it waited
+                if message is not None:  # else the message was removed while it waited
                     self._hand_to(taker, message)
 
     def _hand_to(self, taker: Taker, message: Message) -> None:
@@ -324,7 +337,7 @@ class QueueStore:
             self._queue_up(message)
 
     def pause(self, until: float | None) -> None:
-        """Hand out nothing until then; None ends a pause."""
+        """Hand out nothing until the time `until`; `math.inf` is for no end, and None ends a pause."""
         self.paused_until = until
         if until is None:
             self.hand_out()
@@ -336,13 +349,13 @@ class QueueStore:
             self.pause(None)
 
     def extend(self, sequence: int) -> None:
-        """Let whoever holds the message hold it for one lease from now."""
+        """Let the holder of the message hold it for one lease from now."""
         message = self.messages.get(sequence)
         if message is not None and message.held_until is not None:
             message.held_until = self._store.now() + self._store.lease
 
     def put_off(self, sequence: int, after: float) -> None:
-        """Let the message be handed out again in `after` seconds, by whoever it is held."""
+        """Hand the message out again in `after` seconds, whether or not the caller holds it."""
         message = self.messages.get(sequence)
         if message is not None and message.held_until is not None:
             message.held_until = self._store.now() + after
@@ -362,9 +375,10 @@ class QueueStore:
 class MemoryStore:
     """The queues, dead letters and results that any number of memory brokers share.
 
-    clock: the time of the "server"; None takes the real one. lease: seconds a delivery stays with its holder.
-    job_of_tick: makes jobs of ticks, so that no worker has to. What stands in it is to be touched under `lock` only:
-    brokers of several threads may share it.
+    clock: the clock of the "server"; None takes the real time. lease: seconds for which a delivery stays with its
+    holder. job_of_tick: makes the jobs of ticks, so that no worker has to; None leaves ticks to workers.
+
+    Touch the contents of a store only under its `lock`, because brokers of several threads may share the store.
     """
 
     def __init__(
@@ -393,30 +407,30 @@ class MemoryStore:
             clock.watch(self.next_due, self.run_due)
 
     def now(self) -> float:
-        """The time of the store, in unix seconds."""
+        """Return the time of the store, in unix seconds."""
         return time.time() if self.clock is None else self.clock.now()
 
     def queue(self, name: str) -> QueueStore:
-        """The queue of that name, made on first use."""
+        """Return the queue of the name. The first use makes the queue."""
         queue = self.queues.get(name)
         if queue is None:
             queue = self.queues[name] = QueueStore(name, self)
         return queue
 
     def standing(self) -> list[Found]:
-        """Every stored job, scheduled or queued: by queue, in the order they were stored."""
+        """Return every stored job, scheduled or queued: by queue, in the order in which the jobs were stored."""
         with self.lock:
             self.run_due()
             messages = [each for _, queue in sorted(self.queues.items()) for each in queue.messages.values()]
             return [found(each) for each in messages if not each.schedule]
 
     def result(self, queue: str | None, id: str) -> ResultRecord | None:
-        """The kept result of job `id` of `queue`, of any queue for None."""
+        """Return the kept result of job `id` of `queue`, or of any queue for None; None if there is no such result."""
         record, _ = self.results.get(id, (None, 0.0))
         return record if record is not None and queue in (None, record.queue) else None
 
     def put_result(self, record: ResultRecord, ttl: float) -> None:
-        """Keep `record` for `ttl` seconds, and tell whoever listens for it."""
+        """Store `record` for `ttl` seconds, and tell the listeners for its job."""
         expires = self.now() + ttl
         self.results[record.id] = (record, expires)
         self.at(expires, lambda: self._expire(record.id))
@@ -424,7 +438,7 @@ class MemoryStore:
             listener(record)
 
     def write_cell(self, name: str, value: bytes, ttl: float | None) -> Cell:
-        """Keep a value under `name`, for `ttl` seconds if given."""
+        """Store a value under `name` for `ttl` seconds, None for ever, and return the cell."""
         cell = self.cells[name] = Cell(name, value, next(self.versions))
         if ttl is not None:
             self.at(self.now() + ttl, lambda: self._drop_cell(cell))
@@ -435,7 +449,10 @@ class MemoryStore:
             del self.cells[cell.name]
 
     def listen(self, id: str, on_result: Callable[[ResultRecord], None]) -> Callable[[], None]:
-        """Call `on_result` with every result of job `id` stored from now on, until what is returned is called."""
+        """Call `on_result` with every result of job `id` that is stored from now on.
+
+        Return a function that ends this.
+        """
         self._listeners.setdefault(id, []).append(on_result)
 
         def stop() -> None:
@@ -451,24 +468,24 @@ class MemoryStore:
             del self.results[id]
 
     def at(self, when: float, action: Callable[[], None]) -> None:
-        """Run `action` at `when`."""
+        """Run `action` at the time `when`."""
         if self._timers.add(when, action):
             for wake in self.wakers:
                 wake()
 
     def next_due(self) -> float | None:
-        """When something is due next, in unix seconds."""
+        """Return when the next action is due, in unix seconds; None if there is none."""
         with self.lock:
             return self._timers.next_due
 
     def run_due(self) -> None:
-        """Let happen what is due by now."""
+        """Run the actions that are due by now."""
         with self.lock:
             self._timers.run(self.now())
 
 
 def found(message: Message) -> Found:
-    """The message as it stands, for those who look and hold nothing."""
+    """Return the message as it is stored, for callers that look at it and do not hold it."""
     delivery = message.delivery()
     delivery.count, delivery.since, delivery.token = 0, 0.0, ""
     if message.due is not None:
