@@ -1,1 +1,1 @@
-"""What jetq needs of the Python process it runs in: clocks, forks, threads. Knows nothing of jobs."""
+"""The services that jetq needs of its Python process: clocks, forks, threads. No module here knows of jobs."""

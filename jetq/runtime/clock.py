@@ -1,4 +1,4 @@
-"""The clock for spans that must not be cut short: nobody sets it, and it goes on while the machine is suspended."""
+"""The clock for spans that must not be cut short: nobody sets it, and it runs while the machine is suspended."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from functools import partial
 
 __all__ = ["steady"]
 
-# `time.monotonic` stands still while a machine sleeps (Linux), and a lease does not.
+# On Linux `time.monotonic` stops while the machine sleeps, but a lease goes on.
 steady: Callable[[], float] = (
     partial(time.clock_gettime, time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic
 )
-"""Seconds since some time in the past."""
+"""The function that returns the seconds since some time in the past."""

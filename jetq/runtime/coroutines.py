@@ -1,4 +1,4 @@
-"""The end of a coroutine from outside."""
+"""Tells whether a coroutine ends because Python tears it down."""
 
 from __future__ import annotations
 
@@ -9,8 +9,13 @@ __all__ = ["is_torn_down"]
 
 
 def is_torn_down(task: asyncio.Task[Any] | None = None) -> bool:
-    """Return whether a GeneratorExit is the end of its coroutine, which `task` ran, and not somebody's who raises it:
-    nothing can be awaited any more then."""
+    """Return whether a GeneratorExit that was just caught comes from Python, which closes the coroutine.
+
+    False means that some code has raised the GeneratorExit. In a coroutine that Python closes, nothing can be awaited
+    any more.
+
+    task: the task that ran the coroutine; None if the caller does not know the task.
+    """
     try:
         running = asyncio.current_task()
     except RuntimeError:

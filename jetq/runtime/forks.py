@@ -1,4 +1,4 @@
-"""What a forked child of this process has of its parent's: not its sockets, and no work to go on with."""
+"""Forked children of this process: a child loses its parent's sockets, and ends after the job's function."""
 
 from __future__ import annotations
 
@@ -17,10 +17,12 @@ _sockets: WeakKeyDictionary[Any, Callable[[Any], int]] = WeakKeyDictionary()
 
 
 def not_for_children(owner: Any, fileno: Callable[[Any], int] = lambda owner: owner.fileno()) -> None:
-    """A child does not have the socket that `fileno(owner)` gives for as long as `owner` lives, -1 for none.
+    """Keep forked children from holding the socket of `owner`, as long as `owner` lives.
 
-    So the other side of it sees its end when this process ends, however long its children live. Not for Windows, which
-    does not fork.
+    fileno: gives the number of the socket of `owner`; -1 for no socket.
+
+    So the other side of the connection sees its end when this process ends, however long the children live. This has no
+    effect on Windows, which does not fork.
 
     Guarantee: tests/integration/attempts/test_forks.py: a child that a job forks holds no socket of its worker.
     """
@@ -28,13 +30,19 @@ def not_for_children(owner: Any, fileno: Callable[[Any], int] = lambda owner: ow
 
 
 def is_child_of(pid: int) -> bool:
-    """Whether this process is a forked child of that one. Asked once for each job, so it costs no system call."""
+    """Return whether this process is a forked child, and not the process `pid` itself.
+
+    The worker asks once for each job, so this function makes no system call.
+    """
     return _this_process != pid
 
 
 def end_child(error: BaseException | None) -> NoReturn:
-    """End a child in which a job's function has ended, by `error` or not, as a program would: there is nothing else for
-    it to do, and it is no worker."""
+    """End this process, a forked child in which a job's function has ended, in the way a program ends.
+
+    The child is no worker, so nothing else is left to do. error: the exception that ended the function; None if it
+    returned.
+    """
     code = 0
     if isinstance(error, SystemExit):
         code = _exit_code(error.code)
@@ -59,10 +67,10 @@ def _exit_code(code: object) -> int:
 def _let_go() -> None:
     global _this_process
     _this_process = os.getpid()
-    # Not closed, because the objects that think they have them would close others of these numbers later.
+    # The sockets are not closed: their owners would close the same numbers later, which may be other files by then.
     numbers = set()
     for owner, fileno in list(_sockets.items()):
-        with suppress(Exception):  # it may be just being made, or closed
+        with suppress(Exception):  # the socket may be closed, or only half made
             numbers.add(fileno(owner))
     _sockets.clear()
     numbers.discard(-1)

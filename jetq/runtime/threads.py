@@ -1,8 +1,8 @@
-"""The threads of jetq's own, which everybody waits for and which so must wait for nobody: least of all for user code.
+"""The threads of jetq's own. Other threads wait for them, so they must never wait for user code.
 
-A logging handler is user code, and whoever runs it holds the handler's lock. One that enqueues, on any thread, waits
-for jetq's thread; if that thread logs meanwhile it waits for the lock: both for ever. So what these threads log is
-handled on another thread.
+A logging handler is user code, and the thread that runs a handler holds the handler's lock. A handler that enqueues, on
+any thread, waits for jetq's thread. If jetq's thread logs meanwhile, it waits for the handler's lock, and both threads
+wait for ever. So another thread handles the log records of jetq's own threads.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ LOGGERS = (
     "asyncio",
     "nats.aio.client",
 )
-"""Those that anything on these threads logs to. A filter is asked for the records of its own logger alone."""
+"""The loggers that code on these threads logs to. Each needs the filter: Python asks a filter of a logger only for the
+records that were logged to that logger itself."""
 
 _MOST_WAITING = 1000
 _FLUSHED_WITHIN = 1.0
@@ -34,17 +35,23 @@ _here = threading.local()
 
 
 def depth() -> int:
-    """How many of jetq's own threads wait for what runs here, this one included: 0 on all others."""
+    """Return how many of jetq's own threads wait for what runs on this thread, this thread included.
+
+    0 on a thread that is not jetq's own.
+    """
     return getattr(_here, "depth", 0)
 
 
 @contextmanager
 def own_thread(depth: int) -> Iterator[None]:
-    """Declare this thread jetq's own until the context ends: what it logs is handled elsewhere."""
+    """Declare this thread jetq's own until the context ends: another thread handles its log records.
+
+    depth: what `depth()` returns on this thread meanwhile.
+    """
     _here.depth = depth
     _here.own = True
     for name in LOGGERS:
-        logging.getLogger(name).addFilter(_elsewhere)  # not twice: the logger looks
+        logging.getLogger(name).addFilter(_elsewhere)  # the logger itself takes care not to add a filter twice
     try:
         yield
     finally:
@@ -53,12 +60,12 @@ def own_thread(depth: int) -> Iterator[None]:
 
 
 def flush_logs() -> None:
-    """Return once what was logged so far is handled, after a second at most."""
+    """Wait until all records that were logged so far are handled, one second at most."""
     _elsewhere.flush()
 
 
 class _Elsewhere(logging.Filter):
-    """Keeps the records of jetq's own threads back, and has a thread of its own handle them, in their order.
+    """Holds back the log records of jetq's own threads. A thread of its own handles these records, in their order.
 
     Guarantee: tests/integration/enqueueing/test_own_threads.py: a logging handler that enqueues never stops jetq.
     """
@@ -68,7 +75,10 @@ class _Elsewhere(logging.Filter):
         self.forget()
 
     def forget(self) -> None:
-        """Begin anew: a forked child has none of its parent's threads, and perhaps a lock that nobody will release."""
+        """Begin anew, with no thread and no waiting record.
+
+        A forked child has none of its parent's threads, and may have a lock that no thread will release.
+        """
         self._waiting: SimpleQueue[logging.LogRecord | threading.Event] = SimpleQueue()
         self._thread: threading.Thread | None = None
 
@@ -90,7 +100,7 @@ class _Elsewhere(logging.Filter):
             thread = threading.Thread(target=self._handle, args=[self._waiting], name="jetq-log", daemon=True)
             try:
                 thread.start()
-            except RuntimeError:  # the interpreter is ending, and starts no threads any more
+            except RuntimeError:  # the interpreter is ending, and starts no more threads
                 return False
             self._thread = thread
         return True
@@ -103,7 +113,7 @@ class _Elsewhere(logging.Filter):
                 continue
             try:
                 logging.getLogger(each.name).handle(each)
-            except Exception:  # a handler lets it out: elsewhere it meets who logs, here it would end the thread
+            except Exception:  # what a handler raises would end this thread; elsewhere it goes to the code that logs
                 logging.Handler().handleError(each)
 
 
