@@ -1,7 +1,8 @@
-"""The words of other job frameworks, and what is written in their place here.
+"""The words of other job frameworks, and what a user of jetq writes in their place.
 
-Whoever types one is told the line to write. A table, because the option of jetq that is spelt most like such a word
-often means another thing. Sources: the manuals of Celery, Dramatiq, RQ, Huey, arq, taskiq and Procrastinate.
+A user who types a word of another framework is told the line to write. The words are in tables, because the option of
+jetq with the most similar spelling often means another thing. Sources: the manuals of Celery, Dramatiq, RQ, Huey, arq,
+taskiq and Procrastinate.
 """
 
 from __future__ import annotations
@@ -31,14 +32,18 @@ __all__ = [
 T = TypeVar("T")
 
 Place = Literal["@task", ".options", "app.send"]
-"""Where options are written."""
+"""The places where a user writes options."""
 
 
 # --- options
 
 
 class _Option(NamedTuple):
-    """An option of jetq's: where it may stand, as `name={value}`, a value to show, and what to know of it."""
+    """An option of jetq that means what the word means.
+
+    where: where a user may write the option. ours: the option as text, like `name={value}`. example: a value to show
+    where the user gave no number. note: what else the user must know.
+    """
 
     where: Literal["task", "call", "both"]
     ours: str
@@ -47,7 +52,7 @@ class _Option(NamedTuple):
 
 
 class _None(NamedTuple):
-    """There is no such option: what takes its place."""
+    """jetq has no option for the word. instead: what takes its place."""
 
     instead: str
 
@@ -57,7 +62,7 @@ def _words(words: str, meaning: _Option | _None) -> dict[str, _Option | _None]:
 
 
 _COUNTS_RETRIES = frozenset("max_retries max_retry retries retry".split())
-"""Words whose number leaves the first run out, which `max_attempts` counts."""
+"""Words whose number does not count the first run. `max_attempts` counts the first run too."""
 
 _FIRST_COUNTS = ", where the first run counts"
 _IN_SECONDS = ", in seconds"
@@ -109,7 +114,7 @@ OPTIONS: Mapping[str, _Option | _None] = {
     **_words("acks_late acks_on_failure_or_timeout reject_on_worker_lost ack_type", _ALWAYS),
     **_words("track_started", _None("leave it out: job.status() tells it of each job")),
 }
-"""Words given as options of a task or of a call."""
+"""The words that users of other frameworks write as options of a task or of a call."""
 
 CALL_OPTIONS = (
     "queue", "max_attempts", "timeout", "result_ttl", "expires", "delay", "at", "id", "priority", "key", "unique",
@@ -121,7 +126,8 @@ _GIVEN_TO_DELAY = frozenset(
     "countdown eta job_id task_id max_retries retries time_limit soft_time_limit job_timeout ignore_result rate_limit"
     " queue_name routing_key _queue_name _job_id _defer_by _defer_until unique_key".split()
 )
-"""Those of the words that are options too where they are given like arguments. The others may be misspelt arguments."""
+"""The words of `OPTIONS` that count as options also among the arguments of `.delay`. Any other word there may be a
+misspelt argument."""
 
 _WRITTEN = {
     "@task": "@task({ours})",
@@ -131,9 +137,9 @@ _WRITTEN = {
 
 
 def option_answer(word: str, value: Any, place: Place, name: str) -> str | None:
-    """The line to write in place of the option `word`, which was given at `place`; None for a word that is not known.
+    """Return the line to write in place of the option `word`, which a user gave at `place`; None for an unknown word.
 
-    name: of the task. A number that was given is in the line, as jetq counts it.
+    name: the name of the task. value: what the user gave; a number is in the line, as jetq counts it.
     """
     meaning = OPTIONS.get(word)
     if meaning is None or isinstance(meaning, _None):
@@ -143,7 +149,10 @@ def option_answer(word: str, value: Any, place: Place, name: str) -> str | None:
 
 
 def written_option(ours: str, where: Literal["task", "call", "both"], place: Place, name: str) -> str:
-    """The line with the options `ours` in it, which may stand in definitions, calls or both: at `place` if it may."""
+    """Return the line to write with the options `ours`: at `place`, or at another place if `place` does not take them.
+
+    where: whether definitions of tasks, calls or both take the options. name: the name of the task.
+    """
     if where == "task":
         place = "@task"
     elif where == "call" and place == "@task":
@@ -152,7 +161,7 @@ def written_option(ours: str, where: Literal["task", "call", "both"], place: Pla
 
 
 def argument_answer(word: str, name: str) -> str | None:
-    """The line to write where `word` was given to `.delay` and is an option of the call; None if it is none."""
+    """Return the line to write if `word`, which a user gave to `.delay`, is an option; None if `word` is no option."""
     if word in ("args", "kwargs"):
         return f"{_short(name)}.delay(2, y=3)"
     if word in CALL_OPTIONS:
@@ -161,7 +170,7 @@ def argument_answer(word: str, name: str) -> str | None:
 
 
 def _shown(word: str, value: Any, example: str) -> str:
-    """A number as the option of jetq's takes it; the example for what is none."""
+    """Return the text of a number as the option of jetq takes it, or `example` if `value` is no number from 0."""
     if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
         return example
     return repr(value + 1 if word in _COUNTS_RETRIES else value)
@@ -219,8 +228,11 @@ _NO_SETTING = {
 
 
 def setting_answer(word: str, known: Collection[str]) -> tuple[str | None, str | None]:
-    """What the setting `word`, which is not among the `known`, is here: the setting it means, and if there is none the
-    line to write. Both are None for a word that is neither in the table nor spelt like one there."""
+    """Return the setting that `word`, a setting of another framework, means, or else the line to write in its place.
+
+    At most one of the two is given. Both are None if `word` is neither in the tables nor spelt like a word there, or is
+    spelt most like one of the `known` settings. `word` itself is no `known` setting.
+    """
     if word not in _SETTING_OF and word not in _NO_SETTING:
         close = get_close_matches(word, [*known, *_SETTING_OF, *_NO_SETTING], n=1)
         if not close or close[0] in known:
@@ -316,13 +328,13 @@ ATTRIBUTES: Mapping[str, Mapping[str, str]] = {
         }
     ),
 }
-"""Methods and attributes that users look for, by the class they look for them at."""
+"""Methods and attributes that users look for, by the name of the class where they look."""
 
 
 class _ForeignName:
-    """Stands for an attribute that is not there: who asks for it gets an AttributeError that tells what is.
+    """Takes the place of a missing attribute: getting the attribute raises an AttributeError with the line to write.
 
-    A descriptor, and not `__getattr__`, which would make every other attribute of the class slower to get.
+    This is a descriptor, because `__getattr__` would make every other attribute of the class slower to get.
     """
 
     def __init__(self, called: str, word: str, line: str) -> None:
@@ -333,12 +345,15 @@ class _ForeignName:
     def __get__(self, instance: object, owner: type) -> NoReturn:
         name = getattr(instance, "name", None) or getattr(instance, "task", None)
         line = self._line.format(task=_short(name) if isinstance(name, str) else "task")
-        # Without the object Python looks for no name that is spelt like it.
+        # Given the object, Python would look for an attribute with a similar spelling, and suggest that.
         raise AttributeError(f"{self._called} has no {self._word}: {line}", name=self._word, obj=None)
 
 
 def answering(called: str) -> Callable[[type[T]], type[T]]:
-    """Decorates a class at which users look for methods of other frameworks: those of `ATTRIBUTES[called]`."""
+    """Return a decorator of a class at which users look for methods of other frameworks.
+
+    The decorator gives the class an answer for each word of `ATTRIBUTES[called]` that the class does not have.
+    """
     lines = ATTRIBUTES[called]
 
     def own_names(self: object) -> list[str]:
@@ -378,13 +393,14 @@ NAMES: Mapping[str, str] = _lines(
         "InMemoryBroker StubBroker MemoryHuey InMemoryConnector": "the fixture jetq_app, for tests; see jetq.testing",
     }
 )
-"""Names that users import from the package."""
+"""Names of other frameworks that users try to import from the package."""
 
 
 def absent_name(name: str, asking: CodeType) -> NoReturn:
-    """Answer the code `asking`, which takes a `name` of the package that is not there.
+    """Raise AttributeError, with the line to write, for a `name` that the package does not have.
 
-    Raises AttributeError with the line to write; to `from jetq import name`, which keeps no text of that, ImportError.
+    asking: the code that takes the name from the package. Raises ImportError if the code is a `from jetq import name`
+    of a known word, because that statement keeps no text of an AttributeError.
     """
     if name not in NAMES:
         raise AttributeError(f"module 'jetq' has no attribute {name!r}", name=name, obj=sys.modules["jetq"])
@@ -419,7 +435,7 @@ COMMANDS: Mapping[str, str] = _lines(
         "help": "jetq --help",
     }
 )
-"""First words of a command line, and the commands they mean."""
+"""First words of a command line that jetq does not have, and the commands that these words mean."""
 
 _FLAGS: Mapping[str, Mapping[str, str]] = {
     "jetq": _lines(
@@ -453,9 +469,9 @@ _FLAGS: Mapping[str, Mapping[str, str]] = {
         }
     ),
 }
-"""Options of the command line, by the command they were given to."""
+"""Options of the command line that jetq does not have, by the command to which users give them."""
 
 
 def flag_answer(command: str, flag: str) -> str | None:
-    """The line to write in place of option `flag` of a command like `jetq worker`; None for one that is not known."""
+    """Return the line to write in place of `flag`, an option of a command like `jetq worker`; None if unknown."""
     return _FLAGS.get(command, {}).get(flag)

@@ -1,6 +1,6 @@
-"""A nats-server of one's own: found, started on a directory that it locks, and stopped. For development and tests.
+"""A local nats-server for development and tests: finds, starts and stops the server, and locks its directory.
 
-Everything here blocks, for a few hundredths of a second at most where all goes well.
+All functions block: for a few hundredths of a second at most, unless something goes wrong.
 """
 
 from __future__ import annotations
@@ -46,13 +46,14 @@ _SCRIPT = "nats-server.exe" if sys.platform == "win32" else "nats-server"
 
 
 class PortTaken(BrokerError):
-    """Something else listens on the port that a server should have."""
+    """Another process listens on the port that the server should have."""
 
 
 def find_server() -> Path:
-    """The nats-server to run: of this Python environment if it has one (extra `server`), else the first on PATH.
+    """Return the path of the nats-server to run.
 
-    Raises BrokerError when there is none or it is older than `MINIMUM_VERSION`.
+    That is the nats-server of this Python environment if there is one (extra `server`), else the first on PATH. Raises
+    BrokerError when there is none, or when the server is older than `MINIMUM_VERSION`.
     """
     beside_python = os.pathsep.join((str(Path(sys.executable).parent), sysconfig.get_path("scripts")))
     found = shutil.which(_SCRIPT, path=beside_python) or shutil.which(_SCRIPT)
@@ -67,15 +68,15 @@ def find_server() -> Path:
 
 
 class LocalServer:
-    """A nats-server with JetStream on the loopback interface, its store in `directory`, as a context manager.
+    """A nats-server with JetStream on the loopback interface, with its store in `directory`. A context manager.
 
-    directory: made if missing, and locked while the server lives: two servers on one store would both start and
-        overwrite each other.
-    port: where it listens; 0 takes a free one. After a stop, `start` takes the same port again.
-    max_file_store, max_memory_store: most bytes JetStream may use on disk and in memory.
+    directory: is made if it is missing, and is locked while the server lives. Without the lock, two servers on one
+        store would both start, and overwrite each other's data.
+    port: the port on which the server listens; 0 takes a free port. After a stop, `start` takes the same port again.
+    max_file_store, max_memory_store: the most bytes that JetStream may use on disk and in memory.
 
-    On Linux with util-linux the server ends with the thread that started it; elsewhere it outlives a parent that
-    is killed, keeps its lock, and has to be stopped by hand.
+    On Linux with util-linux the server ends with the thread that started it. Elsewhere the server outlives a parent
+    that is killed, keeps its lock, and has to be stopped by hand.
     """
 
     def __init__(
@@ -95,7 +96,7 @@ class LocalServer:
 
     @property
     def url(self) -> str:
-        """Where clients connect."""
+        """The URL to which clients connect."""
         return f"nats://{HOST}:{self.port}"
 
     @property
@@ -109,9 +110,9 @@ class LocalServer:
         return self._process is not None and self._process.poll() is None
 
     def start(self) -> None:
-        """Start and return once clients are served.
+        """Start the server, and return once it serves clients.
 
-        Raises BrokerError when the directory or the port is taken, or the server does not come up.
+        Raises BrokerError when the directory or the port is taken, or when the server does not come up.
         """
         self.directory.mkdir(parents=True, exist_ok=True)
         lock = _locked(self.directory)
@@ -125,7 +126,7 @@ class LocalServer:
         self._lock = lock
 
     def stop(self) -> None:
-        """End the server, by force if it does not go within five seconds. Does nothing when it is not running."""
+        """End the server, by force if it does not end within five seconds. Do nothing if the server does not run."""
         process, self._process = self._process, None
         if process is not None:
             end(process)
@@ -134,7 +135,7 @@ class LocalServer:
             self._lock = None
 
     def wait(self, timeout: float | None = None) -> None:
-        """Return when the server has ended. Raises TimeoutError after `timeout` seconds."""
+        """Wait until the server has ended. Raises TimeoutError after `timeout` seconds; None waits without a bound."""
         if self._process is not None:
             try:
                 self._process.wait(timeout)
@@ -149,7 +150,7 @@ class LocalServer:
         self.stop()
 
     def _config(self) -> str:
-        # JSON strings are valid in the server's configuration, and quote paths of every platform.
+        # The server's configuration takes JSON strings, and these quote the paths of every platform.
         return (
             "jetstream {\n"
             f"  store_dir: {json.dumps(str(self.directory / 'jetstream'))}\n"
@@ -160,7 +161,7 @@ class LocalServer:
 
 
 def running_at(directory: Path) -> str | None:
-    """The URL of the server that a LocalServer runs on `directory`, in whatever process; None if there is none."""
+    """Return the URL of the server that a LocalServer of any process runs on `directory`; None if no server runs."""
     for ports in directory.glob("*.ports"):
         port = _read_port(ports)
         if port is not None and _answers(port):
@@ -171,10 +172,11 @@ def running_at(directory: Path) -> str | None:
 def launch(
     config: Path, directory: Path, *, port: int = 0, keep: IO[bytes] | None = None
 ) -> tuple[subprocess.Popen[bytes], int]:
-    """Start nats-server on the loopback interface with `config`; its log and ports file go to `directory`.
+    """Start nats-server on the loopback interface with `config`, and return its process and port once the port answers.
 
-    Returns the process and its port once the port answers. `keep` is an open file that stays open as long as the
-    server lives. Raises BrokerError when it does not come up.
+    The server writes its log and its ports file to `directory`. port: 0 takes a free port. keep: an open file that
+    the server inherits, so that the file stays open as long as the server lives. Raises BrokerError when the server
+    does not come up.
     """
     executable = find_server()
     log = directory / "nats-server.log"
@@ -188,7 +190,7 @@ def launch(
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
-        # A Ctrl-C in the terminal is for jetq, which stops the worker first and the server after it.
+        # A Ctrl-C in the terminal goes to jetq alone, which stops first the worker and then the server.
         start_new_session=True,
         pass_fds=() if keep is None or sys.platform == "win32" else (keep.fileno(),),
     )
@@ -200,7 +202,7 @@ def launch(
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
-    """Ask `process` to end, and make it end after five seconds."""
+    """Ask `process` to end, and kill the process if it still runs after five seconds."""
     if process.poll() is None:
         process.send_signal(signal.SIGTERM)
         try:
@@ -229,7 +231,7 @@ def _read_port(ports: Path) -> int | None:
     try:
         urls = json.loads(ports.read_bytes())["nats"]
     except (FileNotFoundError, ValueError):
-        return None  # gone, or half written
+        return None  # the file is gone, or half written
     return int(urls[0].rpartition(":")[2])
 
 
@@ -268,9 +270,10 @@ def _version(path: Path) -> tuple[int, ...]:
 
 @cache
 def dies_with_parent() -> tuple[str, ...]:
-    """The command that has the kernel end its child with the starting thread, where there is one.
+    """Return the words of a command that run another command so that the kernel ends it with the starting thread.
 
-    A `preexec_fn` could ask the kernel too, but may deadlock in a process with threads.
+    Empty where no command can do this. A `preexec_fn` could ask the kernel too, but may deadlock in a process with
+    threads.
     """
     setpriv = shutil.which("setpriv") if sys.platform == "linux" else None
     if setpriv is None:
@@ -284,7 +287,11 @@ def dies_with_parent() -> tuple[str, ...]:
 
 
 def _locked(directory: Path) -> IO[bytes]:
-    """The directory's lock file, locked. The server inherits it, so that the lock lasts as long as either process."""
+    """Lock the lock file of `directory`, and return the open file.
+
+    The server inherits the file, so that the lock lasts as long as either process. Raises BrokerError if another
+    server uses the directory.
+    """
     file = (directory / "lock").open("ab")
     try:
         if sys.platform == "win32":

@@ -1,6 +1,6 @@
-"""What jetq can be told about its broker: one frozen struct, and the parsing and merging of its sources.
+"""The settings of an app: one frozen struct, and the parsing and merging of its sources.
 
-Nothing here reads a file or the environment: `jetq.client.settings_sources` does, and hands over what it read.
+This module reads no file and no environment. `jetq.client.settings_sources` reads them and passes the values in.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ __all__ = [
 DEFAULT_SERVER = "nats://127.0.0.1:4222"
 
 OPEN_TO_NEW = 0.8
-"""The part of `max_bytes` that new jobs may fill; the rest is for retries and for schedules that fire."""
+"""The part of `max_bytes` that new jobs may fill. The rest is for retries and for schedules that fire."""
 
 _DAY = 86400.0
 _Room = Annotated[int, Meta(ge=1024 * 1024, le=2**62)] | None
 
 
 class Settings(Struct, frozen=True):
-    """How jetq reaches and uses its broker. Durations are seconds; text may have units: 30s, 10m or 1h30m."""
+    """How jetq reaches and uses its broker. Durations are seconds; a text may have units: 30s, 10m or 1h30m."""
 
     servers: tuple[str, ...] = (DEFAULT_SERVER,)
     """URLs `nats://host[:port]` or `tls://host[:port]`; any that answers is used."""
@@ -147,7 +147,7 @@ class Settings(Struct, frozen=True):
 
 
 class SettingsOptions(TypedDict, total=False):
-    """The keywords of `Jetq(...)` beside `servers` and `namespace`; meanings and ranges as in `Settings`."""
+    """The keywords of `Jetq(...)` except `servers` and `namespace`. `Settings` has their meanings and ranges."""
 
     user: str | None
     password: str | None
@@ -175,7 +175,7 @@ class SettingsOptions(TypedDict, total=False):
 
 
 class Given(Struct, frozen=True):
-    """One value as it was written, and where: `source` is what an error names."""
+    """One value as a user wrote it. `source` says where the user wrote the value; errors name this source."""
 
     value: object
     source: str
@@ -185,14 +185,14 @@ class Given(Struct, frozen=True):
 
 
 Layer = Mapping[str, Given]
-"""What one source says, by the setting's name."""
+"""The values of one source, by the name of the setting."""
 
 _TYPES = get_type_hints(Settings, include_extras=True)
 _DURATIONS = frozenset(name for name, kind in _TYPES.items() if float in get_args(kind))
 _SECRET = frozenset({"password", "token"})
 _PATHS = frozenset({"creds", "nkey", "tls_ca", "tls_cert", "tls_key"})
 _WAYS = {"user": "user", "password": "user", "token": "token", "creds": "creds", "nkey": "nkey"}
-"""The settings that say who jetq is, and which of the four ways each belongs to."""
+"""The settings that say who jetq is, each with its way of the four: user, token, creds or nkey."""
 
 _NATS_VARIABLES = {
     "NATS_URL": "servers",
@@ -228,7 +228,7 @@ _FOREIGN_PREFIXES = (
     "JETQ_VERBOSE",
     *(f"JETQ_{command}_" for command in _COMMANDS),
 )
-"""Variables of others: the mail plugin, the tests, and the options of the `jetq` command."""
+"""Prefixes of variables that are no settings: of the mail plugin, the tests, and the options of the `jetq` command."""
 
 _SERVICE_LINK = re.compile(r"\w+_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)")
 _SERVICE_URL = re.compile(r"(tcp|udp|sctp)://")
@@ -236,7 +236,7 @@ _SERVICE_URL = re.compile(r"(tcp|udp|sctp)://")
 _PORTS = range(1, 65536)
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _KEY_MATERIAL = re.compile(r"-----BEGIN |\bS[UAOCN][A-Z2-7]{56}\b|\beyJ[\w-]{20,}")
-"""PEM, a seed, a JWT: what stands in a file, and not in its name."""
+"""Matches PEM, a seed or a JWT. These are contents of a file, never its path."""
 
 _INBOX_PREFIX = re.compile(r"[A-Za-z0-9_$-]+(\.[A-Za-z0-9_$-]+)*")
 _DOMAIN = re.compile(r"[A-Za-z0-9_$-]+")
@@ -246,13 +246,19 @@ _DOMAIN = re.compile(r"[A-Za-z0-9_$-]+")
 
 
 def from_keywords(keywords: Mapping[str, object]) -> Layer:
-    """What the caller of `Jetq(...)` wrote; None means not given. Raises SettingsError for an unknown name."""
+    """Return the settings among the keywords of `Jetq(...)`; None means not given.
+
+    Raises SettingsError for an unknown name.
+    """
     _refuse_unknown(keywords, str, "Jetq() has no setting {!r}", "Jetq({}=...)")
     return {name: Given(value, f"{name} of Jetq()") for name, value in keywords.items() if value is not None}
 
 
 def from_jetq_environment(environment: Mapping[str, str]) -> Layer:
-    """The variables `JETQ_<SETTING>`; an empty one is not set. Raises SettingsError for an unknown `JETQ_*`."""
+    """Return the settings in the variables `JETQ_<SETTING>`. An empty variable counts as not set.
+
+    Raises SettingsError for an unknown variable `JETQ_*`.
+    """
     known = {_variable(name): name for name in _TYPES}
     ours = [
         name
@@ -264,20 +270,26 @@ def from_jetq_environment(environment: Mapping[str, str]) -> Layer:
 
 
 def from_nats_environment(environment: Mapping[str, str]) -> Layer:
-    """The variables that the `nats` command reads too. Others that start with `NATS_` are not jetq's to judge."""
+    """Return the settings in the variables that the `nats` command reads too.
+
+    Any other variable that starts with `NATS_` may belong to another program, and is no error.
+    """
     return {
         setting: Given(environment[name], name) for name, setting in _NATS_VARIABLES.items() if environment.get(name)
     }
 
 
 def from_table(table: Mapping[str, object], file: str) -> Layer:
-    """The settings in a TOML table. Raises SettingsError for an unknown key."""
+    """Return the settings in a TOML table. Raises SettingsError for an unknown key."""
     _refuse_unknown(table, str, f"{file} has a key {{!r}} that is no setting of jetq", "{} = ...")
     return {name: Given(value, f"{name} in {file}") for name, value in table.items()}
 
 
 def from_context(context: Mapping[str, object], name: str) -> Layer:
-    """A context as the `nats` command stores it. Raises SettingsError for what jetq cannot honour."""
+    """Return the settings in a context, as the `nats` command stores contexts.
+
+    Raises SettingsError for a key that jetq cannot honour.
+    """
     for key in _REFUSED_CONTEXT_KEYS:
         if context.get(key):
             raise SettingsError(
@@ -289,14 +301,15 @@ def from_context(context: Mapping[str, object], name: str) -> Layer:
         for key, setting in _CONTEXT_KEYS.items()
         if context.get(key)
     }
-    # The order in which the `nats` command chooses when a context holds several.
+    # The `nats` command chooses in this order when a context holds several ways.
     ways = [way for way in ("user", "creds", "nkey", "token") if way in given]
     return {setting: value for setting, value in given.items() if _WAYS.get(setting) in (None, *ways[:1])}
 
 
 def is_service_link(name: str, value: str) -> bool:
-    """Whether Kubernetes has set this variable: each container gets some for each service, which may be named jetq.
+    """Return whether Kubernetes has set the variable `name`.
 
+    Each container gets some variables for each service, and a service may be named jetq:
     https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables
     """
     return bool(_SERVICE_LINK.fullmatch(name)) or (name.endswith("_PORT") and bool(_SERVICE_URL.match(value)))
@@ -307,8 +320,11 @@ def _variable(setting: str) -> str:
 
 
 def _refuse_unknown(names: Iterable[str], spelt: Callable[[str], str], message: str, line: str) -> None:
-    """Raises SettingsError for a name that no setting has. spelt: a setting's name as it is written there; line: how it
-    is set there."""
+    """Raise SettingsError for a name that no setting has.
+
+    spelt: gives the name of a setting as the source spells it. message: the error, with a place for the wrong name.
+    line: how a user sets a setting in the source, with a place for its name.
+    """
     known = [spelt(setting) for setting in _TYPES]
     for name in names:
         if name in known:
@@ -328,10 +344,10 @@ def _refuse_unknown(names: Iterable[str], spelt: Callable[[str], str], message: 
 
 
 def resolve(layers: Sequence[Layer]) -> Settings:
-    """The settings that `layers` give, the first one winning; defaults for the rest.
+    """Return the settings that `layers` give: the first layer with a setting wins, and the rest are defaults.
 
-    Who jetq is comes from one way only: that of the first layer that names one, so that a token in the environment does
-    not meddle with the credentials file in the code. Raises SettingsError naming the setting and its source.
+    Who jetq is comes from one way only: the way of the first layer that names one. So a token in the environment does
+    not meddle with the credentials file in the code. Raises SettingsError, which names the setting and its source.
     """
     merged: dict[str, Any] = {}
     sources: dict[str, str] = {}
@@ -398,7 +414,7 @@ def _value(name: str, given: Given) -> object:
             value = read_span(value, name)
         elif name == "plugins" and isinstance(value, str):
             value = [each.strip() for each in value.split(",") if each.strip()]
-        # Text stands for itself, or in the environment for a number or truth value.
+        # A text is the value itself, or, in the environment, may be a number or a truth value.
         value = msgspec.convert(value, _TYPES[name], strict=not isinstance(value, str))
         if name in _PATHS and _KEY_MATERIAL.search(str(value)):
             raise SettingsError(
@@ -419,7 +435,7 @@ def _value(name: str, given: Given) -> object:
 
 
 def _servers(given: Given) -> tuple[tuple[str, ...], dict[str, str]]:
-    """The URLs without their credentials, and those."""
+    """Return the URLs without their credentials, and these credentials by setting (empty if no URL has any)."""
     written = given.value.split(",") if isinstance(given.value, str) else given.value
     if not isinstance(written, list | tuple) or not all(isinstance(url, str) for url in written):
         raise SettingsError(f"{given.source}: expected URLs, got {type(given.value).__name__}")
@@ -434,7 +450,7 @@ def _servers(given: Given) -> tuple[tuple[str, ...], dict[str, str]]:
 
 def _server(written: str, source: str, *, whole: object) -> tuple[str, dict[str, str]]:
     url = written if "://" in written else f"nats://{written}"
-    # A password with a comma in it was taken apart: this may be its first half.
+    # The list was split at commas, so a password with a comma was split too: `written` may be its first half.
     shown = "one of several" if isinstance(whole, str) and "@" in whole and "@" not in written else safe_url(written)
     wrong = SettingsError(f"{source}: {shown!r} is no URL of a NATS server", hint=f"like {DEFAULT_SERVER}")
     try:
@@ -460,6 +476,6 @@ def _user(username: str | None, password: str | None) -> dict[str, str]:
 
 
 def safe_url(url: str) -> str:
-    """`url` without what comes before its host: user, password or token."""
+    """Return `url` without its credentials: the user, password or token before its host."""
     scheme = _SCHEME.match(url)
     return f"{scheme[0] if scheme else ''}{url[scheme.end() if scheme else 0 :].rpartition('@')[2]}"

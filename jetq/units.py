@@ -1,4 +1,4 @@
-"""Durations and instants at the door: float seconds and aware UTC inside, whatever the caller wrote outside."""
+"""Conversion of durations and instants, which callers write in several ways, to float seconds and aware UTC."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _SPAN = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
 
 
 def seconds(value: float | timedelta, name: str) -> float:
-    """`value` as float seconds.
+    """Return `value` as float seconds.
 
-    Raises ValueError for a negative, infinite or NaN duration and TypeError for anything but a number or timedelta;
-    both name the parameter `name`.
+    Raises ValueError for a negative, infinite or NaN duration, and TypeError for anything but a number or timedelta.
+    Both errors name the parameter `name`.
     """
     if isinstance(value, timedelta):
         value = value.total_seconds()
@@ -29,7 +29,10 @@ def seconds(value: float | timedelta, name: str) -> float:
 
 
 def _instead(value: Any) -> str:
-    """The number to write for a text that says a duration, as in settings and on the command line."""
+    """Return the end of an error text, with the number to write, if `value` is a text like `10m`; else an empty text.
+
+    Settings and the command line take durations as such texts.
+    """
     try:
         return f"; write {read_span(value, ''):g} for {value!r}"
     except (ValueError, TypeError, AttributeError):
@@ -37,14 +40,14 @@ def _instead(value: Any) -> str:
 
 
 def instant(value: datetime, name: str) -> datetime:
-    """`value` in UTC. Raises ValueError for a naive datetime, naming `name` and the fix."""
+    """Return `value` in UTC. Raises ValueError for a naive datetime; the error names `name` and the fix."""
     if value.tzinfo is None:
         raise ValueError(f"{name}: {value!r} has no time zone; pass an aware one, e.g. datetime.now(UTC)")
     return value.astimezone(UTC)
 
 
 def span(seconds: float) -> str:
-    """A duration as people write it, in its two largest units: 5s, 12m 30s, 3h, 2d 4h."""
+    """Return a duration as people write it, in its two largest units: 5s, 12m 30s, 3h, 2d 4h."""
     left = max(0, round(seconds))
     parts = []
     for unit, size in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
@@ -55,7 +58,7 @@ def span(seconds: float) -> str:
 
 
 def size(count: int) -> str:
-    """Bytes as people write them: 512 B, 1 MiB, 59.5 GiB."""
+    """Return a number of bytes as people write it: 512 B, 1 MiB, 59.5 GiB."""
     value, unit = float(count), "B"
     for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
         if value < 1024 or unit == "TiB":
@@ -65,7 +68,7 @@ def size(count: int) -> str:
 
 
 def read_span(text: str, name: str) -> float:
-    """Seconds from `90`, `90s`, `10m` or `1h30m`. Raises ValueError, naming `name`."""
+    """Return the seconds that a text like `90`, `90s`, `10m` or `1h30m` says. Raises ValueError, which names `name`."""
     compact = text.replace(" ", "")
     parts = _SPAN.findall(compact)
     if parts and "".join(number + unit for number, unit in parts) == compact:
