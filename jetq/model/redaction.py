@@ -56,8 +56,8 @@ _QUALIFIER = type(typing.Final)
 
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 _DEEPEST = 100
-"""The most levels of arrays and objects that are looked through, the same on every Python. Values nested more deeply
-are secret as a whole."""
+"""The most levels of arrays and objects that are looked through: the same on every Python, whatever its stack holds.
+Values nested more deeply are secret as a whole."""
 
 _SHORTEST = 4
 _SHORTEST_LINE = 8
@@ -289,7 +289,7 @@ def _resolved(kind: type, name: str, annotation: Any) -> Any:
     try:
         # The names of the class itself go first, as `typing` does it for a class.
         return typing.get_type_hints(holder, module, dict(vars(kind)), include_extras=True)[name]
-    except Exception:  # whatever evaluating an annotation raises
+    except Exception:  # whatever the evaluation of an annotation raises
         return assumed(annotation)
 
 

@@ -301,7 +301,7 @@ def _ttl(name: str, value: Any) -> float | None:
 def _wait(name: str, value: Any) -> float | wait_base:
     if isinstance(value, int | float | timedelta):
         return check_duration(name, value)
-    from tenacity.wait import wait_base  # imported here: its import takes a good part of the time that jetq's takes
+    from tenacity.wait import wait_base  # imported here: this takes a good part of the time of jetq's own import
 
     return value if isinstance(value, wait_base) else check_duration(name, value)
 
