@@ -53,21 +53,23 @@ R = TypeVar("R")
 
 
 class Lifespan(Protocol):
-    """Makes the context a worker of the app runs in: entered before its first job, left after its last."""
+    """Makes the context in which a worker of the app runs: entered before the worker's first job, left after its
+    last."""
 
     def __call__(self, app: Jetq, /) -> AbstractAsyncContextManager[Any]: ...
 
 
 @answering("Jetq")
 class Jetq:
-    """An application's jobs: where they are stored, and the tasks defined on it.
+    """The jobs of an application: where they are stored, and the tasks that are defined on the app.
 
-    servers: one URL or several; namespace: first token of every subject. Both, and every other keyword of `Settings`,
-    win over the environment (`JETQ_*`, `NATS_*`) and over `jetq.toml` or `[tool.jetq]`. middleware: outermost first.
-    lifespan: the context its workers run in. on_expired: called with each job that was not started before it expired.
-    queues: those that have levels or a weight. payloads: signs or encrypts arguments and results.
+    servers: one URL or several. namespace: the first token of every subject. These two, and every other keyword of
+    `Settings`, win over the environment (`JETQ_*`, `NATS_*`) and over `jetq.toml` or `[tool.jetq]`. middleware:
+    functions around each attempt, outermost first. lifespan: makes the context in which the app's workers run.
+    on_expired: called with each job that expired before it was started. queues: the queues that have levels or a
+    weight. payloads: signs or encrypts arguments and results.
 
-    The first app made is the default of every `@task`. Connects at first use. Raises SettingsError.
+    The first app made is the default app of every `@task`. An app connects at its first use. Raises SettingsError.
     """
 
     def __init__(
@@ -82,7 +84,7 @@ class Jetq:
         payloads: PayloadCodec | None = None,
         **settings: Unpack[SettingsOptions],
     ) -> None:
-        from jetq.client.client import Client  # here, and what follows: `import jetq` is to load little
+        from jetq.client.client import Client  # these are imported here, so that `import jetq` loads little
         from jetq.client.settings_sources import load_settings
         from jetq.model.definitions.queue import check_queues
 
@@ -108,9 +110,9 @@ class Jetq:
 
     @property
     def tasks(self) -> Mapping[str, Task[..., Any]]:
-        """All tasks a worker of this app can run: its own, and every imported `@task`.
+        """All tasks that a worker of this app can run: the app's own tasks, and every imported `@task`.
 
-        Raises DefinitionError if a name stands for two functions, or an annotation cannot be resolved.
+        Raises DefinitionError if two functions have one name, or if an annotation cannot be resolved.
         """
         tasks = merged(IMPORTED, self._registry)
         for each in tasks.values():
@@ -128,7 +130,8 @@ class Jetq:
         return decorate(fn, keywords, self._registry, lambda _: lambda: self)
 
     def load_plugins(self, allow: Collection[str] | None = None) -> list[Plugin]:
-        """Import the installed task plugins that `allow` names, or else the setting `plugins`. Raises PluginError."""
+        """Import the installed task plugins that `allow` names, and return them. Without `allow` the setting `plugins`
+        names the plugins. Raises PluginError."""
         from jetq.client.plugins import load
 
         return load(self.settings.plugins if allow is None else allow)
@@ -136,7 +139,7 @@ class Jetq:
     # --- enqueueing
 
     def enqueue(self, call: Call[R]) -> Job[R]:
-        """Store a bound call. Raises as `Task.delay` does."""
+        """Store a call that `bind` has made, and return the job's handle. Raises what `Task.delay` raises."""
         check_calls((call,))
         now = self._time_for(call.timed)
         if now is None:
@@ -144,7 +147,7 @@ class Jetq:
         return self._job(call, self.client.enqueue_and_wait(self._request(call, now)))
 
     async def aenqueue(self, call: Call[R]) -> Job[R]:
-        """`enqueue` from async code."""
+        """Do what `enqueue` does, from async code."""
         check_calls((call,))
         now = self._time_for(call.timed)
         if now is None:
@@ -152,25 +155,27 @@ class Jetq:
         return self._job(call, await self.client.enqueue(self._request(call, now)))
 
     def delay_many(self, calls: Iterable[Call[Any]]) -> list[Job[Any]]:
-        """Store many calls, of one task or several, far faster than one by one; their handles in order.
+        """Store many calls, of one task or several, and return their handles in order. Far faster than one call at a
+        time.
 
-        They are stored in batches, so a generator's calls are never held at once. Raises EnqueueError, whose `job_ids`
-        are those of its batch that are not, or not surely, stored; the batches before are.
+        The calls are stored in batches, so that the calls of a generator are never all held at once. Raises
+        EnqueueError, whose `job_ids` are the jobs of the failed batch that are not, or not surely, stored. All earlier
+        batches are stored.
         """
         jobs: list[Job[Any]] = []
-        for batch in batches(calls):  # iterated here, because a generator may depend on its thread
+        for batch in batches(calls):  # iterated in the caller's thread, on which a generator may depend
             jobs += self.session.run(partial(self._store_batch, batch, len(jobs)))
         return jobs
 
     async def adelay_many(self, calls: Iterable[Call[Any]]) -> list[Job[Any]]:
-        """`delay_many` from async code."""
+        """Do what `delay_many` does, from async code."""
         jobs: list[Job[Any]] = []
         for batch in batches(calls):
             jobs += await self._store_batch(batch, len(jobs))
         return jobs
 
     async def _store_batch(self, batch: Sequence[Call[Any]], before: int) -> list[Job[Any]]:
-        # The same for all, so that those of one delay are stored together.
+        # One time for the whole batch, so that calls with the same delay are stored together.
         now = self._time_for(any(call.timed for call in batch))
         if now is None:
             now = await self.session.time(batch[0].queue)
@@ -178,34 +183,36 @@ class Jetq:
         return [self._job(call, answer) for call, answer in zip(batch, stored, strict=True)]
 
     def send(self, name: str, arguments: Mapping[str, Any] | None = None, **options: Unpack[CallOptions]) -> Job[Any]:
-        """Enqueue the task `name` without its code: `app.send("billing.charge", {"amount": 3}, queue="billing")`.
+        """Enqueue a job of the task `name` without the task's code: `app.send("billing.charge", {"amount": 3},
+        queue="billing")`.
 
-        `arguments` are JSON values by parameter name. If this process knows the task they are checked against its
-        signature, and its queue is the default. Raises as `Task.delay` does, and DefinitionError for an illegal name.
+        `arguments` are JSON values by parameter name. If this process knows the task, the arguments are checked against
+        the task's signature, and the task's queue is the default. Raises what `Task.delay` raises, and DefinitionError
+        for an illegal name.
         """
         return self.session.run(lambda: self.asend(name, arguments, **options))
 
     async def asend(
         self, name: str, arguments: Mapping[str, Any] | None = None, **options: Unpack[CallOptions]
     ) -> Job[Any]:
-        """`send` from async code."""
+        """Do what `send` does, from async code."""
         return await self.aenqueue(self.call(name, arguments, **options))
 
     def call(self, name: str, arguments: Mapping[str, Any] | None = None, **options: Unpack[CallOptions]) -> Call[Any]:
-        """The call `send` would store, checked and not stored."""
+        """Return the call that `send` would store: checked, but not stored."""
         settings = call_settings(options, name, "app.send")
         known = self._find(check_task(name))
         check_identity(settings, has_key=known is not None and known.declared.key is not None)
         if known is not None:
             return BoundTask(known, settings).bind_json(arguments or {})
         body = encode_plain(name, arguments or {})
-        effective = effective_options(TaskOptions(), settings)  # the worker decides what the task's are
+        effective = effective_options(TaskOptions(), settings)  # the task's own options are known to the worker alone
         return Call(name, settings.queue or "default", body, settings, effective, decode_plain, settings.key)
 
     def job(self, id: str, queue: str = "default") -> Job[Any]:
-        """The handle of a job stored elsewhere or earlier. Nothing is asked until it is used.
+        """Return the handle of a job that was stored elsewhere or earlier. Nothing is asked until the handle is used.
 
-        Its result is as annotated if its task is known here, and JSON values if not.
+        The job's result is decoded as annotated if this process knows the job's task, and as JSON values if not.
         """
         return Job(
             self.session,
@@ -223,14 +230,15 @@ class Jetq:
     def schedule(self, name: str, call: Call[Any], **when: Unpack[ScheduleKeywords]) -> ScheduleInfo:
         """Let `call` run again and again: `app.schedule("digest", digest.bind(7), cron="0 9 * * MON", tz="UTC")`.
 
-        Any process may do this, and again: a schedule of that name in the call's queue is written anew only if it
-        differs. For the keywords see Schedule. The options of the call hold for each job, except those that name one
-        time or one job. Raises DefinitionError, Rejected, NotStored, BrokerUnavailable.
+        Returns the schedule as it is stored. Any process may do this, any number of times: a schedule of that name in
+        the call's queue is written anew only if it differs. For the keywords see `Schedule`. The options of the call
+        hold for each job. A call with options about one time or one job (`delay`, `at`, `id`, `replace`, `throttle`) is
+        refused. Raises DefinitionError, Rejected, NotStored, BrokerUnavailable.
         """
         return self.session.run(lambda: self.aschedule(name, call, **when))
 
     async def aschedule(self, name: str, call: Call[Any], **when: Unpack[ScheduleKeywords]) -> ScheduleInfo:
-        """`schedule` from async code."""
+        """Do what `schedule` does, from async code."""
         from jetq.client.declared_schedules import schedule_record
         from jetq.model.definitions.schedule import Schedule
 
@@ -239,45 +247,52 @@ class Jetq:
         return await self.client.schedule(schedule_record(name, call, Schedule(**when)), call.body, self.payloads)
 
     def unschedule(self, name: str, queue: str | None = None) -> bool:
-        """Remove the schedule of that name, in every queue unless one is given. Jobs made of it stay. False if there is
-        none. One that a task's definition says comes back with the next worker: take it out there."""
+        """Remove the schedule `name`, and return False if there is no such schedule. Without `queue` all queues are
+        looked through, and the first such schedule is removed.
+
+        Jobs that were made of the schedule stay. A schedule that a task's definition says comes back with the next
+        worker: take such a schedule out of the definition.
+        """
         return self.session.run(lambda: self.aunschedule(name, queue))
 
     async def aunschedule(self, name: str, queue: str | None = None) -> bool:
-        """`unschedule` from async code."""
+        """Do what `unschedule` does, from async code."""
         return await self.client.unschedule(name, queue)
 
     def schedules(self, queue: str | None = None) -> list[ScheduleInfo]:
-        """All recurring schedules as they stand, by queue and name; of one queue if given."""
+        """Return all recurring schedules as they are stored, by queue and name; only the schedules of `queue` if
+        given."""
         return self.session.run(lambda: self.aschedules(queue))
 
     async def aschedules(self, queue: str | None = None) -> list[ScheduleInfo]:
-        """`schedules` from async code."""
+        """Do what `schedules` does, from async code."""
         return await self.client.schedules(queue, self.payloads)
 
     # --- payloads
 
     def seal_arguments(self, task: str, queue: str, body: bytes) -> bytes:
-        """A job's arguments, as JSON, as they are stored: as they are without `payloads`. Raises BadPayload."""
+        """Return a job's arguments, given as JSON, as the bytes to store. Without `payloads` the bytes stay as they
+        are. Raises BadPayload if sealing fails."""
         from jetq.encoding.sealing import PayloadContext, sealed
 
         return sealed(self.payloads, body, PayloadContext("arguments", task, queue=queue))
 
     def open_arguments(self, task: str, queue: str, body: bytes) -> bytes:
-        """The JSON of a job's arguments, of the bytes that are stored. Raises BadPayload if they do not open."""
+        """Return the JSON of a job's arguments from the stored bytes. Raises BadPayload if the bytes do not open."""
         from jetq.encoding.sealing import PayloadContext, opened
 
         return opened(self.payloads, body, PayloadContext("arguments", task, queue=queue))
 
     def open_result(self, id: str, task: str, record: ResultRecord) -> bytes:
-        """The JSON of what job `id` of `task` returned. Raises BadPayload if it does not open."""
+        """Return the JSON of what job `id` of `task` returned. Raises BadPayload if the stored result does not open."""
         from jetq.encoding.sealing import PayloadContext, opened
 
         stored = bytes(record.value) if record.sealed is None else record.sealed
         return opened(self.payloads, stored, PayloadContext("result", task, id=id))
 
     def _time_for(self, timed: bool) -> float | None:
-        """The broker's time; None if it must be asked for that. Who needs none gets 0, and nobody looks."""
+        """Return the broker's time in unix seconds; None if the broker must be asked for its time. Return 0 unless
+        `timed`, because the time is not used then."""
         return self.session.now() if timed else 0.0
 
     def _request(self, call: Call[Any], now: float) -> Request:
@@ -325,9 +340,10 @@ def task(**keywords: Unpack[TaskKeywords]) -> Decorator: ...
 def task(fn: Callable[..., Any] | None = None, /, **keywords: Any) -> Any:
     """Make a task of a function, without naming an app: `@task` or `@task(queue="email", max_attempts=5)`.
 
-    name: `module.qualname` unless given. queue: "default". For the others see `TaskOptions`; durations are seconds or
-    timedelta. Each call goes to the running job's app, else to that of the workers that run here, else to the first
-    `Jetq()` made, else to one from the environment; it raises DefinitionError if its module has made another one.
+    name: `module.qualname` unless given. queue: "default" unless given. For the other keywords see `TaskOptions`;
+    durations are seconds or timedelta. Each call goes to the app of the running job, else to the app of the workers
+    that run here, else to the first `Jetq()` made, else to an app made from the environment. A call raises
+    DefinitionError if the function's module has made another app.
 
     Raises DefinitionError for a function or option that cannot work.
     """
@@ -342,10 +358,12 @@ def _app_of(fn: Callable[..., Any]) -> AppOfCall[Jetq]:
 
 
 def default_app() -> Jetq:
-    """The first `Jetq()` made, or else one from the environment and files, made now. Raises SettingsError."""
+    """Return the first `Jetq()` made. If there is none, make an app from the environment and files. Raises
+    SettingsError."""
     return _default.get()
 
 
 def replaced_default(app: Jetq | None) -> AbstractContextManager[Jetq]:
-    """For tests: a context in which `@task` goes to `app`. None keeps the default app, or makes one for the while."""
+    """Give back a context, for tests, in which `@task` goes to `app`. None keeps the default app; if there is none, an
+    app is made for the context."""
     return _default.replaced(app)

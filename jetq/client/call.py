@@ -1,4 +1,4 @@
-"""A task with arguments, before it is a job; and the request to store it, which is made of it alone."""
+"""A call: a task with arguments, before it is a job. The request to store the job is made of the call alone."""
 
 from __future__ import annotations
 
@@ -31,8 +31,9 @@ _BATCH = 1000
 class Call(Discreet, Struct, Generic[R], frozen=True):
     """A task with bound and checked arguments, not stored yet.
 
-    body: the arguments as JSON. settings: what was given for this call. effective: the options it has, by these and
-    its task. decode: makes the result of the JSON that is stored. key: its unique key.
+    body: the arguments as JSON. settings: the options given for this call. effective: the options in force, from
+    `settings` and the task. decode: makes the result from the stored JSON. key: the call's unique key; None without a
+    key.
     """
 
     task: str
@@ -45,14 +46,14 @@ class Call(Discreet, Struct, Generic[R], frozen=True):
 
     @property
     def timed(self) -> bool:
-        """Whether an instant has to be made of it, which takes the broker's time."""
+        """Whether this call needs an instant, which is computed from the broker's time."""
         settings = self.settings
         return settings.delay is not None or settings.at is not None or self.effective.expires is not None
 
     def or_else(self, settings: CallSettings) -> Call[R]:
-        """Return the same call with `settings` where it has none of its own.
+        """Return the same call with `settings` where the call has no settings of its own.
 
-        Raises DefinitionError if they name one job.
+        Raises DefinitionError if `settings` name one job.
         """
         chosen = self.settings.or_else(settings)
         return replace(
@@ -66,10 +67,10 @@ class Call(Discreet, Struct, Generic[R], frozen=True):
     def request(
         self, now: float, instant: Callable[[float], float] = lambda at: at, payloads: PayloadCodec | None = None
     ) -> Request:
-        """Return what to store for this call, made `now`, in unix seconds of the broker; and how.
+        """Return what to store for this call, and how. `now`: when the call was made, in unix seconds of the broker.
 
         For `instant` see `CallSettings.due`. payloads: seals the arguments. Raises DefinitionError for an id that ends
-        in a key, BadPayload if they cannot be sealed.
+        in a key, BadPayload if the arguments cannot be sealed.
         """
         settings = self.settings
         id, key = self._identity()
@@ -119,7 +120,7 @@ class Call(Discreet, Struct, Generic[R], frozen=True):
 
 
 def check_calls(calls: Iterable[Any]) -> None:
-    """Raise ArgumentError if one of `calls` is something else, as a task or the arguments of one."""
+    """Raise ArgumentError if an item of `calls` is no call, for example a task or the arguments of a task."""
     for call in calls:
         if not isinstance(call, Call):
             raise ArgumentError(
@@ -128,9 +129,10 @@ def check_calls(calls: Iterable[Any]) -> None:
 
 
 def batches(calls: Iterable[Call[Any]]) -> Iterator[list[Call[Any]]]:
-    """Yield `calls` in parts that are stored at once, taken one after the other.
+    """Yield `calls` in lists of at most 1,000, each of which is stored at once. The calls are taken one list after the
+    other.
 
-    Raises ArgumentError for what is no call.
+    Raises ArgumentError for an item that is no call.
     """
     if not isinstance(calls, Iterable):
         check_calls((calls,))

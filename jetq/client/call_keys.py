@@ -1,4 +1,4 @@
-"""The keys of a call, made of its arguments as `@task(key=...)` and `@task(limit_per=...)` say."""
+"""The keys of a call, made of the call's arguments as `@task(key=...)` and `@task(limit_per=...)` say."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ KeyOption = str | Callable[..., str]
 
 
 def check_template(key: KeyOption, signature: Signature, option: str = "key") -> None:
-    """Raises DefinitionError if `key`, given as `option`, is a text that names what is no parameter of the task, or a
-    secret: keys are part of subjects and ids, which everybody sees."""
+    """Raise DefinitionError if the text `key`, given as `option`, names something that is no parameter of the task, or
+    names a secret: keys are part of subjects and ids, which everybody sees. A function as `key` is not checked."""
     if callable(key):
         return
     try:
@@ -40,7 +40,7 @@ def check_template(key: KeyOption, signature: Signature, option: str = "key") ->
 
 
 def call_key(key: KeyOption, signature: Signature, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
-    """The key of one call. Raises ArgumentError if the arguments give none."""
+    """Return the key of one call. Raises ArgumentError if the arguments give no key."""
     try:
         made: object = key(*args, **kwargs) if callable(key) else key.format(**signature.values(args, kwargs))
     except Exception as error:

@@ -1,4 +1,5 @@
-"""Jobs as values: storing them, and asking what became of one. `jetq.job` makes handles of what this returns."""
+"""Storing jobs, and asking what became of a job, all in plain values. `jetq.client.job` has the handles made of
+them."""
 
 from __future__ import annotations
 
@@ -35,9 +36,9 @@ __all__ = ["Client"]
 
 
 class Client:
-    """What producers and callers do, on the running loop's connection.
+    """Does what producers and callers ask for, on the connection of the running loop.
 
-    What is done with jobs that are stored is imported where it is done: most programs that enqueue do none of it.
+    Code that works on stored jobs is imported where it is used, because most programs that enqueue never use that code.
     """
 
     def __init__(self, session: Session) -> None:
@@ -54,7 +55,7 @@ class Client:
             raise _about(error, request) from error.__cause__
 
     def enqueue_and_wait(self, request: Request) -> Stored:
-        """`enqueue` for code that is not async."""
+        """Do what `enqueue` does, from code that is not async."""
         try:
             if request.is_plain:
                 return self._store_plain(request)
@@ -74,11 +75,12 @@ class Client:
         )
 
     async def _store_again(self, request: Request, first: str) -> Stored:
-        """Store what was sent and not confirmed: under an id, therefore, that is not fresh any more."""
+        """Store a job that was sent and not confirmed. Its id does not count as fresh any more, because the first try
+        may be stored."""
         job = request.job
         try:
             stored = await self._store(replace(request, job=replace(job, fresh=False)))
-        except (Rejected, BrokerUnavailable) as error:  # this try surely failed, but the first may not have
+        except (Rejected, BrokerUnavailable) as error:  # this try surely failed, but the first try may not have
             raise NotStored(f"{first}; then {error.message}") from None
         return replace(stored, disposition="new")
 
@@ -93,17 +95,18 @@ class Client:
         try:
             stored = await broker.enqueue(job, due=request.due, debounce=request.debounce)
         except Rejected:
-            with suppress(BrokerError):  # the claim is this job's own: a repeat with its id has it
+            with suppress(BrokerError):  # the claim is this job's own: a repeat under the job's id has the claim
                 await broker.unthrottle(job)
             raise
-        if stored.id != job.id:  # one of an earlier period still stands, and this period has had none
+        if stored.id != job.id:  # a job of an earlier period is still stored, and this period has had none
             await broker.unthrottle(job)
         return stored
 
     async def enqueue_many(self, requests: Sequence[Request], *, before: int = 0) -> list[Stored]:
-        """Store many jobs at once, each at its own due time. `before` is how many the same caller has stored already.
+        """Store many jobs at once, each at its own due time, and return the answers in order.
 
-        Raises EnqueueError that names those not, or not surely, stored; the others are. BrokerUnavailable: none is.
+        `before`: how many jobs the same caller has stored already. Raises EnqueueError, which names the jobs that are
+        not, or not surely, stored; all other jobs are stored. Raises BrokerUnavailable if no job is stored.
         """
         alike: dict[tuple[float | None, Debounce | None], list[int]] = {}
         answers: dict[int, Stored | Exception] = {}
@@ -112,7 +115,8 @@ class Client:
                 alike.setdefault((request.due, request.debounce), []).append(place)
             else:
                 answers[place] = await self._try_one(request)
-        # All at once, because each may have a due time of its own: else each would wait for the answer to the last.
+        # All groups at once, because each job may have a due time of its own: one by one, each would wait for the
+        # answer to the group before.
         many = await asyncio.gather(
             *(
                 self._try_many([requests[place].job for place in places], due, debounce)
@@ -142,31 +146,34 @@ class Client:
             return [_unsent(error)] * len(jobs)
 
     async def state(self, queue: str, id: str) -> State | None:
-        """Where job `id` is in its life; None if nothing is known of it."""
+        """Return where job `id` is in its life; None if nothing is known of the job."""
         from jetq.operations.job_view import state_of
 
         return await state_of(await self._session.broker(), queue, id)
 
     async def view(self, queue: str, id: str) -> JobView:
-        """Job `id` with all that is known of it. Raises JobNotFound."""
+        """Return all that is known of job `id`. Raises JobNotFound."""
         from jetq.operations.job_view import view_job
 
         return await view_job(await self._session.broker(), id, queue=queue)
 
     async def cancel(self, queue: str, id: str, timeout: float) -> Cancellation:
-        """Cancel job `id`, waiting `timeout` seconds for the end of a run. Raises JobNotFound."""
+        """Cancel job `id`, wait up to `timeout` seconds for the end of a run, and return what the cancel did. Raises
+        JobNotFound."""
         from jetq.operations.cancel import cancel
 
         return await cancel(await self._session.broker(), queue, id, timeout=timeout)
 
     async def move(self, queue: str, id: str, due: float | None) -> State | None:
-        """Give a scheduled job another due time (None: now); its state then, or None if it was not scheduled."""
+        """Give a scheduled job another due time (unix seconds, None: now). Return the job's state then; None if the job
+        was not scheduled."""
         from jetq.operations.reschedule import move_job
 
         return await move_job(await self._session.broker(), queue, id, due)
 
     async def schedule(self, record: ScheduleRecord, body: bytes, payloads: PayloadCodec | None) -> ScheduleInfo:
-        """Store a recurring schedule unless it stands just so. Raises Rejected, NotStored, BadPayload."""
+        """Store a recurring schedule unless the same is stored already, and return it as stored. Raises Rejected,
+        NotStored, BadPayload."""
         from jetq.operations.schedules import find_schedule, put_schedule, view_schedule
 
         broker = await self._session.broker()
@@ -175,13 +182,13 @@ class Client:
         return await view_schedule(broker, stored, payloads=payloads)
 
     async def unschedule(self, name: str, queue: str | None) -> bool:
-        """Remove the schedule of that name; False if there is none."""
+        """Remove the schedule `name`. Return False if there is no such schedule."""
         from jetq.operations.schedules import remove_schedule
 
         return await remove_schedule(await self._session.broker(), name, queue)
 
     async def schedules(self, queue: str | None, payloads: PayloadCodec | None) -> list[ScheduleInfo]:
-        """All schedules, by queue and name."""
+        """Return all schedules by queue and name; only the schedules of `queue` if given."""
         from jetq.operations.schedules import list_schedules, view_schedule
 
         broker = await self._session.broker()
@@ -189,10 +196,10 @@ class Client:
         return [await view_schedule(broker, stored, payloads=payloads) for stored in standing]
 
     async def result(self, queue: str, id: str, timeout: float | None, expires_after: float | None) -> ResultRecord:
-        """The result of job `id`, pushed as soon as it is stored.
+        """Return the result of job `id`, which is pushed as soon as it is stored.
 
-        `timeout` in seconds, None waits without a bound. `expires_after`: how long this job's result is kept, if known.
-        Raises ResultTimeout, ResultExpired, JobNotFound.
+        `timeout`: seconds; None waits without a bound. `expires_after`: seconds for which this job's result is kept;
+        None if unknown. Raises ResultTimeout, ResultExpired, JobNotFound.
         """
         record = await self.end(queue, id, timeout)
         if record is None:
@@ -202,10 +209,11 @@ class Client:
         return record
 
     async def end(self, queue: str, id: str, timeout: float | None, *, pushed: bool = True) -> ResultRecord | None:
-        """How job `id` ended, as soon as it has. None if it is gone and left nothing.
+        """Return how job `id` ended, as soon as it has. Return None if the job is gone and left nothing.
 
-        `timeout` in seconds, None waits without a bound. pushed: it leaves a result, which comes as soon as it is
-        stored; else its queue is looked at, the longer it takes the less often. Raises ResultTimeout.
+        `timeout`: seconds; None waits without a bound. `pushed`: the job leaves a result, which arrives as soon as it
+        is stored. Without `pushed` the job's queue is looked at, less often the longer the wait lasts. Raises
+        ResultTimeout.
         """
         from jetq.client.waiting import wait_for_end
 
@@ -213,14 +221,16 @@ class Client:
 
 
 def _unsent(error: BrokerError) -> BrokerError:
-    """What `error` means to who enqueues: where the broker cannot be used, nothing was sent."""
+    """Return `error` as a caller that enqueues is told: NotSent if the broker cannot be used, because nothing was sent
+    then."""
     if type(error) is not BrokerUnavailable:
         return error
     return NotSent(error.message, hint=error.hint)
 
 
 def _about(error: BrokerError, request: Request) -> BrokerError:
-    """`error` as who enqueued that job is told: with its id, and what to do if nobody knows whether it is stored."""
+    """Return `error` as the caller that enqueued the job is told: with the job's id, and with what to do if nobody
+    knows whether the job is stored."""
     job = request.job
     error = NotStored(error.message) if isinstance(error, Closed) else _unsent(error)
     if not isinstance(error, EnqueueError):
@@ -236,7 +246,8 @@ def _about(error: BrokerError, request: Request) -> BrokerError:
 
 
 def _not_all(failed: Mapping[str, Exception], *, stored: int) -> BrokerError:
-    """What to raise when `failed` says why of those that are not stored, by id, and `stored` others are."""
+    """Return the error for a call of which `stored` jobs are stored. `failed` says why the other jobs are not stored,
+    by id."""
     first = next(iter(failed.values()))
     errors = failed.values()
     if not stored and all(isinstance(error, BrokerUnavailable) for error in errors):

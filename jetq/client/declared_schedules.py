@@ -17,11 +17,11 @@ from jetq.model.schedule import ScheduleRecord
 __all__ = ["Definition", "check_schedules", "definitions", "schedule_record"]
 
 Definition = tuple[ScheduleRecord, bytes]
-"""A schedule, and the arguments of its jobs as they are stored."""
+"""A schedule, and the arguments of its jobs as JSON."""
 
 
 def check_schedules(task: Task[..., Any]) -> None:
-    """Raises DefinitionError if the schedules of `task` have no names of their own, or arguments that do not fit."""
+    """Raise DefinitionError if schedules of `task` have no names of their own, or have arguments that do not fit."""
     names = [schedule.name for schedule in task.declared.schedules]
     if len(names) > 1 and (None in names or len(set(names)) < len(names)):
         raise DefinitionError(
@@ -36,8 +36,8 @@ def check_schedules(task: Task[..., Any]) -> None:
 
 
 def definitions(tasks: Iterable[Task[..., Any]]) -> list[Definition]:
-    """The schedules that tasks define. Raises DefinitionError if the arguments of one do not fit, or if it would tick
-    twice, because its module was imported under two names."""
+    """Return the schedules that tasks define. Raises DefinitionError if the arguments of a schedule do not fit, or if a
+    schedule would tick twice because its module was imported under two names."""
     tasks = [task for task in tasks if task.declared.schedules]
     _check_modules(tasks)
     return [(_record(task, schedule), _body(task, schedule)) for task in tasks for schedule in task.declared.schedules]
@@ -88,7 +88,8 @@ def _do_not_fit(task: Task[..., Any], why: str) -> DefinitionError:
 
 
 def schedule_record(name: str, call: Call[Any], schedule: Schedule) -> ScheduleRecord:
-    """The record of a schedule made at run time. Raises DefinitionError for a call whose options name one job."""
+    """Return the record of a schedule made at run time. Raises DefinitionError for a call with options about one
+    job."""
     settings = call.settings
     for option in ("delay", "at", "id", "replace", "throttle"):
         if getattr(settings, option):

@@ -1,4 +1,4 @@
-"""What `@task` and `@app.task` do: make a task of a function, checked, and registered."""
+"""The work of `@task` and `@app.task`: make a task of a function, check the task, and register it."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 AppOf = Callable[[Callable[..., Any]], Callable[[], Enqueues]]
-"""Makes what tells, at each call of a function's task, which app the call goes to."""
+"""Takes a task's function, and gives a function that tells at each call of the task which app the call goes to."""
 
 
 class Decorator(Protocol):
-    """`@task(...)` with keywords."""
+    """The decorator that `@task(...)` with keywords gives."""
 
     @overload
     def __call__(self, fn: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncTask[P, R]: ...  # type: ignore[overload-overlap]
@@ -33,9 +33,10 @@ class Decorator(Protocol):
 
 
 def decorate(fn: Callable[..., Any] | None, keywords: Mapping[str, Any], registry: Registry, app_of: AppOf) -> Any:
-    """Return the task made of `fn`, with the options `keywords`, in `registry`; without `fn` what makes one.
+    """Return the task made of `fn` with the options `keywords`, registered in `registry`. Without `fn` return a
+    function that makes the task.
 
-    app_of: tells which app its calls go to. Raises DefinitionError for a function or option that cannot work.
+    app_of: tells which app the task's calls go to. Raises DefinitionError for a function or option that cannot work.
     """
     if fn is not None:
         return _made(fn, keywords, registry, app_of)

@@ -1,4 +1,5 @@
-"""Which app a `@task` goes to that names none: the default app, or where there are several its worker's."""
+"""The choice of an app for a `@task` that names none: the default app, or, where there are several, the worker's
+app."""
 
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ __all__ = ["AppOfCall", "DefaultApp", "HasSettings", "owner_of", "served", "serv
 
 
 class HasSettings(Protocol):
-    """What is needed of an app here."""
+    """The part of an app that is needed here."""
 
     settings: Settings
 
@@ -30,7 +31,8 @@ _serving: list[HasSettings] = []
 
 
 class DefaultApp(Generic[A]):
-    """The one global: the app of tasks that name none. `kind` is the class of apps, which makes one of nothing."""
+    """The one global: the app of tasks that name none. `kind` is the class of apps, which makes an app without
+    arguments."""
 
     def __init__(self, kind: type[A]) -> None:
         self.kind = kind
@@ -42,7 +44,8 @@ class DefaultApp(Generic[A]):
         self.chosen = False
 
     def offer(self, app: A) -> None:
-        """The first app made becomes the default. Raises DefinitionError if one from the environment is in use."""
+        """Make `app` the default if it is the first app made. Raises DefinitionError if an app from the environment is
+        in use."""
         with self._lock:
             self._offered = self._offered or app
             if self._app is None:
@@ -55,26 +58,28 @@ class DefaultApp(Generic[A]):
                 )
 
     def get(self) -> A:
-        """Return the first app made, or else one from the environment and files, made now. Raises SettingsError."""
+        """Return the first app made. If there is none, make an app from the environment and files. Raises
+        SettingsError."""
         with self._lock:
             if self._app is None:
                 self._making = True
                 try:
-                    self.kind()  # offers itself
+                    self.kind()  # the new app offers itself
                 finally:
                     self._making = False
             assert self._app is not None
             return self._app
 
     def forget(self) -> None:
-        """Have the next app that is made be the first."""
+        """Let the next app that is made count as the first."""
         with self._lock:
             self._app = None
             self._from_environment = False
 
     @contextmanager
     def replaced(self, app: A | None) -> Iterator[A]:
-        """Let tasks that name no app go to `app` for a while; None keeps the default, or makes one for the while."""
+        """Let tasks that name no app go to `app` until the context ends. None keeps the default app; if there is none,
+        an app is made for the context."""
         with self._lock:
             kept, from_environment, chosen = self._app, self._from_environment, self.chosen
             app = app or kept or self.kind()
@@ -89,10 +94,10 @@ class DefaultApp(Generic[A]):
 
 
 class AppOfCall(Generic[A]):
-    """Tells which app a call of `fn` goes to, whose task names none: the running job's, else that of the workers that
-    run here, else the default one.
+    """Tells which app a call of `fn` goes to, whose task names none: the running job's app, else the app of the workers
+    that run here, else the default app.
 
-    default: gives the default in force.
+    default: gives the `DefaultApp` in force.
     """
 
     def __init__(self, fn: Callable[..., Any], default: Callable[[], DefaultApp[A]]) -> None:
@@ -101,7 +106,7 @@ class AppOfCall(Generic[A]):
         self._known: tuple[A, tuple[HasSettings, ...], A] | None = None
 
     def __call__(self) -> A:
-        """Return that app. Raises DefinitionError as `owner_of` does."""
+        """Return the app that a call goes to now. Raises DefinitionError as `owner_of` does."""
         default = self._default()
         current = CURRENT.get()
         if current is not None and isinstance(current.app, default.kind):
@@ -113,7 +118,7 @@ class AppOfCall(Generic[A]):
 
 
 class _Works(Protocol):
-    """What is needed of a worker."""
+    """The part of a worker that is needed here."""
 
     @property
     def app(self) -> HasSettings: ...
@@ -123,7 +128,8 @@ W = TypeVar("W", bound=_Works)
 
 
 def serves(run: Callable[[W], Coroutine[Any, Any, None]]) -> Callable[[W], Coroutine[Any, Any, None]]:
-    """While the worker runs, its app is served in this process: it runs every imported `@task`."""
+    """Wrap a worker's `run` so that, while the worker runs, its app counts as served in this process: the worker runs
+    every imported `@task`."""
 
     @functools.wraps(run)
     async def noted(worker: W) -> None:
@@ -137,15 +143,16 @@ def serves(run: Callable[[W], Coroutine[Any, Any, None]]) -> Callable[[W], Corou
 
 
 def served() -> tuple[HasSettings, ...]:
-    """The apps that workers of this process serve now."""
+    """Return the apps that workers of this process serve now."""
     return tuple(_serving)
 
 
 def owner_of(fn: Callable[..., Any], default: A) -> A:
-    """The app that a call of `fn` goes to outside of jobs, where `default` was made first.
+    """Return the app that a call of `fn` goes to outside of jobs. `default` is the app that was made first.
 
-    Where workers run, one that they serve; they would run the job, and nobody else here. Raises DefinitionError if
-    those are several, or if no worker runs and the module of `fn` has made an app, but not this one.
+    Where workers run, the call goes to an app that they serve: these workers would run the job, and nobody else here.
+    Raises DefinitionError if the workers serve several apps and `default` is none of these, or if no worker runs and
+    the module of `fn` has made an app, but not `default`.
     """
     kind = type(default)
     served = [app for app in _serving if isinstance(app, kind)]
@@ -163,7 +170,7 @@ def owner_of(fn: Callable[..., Any], default: A) -> A:
 
 
 def _is_same(one: HasSettings, other: HasSettings) -> bool:
-    """Whether both put their jobs in one place."""
+    """Return whether both apps put their jobs in one place."""
     return one is other or (one.settings.servers, one.settings.namespace) == (
         other.settings.servers,
         other.settings.namespace,

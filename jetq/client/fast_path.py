@@ -1,7 +1,8 @@
-"""A line of its own for code that is not async: the thread that enqueues speaks to the broker itself.
+"""A connection of its own, called a line, for code that is not async: the thread that enqueues speaks to the broker
+itself.
 
-To cross to jetq's thread and back costs two wakes of a thread, half of what an enqueue takes. A line knows nothing but
-success: whatever else comes of a job is left to the crossing, which repeats it with the same id, waits, mends and says
+Crossing to jetq's thread and back wakes a thread twice, which is half of what an enqueue costs. A line knows nothing
+but success: every other outcome is left to the crossing, which repeats the job with the same id, waits, mends and says
 what is wrong.
 """
 
@@ -29,9 +30,9 @@ _LOOK_EVERY = 30.0
 
 
 class DirectLine:
-    """At most one line, for whichever thread takes it first; the others cross meanwhile.
+    """At most one line, for whichever thread takes it first; the other threads cross meanwhile.
 
-    Nothing here is locked, because a KeyboardInterrupt or a job's timeout may end a thread anywhere in here: a line
+    Nothing here is locked, because a KeyboardInterrupt or a job's timeout may end a thread anywhere in here. A line
     that such a thread had taken is missed after a minute, and closed.
 
     Guarantee: tests/integration/connection/test_socket_line.py: a line that breaks costs no job and doubles none.
@@ -47,10 +48,10 @@ class DirectLine:
         self._closed = False
 
     def store(self, job: JobRecord) -> Stored | None:
-        """Store a plain job; from any thread. None: it is not stored, and has to cross. Raises NotStored if that is not
-        known, and then it has to cross as well."""
+        """Store a plain job, from any thread. Return None if the job is not stored and has to cross. Raises NotStored
+        if nobody knows whether the job is stored, which then has to cross as well."""
         try:
-            line = self._idle.pop()  # nobody else has it from here on
+            line = self._idle.pop()  # no other thread has this line from here on
         except IndexError:
             return None
         stored = line.store(job)
@@ -59,7 +60,8 @@ class DirectLine:
         return stored
 
     def wanted(self, broker: Broker) -> None:
-        """A job has crossed that a line could have taken. To be called on the loop of `broker`, jetq's own."""
+        """Open a line unless one is open, because a job has crossed that a line could have taken. To be called on the
+        loop of `broker`, jetq's own."""
         loop = asyncio.get_running_loop()
         if self._opening is None and self._not_before <= loop.time() and (self._line is None or not self._line.is_open):
             self._not_before = loop.time() + _NOT_AGAIN_WITHIN
@@ -68,7 +70,7 @@ class DirectLine:
     async def _open(self, broker: Broker) -> None:
         try:
             line = await broker.open_direct()
-        except Exception as error:  # no job loses by it
+        except Exception as error:  # no job is lost by this
             _log.debug("no line of its own for code that is not async: %s", error)
             return
         finally:
@@ -81,12 +83,13 @@ class DirectLine:
         self._look_later()
 
     def _look_later(self) -> None:
-        if self._looking is not None:  # that of a line before
+        if self._looking is not None:  # the timer of an earlier line
             self._looking.cancel()
         self._looking = asyncio.get_running_loop().call_later(_LOOK_EVERY, self._look)
 
     def _look(self) -> None:
-        """Hang up if nobody used it since the last look: nobody answers the server's pings meanwhile either."""
+        """Hang up if nobody used the line since the last look, because nobody answers the server's pings meanwhile
+        either."""
         line = self._line
         if line is None or not line.is_open:
             return

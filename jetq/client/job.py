@@ -26,11 +26,11 @@ R = TypeVar("R")
 
 @answering("Job")
 class Job(Generic[R]):
-    """A stored job. `R` is what its task returns.
+    """A stored job. `R` is what the job's task returns.
 
-    id, queue, task: its id, and the names of its queue and task (empty if unknown). disposition: what its enqueue
-    did: "new"; "existing" if a job of that id or unique key stood already, and this is the handle of that one;
-    "replaced" if that one took these arguments.
+    id, queue, task: the job's id, and the names of its queue and task (empty if unknown). disposition: what the enqueue
+    of the job did. "new": the job was stored. "existing": a job of that id or unique key was stored already, and this
+    is the handle of the stored job. "replaced": the stored job took these arguments.
     """
 
     def __init__(
@@ -60,16 +60,18 @@ class Job(Generic[R]):
         return f"<Job {self.id} of {self.task or 'an unknown task'} in queue {self.queue}>"
 
     def result(self, timeout: float | timedelta | None = 60.0) -> R:
-        """What the task returned, as soon as it did. `timeout` in seconds; None waits without a bound.
+        """Return what the task returned, as soon as the job has ended. `timeout` in seconds; None waits without a
+        bound.
 
-        Raises what the task raised, as its own class if that is imported here and else as TaskFailed, with the worker's
-        traceback as its cause; NoResult at once if the task keeps no results; JobCancelled or JobExpired if that is how
-        it ended; ResultTimeout, ResultExpired or JobNotFound if there is none to be had; BrokerUnavailable.
+        Raises what the task raised, with the worker's traceback as its cause: as the exception's own class if that
+        class is imported here, else as TaskFailed. Raises NoResult at once if the task keeps no results; JobCancelled
+        or JobExpired if the job ended that way; ResultTimeout, ResultExpired or JobNotFound if there is no result to be
+        had; BrokerUnavailable.
         """
         return self._session.run(lambda: self.aresult(timeout))
 
     async def aresult(self, timeout: float | timedelta | None = 60.0) -> R:
-        """The same from async code."""
+        """Do what `result` does, from async code."""
         if self._known and self._result_ttl is None:
             raise NoResult(
                 f"{self.task} stores no results",
@@ -91,13 +93,13 @@ class Job(Generic[R]):
         bound.
 
         Raises what the task raised, JobCancelled or JobExpired, as `result` does; ResultTimeout; JobNotFound if nothing
-        is known of a job that was not enqueued here; BrokerUnavailable. One that keeps no result and is neither in its
-        queue nor dead has succeeded, as for `status`; this is seen up to a second late.
+        is known of a job that was not enqueued here; BrokerUnavailable. A job that keeps no result and is neither in
+        its queue nor dead has succeeded, as for `status`. The end of such a job is seen up to a second late.
         """
         self._session.run(lambda: self.await_(timeout))
 
     async def await_(self, timeout: float | timedelta | None = 60.0) -> None:
-        """`wait` from async code."""
+        """Do what `wait` does, from async code."""
         record = await self._client.end(self.queue, self.id, _bound(timeout), pushed=self._result_ttl is not None)
         if record is not None:
             self._check(record)
@@ -105,7 +107,7 @@ class Job(Generic[R]):
             raise self._not_found()
 
     def _check(self, record: ResultRecord) -> None:
-        """Raise what a job that did not succeed is told by."""
+        """Raise the error for a job that did not succeed."""
         if record.failure is not None:
             from jetq.encoding.failures import revive
 
@@ -124,16 +126,16 @@ class Job(Generic[R]):
         )
 
     def status(self) -> State:
-        """Where the job is in its life.
+        """Return where the job is in its life.
 
-        One that was enqueued here and is neither in its queue nor dead has succeeded, also when no result is kept;
-        but a purge of its queue leaves no trace either.
-        Raises JobNotFound if nothing is known of one that was not, BrokerUnavailable.
+        A job that was enqueued here and is neither in its queue nor dead has succeeded, also when no result is kept.
+        But a purge of the queue leaves no trace either. Raises JobNotFound if nothing is known of a job that was not
+        enqueued here, BrokerUnavailable.
         """
         return self._session.run(self.astatus)
 
     async def astatus(self) -> State:
-        """The same from async code."""
+        """Do what `status` does, from async code."""
         state = await self._client.state(self.queue, self.id)
         if state is None and self._known:
             return "succeeded"
@@ -142,31 +144,34 @@ class Job(Generic[R]):
         return state
 
     def info(self) -> JobView:
-        """All that is known of the job: its state, attempt, due time, worker, start, errors and end.
+        """Return all that is known of the job: its state, attempt, due time, worker, start, errors and end.
 
-        Asks its queue, the workers, its result and its dead letter; nothing is written for that while it runs. Raises
-        JobNotFound if nothing is known of it, BrokerUnavailable.
+        Asks the job's queue, the workers, its result and its dead letter. Nothing is written for this while the job
+        runs. Raises JobNotFound if nothing is known of the job, BrokerUnavailable.
         """
         return self._session.run(self.ainfo)
 
     async def ainfo(self) -> JobView:
-        """The same from async code."""
+        """Do what `info` does, from async code."""
         return await self._client.view(self.queue, self.id)
 
     def cancel(self, timeout: float | timedelta = 10.0) -> Cancellation:
-        """End the job wherever it is. It does not run again, whatever this returns:
+        """End the job wherever it is. The job does not run again, whatever this returns:
 
-        "removed" before it ran; "stopped" while it ran; "unconfirmed": its worker was told, and it had not ended after
-        `timeout` seconds; "finished" before; "cancelled" before. In a task a cancel is an `asyncio.CancelledError` at
-        its next await, or JobCancelled in a thread, and `current_job().cancelled`; a process is killed.
-        One that is due within two seconds takes some seconds longer. Raises JobNotFound, BrokerUnavailable.
+        "removed": the job had not run. "stopped": the job was stopped while it ran. "unconfirmed": the job's worker was
+        told, and the run had not ended after `timeout` seconds. "finished": the job had finished before. "cancelled":
+        the job was cancelled before.
+
+        In a task a cancel is an `asyncio.CancelledError` at the next await, or JobCancelled in a thread, and
+        `current_job().cancelled`; a process is killed. To cancel a job that is due within two seconds takes some
+        seconds longer. Raises JobNotFound, BrokerUnavailable.
 
         Guarantee: tests/integration/operations/test_cancel.py
         """
         return self._session.run(lambda: self.acancel(timeout))
 
     async def acancel(self, timeout: float | timedelta = 10.0) -> Cancellation:
-        """The same from async code."""
+        """Do what `cancel` does, from async code."""
         try:
             return await self._client.cancel(self.queue, self.id, seconds(timeout, "timeout"))
         except JobNotFound:
@@ -175,28 +180,29 @@ class Job(Generic[R]):
             raise
 
     def reschedule(self, *, delay: Seconds | None = None, at: datetime | None = None) -> State:
-        """Give a scheduled job, or a retry that waits its turn, another due time; the state it is in after that.
+        """Give a scheduled job, or a retry that waits, another due time, and return the job's state after that.
 
-        "scheduled": done. Any other state: too late, and nothing is changed; "queued" also from two seconds before its
-        due time on. Raises DefinitionError for an impossible time, JobNotFound, BrokerUnavailable.
+        "scheduled": the due time is changed. Any other state: too late, and nothing is changed. The state is "queued"
+        also from two seconds before the due time on. Raises DefinitionError for an impossible time, JobNotFound,
+        BrokerUnavailable.
         """
         return self._session.run(lambda: self.areschedule(delay=delay, at=at))
 
     async def areschedule(self, *, delay: Seconds | None = None, at: datetime | None = None) -> State:
-        """The same from async code."""
+        """Do what `reschedule` does, from async code."""
         settings = due_settings(delay, at)
         now = await self._session.time(self.queue, make=False)
         return await self._moved(settings.due(now, self._session.instant) or now)
 
     def run_now(self) -> State:
-        """Make a scheduled job, or a retry that waits its turn, ready now; the state it is in after that.
+        """Make a scheduled job, or a retry that waits, ready now, and return the job's state after that.
 
-        "queued": it is its worker's turn, by this or before. Raises JobNotFound, BrokerUnavailable.
+        "queued": the job is ready, by this call or from before. Raises JobNotFound, BrokerUnavailable.
         """
         return self._session.run(self.arun_now)
 
     async def arun_now(self) -> State:
-        """The same from async code."""
+        """Do what `run_now` does, from async code."""
         return await self._moved(None)
 
     async def _moved(self, due: float | None) -> State:

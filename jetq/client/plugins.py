@@ -24,10 +24,11 @@ VERBS = "jetq.verbs"
 
 
 class Plugin(Struct, frozen=True):
-    """An installed plugin: its entry's name, its module, and the distribution it comes from.
+    """An installed plugin: the name of its entry, its module, and the distribution that it comes from.
 
-    extras: of its distribution, without which it cannot be imported. tasks: the names its module defines, once loaded.
-    lacks: what its tasks need here and do not have, as its module's `jetq_ready` says.
+    extras: the extras of the distribution without which the plugin cannot be imported. tasks: the names of the tasks
+    that its module defines, once loaded. lacks: what the plugin's tasks need here and do not have, as `jetq_ready` of
+    its module says; None if nothing is missing.
     """
 
     name: str
@@ -39,22 +40,23 @@ class Plugin(Struct, frozen=True):
     lacks: str | None = None
 
     def is_left_out(self, error: PluginError) -> bool:
-        """Whether `error` is no fault: the plugin comes with an extra of its distribution that is not installed."""
+        """Return whether `error` is no fault: the plugin comes with an extra of its distribution that is not
+        installed."""
         return bool(self.extras) and isinstance(error.__cause__, ImportError)
 
 
 def installed() -> list[Plugin]:
-    """All installed plugins, by name. Imports nothing."""
+    """Return all installed plugins, by name. Imports nothing."""
     return sorted((_plugin(entry) for entry in entry_points(group=GROUP)), key=lambda plugin: plugin.name)
 
 
 def load(allow: Collection[str] | None = None) -> list[Plugin]:
-    """Import the installed plugins, or only those whose entry or distribution `allow` names.
+    """Import the installed plugins, or only those whose entry or distribution `allow` names, and return them.
 
-    One whose extra is not installed is left out unless it is allowed by name.
+    A plugin whose extra is not installed is left out unless `allow` names the plugin.
 
-    Raises PluginError that names the distribution of one that cannot be imported, both distributions of two that define
-    the same task, and what `allow` names and is not installed.
+    Raises PluginError, which names the distribution of a plugin that cannot be imported, both distributions of two
+    plugins that define the same task, or a name in `allow` that is not installed.
     """
     everyone = found = installed()
     if allow is not None:
@@ -101,8 +103,8 @@ def _load(plugin: Plugin, everyone: Collection[Plugin]) -> Plugin:
 
 
 def _own(plugin: Plugin, module: ModuleType) -> list[str]:
-    """The tasks of the plugin's module, and those of its package that stand in it: they may have been imported before,
-    by an application that uses the package."""
+    """Return the names of the tasks of the plugin's module, and of the tasks of its package that the module holds: an
+    application that uses the package may have imported these tasks before."""
     shown = {id(each) for each in vars(module).values() if isinstance(each, Task)}
     return [
         name
@@ -113,18 +115,20 @@ def _own(plugin: Plugin, module: ModuleType) -> list[str]:
 
 
 def _home(task: Task[..., Any], everyone: Collection[Plugin]) -> str | None:
-    """The distribution in whose plugin's package `task` is defined: a plugin may import another, and its tasks."""
+    """Return the distribution of the plugin in whose package `task` is defined; None if there is no such plugin. A
+    plugin may import another plugin, and its tasks."""
     near = [plugin for plugin in everyone if _is_within(task.fn.__module__, _package(plugin))]
     return max(near, key=lambda plugin: len(_package(plugin))).distribution if near else None
 
 
 def _package(plugin: Plugin) -> str:
-    """The package that its module stands in, or the module."""
+    """Return the package that the plugin's module is in, or the module itself."""
     return plugin.module.rpartition(".")[0] or plugin.module
 
 
 def _lacks(plugin: Plugin, module: ModuleType) -> str | None:
-    """What the plugin says that it needs: `jetq_ready()` beside its tasks raises a JetqError if they cannot run."""
+    """Return what the plugin needs and does not have here; None if nothing is missing. `jetq_ready()` beside its tasks
+    raises a JetqError if the tasks cannot run."""
     ready = getattr(module, "jetq_ready", None)
     if ready is None:
         return None
@@ -142,7 +146,7 @@ def _lacks(plugin: Plugin, module: ModuleType) -> str | None:
 
 
 def unready_queues(loaded: Collection[Plugin], tasks: Mapping[str, Task[..., Any]]) -> dict[str, Plugin]:
-    """The queues of which all `tasks` come from plugins that are not ready here, each with such a plugin."""
+    """Return the queues whose `tasks` all come from plugins that are not ready here, each with one such plugin."""
     owner = {task: plugin for plugin in loaded if plugin.lacks for task in plugin.tasks}
     ready = {task.queue for name, task in tasks.items() if name not in owner}
     return {tasks[name].queue: plugin for name, plugin in owner.items() if tasks[name].queue not in ready}
@@ -164,7 +168,7 @@ def _names(plugin: Plugin) -> set[str]:
 
 
 def _normal(name: str) -> str:
-    """A distribution's name as package indexes compare them."""
+    """Return a distribution's name in the form in which package indexes compare names."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
@@ -178,7 +182,7 @@ def _refuse_twins(loaded: Collection[Plugin]) -> None:
 
 
 def _owner(task: Task[..., Any]) -> str:
-    """The distribution whose plugin defines `task`, or else its module."""
+    """Return the distribution whose plugin defines `task`, or else the task's module."""
     module = task.fn.__module__
     for plugin in installed():
         if _is_within(module, plugin.module.partition(".")[0]):
@@ -201,14 +205,14 @@ def _twins(one: str, other: str, task: str) -> PluginError:
 
 
 def verbs() -> list[str]:
-    """The commands that plugins bring to the command line, by name. Imports nothing."""
+    """Return the commands that plugins bring to the command line, by name. Imports nothing."""
     return sorted({entry.name for entry in entry_points(group=VERBS)})
 
 
 def load_verb(name: str) -> object | None:
-    """What a plugin's entry names as the command `name`; None if there is none.
+    """Return what a plugin's entry names as the command `name`; None if there is no such command.
 
-    Raises PluginError for one that cannot be imported, that needs an extra, or that two distributions bring.
+    Raises PluginError for a command that cannot be imported, that needs an extra, or that two distributions bring.
     """
     entries = tuple(entry_points(group=VERBS, name=name))
     if not entries:

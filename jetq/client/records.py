@@ -26,7 +26,8 @@ _LARGEST = 64 * 1024
 
 
 class Record(Struct, frozen=True):
-    """One value. version: grows with every write, and is never used twice; at: when it was written, aware UTC."""
+    """One value. version: grows with every write, and is never used twice. at: when the record was written, aware
+    UTC."""
 
     key: str
     value: bytes
@@ -38,8 +39,8 @@ class Records:
     """The records called `name`, such as a plugin's, of the app whose job runs here, or else of the default app.
 
     A key is one to eight words of letters, digits, `_`, `=` and `-`, with dots between them. A value has up to 64 KiB.
-    What is written is stored before the call returns, and read by everybody from then on. Every verb raises BrokerError
-    as enqueueing does, and DefinitionError for a key or value that cannot be one.
+    A record that is written is stored before the call returns, and everybody reads it from then on. Every method raises
+    BrokerError as enqueueing does, and DefinitionError for a key or value that is not allowed.
     """
 
     def __init__(self, name: str, app: Jetq | None = None) -> None:
@@ -49,11 +50,11 @@ class Records:
         self._given = app
 
     def now(self) -> float | None:
-        """The broker's time in unix seconds, by which `Record.at` is told; None until it is known here."""
+        """Return the broker's time in unix seconds, the clock of `Record.at`; None until the time is known here."""
         return self.app.session.now()
 
     async def aget(self, key: str) -> Record | None:
-        """The record as it was written last; None if there is none."""
+        """Return the record of `key` as it was last written; None if there is no record."""
         place = self._place(key)
         record = await (await self._broker()).read_record(place)
         return None if record is None else self._shown(record)
@@ -61,9 +62,11 @@ class Records:
     async def aput(
         self, key: str, value: bytes, *, ttl: float | None = None, expected: int | None = None
     ) -> int | None:
-        """Write a record; its new version. ttl: the seconds it stands for, rounded up to whole ones; None is for ever.
+        """Write a record, and return its new version. Return None if nothing was written because of `expected`.
 
-        expected: the version that it must have now, 0 for none. If it has another, nothing is written, and it is None.
+        ttl: the seconds for which the record is kept, rounded up to whole seconds; None keeps the record for ever.
+        expected: the version that the record must have now, 0 for no record. If the version is another, nothing is
+        written.
         """
         place = self._place(key)
         if len(value) > _LARGEST:
@@ -71,7 +74,8 @@ class Records:
         return await (await self._broker()).write_record(place, value, expected=expected, ttl=ttl)
 
     async def aremove(self, key: str, *, version: int | None = None) -> bool:
-        """Remove a record, if given of just that version. False if there is none such."""
+        """Remove a record; with `version` only if the record has just that version. Return False if there is no such
+        record."""
         place = self._place(key)
         broker = await self._broker()
         while (record := await broker.read_record(place)) is not None:
@@ -82,25 +86,26 @@ class Records:
         return False
 
     async def aeach(self, below: str = "") -> AsyncIterator[Record]:
-        """The records whose keys begin with the words `below`, all without, in the order they were written."""
+        """Yield the records whose keys begin with the words `below`, or all records if `below` is empty, in the order
+        in which they were written."""
         place = self._place(below) if below else self._name
         async for record in (await self._broker()).each_record(place):
             yield self._shown(record)
 
     def get(self, key: str) -> Record | None:
-        """`aget` from code that is not async."""
+        """Do what `aget` does, from code that is not async."""
         return self.app.session.run(lambda: self.aget(key))
 
     def put(self, key: str, value: bytes, *, ttl: float | None = None, expected: int | None = None) -> int | None:
-        """`aput` from code that is not async."""
+        """Do what `aput` does, from code that is not async."""
         return self.app.session.run(lambda: self.aput(key, value, ttl=ttl, expected=expected))
 
     def remove(self, key: str, *, version: int | None = None) -> bool:
-        """`aremove` from code that is not async."""
+        """Do what `aremove` does, from code that is not async."""
         return self.app.session.run(lambda: self.aremove(key, version=version))
 
     def each(self, below: str = "") -> list[Record]:
-        """`aeach` from code that is not async, all at once."""
+        """Return all that `aeach` yields as one list, from code that is not async."""
 
         async def gather() -> list[Record]:
             return [record async for record in self.aeach(below)]
@@ -109,7 +114,7 @@ class Records:
 
     @property
     def app(self) -> Jetq:
-        """Whose records they are, here and now."""
+        """The app whose records they are, here and now."""
         if self._given is not None:
             return self._given
         current = CURRENT.get()

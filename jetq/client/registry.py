@@ -16,7 +16,7 @@ __all__ = ["IMPORTED", "Registry", "TwoTasks", "merged", "place", "task_name"]
 
 
 class TwoTasks(DefinitionError):
-    """Two functions want one name: `task` the one that `other` has already."""
+    """Two functions want one name: `other` has the name already, and `task` wants it too."""
 
     def __init__(self, other: Task[..., Any], task: Task[..., Any]) -> None:
         super().__init__(
@@ -44,9 +44,9 @@ class Registry(Mapping[str, Task[..., Any]]):
         return len(self._tasks)
 
     def add(self, task: Task[..., Any]) -> None:
-        """Register `task`. The same function takes the old one's place when its module is imported again.
+        """Register `task`. When a module is imported again, the same function takes the old task's place.
 
-        Raises DefinitionError, naming both places, if the name is another function's.
+        Raises DefinitionError, which names both places, if another function has the name.
         """
         other, run = self._tasks.get(task.name), _import_of(task.fn)
         if other is not None:
@@ -58,11 +58,11 @@ class Registry(Mapping[str, Task[..., Any]]):
 
 
 IMPORTED = Registry()
-"""Every imported `@task` that no app was named for."""
+"""Every imported `@task` for which no app was named."""
 
 
 def merged(first: Registry, second: Registry) -> dict[str, Task[..., Any]]:
-    """Both, by name. Raises TwoTasks if a name stands for two functions."""
+    """Return the tasks of both, by name. Raises TwoTasks if two functions have one name."""
     tasks = dict(first)
     for name, task in second.items():
         other = tasks.setdefault(name, task)
@@ -73,9 +73,10 @@ def merged(first: Registry, second: Registry) -> dict[str, Task[..., Any]]:
 
 
 def task_name(fn: Callable[..., Any], name: str | None) -> str:
-    """The name of the task made of `fn`: `name`, or `module.qualname`, where `__main__` is its file's stem.
+    """Return the name of the task made of `fn`: `name`, or `module.qualname`, where the stem of the file replaces
+    `__main__`.
 
-    Raises DefinitionError for what is not a plain function, and for a local function without a name.
+    Raises DefinitionError for what is not a plain function, and for a local function without `name`.
     """
     if not inspect.isfunction(fn):
         raise DefinitionError(f"@task decorates functions, not {fn!r}", hint="wrap it in a function")
@@ -98,7 +99,8 @@ def task_name(fn: Callable[..., Any], name: str | None) -> str:
 
 
 def _module_name(fn: Callable[..., Any]) -> str:
-    """The module by which a worker imports `fn`: for what runs as `__main__`, its file's or its `-m` name."""
+    """Return the module by which a worker imports `fn`. In place of `__main__` this is the name given to `-m`, or the
+    file's stem."""
     if fn.__module__ != "__main__":
         return fn.__module__
     main = sys.modules["__main__"]
@@ -109,21 +111,22 @@ def _module_name(fn: Callable[..., Any]) -> str:
 
 
 def place(fn: Callable[..., Any]) -> str:
-    """Where `fn`, without its decorators, is defined, as `file:line`."""
+    """Return where `fn`, without its decorators, is defined, as `file:line`."""
     inner = inspect.unwrap(fn)
     return f"{inner.__code__.co_filename}:{inner.__code__.co_firstlineno}" if inspect.isfunction(inner) else repr(fn)
 
 
 def _import_of(fn: Callable[..., Any]) -> object | None:
-    """What stands for one execution of the module of `fn`: each import makes a new spec, and a script runs once. None
-    for what a notebook or a shell runs."""
+    """Return an object that is the same for one execution of the module of `fn`: each import makes a new spec, and a
+    script runs once. Return None for code of a notebook or a shell."""
     module = sys.modules.get(fn.__module__)
     spec = getattr(module, "__spec__", None)
     return module if spec is None and _has_file(fn.__module__) else spec
 
 
 def _identity(fn: Callable[..., Any]) -> tuple[str, str]:
-    """What stays the same of a function that is defined again: its file, or that it is of a notebook, and its name."""
+    """Return what stays the same of a function that is defined again: its file and its name. In a notebook the file is
+    empty."""
     inner = inspect.unwrap(fn)
     if not inspect.isfunction(inner):
         return repr(fn), ""

@@ -1,4 +1,4 @@
-"""A job that is to be stored, with what the broker has to know beside it."""
+"""A job that is to be stored, with what the broker has to know besides."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ __all__ = ["Request"]
 
 
 class Request(Struct, frozen=True):
-    """A job to be stored: when it is due (None: at once), and what to do if another of its key stands or stood.
+    """A job to be stored: when it is due (None: at once), and what to do if another job of its key is or was stored.
 
-    throttle: seconds in which its key has one job, finished or not.
+    throttle: seconds in which the job's key has one job, finished or not.
     """
 
     job: JobRecord
@@ -23,5 +23,5 @@ class Request(Struct, frozen=True):
 
     @property
     def is_plain(self) -> bool:
-        """Whether it is due at once, and nothing that stands is asked for."""
+        """Whether the job is due at once, and no stored job has to be looked for."""
         return self.job.fresh and self.job.key == NO_KEY and self.due is None and self.throttle is None

@@ -1,4 +1,5 @@
-"""Who owns the connections: one per event loop that awaits jetq, and one on a thread of jetq's own for all others."""
+"""The owner of the connections: one per event loop that awaits jetq, and one on a thread of jetq's own for all other
+code."""
 
 from __future__ import annotations
 
@@ -31,23 +32,25 @@ __all__ = ["Begin", "Closed", "Session"]
 T = TypeVar("T")
 
 Begin = Callable[["Broker", Callable[[T | Exception], None], Callable[[], bool]], bool]
-"""Work that needs no coroutine: it has what it was given called, later, with what it comes to, a value or an error; as
-long as that is wanted, which the last argument says. False, and it does nothing, if it cannot do without."""
+"""Work that needs no coroutine. Its arguments are the broker, a function to call later with the outcome (a value or an
+error), and a function that tells whether the outcome is still wanted. The work returns False, and does nothing, if it
+needs a coroutine after all."""
 
 _EXIT_WITHIN = 3.0
 _SIGNALS_WITHIN = 0.5
 _TAKEN_WITHIN = 15.0
-"""Seconds for jetq's own thread to take a call. It waits for nobody, so what takes longer will never come."""
+"""Seconds for jetq's own thread to take a call. That thread waits for nobody, so a call that is not taken by then never
+will be."""
 
 _DEEPEST = 3
 _OWN_CODE = f"{Path(__file__).parents[1]}{os.sep}"
 
 _abandoned: list[object] = []
-"""What a forked child found of its parent's: kept from the garbage collector, which would close it."""
+"""What a forked child found of its parent's connections: kept from the garbage collector, which would close them."""
 
 
 class Closed(BrokerUnavailable):
-    """The app's connections were closed under a call: what it began may have been done."""
+    """The app's connections were closed during a call: what the call began may have been done."""
 
 
 class _Bound:
@@ -62,7 +65,7 @@ class _Bound:
 class Session:
     """The connections of one app in this process. Safe to use from any thread and loop, and after a fork.
 
-    connect: makes a new broker for the running loop; also for who needs a connection of its own. instant: see
+    connect: makes a new broker for the running loop; code that needs a connection of its own calls it too. instant: see
     `CallSettings.due`.
     """
 
@@ -74,29 +77,29 @@ class Session:
 
     def _forget(self) -> None:
         self._bound: WeakKeyDictionary[asyncio.AbstractEventLoop, _Bound] = WeakKeyDictionary()
-        # Re-entrant, because a signal handler or a finalizer may come anywhere in here and enqueue.
+        # Re-entrant, because a signal handler or a finalizer may run anywhere in here and enqueue.
         self._making = threading.RLock()
         self._threads: dict[int, _Thread] = {}
         self._direct = DirectLine()
         self._clock: Broker | None = None
-        self._pid = os.getpid()  # the last: until then it is all done again by whoever comes in between
+        self._pid = os.getpid()  # set last: code that runs in between does all of this again
 
     def _check_fork(self) -> None:
-        # A child of os.fork shares the parent's sockets but has none of its threads, so it starts from nothing.
+        # A child of os.fork shares the parent's sockets but has none of its threads, so the child starts from nothing.
         if os.getpid() != self._pid:
             _abandoned.append((dict(self._bound), self._threads, self._direct))
             self._forget()
 
     def connected(self) -> Broker | None:
-        """The running loop's broker, if it has one by now."""
+        """Return the running loop's broker; None if the loop has no broker yet."""
         self._check_fork()
         bound = self._bound.get(asyncio.get_running_loop())
         return None if bound is None else bound.broker
 
     async def broker(self, *, patient: bool = False) -> Broker:
-        """The running loop's broker, connected at first use and closed when the loop ends.
+        """Return the running loop's broker, connected at first use and closed when the loop ends.
 
-        Raises BrokerUnavailable if there is no connection to be had, in time unless `patient`.
+        Raises BrokerUnavailable if no connection can be made; unless `patient`, also if none is made in time.
         """
         self._check_fork()
         loop = asyncio.get_running_loop()
@@ -114,17 +117,20 @@ class Session:
         return bound.broker
 
     def now(self) -> float | None:
-        """The broker's time, in unix seconds; None if no broker that is connected here knows it. From any thread."""
+        """Return the broker's time in unix seconds; None if no broker that is connected here knows the time. Safe from
+        any thread."""
         clock = self._clock
         return clock.now() if clock is not None and clock.knows_time else None
 
     async def time(self, queue: str, *, make: bool = True) -> float:
-        """The broker's time, for which it is asked about `queue` if need be. See `Broker.time`. Raises BrokerError."""
+        """Return the broker's time in unix seconds. If the time is not known yet, the broker is asked about `queue`:
+        see `Broker.time`. Raises BrokerError."""
         now = self.now()
         return await (await self.broker()).time(queue, make=make) if now is None else now
 
     async def _close_with_loop(self, broker: Broker) -> AsyncGenerator[None, None]:
-        """Begun, this is suspended until its loop shuts down its asynchronous generators, as `asyncio.run` does."""
+        """Close `broker` when its loop shuts down its asynchronous generators, as `asyncio.run` does. Once begun, this
+        generator is suspended until then."""
         try:
             yield
         finally:
@@ -133,15 +139,15 @@ class Session:
             await broker.close()
 
     async def aclose(self) -> None:
-        """Close the running loop's connection, if there is one. The next use makes a new one."""
+        """Close the running loop's connection, if there is one. The next use makes a new connection."""
         bound = self._bound.pop(asyncio.get_running_loop(), None)
         if bound is not None and bound.closer is not None:
             await bound.closer.aclose()
 
     def close(self) -> None:
-        """End jetq's own thread and its connection; not to be called from a job. The next use starts another.
+        """End jetq's own thread and its connection. Must not be called from a job. The next use starts another thread.
 
-        The connections of other loops end with those.
+        The connections of other loops end with those loops.
         """
         self._check_fork()
         with self._making:
@@ -151,22 +157,23 @@ class Session:
         flush_logs()
 
     def store(self, job: JobRecord) -> Stored | None:
-        """Store a plain job without crossing to jetq's thread. None: it is not stored. Raises NotStored if that is not
-        known. What comes of it then is for `run`."""
+        """Store a plain job without crossing to jetq's thread. Return None if the job is not stored. Raises NotStored
+        if nobody knows whether the job is stored. In both cases `run` does the rest."""
         self._check_fork()
         self._warn_on_running_loop()
         return self._direct.store(job)
 
     def run(self, work: Callable[[], Coroutine[Any, Any, T]], begin: Begin[T] | None = None) -> T:
-        """Run `work()` on jetq's own thread and return what it returns: the one crossing from code that is not async.
+        """Run `work()` on jetq's own thread and return its value: the one crossing from code that is not async.
 
-        begin: the same without a coroutine, tried before on a connection that stands: a third more is enqueued by many
-        threads that way, and a tenth more by one.
-        Works on a running loop too, which it blocks meanwhile, and warns about that once. Works on jetq's own thread as
-        well, where a finalizer may run that enqueues: another thread of jetq's own takes that.
+        begin: the same work without a coroutine, tried first if there is a connection already. With `begin` many
+        threads enqueue a third more, and one thread a tenth more.
+
+        Works on a running loop too, which is blocked meanwhile, and warns about that once. Works on jetq's own thread
+        as well, where a finalizer may run that enqueues: another thread of jetq's own takes that call.
 
         Guarantee: tests/integration/enqueueing/test_own_threads.py: from a logging handler, a signal handler, a
-        finalizer, at the process' end and after a fork it works or raises, and never hangs.
+        finalizer, at the process' end and after a fork `run` works or raises, and never hangs.
         """
         self._check_fork()
         self._warn_on_running_loop()
@@ -178,13 +185,14 @@ class Session:
                 thread = self._own_thread(waiting)
             crossing.begin(thread)
             crossing.wait(thread)
-        except BaseException:  # KeyboardInterrupt, say, which can come anywhere in here: nobody waits for it any more
+        except BaseException:  # for example KeyboardInterrupt, which can come anywhere in here: nobody waits any more
             crossing.cancel()
             raise
         return crossing.result()
 
     def _own_thread(self, waiting: int) -> _Thread:
-        """The thread that serves who runs on the `waiting`th of jetq's own, made if there is none."""
+        """Return the thread for calls from code that `waiting` of jetq's own threads wait for; make the thread if there
+        is none."""
         if waiting >= _DEEPEST:
             raise BrokerUnavailable(
                 "jetq was called on its own thread, by a finalizer within a finalizer",
@@ -222,7 +230,7 @@ class Session:
         await self.aclose()
 
     def _warn_on_running_loop(self) -> None:
-        if self._warned or depth():  # there only finalizers call, which have no choice
+        if self._warned or depth():  # on jetq's own threads only finalizers call, which cannot await
             return
         try:
             asyncio.get_running_loop()
@@ -238,9 +246,9 @@ class Session:
 
 
 class _Crossing(Generic[T]):
-    """One call on another thread's loop, whose result this thread waits for.
+    """One call on another thread's loop, for whose result this thread waits.
 
-    A lock in place of the condition of a `concurrent.futures.Future`: this is on the way of each `.delay`.
+    Uses a lock in place of the condition of a `concurrent.futures.Future`, because every `.delay` passes through here.
     """
 
     def __init__(
@@ -252,7 +260,7 @@ class _Crossing(Generic[T]):
         self._begin = begin
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
-        self._untaken = [True]  # whoever takes it out decides whether the work is begun or given up
+        self._untaken = [True]  # the code that pops this decides whether the work is begun or given up
         self._value: T
         self._error: BaseException | None = None
         self._given_up = False
@@ -260,7 +268,8 @@ class _Crossing(Generic[T]):
         self._ended.acquire()
 
     def begin(self, thread: _Thread) -> None:
-        """Start the work on the loop of `thread`, in the caller's context. Raises BrokerUnavailable if it has ended."""
+        """Start the work on the loop of `thread`, in the caller's context. Raises BrokerUnavailable if the loop has
+        ended."""
         self._loop = loop = thread.loop
         try:
             loop.call_soon_threadsafe(self._start, loop)
@@ -305,14 +314,15 @@ class _Crossing(Generic[T]):
         self._ended.release()
 
     def wait(self, thread: _Thread) -> None:
-        """Block until it has ended. Raises BrokerUnavailable if `thread` ends before, or does not begin it."""
-        # A signal that comes just as the wait begins does not interrupt it (CPython 3.11, seen with Ctrl-C on a busy
-        # machine): its handler runs at the next turn of this loop.
+        """Block until the work has ended. Raises BrokerUnavailable if `thread` ends before, or does not begin the
+        work."""
+        # A signal that comes just as the wait begins does not interrupt the wait (CPython 3.11, seen with Ctrl-C on a
+        # busy machine): the signal's handler runs at the next turn of this loop.
         waited = 0.0
         while not self._ended.acquire(timeout=_SIGNALS_WITHIN):
             waited += _SIGNALS_WITHIN
             if not thread.is_alive():
-                if self._ended.acquire(timeout=0):  # told as the thread ended
+                if self._ended.acquire(timeout=0):  # the outcome came as the thread ended
                     return
                 raise _closed()
             if waited >= _TAKEN_WITHIN and self._take():
@@ -323,7 +333,8 @@ class _Crossing(Generic[T]):
                 )
 
     def result(self) -> T:
-        """What it returned or raises, once it has ended. Raises BrokerUnavailable if it was cancelled with its loop."""
+        """Return or raise the outcome of the work, which must have ended. Raises BrokerUnavailable if the work was
+        cancelled with its loop."""
         error, self._error = self._error, None  # an error must not refer to itself through its traceback's frames
         if isinstance(error, asyncio.CancelledError):
             raise _closed() from None
@@ -335,7 +346,7 @@ class _Crossing(Generic[T]):
         return self._value
 
     def cancel(self) -> None:
-        """Cancel it wherever it is; nothing may wait for it any more. What was not sent yet is not sent."""
+        """Cancel the work wherever it is; nothing may wait for the work any more. What was not sent yet is not sent."""
         self._given_up = True
         if self._loop is not None:
             with contextlib.suppress(RuntimeError):  # the loop has ended, and its tasks with it
@@ -347,9 +358,10 @@ class _Crossing(Generic[T]):
 
 
 class _Thread:
-    """An event loop on a daemon thread. `before_end` runs on it before it ends, by `stop` or with the process.
+    """An event loop on a daemon thread. `before_end` runs on the loop before the thread ends, by `stop` or with the
+    process.
 
-    depth: how many of jetq's own threads wait for what runs there.
+    depth: how many of jetq's own threads wait for what runs on this thread.
     """
 
     def __init__(self, before_end: Callable[[], Coroutine[Any, Any, None]], depth: int) -> None:
@@ -364,11 +376,11 @@ class _Thread:
         _serving[id(self)] = self
 
     def is_alive(self) -> bool:
-        """Whether it has not ended."""
+        """Return whether the thread has not ended."""
         return self._thread.is_alive()
 
     def stop(self) -> None:
-        """End it, at most three seconds later. What still runs there is cancelled."""
+        """End the thread, at most three seconds later. What still runs on the thread is cancelled."""
         self.stopped = True
         _serving.pop(id(self), None)
         if self._pid == os.getpid() and self._thread.is_alive():
@@ -392,8 +404,8 @@ _serving: dict[int, _Thread] = {}
 
 @atexit.register
 def _stop_all() -> None:
-    # Registered as this module is imported, so that it runs after the handlers of whoever imports it, which may
-    # enqueue still.
+    # Registered when this module is imported, so that it runs after the exit handlers of the importing code, which may
+    # still enqueue.
     for thread in list(_serving.values()):
         thread.stop()
 
@@ -403,7 +415,7 @@ def _closed() -> Closed:
 
 
 def _frames_inside_jetq() -> int:
-    """How many frames up the caller of jetq stands, for a warning that points at it."""
+    """Return how many frames up the caller of jetq is, for a warning that points at the caller."""
     depth = 0
     frame = inspect.currentframe()
     while frame is not None and frame.f_code.co_filename.startswith(_OWN_CODE):

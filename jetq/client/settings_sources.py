@@ -1,4 +1,5 @@
-"""Where settings come from: keywords, the environment, NATS contexts and TOML files. `jetq.settings` parses them."""
+"""The sources of settings: keywords, the environment, NATS contexts and TOML files. `jetq.settings` parses the
+settings."""
 
 from __future__ import annotations
 
@@ -34,11 +35,11 @@ def load_settings(
     environment: Mapping[str, str] | None = None,
     directory: Path | None = None,
 ) -> Settings:
-    """The settings in force: `keywords`, then `JETQ_*`, `NATS_*`, the context that `NATS_CONTEXT` names, `jetq.toml`,
-    `[tool.jetq]` of `pyproject.toml`, and the defaults.
+    """Return the settings in force. Strongest first: `keywords`, `JETQ_*`, `NATS_*`, the context that `NATS_CONTEXT`
+    names, `jetq.toml`, `[tool.jetq]` of `pyproject.toml`, and the defaults.
 
-    `environment` and `directory` default to the process's own. Raises SettingsError for what is unknown, impossible or
-    cannot be read.
+    `environment` and `directory` default to the process's own. Raises SettingsError for a setting that is unknown or
+    impossible, and for a file that cannot be read.
     """
     environment = os.environ if environment is None else environment
     directory = Path.cwd() if directory is None else directory
@@ -86,7 +87,7 @@ def _toml(path: Path) -> dict[str, Any]:
 
 
 def _context(environment: Mapping[str, str]) -> Layer:
-    # Only one that is named: the context that the `nats` command has selected may be of another system altogether.
+    # Only a context that is named: the one that the `nats` command has selected may be of another system altogether.
     name = environment.get("NATS_CONTEXT")
     if not name:
         return {}
@@ -112,7 +113,8 @@ def _context_directory(environment: Mapping[str, str]) -> Path:
 
 
 def _dereferenced(key: str, value: object, name: str, environment: Mapping[str, str]) -> object:
-    """`value`, or what it refers to: newer contexts may hold `env://NAME` or `file://PATH` in place of a secret."""
+    """Return `value`, or what it refers to: newer contexts may hold `env://NAME` or `file://PATH` in place of a
+    secret."""
     if not isinstance(value, str) or key not in (*_CONTEXT_PATHS, *_CONTEXT_SECRETS):
         return value
     scheme, separator, rest = value.partition("://")

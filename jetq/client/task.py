@@ -1,4 +1,5 @@
-"""A task: a function that can be called here, or stored as a job. It never knows the app, only what enqueues for it."""
+"""A task: a function that can be called here, or stored as a job. A task never knows the app, only what enqueues for
+it."""
 
 from __future__ import annotations
 
@@ -31,7 +32,7 @@ R = TypeVar("R")
 
 
 class Enqueues(Protocol):
-    """What a task needs of its app."""
+    """The part of an app that a task needs."""
 
     def enqueue(self, call: Call[R]) -> Job[R]: ...
 
@@ -44,7 +45,7 @@ class Enqueues(Protocol):
 
 @answering("Task")
 class _Enqueuer(Generic[P, R]):
-    """The ways to make jobs of one task, with some options."""
+    """Makes jobs of one task, with some options."""
 
     name: str
     queue: str
@@ -60,32 +61,33 @@ class _Enqueuer(Generic[P, R]):
         return self.declared
 
     def delay(self, /, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
-        """Store a job and return its handle, once JetStream has stored it.
+        """Store a job and return its handle, once JetStream has stored the job.
 
         Raises ArgumentError if the arguments do not fit (nothing is sent), Rejected if the job is surely not stored,
-        NotStored if nobody knows, BrokerUnavailable if there is no connection.
+        NotStored if nobody knows whether the job is stored, BrokerUnavailable if there is no connection.
 
-        Guarantee: tests/integration/enqueueing/test_enqueue.py: it returns after the broker's acknowledgement, or
+        Guarantee: tests/integration/enqueueing/test_enqueue.py: `delay` returns after the broker's acknowledgement, or
         raises in time.
         """
         return self._app().enqueue(self.bind(*args, **kwargs))
 
     async def adelay(self, /, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
-        """`delay` from async code."""
+        """Do what `delay` does, from async code."""
         return await self._app().aenqueue(self.bind(*args, **kwargs))
 
     def bind(self, /, *args: P.args, **kwargs: P.kwargs) -> Call[R]:
-        """A call to be enqueued later, checked now. Raises ArgumentError."""
+        """Return a call to be enqueued later. The arguments are checked now. Raises ArgumentError if they do not
+        fit."""
         body = self.signature.encode(args, kwargs)
         key, declared = self._settings.key, self.declared
         if key is None and declared.key is not None:
             key = call_key(declared.key, self.signature, args, kwargs)
         if declared.limit_per is not None:
-            call_key(declared.limit_per, self.signature, args, kwargs)  # so that what gives none fails here
+            call_key(declared.limit_per, self.signature, args, kwargs)  # so that arguments that give none fail here
         return self._call(body, key)
 
     def bind_json(self, arguments: Mapping[str, Any]) -> Call[R]:
-        """`bind` for arguments that are JSON values by parameter name. Raises ArgumentError."""
+        """Do what `bind` does, for arguments that are JSON values by parameter name. Raises ArgumentError."""
         body = self.signature.encode_json(arguments)
         key, declared = self._settings.key, self.declared
         if key is None and declared.key is not None:
@@ -99,16 +101,17 @@ class _Enqueuer(Generic[P, R]):
         return Call(self.name, queue, body, settings, self._options, self.signature.decode_result, key)
 
     def delay_many(self, calls: Iterable[Call[R]]) -> list[Job[R]]:
-        """Store many calls, far faster than one by one; their handles in order.
+        """Store many calls, and return their handles in order. Far faster than one call at a time.
 
-        Options given to this task are those of the calls which have none of their own.
+        Options given to this task apply to each call that has none of its own.
 
-        Raises EnqueueError, whose `job_ids` are those not, or not surely, stored; what came before them is.
+        Raises EnqueueError, whose `job_ids` are the jobs that are not, or not surely, stored. All earlier batches are
+        stored.
         """
         return self._app().delay_many(self._with_options(calls))
 
     async def adelay_many(self, calls: Iterable[Call[R]]) -> list[Job[R]]:
-        """`delay_many` from async code."""
+        """Do what `delay_many` does, from async code."""
         return await self._app().adelay_many(self._with_options(calls))
 
     def _with_options(self, calls: Iterable[Call[R]]) -> Iterable[Call[R]]:
@@ -134,8 +137,8 @@ class Task(_Enqueuer[P, R]):
     """A function that can be stored as a job. Made by `@task` and `@app.task`.
 
     name, queue: as given or derived. fn: the function, with the decorators below `@task`. is_coroutine_function:
-    whether calling `fn` gives a coroutine. signature: the schema of its calls. declared: its options, which a call may
-    override.
+    whether calling `fn` gives a coroutine. signature: the schema of the task's calls. declared: the task's options,
+    which a call may override.
     """
 
     def __init__(
@@ -163,7 +166,8 @@ class Task(_Enqueuer[P, R]):
         return f"<Task {self.signature.text} of queue {self.queue}>"
 
     def options(self, **keywords: Unpack[CallOptions]) -> BoundTask[P, R]:
-        """The same task with options for what it enqueues next. See CallOptions; raises DefinitionError."""
+        """Return the same task with options for the calls that it enqueues next. For the options see `CallOptions`.
+        Raises DefinitionError."""
         settings = call_settings(keywords, self.name)
         check_identity(settings, has_key=self.declared.key is not None)
         if settings.result_ttl is not UNSET and settings.result_ttl is not None:
@@ -171,7 +175,7 @@ class Task(_Enqueuer[P, R]):
         return BoundTask(self, settings)
 
     def prepare(self) -> None:
-        """Make sure that it can run: resolve annotations that were not defined yet. Raises DefinitionError."""
+        """Make sure that the task can run: resolve annotations that were not defined yet. Raises DefinitionError."""
         self.signature.prepare(result=self.declared.result_ttl is not None)
 
 

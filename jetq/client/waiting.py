@@ -25,16 +25,17 @@ _ALL_ANSWER_WITHIN = 0.5
 
 _OFTENEST_LOOK = 0.02
 _LOOKS = 10
-"""Who looks whether a job stands learns of its end this much later: a tenth of what it took, and a second at most."""
+"""A tenth of the time waited so far passes between two looks for a stored job, and at most a second. The end of the job
+is noticed that much later."""
 
 
 async def wait_for_end(
     broker: Broker, queue: str, id: str, timeout: float | None, *, pushed: bool = True
 ) -> ResultRecord | None:
-    """How job `id` ended, as soon as it has. None if it is gone and left nothing.
+    """Return how job `id` ended, as soon as it has. Return None if the job is gone and left nothing.
 
-    `timeout` in seconds, None waits without a bound. pushed: it leaves a result, which comes as soon as it is
-    stored; else its queue is looked at, the longer it takes the less often. Raises ResultTimeout.
+    `timeout`: seconds; None waits without a bound. `pushed`: the job leaves a result, which arrives as soon as it is
+    stored. Without `pushed` the job's queue is looked at, less often the longer the wait lasts. Raises ResultTimeout.
     """
     began = time.monotonic()
     deadline = None if timeout is None else began + timeout
@@ -50,9 +51,9 @@ async def wait_for_end(
             if record is not None:
                 return record
             if not pushed:
-                await asyncio.sleep(_OFTENEST_LOOK)  # a copy of the dead letters may be that far behind
+                await asyncio.sleep(_OFTENEST_LOOK)  # a replica of the dead letters may be behind by that much
             if not pushed or await holder_of(broker, queue, id) is None:
-                return await _ended(broker, queue, id)  # it may have ended just then
+                return await _ended(broker, queue, id)  # the job may have ended just then
         if timeout is not None and deadline is not None and time.monotonic() >= deadline:
             raise _timed_out(id, "running" if found is None else standing_state(found), timeout)
         waited = time.monotonic() - began
@@ -62,8 +63,8 @@ async def wait_for_end(
 
 
 async def _ended(broker: Broker, queue: str, id: str) -> ResultRecord | None:
-    """How a job ended that is no longer in its queue; None if it left nothing. One that runs may not be in its
-    queue either: it was purged."""
+    """Return how a job ended that is no longer in its queue; None if the job left nothing. A running job may not be in
+    its queue either, because it was purged."""
     record = await broker.get_result(queue, id)
     if record is not None:
         return record
@@ -84,8 +85,8 @@ async def _ended(broker: Broker, queue: str, id: str) -> ResultRecord | None:
 
 
 async def _complain(broker: Broker, queue: str, id: str, found: Found | None, deadline: float | None) -> bool:
-    """Warn if no live worker can take the job that is waited for, as far as they answer. False if that could not
-    be asked yet."""
+    """Warn if no live worker can take the job that is waited for, as far as the workers answer. Return False if the
+    workers could not be asked yet."""
     left = _ANSWERS_WITHIN if deadline is None else max(0.0, deadline - time.monotonic())
     current = CURRENT.get()
     if current is not None:
@@ -108,7 +109,7 @@ async def _complain(broker: Broker, queue: str, id: str, found: Found | None, de
 
 
 def unknown_job(queue: str, id: str, expires_after: float | None) -> ResultError:
-    """What to raise for a job that neither stands nor runs and left nothing."""
+    """Return the error for a job that is not stored, does not run and left nothing."""
     if expires_after is None:
         return JobNotFound(
             f"nothing is known of job {id} in queue {queue!r}: "
