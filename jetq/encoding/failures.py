@@ -35,15 +35,16 @@ _NOTICE = 40
 
 _OWN_CODE = str(Path(__file__).parents[1]) + os.sep
 _encode = msgspec.json.Encoder().encode
-_held_by: Any = BaseExceptionGroup.exceptions  # a class of the user's may compute another
+_held_by: Any = BaseExceptionGroup.exceptions  # a user's own class may compute another value
 
 
 def capture(error: BaseException, hide: Callable[[str], str] = str) -> Failure:
-    """`error` as text. Never raises, whatever its `__str__`, its arguments or its class do.
+    """Return `error` as text. Never raise, whatever the error's `__str__`, arguments or class do.
 
-    The message is cut to 2,000 characters, the traceback to 16,000: from the middle, saying how much. That of a group
-    names what it holds. The frames of jetq that lead to the user's code are left out. What UTF-8 cannot hold is
-    replaced. `hide` takes secrets out of a text, before it is cut: half of one is still one.
+    The message is cut to 2,000 characters, the traceback to 16,000: the middle is left out, and the text says how much.
+    The traceback of a group names the exceptions in the group. The frames of jetq that lead to the user's code are left
+    out. Characters that UTF-8 cannot hold are replaced. `hide` takes secrets out of a text before the text is cut,
+    because half a secret is still a secret.
     """
     return Failure(
         type=type_name(type(error)),
@@ -54,7 +55,8 @@ def capture(error: BaseException, hide: Callable[[str], str] = str) -> Failure:
 
 
 def members(error: BaseException) -> Iterator[BaseException]:
-    """`error`, and if it is a group what it holds, at any depth: each once, in order, a group before what it holds."""
+    """Yield `error`, and if `error` is a group all exceptions in it, at any depth: each once, in order, a group before
+    its exceptions."""
     waiting, seen = [error], set[int]()
     while waiting:
         each = waiting.pop()
@@ -67,8 +69,8 @@ def members(error: BaseException) -> Iterator[BaseException]:
 
 
 def text_of(error: BaseException) -> str:
-    """What `error` says. Never raises, whatever its `__str__` does. Of a group: the exceptions in it, ten at most, with
-    what each says; that they are a group is all that most groups say themselves."""
+    """Return what `error` says. Never raise, whatever the error's `__str__` does. For a group return the exceptions in
+    it, ten at most, with what each says, because most groups themselves say only that they are a group."""
     try:
         return _names(error) if isinstance(error, BaseExceptionGroup) else _plain(str(error))
     except BaseException as broken:  # an exception whose text raises must still be recorded
@@ -76,7 +78,7 @@ def text_of(error: BaseException) -> str:
 
 
 def in_a_line(failure: Failure) -> str:
-    """`failure` for a log: its type and message on one line, the message cut to 300 characters at its end."""
+    """Return `failure` for a log: its type and message on one line, the message cut to 300 characters at its end."""
     message = _printable(" ".join(failure.message.split())).rstrip(".")
     if len(message) > _LINE:
         message = f"{message[:_LINE]}..."
@@ -84,13 +86,14 @@ def in_a_line(failure: Failure) -> str:
 
 
 def revive(failure: Failure) -> Exception:
-    """An exception for `failure`, with the worker's traceback as its cause.
+    """Return an exception for `failure`, with the worker's traceback as its cause.
 
-    Of its own class, if a module imported here already defines an exception class of that very name and the class
-    takes the same arguments; TaskFailed otherwise. Nothing is imported because a message names it, and only
-    subclasses of Exception are built, by their ordinary constructor from JSON values. Two kinds always come as
-    TaskFailed: jetq's own errors except JobTimeout, which would speak of a call made here (a `Snooze` would even put
-    off the job that waits for this one), and StopIteration, which ends the coroutine that it is raised in.
+    The exception is of its own class if a module imported here already defines an exception class of that very name and
+    the class takes the same arguments; otherwise the exception is a TaskFailed. No module is imported because a message
+    names it, and only subclasses of Exception are built, by their ordinary constructor from JSON values. Two kinds
+    always come as TaskFailed: jetq's own errors except JobTimeout, because they would speak of a call made here (a
+    `Snooze` would even put off the job that waits for this one), and StopIteration, which ends the coroutine in which
+    it is raised.
     """
     error = _own_class(failure)
     if error is None:
@@ -100,16 +103,16 @@ def revive(failure: Failure) -> Exception:
 
 
 def summarize(failure: Failure, attempt: int, at: float, worker: str) -> AttemptError:
-    """`failure` as a line that travels with the job: its message cut to 300 characters. `at` in unix seconds."""
+    """Return `failure` as a line that travels with the job: its message cut to 300 characters. `at` in unix seconds."""
     message = _cut(failure.message, _SUMMARY)
     return AttemptError(attempt=attempt, type=failure.type, message=message, at=at, worker=worker)
 
 
 def bounded(errors: Sequence[AttemptError], new: AttemptError) -> tuple[tuple[AttemptError, ...], int]:
-    """`errors` and `new`, oldest first, as much of them as a header carries, and how many were dropped.
+    """Return as much of `errors` and `new` as a header carries, oldest first, and how many errors were dropped.
 
-    The first tells what began it, the last nine how it goes on. In JSON they have at most 6,000 bytes: longer ones lose
-    text, then the oldest but the first.
+    The first error tells what began the trouble, the last nine tell how it goes on. In JSON the kept errors have at
+    most 6,000 bytes: longer errors lose text, and then the oldest errors except the first are dropped.
     """
     kept = _first_and_last((*errors, new), _KEPT_LAST)
     for limit in (_SUMMARY // 2, _SUMMARY // 5):
@@ -122,10 +125,10 @@ def bounded(errors: Sequence[AttemptError], new: AttemptError) -> tuple[tuple[At
 
 
 def fit(letter: DeadLetter, limit: int) -> DeadLetter:
-    """`letter`, shortened until its JSON has at most `limit` bytes.
+    """Return `letter`, shortened until its JSON has at most `limit` bytes.
 
-    What tells most about the cause goes last: traceback, headers, the attempts' errors, message. Names, places, times
-    and reason always stay, about a kilobyte, even if `limit` is below that.
+    The parts that tell most about the cause are cut last; the order is traceback, headers, the attempts' errors,
+    message. Names, places, times and reason always stay, about a kilobyte, even if `limit` is below that.
     """
     for shorter in _shortened(letter):
         letter = shorter
@@ -135,12 +138,14 @@ def fit(letter: DeadLetter, limit: int) -> DeadLetter:
 
 
 def _shortened(letter: DeadLetter) -> Iterator[DeadLetter]:
-    """`letter` in ever shorter forms."""
+    """Yield `letter` in ever shorter forms."""
     yield letter
     failure = letter.failure
     for limit in (8_000, 4_000):
         yield (letter := replace(letter, failure=replace(failure, traceback=_cut(failure.traceback, limit))))
-    own = {name: value for name, value in letter.headers.items() if name == META_HEADER}  # a replay goes on from it
+    own = {
+        name: value for name, value in letter.headers.items() if name == META_HEADER
+    }  # a replay goes on from this header
     few = {name: value for name, value in letter.headers.items() if len(name) + len(value) < _SUMMARY}
     yield (letter := replace(letter, headers={**few, **own}))
     yield (letter := replace(letter, headers=own))
@@ -196,7 +201,8 @@ def _traceback(error: BaseException, hide: Callable[[str], str]) -> str:
 
 
 def _holds_many(error: BaseException) -> bool:
-    """Whether a group holds more than can be formatted in some milliseconds, each as often as it stands there."""
+    """Return whether a group holds more exceptions than can be formatted in some milliseconds. An exception counts as
+    often as the group holds it."""
     waiting, count = [error], 0
     while waiting and count <= _MOST_TRACED:
         each = waiting.pop()
@@ -216,7 +222,7 @@ def _bare_traceback(error: BaseException) -> Iterator[str]:
 
 
 def _user_frames(error: BaseException) -> TracebackType | None:
-    """The traceback without jetq's own frames at its top; all of it if there are no others."""
+    """Return the traceback without jetq's own frames at its top; the whole traceback if there are no other frames."""
     frame = error.__traceback__
     while frame is not None and frame.tb_frame.f_code.co_filename.startswith(_OWN_CODE):
         frame = frame.tb_next
@@ -224,7 +230,8 @@ def _user_frames(error: BaseException) -> TracebackType | None:
 
 
 def _plain_args(error: BaseException, hide: Callable[[str], str]) -> tuple[Any, ...] | None:
-    """The exception's arguments, if they are few, the same after a journey as JSON, and without secrets."""
+    """Return the exception's arguments, if they are few, the same after a journey as JSON, and without secrets; else
+    None."""
     try:
         text = _encode(list(error.args))
         if len(text) > _ARGS_BYTES:
@@ -264,7 +271,7 @@ def _add_cause(error: Exception, failure: Failure) -> None:
 
 
 def _find_class(name: str) -> type[Exception] | None:
-    """The exception class that is defined under `name` in a module imported here."""
+    """Return the exception class that is defined under `name` in a module imported here; None if there is none."""
     parts = name.split(".")
     for split in range(len(parts) - 1, 0, -1):
         found: object = sys.modules.get(".".join(parts[:split]))
@@ -276,7 +283,8 @@ def _find_class(name: str) -> type[Exception] | None:
 
 
 def _namespace(holder: object) -> dict[str, object]:
-    """What a module or class defines itself, read so that no code of theirs runs: a lazy module's would import it."""
+    """Return what a module or class defines itself, read so that no code of the module or class runs: the code of a
+    lazy module would import it."""
     names: dict[str, object] = {}
     if issubclass(type(holder), ModuleType):
         names = object.__getattribute__(holder, "__dict__")
@@ -286,7 +294,7 @@ def _namespace(holder: object) -> dict[str, object]:
 
 
 def _revivable(kind: type[Exception], name: str) -> bool:
-    """Whether `kind` is really called `name`, is built as classes are, and may be raised at a caller."""
+    """Return whether `kind` is really called `name`, is built as classes are, and may be raised at a caller."""
     if type(kind).__call__ is not type.__call__ or type_name(kind) != name:
         return False
     own = name.startswith("jetq.") and kind is not JobTimeout
@@ -297,7 +305,7 @@ def _revivable(kind: type[Exception], name: str) -> bool:
 
 
 def _cut(text: str, limit: int) -> str:
-    """`text` in at most `limit` characters of valid UTF-8: beginning and end, and how much is missing between them."""
+    """Return `text` in at most `limit` characters of valid UTF-8: the beginning, how much is missing, and the end."""
     if len(text) <= limit:
         return _valid(text)
     kept = max(0, limit - _NOTICE)
@@ -316,5 +324,5 @@ def _valid(text: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """`text` as a str of no subclass: one may override what is done with it here."""
+    """Return `text` as a str of no subclass, because a subclass may override what is done with the text here."""
     return str.__str__(text)

@@ -1,4 +1,4 @@
-"""How a job's `Meta` and a dead letter are written into message headers, and read back from whatever stands there."""
+"""Message headers: how a job's `Meta` and a dead letter are written, and how they are read back from any text."""
 
 from __future__ import annotations
 
@@ -51,11 +51,12 @@ WIRE_VERSION = 1
 META_HEADER = "Jetq"
 LETTER_HEADER = "Jetq-Letter"
 IMPORTED_HEADER = "Jetq-Imported"
-"""Of a dead letter that was read from a file: when, in unix seconds."""
+"""The header of a dead letter that was read from a file: when, in unix seconds."""
 
 SCHEDULE_HEADER = "Jetq-Schedule"
 OFF_HEADER = "Jetq-Off"
-"""Of a job that goes back as it came: since when, because its `Jetq` header may be one that only a newer jetq reads."""
+"""The header of a job that goes back as it came: what `Off` has. This is a header of its own, because the job's `Jetq`
+header may be one that only a newer jetq reads."""
 
 _encode = msgspec.json.Encoder().encode
 _decode_meta = msgspec.json.Decoder(Meta).decode
@@ -64,16 +65,16 @@ _decode_result = msgspec.json.Decoder(ResultRecord).decode
 
 _TOKEN = re.compile(r"[^.*>\s\x00-\x1f\x7f]+")
 _WORDS = re.compile(r"[^*>\s\x00-\x1f\x7f]*")
-"""What may stand in a subject: one token, and a task's name, which is empty for what is no job. Not what may be given
-as a name: whatever came is dead-lettered under what it called itself."""
+"""What a subject may contain: one token, and a task's name, which is empty for a message that is no job. Names that
+callers give are held to narrower rules: whatever came is dead-lettered under what it called itself."""
 
 
 class BadHeader(ValueError):
-    """A header of jetq's that does not read as one."""
+    """A header of jetq's that cannot be read."""
 
 
 class NewerHeader(BadHeader):
-    """A header that says it is of a newer version of the wire format, `v`. A newer jetq reads it."""
+    """A header of a newer version of the wire format, `v`, which a newer jetq reads."""
 
     def __init__(self, header: str, v: int) -> None:
         super().__init__(
@@ -89,8 +90,8 @@ class _Version(Struct):
 class Off(Struct, frozen=True, omit_defaults=True):
     """What is told of a job that went back as it came. Times are unix seconds.
 
-    enqueued: when it was first stored. since: from when on no worker was known that can run it, None if it was only
-    given back. looks: how often it was put off. by: the worker that did it last.
+    enqueued: when the job was first stored. since: from when on no worker was known that can run the job; None if the
+    job was only given back. looks: how often the job was put off. by: the worker that gave the job back last.
     """
 
     enqueued: float | None = None
@@ -104,19 +105,21 @@ _decode_off = msgspec.json.Decoder(Off).decode
 
 
 def job_headers(job: JobRecord) -> dict[str, str]:
-    """The headers a job is stored with besides the broker's own: none for most jobs, which is what keeps them fast."""
+    """Return the headers a job is stored with besides the broker's own: none for most jobs, which keeps these jobs
+    fast."""
     if job.as_is is not None:
         return dict(job.as_is)
     return {} if job.meta == DEFAULT_META else {META_HEADER: encode_extended(job.meta).decode()}
 
 
 def off_headers(headers: Mapping[str, str], off: Off) -> dict[str, str]:
-    """These headers, of a job that goes back as it came, with `off` beside them."""
+    """Return `headers`, of a job that goes back as it came, with `off` beside them."""
     return {**headers, OFF_HEADER: _encode(off).decode()}
 
 
 def read_off(headers: Mapping[str, str]) -> Off:
-    """What is told of a job that went back as it came; nothing if it did not, or that cannot be read."""
+    """Return what is told of a job that went back as it came; an empty `Off` if the job did not, or if the header
+    cannot be read."""
     text = headers.get(OFF_HEADER) if headers else None
     if text is None:
         return Off()
@@ -129,8 +132,8 @@ def read_off(headers: Mapping[str, str]) -> Off:
 
 
 def read_meta(headers: Mapping[str, str]) -> Meta:
-    """The `Meta` of a delivery with these headers. Raises BadHeader if it is unreadable, NewerHeader, which is one, if
-    it is of a newer wire version."""
+    """Return the `Meta` of a delivery with these headers. Raises BadHeader if the header is unreadable, and
+    NewerHeader, a kind of BadHeader, if the header is of a newer wire version."""
     if not headers:
         return DEFAULT_META
     text = headers.get(META_HEADER)
@@ -147,7 +150,7 @@ def read_meta(headers: Mapping[str, str]) -> Meta:
 
 
 def check_meta(meta: Meta) -> None:
-    """Raises ValueError for numbers that a job cannot have."""
+    """Raise ValueError for numbers that a job cannot have."""
     if meta.attempt < 1:
         raise ValueError(f"attempt {meta.attempt}; attempts count from 1")
     if meta.max_attempts is not None and meta.max_attempts < 1:
@@ -180,7 +183,7 @@ def _read(header: str, text: str, decode: Callable[[str], T]) -> T:
 
 
 def read_extended(header: str, text: str, decode: Callable[[str], K]) -> K:
-    """What a header says, with the fields that only a newer jetq knows. Raises BadHeader, NewerHeader."""
+    """Return what a header says, with the fields that only a newer jetq knows. Raises BadHeader, NewerHeader."""
     try:
         value = _read(header, text, decode)
     except BadHeader:
@@ -198,8 +201,8 @@ def _check_version(header: str, text: str) -> None:
 
 
 def moved_headers(headers: Mapping[str, str], before: float, due: float) -> Mapping[str, str]:
-    """The headers of a job that was due at one time and now is at another: it expires that much later or sooner. Out
-    of the line of a limit, in which it may have stood since it was due. Raises NewerVersion."""
+    """Return the headers of a job that was due at `before` and is now due at `due`: the job expires that much later or
+    sooner. The job leaves the line of a limit, in which it may have waited since it was due. Raises NewerVersion."""
     meta = meta_to_rewrite(headers)
     if meta.in_line is None and meta.expires is None:
         return headers
@@ -209,7 +212,8 @@ def moved_headers(headers: Mapping[str, str], before: float, due: float) -> Mapp
 
 
 def meta_or_default(headers: Mapping[str, str]) -> Meta:
-    """`read_meta` for those who only look: what cannot be read counts as absent. Who runs the job will say so."""
+    """Return what `read_meta` returns, for code that only looks: a header that cannot be read counts as absent. The
+    worker that runs the job will say so."""
     try:
         return read_meta(headers)
     except BadHeader:
@@ -217,8 +221,8 @@ def meta_or_default(headers: Mapping[str, str]) -> Meta:
 
 
 def meta_to_rewrite(headers: Mapping[str, str]) -> Meta:
-    """`read_meta` for those who write the job anew. What nobody can read counts as absent; raises NewerVersion for what
-    a newer jetq can."""
+    """Return what `read_meta` returns, for code that writes the job anew. A header that nobody can read counts as
+    absent. Raises NewerVersion for a header that a newer jetq can read."""
     try:
         return read_meta(headers)
     except NewerHeader as error:
@@ -228,19 +232,19 @@ def meta_to_rewrite(headers: Mapping[str, str]) -> Meta:
 
 
 def newer_version(error: NewerHeader) -> NewerVersion:
-    """What to tell who wants to change that."""
+    """Return the error for code that wants to change something that only a newer jetq can read."""
     return NewerVersion(f"nothing is changed: {error}", hint="use a jetq that is as new as the one that wrote it")
 
 
 def letter_header(letter: DeadLetter) -> str:
-    """A dead letter as the text of one header."""
+    """Return a dead letter as the text of one header."""
     return encode_extended(letter).decode()
 
 
 def read_letter(text: str) -> DeadLetter:
-    """The dead letter in a header's text. Raises BadHeader, NewerHeader for one of a newer version."""
+    """Return the dead letter in a header's text. Raises BadHeader, NewerHeader for a letter of a newer version."""
     letter = read_extended(LETTER_HEADER, text, _decode_letter)
-    # A replay makes subjects of these names, and numbers are added to.
+    # A replay makes subjects of these names, and adds to the numbers.
     for name in ("queue", "key", "id"):
         if not _TOKEN.fullmatch(getattr(letter, name)):
             raise BadHeader(f"header {LETTER_HEADER} has a {name} that is none")
@@ -259,7 +263,7 @@ def read_letter(text: str) -> DeadLetter:
 
 
 def check_letter(letter: DeadLetter) -> None:
-    """Raises NewerVersion for one that stands in the place of a letter which only a newer jetq can read."""
+    """Raise NewerVersion for a letter that was made in place of a letter which only a newer jetq can read."""
     text = letter.headers.get(LETTER_HEADER)
     if text is not None:
         try:
@@ -267,12 +271,13 @@ def check_letter(letter: DeadLetter) -> None:
         except NewerHeader as error:
             raise newer_version(error) from None
         except BadHeader:
-            pass  # somebody else's: shown with its bytes like any other
+            pass  # somebody else's header: the letter is shown with its bytes like any other
 
 
 def read_result(data: bytes, queue: str | None = None) -> ResultRecord | None:
-    """How a job ended, from the body of a message; None for one that is not jetq's, which anyone with the permission
-    may publish, or that is of another queue than `queue`, which may have a job of the same id."""
+    """Return how a job ended, from the body of a message. Return None for a message that is not jetq's, which anyone
+    with the permission may publish, and for the result of another queue than `queue`, which may have a job of the same
+    id."""
     if is_too_deep(data):
         return None
     try:

@@ -1,6 +1,6 @@
-"""Values as msgspec takes them: plain values for those of a subclass, and an Enum's value for its member.
+"""Values as msgspec takes them: a plain value for a value of a subclass, and an Enum's value for its member.
 
-What is given stays as it was: the parts that change are made anew.
+The given value stays as it was: the parts that change are made anew.
 """
 
 from __future__ import annotations
@@ -47,18 +47,18 @@ BASES: dict[type[Any], Callable[[Any], Any]] = {
     str: str.__str__,
     int: int.__int__,
     float: float.__float__,
-    datetime: partial(_plain_datetime, datetime),  # before date, of which it is a subclass
+    datetime: partial(_plain_datetime, datetime),  # before date, because datetime is a subclass of date
     date: partial(_plain_date, date),
     time: _plain_time,
     timedelta: _plain_timedelta,
     Decimal: Decimal,
     bytes: bytes,
 }
-"""How a value of a subclass becomes one of its base. The bases stand in tables because a library that freezes the time
-puts its own classes under the names of a module."""
+"""How a value of a subclass becomes a value of its base. The bases are kept in tables because a library that freezes
+the time puts its own classes under the names of a module."""
 
 _APART: dict[type[Any], type[Any]] = {int: bool, date: datetime}
-"""Subclasses of which values are not taken for their base."""
+"""Subclasses whose values are not taken for values of their base."""
 
 _BASE_OF: dict[type[inspect.Type], type[Any]] = {
     inspect.StrType: str,
@@ -73,14 +73,15 @@ _BASE_OF: dict[type[inspect.Type], type[Any]] = {
 
 
 _FREEZABLE = ((datetime, datetime(2000, 1, 1)), (date, date(2000, 1, 1)))
-"""What a library that freezes the time puts classes of its own in the place of, each with a value."""
+"""The classes that a library that freezes the time replaces by its own, each with a value."""
 
 
 def stands_for(kind: Any) -> type[Any] | None:
-    """The one of datetime and date that the class `kind` is, or in whose place a library that freezes the time has put
-    it: plain values pass as its own. None if there is none.
+    """Return datetime or date if the class `kind` is that class, or a class that a library that freezes the time has
+    put in its place: plain values pass as values of `kind`. Return None for any other class.
 
-    msgspec takes such a class, and while it is there even the real one, for a type of the application's own.
+    While such a library is at work, msgspec takes its class, and even the real one, for a type of the application's
+    own.
     """
     if isinstance(kind, type):
         for base, value in _FREEZABLE:
@@ -90,7 +91,8 @@ def stands_for(kind: Any) -> type[Any] | None:
 
 
 def fitted(value: Any, info: inspect.Type) -> Any:
-    """`value` of the type `info`, as msgspec takes it. What is not of that type stays, for msgspec to refuse.
+    """Return `value` of the type `info`, as msgspec takes it. A value that is not of that type stays, for msgspec to
+    refuse.
 
     Raises ValueError for a datetime or timedelta of a subclass that holds more than its base can.
     """
@@ -134,5 +136,5 @@ def _is_array(value: Any) -> bool:
 
 
 def _is_of_subclass(value: Any, base: type[Any]) -> bool:
-    """Whether the class of `value` is made from `base`, and stands for it."""
+    """Return whether the class of `value` is derived from `base`, and its values may be taken for values of `base`."""
     return type(value) is not base and isinstance(value, base) and not isinstance(value, _APART.get(base, ()))

@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 class Form(NamedTuple):
-    """The JSON form of a type: what makes it of a value, and a value of it."""
+    """The JSON form of a type: a function that makes JSON of a value, and a function that makes a value of JSON."""
 
     to_json: Callable[[Any], Any]
     from_json: Callable[[Any], Any]
@@ -34,10 +34,11 @@ _registered: dict[type[Any], Form] = {}
 def register_type(kind: type[T], *, to_json: Callable[[T], Any], from_json: Callable[[Any], T]) -> None:
     """Let values of the class `kind` be arguments and results of tasks, also in lists, dicts and fields.
 
-    to_json: makes JSON values of one: text, a number, a list or a dict, also with anything in it that is a type of
-    arguments itself. from_json: makes one of what JSON gives back; whatever it raises refuses the value. Both run at
-    the caller and at the worker, so register the type where both import it, before the first task that has it. A value
-    of a subclass arrives as a `kind`. Registering it again replaces what was said.
+    to_json: takes a value and returns its JSON form: text, a number, a list or a dict, also with values inside that may
+    be arguments themselves. from_json: takes what JSON gives back and returns a value; any exception that it raises
+    refuses the value. Both functions run at the caller and at the worker, so register the type where both import it,
+    before the first task that uses the type. A value of a subclass arrives as a `kind`. Registering a class again
+    replaces its functions.
 
     Raises DefinitionError for what is no class, and for a type that jetq knows already.
     """
@@ -52,7 +53,8 @@ def register_type(kind: type[T], *, to_json: Callable[[T], Any], from_json: Call
 
 
 def form_of(kind: type[Any]) -> Form | None:
-    """The form of the class `kind`, registered for it or for a class that it is made from; None if there is none."""
+    """Return the form of the class `kind`, registered for it or for a class that it is derived from; None if there is
+    none."""
     for each in kind.__mro__:
         if each in _registered:
             return _registered[each]
@@ -63,11 +65,15 @@ def form_of(kind: type[Any]) -> Form | None:
 
 @cache
 def _pydantic_form(kind: Any) -> Form | None:
-    from pydantic import VERSION, BaseModel, ValidationError  # a class of it is at hand, so that it is imported already
+    from pydantic import (
+        VERSION,
+        BaseModel,
+        ValidationError,
+    )  # `kind` is a model of pydantic, so pydantic is imported already
 
-    if kind is BaseModel:  # of which nothing can be made
+    if kind is BaseModel:  # no value can be made of the base class
         return None
-    # By the names of the fields, whatever aliases they have; pydantic takes those of a model with aliases since 2.11.
+    # By the names of the fields, whatever aliases they have; for a model with aliases pydantic takes names since 2.11.
     by_name = tuple(map(int, VERSION.split(".")[:2])) >= (2, 11)
     taken: dict[str, bool] = {"by_alias": True, "by_name": True} if by_name else {}
 

@@ -1,4 +1,4 @@
-"""What JSON gives back as it was, and what it would change on the way. Types first, then values."""
+"""What JSON gives back unchanged, and what JSON would change on the way. Types first, then values."""
 
 from __future__ import annotations
 
@@ -85,10 +85,11 @@ _ADVICE = {
 }
 
 Types = tuple[Type, *tuple[Type | None, ...]]
-"""What `types_in` gives: a type and all types within it, None for one that contains itself."""
+"""The result of `types_in`: a type and all types within it, None for a type that contains itself."""
 
 Doubt = Callable[[Any, Any, Any], tuple[str, str] | None]
-"""Compare a value as given, as kept after its check and as it will be received: the place of a change, a sentence."""
+"""Compares a value as given, as kept after its check and as it will be received. Gives the place of a change and a
+sentence, or None if nothing changes."""
 
 _DECLARED = frozenset({datetime, date, time, timedelta, Decimal})
 """Types that come out of JSON only where an annotation says so."""
@@ -100,13 +101,13 @@ _NO_KEYS = (
     | inspect.DictType | inspect.StructType | inspect.DataclassType | inspect.NamedTupleType | inspect.TypedDictType
     | inspect.BoolType | inspect.NoneType
 )  # fmt: skip
-"""What JSON, in which keys are text, has no keys of."""
+"""Types that the keys of an object in JSON cannot have, because these keys are text."""
 
 _EXACT = frozenset({type(None), bool, int, str, bytes, datetime, date, time, timedelta, UUID, Decimal})
 
 
 def advice(sentence: str) -> str | None:
-    """What to do about a value or a type that was refused with `sentence`."""
+    """Return what to do about a value or a type that was refused with `sentence`; None if there is no advice."""
     return next((hint for words, hint in _ADVICE.items() if words in sentence), None)
 
 
@@ -114,7 +115,8 @@ def advice(sentence: str) -> str | None:
 
 
 def without_json(nodes: Types) -> str | None:
-    """A sentence about a type of `nodes` that has no JSON form. Raises TypeError for an Enum that cannot cross."""
+    """Return a sentence about a type of `nodes` that has no JSON form; None if all have one. Raises TypeError for an
+    Enum that cannot cross."""
     for node in nodes:
         if isinstance(node, CustomType) and not is_known(node.cls):
             return f"{type_name(node.cls)} {NO_JSON_FORM}"
@@ -127,7 +129,7 @@ def without_json(nodes: Types) -> str | None:
 
 
 def _impossible_key(key: Type) -> str | None:
-    """What `key` is, if no key in JSON can be that: `tuple`."""
+    """Return the name of the type `key`, such as `tuple`, if no key in JSON can have that type; else None."""
     kinds = key.types if isinstance(key, UnionType) else (key,)
     if all(isinstance(each, _NO_KEYS) for each in kinds):
         return type(kinds[0]).__name__.removesuffix("Type").removeprefix("Var").lower()
@@ -135,7 +137,8 @@ def _impossible_key(key: Type) -> str | None:
 
 
 def doubts(nodes: Types, *, result: bool = False) -> tuple[Doubt, ...]:
-    """How to compare values of a type with `nodes` in it: in no way if the type alone settles what comes back.
+    """Return how to compare values of a type with `nodes` in it: an empty tuple if the type alone settles what comes
+    back.
 
     result: what a function returns without annotation may change if nothing gets lost, and so may a TypedDict.
     """
@@ -156,7 +159,8 @@ def doubts(nodes: Types, *, result: bool = False) -> tuple[Doubt, ...]:
 
 
 def hides_fields(nodes: Types) -> bool:
-    """Whether msgspec passes over fields of a class in it: those of attrs that begin with an underscore."""
+    """Return whether msgspec passes over fields of a class in `nodes`: fields of attrs classes that begin with an
+    underscore."""
     return any(
         isinstance(node, inspect.DataclassType)
         and hasattr(node.cls, "__attrs_attrs__")
@@ -166,7 +170,8 @@ def hides_fields(nodes: Types) -> bool:
 
 
 def _is_remade(node: Type | None) -> bool:
-    """Whether values of `node`, compared with what they became, may be equal and differ, or differ by their class."""
+    """Return whether a value of `node` may equal what came back and differ all the same, or differ because of what its
+    class does."""
     if isinstance(node, inspect.StructType | inspect.DataclassType):
         kind = getattr(node.cls, "__origin__", node.cls)
         return any(hasattr(kind, name) for name in ("__post_init__", "__attrs_attrs__"))
@@ -176,9 +181,10 @@ def _is_remade(node: Type | None) -> bool:
 
 
 def is_vague(nodes: Types) -> bool:
-    """Whether the type alone does not settle what comes back.
+    """Return whether the type alone does not settle what comes back.
 
-    It says nothing of some value (Any), takes None where a NaN would have become null, or nests without bound.
+    That is so if the type says nothing of some value (Any), takes None where a NaN would have become null, or nests
+    without bound.
     """
     for node in nodes:
         if node is None or isinstance(node, AnyType) or (isinstance(node, CustomType) and node.cls is object):
@@ -189,13 +195,13 @@ def is_vague(nodes: Types) -> bool:
 
 
 def types_in(info: Type) -> Types:
-    """`info` and the types in it, each once; None for one that contains itself."""
+    """Return `info` and the types in it, each once; None for a type that contains itself."""
     _, *within = _walk(info, set(), set())
     return (_standard(info), *(None if each is None else _standard(each) for each in within))
 
 
 def _standard(node: Type) -> Type:
-    """`node`, or the datetime or date that it is, which a library that freezes the time hides from msgspec."""
+    """Return `node`, or the type datetime or date if a library that freezes the time hides that type from msgspec."""
     plain = stands_for(node.cls) if isinstance(node, CustomType) else None
     return node if plain is None else _STANDARD[plain]
 
@@ -206,7 +212,7 @@ def _walk(info: Any, around: set[int], done: set[int]) -> Iterator[Type | None]:
             yield from _walk(each, around, done)
     elif id(info) in around:
         yield None
-    elif isinstance(info, Struct) and id(info) not in done:  # a type, or a field of one
+    elif isinstance(info, Struct) and id(info) not in done:  # a type, or a field of a type
         if isinstance(info, Type):
             yield info
         around.add(id(info))
@@ -221,7 +227,7 @@ def _walk(info: Any, around: set[int], done: set[int]) -> Iterator[Type | None]:
 
 
 def difference(sent: Any, received: Any) -> tuple[str, str] | None:
-    """The place within `sent` at which it came back as something else, and a sentence; None if it did not."""
+    """Return the place within `sent` at which something else came back, and a sentence; None if nothing differs."""
     try:
         return _difference(sent, received, 0)
     except RecursionError:
@@ -229,9 +235,9 @@ def difference(sent: Any, received: Any) -> tuple[str, str] | None:
 
 
 def changed(given: Any, received: Any) -> tuple[str, str] | None:
-    """The place within `given` at which it came back as another value, and a sentence; None if it did not.
+    """Return the place within `given` at which another value came back, and a sentence; None if no value changed.
 
-    That a value comes back as one of its annotated type, as 3.0 for 3 and a list for a tuple, is no change.
+    A value that comes back as a value of its annotated type, as 3.0 for 3 and a list for a tuple, has not changed.
     """
     if given is received:
         return None
@@ -243,7 +249,9 @@ def changed(given: Any, received: Any) -> tuple[str, str] | None:
         if form_of(type(given)) is None:
             return "", _REMADE
         compare: Any = type(given).__eq__
-        return None if compare is object.__eq__ else ("", _OTHER_FORM)  # with that one a value equals itself alone
+        return (
+            None if compare is object.__eq__ else ("", _OTHER_FORM)
+        )  # by object's own comparison a value equals itself alone
     if isinstance(given, dict) and isinstance(received, dict):
         return _changed_entry(given, received)
     for place, part in _parts(given):
@@ -267,7 +275,8 @@ def _changed_entry(given: dict[Any, Any], received: dict[Any, Any]) -> tuple[str
 
 
 def _merged(sent: Any, received: Any) -> tuple[str, str] | None:
-    """The place of a dict in `sent` of which two keys have become one in `received`, and a sentence."""
+    """Return the place of a dict in `sent` that has lost a key in `received`, because two keys became one, and a
+    sentence; None if there is no such dict."""
     if _is_equal(sent, received) or len(encode(received)) >= len(encode(sent)):
         return None
     return _merged_place(sent, received) or "", "has two keys that have the same text"
@@ -300,7 +309,7 @@ def _moved(given: datetime | time, received: Any) -> tuple[str, str] | None:
 
 
 def naive(value: Any) -> tuple[str, str] | None:
-    """The place within `value` of a datetime without a time zone, and a sentence; None if there is none."""
+    """Return the place within `value` of a datetime without a time zone, and a sentence; None if there is none."""
     if isinstance(value, datetime):
         return ("", _NAIVE) if value.tzinfo is None else None
     if isinstance(value, set | frozenset):
@@ -325,7 +334,8 @@ def _unknown_key(given: Any, kept: Any) -> tuple[str, str] | None:
 
 
 def _dropped_key(given: Any, kept: Any) -> str | None:
-    """The place of a dict's key in `given` that is not in `kept`, made of it; None if all are there."""
+    """Return the place of a dict's key in `given` that is not in `kept`, which was made of `given`; None if all keys
+    are there."""
     if isinstance(given, dict) and isinstance(kept, dict):
         for key in given:
             if key not in kept:
@@ -361,7 +371,8 @@ def _difference(sent: Any, received: Any, depth: int) -> tuple[str, str] | None:
 
 
 def exposed(value: Any) -> Any:
-    """`value` with an object of all its fields for each one of an attrs class: msgspec would leave private ones out."""
+    """Return `value` with a dict of all fields in place of each object of an attrs class or dataclass, because msgspec
+    would leave out private fields of attrs classes."""
     if isinstance(value, dict):
         return {key: exposed(each) for key, each in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
@@ -376,7 +387,7 @@ def exposed(value: Any) -> Any:
 
 
 def _parts(value: Any) -> Iterator[tuple[Any, Any]]:
-    """The values within `value`, each with its index, key or attribute name."""
+    """Yield the values within `value`, each after its index, key or attribute name."""
     if isinstance(value, list | tuple):
         yield from enumerate(value)
     elif isinstance(value, dict):
@@ -403,7 +414,8 @@ def _step(value: Any, place: Any) -> str:
 
 
 def no_json(value: Any) -> tuple[str, str] | None:
-    """Where in `value` there is something without a JSON form, and a sentence; None if there is nothing."""
+    """Return where in `value` there is something without a JSON form, and a sentence; None if there is nothing like
+    that."""
     try:
         body = encode(value)
     except Unencodable as error:
@@ -414,7 +426,7 @@ def no_json(value: Any) -> tuple[str, str] | None:
         return "", "has characters that UTF-8 cannot hold (a lone surrogate)"
     except Exception as error:  # msgspec's own refusals, and whatever an attribute of the value raises
         return "", f"cannot be encoded as JSON: {error}"
-    if bounds.is_too_deep(body):  # told by the text: how deep the stack goes differs between Pythons and threads
+    if bounds.is_too_deep(body):  # counted in the text: how deep the stack goes differs between Pythons and threads
         return "", f"is nested deeper than {bounds.DEEPEST} levels"
     if b"null" in body:  # what a NaN becomes
         found = difference(value, msgspec.json.decode(body))

@@ -22,7 +22,8 @@ _decode_record = msgspec.json.Decoder(ScheduleRecord).decode
 
 
 def read_record(text: str) -> ScheduleRecord:
-    """The record in a header's text. Raises ValueError, NewerHeader for one of a newer version."""
+    """Return the record in a header's text. Raises ValueError for text that is no record, NewerHeader for a record of a
+    newer version."""
     record = read_extended(SCHEDULE_HEADER, text, _decode_record)
     if record.meta.v > WIRE_VERSION:
         raise NewerHeader(SCHEDULE_HEADER, record.meta.v)
@@ -31,7 +32,7 @@ def read_record(text: str) -> ScheduleRecord:
 
 
 def _check(record: ScheduleRecord) -> None:
-    """Raises ValueError for what would make a subject or a time that cannot be."""
+    """Raise ValueError for a record that would make an illegal subject or an impossible time."""
     try:
         for check, name in ((check_schedule, record.name), (check_queue, record.queue), (check_task, record.task)):
             check(name)

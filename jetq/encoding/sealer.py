@@ -1,4 +1,4 @@
-"""Arguments and results of one app's jobs, sealed and opened by its codec, each for what it belongs to."""
+"""Arguments and results of one app's jobs, sealed and opened by the app's codec, each for what it belongs to."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ __all__ = ["Sealer"]
 
 
 class Sealer:
-    """Seals what the jobs of one app are called with and return, and opens it again.
+    """Seals the arguments and results of one app's jobs, and opens them again.
 
-    codec: the app's; None if it has none, and payloads are stored as they are. A body is JSON before it is sealed, and
-    whatever is stored before it is opened. All methods raise BadPayload for what the codec cannot seal or open.
+    codec: the app's payload codec; None if the app has none, and payloads are stored as they are. A body is JSON before
+    it is sealed, and as stored before it is opened. All methods raise BadPayload for a body that the codec cannot seal
+    or open.
     """
 
     def __init__(self, codec: PayloadCodec | None) -> None:
@@ -26,9 +27,9 @@ class Sealer:
         return opened(self.codec, body, PayloadContext("arguments", task, queue=queue))
 
     def seal_result(self, task: str, id: str, body: bytes) -> bytes:
-        """Return what job `id` of `task` has returned as it is stored."""
+        """Return the result of job `id` of `task` as it is stored."""
         return sealed(self.codec, body, PayloadContext("result", task, id=id))
 
     def open_result(self, task: str, id: str, body: bytes) -> bytes:
-        """Return the JSON of what is stored as the result of job `id` of `task`."""
+        """Return the JSON of the stored result of job `id` of `task`."""
         return opened(self.codec, body, PayloadContext("result", task, id=id))

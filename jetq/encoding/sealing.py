@@ -1,8 +1,7 @@
-"""Payloads sealed on their way: what jobs are called with and return, signed or encrypted by keys that only the
-application has.
+"""Sealed payloads: the arguments and results of jobs, signed or encrypted by keys that only the application has.
 
-A sealed payload says in the clear how and by which key it was sealed, so that keys can follow one another. It begins
-with a byte that neither JSON nor UTF-8 text can begin with.
+A sealed payload says in the clear how and by which key it was sealed, so that keys can follow one another. A sealed
+payload begins with a byte with which neither JSON nor UTF-8 text can begin.
 """
 
 from __future__ import annotations
@@ -34,10 +33,11 @@ _MAKE_ONE = "make one with `openssl rand -base64 32`"
 
 
 class PayloadContext(Struct, frozen=True):
-    """Whose payload it is. A codec binds it to that, so that nobody can put it elsewhere.
+    """What a payload belongs to. A codec binds the payload to its context, so that nobody can put the payload
+    elsewhere.
 
-    purpose: the arguments of jobs of `task` in `queue`, or the result of its job `id`. Arguments are of no one job:
-    those of a recurring schedule become many. What does not apply is empty.
+    purpose: the arguments of jobs of `task` in `queue`, or the result of job `id` of `task`. Arguments belong to no
+    single job, because the arguments of a recurring schedule become many jobs. A field that does not apply is empty.
     """
 
     purpose: Literal["arguments", "result"]
@@ -52,28 +52,29 @@ class PayloadContext(Struct, frozen=True):
 
     @property
     def bound(self) -> bytes:
-        """All of it as bytes, of which no two contexts have the same."""
+        """The whole context as bytes. No two contexts have the same bytes."""
         return "\0".join((self.purpose, self.task, self.queue, self.id)).encode()
 
 
 class PayloadCodec(Protocol):
     """Seals what goes into the broker, and opens what comes out: `Jetq(payloads=...)`.
 
-    Both are called on the event loop and from any thread, so they must be quick and share no state. For tasks with
-    run_in="process" it must be picklable.
+    Both methods are called on the event loop and from any thread, so they must be quick and share no state. For tasks
+    with run_in="process" the codec must be picklable.
     """
 
     def seal(self, body: bytes, context: PayloadContext) -> bytes:
-        """The bytes to be stored for `body`, which is JSON."""
+        """Return the bytes to be stored for `body`, which is JSON."""
         ...
 
     def open(self, body: bytes, context: PayloadContext) -> bytes:
-        """The bytes that were sealed. Raises BadPayload for what was not sealed by this codec's keys for `context`."""
+        """Return the bytes that were sealed. Raises BadPayload for a body that was not sealed by this codec's keys for
+        `context`."""
         ...
 
 
 def sealed(codec: PayloadCodec | None, body: bytes, context: PayloadContext) -> bytes:
-    """`body` as it is stored: as it is without a codec. Raises BadPayload if the codec fails."""
+    """Return `body` as it is stored: unchanged without a codec. Raises BadPayload if the codec fails."""
     if codec is None:
         return body
     try:
@@ -88,7 +89,8 @@ def sealed(codec: PayloadCodec | None, body: bytes, context: PayloadContext) -> 
 
 
 def opened(codec: PayloadCodec | None, body: bytes, context: PayloadContext) -> bytes:
-    """What was sealed into the stored `body`. Raises BadPayload if it does not open, or if that takes a codec."""
+    """Return what was sealed into the stored `body`. Raises BadPayload if `body` does not open, or if opening takes a
+    codec and there is none."""
     if codec is None:
         if body.startswith(_MAGIC):
             raise BadPayload(
@@ -108,13 +110,13 @@ def opened(codec: PayloadCodec | None, body: bytes, context: PayloadContext) -> 
 
 
 def key_of(body: bytes) -> str | None:
-    """The name of the key that sealed `body`; None if none of jetq's codecs did."""
+    """Return the name of the key that sealed `body`; None if `body` was not sealed by one of jetq's codecs."""
     envelope = _split(body)
     return None if envelope is None else envelope.key
 
 
 class _Keyed(ABC):
-    """A codec with named keys, of which the first seals and all open."""
+    """A codec with named keys. The first key seals, and all keys open."""
 
     _kind: bytes
     _exact: bool
@@ -131,13 +133,13 @@ class _Keyed(ABC):
         return f"<{type(self).__name__} with key {self._first}{f', opens also {others}' if others else ''}>"
 
     def seal(self, body: bytes, context: PayloadContext) -> bytes:
-        """`body` sealed by the first key for `context`."""
+        """Return `body` sealed by the first key for `context`."""
         name = self._first.encode()
         head = b"%b%b%c%b" % (_MAGIC, self._kind, len(name), name)
         return head + self._close(self._keys[self._first], body, head + context.bound)
 
     def open(self, body: bytes, context: PayloadContext) -> bytes:
-        """What was sealed by any of the keys for `context`. Raises BadPayload."""
+        """Return what was sealed by any of the keys for `context`. Raises BadPayload for anything else."""
         if self._accept_plain and not body.startswith(_MAGIC):
             return body
         envelope = _split(body)
@@ -164,11 +166,11 @@ class _Keyed(ABC):
 
     @abstractmethod
     def _close(self, key: bytes, body: bytes, bound: bytes) -> bytes:
-        """What follows the head."""
+        """Return what follows the head: `body`, sealed and bound to `bound`."""
 
     @abstractmethod
     def _verified(self, key: bytes, content: bytes, bound: bytes) -> bytes | None:
-        """The body, or None if key, content and what it is bound to do not belong together."""
+        """Return the body; None if `key`, `content` and `bound` do not belong together."""
 
     def _checked_key(self, name: str, key: bytes | str) -> bytes:
         if isinstance(key, str):
@@ -184,10 +186,11 @@ class _Keyed(ABC):
 
 
 class SignedPayloads(_Keyed):
-    """Payloads that everybody can read, and only who has a key can write or change: HMAC-SHA256.
+    """Payloads that everybody can read, and that only the holder of a key can write or change: HMAC-SHA256.
 
-    keys: by name, each 32 bytes or more, or base64 text of that; the first seals, all open. accept_plain: take unsigned
-    ones too, for the time of a roll-out; then whoever may publish may leave the signature off. Raises DefinitionError.
+    keys: by name, each 32 bytes or more, or base64 text of these bytes; the first key seals, all keys open.
+    accept_plain: take unsigned payloads too, for the time of a roll-out; then anybody who may publish may leave the
+    signature off. Raises DefinitionError.
     """
 
     _kind = b"S"
@@ -202,12 +205,12 @@ class SignedPayloads(_Keyed):
 
 
 class EncryptedPayloads(_Keyed):
-    """Payloads that only who has a key can read, write or change: AES-256-GCM with nonces of 24 random bytes, as
+    """Payloads that only the holder of a key can read, write or change: AES-256-GCM with nonces of 24 random bytes, as
     https://c2sp.org/XAES-256-GCM has it. So one key is good for any number of jobs.
 
-    keys: by name, each 32 bytes, or base64 text of that; the first seals, all open. accept_plain: take unencrypted ones
-    too, for the time of a roll-out; then whoever may publish may write them. Needs the package `cryptography`:
-    `pip install 'jetq-nats[crypto]'`. Raises DefinitionError.
+    keys: by name, each 32 bytes, or base64 text of these bytes; the first key seals, all keys open. accept_plain: take
+    unencrypted payloads too, for the time of a roll-out; then anybody who may publish may write payloads. Needs the
+    package `cryptography`: `pip install 'jetq-nats[crypto]'`. Raises DefinitionError.
     """
 
     _kind = b"E"
@@ -249,7 +252,7 @@ class _Envelope(Struct, frozen=True):
 
 
 def _split(body: bytes) -> _Envelope | None:
-    """What a sealed payload says of itself; None for anything else."""
+    """Return what a sealed payload says of itself; None for anything else."""
     at = len(_MAGIC) + 1
     kind = _KINDS.get(body[len(_MAGIC) : at])
     if kind is None or not body.startswith(_MAGIC) or len(body) <= at:
@@ -272,7 +275,7 @@ def _signature(key: bytes, body: bytes, bound: bytes) -> bytes:
 
 
 def _key_of_nonce(key: bytes, nonce: bytes) -> bytes:
-    """The key of one message: NIST SP 800-108 in counter mode over CMAC, as XAES-256-GCM has it."""
+    """Return the key of one message: NIST SP 800-108 in counter mode over CMAC, as XAES-256-GCM has it."""
     from cryptography.hazmat.primitives.ciphers.algorithms import AES
     from cryptography.hazmat.primitives.cmac import CMAC
 

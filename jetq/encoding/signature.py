@@ -6,7 +6,7 @@ What `encode` lets through, `decode` accepts at the worker, and gives back as th
 * where the type says nothing (no annotation, `Any`, a bare `dict` or `list`), only what JSON gives back unchanged is
   taken: None, bool, int, finite float, str, list, and dict with str keys. A set or tuple there is refused: annotate it;
 * `*args` is an array and `**kwargs` an object, each under its own name; a parameter left out is not stored;
-* a result is held to its annotation in the same way. One without annotation may turn a tuple or set into a list.
+* a result is held to its annotation in the same way. Without annotation a tuple or set may come back as a list.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Undecodable(ValueError):
 
 
 class _Result(Struct):
-    """How results are checked and decoded. `check` makes an object of `{"value": ...}`; it is None for any type."""
+    """How results are checked and decoded. `check` makes an object of `{"value": ...}`; None if any type is allowed."""
 
     check: Callable[[Mapping[str, Any]], Any] | None
     decode: Callable[[bytes], Any]
@@ -69,10 +69,10 @@ class _Result(Struct):
 
 
 class Signature:
-    """The parameters and the result of function `fn`, the task `name`.
+    """The parameters and the result of function `fn`, which is the task `name`.
 
-    An annotation that names what is not defined yet is resolved at first use.
-    Raises DefinitionError for one that cannot be resolved or has no JSON form.
+    An annotation that names something not defined yet is resolved at first use. Raises DefinitionError for an
+    annotation that cannot be resolved or has no JSON form.
     """
 
     def __init__(self, fn: Callable[..., Any], name: str) -> None:
@@ -104,11 +104,11 @@ class Signature:
         self._hides = False
         self._result: _Result | None = None
         self._kinds: dict[str, Any] | None = None
-        with suppress(NameError):  # defined further down, or never: `prepare` will tell
+        with suppress(NameError):  # a name is defined further down, or never: `prepare` will tell
             self._compile()
 
     def prepare(self, *, result: bool = False) -> None:
-        """Resolve what could not be when the task was defined; with `result`, also what it returns.
+        """Resolve annotations that could not be resolved at definition; with `result`, also the result's.
 
         Raises DefinitionError if an annotation still cannot be resolved, or has no JSON form.
         """
@@ -124,12 +124,12 @@ class Signature:
             ) from None
 
     def try_result(self) -> None:
-        """Resolve what it returns, if the names are defined already. Raises DefinitionError if it has no JSON form."""
+        """Resolve the result's annotation if its names are defined. Raises DefinitionError if it has no JSON form."""
         with suppress(NameError):
             self._result = self._compile_result()
 
     def parameter_type(self, name: str) -> Any:
-        """The resolved annotation of parameter `name`; Any without one. Raises KeyError for an unknown name."""
+        """Return the resolved annotation of parameter `name`; Any without one. Raises KeyError for an unknown name."""
         parameter = self._signature.parameters[name]
         try:
             return self._kind(parameter)
@@ -139,7 +139,8 @@ class Signature:
 
     @property
     def kinds(self) -> Mapping[str, Any]:
-        """The annotations of a call's JSON by parameter name; if one cannot be resolved yet, only what is secret."""
+        """The annotations of a call's arguments by parameter name. As long as an annotation cannot be resolved, only
+        whether each argument is secret."""
         if self._kinds is None:
             try:
                 self._kinds = {each.name: _collected(each, self._kind(each)) for each in self._parameters}
@@ -149,13 +150,14 @@ class Signature:
 
     @property
     def result_kind(self) -> Any:
-        """The annotation of the result; if it cannot be resolved yet, only whether it is secret."""
+        """The annotation of the result. As long as it cannot be resolved, only whether the result is secret."""
         with suppress(NameError, DefinitionError):
             return self._hints.get("return", Any)
         return assumed(self._signature.return_annotation)
 
     def conceal(self, text: str, values: Any) -> str:
-        """`text` without what is secret in `values`: arguments by parameter name, as the task takes them or as JSON."""
+        """Return `text` without what is secret in `values`: arguments by parameter name, as the task takes them or as
+        JSON."""
         return veil(secret_texts(values, self.kinds))(text)
 
     @property
@@ -164,7 +166,8 @@ class Signature:
         return tuple(parameter.name for parameter in self._parameters)
 
     def values(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-        """The arguments of a call by parameter name, defaults among them. Raises TypeError if they do not fit."""
+        """Return the arguments of a call by parameter name, with defaults. Raises TypeError if the arguments do not
+        fit."""
         bound = bind(self._signature, args, kwargs)
         bound.apply_defaults()
         return dict(bound.arguments)
@@ -178,20 +181,22 @@ class Signature:
     # --- calls
 
     def encode(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
-        """The JSON of a call. Raises ArgumentError for what the worker would refuse, or receive as something else."""
+        """Return the JSON of a call. Raises ArgumentError for arguments that the worker would refuse or see changed."""
         return self._encode_values(self._bind(args, kwargs))
 
     def encode_json(self, arguments: Mapping[str, Any]) -> bytes:
-        """The JSON of a call whose arguments are JSON values already: text for a datetime, an object for a Struct.
+        """Return the JSON of a call whose arguments are JSON values already: text for a datetime, an object for a
+        Struct.
 
-        Raises ArgumentError if they do not fit.
+        Raises ArgumentError if the arguments do not fit.
         """
         body = encode_plain(self.call_text, arguments)
         self.check(body, arguments)
         return body
 
     def merge(self, body: bytes, arguments: Mapping[str, Any]) -> bytes:
-        """The call `body` with other values for some of its parameters. The others stay, also what no caller may give.
+        """Return the call `body` with other values for some of its parameters. The other values stay, also those that
+        no caller may give.
 
         Raises ArgumentError as `encode` does, Undecodable for bytes that are no call.
         """
@@ -202,9 +207,9 @@ class Signature:
         return self._encode_values({**values, **arguments}, given=arguments)
 
     def decode(self, body: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Positional and keyword arguments of a stored call.
+        """Return the positional and keyword arguments of a stored call.
 
-        Raises Undecodable for bytes that are not JSON, ArgumentError for what does not fit the signature.
+        Raises Undecodable for bytes that are not JSON, ArgumentError for arguments that do not fit the signature.
         """
         values = astuple(self._read(body))
         if self._by_place and not (self._may_omit and any(value is UNSET for value in values)):
@@ -212,7 +217,7 @@ class Signature:
         return self._spread(values)
 
     def _encode_values(self, values: dict[str, Any], given: Iterable[str] | None = None) -> bytes:
-        """The JSON of `values`, of which those named in `given`, or all, are held to what a caller may give."""
+        """Return the JSON of `values`. The values named in `given`, or all values, must be what a caller may give."""
         if self._arguments is None:
             self.prepare()
         assert self._arguments is not None
@@ -231,18 +236,19 @@ class Signature:
         return body
 
     def _refuse_change(self, name: str, found: tuple[str, str] | None, values: Any) -> None:
-        """Raise the ArgumentError for parameter `name`, if a doubt `found` a place that would change."""
+        """Raise ArgumentError for parameter `name` if `found` says that a place in its value would change."""
         if found is not None:
             told = f"{name}{self.conceal(found[0], values)}: {self.conceal(found[1], values)}"
             raise ArgumentError(f"{self.call_text}: {told}", hint=advice(found[1]))
 
     def _bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-        """What was given, by parameter name. What was left out stays out, so that the worker's default applies."""
+        """Return the given arguments by parameter name. An argument left out stays out, so that the worker's default
+        applies."""
         if self._bound is not None:
             try:
                 values = asdict(self._bound(*args, **kwargs))
             except TypeError:
-                pass  # `inspect` says it better
+                pass  # `inspect` says better what is wrong
             else:
                 if self._may_omit:
                     return {name: value for name, value in values.items() if value is not UNSET}
@@ -253,16 +259,15 @@ class Signature:
             raise ArgumentError(f"{self.call_text}: {error}") from None
 
     def check(self, body: bytes, given: Iterable[str]) -> None:
-        """Raise ArgumentError for what the worker would refuse, and for what no caller may give to those in `given`."""
+        """Raise ArgumentError for what the worker would refuse, and for values in `given` that no caller may give."""
         try:
             arguments = self._read(body)
         except Undecodable as error:
             raise ArgumentError(f"{self.call_text}: {error}") from None
         for name, doubt in self._doubts:
             if name in given:
-                value = getattr(
-                    arguments, name
-                )  # has come from JSON, so that of all doubts only a naive datetime is one
+                # The value has come from JSON, so that of all doubts only that of a naive datetime can be true.
+                value = getattr(arguments, name)
                 self._refuse_change(name, doubt(value, value, value), asdict(arguments))
 
     def _read(self, body: bytes) -> Any:
@@ -272,7 +277,7 @@ class Signature:
             return self._decode(body)
         except ValidationError as error:
             told = explained(error)
-            if error.__cause__ is not None:  # the __post_init__ of an argument's type said it, perhaps with the value
+            if error.__cause__ is not None:  # the __post_init__ of an argument's type raised, perhaps with the value
                 told = self.conceal(told, _json(body))
             raise ArgumentError(f"{self.call_text}: {told}") from None
         except (DecodeError, UnicodeError, RecursionError) as error:
@@ -319,7 +324,8 @@ class Signature:
     # --- results
 
     def encode_result(self, value: Any) -> bytes:
-        """The JSON of a result. Raises TypeError or ValueError if it would not come back as annotated."""
+        """Return the JSON of a result. Raises TypeError or ValueError if the result would not come back as
+        annotated."""
         try:
             result = self._result_codec()
         except DefinitionError as error:
@@ -348,13 +354,13 @@ class Signature:
         return body
 
     def decode_result(self, raw: bytes) -> Any:
-        """A stored result as annotated. Raises ValueError if it is not of that type."""
+        """Return a stored result as annotated. Raises ValueError if the result is not of the annotated type."""
         result = self._result_codec()
         if is_too_deep(raw):
             raise ValueError(_TOO_DEEP)
         try:
             return result.decode(raw)
-        except ValueError as error:  # msgspec's errors are
+        except ValueError as error:  # msgspec's errors are ValueErrors
             raise ValueError(explained(error)) from None
         except Exception as error:  # from the __post_init__ of the result's type, or too deep for this stack
             raise ValueError(f"{type(error).__name__}: {error}") from error
@@ -368,7 +374,7 @@ class Signature:
     # --- made once
 
     def _binder(self) -> Callable[..., Struct]:
-        """A class whose constructor binds a call like the function's own signature does, in C."""
+        """Return a class whose constructor binds a call as the function's own signature does, in C."""
         by_place, by_name = (
             [_field(p, Any) for p in self._parameters if p.kind is kind]
             for kind in (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
@@ -425,7 +431,7 @@ class Signature:
         return Any if kind is object else kind
 
     def _inspected(self, name: str, kind: Any) -> tuple[Any, Types]:
-        """The annotation `kind` as msgspec takes it, and the types in it."""
+        """Return the annotation `kind` as msgspec takes it, and the types in it."""
         try:
             kind = known(kind)
             nodes = types_in(type_info(kind))
@@ -441,7 +447,8 @@ class Signature:
 
 
 def encode_plain(where: str, arguments: Mapping[str, Any]) -> bytes:
-    """JSON values by parameter name as a body. `where` begins the ArgumentError for what is no JSON value."""
+    """Return JSON values by parameter name as a body. Raises ArgumentError, whose text begins with `where`, for a value
+    that is no JSON value."""
     if not isinstance(arguments, Mapping):
         raise ArgumentError(f"{where}: arguments go by parameter name, as {{'x': 2}}, not {type(arguments).__name__}")
     for name, value in arguments.items():
@@ -454,17 +461,17 @@ def encode_plain(where: str, arguments: Mapping[str, Any]) -> bytes:
 
 
 def decode_plain(raw: bytes) -> Any:
-    """JSON values from their bytes. Raises ValueError for what is none, or too deep."""
+    """Return JSON values from their bytes. Raises ValueError for bytes that are not JSON, or are nested too deeply."""
     if is_too_deep(raw):
         raise ValueError(_TOO_DEEP)
     try:
         return msgspec.json.decode(raw)
-    except RecursionError:  # this stack is deep itself
+    except RecursionError:  # this stack is deep already
         raise ValueError(_TOO_DEEP) from None
 
 
 def _json(body: bytes) -> Any:
-    """The values in `body`, of which the beginning at least is JSON. Raises Undecodable."""
+    """Return the values in `body`, whose beginning at least is JSON. Raises Undecodable."""
     try:
         return msgspec.json.decode(body)
     except (DecodeError, UnicodeError, RecursionError) as error:

@@ -35,7 +35,7 @@ class _Text:
 
 
 def readable(signature: inspect.Signature) -> inspect.Signature:
-    """`signature` made for being printed: types without their modules or quotes, long and secret defaults as `...`."""
+    """Return `signature` for printing: types without their modules or quotes, long and secret defaults as `...`."""
     parameters = [
         parameter.replace(annotation=_annotation(parameter.annotation), default=_default(parameter))
         for parameter in signature.parameters.values()
@@ -44,7 +44,7 @@ def readable(signature: inspect.Signature) -> inspect.Signature:
 
 
 def shown_type(annotation: Any) -> str:
-    """An annotation without modules: `Path`, `list[Path] | None`."""
+    """Return an annotation as text without modules: `Path`, `list[Path] | None`."""
     if isinstance(annotation, str):
         return annotation
     if annotation is types.NoneType:
@@ -56,7 +56,8 @@ def shown_type(annotation: Any) -> str:
 
 
 def unresolved(fn: Callable[..., Any]) -> str:
-    """The annotation of a Python function that cannot be resolved, for a sentence: `the annotation x: Order`."""
+    """Return which annotation of a Python function cannot be resolved, in words for a sentence: `the annotation x:
+    Order`."""
     for name, annotation in annotations_of(fn).items():
         try:
             holder = types.SimpleNamespace(__annotations__={name: annotation})
@@ -84,7 +85,7 @@ def _secret(parameter: inspect.Parameter) -> bool:
 
 
 def explained(error: Exception) -> str:
-    """msgspec's message with the place first, by parameter name, and without the refused value."""
+    """Return msgspec's message with the place first, by parameter name, and without the refused value."""
     match = _PLACE.fullmatch(str(error))
     what, place = (match["what"], (match["place"] or "").lstrip(".")) if match else (str(error), "")
     what = what.replace("`", "")

@@ -1,7 +1,8 @@
-"""What msgspec is told of types it does not know: enums it refuses, paths and addresses, subclasses of what it knows.
+"""Hooks for types that msgspec does not know: enums that msgspec refuses, paths and addresses, subclasses of known
+types.
 
 An Enum crosses as the JSON of its member's value, and a value whose class is a subclass of datetime, date, time,
-timedelta, Decimal, float, int, str or bytes crosses as one of that class.
+timedelta, Decimal, float, int, str or bytes crosses as a value of that class.
 """
 
 from __future__ import annotations
@@ -27,13 +28,14 @@ from jetq.encoding.registered_types import form_of
 __all__ = ["Unencodable", "checker", "encode", "from_json", "is_key", "is_known", "known", "to_json", "type_name"]
 
 _NATIVE = (datetime, date, time, timedelta, UUID, Decimal, bytes, bytearray, memoryview)
-"""Types a Python value must have already; unless told so, msgspec would also make them from text."""
+"""Types that a Python value must have already; without this list msgspec would also make them from text."""
 
 
 _BY_TEXT = frozenset(
     f"ipaddress.IPv{version}{each}" for version in (4, 6) for each in ("Address", "Interface", "Network")
 ) | {"fractions.Fraction"}
-"""Names of classes made from the text that `str` gives, beside the paths. To import the classes takes time."""
+"""Names of classes made from the text that `str` gives, beside the paths. The classes are not imported here, because
+that takes time."""
 
 
 class Unencodable(TypeError):
@@ -41,7 +43,7 @@ class Unencodable(TypeError):
 
 
 def to_json(value: Any) -> Any:
-    """The JSON form of what msgspec alone cannot encode. Raises Unencodable."""
+    """Return the JSON form of a value that msgspec alone cannot encode. Raises Unencodable."""
     if isinstance(value, Enum):
         return value.value
     form = form_of(type(value))
@@ -60,7 +62,8 @@ encode = msgspec.json.Encoder(enc_hook=to_json).encode
 
 
 def from_json(kind: type[Any], value: Any) -> Any:
-    """A `kind` that msgspec alone cannot decode, from its JSON form. Raises ValueError; msgspec adds the place."""
+    """Return a value of `kind`, which msgspec alone cannot decode, from its JSON form. Raises ValueError; msgspec adds
+    the place."""
     if kind is object:
         return value
     enum = _enum_of(kind)
@@ -78,7 +81,8 @@ def from_json(kind: type[Any], value: Any) -> Any:
 
 
 def checker(kind: type[Struct], fields: Mapping[str, Type]) -> Callable[[Mapping[str, Any]], Any]:
-    """A function that makes a `kind`, which has `fields`, of Python values, each of its annotated type already.
+    """Return a function that makes a `kind`, which has `fields`, of Python values. Each value must have its annotated
+    type already.
 
     The function raises msgspec.ValidationError.
     """
@@ -86,7 +90,7 @@ def checker(kind: type[Struct], fields: Mapping[str, Type]) -> Callable[[Mapping
     def check(values: Mapping[str, Any]) -> Any:
         try:
             return msgspec.convert(values, kind, strict=True, builtin_types=_NATIVE, dec_hook=_as_it_is)
-        except ValidationError:  # also of a member of an int Enum, or a subclass, which are right
+        except ValidationError:  # also for a member of an int Enum, or a value of a subclass, which are right
             made = {name: fitted(value, fields[name]) for name, value in values.items()}
         return msgspec.convert(made, kind, strict=True, builtin_types=_NATIVE, dec_hook=_as_it_is)
 
@@ -98,7 +102,8 @@ def _as_it_is(kind: type[Any], value: Any) -> Any:
 
 
 def is_known(kind: type[Any]) -> bool:
-    """Whether `to_json` and `from_json` know the class `kind`. Raises TypeError for an Enum that cannot cross."""
+    """Return whether `to_json` and `from_json` know the class `kind`. Raises TypeError for an Enum that cannot
+    cross."""
     enum = _enum_of(kind)
     if enum is not None:
         _members(enum)
@@ -111,7 +116,7 @@ def _is_by_text(kind: type[Any]) -> bool:
 
 
 def is_key(kind: type[Any]) -> bool:
-    """Whether values of the class `kind`, which the hooks know, may be the keys of an object."""
+    """Return whether values of the class `kind`, which the hooks know, may be the keys of an object."""
     enum = _enum_of(kind)
     if enum is None:
         return form_of(kind) is None
@@ -122,7 +127,8 @@ def is_key(kind: type[Any]) -> bool:
 
 
 class _StandIn(type):
-    """The class of the classes that stand in annotations for an Enum which msgspec refuses. Its members pass there."""
+    """The class of the classes that replace, in annotations, an Enum which msgspec refuses. The Enum's members are
+    instances of such a class."""
 
     enum: type[Enum]
 
@@ -131,11 +137,11 @@ class _StandIn(type):
 
 
 def known(kind: Any) -> Any:
-    """The annotation `kind` with a stand-in for each Enum that msgspec refuses, list for Iterable, and datetime and
-    date for what a library that freezes the time has put in their place.
+    """Return the annotation `kind` with a stand-in for each Enum that msgspec refuses, list for Iterable, and datetime
+    and date for the classes that a library that freezes the time has put in their place.
 
-    It refuses an Enum whose values are neither all str nor all int of 64 bits. The fields of classes stay as they are.
-    Raises TypeError for an Enum that cannot cross.
+    msgspec refuses an Enum whose values are neither all str nor all int of 64 bits. The fields of classes stay as they
+    are. Raises TypeError for an Enum that cannot cross.
     """
     enum = _enum_of(kind)
     if enum is not None:
@@ -170,13 +176,13 @@ def _stand_in(enum: type[Enum]) -> type[Any]:
 
 
 def _enum_of(kind: Any) -> type[Enum] | None:
-    """The Enum that `kind` is, or stands for."""
+    """Return the Enum that `kind` is, or is the stand-in for; None for anything else."""
     enum: Any = kind.enum if isinstance(kind, _StandIn) else kind
     return cast("type[Enum]", enum) if isinstance(enum, EnumMeta) else None
 
 
 def _member(enum: type[Enum], value: Any) -> Any:
-    """The member of `enum` whose value has the JSON form `value`, which is text for the key of an object."""
+    """Return the member of `enum` whose value has the JSON form `value`, which is text for the key of an object."""
     members = _members(enum)
     found = members.get(msgspec.json.encode(value))
     if found is None and isinstance(value, str):
@@ -191,7 +197,7 @@ def _member(enum: type[Enum], value: Any) -> Any:
 
 @cache
 def _members(enum: type[Enum]) -> dict[bytes, Enum]:
-    """The members of `enum` by the JSON of their values. Raises TypeError for an Enum that cannot cross."""
+    """Return the members of `enum` by the JSON of their values. Raises TypeError for an Enum that cannot cross."""
     members: dict[bytes, Enum] = {}
     for member in enum:
         try:
@@ -207,7 +213,7 @@ def _members(enum: type[Enum]) -> dict[bytes, Enum]:
 
 
 def type_name(kind: Any) -> str:
-    """A type as error messages name it: `set`, `_thread.lock`, `shop.models.Order`."""
+    """Return a type as error messages name it: `set`, `_thread.lock`, `shop.models.Order`."""
     module = getattr(kind, "__module__", "builtins")
     name = getattr(kind, "__qualname__", str(kind))
     return name if module == "builtins" else f"{module}.{name}"
