@@ -1,1 +1,2 @@
-"""What people do with stored jobs, dead letters and schedules. In values, over the port; printing is the CLI's."""
+"""What people do with stored jobs, dead letters and schedules. All in values, over the port; the command line
+prints."""

@@ -19,22 +19,23 @@ if TYPE_CHECKING:
 __all__ = ["Cancellation", "cancel", "cancel_found"]
 
 Cancellation = Literal["removed", "stopped", "unconfirmed", "finished", "cancelled"]
-"""What a cancel did: the job was removed before it ran; its run was stopped; its worker was told, and had not ended it
-in time; nothing, for it had finished; nothing, for it was cancelled before. It does not run again in any case."""
+"""What a cancel did: the job was removed before it ran; its run was stopped; its worker was told, and had not ended the
+run in time; nothing, because the job had finished; nothing, because the job was cancelled before. The job does not run
+again in any case."""
 
 _KEPT = 3600.0
-"""Seconds for which it is kept that a job was cancelled."""
+"""Seconds for which the record of a cancelled job is kept."""
 
 _HOLDER_WITHIN = 1.0
 _POLL = 1.0
 _AT_ONCE = 200
-"""Jobs worked on at a time: enough that the broker, not the way to it, is what is waited for."""
+"""Jobs worked on at a time: enough that the time is spent in the broker, not on the way to it."""
 
 
 async def cancel(broker: Broker, queue: str, id: str, *, timeout: float = 10.0) -> Cancellation:
-    """Cancel job `id`. `timeout`: seconds to wait for the end of a run.
+    """Cancel job `id`, and return what the cancel did. `timeout`: seconds to wait for the end of a run.
 
-    Raises JobNotFound if nothing is known of it.
+    Raises JobNotFound if nothing is known of the job.
 
     Guarantee: tests/integration/operations/test_cancel.py: a cancelled job never runs again.
     """
@@ -47,7 +48,7 @@ async def cancel(broker: Broker, queue: str, id: str, *, timeout: float = 10.0) 
 async def cancel_found(
     broker: Broker, jobs: Sequence[Found], *, timeout: float = 10.0
 ) -> Sequence[Cancellation | Exception]:
-    """Cancel many jobs that stand; one answer or error per job, in order."""
+    """Cancel many stored jobs. Return one answer or error per job, in order."""
     slots = asyncio.Semaphore(_AT_ONCE)
     return await asyncio.gather(
         *(_Cancelling(broker, found, timeout, slots).run() for found in jobs), return_exceptions=True
@@ -55,7 +56,7 @@ async def cancel_found(
 
 
 async def _ended(broker: Broker, queue: str, id: str) -> Cancellation:
-    """What to say of a job that does not stand."""
+    """Return the answer for a job that is not stored any more. Raises JobNotFound if nothing is known of the job."""
     record = await broker.get_result(queue, id)
     if record is not None:
         return "cancelled" if record.state == "cancelled" else "finished"
@@ -67,7 +68,7 @@ async def _ended(broker: Broker, queue: str, id: str) -> Cancellation:
 
 
 class _Cancelling:
-    """One job being cancelled. `slots` bounds how many of them talk to the broker."""
+    """Cancels one job. `slots` bounds how many of these talk to the broker at a time."""
 
     def __init__(self, broker: Broker, found: Found, timeout: float, slots: asyncio.Semaphore) -> None:
         self._broker = broker
@@ -80,8 +81,9 @@ class _Cancelling:
         self._removed = False
 
     async def run(self) -> Cancellation:
-        # The order matters. Marked first: from then on no worker starts it. Removed next, which also keeps a retry from
-        # being stored, and the job from coming back when its worker dies. Only then is anybody waited for.
+        # The order matters. The job is marked first: from then on no worker starts it. The job is removed next, which
+        # also keeps a retry from being stored, and the job from coming back when its worker dies. Only then does this
+        # wait for a worker.
         async with self._slots:
             await self._broker.mark_cancelled(self._queue, self._id)
         await self._remove_all()
@@ -91,7 +93,7 @@ class _Cancelling:
             return await self._conclude()
 
     async def _remove_all(self) -> None:
-        """Remove what stands of the job until nothing does: a schedule may fire while it is removed."""
+        """Remove what is stored of the job until nothing is: a schedule may fire while it is removed."""
         broker = self._broker
         found: Found | None = self._first
         while found is not None:
@@ -110,28 +112,30 @@ class _Cancelling:
         return bool(await self._broker.ask(self._queue, question, _HOLDER_WITHIN, enough=1))
 
     async def _wait_for_holder(self) -> Cancellation:
-        """A worker that was told ends its run, and always leaves a record of how."""
+        """Wait for the end of the run, and return the answer. A worker that was told ends the run, and always leaves a
+        record."""
         deadline = time.monotonic() + self._timeout
         while (left := deadline - time.monotonic()) > 0:
             record = await self._broker.wait_result(self._queue, self._id, min(_POLL, left))
             if record is not None and self._is_of_this_run(record):
                 return await self._by(record)
-            if record is not None:  # of an earlier life of this id
+            if record is not None:  # the record of an earlier life of this id
                 await asyncio.sleep(min(_POLL, left) / 4)
-            if not await self._is_held():  # it has just ended, or its worker died
+            if not await self._is_held():  # the run has just ended, or its worker died
                 return await self._conclude()
-        # Else it would look like one that has succeeded without a result. What its worker says at its end comes later.
+        # Without a record the job would look as if it had succeeded without a result. Its worker's record comes later.
         await self._broker.put_result(self._record(), _KEPT, unless_kept=True)
         return "unconfirmed"
 
     async def _conclude(self) -> Cancellation:
-        """Nothing stands and nobody holds it: by its record, or make that record."""
+        """Return the answer once nothing is stored of the job and no worker has it: by the job's record, which is made
+        if there is none."""
         record = await self._broker.get_result(self._queue, self._id)
         if record is not None and self._is_of_this_run(record):
             return await self._by(record)
         if not (self._removed or self._held) or await self._broker.dead(self._queue, id=self._id, limit=1):
             await self._broker.unmark_cancelled(self._queue, self._id)
-            return "finished"  # it was acked by its worker, before that had heard of the cancel
+            return "finished"  # the worker acknowledged the job before it heard of the cancel
         await self._broker.put_result(self._record(), _KEPT, unless_kept=record is None)
         return "stopped" if self._held else "removed"
 

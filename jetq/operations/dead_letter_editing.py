@@ -1,4 +1,4 @@
-"""The arguments of a dead job, shown for being changed, and what was made of them. Pure: no terminal, no broker."""
+"""The arguments of a dead job: shown to be changed, and read back. Pure: no terminal, no broker."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Draft:
-    """The arguments in `body`, JSON, of a call with that signature, and what may become of them.
+    """The arguments in `body`, which is JSON, of a call with `signature`, and what may become of them.
 
-    Of a body that is no JSON object nothing can be shown: it begins empty, and `readable` is False. What is secret is
-    concealed in what is shown, and keeps its value where it is left so. Values that are not changed keep their bytes.
+    A body that is no JSON object cannot be shown: the draft begins empty then, and `readable` is False. Secrets are
+    concealed in what is shown, and keep their values where they are left concealed. Values that are not changed keep
+    their bytes.
     """
 
     _stored: dict[str, Raw]
@@ -34,10 +35,10 @@ class Draft:
         self._signature = signature
         self._stored, self._values, self._shown = {}, {}, {}
         self.readable = False
-        with suppress(ValueError):  # msgspec's errors are, also that of JSON which is no object
+        with suppress(ValueError):  # msgspec's errors are ValueErrors, also for JSON which is no object
             stored, values = _raw(body), decode_plain(body)
             shown = hidden(values, signature.kinds)
-            if isinstance(shown, dict):  # else too deep to be looked through
+            if isinstance(shown, dict):  # else nested too deeply to be looked through
                 self._stored, self._values, self._shown = stored, values, shown
                 self.readable = True
 
@@ -47,14 +48,14 @@ class Draft:
         return msgspec.json.format(_encode(self._shown), indent=2).decode() + "\n"
 
     def value(self, name: str) -> Any:
-        """What parameter `name` has now; None if it is not there."""
+        """Return the value that parameter `name` has now; None if the parameter is not there."""
         return self._values.get(name)
 
     def changed_by(self, text: str) -> bytes | None:
-        """The arguments that `text` asks for; None if they are those that were shown.
+        """Return the arguments that `text` asks for; None if they are as they were shown.
 
-        Raises ArgumentError for what is no JSON object, does not fit the signature, or has a concealed part in
-        a parameter that was changed.
+        Raises ArgumentError for a text that is no JSON object, does not fit the signature, or has a concealed part in a
+        parameter that was changed.
         """
         try:
             values = decode_plain(text.encode())
@@ -70,7 +71,8 @@ class Draft:
         return self._made(list(values), changes)
 
     def with_values(self, changes: Mapping[str, Any]) -> bytes | None:
-        """The arguments with JSON values for some parameters; None if that changes nothing. Raises ArgumentError."""
+        """Return the arguments with JSON values for some parameters; None if that changes nothing. Raises
+        ArgumentError."""
         if self.readable and all(_stands(self._values, name, value) for name, value in changes.items()):
             return None
         return self._made([*dict.fromkeys([*self._stored, *changes])], changes)
@@ -91,7 +93,7 @@ class Draft:
 
 
 def _stands(values: Mapping[str, Any], name: str, value: Any) -> bool:
-    """Whether that is what `name` has, as JSON is written: in Python 1, 1.0 and True are equal."""
+    """Return whether `name` has just that `value`, compared as JSON text: in Python 1, 1.0 and True are equal."""
     return name in values and _encode(values[name]) == _encode(value)
 
 

@@ -1,4 +1,4 @@
-"""Dead letters as lines of JSON, for a file: everything that is known of one, and its bytes exactly."""
+"""Dead letters as lines of JSON, for a file: all that is known of each letter, and its bytes exactly."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from jetq.model.names import check_queue
 __all__ = ["FORMAT", "BadLine", "read_line", "write_line"]
 
 FORMAT = 1
-"""The version of the format of a line. A line of a newer one is not read."""
+"""The version of the format of a line. A line of a newer format is not read."""
 
 
 class BadLine(ValueError):
@@ -24,7 +24,7 @@ class BadLine(ValueError):
 
 
 class _Line(Struct, forbid_unknown_fields=True):
-    """`text` has the body if that is UTF-8, `base64` any other one."""
+    """One exported dead letter. `text` has the body if the body is UTF-8, otherwise `base64` has it."""
 
     format: int
     letter: Raw
@@ -37,8 +37,8 @@ _encode = msgspec.json.Encoder().encode
 
 
 def write_line(entry: DeadEntry) -> bytes:
-    """One line, without its end. The place of the letter among others is not in it. Raises NewerVersion for a letter
-    that a newer jetq has written."""
+    """Return one line for `entry`, without its line end. The line does not tell the place of the letter among others.
+    Raises NewerVersion for a letter that a newer jetq has written."""
     check_letter(entry.letter)
     letter = Raw(letter_header(entry.letter).encode())
     try:
@@ -49,7 +49,7 @@ def write_line(entry: DeadEntry) -> bytes:
 
 
 def read_line(line: bytes) -> DeadEntry:
-    """The dead letter that `write_line` wrote. Raises BadLine, which says what is wrong."""
+    """Return the dead letter that `write_line` wrote. Raises BadLine, which says what is wrong."""
     if is_too_deep(line):
         raise BadLine("it is nested too deeply")
     try:

@@ -1,4 +1,4 @@
-"""Dead letters: finding them, and making living jobs of them again. In values, over the port; printing is the CLI's."""
+"""Finding dead letters, and making living jobs of them again. All in values, over the port; the command line prints."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from jetq.broker.queues import Queues
 
     class _Broker(DeadLetters, Queues, Protocol):
-        """What is needed of the broker here."""
+        """The part of the broker that is needed here."""
 
 
 __all__ = [
@@ -43,11 +43,11 @@ __all__ = [
 ]
 
 _PAGE = 100
-"""Dead letters read in one go: with the largest bodies 100 MiB, mostly some KiB."""
+"""How many dead letters are read in one go: with the largest bodies 100 MiB, mostly some KiB."""
 
 
 class DeadFilter(Struct, frozen=True):
-    """Which dead letters are meant: those that everything given here fits; without anything, all."""
+    """Says which dead letters are meant: those that everything given here fits; without anything, all."""
 
     queue: str | None = None
     """Only dead letters of this queue; None for every queue."""
@@ -74,7 +74,7 @@ class DeadFilter(Struct, frozen=True):
     """At most so many dead letters; None for no bound."""
 
     def fits(self, letter: DeadLetter) -> bool:
-        """Whether `letter` is meant, as far as it alone can tell."""
+        """Return whether `letter` is meant, as far as the letter alone can tell."""
         return (
             (self.task is None or letter.task == self.task)
             and (self.reason is None or letter.reason == self.reason)
@@ -85,7 +85,8 @@ class DeadFilter(Struct, frozen=True):
 
     @property
     def by_name(self) -> bool:
-        """Whether queue, ids and task alone say which, so that the broker knows them without looking into them."""
+        """Whether queue, ids and task alone say which letters are meant, so that the broker knows them without looking
+        into them."""
         if self.task is not None:
             with suppress(DefinitionError):
                 check_task(self.task)
@@ -98,7 +99,7 @@ EVERY = DeadFilter()
 
 
 class Place(Struct, frozen=True):
-    """Where a dead letter stands."""
+    """Where a dead letter is stored."""
 
     queue: str
     task: str
@@ -110,9 +111,9 @@ class Place(Struct, frozen=True):
 
 
 async def each_dead(broker: _Broker, which: DeadFilter = EVERY) -> AsyncIterator[DeadEntry]:
-    """The dead letters that `which` means, by queue, oldest first; read as they are asked for.
+    """Yield the dead letters that `which` means, by queue, oldest first, read as they are asked for.
 
-    Raises JobNotFound for an id without any.
+    Raises JobNotFound for an id without a dead letter.
     """
     left = which.limit
     if left == 0:
@@ -140,7 +141,8 @@ async def _of_queues(broker: _Broker, which: DeadFilter) -> AsyncIterator[DeadEn
 
 
 async def places_of(broker: _Broker, which: DeadFilter = EVERY) -> list[Place]:
-    """Where those letters stand now. Much less than the letters themselves, and those that come later are not in it."""
+    """Return where the dead letters that `which` means are stored now. Places are much smaller than letters. Letters
+    that come later are not among them."""
     return [
         Place(entry.letter.queue, entry.letter.task, entry.letter.id, entry.sequence)
         async for entry in each_dead(broker, which)
@@ -148,7 +150,8 @@ async def places_of(broker: _Broker, which: DeadFilter = EVERY) -> list[Place]:
 
 
 async def find_dead(broker: _Broker, id: str, *, queue: str | None = None) -> DeadEntry:
-    """The newest dead letter of job `id`, looked for in every queue unless one is given. Raises JobNotFound."""
+    """Return the newest dead letter of job `id`, looked for in every queue unless `queue` is given. Raises
+    JobNotFound."""
     for name in await _queues(broker, queue):
         if entries := await broker.dead(name, id=id):
             return entries[-1]
@@ -157,12 +160,13 @@ async def find_dead(broker: _Broker, id: str, *, queue: str | None = None) -> De
 
 
 async def count_dead(broker: Queues, *, queue: str | None = None) -> int:
-    """How many dead letters one queue or all hold."""
+    """Return how many dead letters `queue` holds, or all queues together without `queue`."""
     return sum(info.dead for info in await broker.queues() if queue in (None, info.name))
 
 
 async def purge_dead(broker: _Broker, which: DeadFilter = EVERY) -> int:
-    """Drop the dead letters that `which` means, of a job given by id all of them: how many."""
+    """Drop the dead letters that `which` means, and return how many were dropped. Of a job given by id alone, all dead
+    letters are dropped."""
     if not which.by_name:
         return sum([await broker.drop_dead(entry) async for entry in each_dead(broker, which)])
     dropped = 0
@@ -178,8 +182,8 @@ async def purge_dead(broker: _Broker, which: DeadFilter = EVERY) -> int:
 
 
 async def replay(broker: DeadLetters, entries: Iterable[DeadEntry]) -> tuple[int, list[str]]:
-    """Put the jobs of `entries` back into their queues: how many, and the ids of those that stand there already.
-    Raises NewerVersion."""
+    """Put the jobs of `entries` back into their queues. Return how many, and the ids of the jobs that are stored there
+    already. Raises NewerVersion."""
     replayed, standing = 0, []
     for entry in entries:
         if await broker.replay(entry, revived(entry)):
@@ -192,12 +196,13 @@ async def replay(broker: DeadLetters, entries: Iterable[DeadEntry]) -> tuple[int
 class Replay:
     """Puts the jobs of some dead letters back into their queues, one after another, `every` seconds or at once.
 
-    Each letter is read again just before, because that may be hours later: one that is gone was replayed or purged
-    meanwhile, and one with a newer letter of its job is what a replay that was cut short has left. Both are passed
-    over. So is a job that dies again meanwhile: its new letter is in no place of these.
+    Each letter is read again just before its replay, because that may be hours later. A letter that is gone was
+    replayed or purged meanwhile. A letter with a newer letter of its job was left by a replay that was cut short. Both
+    are passed over. A job that dies again meanwhile is passed over too, because none of the places is that of its new
+    letter.
 
-    replayed, passed: how many so far. standing: ids of jobs that stand in their queue already. strays: ids of what
-    was no job. newer: ids of what only a newer jetq can read. left: how many are to come.
+    replayed, passed: how many so far. standing: ids of jobs that are stored in their queue already. strays: ids of
+    messages that were no job. newer: ids of jobs that only a newer jetq can read. left: how many are to come.
     """
 
     def __init__(self, broker: DeadLetters, places: Sequence[Place], *, every: float = 0.0) -> None:
@@ -217,8 +222,8 @@ class Replay:
         self._stopped.set()
 
     async def run(self, on_step: Callable[[Replay], None]) -> None:
-        """Until all are done or `stop`; after each one `on_step` is called. Raises BrokerError: the letter of a job
-        that could not be stored stands, and those to come."""
+        """Put the jobs back until all are done or `stop` is called, and call `on_step` after each job. Raises
+        BrokerError; the letter of the job that could not be stored then stays, and so do the letters to come."""
         loop = asyncio.get_running_loop()
         due = loop.time()
         for place in self._places:
@@ -257,9 +262,10 @@ class Replay:
 
 
 async def replay_edited(broker: DeadLetters, entry: DeadEntry, body: bytes) -> bool:
-    """Put the job of `entry` back with other arguments. False, and nothing is changed, if one of its id or key stands.
+    """Put the job of `entry` back with other arguments. Return False, and change nothing, if a job of its id or key is
+    stored.
 
-    Raises JobNotFound if the letter was replayed or purged meanwhile, or the job died again, NewerVersion.
+    Raises JobNotFound if the letter was replayed or purged meanwhile, or the job died again; NewerVersion.
     """
     letter = entry.letter
     if await _letter_at(broker, Place(letter.queue, letter.task, letter.id, entry.sequence)) is None:
@@ -270,19 +276,20 @@ async def replay_edited(broker: DeadLetters, entry: DeadEntry, body: bytes) -> b
 
 
 async def _letter_at(broker: DeadLetters, place: Place) -> DeadEntry | None:
-    """The letter, if it stands there still and is the newest of its job."""
+    """Return the letter at `place`, if the letter is still stored there and is the newest of its job; else None."""
     of_job = await broker.dead(place.queue, id=place.id, task=place.task or None, after=place.sequence - 1)
     return of_job[0] if len(of_job) == 1 and of_job[0].sequence == place.sequence else None
 
 
 def revived(entry: DeadEntry) -> JobRecord:
-    """The job of `entry` as it is stored again: same id, bytes, overrides and history, and its attempts before it anew.
+    """Return the job of `entry` as it is stored again: with the same id, bytes, overrides and history, and all attempts
+    before it anew.
 
-    The history stays bounded because every further attempt's error cuts it again. Raises NewerVersion for a job or
-    letter that a newer jetq has written.
+    The history stays bounded because the error of every further attempt cuts the history again. Raises NewerVersion for
+    a job or letter that a newer jetq has written.
     """
     letter = check_readable(entry)
-    # A header nobody can read is what made some jobs dead: without it they can run.
+    # Some jobs are dead because of a header that nobody can read: without that header they can run.
     overrides = meta_to_rewrite(letter.headers)
     meta = replace(
         overrides,
@@ -309,20 +316,21 @@ def revived(entry: DeadEntry) -> JobRecord:
 
 
 def check_readable(entry: DeadEntry) -> DeadLetter:
-    """The letter, of which nothing is lost when its job is written anew. Raises NewerVersion."""
+    """Return the letter of `entry`, unless something would be lost when its job is written anew. Raises NewerVersion
+    then."""
     check_letter(entry.letter)
     meta_to_rewrite(entry.letter.headers)
     return entry.letter
 
 
 def edited(entry: DeadEntry, body: bytes) -> JobRecord:
-    """The job of `entry` as `revived` has it, with other arguments. Raises NewerVersion."""
+    """Return the job of `entry` as `revived` makes it, with other arguments. Raises NewerVersion."""
     job = revived(entry)
     return replace(job, body=body, meta=replace(job.meta, edits=job.meta.edits + 1))
 
 
 async def _queues(broker: Queues, queue: str | None) -> Sequence[str]:
-    """The queues that hold dead letters, by name; `queue` alone if it is given."""
+    """Return the queues that hold dead letters, by name; `queue` alone if it is given."""
     if queue is not None:
         return [check_queue(queue)]
     return [info.name for info in await broker.queues() if info.dead]

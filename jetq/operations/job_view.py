@@ -1,4 +1,4 @@
-"""One job seen from outside: where it stands, from its queue, its result and its dead letter together."""
+"""One job seen from outside: its state and history, from its queue, its result and its dead letter together."""
 
 from __future__ import annotations
 
@@ -93,10 +93,10 @@ class JobView(Discreet, Struct, frozen=True):
 
 
 async def view_job(broker: Broker, id: str, *, queue: str | None = None) -> JobView:
-    """Job `id` as it stands, looked for in every queue unless one is given.
+    """Return all that is known of job `id`, which is looked for in every queue unless `queue` is given.
 
-    A queued job counts as running once it was handed to a worker; that one is asked. Raises JobNotFound,
-    and DefinitionError for what is no id.
+    A queued job counts as running once it was handed to a worker, and that worker is asked. Raises JobNotFound, and
+    DefinitionError for what is no id.
     """
     check_sought_id(id)
     names = [check_queue(queue)] if queue is not None else [info.name for info in await broker.queues()]
@@ -111,7 +111,7 @@ async def view_job(broker: Broker, id: str, *, queue: str | None = None) -> JobV
         return _dead(entry, result)
     holders = await asyncio.gather(*(holder_of(broker, name, id) for name in names))
     for name, holder in zip(names, holders, strict=True):
-        if holder is not None and (held := holder.held) is not None:  # it was purged as it ran
+        if holder is not None and (held := holder.held) is not None:  # the job was purged as it ran
             return JobView(id, "running", "", name, held.attempt, worker=holder.worker, started=held.started)
     raise JobNotFound(
         f"job {id} is not in {'any queue' if queue is None else f'queue {queue}'}, and neither its result nor a dead "
@@ -128,15 +128,15 @@ async def _newest_dead(broker: DeadLetters, id: str, queues: Sequence[str]) -> D
 
 
 async def holder_of(broker: Fleet, queue: str, id: str, within: float = _HOLDER_WITHIN) -> WorkerStatus | None:
-    """The worker that has the job `id`, whether that still stands in its queue or was purged; None if none says so
-    within so many seconds."""
+    """Return the worker that has job `id`, whether the job is still in its queue or was purged. Return None if no
+    worker says within `within` seconds that it has the job."""
     question = encode(StatusQuery(id=id, only_holder=True))
     answers = read_answers(await broker.ask(queue, question, within, enough=1))
     return next((answer for answer in answers if answer.held is not None), None)
 
 
 async def state_of(broker: Broker, queue: str, id: str) -> State | None:
-    """Where job `id` is in its life; None if nothing is known of it."""
+    """Return where job `id` is in its life; None if nothing is known of the job."""
     found = await broker.find(queue, id)
     if found is not None and not found.in_flight:
         return standing_state(found)
@@ -149,14 +149,15 @@ async def state_of(broker: Broker, queue: str, id: str) -> State | None:
 
 
 def standing_state(found: Found) -> State:
-    """The state of a job that stands in its queue. In the line of a limit it is queued, though stored as a schedule."""
+    """Return the state of a job that is stored in its queue. A job in the line of a limit is queued, although it is
+    stored as a schedule."""
     if found.in_flight:
         return "running"
     return "queued" if meta_or_default(found.delivery.headers).in_line is not None else found.state
 
 
 def _settles(result: ResultRecord, found: Found) -> bool:
-    """Whether that is how the job ended that is only not removed yet."""
+    """Return whether `result` is the end of the job `found`, which is only not removed yet."""
     return result.sequence >= found.delivery.sequence
 
 

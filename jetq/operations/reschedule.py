@@ -1,4 +1,4 @@
-"""Another due time for a job that waits for its own."""
+"""Giving another due time to a job that waits for its own."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ if TYPE_CHECKING:
     from jetq.broker.queues import Queues
 
     class _Broker(Queues, Clock, Protocol):
-        """What is needed of the broker here."""
+        """The part of the broker that is needed here."""
 
 
 __all__ = ["move_job"]
 
 
 async def move_job(broker: _Broker, queue: str, id: str, due: float | None) -> State | None:
-    """Give a scheduled job, or a retry that waits its turn, another due time (unix seconds, None: now).
+    """Give a scheduled job, or a retry that waits, another due time (unix seconds, None: now).
 
-    Its state then: "scheduled" or "queued"; None if it was not scheduled any more, and nothing is changed.
+    Return the job's state then, "scheduled" or "queued". Return None, and change nothing, if the job was not scheduled
+    any more.
     """
     found = await broker.find(queue, id)
     if found is None or found.due is None:

@@ -1,4 +1,4 @@
-"""Recurring schedules as they stand: putting, listing, pausing, running and removing them."""
+"""Storing, listing, pausing, running and removing recurring schedules."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     from jetq.broker.schedules import Schedules
 
     class _Looking(Schedules, Queues, Protocol):
-        """What is needed of the broker to look through queues for schedules."""
+        """The part of the broker that is needed to look through queues for schedules."""
 
     class _Running(Schedules, Queues, Enqueueing, Clock, Protocol):
-        """What is needed of the broker to run a schedule's job now."""
+        """The part of the broker that is needed to run a schedule's job now."""
 
     class _Viewing(Schedules, Clock, Protocol):
-        """What is needed of the broker to tell a schedule's next times."""
+        """The part of the broker that is needed to tell a schedule's next times."""
 
 
 __all__ = [
@@ -97,10 +97,11 @@ class ScheduleInfo(Discreet, Struct, frozen=True):
 async def put_schedule(
     broker: Schedules, record: ScheduleRecord, body: bytes, payloads: PayloadCodec | None = None
 ) -> bool:
-    """Store a schedule unless it stands just so; whether it was written. One that is paused stays paused.
+    """Store a schedule unless the same is stored already, and return whether it was written. A paused schedule stays
+    paused.
 
-    `body` is the arguments as JSON; they are stored sealed by `payloads`. Written only if changed, because `@every`
-    counts from its writing. Raises BadPayload, NewerVersion, Rejected, NotStored, BrokerUnavailable.
+    `body`: the arguments as JSON, which are stored sealed by `payloads`. A schedule is written only if changed, because
+    `@every` counts from the time of writing. Raises BadPayload, NewerVersion, Rejected, NotStored, BrokerUnavailable.
     """
     made = sealed(payloads, body, _arguments_of(record))
     for _ in range(_TRIES):
@@ -117,13 +118,14 @@ async def put_schedule(
 
 
 def _continued(record: ScheduleRecord, standing: ScheduleRecord) -> ScheduleRecord:
-    """The record in the place of another: paused as that one is, and with what only a newer jetq has a name for."""
+    """Return the record that takes the place of `standing`: paused if `standing` is, and with the fields that only a
+    newer jetq knows."""
     meta = replace(record.meta, others=standing.meta.others)
     return replace(record, paused=standing.paused, others=standing.others, meta=meta)
 
 
 async def find_schedule(broker: _Looking, name: str, queue: str | None = None) -> StoredSchedule:
-    """The schedule of that name, looked for in every queue unless one is given. Raises ScheduleNotFound."""
+    """Return the schedule `name`, looked for in every queue unless `queue` is given. Raises ScheduleNotFound."""
     check_schedule(name)
     for each in await _queues(broker, queue):
         if (stored := await broker.get_schedule(each, name)) is not None:
@@ -134,12 +136,12 @@ async def find_schedule(broker: _Looking, name: str, queue: str | None = None) -
 
 
 async def list_schedules(broker: _Looking, queue: str | None = None) -> list[StoredSchedule]:
-    """All schedules, by queue and name; of one queue if given."""
+    """Return all schedules by queue and name; only the schedules of `queue` if given."""
     return [stored for each in await _queues(broker, queue) for stored in await broker.schedules(each)]
 
 
 async def remove_schedule(broker: _Looking, name: str, queue: str | None = None) -> bool:
-    """Remove the schedule of that name; jobs made of it stay. False if there is none."""
+    """Remove the schedule `name`; jobs made of it stay. Return False if there is no such schedule."""
     for _ in range(_TRIES):
         try:
             stored = await find_schedule(broker, name, queue)
@@ -151,7 +153,8 @@ async def remove_schedule(broker: _Looking, name: str, queue: str | None = None)
 
 
 async def pause_schedule(broker: _Looking, name: str, queue: str | None = None, *, paused: bool) -> bool:
-    """Stop the ticks of a schedule, or let it go on; False if it was so already. Raises ScheduleNotFound."""
+    """Stop the ticks of a schedule, or let them go on. Return False if that was done already. Raises
+    ScheduleNotFound."""
     for _ in range(_TRIES):
         stored = await find_schedule(broker, name, queue)
         if stored.record.paused == paused:
@@ -162,7 +165,7 @@ async def pause_schedule(broker: _Looking, name: str, queue: str | None = None, 
 
 
 async def run_schedule(broker: _Running, name: str, queue: str | None = None) -> str:
-    """Make a job of a schedule now, besides its ticks; the job's id. Raises ScheduleNotFound."""
+    """Make a job of a schedule now, besides its ticks, and return the job's id. Raises ScheduleNotFound."""
     stored = await find_schedule(broker, name, queue)
     record, now = stored.record, broker.now()
     meta = replace(record.meta, schedule=record.name)
@@ -179,7 +182,7 @@ async def run_schedule(broker: _Running, name: str, queue: str | None = None) ->
 async def view_schedule(
     broker: _Viewing, stored: StoredSchedule, upcoming: int = 1, payloads: PayloadCodec | None = None
 ) -> ScheduleInfo:
-    """A schedule with its next `upcoming` times and its last."""
+    """Return a schedule with its next `upcoming` times and its last time."""
     record = stored.record
     mark = await broker.ticked(record.queue, record.name)
     every = record.pattern.startswith("@every ")
@@ -205,7 +208,7 @@ async def view_schedule(
 
 
 def _last_beat(stored: StoredSchedule, newest: float, now: float) -> float:
-    """When a schedule of seconds beat last, by what is known: they go on from the last tick."""
+    """Return when a schedule of seconds ticked last, as far as is known: its times go on from the last tick."""
     interval = float(stored.record.pattern[7:-1])
     start = max(newest, stored.stored_at)
     return start + max(0.0, (now - start) // interval) * interval
@@ -216,7 +219,8 @@ async def _queues(broker: Queues, queue: str | None) -> Sequence[str]:
 
 
 def _stands_for(standing: StoredSchedule, body: bytes, made: bytes, payloads: PayloadCodec | None) -> bool:
-    """Whether what stands holds `body`, sealed by the same key as `made`. The bytes differ with each sealing."""
+    """Return whether the stored schedule `standing` holds `body`, sealed by the same key as `made`. The bytes differ
+    with each sealing."""
     if standing.body == made:
         return True
     try:
@@ -246,7 +250,8 @@ def _utc(at: float) -> datetime:
 async def gone(
     broker: Schedules, queue: str, defined: Collection[str], tasks: Collection[str] | None = None
 ) -> list[StoredSchedule]:
-    """The schedules of `queue` that code defined and `defined` does not have; of `tasks` only, if given."""
+    """Return the schedules of `queue` that code defined and that `defined` does not have; only those of `tasks` if
+    given."""
     return [
         stored
         for stored in await broker.schedules(queue)

@@ -1,4 +1,4 @@
-"""Why a job is not running: what stands in its way, each thing as a sentence."""
+"""Why a job is not running: each thing in its way, as a sentence."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _WAITS = {
 
 
 class Diagnosis(Struct, frozen=True):
-    """A job as it stands, and why it does not run, the nearest reason first."""
+    """A job as it is now, and the reasons why it does not run, the nearest reason first."""
 
     job: JobView
     reasons: tuple[str, ...]

@@ -1,1 +1,1 @@
-"""The examination of a deployment: facts asked for, then judged."""
+"""The examination of a deployment: its facts are asked for, and then judged."""

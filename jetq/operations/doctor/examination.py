@@ -33,13 +33,14 @@ __all__ = ["Report", "examine"]
 
 _WORKERS_WITHIN = 0.5
 _JOBS_LOOKED_AT = 300
-"""Of each queue, the oldest: 0.1 s of one connection's time. What cannot be run collects there."""
+"""How many jobs of each queue are looked at, the oldest: 0.1 s of one connection's time. Jobs that cannot be run
+collect there."""
 
 _SEVERITIES = ("problem", "warning", "note")
 
 
 class Report(Struct, frozen=True):
-    """What was found, the worst first."""
+    """The findings of an examination, the worst first, and the facts behind them."""
 
     survey: Survey
     durability: Durability
@@ -61,12 +62,12 @@ async def examine(
     most_dead: int | None = None,
     dead_within: float | None = None,
 ) -> Report:
-    """Examine what `broker` reaches, and changes nothing. Takes a second or two.
+    """Examine the deployment that `broker` reaches, and change nothing. This takes a second or two.
 
-    tasks: those the app declares, by queue. replicas: how many copies new streams would get. monitors: URLs of servers'
-    monitoring. most_dead: how many dead letters a queue may have, None for any number; dead_within: of jobs that died
-    in the last so many seconds, None for all. Raises BrokerUnavailable if the broker is lost meanwhile, SettingsError
-    for a URL that is none.
+    tasks: the tasks that the app declares, by queue. replicas: how many copies new streams would get. monitors: URLs of
+    servers' monitoring. most_dead: how many dead letters a queue may have; None for any number. dead_within: count only
+    the jobs that died in the last `dead_within` seconds; None for all. Raises BrokerUnavailable if the broker is lost
+    meanwhile, SettingsError for a URL of monitoring that is none.
     """
     survey = await broker.survey({queue: next(iter(names), None) for queue, names in tasks.items()})
     monitored, silent = await _ask_monitors(monitors)
@@ -110,7 +111,7 @@ async def _dead(broker: Broker, fleets: Sequence[Fleet], most: int, within: floa
 
 
 async def _fleets(broker: Broker, tasks: Mapping[str, Sequence[str]]) -> tuple[list[Fleet], list[Finding]]:
-    """The jobs and workers of each queue, all asked at once."""
+    """Return the jobs and workers of each queue, all asked at once, and a finding if the queues could not be asked."""
     try:
         infos = await broker.queues()
         return await asyncio.gather(*(_fleet(broker, info, tasks.get(info.name, ())) for info in infos)), []

@@ -1,4 +1,4 @@
-"""What the facts about a deployment mean: what is wrong with it or weak, each thing as a sentence with what to do.
+"""What the facts about a deployment mean: what is wrong or weak in it, each thing as a sentence with what to do.
 
 Nothing is asked here. The codes are stable: scripts may look for them.
 """
@@ -26,7 +26,8 @@ SMALL_PAYLOAD = 256 * 1024
 """Bytes below which ordinary arguments, or a dead letter with its traceback, may not fit into a message."""
 
 CLOCK = 1.0
-"""Seconds that two clocks may differ: the times that users' code makes go by the one, and all else by the other."""
+"""Seconds by which two clocks may differ: the times that users' code makes go by one of them, and all other times by
+the other."""
 
 LOW, FULL = 0.8, 0.95
 
@@ -36,8 +37,8 @@ _TEMPORARY = {"/tmp", "/var/tmp", "/private/tmp"}
 class Finding(Struct, frozen=True):
     """One thing found.
 
-    severity: "problem", jobs do not run or are in danger; "warning", weak or about to be wrong; "note", as it may well
-    be meant. `about`: the queue, stream, worker or server.
+    severity: "problem": jobs do not run or are in danger; "warning": something is weak or about to be wrong; "note":
+    something that may well be meant. `about`: the queue, stream, worker or server.
     """
 
     severity: Severity
@@ -48,17 +49,19 @@ class Finding(Struct, frozen=True):
 
 
 class Durability(Struct, frozen=True):
-    """What a stored job survives. kind: "memory", "single", "synced" (single, each message on the disk itself) or
-    "replicated"."""
+    """What a stored job survives. kind: "memory", "single", "synced" (a single copy, with each message synced to the
+    disk) or "replicated"."""
 
     kind: Literal["memory", "single", "synced", "replicated"]
     text: str
 
 
 class Fleet(Struct, frozen=True):
-    """What is known of one queue's jobs and workers. waiting: the tasks that jobs, taken from the oldest, or recurring
-    schedules are for. asked: when the workers were, by the server's clock. overdue: how many jobs should have been
-    started long ago."""
+    """What is known of one queue's jobs and workers.
+
+    waiting: the tasks of jobs, taken from the oldest, and of recurring schedules. asked: when the workers were asked,
+    in unix seconds by the server's clock. overdue: how many jobs should have been started long ago.
+    """
 
     queue: QueueInfo
     workers: tuple[WorkerStatus, ...]
@@ -68,7 +71,8 @@ class Fleet(Struct, frozen=True):
 
 
 def durability(streams: Sequence[StreamFacts], monitored: Sequence[Monitored], wanted: int) -> Durability:
-    """The weakest of the jobs' streams, or what new ones would be with `wanted` replicas."""
+    """Return what a job survives in the weakest of the jobs' streams, or, without streams, in new ones with `wanted`
+    replicas."""
     jobs = [stream for stream in streams if stream.role == "jobs" and stream.state == "stands"]
     if any(stream.storage == "memory" for stream in jobs):
         return Durability("memory", "none: jobs are kept in memory, and a restart of the server loses them")
@@ -100,7 +104,7 @@ def durability(streams: Sequence[StreamFacts], monitored: Sequence[Monitored], w
 
 
 def about_server(server: ServerFacts, usage: Sequence[Usage], monitored: Sequence[Monitored]) -> Iterator[Finding]:
-    """Its limits, its clock, and who can listen in."""
+    """Yield findings about the server's limits, its clock, and who can listen in."""
     where = server.address
     if server.max_payload < SMALL_PAYLOAD:
         yield Finding(
@@ -144,7 +148,8 @@ def about_server(server: ServerFacts, usage: Sequence[Usage], monitored: Sequenc
 
 
 def about_dead(queue: str, dead: int, most: int, within: float | None) -> Iterator[Finding]:
-    """More dead letters than somebody wants to hear nothing of; within so many seconds, None for all there are."""
+    """Yield a finding if `queue` has `dead` dead letters and that is more than `most`. `within`: the last seconds in
+    which the jobs died; None for all dead letters."""
     if dead > most:
         yield Finding(
             "problem",
@@ -194,7 +199,7 @@ def _about_usage(use: Usage) -> Iterator[Finding]:
 
 
 def about_store(survey: Survey, declared: Collection[str]) -> Iterator[Finding]:
-    """What stands in JetStream; `declared` are the queues that the app names."""
+    """Yield findings about streams and consumers. `declared`: the queues that the app names."""
     for what, subject in survey.denied:
         yield Finding(
             "problem",
@@ -286,7 +291,7 @@ def _about_stream(stream: StreamFacts, *, clustered: bool) -> Iterator[Finding]:
             "see `nats server report jetstream`",
         )
     elif stream.state == "missing":
-        if stream.role == "dead-letters":  # the others are made at their first use
+        if stream.role == "dead-letters":  # the other streams are made at their first use
             yield Finding(
                 "warning",
                 "no-stream",
@@ -375,7 +380,7 @@ def _about_consumer(consumer: ConsumerFacts) -> Iterator[Finding]:
 def about_fleet(
     fleets: Sequence[Fleet], declared: Mapping[str, Collection[str]], own_version: str
 ) -> Iterator[Finding]:
-    """Jobs that nobody will run, and the workers; `declared` are the app's tasks by queue."""
+    """Yield findings about jobs that nobody will run, and about the workers. `declared`: the app's tasks by queue."""
     for fleet in fleets:
         yield from _about_jobs(fleet, declared.get(fleet.queue.name, ()))
     answers = {worker.worker: (worker, fleet.asked) for fleet in fleets for worker in fleet.workers}

@@ -47,7 +47,7 @@ _decode = msgspec.json.Decoder(_Varz).decode
 
 
 async def ask_monitoring(url: str) -> Monitored:
-    """What the server whose monitoring is at `url`, like http://10.0.0.5:8222, tells about its storage.
+    """Return what the server whose monitoring is at `url`, like http://10.0.0.5:8222, tells about its storage.
 
     Raises SettingsError for a URL of another kind, BrokerUnavailable if no monitoring answers there within 3 s.
     """
@@ -83,5 +83,5 @@ def _get(url: str) -> bytes:
             data: bytes = answer.read(_LONGEST)
             return data
     except urllib.error.HTTPError as refusal:
-        refusal.close()  # it is an open answer too
+        refusal.close()  # a refusal is an open answer too
         raise
