@@ -183,8 +183,7 @@ class Jetq:
         return [self._job(call, answer) for call, answer in zip(batch, stored, strict=True)]
 
     def send(self, name: str, arguments: Mapping[str, Any] | None = None, **options: Unpack[CallOptions]) -> Job[Any]:
-        """Enqueue a job of the task `name` without the task's code: `app.send("billing.charge", {"amount": 3},
-        queue="billing")`.
+        """Enqueue the task `name` without its code: `app.send("billing.charge", {"amount": 3}, queue="billing")`.
 
         `arguments` are JSON values by parameter name. If this process knows the task, the arguments are checked against
         the task's signature, and the task's queue is the default. Raises what `Task.delay` raises, and DefinitionError
@@ -230,7 +229,7 @@ class Jetq:
     def schedule(self, name: str, call: Call[Any], **when: Unpack[ScheduleKeywords]) -> ScheduleInfo:
         """Let `call` run again and again: `app.schedule("digest", digest.bind(7), cron="0 9 * * MON", tz="UTC")`.
 
-        Returns the schedule as it is stored. Any process may do this, any number of times: a schedule of that name in
+        Return the schedule as it is stored. Any process may do this, any number of times: a schedule of that name in
         the call's queue is written anew only if it differs. For the keywords see `Schedule`. The options of the call
         hold for each job. A call with options about one time or one job (`delay`, `at`, `id`, `replace`, `throttle`) is
         refused. Raises DefinitionError, Rejected, NotStored, BrokerUnavailable.

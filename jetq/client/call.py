@@ -129,8 +129,7 @@ def check_calls(calls: Iterable[Any]) -> None:
 
 
 def batches(calls: Iterable[Call[Any]]) -> Iterator[list[Call[Any]]]:
-    """Yield `calls` in lists of at most 1,000, each of which is stored at once. The calls are taken one list after the
-    other.
+    """Yield `calls` in lists of at most 1,000, one list after the other; the calls of a list are stored at once.
 
     Raises ArgumentError for an item that is no call.
     """

@@ -246,8 +246,8 @@ def _about(error: BrokerError, request: Request) -> BrokerError:
 
 
 def _not_all(failed: Mapping[str, Exception], *, stored: int) -> BrokerError:
-    """Return the error for a call of which `stored` jobs are stored. `failed` says why the other jobs are not stored,
-    by id."""
+    """Return the error for a call that stored `stored` jobs, but not all. `failed` says why the other jobs are not
+    stored, by id."""
     first = next(iter(failed.values()))
     errors = failed.values()
     if not stored and all(isinstance(error, BrokerUnavailable) for error in errors):

@@ -25,8 +25,8 @@ _ALL_ANSWER_WITHIN = 0.5
 
 _OFTENEST_LOOK = 0.02
 _LOOKS = 10
-"""A tenth of the time waited so far passes between two looks for a stored job, and at most a second. The end of the job
-is noticed that much later."""
+"""A tenth of the time waited so far passes between two looks for a stored job, at most a second. The end of the job is
+noticed at most that much later."""
 
 
 async def wait_for_end(
@@ -51,7 +51,7 @@ async def wait_for_end(
             if record is not None:
                 return record
             if not pushed:
-                await asyncio.sleep(_OFTENEST_LOOK)  # a replica of the dead letters may be behind by that much
+                await asyncio.sleep(_OFTENEST_LOOK)  # a copy of the dead letters may be behind by that much
             if not pushed or await holder_of(broker, queue, id) is None:
                 return await _ended(broker, queue, id)  # the job may have ended just then
         if timeout is not None and deadline is not None and time.monotonic() >= deadline:

@@ -84,7 +84,7 @@ def _pydantic_form(kind: Any) -> Form | None:
         try:  # from JSON, in which a strict model takes text for a datetime
             return kind.model_validate_json(encode(value), **taken)
         except ValidationError as error:
-            # Its own text has the values in it, which may be secret.
+            # pydantic's own text has the values in it, which may be secret.
             first = error.errors(include_url=False, include_context=False, include_input=False)[0]
             place = ".".join(map(str, first["loc"]))
             raise ValueError(f"{place}: {first['msg']}" if place else first["msg"]) from None

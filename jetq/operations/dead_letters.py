@@ -47,7 +47,7 @@ _PAGE = 100
 
 
 class DeadFilter(Struct, frozen=True):
-    """Says which dead letters are meant: those that everything given here fits; without anything, all."""
+    """Says which dead letters are meant: those that fit everything given here; all if nothing is given."""
 
     queue: str | None = None
     """Only dead letters of this queue; None for every queue."""
@@ -282,8 +282,8 @@ async def _letter_at(broker: DeadLetters, place: Place) -> DeadEntry | None:
 
 
 def revived(entry: DeadEntry) -> JobRecord:
-    """Return the job of `entry` as it is stored again: with the same id, bytes, overrides and history, and all attempts
-    before it anew.
+    """Return the job of `entry` as it is stored again: with the same id, bytes, overrides and history, and its attempts
+    counted from 1 anew.
 
     The history stays bounded because the error of every further attempt cuts the history again. Raises NewerVersion for
     a job or letter that a newer jetq has written.

@@ -67,7 +67,7 @@ async def examine(
     tasks: the tasks that the app declares, by queue. replicas: how many copies new streams would get. monitors: URLs of
     servers' monitoring. most_dead: how many dead letters a queue may have; None for any number. dead_within: count only
     the jobs that died in the last `dead_within` seconds; None for all. Raises BrokerUnavailable if the broker is lost
-    meanwhile, SettingsError for a URL of monitoring that is none.
+    meanwhile, SettingsError for a monitor that is no URL of monitoring.
     """
     survey = await broker.survey({queue: next(iter(names), None) for queue, names in tasks.items()})
     monitored, silent = await _ask_monitors(monitors)
