@@ -1,1 +1,1 @@
-"""One run of one job, from its delivery to the outcome that is stored and acked."""
+"""One run of one job, from its delivery to the outcome that is stored and acknowledged."""

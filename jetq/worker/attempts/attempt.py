@@ -1,4 +1,4 @@
-"""One run of one job, and what can happen to it from outside."""
+"""One run of one job, and the ways to end or interrupt that run from outside."""
 
 from __future__ import annotations
 
@@ -25,21 +25,22 @@ from jetq.worker.attempts.ending import Ending, stronger
 __all__ = ["INSIST_AFTER", "Attempt", "Gate", "running_now"]
 
 INSIST_AFTER = 5.0
-"""Seconds after which a task that goes on is cancelled again, and after as many more given up."""
+"""Seconds after which a task that goes on is cancelled again, and given up after the same time once more."""
 
 _TOLD_ON_LOOP, _TOLD_IN_THREAD = 2, 3
-"""How often an attempt is told to end before it is given up. A thread's first time is the pool's, which insists."""
+"""How many times an attempt is told to end before it is given up. The first time in a thread is left to the pool, which
+insists."""
 
 _POOL_TAKES = 11.0
-"""Seconds after which the pool of threads has ended a call that it has interrupted, or has given it up."""
+"""Seconds within which the pool of threads has ended a call that it has interrupted, or has given the call up."""
 
 
 class Gate(Protocol):
-    """What lets attempts in: a limit of their task."""
+    """Lets attempts in: a limit of their task."""
 
     @property
     def reason(self) -> str:
-        """What the next one waits for."""
+        """What the next attempt waits for."""
         ...
 
     def leave(self) -> None:
@@ -50,12 +51,13 @@ class Gate(Protocol):
 class Attempt(Struct, eq=False):
     """One run of one job, from its delivery to its outcome.
 
-    runner: the asyncio task that runs it. interruptible: true just while user code runs, or it waits for its turn: the
-    only time at which the runner may be cancelled, because a settlement must not be. ending: how it is being ended,
-    None while it is not. told: how often its code was told to end, at its timeout or on request. on_loop: what its
-    function has returned is awaited there. given_up: its code did not end, and nobody waits for it. storing: its code
-    has ended and holds no slot, and what it has returned is on its way to the broker. gates: those that have let it
-    in; waits_at: the one that has not yet. kept: what was in the cell beside a job that stays where it is.
+    runner: the asyncio task that runs the attempt. interruptible: True only while user code runs, or while the attempt
+    waits for its turn. Only then may the runner be cancelled, because a settlement must not be cancelled. ending: how
+    the attempt is being ended, None while it is not being ended. told: how many times its code was told to end, at its
+    timeout or on request. on_loop: the return value of its function is awaited on the loop. given_up: its code did not
+    end, and nothing waits for the code. storing: its code has ended and holds no slot, and its return value is on its
+    way to the broker. gates: the gates that have let the attempt in; waits_at: the gate that has not yet. kept: the
+    content of the cell beside a job that stays where it is.
     """
 
     delivery: Delivery
@@ -82,29 +84,30 @@ class Attempt(Struct, eq=False):
 
     @property
     def cancelled(self) -> bool:
-        """Whether somebody has cancelled the job."""
+        """Whether the job was cancelled."""
         return self.ending == "cancel"
 
     @property
     def in_thread(self) -> bool:
-        """Whether its function runs in a thread."""
+        """Whether the attempt's function runs in a thread."""
         return self.task is not None and self.task.declared.run_in == "thread" and not self.on_loop
 
     @property
     def options(self) -> TaskOptions:
-        """The options of its job: its task's, or those of any task where that is not known here, and its call's."""
+        """The options of the job: the options of its task, or the defaults if this worker does not know the task, with
+        the options of the call."""
         options = TaskOptions() if self.task is None else self.task.declared
-        if self.meta is DEFAULT_META:  # as most are: without two calls for each job
+        if self.meta is DEFAULT_META:  # as most jobs have; this saves two calls for each job
             return options
         return effective_options(options, CallSettings.carried_by(self.meta))
 
     @property
     def name(self) -> str:
-        """The task's name, or where the job stands when it has none."""
+        """The task's name, or the job's address if the job has no task."""
         return self.delivery.task or self.delivery.address
 
     def cancel(self) -> None:
-        """End it on request: now if it runs, or instead of its start."""
+        """End the attempt on request: now if it runs, or before its start."""
         self.ending = stronger(self.ending, "cancel")
         self.cancel_signal.given = True
         if self.interruptible and self.runner is not None:
@@ -113,9 +116,10 @@ class Attempt(Struct, eq=False):
             self.deadline = time.monotonic() + (_POOL_TAKES if self.in_thread else INSIST_AFTER)
 
     async def wait(self, waiting: Coroutine[Any, Any, object]) -> bool:
-        """Wait for `waiting`, which is none of its code. Returns False if it is ended before: cancelled, or given back.
+        """Wait for `waiting`, which is no code of the job. Return False if the attempt is cancelled, or given back,
+        before `waiting` is done.
 
-        Raises CancelledError if somebody else cancels its runner, as who ends all tasks there are.
+        Raises CancelledError if other code cancels the runner, for example code that ends all existing tasks.
         """
         if self.ending is not None:
             waiting.close()
@@ -133,18 +137,20 @@ class Attempt(Struct, eq=False):
         return True
 
     async def forget_cancellation(self) -> None:
-        """Take a cancellation of its runner back, if there is one: it has ended what it was meant for, or was ignored,
-        or the job's code has cancelled the task it runs in. What follows must not see it: it would cut a settlement
-        off."""
+        """Take back a cancellation of the runner, if there is one. The cancellation has done its work, or was ignored,
+        or the job's code has cancelled the task in which it runs. The steps that follow must not see the cancellation:
+        it would cut a settlement off."""
         if self.runner is None or not self.runner.cancelling():
             return
-        with suppress(asyncio.CancelledError):  # before Python 3.13 what is on its way is not taken back by `uncancel`
+        # Before Python 3.13 `uncancel` does not take back a cancellation on its way.
+        with suppress(asyncio.CancelledError):
             await asyncio.sleep(0)
         while self.runner.uncancel() > 0:
             pass
 
     def capture(self, error: BaseException) -> Failure:
-        """`error` as text, without the job's secret arguments and those it asks for in a Retry."""
+        """Return `error` as text, without the job's secret arguments and the secret arguments that `error` asks for in
+        a Retry."""
         if self.task is None:
             return capture(error)
         kinds, texts = self.task.signature.kinds, set[str]()
@@ -162,17 +168,19 @@ class Attempt(Struct, eq=False):
         assert self.task is not None
         try:
             return self.task.signature.values(self.args, self.kwargs)
-        except TypeError:  # it has not been loaded
+        except TypeError:  # the attempt has not been loaded
             return None
 
     def time_out(self, now: float) -> bool:
-        """Tell it to end, because its deadline has passed at `now`, by `time.monotonic()`. To be called again at the
-        next one, if it goes on. Returns True if it has had its time, and is to be given up."""
+        """Tell the attempt to end, because its deadline has passed at `now`, by `time.monotonic()`. Call this again at
+        the next deadline, if the attempt goes on. Return True if the attempt was told often enough and is to be given
+        up."""
         if self.told >= (_TOLD_IN_THREAD if self.in_thread else _TOLD_ON_LOOP):
             return True
         self.ending = stronger(self.ending, "timeout")
         self.told += 1
-        if self.in_thread and self.told == 1:  # the pool interrupts it; what goes on after that is middleware
+        # The pool interrupts the function; code that goes on after that is middleware.
+        if self.in_thread and self.told == 1:
             self.deadline = now + _POOL_TAKES
         else:
             self.deadline = now + INSIST_AFTER
@@ -180,18 +188,18 @@ class Attempt(Struct, eq=False):
         return False
 
     def release(self) -> None:
-        """Give it back: now if it runs on the loop, or instead of its start."""
+        """Give the job back: now if it runs on the loop, or before its start."""
         self.ending = stronger(self.ending, "release")
         self._interrupt()
 
     def _interrupt(self) -> None:
-        # User code only, because a settlement must not be.
+        # Interrupt user code only, because a settlement must not be interrupted.
         if self.interruptible and self.runner is not None:
             self.runner.cancel()
 
 
 def running_now(attempts: Iterable[Attempt], loop: asyncio.AbstractEventLoop) -> str:
-    """Return which attempt's code `loop` is running now, for log messages. Thread-safe."""
+    """Return the name and id of the attempt whose code `loop` is running now, for log messages. Thread-safe."""
     task = asyncio.current_task(loop)
     for attempt in attempts:
         if attempt.runner is task:

@@ -1,4 +1,4 @@
-"""Calling a task's function: inside the middleware, where its code belongs, and until all of it has run."""
+"""Calls a task's function inside the middleware, in the place for its code, and until all of the code has run."""
 
 from __future__ import annotations
 
@@ -32,37 +32,38 @@ __all__ = ["Caller", "GivenUp", "ServedApp"]
 _NOTHING_KEPT = Succeeded()
 
 _UNWINDING = 30.0
-"""Seconds beyond its timeout for which an attempt's lease is renewed: its thread must end, its outcome be stored."""
+"""Seconds beyond its timeout for which an attempt's lease is renewed: its thread must end, and its outcome be
+stored."""
 
 Pause = Callable[[Attempt, float], Awaitable[None]]
-"""Lets no job of an attempt's task, or of its key, be started anywhere for so many seconds."""
+"""Lets no job of an attempt's task, or of the job's key, start anywhere for the given seconds."""
 
 
 class GivenUp(BaseException):
-    """An attempt's code has ended that was given up: it is settled already."""
+    """Raised when the code of an attempt that was given up has ended: the attempt is settled already."""
 
 
 class ServedApp(Protocol):
-    """What a worker takes of its app for each job. All the rest of the app is for the job's own code."""
+    """The parts of the app that a worker uses for each job. Everything else of the app is for the job's own code."""
 
     @property
     def middleware(self) -> Sequence[Middleware]:
-        """What runs around each attempt, outermost first."""
+        """The middleware that runs around each attempt, outermost first."""
         ...
 
     @property
     def on_expired(self) -> ExpiredHook | None:
-        """What is told of jobs that came too late."""
+        """The hook that is told of jobs that came too late."""
         ...
 
     @property
     def payloads(self) -> PayloadCodec | None:
-        """What seals arguments and results, and opens them."""
+        """The codec that seals arguments and results, and opens them."""
         ...
 
 
 class Caller:
-    """Calls the functions of one worker's tasks, and says what became of it.
+    """Calls the functions of one worker's tasks, and decides the outcome of each call.
 
     worker: the name that jobs are shown. pause: called for a task that has raised RateLimited.
     """
@@ -81,7 +82,7 @@ class Caller:
     async def call(self, attempt: Attempt) -> Outcome:
         """Run the task of a loaded `attempt` inside the middleware, and decide what becomes of its value or error.
 
-        Raises GivenUp if it was given up meanwhile.
+        Raises GivenUp if the attempt was given up meanwhile.
         """
         task = attempt.task
         assert task is not None
@@ -102,15 +103,15 @@ class Caller:
             raise GivenUp
         if is_child_of(self._pid):  # the task has forked
             end_child(None)
-        attempt.interruptible = False  # user code does not run any more
-        if attempt.runner is not None and attempt.runner.cancelling():  # without a call more for each job
-            # It was cancelled and has returned all the same. What follows is a settlement: cut off by that, it would
-            # leave a job that has succeeded to run again.
+        attempt.interruptible = False  # user code does not run any more, and a settlement must not be cancelled
+        if attempt.runner is not None and attempt.runner.cancelling():  # checked here, which saves a call for each job
+            # The attempt was cancelled and has returned all the same. A settlement follows: if the cancellation cut the
+            # settlement off, a job that has succeeded would run again.
             await attempt.forget_cancellation()
         return self._succeeded(attempt, task, value)
 
     def _mark_started(self, attempt: Attempt, task: Task[..., Any]) -> Current:
-        """From now on user code runs. In a process its time begins later: see `take_seat`."""
+        """Note that user code runs from now on. In a process the attempt's time begins later: see `take_seat`."""
         attempt.started = time.monotonic()
         if task.declared.run_in != "process":
             _set_deadline(attempt)
@@ -120,13 +121,14 @@ class Caller:
         return current
 
     def take_seat(self, attempt: Attempt) -> JobContext:
-        """Begin its time: there is a process for it now. Returns what its code there may know of its job."""
+        """Begin the attempt's time, because there is a process for it now. Return what the code there may know of its
+        job."""
         attempt.started = time.monotonic()
         _set_deadline(attempt)
         return context_of(attempt, self._worker, attempt.deadline)
 
     def wants_value(self, attempt: Attempt) -> bool:
-        """Return whether anybody here looks at what the function returns."""
+        """Return whether the middleware or a result needs what the function returns."""
         return bool(self._middleware) or attempt.options.result_ttl is not None
 
     # --- middleware
@@ -149,11 +151,12 @@ class Caller:
         if attempt.given_up:
             raise GivenUp from None
         attempt.interruptible = False
-        # Before anything is awaited: a cancellation that is still on its way would cut the settlement off.
+        # Before anything else is awaited: a cancellation that is still on its way would cut the settlement off.
         await attempt.forget_cancellation()
         error = self._errors.decisive(attempt, error)
         outcome = self._errors.outcome(attempt, task, error)
         if isinstance(error, RateLimited) and isinstance(outcome, Snoozed):
+            # Before the job leaves its gate, so that no waiting job of the task starts there in between.
             await self._pause(attempt, outcome.after)
         return outcome
 
@@ -169,20 +172,20 @@ class Caller:
                 return Succeeded(value=encoded, result_ttl=ttl)
             sealed = self._sealer.seal_result(task.name, attempt.delivery.id, encoded)
             return Succeeded(value=sealed, result_ttl=ttl, sealed=True)
-        except BaseException as error:  # the value's own type may raise anything
+        except BaseException as error:  # the type of the value may raise anything
             told = f"the result cannot be stored: {attempt.capture(error).message}; @task(result_ttl=None) keeps none"
             return dead("failed", "jetq.ResultError", told)
 
 
 async def _finish(attempt: Attempt, task: Task[..., Any], value: Any) -> Any:
-    """Return `value`, which the task has returned, or what it gives when it is awaited here: the coroutine that a plain
-    wrapper of an async function returns. Raises NeverRan for a generator or context manager."""
+    """Return `value`, which the task has returned, or await it: a plain wrapper of an async function returns a
+    coroutine. Raises NeverRan for a generator or context manager."""
     while not has_run(value):
         if not inspect.isawaitable(value):
             check_finished(task.fn, task.name, value)
         if attempt.ending is not None:
             discard(value)
-            raise asyncio.CancelledError  # it came too late to begin
+            raise asyncio.CancelledError  # the coroutine came too late to begin
         attempt.on_loop = True
         value = await value
     return value

@@ -1,4 +1,4 @@
-"""What the code of a job may know of it."""
+"""Tells the code of a job what it may know of the job."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ __all__ = ["context_of"]
 
 
 def context_of(attempt: Attempt, worker: str, deadline: float | None) -> JobContext:
-    """Return what the code of `attempt` may know, which the worker of that name runs until `deadline`.
+    """Return what the code of `attempt` may know of its job, which the worker named `worker` runs until `deadline`.
 
-    deadline: by `time.monotonic()`, None if it has no timeout.
+    deadline: by `time.monotonic()`, None if the attempt has no timeout.
     """
     delivery, meta = attempt.delivery, attempt.meta
     return JobContext(
@@ -24,7 +24,7 @@ def context_of(attempt: Attempt, worker: str, deadline: float | None) -> JobCont
         task=delivery.task,
         queue=delivery.queue,
         enqueued_at=_utc(delivery.stored_at if meta.enqueued is None else meta.enqueued),
-        # By this machine's clock, which the task reads to see how much is left.
+        # By the clock of this process's machine, because the task reads that clock to see how much time is left.
         deadline=None if deadline is None else _utc(time.time() + deadline - time.monotonic()),
         worker=worker,
         schedule=meta.schedule,

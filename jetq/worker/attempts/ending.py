@@ -1,4 +1,5 @@
-"""How an attempt is being ended, and what becomes of one that is ended before any of its code has run."""
+"""The ways in which an attempt is ended from outside, and the outcome of an attempt that is ended before any of its
+code has run."""
 
 from __future__ import annotations
 
@@ -9,19 +10,20 @@ from jetq.model.outcome import Cancelled, Released
 __all__ = ["Ending", "outcome_without_run", "stronger"]
 
 Ending = Literal["timeout", "release", "cancel"]
-"""Its timeout has passed, its worker ends and gives it back, or somebody has cancelled the job."""
+"""Why an attempt is being ended: its timeout has passed, its worker ends and gives the job back, or the job was
+cancelled."""
 
 _ORDER: tuple[Ending | None, ...] = (
     None,
     "timeout",
-    "release",  # above its timeout: what is given back is charged nothing
-    "cancel",  # above all: who cancels waits for a record, and a job that is given back would run again
+    "release",  # above its timeout: a job that is given back is charged nothing
+    "cancel",  # above all: the caller of a cancel waits for a record, and a job that is given back would run again
 )
-"""The order of precedence: what comes later wins."""
+"""The order of precedence: a later entry wins."""
 
 
 def stronger(one: Ending | None, other: Ending) -> Ending:
-    """Return which of two counts for an attempt that is ended in both ways, in whatever order."""
+    """Return which of two endings counts for an attempt that is ended in both ways, in whatever order."""
     return other if one is None or _ORDER.index(other) > _ORDER.index(one) else one
 
 

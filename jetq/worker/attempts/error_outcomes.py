@@ -1,4 +1,4 @@
-"""What an exception of a job's code means for the job: the facts that the policy decides by."""
+"""Decides what an exception of a job's code means for the job: collects the facts by which the policy decides."""
 
 from __future__ import annotations
 
@@ -25,18 +25,19 @@ _log = logging.getLogger("jetq.worker")
 
 
 class ErrorOutcomes:
-    """Decides what becomes of attempts whose code has raised. sealer: for arguments that a Retry asks for."""
+    """Decides what becomes of attempts whose code has raised. sealer: seals the arguments that a Retry asks for."""
 
     def __init__(self, sealer: Sealer) -> None:
         self._sealer = sealer
         self._random = random.Random()
 
     def decisive(self, attempt: Attempt, error: BaseException) -> BaseException:
-        """Return what counts of an `error` that may be a group."""
+        """Return the exception that counts, of an `error` that may be a group."""
         return decisive(error, _policy(attempt))
 
     def outcome(self, attempt: Attempt, task: Task[..., Any], error: BaseException) -> Outcome:
-        """Return the outcome of an `attempt` at `task` that has raised `error`, which is the `decisive` one."""
+        """Return the outcome of an `attempt` at `task` that has raised `error`. Pass the exception that `decisive`
+        returned."""
         outcome = outcome_of_error(error, _FailedRun(attempt, task, self._sealer), self._random)
         if isinstance(error, ProcessDied) and not isinstance(outcome, Cancelled | Released):
             _log.warning("%s %s: %s", attempt.name, attempt.delivery.id, error.message)
@@ -44,7 +45,7 @@ class ErrorOutcomes:
 
 
 class _FailedRun(Struct):
-    """The facts of a run for the policy: see `FailedRun` there."""
+    """The facts of a run, as the policy needs them: see `FailedRun` there."""
 
     attempt: Attempt
     task: Task[..., Any]
@@ -74,7 +75,8 @@ class _FailedRun(Struct):
         return self.attempt.capture(error)
 
     def asked_arguments(self, error: BaseException) -> bytes | Dead | None:
-        arguments = getattr(error, "arguments", None) if isinstance(error, Retry) else None  # a subclass may lack it
+        # A subclass may lack the attribute.
+        arguments = getattr(error, "arguments", None) if isinstance(error, Retry) else None
         if not arguments:
             return None
         try:

@@ -1,4 +1,5 @@
-"""One attempt of one job: load, call, settle. Every attempt ends in one Outcome, and `settle` alone spends it."""
+"""Runs one attempt of one job: load, call, settle. Every attempt ends in one Outcome, and only `settle` acts on that
+Outcome."""
 
 from __future__ import annotations
 
@@ -27,8 +28,8 @@ _log = logging.getLogger("jetq.worker")
 class Executor:
     """Runs the attempts of one worker.
 
-    app: what it takes of the app whose worker this is. loader: reads its jobs, of all tasks that it can run. pools: run
-    their functions. worker: its name in records.
+    app: the parts of the worker's app that jobs need. loader: reads the worker's jobs, of all tasks that the worker can
+    run. pools: run the functions of the tasks. worker: the worker's name in records.
     """
 
     def __init__(
@@ -55,7 +56,8 @@ class Executor:
             _log.info("jobs of %s run alone, each in its turn: their max_crashes is 1", ", ".join(sorted(self._once)))
 
     async def run(self, attempt: Attempt) -> None:
-        """The whole life of an attempt. Raises nothing: what cannot be settled comes back when its lease lapses."""
+        """Run an attempt from its load to its settlement. A job that cannot be settled comes back when its lease
+        lapses. Raises GivenUp as `Caller.call` does."""
         if attempt.delivery.count > 1:
             if await self._recalled(attempt):
                 await self._run_suspect(attempt)
@@ -73,6 +75,7 @@ class Executor:
             await self._settlement.settle(attempt, outcome, wait=False)
         finally:
             if type(outcome) is InLine:
+                # After the settlement: told earlier, a worker would look for a parked job that is not stored yet.
                 self._limits.lined_up(outcome)
 
     async def _call_within_limits(self, attempt: Attempt) -> Outcome:
@@ -81,7 +84,7 @@ class Executor:
         if outcome is not None:
             return outcome
         try:
-            if self._loader.has_expired(attempt):  # while it waited
+            if self._loader.has_expired(attempt):  # the job expired while it waited
                 await self._expiry.tell(attempt)
                 return Expired()
             return await self._caller.call(attempt)
@@ -89,8 +92,9 @@ class Executor:
             limits.leave(attempt)
 
     async def _recalled(self, attempt: Attempt) -> bool:
-        """What was kept of it is known now, if anything. False if it must not run and was dealt with."""
+        """Take up what was kept of the job, if anything. Return False if the job must not run and was dealt with."""
         try:
+            # Before any code of the job runs: what is kept may say that the job is dead or not due yet.
             outcome = await self._settlement.recall(attempt)
         except BrokerError as error:
             _log.warning("%s %s is left to its lease: %s", attempt.name, attempt.delivery.id, error.message)
@@ -98,13 +102,13 @@ class Executor:
             return False
         if outcome is None:
             return True
-        attempt.task = self._loader.tasks.get(attempt.delivery.task)  # for how long its result is kept
+        attempt.task = self._loader.tasks.get(attempt.delivery.task)  # the task says for how long a result is kept
         await self._settlement.settle(attempt, Cancelled() if attempt.cancelled else outcome)
         return False
 
     async def _run_suspect(self, attempt: Attempt) -> None:
-        """A redelivered job may have killed its worker: nothing of the user's runs before its turn has come and its
-        start is on record. The same for one that may be started once only."""
+        """Run a job that may have killed its worker: no user code runs before the job's turn has come and its start is
+        on record. A job that may be started only once is run in the same way."""
         outcome: Outcome | None = None
         try:
             outcome = await self._recognize_suspect(attempt)
@@ -116,6 +120,8 @@ class Executor:
                 outcome = await self._load_and_tell(attempt)
             if outcome is None:
                 outcome = await self._caller.call(attempt)
+            # The starts are erased after the outcome is stored: erased before, the job would not be charged if the
+            # worker dies in between.
             if await self._settlement.settle(attempt, outcome):
                 await self._suspects.acquit(attempt)
         except BrokerError as error:
@@ -132,7 +138,8 @@ class Executor:
         await self._settlement.settle(attempt, outcome)
 
     async def settle_given_up(self, attempt: Attempt, outcome: Outcome, *, goes_on: bool) -> None:
-        """Settle an attempt whose code has not ended. goes_on: it may for long, and its places go to others."""
+        """Settle an attempt whose code has not ended. goes_on: the code may run on for long, and its slots go to other
+        jobs."""
         if goes_on:
             self._limits.leave(attempt)
         if await self._settlement.settle(attempt, outcome):
@@ -143,13 +150,14 @@ class Executor:
     async def _recognize_suspect(self, attempt: Attempt) -> Outcome | None:
         outcome = self._loader.recognize(attempt)
         if isinstance(outcome, PutOff) and self._loader.has_expired(attempt):
-            return None  # it is not put off: the hook is told of it, and that is the user's
+            return None  # an expired job is not put off: the hook is told of it, and the hook is user code
         if outcome is not None and await self._suspects.is_superseded(attempt):
             return Superseded()
         return outcome
 
     async def _enter_as_suspect(self, attempt: Attempt) -> Outcome | None:
-        """Wait for its limits. Not within its turn, which others wait for; but what they are is asked within one."""
+        """Wait for the job's limits outside of its turn, for which other suspects wait. Which limits these are is asked
+        within a turn, because `limit_per` may be user code."""
         outcome = await self._suspects.begin(attempt)
         if outcome is None:
             outcome = await self._load_and_tell(attempt)
@@ -167,7 +175,7 @@ class Executor:
 
 
 def _started_once(tasks: Mapping[str, Task[..., Any]]) -> set[str]:
-    """Return the names of those tasks whose jobs may be started once only."""
-    # A process of its own that dies is charged exactly, and with no start on record.
+    """Return the names of the tasks whose jobs may be started only once."""
+    # A job that kills a process of its own is charged exactly, without a start on record.
     options = {name: task.declared for name, task in tasks.items()}
     return {name for name, each in options.items() if each.max_crashes == 1 and each.run_in != "process"}

@@ -1,4 +1,4 @@
-"""Jobs that came too late to be run: the app's hook is told of each before it is removed."""
+"""Tells the app's hook of each expired job, a job that came too late to be run, before the job is removed."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ __all__ = ["ExpiryHook"]
 _log = logging.getLogger("jetq.worker")
 
 _HOOK_WITHIN = 10.0
-"""Seconds for a hook that is told of an expired job."""
+"""Seconds that the hook may take for one expired job."""
 
 
 class ExpiryHook:
-    """Tells the `hook` of an app, if it has one, of jobs that have expired. worker: the name that it is shown."""
+    """Tells the `hook` of an app, if there is one, of jobs that have expired. worker: the name that the hook is
+    shown."""
 
     def __init__(self, hook: ExpiredHook | None, worker: str) -> None:
         self._hook = hook
@@ -27,13 +28,15 @@ class ExpiryHook:
         self._calls: set[asyncio.Task[None]] = set()
 
     async def tell(self, attempt: Attempt) -> None:
-        """Call the hook for `attempt`, and wait until it has ended, for 10 s at most. What it raises is logged."""
+        """Call the hook for `attempt`, and wait until the hook has ended, for 10 s at most. An exception of the hook is
+        logged."""
         if self._hook is None:
             return
         call = asyncio.create_task(self._call(self._hook, attempt), name="jetq-on-expired")
         self._calls.add(call)
         call.add_done_callback(self._calls.discard)
-        # Bounded, because the job is settled after this: a hook that hangs would keep it for ever.
+        # Before the job is settled: a worker that dies meanwhile leaves the job, and the hook is told of it again.
+        # Bounded, because a hook that hangs would keep the job for ever.
         _, hangs = await asyncio.wait([call], timeout=_HOOK_WITHIN)
         if hangs:
             name, id = attempt.name, attempt.delivery.id
@@ -47,5 +50,5 @@ class ExpiryHook:
             if isinstance(error, GeneratorExit) and is_torn_down():
                 raise
             if isinstance(error, asyncio.CancelledError) and (this := asyncio.current_task()) and this.cancelling():
-                return  # it was given up, and the log has that
+                return  # the hook was given up, which is logged already
             _log.exception("the hook for the expired %s %s failed", attempt.name, attempt.delivery.id)

@@ -1,8 +1,10 @@
-"""Jobs that some workers of a queue cannot run because their code is older: put off there, handed to those that can.
+"""Handover of jobs that some workers of a queue cannot run because their code is older. A worker passes such a job to a
+worker that can run it, or puts the job off.
 
-Who cannot run a job asks a worker that it knows to be able, and hands over what it holds: nothing is stored for that.
-If it knows none that has room, it puts the job off and writes down what that needs; workers that have it hear so, or
-find it when they start. They say that they are able, and make the job ready as soon as they have room.
+A worker that cannot run a job asks a worker that announced itself as able, and hands over the job: nothing is stored
+for that. If no known able worker has room, the worker puts the job off and stores what the job needs. Workers that have
+the needed code are told, or find the job when they start. They announce that they are able, and make the job ready as
+soon as they have room.
 """
 
 from __future__ import annotations
@@ -37,44 +39,53 @@ __all__ = ["SETTLED_AFTER", "Handover", "PassOn", "came_back", "keep", "put_off"
 _log = logging.getLogger("jetq.worker")
 
 SETTLED_AFTER = 5.0
-"""Seconds after which a worker has heard who is able: of each job that is put off meanwhile they say so again."""
+"""Seconds after which a worker knows which workers are able: for each job that is put off meanwhile, able workers
+announce themselves again."""
 
 _KNOWN_FOR = 90.0
-"""Seconds for which a worker counts as able after it has said so. It says so for each job that is put off, which is
-every minute at the least."""
+"""Seconds for which a worker counts as able after its announcement. The worker repeats the announcement for each job
+that is put off, which happens at least every minute."""
 
 _SAID_FOR = 0.5
-"""Seconds in which it does not say it again."""
+"""Seconds in which a worker does not repeat its announcement."""
 
 _ANSWERS_WITHIN = 1.0
+"""Seconds for which this worker waits for the answer to an offer."""
 _PROMISED_FOR = 5.0
+"""Seconds for which a slot is kept for a job whose offer this worker has accepted."""
 _COMES_WITHIN = 1.0
-"""Seconds in which a job that was made ready has come, here or to another worker."""
+"""Seconds within which a job that was made ready has come, to this worker or to another one."""
 
 _ASKED = 2
-"""Workers that are asked to take a job before it is put off."""
+"""The most workers that are asked to take a job before the job is put off."""
 
 _MOST_WAITING = 1_000
-"""Jobs that are known to wait for this worker. What is more comes by itself, and is told of anew then."""
+"""The most jobs that this worker remembers as waiting for its room. Further jobs come by themselves, and are announced
+anew then."""
 
 _MOST_KNOWN = 500
+"""The most entries in each table of announcements, so that announcements cannot fill the memory."""
 _LAST_WORDS = 1.0
+"""Seconds that handovers under way have to end when the worker ends."""
 
 
 _TOLD_LONGER = 5.0
-"""Seconds for which it is told of a job that was put off longer than it is: until it surely is ready again."""
+"""Seconds for which the needs of a job are stored beyond the time for which the job is put off: until the job is surely
+ready again."""
 
 PassOn = Callable[[Attempt, PutOff], Coroutine[Any, Any, bool]]
-"""Hands a job that is held here to a worker that can run it. False if none takes it, and it is surely still here."""
+"""Hands a job that is held here to a worker that can run it. Returns False if no worker takes the job; then this worker
+surely still holds it."""
 
 
 async def keep(_: Attempt, __: PutOff) -> bool:
-    """A PassOn of who knows no other worker."""
+    """Return False: a PassOn for a worker that knows no other workers."""
     return False
 
 
 def came_back(delivery: Delivery, off: Off | None = None) -> JobRecord:
-    """The job to be stored as it came, byte for byte, and what is told of that: without `off` what was."""
+    """Return the job to be stored again as it came, byte for byte, together with `off`. Without `off`, keep the
+    delivery's own."""
     told = read_off(delivery.headers)
     off = replace(off or told, enqueued=delivery.stored_at if told.enqueued is None else told.enqueued)
     return JobRecord(
@@ -89,21 +100,22 @@ def came_back(delivery: Delivery, off: Off | None = None) -> JobRecord:
 
 
 async def put_off(broker: Broker, worker: str, delivery: Delivery, outcome: PutOff) -> bool:
-    """Store a job for later, byte for byte, then tell the workers of its queue: one that can run it fetches it. False
-    as `Broker.reschedule`, which raises what this does."""
+    """Store a job for later, byte for byte, then tell the workers of its queue: a worker that can run the job fetches
+    it. Return False where `Broker.reschedule` does. Raises what `Broker.reschedule` raises."""
     off = Off(since=outcome.since, looks=outcome.looks, by=worker)
     if not await broker.reschedule(delivery, came_back(delivery, off), broker.now() + outcome.after):
         return False
     place, ttl = f"off.{delivery.queue}.{delivery.id}", outcome.after + _TOLD_LONGER
     try:
+        # After the job is stored: a worker that is told earlier would find no job to make ready.
         await broker.write_cell(place, _encode(outcome.needs), ttl=ttl)
-    except BrokerError as error:  # it comes by itself
+    except BrokerError as error:  # the job comes by itself
         _log.warning("%s %s is put off, and nobody is told: %s", delivery.task, delivery.id, error.message)
     return True
 
 
 class _Able(Struct, array_like=True):
-    """What a worker says of itself."""
+    """An announcement: `worker` can run jobs of `queue` with these `needs`."""
 
     worker: str
     queue: str
@@ -111,7 +123,7 @@ class _Able(Struct, array_like=True):
 
 
 class _Offer(Struct, array_like=True):
-    """Whether a worker would take that job now."""
+    """The question whether a worker would take this job now."""
 
     queue: str
     id: str
@@ -120,7 +132,8 @@ class _Offer(Struct, array_like=True):
 
 
 class _Given(Struct, array_like=True):
-    """It is its now. The lease began `age` seconds ago. by: `Delivery.handed_out_by`."""
+    """The message that a job belongs to the receiving worker now. The lease began `age` seconds ago. by:
+    `Delivery.handed_out_by`."""
 
     queue: str
     id: str
@@ -142,10 +155,11 @@ _YES, _NO = b"1", b"0"
 
 
 class Handover:
-    """A worker's part in it. tasks: what it can run; intake: what it takes in, and has taken.
+    """One worker's part in handovers.
 
-    places: how many more jobs may run now. take: called with a job that is the worker's own from now on. stopping:
-    set once it takes no more.
+    tasks: the tasks that the worker can run. intake: the worker's intake. places: returns how many more jobs may run
+    now. take: called with a job that belongs to the worker from now on. stopping: set once the worker takes no more
+    jobs.
 
     Guarantee: tests/faults/test_mixed_fleet.py: jobs of a task that most workers do not have go to the one that has it.
     """
@@ -173,18 +187,19 @@ class Handover:
         self._said: dict[tuple[str, Needs], float] = {}
         self._promised: dict[tuple[str, str], float] = {}
         self.coming: dict[tuple[str, str], float] = {}
-        """Until when jobs count as on their way here, by queue and id."""
+        """The times by `steady()` until which jobs count as on their way to this worker, by queue and id."""
         self._work: set[asyncio.Task[None]] = set()
         self.waiting: dict[tuple[str, str], None] = {}
-        """Queues and ids of jobs that wait for this worker's room."""
+        """Queues and ids of jobs that wait for room in this worker."""
 
     @property
     def settled(self) -> bool:
-        """Whether it has listened long enough to know who is able."""
+        """Whether this worker has listened long enough to know which workers are able."""
         return steady() - self._since >= SETTLED_AFTER
 
     def listen(self, queues: Sequence[str]) -> None:
-        """Begin to hear of jobs of these queues that were put off, also of those before, and of who takes them."""
+        """Subscribe to jobs of `queues` that were or will be put off, and to the announcements of workers that can run
+        them."""
         self._spawn(self._listen(queues))
 
     async def _listen(self, queues: Sequence[str]) -> None:
@@ -196,17 +211,17 @@ class Handover:
             await broker.watch_cells(f"off.{queue}", partial(self._on_off, queue))
 
     async def close(self) -> None:
-        """End what is under way; what was given is taken first. Raises nothing."""
+        """End the handovers under way; jobs that were given to this worker are taken first. Raises nothing."""
         self.waiting.clear()
         if self._work:
             await asyncio.wait(self._work, timeout=_LAST_WORDS)
         for work in self._work:
             work.cancel()
 
-    # --- what this worker cannot run
+    # --- jobs that this worker cannot run
 
     def knows_of(self, queue: str, needs: Needs) -> bool:
-        """Whether a worker is known that can run such jobs."""
+        """Return whether a worker is known that can run jobs with such `needs`."""
         return bool(self._known(queue, needs))
 
     def _known(self, queue: str, needs: Needs) -> list[str]:
@@ -226,13 +241,15 @@ class Handover:
         said[word.worker] = steady()
 
     async def pass_on(self, attempt: Attempt, outcome: PutOff) -> bool:
-        """Hand a job that is held here to a worker that can run it. False if none takes it, and it is still here."""
+        """Hand a job that this worker holds to a worker that can run it. Return False if no worker takes the job; then
+        this worker still holds it."""
         delivery, needs = attempt.delivery, outcome.needs
         known = self._known(delivery.queue, needs)
         random.shuffle(known)
         for worker in known[:_ASKED]:
             offer = _encode(_Offer(delivery.queue, delivery.id, delivery.level, needs))
             answers = await self._broker.ask(f"hand.{worker}", offer, _ANSWERS_WITHIN, enough=1)
+            # The answer took a while: a job that may be another worker's by now must not be given away.
             if attempt.cancelled or not self._leases.valid(delivery):
                 return False
             if not answers:
@@ -243,7 +260,9 @@ class Handover:
         return False
 
     async def _give(self, worker: str, delivery: Delivery) -> None:
-        # From here on it is no more this worker's, also if the word does not arrive: then its lease lapses.
+        # From here on the job does not belong to this worker. If the message does not arrive, the lease lapses. Drop
+        # the lease before sending the message: if this worker went on renewing the lease, a job that the receiver loses
+        # would not come back.
         given = _Given(
             queue=delivery.queue,
             id=delivery.id,
@@ -262,7 +281,7 @@ class Handover:
         except BrokerError as error:
             _log.warning("%s %s is left to its lease: %s", delivery.task, delivery.id, error.message)
 
-    # --- what others cannot run
+    # --- jobs that other workers cannot run
 
     def _on_off(self, queue: str, id: str, value: bytes) -> None:
         needs = read_needs(value)
@@ -283,7 +302,7 @@ class Handover:
         self._spawn(self._broker.signal("able", _encode(_Able(self._name, queue, needs))))
 
     def resume(self) -> None:
-        """There may be room for jobs that wait."""
+        """Call up jobs that wait for room in this worker, because there may be room."""
         while self.waiting and not self._stopping() and self._places() > 0:
             where = next(iter(self.waiting))
             del self.waiting[where]
@@ -298,7 +317,7 @@ class Handover:
         return self._free() - len(self._intake) - len(self._promised) - len(self.coming)
 
     async def _call(self, where: tuple[str, str]) -> None:
-        """Make a job ready that was put off: it comes here, or to one that hands it on."""
+        """Make a job ready that was put off. The job then comes to this worker, or to a worker that hands it on."""
         queue, id = where
         called = False
         try:
@@ -314,7 +333,7 @@ class Handover:
             self.resume()
 
     def arrived(self, delivery: Delivery) -> None:
-        """A job came to this worker, by whatever way. To be told while some are `coming`."""
+        """Note that a job came to this worker, in whatever way. Call this while some jobs are `coming`."""
         self.coming.pop((delivery.queue, delivery.id), None)
 
     def _on_offer(self, data: bytes) -> bytes | None:
@@ -332,13 +351,14 @@ class Handover:
         given = _read(data, _given)
         until = None if given is None else self._promised.pop((given.queue, given.id), None)
         if given is not None and until is not None:
-            # It was given after it was promised, however long the word was on its way: so old the lease is at the most.
+            # The job was given after this worker promised to take it, however long the message was on its way: so the
+            # lease is at most as old as computed here.
             self._spawn(self._fetch(given, until - _PROMISED_FOR - given.age))
 
     async def _fetch(self, given: _Given, since: float) -> None:
         found = await self._broker.find(given.queue, given.id)
         if found is None or found.delivery.sequence != given.sequence:
-            return  # cancelled, or its lease had lapsed and it is another's
+            return  # the job was cancelled, or its lease had lapsed and another worker has the job
         job = found.delivery
         self._take(
             Delivery(
@@ -367,14 +387,15 @@ class Handover:
     async def _try(self, work: Coroutine[Any, Any, None]) -> None:
         try:
             await work
-        except BrokerError as error:  # what was put off comes by itself
+        except BrokerError as error:  # a job that was put off comes by itself
             _log.debug("a job that others cannot run: %s", error.message)
-        except Exception:  # a fault of jetq's own, and likewise
+        except Exception:  # a fault of jetq's own; the job comes by itself all the same
             _log.exception("a job that others cannot run is left to come by itself")
 
 
 def _read(data: bytes, decode: Callable[[bytes], Any]) -> Any:
-    """A word of another worker; None if it is none: anyone with the permission may write there."""
+    """Return a message of another worker as `decode` reads it; None if it is not readable: anyone with the permission
+    may write there."""
     try:
         word = None if is_too_deep(data) else decode(data)
         if isinstance(word, _Given):

@@ -1,4 +1,4 @@
-"""Reading a delivery: which task it is a job of, with which arguments, and whether it can and may run here."""
+"""Reads a delivery: finds its task and its arguments, and whether the job can and may run in this worker."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ _log = logging.getLogger("jetq.worker")
 class Loader:
     """Reads the jobs of one worker.
 
-    tasks: what it can run, by name. handover: knows which other workers can run what this one cannot. sealer: opens
-    arguments.
+    tasks: the tasks that the worker can run, by name. handover: knows which other workers can run jobs that this worker
+    cannot run. sealer: opens arguments.
     """
 
     def __init__(self, broker: Broker, tasks: Mapping[str, Task[..., Any]], handover: Handover, sealer: Sealer) -> None:
@@ -41,10 +41,10 @@ class Loader:
         self._misnamed: set[str] = set()
 
     def load(self, attempt: Attempt) -> Outcome | None:
-        """Read the job into `attempt`. Returns an outcome if it cannot or must not run.
+        """Read the job into `attempt`. Return an outcome if the job cannot or must not run, else None.
 
-        Guarantee: tests/integration/bad_input/test_fuzzed_frames.py: whatever was stored is run, or
-        dead with its bytes, once.
+        Guarantee: tests/integration/bad_input/test_fuzzed_frames.py: whatever was stored is run, or dead with its
+        bytes, once.
         """
         outcome = self.recognize(attempt)
         if outcome is None and attempt.task is not None:
@@ -56,12 +56,12 @@ class Loader:
         return outcome
 
     def has_expired(self, attempt: Attempt) -> bool:
-        """Return whether the job came too late to be run. It is recognized."""
+        """Return whether the job came too late to be run. Call `recognize` before."""
         expires = attempt.meta.expires
         return expires is not None and self._broker.now() > expires
 
     def recognize(self, attempt: Attempt) -> Outcome | None:
-        """Find out what the job is, without any code of the user's. Returns an outcome if it cannot run."""
+        """Find out what the job is, without any user code. Return an outcome if the job cannot run, else None."""
         delivery = attempt.delivery
         try:
             meta = read_meta(delivery.headers)
@@ -83,7 +83,7 @@ class Loader:
     def _decode(self, attempt: Attempt, task: Task[..., Any]) -> Outcome | None:
         delivery, body = attempt.delivery, attempt.delivery.body
         try:
-            if self._sealer.codec is not None:  # without a call for each job
+            if self._sealer.codec is not None:  # checked here, which saves a call for each job
                 body = self._opened(delivery)
             attempt.args, attempt.kwargs = task.signature.decode(body)
         except BadPayload as error:
@@ -104,14 +104,14 @@ class Loader:
 
     def _undecodable(self, delivery: Delivery, error: Undecodable) -> Outcome:
         try:
-            self._opened(delivery)  # without a codec nobody has looked yet whether it takes one
+            self._opened(delivery)  # without a codec it was not checked yet whether the arguments need one
         except BadPayload as bad:
             return dead("undecodable", "jetq.BadPayload", bad.message)
         return dead("undecodable", "jetq.Undecodable", str(error))
 
     def _put_off(self, attempt: Attempt, needs: Needs, otherwise: Dead) -> PutOff | Dead:
-        """Send the job back to the queue, for a worker whose code is another one. Returns `otherwise` once it is known
-        that there is none.
+        """Send the job back to the queue, for a worker whose code is different. Return `otherwise` once it is known
+        that there is no such worker.
 
         Guarantee: tests/faults/test_mixed_fleet.py.
         """
@@ -119,12 +119,14 @@ class Loader:
         off, able = read_off(delivery.headers), self._handover.knows_of(delivery.queue, needs)
         since = attempt.meta.unknown_since if off.since is None else off.since
         outcome = put_off(needs, since, off.looks, self._broker.now(), able=able)
-        if outcome is None and not self._handover.settled:  # who can has not been heard yet, for it asks nobody
+        # Able workers have not announced themselves yet, because this worker asks none.
+        if outcome is None and not self._handover.settled:
             return PutOff(SETTLED_AFTER, needs, since or self._broker.now(), off.looks)
         return otherwise if outcome is None else outcome
 
     def _warn_of_other_name(self, task: str) -> None:
-        """Warn once of a task that is here under another name: its producer and this worker import it differently."""
+        """Warn once of a task that has another name in this worker: its producer and this worker import the task
+        differently."""
         here = None if task in self._misnamed else other_name(task, self.tasks)
         if here is not None:
             self._misnamed.add(task)

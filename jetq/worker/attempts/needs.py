@@ -1,4 +1,4 @@
-"""What a job needs of its worker's code, and whether a worker has it."""
+"""What a job needs of its worker's code, and whether a worker has that code."""
 
 from __future__ import annotations
 
@@ -17,22 +17,24 @@ from jetq.model.outcome import Needs
 __all__ = ["has", "lacking_arguments", "other_name", "read_needs", "shown_needs"]
 
 _MOST_NAMES, _LONGEST_NAME = 20, 100
+"""The most unknown arguments of a call, and the most characters of each name. A call beyond these bounds counts as
+wrong for every worker."""
 
 _decode_names = msgspec.json.Decoder(dict[str, Raw]).decode
 _decode_needs = msgspec.json.Decoder(Needs).decode
 
 
 def has(tasks: Mapping[str, Task[..., Any]], needs: Needs) -> bool:
-    """Whether a worker with these tasks can run a job that needs that."""
+    """Return whether a worker with these `tasks` can run a job that has these `needs`."""
     task = tasks.get(needs.task)
     return task is not None and needs.v <= headers.WIRE_VERSION and _parameters(task).issuperset(needs.arguments)
 
 
 def lacking_arguments(task: Task[..., Any], body: bytes) -> Needs | None:
-    """What a worker needs for a call whose arguments `task` has no parameters for; None if it has.
+    """Return what a worker needs for a call whose arguments `task` has no parameters for; None if `task` has them all.
 
-    Such a call was made by another version of the task's code. One of these names whose values are of another type was
-    not, and is wrong wherever it comes.
+    Such a call was made by another version of the task's code. A call with the right names, but with values of another
+    type, was not, and is wrong at every worker.
     """
     try:
         names = () if is_too_deep(body) else tuple(_decode_names(body))
@@ -40,22 +42,22 @@ def lacking_arguments(task: Task[..., Any], body: bytes) -> Needs | None:
         return None
     unknown = sorted(set(names) - _parameters(task))
     if not unknown or len(unknown) > _MOST_NAMES or any(len(name) > _LONGEST_NAME for name in unknown):
-        return None  # what no function has is nobody's code
+        return None  # no function has so many or such long parameters
     return Needs(task.name, arguments=tuple(unknown))
 
 
 def other_name(task: str, known: Collection[str]) -> str | None:
-    """The one of the `known` tasks that is `task`, as it seems, of a module that was imported under another name here:
+    """Return the known task that seems to be `task`, of a module that was imported under another name in this worker:
     `jobs.send` for `shop.jobs.send`, or the other way round. None if there is none."""
     for each in sorted(known):
         shorter, longer = sorted((task, each), key=len)
-        if "." in shorter and longer.endswith(f".{shorter}"):  # of a task without a module the name says too little
+        if "." in shorter and longer.endswith(f".{shorter}"):  # a name without a module says too little
             return each
     return None
 
 
 def read_needs(data: bytes) -> Needs | None:
-    """What a worker has told; None if it is none of its words."""
+    """Return the needs that a worker has sent; None if `data` is not readable."""
     try:
         needs = None if is_too_deep(data) else _decode_needs(data)
         check_numbers(needs, counts=("v",) if needs is not None else ())
@@ -65,7 +67,7 @@ def read_needs(data: bytes) -> Needs | None:
 
 
 def shown_needs(needs: Needs) -> str:
-    """Why a worker cannot run a job that needs that, for people: what follows on "this worker"."""
+    """Return why a worker cannot run a job with these `needs`, for people: the words that follow "this worker"."""
     if needs.v > headers.WIRE_VERSION:
         return f"is too old for version {needs.v} of the wire format"
     if needs.arguments:

@@ -1,4 +1,4 @@
-"""What the log says of an attempt that has ended: a line for people, and the same as fields for machines."""
+"""Logs how an attempt has ended: a line for people, and the same facts as fields for machines."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _WORDS: dict[type[Outcome], str] = {
     Released: "released",
     Superseded: "superseded",
 }
-"""The field `outcome`, by kind. What reads logs may look for them: they stay as they are."""
+"""The values of the field `outcome`, by kind. These words never change, because readers of logs may look for them."""
 
 
 def log_outcome(attempt: Attempt, outcome: Outcome) -> None:
@@ -55,7 +55,7 @@ def log_outcome(attempt: Attempt, outcome: Outcome) -> None:
 
 
 def _line(attempt: Attempt, outcome: Outcome) -> tuple[int, str, tuple[Any, ...]]:
-    """The level, and what is said after the task and the id."""
+    """Return the log level, and the format and the values of the text that follows the task and the id."""
     match outcome:
         case Succeeded():
             return logging.DEBUG, " succeeded in %.3f s", (_duration(attempt),)

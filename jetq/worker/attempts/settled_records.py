@@ -1,4 +1,4 @@
-"""What an outcome leaves behind, as records: the job for its next attempt, its result, and why it is dead."""
+"""Makes the records that an outcome leaves behind: the job for its next attempt, its result, and its dead letter."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class SettledRecords:
         self._now = now
 
     def next_attempt(self, attempt: Attempt, outcome: Retrying | Snoozed | InLine) -> tuple[JobRecord, float]:
-        """Return the job as it is stored to be run again, and after how many seconds."""
+        """Return the job as it is stored for its next run, and after how many seconds that run is due."""
         meta = attempt.meta
         if isinstance(outcome, InLine):
             return self.job(attempt, replace(meta, in_line=meta.in_line or self._now())), outcome.after
@@ -48,7 +48,7 @@ class SettledRecords:
         return self.job(attempt, meta, outcome.body), outcome.after
 
     def job(self, attempt: Attempt, meta: Meta, body: bytes | None = None) -> JobRecord:
-        """Return the job to be stored with `meta`, and with `body` if that is another one."""
+        """Return the job to be stored with `meta`, and with `body` if that is not None."""
         delivery = attempt.delivery
         return JobRecord(
             id=delivery.id,
@@ -61,7 +61,7 @@ class SettledRecords:
         )
 
     def success(self, attempt: Attempt, outcome: Succeeded) -> ResultRecord:
-        """Return the result of a success that keeps one."""
+        """Return the result record of a success whose task keeps results."""
         assert outcome.value is not None
         if outcome.sealed:
             return self.result(attempt, "succeeded", sealed=outcome.value)
@@ -76,7 +76,8 @@ class SettledRecords:
         sealed: bytes | None = None,
         failure: Failure | None = None,
     ) -> ResultRecord:
-        """Return the record of how a job has ended, for who waits for it. sealed: takes the place of `value`."""
+        """Return the record of how a job has ended, for callers that wait for the job. sealed: takes the place of
+        `value`."""
         delivery = attempt.delivery
         return ResultRecord(
             id=delivery.id,
@@ -93,7 +94,7 @@ class SettledRecords:
         )
 
     def letter(self, attempt: Attempt, outcome: Dead) -> DeadLetter:
-        """Return the report of why a job is dead, which is stored beside its bytes."""
+        """Return the dead letter: the report of why a job is dead, which is stored beside the job's bytes."""
         delivery, meta = attempt.delivery, attempt.meta
         error = summarize(outcome.failure, meta.attempt, self._now(), self._worker)
         errors, dropped = bounded(meta.errors, error)

@@ -1,4 +1,4 @@
-"""What an outcome leaves behind: stored first, then the job is removed. Nobody else acks."""
+"""Settles attempts: stores what an outcome leaves behind, then removes the job. No other code acknowledges a job."""
 
 from __future__ import annotations
 
@@ -45,19 +45,22 @@ __all__ = ["Settlement"]
 _log = logging.getLogger("jetq.worker")
 
 _FIRST_BACKOFF = 0.5
+"""Seconds before a settlement that failed is tried again: the first time."""
 _LAST_BACKOFF = 5.0
+"""The most seconds before a settlement that failed is tried again."""
 _RECORD_TTL = 3600.0
-"""Seconds for which it is kept that a job was cancelled or expired, when its task keeps no results."""
+"""Seconds for which the record is kept that a job was cancelled or expired, when its task keeps no results."""
 
 
 _KEPT_TTL = 30 * 86_400.0
-"""Seconds for which it is kept beyond its time what a job that stays where it is has behind it."""
+"""Seconds beyond its due time for which the metadata of a job that stays where it is are kept."""
 
 _EARLY = 0.5
-"""Seconds before its time at which such a job may run: it was put off for that long, and clocks differ by as much."""
+"""Seconds before its due time at which a job that stays where it is may run: the server and the worker measure the
+pause by different clocks, which differ by as much."""
 
 _LONGEST_LINE = 7 * 86_400.0
-"""Seconds for which a place in a line is kept. Who waits longer than that comes back by itself."""
+"""Seconds for which a place in a line is kept. A job that waits longer comes back by itself."""
 
 
 class _Lapsed(Exception):
@@ -65,9 +68,10 @@ class _Lapsed(Exception):
 
 
 class Settlement:
-    """Spends outcomes on one broker, for the worker of that name.
+    """Settles the outcomes of the worker `worker` at one broker.
 
-    ended: called with each attempt that was `storing`. pass_on: asked before a job is put off that others may run.
+    ended: called with each attempt that was `storing`. pass_on: asked before a job is put off that other workers may
+    run.
 
     `expired`: how many jobs were dropped as expired. `storing`: how many attempts have a result that is being stored.
     """
@@ -93,14 +97,14 @@ class Settlement:
         self.expired = self.storing = 0
 
     async def settle(self, attempt: Attempt, outcome: Outcome | Staying, *, wait: bool = True) -> bool:
-        """Store what the outcome leaves behind, then remove the job. Returns False if the job is no longer this
-        worker's.
+        """Store what the outcome leaves behind, then remove the job. Return False if the job no longer belongs to this
+        worker.
 
-        wait: False to leave a success whose result is on its way to the broker; it is `storing` from then on, until
-        `ended` is told of it. While the broker cannot be reached or has no room it is tried again for as long as the
-        lease holds, which is renewed without an end from then on, because the run is over; after that the job is
-        delivered anew, and nothing here touches it. What the broker has no room for in a message stays where it is: see
-        `jetq.model.oversized`.
+        wait: False to return while the result of a success is on its way to the broker; then the attempt is `storing`
+        until `ended` is called with it. While the broker cannot be reached or has no room, the settlement is tried
+        again for as long as the lease holds. From the first failure on the lease is renewed without an end, because the
+        run is over. Once the lease has lapsed, the job is delivered anew, and nothing here touches the job. What the
+        broker has no room for in a message stays where it is: see `jetq.model.oversized`.
 
         Guarantee: tests/faults/test_crash_sweep.py kills the worker before and after each broker call made here;
         tests/integration/worker/test_lapsed_leases.py: whoever has lost the lease goes no further.
@@ -112,10 +116,11 @@ class Settlement:
     # --- the fast path
 
     def _send(self, attempt: Attempt, outcome: Succeeded) -> bool:
-        """Settle a success without a step that waits. Returns False, and nothing was done, if that cannot be.
+        """Settle a success without a step that waits. Return False, with nothing done, if that is not possible.
 
-        The fast path: a task and a future less for each result, which is a third of what such a job costs (Python
-        3.11). What the broker refuses, or does not answer, goes on by the slow path, which stores the same again.
+        The fast path saves a task and a future for each result, which were measured as a third of what such a job costs
+        (Python 3.11). What the broker refuses, or does not answer, goes on by the slow path, which stores the same
+        again.
 
         Guarantee: tests/integration/worker/test_slots.py: what is being stored is bounded, and not lost at a stop.
         """
@@ -134,6 +139,8 @@ class Settlement:
     def _on_answer(self, attempt: Attempt, outcome: Succeeded, error: BrokerError | None) -> None:
         attempt.storing = False
         self.storing -= 1
+        # The job is removed after the broker's answer: removed at the sending, a result that is lost on its way would
+        # be lost for good.
         if error is None and self._leases.valid(attempt.delivery):
             self._finish(attempt, outcome)
             self._ended(attempt)
@@ -147,7 +154,7 @@ class Settlement:
             task.add_done_callback(self._refused.discard)
 
     def _finish(self, attempt: Attempt, outcome: Outcome) -> None:
-        """Remove the job: nothing is to be stored before, or it is."""
+        """Remove the job. Call this only if nothing is to be stored before, or if all is stored."""
         self._broker.finish(attempt.delivery)
         self._leases.drop(attempt.delivery)
         if _log.isEnabledFor(logging.DEBUG):
@@ -156,7 +163,7 @@ class Settlement:
     async def _settle_and_end(self, attempt: Attempt, outcome: Outcome) -> None:
         try:
             await self._settle_patiently(attempt, outcome)
-        except Exception:  # a fault of jetq's own: not settled, the job comes back when its lease lapses
+        except Exception:  # a fault of jetq's own: the job is not settled, and comes back when its lease lapses
             _log.exception("%s %s could not be settled", attempt.name, attempt.delivery.id)
         finally:
             self._ended(attempt)
@@ -164,7 +171,7 @@ class Settlement:
     # --- the slow path
 
     async def _settle_patiently(self, attempt: Attempt, outcome: Outcome | Staying) -> bool:
-        """Settle step by step, again and again while the lease holds."""
+        """Settle step by step, and try again while the lease holds."""
         delivery = attempt.delivery
         backoff = _FIRST_BACKOFF
         try:
@@ -192,10 +199,11 @@ class Settlement:
         finally:
             self._leases.drop(delivery)
 
-    # --- what there is no room for
+    # --- outcomes that the broker has no room for
 
     async def recall(self, attempt: Attempt) -> Dead | Staying | None:
-        """Take up what was kept of a job that stays where it is. If it must not run now: what to `settle` it by.
+        """Take up what was kept of a job that stays where it is. Return what to `settle` the job by if it must not run
+        now, else None.
 
         Guarantee: tests/integration/enqueueing/test_max_payload.py: it runs as often as its task says, and what is dead
         does not run again.
@@ -210,7 +218,7 @@ class Settlement:
         return kept.dead or (Staying(left) if left > _EARLY else None)
 
     def _instead(self, attempt: Attempt, outcome: Outcome, error: PayloadTooLarge) -> Outcome | Staying:
-        """What to do where there is no room for what `outcome` would store."""
+        """Return what to do where the broker has no room for what `outcome` would store."""
         delivery, now = attempt.delivery, self._broker.now()
         match outcome:
             case Retrying(body=None) | Snoozed() | InLine():
@@ -225,7 +233,7 @@ class Settlement:
                 after = pause_after(tries)
                 kept = Kept(delivery.sequence, attempt.meta, now + after, tries + 1, reason, failure)
                 stays = Staying(after, kept)
-            case Dead():  # with the arguments that it was stored with, then
+            case Dead():  # then dead with the arguments with which the job was stored
                 return replace(outcome, body=None)
             case _:
                 return dead("failed", "jetq.PayloadTooLarge", f"its outcome cannot be stored: {error.message}")
@@ -240,22 +248,25 @@ class Settlement:
     async def _stay(self, attempt: Attempt, stays: Staying) -> None:
         if stays.kept is not None:
             ttl = stays.after + _KEPT_TTL
+            # Before the message is put off: delivered again without the cell, the job would have forgotten its
+            # attempts.
             await self._broker.write_cell(kept_name(attempt.delivery), write_kept(stays.kept), ttl=ttl)
-        if not self._leases.valid(attempt.delivery):  # a stale nak would hand it out beside its next holder
+        if not self._leases.valid(attempt.delivery):  # a stale nak would hand the job out while its next holder has it
             raise _Lapsed
-        self._leases.drop(attempt.delivery)  # before it is handed out again, perhaps to this worker
+        self._leases.drop(attempt.delivery)  # dropped before the job is handed out again, perhaps to this worker
         await self._broker.put_off(attempt.delivery, stays.after)
 
     async def _forget_kept(self, cell: Cell) -> None:
         try:
             await self._broker.drop_cell(cell)
-        except BrokerError as error:  # it names a message that is gone, and expires
+        except BrokerError as error:  # the cell names a message that is gone, and expires
             _log.debug("%s stays: %s", cell.name, error.message)
 
-    # --- what is stored
+    # --- the steps of a settlement
 
     async def _store_in_time(self, attempt: Attempt, outcome: Outcome | Staying) -> bool:
-        """`_store` for as long as the lease lasts. Returns False if that ended before: nothing of it goes on then."""
+        """Run `_store` for as long as the lease lasts. Return False if the lease ended before; then no step of `_store`
+        goes on."""
         bound = self._leases.bound(attempt.delivery)
         try:
             async with bound:
@@ -271,14 +282,15 @@ class Settlement:
         return True
 
     def _remove(self, delivery: Delivery) -> None:
-        """The last step of all. Raises _Lapsed if it is another's by now, whom a stale ack would rob of it."""
+        """Remove the job, as the last step of all. Raises _Lapsed if another worker may hold the job by now: a stale
+        ack would take it from that worker."""
         if not self._leases.valid(delivery):
             raise _Lapsed
         self._broker.finish(delivery)
 
     async def _store(self, attempt: Attempt, outcome: Outcome | Staying) -> None:
-        # In each case the job is removed last. Whatever ends the worker at an await before that leaves the job, and it
-        # runs again; removed first, it would be lost.
+        # In each case the job is removed last. If the worker dies at an await before the removal, the job is still
+        # stored, and runs again; removed first, the job would be lost.
         delivery = attempt.delivery
         match outcome:
             case Staying():
@@ -295,7 +307,7 @@ class Settlement:
             case PutOff():
                 if await self._pass_on(attempt, outcome):
                     return
-                if not self._leases.valid(delivery):  # asking others took a while
+                if not self._leases.valid(delivery):  # asking other workers took a while
                     raise _Lapsed
                 stored = await put_off(self._broker, self._worker, delivery, outcome)
                 if not stored and attempt.cancelled:
@@ -310,6 +322,7 @@ class Settlement:
                 self._remove(delivery)
             case Expired():
                 self.expired += 1
+                # Before the removal, as in each case: a job that is gone without a record counts as succeeded.
                 await self._record_end(attempt, "expired")
                 self._remove(delivery)
             case Released(body=body):
@@ -318,11 +331,15 @@ class Settlement:
                     return await self._store(attempt, unreadable)
         log_outcome(attempt, outcome)
         if attempt.kept is not None:
+            # After the removal: a job that is delivered again without its cell would have forgotten its attempts.
             await self._forget_kept(attempt.kept[1])
 
     async def _store_for_later(self, attempt: Attempt, outcome: Retrying | Snoozed | InLine) -> None:
         broker, delivery = self._broker, attempt.delivery
         job, after = self._records.next_attempt(attempt, outcome)
+        # The next attempt must be stored before the delivery is removed. A worker that dies in between leaves the
+        # delivery, which is then found to be superseded. A worker that dies before the place in the line is stored
+        # leaves a job that comes back by itself.
         stored = await broker.reschedule(delivery, job, broker.now() + after)
         if not stored and attempt.cancelled:
             await self._record_end(attempt, "cancelled")
@@ -331,35 +348,41 @@ class Settlement:
             await broker.write_cell(place, delivery.queue.encode(), expected=0, ttl=_LONGEST_LINE)
 
     async def _give_back(self, attempt: Attempt, body: bytes | None) -> Dead | None:
-        """Hand the job back to its queue, with `body` if that is another one. Returns Dead, and nothing was done, if it
-        is none that can go back."""
+        """Hand the job back to its queue, with `body` if that is not None. Return Dead, with nothing done, if the
+        delivery is no job that can go back; else None."""
         delivery = attempt.delivery
-        if not delivery.task:  # it may have come on a subject that no text can name
+        if not delivery.task:  # its subject may be one that cannot be written as text
             return stray(delivery.address)
         as_it_came = OFF_HEADER in delivery.headers and body is None
-        try:  # what was not begun has not been read either, and goes back as it came
+        try:  # a job that was not begun has not been read either, and goes back as it came
             attempt.meta = read_meta(delivery.headers) if attempt.kept is None else attempt.kept[0].meta
         except NewerHeader:
             as_it_came = True
         except BadHeader as error:
             return dead("undecodable", "jetq.BadHeader", str(error))
         job = came_back(delivery) if as_it_came else self._records.job(attempt, attempt.meta, body)
+        # One step of the broker both stores the job and settles the delivery, so `_remove` is not called.
         await self._broker.give_back(delivery, job)
         return None
 
     def _result_of(self, attempt: Attempt, outcome: Succeeded) -> tuple[ResultRecord, float] | None:
-        """Return what is stored of a success, and for how many seconds; None if nothing is."""
+        """Return the record that is stored of a success, and for how many seconds; None if nothing is stored."""
         if outcome.value is not None:
             return self._records.success(attempt, outcome), outcome.result_ttl
-        if attempt.ending == "cancel":  # it ended by itself all the same, and who cancels asks
+        # The job ended by itself all the same, and the caller of the cancel asks for a record.
+        if attempt.ending == "cancel":
             return self._records.result(attempt, "succeeded"), _RECORD_TTL
         return None
 
     async def _store_dead(self, attempt: Attempt, outcome: Dead) -> None:
         delivery = attempt.delivery
-        if outcome.body is not None:  # a replay goes on where the task asked to, not where this attempt began
+        # A replay begins with the arguments that the task asked for, not with those of this attempt.
+        if outcome.body is not None:
             delivery = replace(delivery, body=outcome.body)
-        if _place(delivery) not in self._buried:  # tried again for minutes, the broker would not know it any more
+        # The broker recognizes a repeated dead letter only for a while: buried again after minutes of tries, the letter
+        # would be stored twice.
+        if _place(delivery) not in self._buried:
+            # Before the result and the removal: the dead letter alone keeps the bytes of the job.
             await self._broker.bury(delivery, self._records.letter(attempt, outcome))
             self._buried.add(_place(delivery))
         ttl = None if attempt.task is None else attempt.options.result_ttl
@@ -367,23 +390,24 @@ class Settlement:
             try:
                 failure = outcome.failure
                 await self._broker.put_result(self._records.result(attempt, "dead", failure=failure), ttl)
-            except PayloadTooLarge:  # the dead letter has it all
+            except PayloadTooLarge:  # the dead letter has the whole failure
                 short = replace(outcome.failure, traceback="", args=None)
                 with suppress(PayloadTooLarge):
                     await self._broker.put_result(self._records.result(attempt, "dead", failure=short), ttl)
 
     async def _record_end(self, attempt: Attempt, state: Literal["cancelled", "expired"]) -> None:
-        """Also without results, because a job that is gone without a trace counts as succeeded."""
+        """Store that the job was cancelled or has expired. This also happens without results, because a job that is
+        gone without a trace counts as succeeded."""
         ttl = None if attempt.task is None else attempt.options.result_ttl
         ttl = _RECORD_TTL if ttl is None else ttl
         record = self._records.result(attempt, state)
-        if not attempt.started:  # no run of it was ended here
+        if not attempt.started:  # no run of the job was ended here
             record = replace(record, worker="")
         if not await self._broker.put_result(record, ttl, unless_kept=True):
             kept = await self._broker.get_result(record.queue, record.id)
-            if kept is None or kept.sequence < record.sequence:  # of an earlier life of this id
+            if kept is None or kept.sequence < record.sequence:  # the kept record belongs to an earlier job of this id
                 await self._broker.put_result(record, ttl)
 
 
 def _place(delivery: Delivery) -> tuple[str, int]:
-    return delivery.queue, delivery.sequence  # not its token, which is another once it is handed out again
+    return delivery.queue, delivery.sequence  # without the token, which changes when the job is handed out again

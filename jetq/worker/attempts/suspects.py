@@ -1,4 +1,4 @@
-"""Suspects: jobs that may have killed their worker, and whose every start is put on record before it."""
+"""Suspects: jobs that may have killed their worker. Each start of a suspect is put on record before the start."""
 
 from __future__ import annotations
 
@@ -21,29 +21,35 @@ __all__ = ["Suspects"]
 _log = logging.getLogger("jetq.worker")
 
 _LOOK = 0.02
-"""Seconds between looks whether the others have ended."""
+"""Seconds between looks whether the other jobs have ended."""
 
 _PATIENCE = 30.0
-"""Seconds for which no other job is begun so that a last start may run alone. After that others are for as long, and
-the next time it is twice that: jobs however long end within it some day, and half of the worker goes on."""
+"""Seconds for which no other job is begun, so that a last start may run alone. After that, other jobs are begun for the
+same time, and the next try lasts twice as long. So jobs of any length end within some try, and half of the worker goes
+on."""
 
 _LONGEST_REST = 5.0
-"""Seconds at most that others are let in for between two that run alone: for as long as they were kept out."""
+"""The most seconds for which other jobs are let in between two jobs that run alone. Within this bound, the other jobs
+are let in for as long as they were kept out."""
 
 _LONGEST_TURN = 300.0
-"""Seconds after which a suspect has proved enough and others run beside it: as long as a job may take by default."""
+"""Seconds after which a suspect has run long enough for other jobs to run beside it: the same as the default timeout of
+a job."""
 
 _FIRST_BACKOFF, _LAST_BACKOFF = 0.5, 5.0
+"""Seconds before the number of starts is written again after a failure: the first time, and the most."""
 
 
 class Suspects:
-    """The turns of a worker's suspects: one at a time, its start on record, and alone where that start is its last.
+    """The turns of a worker's suspects: one suspect at a time, with its start on record, and alone in the process if
+    that start is its last.
 
-    A record becomes a charge when the worker dies. So it stands just while code of the job may run; and where the next
-    charge would be the one too many, nothing else of the user's runs in this process meanwhile, so that the job is
-    charged for nobody else.
+    A record becomes a charge when the worker dies. So a start is on record only while code of the job may run. Where
+    the next charge would be one too many, no other user code runs in this process meanwhile, so that the job is charged
+    for no other job.
 
-    valid: whether a delivery is still this worker's. held: its attempts. admit: lets it begin others, or none for now.
+    valid: returns whether a delivery still belongs to this worker. held: returns the worker's attempts. admit: lets the
+    worker begin other jobs, or none for now.
 
     Guarantee: tests/unit/properties/test_suspects.py: whatever dies when, who does not kill its worker is never dead
     for it, and who does is after no more than `max_crashes` starts.
@@ -70,9 +76,10 @@ class Suspects:
         self._watch: asyncio.Task[None] | None = None
 
     async def begin(self, attempt: Attempt) -> Outcome | None:
-        """Wait for its turn and put its start on record. An outcome if it must not run.
+        """Wait for the turn of `attempt`, and put its start on record. Return None when it may run, or an outcome if it
+        must not run.
 
-        It is to `end` in any case. Raises BrokerError; then it must not run either.
+        Call `end` in any case. Raises BrokerError; then the attempt must not run either.
         """
         patience = _PATIENCE
         while True:
@@ -92,6 +99,8 @@ class Suspects:
             patience *= 2
         if outcome is not None:
             return outcome
+        # On record before any code of the job runs: written later, a start that kills the worker would not be counted,
+        # and the job would go round.
         if not await self._write(attempt, starts + 1):
             return outcome_without_run(attempt.ending)
         self._recorded[attempt] = starts
@@ -99,16 +108,19 @@ class Suspects:
         return None
 
     async def interrupt(self, attempt: Attempt) -> Outcome | None:
-        """Nothing of it runs until it will `begin` again: it has killed nobody so far. An outcome if it must not go on.
+        """Take the start of `attempt` off the record and pass its turn on. No code of the job runs before the next
+        `begin`. Return an outcome if the attempt must not go on, else None.
 
         Raises BrokerError as `begin` does.
         """
+        # Taken off the record before the turn of another suspect: the other suspect may kill the worker, and this job
+        # would be charged for it.
         written = await self._write(attempt, self._recorded.pop(attempt))
         self._pass_on(attempt)
         return None if written else outcome_without_run(attempt.ending)
 
     async def acquit(self, attempt: Attempt) -> None:
-        """It has ended and is settled."""
+        """Erase the starts of `attempt` from the record, because it has ended and is settled. Raises nothing."""
         if attempt not in self._recorded:
             return
         try:
@@ -117,18 +129,20 @@ class Suspects:
             _log.debug("starts of %s stay on record: %s", attempt.delivery.id, error.message)
 
     async def is_superseded(self, attempt: Attempt) -> bool:
-        """Return whether its job has been settled by another delivery. Raises BrokerError."""
+        """Return whether the attempt's job has been settled by another delivery. Raises BrokerError."""
         return await self._broker.superseded(attempt.delivery)
 
     def end(self, attempt: Attempt) -> None:
-        """It needs no turn any more. Not to be called before its outcome is stored: others may begin."""
+        """Give up the turn of `attempt`. Call this only after its outcome is stored, because other jobs may begin
+        then."""
         self._recorded.pop(attempt, None)
         self._pass_on(attempt)
 
     # --- turns
 
     async def _wait(self, attempt: Attempt, waiting: Coroutine[Any, Any, Any]) -> bool:
-        """Wait. Returns False if the job is cancelled or the worker is stopped before that has happened."""
+        """Wait for `waiting`. Return False if the job is cancelled or the worker is stopped before `waiting` is
+        done."""
         self._waiting.add(attempt)
         try:
             return await attempt.wait(waiting)
@@ -136,7 +150,7 @@ class Suspects:
             self._waiting.discard(attempt)
 
     def _pass_on(self, attempt: Attempt) -> None:
-        """The next one's turn, if it was this one's."""
+        """Pass the turn to the next suspect, if it is the turn of `attempt`."""
         if self._current is not attempt:
             return
         self._current = None
@@ -147,12 +161,16 @@ class Suspects:
         self._turn.release()
 
     async def _watch_over(self, attempt: Attempt, starts: int) -> None:
-        """Let others run beside a suspect that runs for long. It must not be charged for them, so its start is taken
-        off the record first; who kills its worker even later has twice the time when it comes again."""
+        """Let other jobs run beside a suspect that runs for long. The suspect must not be charged for the other jobs,
+        so its start is taken off the record first. A suspect that kills its worker even later has twice the time when
+        it comes again."""
         again = max(0, attempt.delivery.count - _max_crashes(attempt))
+        # The exponent is bounded, so that the product stays a number that a sleep accepts.
         await asyncio.sleep(_LONGEST_TURN * 2.0 ** min(again, 20))
         while True:
             try:
+                # Before the turn passes on: a start that is still on record when other jobs run would be charged for
+                # them.
                 await self._broker.record_start(attempt.delivery, starts)
                 break
             except BrokerError as error:
@@ -164,12 +182,13 @@ class Suspects:
     # --- alone
 
     async def _clear(self, attempt: Attempt, patience: float) -> None:
-        """Let no other job begin, and wait until none runs; but let them go on if that takes too long."""
+        """Let no other job begin, and wait until no other job runs; but let the other jobs go on if that takes too
+        long."""
         await asyncio.sleep(self._rest_until - time.monotonic())
         began = self._alone_since = time.monotonic()
         self._admit(False)
         try:
-            await asyncio.sleep(0)  # who was just let in by a limit has begun then
+            await asyncio.sleep(0)  # a job that a limit has just let in has begun after this
             while True:
                 await asyncio.sleep(0)
                 if all(self._is_idle(other) for other in self._held() if other is not attempt):
@@ -183,7 +202,7 @@ class Suspects:
             raise
 
     def _is_idle(self, other: Attempt) -> bool:
-        """Whether no code of the user's runs for it, nor will before others are let in."""
+        """Return whether no user code runs for `other`, and none will run before other jobs are let in."""
         waits = other in self._waiting or other.waits_at is not None
         return waits or other.storing or bool(other.delivery.schedule)
 
@@ -197,7 +216,7 @@ class Suspects:
     # --- records
 
     async def _examine(self, attempt: Attempt) -> tuple[Outcome | None, int]:
-        """An outcome if the job must not run, and how many starts are on record."""
+        """Return an outcome if the job must not run, else None; and how many starts are on record."""
         if await self.is_superseded(attempt):
             return Superseded(), 0
         starts = await self._broker.starts(attempt.delivery)
@@ -206,15 +225,16 @@ class Suspects:
         return crashed(starts, _max_crashes(attempt)), starts
 
     async def _write(self, attempt: Attempt, starts: int) -> bool:
-        """Have so many starts on record. False if the job is cancelled or the worker is stopped before they surely are;
-        raises BrokerError if the job is this worker's no more."""
+        """Put `starts` starts on record. Return False if the job is cancelled or the worker is stopped before the
+        record is surely written. Raises BrokerError if the job no longer belongs to this worker."""
         backoff = _FIRST_BACKOFF
         while True:
             try:
                 await self._broker.record_start(attempt.delivery, starts)
                 return True
             except BrokerError as error:
-                # It may stand all the same, and left to its lease the job would be charged for what it did not do.
+                # The record may be stored all the same, and left to its lease the job would be charged for a start that
+                # did not happen.
                 if not self._valid(attempt.delivery):
                     raise
                 _log.warning("%s %s has to wait: %s", attempt.name, attempt.delivery.id, error.message)
