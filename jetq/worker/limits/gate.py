@@ -1,4 +1,5 @@
-"""What jobs of one task, or of one key of it, pass before they start: a pause, the slots of a limit, and a rate."""
+"""The gate that jobs of one task, or of one key of a task, pass before they start: a pause, the slots of a limit, and a
+rate."""
 
 from __future__ import annotations
 
@@ -18,41 +19,43 @@ __all__ = ["Gate", "Reason"]
 _log = logging.getLogger("jetq.worker")
 
 _RETRY_AFTER = 1.0
-"""Seconds after which a look that failed is repeated, and one while jobs wait, whatever was overlooked."""
+"""Seconds after which the gate looks again after a look that failed, and at the latest while jobs wait, in case a
+change was overlooked."""
 
 _IDLE_AFTER = 60.0
 """Seconds until the next look while no job waits."""
 
 _SHORTEST_SLEEP = 0.001
-"""Seconds between two looks at least, so that other tasks of the loop run too."""
+"""The least number of seconds between two looks, so that other tasks of the loop run too."""
 
 _LOOK_FOR_PARKED_EVERY = 0.5
+"""Seconds between two looks for parked jobs while no job is being called up."""
 _ARRIVES_WITHIN = 0.05
-"""Seconds in which a parked job that was called up has arrived, here or elsewhere."""
+"""Seconds within which a parked job that was called up has arrived, at this worker or at another one."""
 
 _NO_CALLS_FOR = 0.1
 """Seconds to wait after calling up jobs that another worker took, so that workers do not pass a job around."""
 
 _MIN_WAITING = 10
-"""Jobs that wait here if there are so many, however small the limit is: they start without being called up."""
+"""The least number of jobs that the gate keeps waiting in this worker while there are enough jobs, however small the
+limit is. Jobs that wait in the worker start without being called up."""
 
 Reason = Literal["limit", "rate", "pause", "slots"]
-"""Why a job waits: too many run, too many were started, somebody asked for a pause, or its worker is busy."""
+"""Why a job waits: too many jobs run, too many were started, a pause was requested, or the worker is busy."""
 
 
 class Gate:
     """Admits jobs in order of arrival, once no pause, limit or rate holds them back.
 
-    share, schedule: the worker's slots of the limit and its times of the rate; None without such a limit.
-    now: the broker's time, unix seconds.
-    free_slots: how many more jobs the worker may start.
-    on_waiting_change: called with 1 when a job begins to wait and with -1 when it waits no more, because that changes
-    `free_slots`.
-    fetch_parked: calls up parked jobs; called with how many are missing, returns how many come.
-    on_idle: called with the gate when nobody needs it any more; the gate is not to be used again.
+    share, schedule: the worker's slots of the limit and its times of the rate; None without such a limit or rate. now:
+    returns the broker's time, in unix seconds. free_slots: returns how many more jobs the worker may start.
+    on_waiting_change: called with 1 when a job begins to wait and with -1 when the job waits no more, because either
+    changes `free_slots`. fetch_parked: calls up parked jobs; called with how many are missing, returns how many come.
+    on_idle: called with the gate when the gate is not needed any more; the gate must not be used after that.
 
-    has_parked: jobs may be parked at the broker. parking: how many are about to be. marked_at: the loop's time when
-    other workers were last told that there are parked jobs. looks: how often the gate has done what can be done.
+    has_parked: jobs may be parked at the broker. parking: how many jobs are about to be parked. marked_at: the loop's
+    time when other workers were last told that there are parked jobs. looks: how many times the gate has looked after
+    its waiting jobs.
     """
 
     def __init__(
@@ -95,7 +98,7 @@ class Gate:
 
     @property
     def waiting(self) -> int:
-        """How many jobs wait here."""
+        """How many jobs wait at this gate."""
         return len(self._waiting)
 
     @property
@@ -104,7 +107,8 @@ class Gate:
         if self._now() < self.paused_until:
             return "pause"
         if self.share is not None and self._running >= self.share.held:
-            if self._running >= self.share.limit or self._free_slots() > 0:  # it holds no more than it can use
+            # This worker holds no more slots than it can use.
+            if self._running >= self.share.limit or self._free_slots() > 0:
                 return "limit"
         return "rate" if self._schedule is not None and not self._schedule.ready else "slots"
 
@@ -128,6 +132,7 @@ class Gate:
         try:
             await turn
         except asyncio.CancelledError:
+            # The turn was granted just before the cancellation: the slot must be given back.
             if not turn.cancelled():
                 self.leave()
             elif entry in self._waiting:
@@ -142,13 +147,13 @@ class Gate:
         self.wake()
 
     def wake(self) -> None:
-        """Look at once what can be done, because something has changed."""
+        """Have the gate look at once after its waiting jobs, because something has changed."""
         self._woken.set()
         if self._keeper is None:
             self._keeper = asyncio.create_task(self._keep(), name=f"jetq-gate-{self.name}")
 
     def resume(self) -> None:
-        """Admit what waits, because the worker has free slots again."""
+        """Admit waiting jobs, because the worker has free slots again."""
         if self._waiting:
             self._admit()
             self.wake()
@@ -223,6 +228,7 @@ class Gate:
     async def _keep(self) -> None:
         try:
             while self._is_needed():
+                # Cleared before the look: a change during the look makes the gate look again.
                 self._woken.clear()
                 again_after = await self._look()
                 if not self._is_needed():
@@ -234,7 +240,7 @@ class Gate:
             self._on_idle(self)
 
     async def _look(self) -> float:
-        """Do what can be done for the waiting jobs. Return the seconds until that is to be repeated."""
+        """Do what can be done for the waiting jobs. Return the seconds until the next look."""
         self.looks += 1
         try:
             if self.share is not None:
@@ -258,7 +264,7 @@ class Gate:
         if not self._waiting:
             # If the worker's presence lapses, its running jobs must take slots again under a new presence.
             return min(after, _RETRY_AFTER) if self.share is not None and self._running else after
-        after = min(after, _RETRY_AFTER)  # whatever was overlooked costs no more than that
+        after = min(after, _RETRY_AFTER)  # a change that was overlooked costs no more than that
         paused_for = self.paused_until - self._now()
         if paused_for > 0:
             return min(after, paused_for)
@@ -270,16 +276,17 @@ class Gate:
 
     def _call_up_if_low(self) -> None:
         now = asyncio.get_running_loop().time()
-        if self._called_up and now > self._called_up_until:  # other workers took them
+        if self._called_up and now > self._called_up_until:  # other workers took the called-up jobs
             self._called_up = 0
             self._call_at = now + _NO_CALLS_FOR
         if self.has_parked and self._calling is None and now >= self._call_at and self._now() >= self.paused_until:
-            # A worker without free slots calls up no jobs: they would go to others, which can call them up themselves.
+            # A worker without free slots calls up no jobs: the jobs would go to other workers, which can call them up
+            # themselves.
             if (missing := self._at_hand() - len(self._waiting) - self._called_up) > 0 and self._free_slots() > 0:
                 self._calling = asyncio.create_task(self._fetch(missing), name=f"jetq-line-{self.name}")
 
     def _at_hand(self) -> int:
-        """Return how many jobs should wait here, so that none is missed when one may start."""
+        """Return how many jobs should wait in this worker, so that a job is at hand whenever one may start."""
         if self.share is not None:
             return max(2 * self.share.held, min(4 * self.share.limit, _MIN_WAITING))
         return max(1, self._free_slots() if self._schedule is None else self._schedule.soon)
@@ -290,7 +297,7 @@ class Gate:
             now = asyncio.get_running_loop().time()
             self._called_up += called
             self._called_up_until = now + _ARRIVES_WITHIN
-            if not called:  # none is parked, or none may be called up now
+            if not called:  # no job is parked, or none may be called up now
                 self._call_at = now + _NO_CALLS_FOR
         except BrokerError as error:
             _log.warning("the line of %s: %s", self.name, error.message)

@@ -1,9 +1,9 @@
-"""A worker's share of the slots of a limit: how many of the fleet's runs of one task or key are its own.
+"""A worker's share of the slots of a limit: how many of the fleet's runs of one task or key belong to this worker.
 
-One cell maps workers to the slots that each holds. The cell is updated by compare-and-set, so that the sum never
-exceeds the limit. A holder counts while its presence is stored; a worker that finds no slot free looks which holders
-are gone. Workers with too few slots say so, and workers with more give one up when a job ends: the cell makes the limit
-safe, signals only make it fair. A signal that is lost costs a second.
+One cell maps workers to the number of slots that each holds. The cell is updated by compare-and-set, so that the sum
+never exceeds the limit. A holder counts while its presence is stored; a worker that finds no free slot looks which
+holders are gone. Workers with too few slots send a notice, and workers with more slots give one up when a job ends. The
+cell makes the limit safe; the notices only make the shares fair. A notice that is lost costs a second.
 """
 
 from __future__ import annotations
@@ -24,25 +24,27 @@ _LOOK_EVERY = 1.0
 """Seconds after which a worker that found too few slots looks again, if no signal comes."""
 
 _SHORT_FOR = 2.5
-"""Seconds for which another worker counts as short of slots after it last said so."""
+"""Seconds for which another worker counts as short of slots after its last notice."""
 
 _STARVES_FOR = 0.5
-"""Seconds after which a slot goes to a worker that has none, when there are fewer slots than workers."""
+"""Seconds after which a worker without any slot gets one from another worker, when there are fewer slots than
+workers."""
 
 _LEFT_TO_OTHERS_FOR = 0.05
 """Seconds for which a worker that gave up a slot leaves it to others."""
 
 _FENCE_FOR = 60.0
-"""Seconds for which an empty cell is stored whose only purpose is to refuse a first write that comes late."""
+"""Seconds for which an empty cell is stored. The only purpose of the empty cell is to refuse a first write that arrives
+late."""
 
 _decode = msgspec.json.Decoder(dict[str, int]).decode
 
 
 class LimitShare:
-    """How many of `limit` slots this worker holds, by the cell `name`.
+    """The number of `limit` slots that this worker holds, by the cell `name`.
 
-    tell: tells the other workers how many this worker has when it needs more, or None when it has given one up.
-    `held` is true at every moment: it is raised after the cell was written, and lowered before.
+    tell: tells the other workers how many slots this worker has when it needs more, or None when it has given one up.
+    `held` is true at every moment: `held` is raised after the cell was written, and lowered before the cell is written.
     """
 
     def __init__(
@@ -64,16 +66,16 @@ class LimitShare:
 
     @property
     def held(self) -> int:
-        """How many jobs may run here."""
+        """How many jobs may run in this worker."""
         return self._held if self._holder == self._presence.name and self._presence.valid else 0
 
     @property
     def holds_none(self) -> bool:
-        """Whether it is known that no slot is held."""
+        """Whether this worker surely holds no slot."""
         return not self._held and not self._is_unsure
 
     def misses(self, wanted: int) -> bool:
-        """Return whether fewer than `wanted` slots are held, and than the limit allows."""
+        """Return whether this worker holds fewer slots than `wanted` and than the limit allows."""
         return self.held < min(wanted, self.limit)
 
     @property
@@ -84,7 +86,8 @@ class LimitShare:
     # --- fairness
 
     def on_notice(self, worker: str, has: int | None) -> None:
-        """Note that another worker has only `has` slots and needs more, or with None that it has given one up."""
+        """Note that another worker has only `has` slots and needs more, or with None that the worker has given one
+        up."""
         if has is None:
             self._look_at = 0.0
             return
@@ -99,8 +102,8 @@ class LimitShare:
         return min(((has, worker) for worker, (has, _) in self._short.items()), default=None)
 
     def fair(self, running: int, wanted: int) -> int:
-        """Return how many of `wanted` to hold: one less than now if another worker is worse off, and never less than
-        are running."""
+        """Return how many of `wanted` slots to hold: one less than now if another worker is worse off, and never less
+        than are `running`."""
         held = self.held
         if not self._short or (shortest := self._shortest()) is None:
             return wanted
@@ -113,7 +116,9 @@ class LimitShare:
     # --- the cell
 
     async def adjust(self, running: int, wanted: int) -> None:
-        """Come as near to `wanted` slots as is possible now; `running` of them are in use. Raises BrokerError."""
+        """Come as near to `wanted` slots as is possible now; `running` of the held slots are in use. Raises
+        BrokerError."""
+        # First, because other workers take slots back from a holder that has no presence.
         await self._appear()
         target = min(self.fair(running, wanted), self.limit)
         now = self._loop.time()
@@ -124,12 +129,13 @@ class LimitShare:
             return
         gives = target < self._held
         if gives:
+            # Lowered before the cell is written: once the cell says so, another worker may use the slot.
             self._held = target
             self._yield_to_shortest(wanted)
         fence = self._is_unsure
         if fence:
             await self._holders.read()
-        self._is_unsure = True  # until the cell is known to say so: a write may be stored although it raised
+        self._is_unsure = True  # until the content of the cell is known: a write may be stored although it raised
         reached = await self._agree(target, fence=fence)
         self._is_unsure = False
         self._look_at = 0.0 if reached else self._loop.time() + _LOOK_EVERY
@@ -152,9 +158,11 @@ class LimitShare:
             self._starved_since = self._loop.time()
 
     async def _agree(self, target: int, *, fence: bool) -> bool:
-        """Write that this worker holds `target` slots, or as many as are free. Return whether it is `target`.
+        """Write that this worker holds `target` slots, or as many as are free. Return whether this worker holds
+        `target` now.
 
-        fence: write in any case, because an earlier write or removal may still be on its way, and is refused then.
+        fence: write in any case, because an earlier write or removal may still be on its way. The new write makes the
+        broker refuse the earlier one.
         """
         me = self._holder
         fresh = looked = False
@@ -186,7 +194,7 @@ class LimitShare:
         return await self._holders.write(holders, ttl=None if holders else _FENCE_FOR)
 
     async def _remove_gone(self, others: dict[str, int]) -> bool:
-        """Release the slots of workers that are gone. Return whether there were any."""
+        """Release the slots of workers that are gone. Return whether there were any such workers."""
         gone = {worker for worker in others if not await is_present(self._broker, worker)}
         if gone:
             left = {worker: count for worker, count in self._holders.value.items() if worker not in gone}

@@ -1,4 +1,4 @@
-"""Limits across all workers: which gates a job passes before it starts, and what stands at each of them."""
+"""The gates of a worker: which gates a job passes before its start, and which jobs wait or run at each gate."""
 
 from __future__ import annotations
 
@@ -34,11 +34,12 @@ __all__ = ["Limits"]
 _log = logging.getLogger("jetq.worker")
 
 _MIN_WAITING = 20
-"""Jobs that may wait in a worker before any is parked, and at one gate half of that, however few slots there are."""
+"""The least number of jobs that may wait in a worker before any job is parked, and twice the least number at one gate.
+The number of slots does not lower this bound."""
 
 
 class GateSpec(Struct, frozen=True):
-    """A gate that a job has to pass, and what it may let through."""
+    """A gate that a job has to pass, with the gate's limit and rate; None means no such bound."""
 
     name: str
     limit: int | None = None
@@ -46,15 +47,15 @@ class GateSpec(Struct, frozen=True):
 
 
 class _Broker(Cells, Queues, Clock, Protocol):
-    """What is needed of the broker here."""
+    """The parts of the broker that the limits use."""
 
 
 class Limits:
     """The gates of a worker's `tasks`.
 
-    presence: the worker's. hold: how many jobs may wait here; more are parked. room: how many more jobs the worker may
-    start now. in_time: False where time does not pass by itself: rates are not kept, and no job waits for the end of a
-    pause.
+    presence: the presence of the worker. hold: how many jobs may wait in this worker; further jobs are parked. room:
+    returns how many more jobs the worker may start now. in_time: False where time does not pass by itself: then rates
+    are not kept, and no job waits for the end of a pause.
 
     Guarantee: tests/faults/test_limits.py: over several worker processes, also killed ones, never more jobs of a task
     or key run at once than its limit.
@@ -88,7 +89,7 @@ class Limits:
         self.waiting = 0
 
     async def listen(self) -> None:
-        """Hear from now on of pauses, of parked jobs, also of those that there are already, and what other workers say.
+        """Subscribe to pauses, to parked jobs, which may exist already, and to the notices of other workers.
 
         Guarantee: tests/integration/worker/test_limits.py::test_a_line_whose_workers_are_gone_is_found_by_the_next_one.
 
@@ -100,7 +101,7 @@ class Limits:
         self._listening = True
 
     def concern(self, attempt: Attempt) -> bool:
-        """Return whether the job has to `enter`. Most have not."""
+        """Return whether the job has to `enter` before its start. Most jobs have not."""
         name = attempt.delivery.task
         return name in self._limited or self._pauses.concern(name) or attempt.meta.unique == "running"
 
@@ -111,12 +112,13 @@ class Limits:
 
     @property
     def busy(self) -> bool:
-        """Whether parked jobs may still come."""
+        """Whether parked jobs may still come to this worker."""
         return any(gate.has_parked for gate in self._gates.values())
 
     def resume(self) -> None:
-        """Admit what waits, because the worker may start more jobs."""
-        for _ in range(len(self._cramped)):  # each gate once: one that finds no free slot again is the last then
+        """Admit waiting jobs, because the worker may start more jobs."""
+        # Each gate once: a gate that finds no free slot again goes to the end of the list.
+        for _ in range(len(self._cramped)):
             if self._room() <= 0:
                 return
             name = next(iter(self._cramped))
@@ -129,7 +131,7 @@ class Limits:
         self._parking.stop()
 
     async def close(self) -> None:
-        """Give back what is held. Call it when nothing runs any more; it raises nothing."""
+        """Give back the slots that this worker holds of limits. Raises nothing. Call this when no job runs any more."""
         for gate in list(self._gates.values()):
             gate.close()
         await self._notices.close()
@@ -141,20 +143,24 @@ class Limits:
     # --- jobs
 
     def find(self, attempt: Attempt) -> list[GateSpec] | Dead:
-        """Return which gates the job has to pass. The task's `limit_per` is asked, which may be the user's own code."""
+        """Return which gates the job has to pass, or Dead if the gates cannot be told.
+
+        This asks the task's `limit_per`, which may be the user's own code.
+        """
         task = self._tasks[attempt.delivery.task]
         try:
             return self._specs(attempt, task)
         except ArgumentError as error:
             return dead("bad-arguments", "jetq.ArgumentError", error.message)
-        except BaseException as error:  # what names a key is user code, and must not make the job go round
+        # The function that names a key is user code, and its errors must not make the job go round.
+        except BaseException as error:
             return Dead("bad-arguments", attempt.capture(error))
 
     async def enter(self, attempt: Attempt, specs: list[GateSpec] | Dead) -> Outcome | None:
-        """Wait until the job may start. None of its code is called.
+        """Wait until the job may start. No code of the job is called meanwhile.
 
-        specs: the gates that `find` returned. Returns None, and then the job must `leave`, or what becomes of the job
-        instead.
+        specs: the gates that `find` returned. Returns None when the job may start, and then the job must `leave`.
+        Otherwise returns the outcome that takes the place of the start.
         """
         if isinstance(specs, Dead):
             return specs
@@ -173,11 +179,11 @@ class Limits:
             attempt.gates.pop().leave()
 
     def lined_up(self, outcome: InLine) -> None:
-        """Note that the job is parked now, or could not be."""
+        """Note that the job is parked now, or could not be parked."""
         self._parking.parked(self._gates[outcome.line])
 
     async def pause(self, attempt: Attempt, seconds: float) -> None:
-        """Let no job of the task, or of this job's key, start anywhere for `seconds`."""
+        """Let no job of the task, or of this job's key, start in any worker for `seconds`."""
         assert attempt.task is not None
         try:
             name = self._gate_name(attempt, attempt.task)
@@ -190,11 +196,11 @@ class Limits:
             _log.warning("%s is not paused: %s", attempt.name, error.message)
 
     async def _pass(self, spec: GateSpec, attempt: Attempt) -> Outcome | None:
-        # A suspect has its slot among the worker's suspects, and is never parked: stored anew, it would be no suspect,
-        # and what kills its worker would go round.
+        # A suspect has its slot among the worker's suspects, and is never parked: a parked job is stored anew and would
+        # be no suspect any more, so a job that kills its worker would go round.
         suspect = attempt.delivery.count > 1
         gate = self._gate(spec)
-        gate.has_parked |= attempt.meta.in_line is not None  # the worker that knew of the others may be gone
+        gate.has_parked |= attempt.meta.in_line is not None  # the worker that knew of the other parked jobs may be gone
         try:
             if not self._in_time and (paused_for := gate.paused_until - self._broker.now()) > 0:
                 return Snoozed(paused_for, attempt.meta)
@@ -210,8 +216,9 @@ class Limits:
 
     def _is_full(self, gate: Gate, spec: GateSpec, attempt: Attempt) -> bool:
         rate = 0 if spec.rate is None else 2 * int(spec.rate.count / spec.rate.period)
+        # Four jobs for each slot of the limit, or the jobs of two seconds of the rate.
         most = max(_MIN_WAITING // 2, 4 * (spec.limit or 0), rate)
-        if attempt.meta.in_line is not None:  # it was called up, by a worker that has too few
+        if attempt.meta.in_line is not None:  # a worker with too few waiting jobs has called this job up
             most *= 2
         return gate.waiting >= most or (self.waiting >= self._hold and gate.waiting > 0)
 
@@ -284,7 +291,7 @@ class Limits:
     def _forget(self, gate: Gate) -> None:
         del self._gates[gate.name]
 
-    # --- what other workers say
+    # --- messages of other workers
 
     def _on_pause(self, name: str, until: float) -> None:
         if name in self._gates:

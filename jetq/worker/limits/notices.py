@@ -1,4 +1,5 @@
-"""What workers tell each other about gates: never stored, and a notice that is lost makes a worker look later."""
+"""Notices by which workers tell each other about gates. A notice is never stored, and a lost notice makes a worker look
+later."""
 
 from __future__ import annotations
 
@@ -21,12 +22,12 @@ _log = logging.getLogger("jetq.worker")
 _TOPIC = "limits"
 
 _LAST_SENT_WITHIN = 1.0
-"""Seconds that a worker which ends has for what it still has to tell the others."""
+"""Seconds that a worker which ends has for sending its last notices."""
 
 
 class SlotNotice(Struct, array_like=True):
-    """What `worker` says about its slots of a gate: it has only `has` and needs more, or, with None, it has given one
-    up."""
+    """What `worker` says about its slots of a gate. `has` is how many slots the worker has while it needs more; None
+    means that the worker has given one up."""
 
     gate: str
     worker: str
@@ -38,9 +39,10 @@ _decode = msgspec.json.Decoder(SlotNotice).decode
 
 
 class Notices:
-    """Sends notices in the background, and receives those of other workers.
+    """Sends notices in the background, and receives the notices of other workers.
 
-    presence: the worker's; its name signs the notices. on_notice: called with each notice of another worker.
+    presence: the presence of the worker; the presence's name signs the notices. on_notice: called with each notice of
+    another worker.
     """
 
     def __init__(self, broker: Cells, presence: Presence, on_notice: Callable[[SlotNotice], None]) -> None:
@@ -54,7 +56,8 @@ class Notices:
         await self._broker.on_signal(_TOPIC, self._receive)
 
     def tell(self, gate: str, has: int | None) -> None:
-        """Tell the other workers how many slots of `gate` this one has when it needs more; None if it gave one up."""
+        """Tell the other workers how many slots of `gate` this worker has when it needs more; None if this worker gave
+        one up."""
         notice = SlotNotice(gate, self._presence.name, has)
         self.send(gate, self._broker.signal(_TOPIC, _encode(notice)))
 
@@ -65,7 +68,7 @@ class Notices:
         task.add_done_callback(self._sending.discard)
 
     async def close(self) -> None:
-        """Give what is being sent a second, and drop the rest."""
+        """Wait one second for the notices that are being sent, and drop the rest."""
         if self._sending:
             await asyncio.wait(self._sending, timeout=_LAST_SENT_WITHIN)
         for task in self._sending:
@@ -74,13 +77,13 @@ class Notices:
     async def _send(self, gate: str, sending: Coroutine[Any, Any, object]) -> None:
         try:
             await sending
-        except BrokerError as error:  # a worker that does not hear of it looks by itself
+        except BrokerError as error:  # a worker that does not receive the notice looks by itself
             _log.debug("limits of %s: not told: %s", gate, error.message)
 
     def _receive(self, data: bytes) -> None:
         try:
             notice = _decode(data)
         except (ValueError, RecursionError):
-            return  # anyone with the permission may write there
+            return  # anyone with the permission may publish on this subject
         if notice.worker != self._presence.name:
             self._on_notice(notice)

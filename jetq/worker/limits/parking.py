@@ -1,4 +1,5 @@
-"""Jobs of a limit that are too many to wait in a worker: parked with the broker until a worker calls them up."""
+"""Parked jobs of a limit: jobs that are too many to wait in a worker are stored at the broker until a worker calls them
+up."""
 
 from __future__ import annotations
 
@@ -21,26 +22,26 @@ from jetq.worker.limits.notices import Notices
 __all__ = ["Parking"]
 
 _FIRST_RETURN, _LAST_RETURN = 15.0, 600.0
-"""Seconds after which a parked job comes back by itself, should nobody call it up: as long as it has waited, so that it
-comes back a few times and not again and again."""
+"""The least and most seconds after which a parked job that no worker calls up comes back by itself. In between, the job
+comes back after as long as it has waited so far, so that it comes back a few times and not again and again."""
 
 _MARK_KEPT = 30 * 86_400.0
-"""Seconds for which the mark is kept that a gate has parked jobs: longer than any job is parked."""
+"""Seconds for which the broker keeps the mark that a gate has parked jobs: longer than any job is parked."""
 
 _MARK_AGAIN_AFTER = 1.0
-"""Seconds after which the mark is written again, with the next job: another worker may have found no parked job in
+"""Seconds after which the next parked job writes the mark again: another worker may have found no parked job in
 between, and have removed the mark."""
 
 
 class _Broker(Cells, Queues, Clock, Protocol):
-    """What is needed of the broker here."""
+    """The parts of the broker that parking uses."""
 
 
 class Parking:
     """Parks jobs of a gate, and calls them up. A cell `lines.GATE` marks a gate that has parked jobs.
 
-    signature: what a mark says, the name of the worker's presence. find_gate: returns the gate of a name, None if this
-    worker has no use for it.
+    signature: returns the content of a mark, which is the name of the worker's presence. find_gate: returns the gate of
+    a name, None if this worker has no use for that gate.
     """
 
     def __init__(
@@ -59,7 +60,7 @@ class Parking:
         self._stopping = False
 
     async def listen(self) -> None:
-        """Hear from now on of gates with parked jobs, also of those that have some already. Raises BrokerError."""
+        """Subscribe to the marks of gates with parked jobs, which may exist already. Raises BrokerError."""
         await self._broker.watch_cells("lines", self._on_mark)
 
     def stop(self) -> None:
@@ -67,9 +68,11 @@ class Parking:
         self._stopping = True
 
     def park(self, gate: Gate, meta: Meta) -> InLine:
-        """Return the outcome of a job with `meta` that is parked at `gate`. Once it is settled, call `parked`."""
+        """Return the outcome of a job with `meta` that is parked at `gate`. Call `parked` once the outcome is
+        settled."""
         now = self._broker.now()
         since = meta.in_line or now
+        # Spread, so that jobs that were parked together do not come back together.
         after = min(max(now - since, _FIRST_RETURN), _LAST_RETURN) * random.uniform(0.8, 1.2)
         if meta.expires is not None:
             after = min(after, max(meta.expires - now, 0.0))
@@ -78,7 +81,7 @@ class Parking:
         return InLine(after, gate.name)
 
     def parked(self, gate: Gate) -> None:
-        """Note that the outcome of `park` is settled, and tell the other workers that there are parked jobs."""
+        """Note that the outcome of `park` is settled, and tell the other workers that the gate has parked jobs."""
         gate.parking -= 1
         now = asyncio.get_running_loop().time()
         if not gate.has_parked or now - gate.marked_at > _MARK_AGAIN_AFTER:
@@ -88,19 +91,20 @@ class Parking:
         gate.wake()
 
     async def call_up(self, gate: Gate, missing: int) -> int:
-        """Make up to `missing` parked jobs of `gate` ready. Return how many. Raises BrokerError."""
+        """Make up to `missing` parked jobs of `gate` ready. Return how many became ready. Raises BrokerError."""
         broker, called = self._broker, 0
         mark = await broker.read_cell(f"lines.{gate.name}")
         while called < missing and not self._stopping:
+            # Read before the look for a parked job, so that a mark which arrives during the look is noticed below.
             seen = self._marks_seen
             first = await broker.first_cell(f"line.{gate.name}")
             if first is None:
-                if seen == self._marks_seen:  # else a job may have been parked since
+                if seen == self._marks_seen:  # otherwise a job may have been parked since
                     gate.has_parked = gate.parking > 0
                     if mark is not None and not gate.has_parked:
                         await broker.drop_cell(mark)
                 break
-            # First its cell is removed, then the job is made ready: if this worker dies in between, the job comes back
+            # Remove the job's cell first, then make the job ready. If this worker dies in between, the job comes back
             # by itself.
             if not await broker.drop_cell(first):
                 continue  # another worker was quicker

@@ -1,4 +1,4 @@
-"""Pauses of a task, or of one key of it, that all workers keep: `RateLimited` of a task asks for one."""
+"""Pauses of a task, or of one key of a task, that all workers keep. A task asks for a pause by `RateLimited`."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _log = logging.getLogger("jetq.worker")
 
 
 class _Broker(Cells, Clock, Protocol):
-    """What is needed of the broker here."""
+    """The parts of the broker that pauses use."""
 
 
 class Pauses:
-    """Which gates are paused, and until when: one cell `pause.GATE` each.
+    """The paused gates and the ends of their pauses: one cell `pause.GATE` for each.
 
-    tasks: the names of the tasks that this worker runs; it keeps pauses of no others.
-    on_pause: called with a gate's name and the unix seconds of the pause's end, when a pause begins or gets longer.
+    tasks: the names of the tasks that this worker runs; this worker keeps no pauses of other tasks. on_pause: called
+    with a gate's name and the end of its pause in unix seconds, when a pause begins or gets longer.
     """
 
     def __init__(self, broker: _Broker, tasks: Container[str], on_pause: Callable[[str, float], None]) -> None:
@@ -36,19 +36,20 @@ class Pauses:
         self._paused_tasks: set[str] = set()
 
     def concern(self, task: str) -> bool:
-        """Return whether the task, or a key of it, is paused."""
+        """Return whether the task, or a key of the task, is paused."""
         return task in self._paused_tasks
 
     def end_of(self, gate: str) -> float:
-        """Return when the pause of `gate` ends, in unix seconds; 0 if there is none."""
+        """Return when the pause of `gate` ends, in unix seconds; 0 if the gate is not paused."""
         return self._ends.get(gate, 0.0)
 
     async def listen(self) -> None:
-        """Keep from now on the pauses that any worker begins, and those that were begun before. Raises BrokerError."""
+        """Keep from now on the pauses that any worker begins, and the pauses that began before. Raises BrokerError."""
         await self._broker.watch_cells("pause", self._on_cell)
 
     async def begin(self, gate: str, seconds: float) -> None:
-        """Let no job pass `gate` at any worker for `seconds`; a longer pause stays. Raises BrokerError."""
+        """Let no job pass `gate` at any worker for `seconds`. A longer pause that is stored already stays. Raises
+        BrokerError."""
         until = self._broker.now() + min(seconds, LONGEST_WAIT)
         if until > self.end_of(gate):
             await self._broker.write_cell(f"pause.{gate}", b"%.3f" % until, ttl=seconds + 1.0)
@@ -58,7 +59,7 @@ class Pauses:
             until = float(value)
         except ValueError:
             return  # not written by jetq
-        if not 0 <= until <= LATEST:  # nor that
+        if not 0 <= until <= LATEST:  # a time out of range was not written by jetq either
             return
         task = _task_of(gate)
         left = until - self._broker.now()

@@ -1,4 +1,5 @@
-"""A worker's sign of life in the fleet: by it the others know whether what it has taken is still taken."""
+"""The presence of a worker: its sign of life, by which other workers know whether the slots it has taken are still
+taken."""
 
 from __future__ import annotations
 
@@ -12,10 +13,11 @@ __all__ = ["Presence", "is_present"]
 
 
 class Presence:
-    """Stands while it is renewed, and `lasts` seconds longer.
+    """The sign of life of one worker. A presence is stored while it is renewed, and `lasts` seconds longer.
 
-    `margin`: seconds before that at which it does not count any more here. A sign that lapsed is never given again: a
-    new one has a new `name`, so that nobody who saw the old one gone is wrong about what was taken under it.
+    `margin`: seconds before that end from which this worker no longer counts its presence as valid. A presence that
+    lapsed is never stored again under the same name: a new presence has a new `name`. So a worker that saw the old
+    presence gone may take back the slots that were taken under the old name.
     """
 
     def __init__(self, lasts: float, margin: float) -> None:
@@ -27,31 +29,34 @@ class Presence:
 
     @property
     def valid(self) -> bool:
-        """Whether it surely stands."""
+        """Whether the presence is surely stored."""
         return steady() < self._until
 
     @property
     def due(self) -> bool:
-        """Whether it stands and is to be renewed: a third of its time is over."""
+        """Whether the presence is stored and is to be renewed: a third of its time is over."""
         return self._renew_from < steady() < self._until
 
     async def establish(self, broker: Cells) -> None:
-        """Give a sign unless one stands. Raises BrokerError."""
+        """Store a new presence unless the old one is valid. Raises BrokerError."""
         async with self._establishing:
             if self.valid:
                 return
-            # The old name first: a renewal of it that is under way in another thread must not count for the new one.
+            # Give up the old name first: a renewal of the old name that is under way in another thread must not count
+            # for the new one.
             self._until = 0.0
             self.name = secrets.token_hex(6)
+            # Read before the write, so that the presence never counts as valid for longer than the broker stores it.
             asked_at = steady()
             await self._write(broker)
             self._stands_since(asked_at)
 
     async def renew(self, broker: Cells) -> None:
-        """Let it stand longer. Raises BrokerError."""
+        """Store the presence for longer. Raises BrokerError."""
         name, asked_at = self.name, steady()
         await self._write(broker)
-        # Not if it lapsed meanwhile: somebody may have seen it gone before this write brought it back.
+        # Do not count the renewal if the presence lapsed meanwhile: another worker may have seen it gone before this
+        # write brought it back.
         if name == self.name and self.valid:
             self._stands_since(asked_at)
 
@@ -62,7 +67,7 @@ class Presence:
         await broker.write_cell(_cell(self.name), b"", ttl=self._lasts)
 
     async def withdraw(self, broker: Cells) -> None:
-        """What was taken under it is given back by that. Raises BrokerError."""
+        """Remove the presence, which gives back the slots that were taken under it. Raises BrokerError."""
         name, self._until = self.name, 0.0
         cell = await broker.read_cell(_cell(name)) if name else None
         if cell is not None:
@@ -70,7 +75,7 @@ class Presence:
 
 
 async def is_present(broker: Cells, name: str) -> bool:
-    """Whether whoever has that name lives, as far as is known. Raises BrokerError."""
+    """Return whether the worker whose presence has that name lives, as far as is known. Raises BrokerError."""
     return await broker.read_cell(_cell(name)) is not None
 
 

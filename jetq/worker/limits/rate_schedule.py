@@ -1,4 +1,4 @@
-"""When the jobs of a rate may start: times that workers take from one cell, each time once, evenly spread."""
+"""The times at which jobs of a rate may start: workers take times from one cell, each time once, evenly spread."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from jetq.worker.limits.shared_cell import TRIES, SharedCell
 __all__ = ["RateSchedule"]
 
 _TAKEN_AHEAD = 0.25
-"""Seconds for which a worker takes times ahead: so that none passes unused while it asks for more, and few are lost
-with it."""
+"""Seconds for which a worker takes times ahead. So no time passes unused while the worker asks for more, and few times
+are lost with the worker."""
 
 _STALE_AFTER = 1.0
-"""Seconds after which a time that was not used is lost, because used later it would make a burst; of a slow rate after
-a tenth of the time between two."""
+"""Seconds after which an unused time is lost, because a later use would make a burst. For a slow rate an unused time is
+lost after a tenth of the time between two starts, if that is longer."""
 
 _ASK_WITHIN = 60.0
-"""Seconds after which a worker looks again at the latest, however late the next time is said to be."""
+"""The longest number of seconds until a worker looks again, however far in the future the next time is stored to be."""
 
 _decode = msgspec.json.Decoder(float).decode
 
 
 class _Broker(Cells, Clock, Protocol):
-    """What is needed of the broker here."""
+    """The parts of the broker that a rate schedule uses."""
 
 
 class RateSchedule:
-    """Times of start for the jobs of one gate, so many as `rate` allows. The cell `name` holds the first time that no
+    """Times of start for the jobs of one gate, as many as `rate` allows. The cell `name` holds the first time that no
     worker has taken, in unix seconds of the broker."""
 
     def __init__(self, broker: _Broker, name: str, rate: Rate) -> None:
@@ -68,7 +68,8 @@ class RateSchedule:
         self._taken.popleft()
 
     def seconds_until(self, waiting: int) -> float:
-        """Return the seconds until the next of `waiting` jobs may start, or until the broker can be asked when."""
+        """Return the seconds until the next of `waiting` jobs may start, or until the broker can be asked for more
+        times."""
         at = self._taken[0] if self._taken else self._ask_at
         if len(self._taken) < waiting:
             at = min(at, self._ask_at)
@@ -83,7 +84,8 @@ class RateSchedule:
         for _ in range(TRIES):
             start = max(self._first_free.value, now)
             if start > now + _TAKEN_AHEAD:
-                # Only what was just read is believed: the cell may have lapsed since, and its time with it.
+                # Believe only a value that was just read: the cell may have lapsed since the last read, and its time
+                # with it.
                 if await self._first_free.read():
                     continue
                 self._ask_at = min(start, now + _ASK_WITHIN) - _TAKEN_AHEAD / 2
@@ -98,8 +100,11 @@ class RateSchedule:
         every = self._rate.every
         count = min(missing, int((now + _TAKEN_AHEAD - start) / every) + 1)
         after = start + count * every
+        # The cell may lapse a second after the first free time: a cell that is not stored means that all times from now
+        # on are free.
         if not await self._first_free.write(after, ttl=after - now + 1.0):
             return False
+        # After the write: before the cell says so, another worker may take the same times.
         self._taken.extend(start + number * every for number in range(count))
         self._ask_at = max(now, self._taken[-1] - _TAKEN_AHEAD / 2)
         return True

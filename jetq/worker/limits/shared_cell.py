@@ -1,4 +1,4 @@
-"""A value that workers agree on, in one cell: written only by whoever has read what the write replaces."""
+"""A value that workers agree on, in one cell. Only a worker that has read the present value may replace it."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from jetq.model.cell import Cell
 __all__ = ["TRIES", "SharedCell"]
 
 TRIES = 20
-"""How often a write is tried again after others were quicker. Each of them got what it wanted, so that they get fewer;
-20 in a row were never seen."""
+"""How many times a write is tried again after other workers were quicker. Each quicker worker got the value it wanted,
+so fewer and fewer workers write; 20 lost tries in a row were never seen."""
 
 T = TypeVar("T")
 
@@ -22,9 +22,9 @@ _encode = msgspec.json.Encoder().encode
 
 
 class SharedCell(Generic[T]):
-    """The value of the cell `name`, as this worker saw it last.
+    """The value of the cell `name`, as this worker saw the cell last.
 
-    decode: reads it from JSON. empty: what a cell means that is not stored, or that jetq has not written.
+    decode: reads the value from JSON. empty: the value of a cell that is not stored, or that jetq has not written.
     """
 
     def __init__(self, broker: Cells, name: str, decode: Callable[[bytes], T], empty: T) -> None:
@@ -41,7 +41,7 @@ class SharedCell(Generic[T]):
         return self._cell is not None
 
     async def read(self) -> bool:
-        """Read the cell anew. Return whether it is another than was known. Raises BrokerError."""
+        """Read the cell anew. Return whether the cell has changed since this worker saw it last. Raises BrokerError."""
         cell = await self._broker.read_cell(self.name)
         if cell == self._cell:
             return False
@@ -50,8 +50,9 @@ class SharedCell(Generic[T]):
         return True
 
     async def write(self, value: T, *, ttl: float | None) -> bool:
-        """Store `value` for `ttl` seconds, None for ever. Return False, and store nothing, if another worker has
-        written since this one read. Raises BrokerError: then nobody knows whether it is stored."""
+        """Store `value` for `ttl` seconds, or for ever if `ttl` is None. Return False, and store nothing, if another
+        worker has written since this worker read the cell. Raises BrokerError: then it is unknown whether `value` is
+        stored."""
         data = _encode(value)
         expected = 0 if self._cell is None else self._cell.version
         version = await self._broker.write_cell(self.name, data, expected=expected, ttl=ttl)
@@ -61,8 +62,8 @@ class SharedCell(Generic[T]):
         return True
 
     async def remove(self) -> bool:
-        """Remove the cell that was seen. Return False, and remove nothing, if another is stored by now. Raises
-        BrokerError: then nobody knows."""
+        """Remove the cell as this worker saw it. Return False, and remove nothing, if another cell is stored by now.
+        Raises BrokerError: then it is unknown whether the cell is removed."""
         assert self._cell is not None
         removed = await self._broker.drop_cell(self._cell)
         if removed:
@@ -73,4 +74,4 @@ class SharedCell(Generic[T]):
         try:
             return self._decode(data)
         except (ValueError, RecursionError):
-            return self._empty  # somebody else's, with the permission to write here: the next write puts that right
+            return self._empty  # another program with the permission wrote this; the next write of jetq replaces it
