@@ -1,5 +1,5 @@
-"""What a call raises when the thread or process that ran it is gone. In a file of its own: a process of the pool
-imports who decides about these, and not the pools."""
+"""Errors that a call raises when the thread or process that ran it is gone. They have a file of their own, because a
+process of the pool imports the code that decides about these errors, and not the pools."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ __all__ = ["ProcessDied", "ThreadLost"]
 
 
 class ThreadLost(JetqError):
-    """A sync task did not end within 10 s of its interruption: its thread is given up and may still run.
+    """The thread of a sync task did not end within 10 s of its interruption: the thread is given up and may still run.
 
-    at_timeout: whether the interruption was that of its timeout.
+    at_timeout: whether the task was interrupted at its timeout.
     """
 
     def __init__(self, message: str, *, at_timeout: bool = False) -> None:
@@ -20,4 +20,4 @@ class ThreadLost(JetqError):
 
 
 class ProcessDied(JetqError):
-    """The process that ran a job has died of it: a crash, `os._exit`, or the kernel's out-of-memory killer."""
+    """The process that ran a job has died of the job: a crash, `os._exit`, or the kernel's out-of-memory killer."""

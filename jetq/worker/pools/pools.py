@@ -1,4 +1,4 @@
-"""Where the functions of a worker's tasks run: on its event loop, in its threads, or in its processes."""
+"""The places where the functions of a worker's tasks run: its event loop, its threads, or its processes."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ __all__ = ["Pools"]
 
 
 class Seats(Protocol):
-    """Who has a function called in a process."""
+    """The caller that has a function called in a process."""
 
     def take_seat(self, attempt: Attempt) -> JobContext:
-        """Note that there is a process for it now. Returns what the job's code may know of its job."""
+        """Note that there is a process for the attempt now. Return what the job's code may know of its job."""
         ...
 
     def wants_value(self, attempt: Attempt) -> bool:
-        """Return whether anybody here looks at what the function returns: else it is not sent back."""
+        """Return whether the caller uses what the function returns: otherwise the value is not sent back."""
         ...
 
 
 class Pools:
-    """Runs a task's function where its `run_in` says. threads, processes: those of the worker."""
+    """Runs a task's function where its `run_in` says. threads, processes: the pools of the worker."""
 
     def __init__(self, threads: ThreadPool, processes: ProcessPool) -> None:
         self._threads = threads
         self._processes = processes
 
     def run(self, task: Task[..., Any], attempt: Attempt, seats: Seats) -> Awaitable[Any]:
-        """Call `task` with the arguments of `attempt`. Returns what gives its value when it is awaited.
+        """Call `task` with the arguments of `attempt`. Return an awaitable that gives the value.
 
-        seats: asked where it runs in a process.
+        seats: asked if the function runs in a process.
         """
         where = task.declared.run_in
         if where == "thread":
@@ -56,5 +56,5 @@ class Pools:
 
 
 async def _call_wrapper(task: Task[..., Any], attempt: Attempt) -> Any:
-    """Call on the loop what is no async function: it may return a coroutine or its value."""
+    """Call a function on the loop that is no async function: it may return a coroutine or its value."""
     return task.fn(*attempt.args, **attempt.kwargs)

@@ -1,7 +1,7 @@
-"""A process of the pool: runs one call at a time, in its main thread, until its parent hangs up.
+"""The program of a process of the pool: runs one call at a time, in its main thread, until its parent hangs up.
 
-It speaks on a socket whose number it is given, in the frames of `jetq.worker.pools.process_frames`. This
-module is loaded in such a process alone: what it imports would cost every worker 7 ms at its start (Python 3.11).
+The process gets the number of a socket and exchanges the frames of `jetq.worker.pools.process_frames`. This module is
+loaded in such a process alone: its imports would cost every worker 7 ms at its start (measured with Python 3.11).
 """
 
 from __future__ import annotations
@@ -70,13 +70,13 @@ def _set_up(setup: Setup, wire: _Wire) -> None:
     root.setLevel(setup.level)
 
     def leave() -> None:
-        """What a task forks is nobody the parent talks with."""
+        """Detach a process that a task forks: the parent exchanges frames with this process alone."""
         root.removeHandler(handler)
         wire.close()
 
     os.register_at_fork(after_in_child=leave)
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(line_buffering=True)  # what was printed is kept when the process is killed
+        sys.stdout.reconfigure(line_buffering=True)  # so that printed text is kept when the process is killed
 
 
 class _Wire:
@@ -93,7 +93,8 @@ class _Wire:
             self._socket.sendall(LENGTH.pack(len(data)) + data)
 
     def frames(self, put: Callable[[bytes], None]) -> None:
-        """Read until the parent hangs up, or is gone: then nobody wants to know how the call ends."""
+        """Read frames until the parent hangs up, or is gone, then end the process: nothing waits for the end of the
+        call any more."""
         with suppress(OSError):
             while (head := self._read(LENGTH.size)) is not None:
                 data = self._read(LENGTH.unpack(head)[0])
@@ -101,7 +102,7 @@ class _Wire:
                     break
                 put(data)
         if os.getpgrp() == os.getpid():
-            os.killpg(0, signal.SIGKILL)  # with all that its tasks have started
+            os.killpg(0, signal.SIGKILL)  # with all processes that its tasks have started
         os._exit(0)
 
     def close(self) -> None:
@@ -118,7 +119,7 @@ class _Wire:
 
 
 class _ToParent(logging.handlers.QueueHandler):
-    """Log records are handled where the worker's log is configured."""
+    """Sends log records to the parent, where the worker's log is configured."""
 
     def __init__(self, wire: _Wire) -> None:
         super().__init__(SimpleQueue())
@@ -126,7 +127,7 @@ class _ToParent(logging.handlers.QueueHandler):
 
     def enqueue(self, record: logging.LogRecord) -> None:
         if (fields := job_fields()) and not hasattr(record, FIELDS):
-            setattr(record, FIELDS, fields)  # nobody knows there which job this was
+            setattr(record, FIELDS, fields)  # the parent cannot tell which job made the record
         frame = Logged(pickle.dumps(record))
         with suppress(OSError):
             self._wire.send(frame)
@@ -136,13 +137,13 @@ class _ToParent(logging.handlers.QueueHandler):
 
 
 class _Calls:
-    """The calls of one process: which function is next, and what became of it."""
+    """The calls of one process: which function is next, and the answer to each call."""
 
     def __init__(self, setup: Setup) -> None:
         self._level = setup.level
         self._app = (
             None if setup.app is None else _made(setup.app)
-        )  # before all others that are made here, so the default one
+        )  # made before all other apps in this process, so this app is the default one
         self._function: Callable[..., Any] | None = None
         self._pid = os.getpid()
 
@@ -164,14 +165,14 @@ class _Calls:
 
     def _call(self, frame: CallFrame) -> Returned:
         assert self._function is not None
-        if frame.level != self._level:  # the worker's was changed; what a task has set stays otherwise
+        if frame.level != self._level:  # the worker's level was changed; otherwise a level that a task has set stays
             self._level = frame.level
             logging.getLogger().setLevel(frame.level)
         args, kwargs, context = pickle.loads(frame.arguments)
-        scope = contextvars.copy_context()  # what one job sets is not seen by the next
+        scope = contextvars.copy_context()  # the next job must not see what this job sets
         scope.run(CURRENT.set, Current(lambda: context, self._app))
         value = scope.run(self._function, *args, **kwargs)
-        if is_child_of(self._pid):  # it has forked
+        if is_child_of(self._pid):  # the function has forked
             end_child(None)
         check_finished(self._function, self._function.__qualname__, value)
         if not frame.wants_value and unraised(value) is None:
@@ -187,9 +188,11 @@ def _made(app: AppSetup) -> Jetq:
 
 
 def _find(load: Load) -> Callable[..., Any]:
-    """The function of that name, out of the task that has taken its place in its module."""
+    """Return the function of that name. If a task has taken the function's place in its module, return the task's
+    function."""
     if load.main:
-        # The file is run under another name, so that its `__main__` block is not; once, however often this is called.
+        # Run the file under another name, so that its `__main__` block does not run. The file is run once, however many
+        # times this is called.
         multiprocessing.spawn.prepare(load.main)
     found: Any = importlib.import_module(load.module)
     for name in load.qualname.split("."):
@@ -210,7 +213,7 @@ def _raised(error: BaseException) -> Raised:
 
 
 def _form(error: BaseException, failure: Failure) -> object | None:
-    """What to send in place of `error`; None if it cannot cross."""
+    """Return what to send in place of `error`; None if nothing can cross."""
     for form in _forms(error, failure):
         with suppress(Exception):
             copy = pickle.loads(pickle.dumps(form))
@@ -220,17 +223,17 @@ def _form(error: BaseException, failure: Failure) -> object | None:
 
 
 def _forms(error: BaseException, failure: Failure) -> Iterator[object]:
-    """What to send in place of `error`, the most faithful first."""
+    """Yield what may be sent in place of `error`, the most faithful form first."""
     yield error
     yield _Parts(error, error.args, vars(error))
-    if isinstance(error, BaseExceptionGroup):  # each as faithfully as it can be
+    if isinstance(error, BaseExceptionGroup):  # each member as faithfully as possible
         yield _Parts(error, (error.message, [_part(each, capture(each)) for each in error.exceptions]), {})
-    if not isinstance(error, Retry | Snooze | Reject):  # these are nothing without their attributes
+    if not isinstance(error, Retry | Snooze | Reject):  # these exceptions mean nothing without their attributes
         yield _Parts(error, (failure.message,), {name: each for name, each in vars(error).items() if _crosses(each)})
 
 
 class _Parts:
-    """An exception that is made again without its constructor, which may want something else than its `args`."""
+    """An exception that is made again without its constructor, which may want other arguments than its `args`."""
 
     def __init__(self, error: BaseException, args: tuple[Any, ...], attributes: dict[str, Any]) -> None:
         self._made_of = (type(error), args, attributes)
@@ -245,7 +248,7 @@ def _part(error: BaseException, failure: Failure) -> object:
 
 
 class _Named:
-    """An exception of which only name and text cross."""
+    """An exception whose name and text cross, and nothing else."""
 
     def __init__(self, failure: Failure) -> None:
         self._failure = failure

@@ -1,7 +1,8 @@
-"""What a process of the pool and its parent say to one another.
+"""The frames that a process of the pool and its parent exchange.
 
 A frame is its length (8 bytes, big endian) and a pickle. The parent sends a `Setup`, and for each call a `Load` and
-then a `CallFrame`; the process answers both with one `Returned` or `Raised`, and sends log records as they come.
+then a `CallFrame`. The process answers `Load` and `CallFrame` with one `Returned` or `Raised` each, and sends log
+records as they come.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ LENGTH = struct.Struct(">Q")
 
 
 class AppSetup(Struct, frozen=True):
-    """The app whose worker this is: jobs that are enqueued here are stored where that one stores them."""
+    """The app of the worker: jobs that are enqueued in the process are stored where that app stores them."""
 
     settings: Settings
     queues: tuple[Queue, ...]
@@ -29,7 +30,7 @@ class AppSetup(Struct, frozen=True):
 
 
 class Setup(Struct, frozen=True):
-    """path: where modules are found. level: of the root logger. app: None for the default one."""
+    """The first frame. path: where modules are found. level: of the root logger. app: None for the default app."""
 
     path: list[str]
     level: int
@@ -37,8 +38,8 @@ class Setup(Struct, frozen=True):
 
 
 class Load(Struct, frozen=True):
-    """The function of the next call. main: what runs as `__main__`, as `multiprocessing.spawn.prepare` takes it, if
-    the function is defined there."""
+    """The function of the next call. main: the module that runs as `__main__`, in the form that
+    `multiprocessing.spawn.prepare` takes, if the function is defined in `__main__`."""
 
     module: str
     qualname: str
@@ -46,8 +47,8 @@ class Load(Struct, frozen=True):
 
 
 class CallFrame(Struct, frozen=True):
-    """A call of the loaded function. arguments: the pickle of args, kwargs and context. wants_value: whether anybody
-    looks at what it returns. level: of the parent's root logger now."""
+    """A call of the loaded function. arguments: the pickle of args, kwargs and context. wants_value: whether the parent
+    uses the return value. level: of the parent's root logger now."""
 
     arguments: bytes
     wants_value: bool
@@ -55,14 +56,14 @@ class CallFrame(Struct, frozen=True):
 
 
 class Returned(Struct, frozen=True):
-    """What a call returned, pickled; None for nothing. unsendable: why it cannot be sent."""
+    """The return value of a call, pickled; None for no value. unsendable: why the value cannot be sent."""
 
     value: bytes | None = None
     unsendable: str | None = None
 
 
 class Raised(Struct, frozen=True):
-    """What a call raised: pickled if that is worth something, and in any case as text."""
+    """The exception of a call: pickled if that keeps something useful, and in any case as text."""
 
     error: bytes | None
     failure: Failure
@@ -75,7 +76,7 @@ class Logged(Struct, frozen=True):
 
 
 def in_name_of(failure: Failure) -> Exception:
-    """An exception with the name and the text of one whose class cannot cross."""
+    """Return an exception with the name and the text of an exception whose class cannot cross."""
     module, _, name = failure.type.rpartition(".")
     error: Exception = type(name or "Exception", (Exception,), {"__module__": module})(failure.message)
     return error

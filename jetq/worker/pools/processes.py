@@ -1,4 +1,4 @@
-"""Sync task functions in processes: started once, killed to end a call, and lost without harm to others."""
+"""Runs sync task functions in processes: started once, killed to end a call, and lost without harm to other calls."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ _CLOSE_WITHIN = 5.0
 
 
 class ProcessPool:
-    """Up to `size` processes for the functions of one worker, for the event loop it was made on.
+    """Up to `size` processes for the functions of one worker, for the event loop on which the pool was made.
 
-    Each is started when a call needs it, and kept. Needs POSIX.
+    Each process is started when a call needs it, and kept. Needs POSIX.
     """
 
     def __init__(self, size: int) -> None:
@@ -56,7 +56,7 @@ class ProcessPool:
 
     @property
     def processes(self) -> int:
-        """How many processes there are now, idle ones among them."""
+        """How many processes there are now, including idle ones."""
         return len(self._children)
 
     async def run(
@@ -70,10 +70,10 @@ class ProcessPool:
     ) -> Any:
         """Call `fn` in a process as soon as one is free, and return its value or raise what it raised.
 
-        context: called when the process has imported the function and it starts, for the job's context there. When this
-        is cancelled, the process and all it has started are killed. Raises ProcessDied if the process ended by itself,
-        Reject if the arguments or the value cannot be pickled, JetqError if no process can be started or the pool is
-        closed, and what the import of the function's module raises there.
+        context: called when the process has imported the function and the call starts, for the job's context there.
+        When this coroutine is cancelled, the process and all processes that it has started are killed. Raises
+        ProcessDied if the process ended by itself, Reject if the arguments or the value cannot be pickled, JetqError if
+        no process can be started or the pool is closed, and what the import of the function's module raises there.
         """
         if sys.platform == "win32":
             raise JetqError("run_in='process' needs process groups, which Windows lacks", hint="use 'thread'")
@@ -85,7 +85,8 @@ class ProcessPool:
                 self._put_back(child)
 
     async def aclose(self) -> None:
-        """End all processes and what they have started: the idle ones by hanging up, what still runs by force."""
+        """End all processes and the processes that they have started: hang up on idle ones, kill those that still
+        run."""
         self._closed = True
         for child in self._children - set(self._idle):
             child.kill()
@@ -99,7 +100,7 @@ class ProcessPool:
             await child.reaper
 
     async def _take(self, load: Load) -> _Child:
-        """A process that has imported the function. One that has died while it was idle is passed over."""
+        """Return a process that has imported the function. Pass over a process that has died while it was idle."""
         while self._idle:
             with contextlib.suppress(ProcessDied):
                 return await self._make_ready(self._idle.pop(), load)
@@ -133,7 +134,7 @@ class ProcessPool:
 
 
 class _Child:
-    """One process and the socket to it. usable: it has answered all it was asked."""
+    """One process and the socket to it. usable: the process has answered all requests."""
 
     def __init__(
         self,
@@ -157,7 +158,8 @@ class _Child:
             ours, theirs = socket.socketpair()
             not_for_children(ours)
             with theirs:
-                # Before the process: nothing that could be cancelled stands between its start and its owner.
+                # Before the process is started: no await that could be cancelled lies between the start of the process
+                # and its owner.
                 reader, writer = await asyncio.open_connection(sock=ours)
                 process = await asyncio.create_subprocess_exec(
                     sys.executable,
@@ -168,7 +170,7 @@ class _Child:
                     *_place_of_jetq(),
                     pass_fds=(theirs.fileno(),),
                     stdin=asyncio.subprocess.DEVNULL,
-                    start_new_session=True,  # a Ctrl-C is not for it, and a kill reaches what it has started
+                    start_new_session=True,  # a Ctrl-C does not reach it, and a kill reaches what it has started
                 )
         except BaseException as error:
             if writer is not None:
@@ -180,7 +182,7 @@ class _Child:
         return cls(process, reader, writer, on_end)
 
     async def ask(self, frame: Load | CallFrame) -> Returned | Raised:
-        """Send `frame` and wait for its answer. If that does not come, or nobody waits any more, the process is killed.
+        """Send `frame` and return its answer. If no answer comes, or the caller no longer waits, the process is killed.
 
         Raises ProcessDied.
         """
@@ -203,13 +205,13 @@ class _Child:
         return answer
 
     def kill(self) -> None:
-        """End it and all it has started, now."""
+        """End the process and all processes that it has started, now."""
         self.usable = False
         if self._process.returncode is None:
             self._kill_group()
 
     def hang_up(self) -> None:
-        """Let it end by itself."""
+        """Close the connection to the process, which then ends by itself."""
         self._writer.close()
 
     def _kill_group(self) -> None:
@@ -232,13 +234,13 @@ class _Child:
 
 
 def _hand_on(logged: Logged) -> None:
-    """Handle a log record as if it had been made here."""
+    """Handle a log record as if it had been made in this process."""
     try:
         record = pickle.loads(logged.record)
         logger = logging.getLogger(record.name)
         if logger.isEnabledFor(record.levelno):
             logger.handle(record)
-    except Exception as error:  # from what a task or a filter of the app has attached to it
+    except Exception as error:  # from an object that a task or a filter of the app has attached to the record
         _log.warning("a log record from a process is lost: %s", type(error).__name__)
 
 
@@ -248,7 +250,7 @@ def _framed(frame: Setup | Load | CallFrame) -> bytes:
 
 
 def _app() -> AppSetup | None:
-    """What a process needs to enqueue for the app whose worker this is."""
+    """Return what a process needs to enqueue jobs for the app of this worker; None if there is no such app."""
     current = CURRENT.get()
     app = None if current is None else current.app
     if not isinstance(app, Jetq):
@@ -267,12 +269,13 @@ def _load(fn: Callable[..., Any]) -> Load:
     assert isinstance(fn, FunctionType)
     if fn.__module__ != "__main__":
         return Load(fn.__module__, fn.__qualname__, {})
-    sys.modules.setdefault("__mp_main__", sys.modules["__main__"])  # what it is to a child, which sends its objects
+    # The name of this module in a child, which sends objects of it.
+    sys.modules.setdefault("__mp_main__", sys.modules["__main__"])
     return Load(fn.__module__, fn.__qualname__, _main())
 
 
 def _main() -> dict[str, str]:
-    """What runs as `__main__` here, as `multiprocessing.spawn` has it: a module (`python -m`) or a file."""
+    """Return what runs as `__main__` here, in the form of `multiprocessing.spawn`: a module (`python -m`) or a file."""
     main = sys.modules["__main__"]
     if name := getattr(main.__spec__, "name", None):
         return {"init_main_from_name": name}
@@ -302,7 +305,8 @@ def _value(answer: Returned | Raised) -> Any:
 
 
 def _exception(answer: Raised) -> BaseException:
-    """What the call raised, with its frames there as the cause; of a class of the same name if it cannot cross."""
+    """Return what the call raised, with its frames there as the cause. An exception that cannot cross is replaced by
+    one of a class of the same name."""
     error: BaseException | None = None
     if answer.error is not None:
         with contextlib.suppress(Exception):
@@ -314,11 +318,12 @@ def _exception(answer: Raised) -> BaseException:
 
 
 def _place_of_jetq() -> list[str]:
-    """Where the child finds jetq, if it is not among the installed packages; all other places are sent to it."""
+    """Return where the child finds jetq, if jetq is not among the installed packages. All other places are sent to the
+    child."""
     place = str(Path(__file__).parents[3])
     return [] if place == sysconfig.get_path("purelib") else [place]
 
 
 def usable_cores() -> int:
-    """How many this process may use."""
+    """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,4 +1,5 @@
-"""Sync task functions in threads: started on demand, interrupted at their deadline, given up when they never end."""
+"""Runs sync task functions in threads: started on demand, interrupted at their deadline, given up when they never
+end."""
 
 from __future__ import annotations
 
@@ -32,10 +33,10 @@ _AGAIN_AFTER = 1.0
 """Seconds after which an interruption that was swallowed is raised again."""
 
 _TICK = 0.05
-"""Seconds between looks at deadlines: an interruption is late by at most this."""
+"""Seconds between looks at deadlines: an interruption is late by at most this time."""
 
 _DEEPEST = 100
-"""How far an exception's history is followed."""
+"""The most steps for which an exception's history is followed."""
 
 _NOTHING = object()
 
@@ -53,11 +54,11 @@ class _CancelledOnRequest(Interruption):
 
 
 class _Withdrawn(Interruption):
-    """Takes the place of an interruption that came too late; nobody sees it."""
+    """Takes the place of an interruption that came too late. No user code sees this exception."""
 
 
 class ThreadPool:
-    """Up to `size` threads for the functions of one worker, for the event loop it was made on.
+    """Up to `size` threads for the functions of one worker, for the event loop on which the pool was made.
 
     `lost` counts the threads that were given up; each is replaced when a call needs it.
     """
@@ -77,7 +78,7 @@ class ThreadPool:
 
     @property
     def threads(self) -> int:
-        """How many threads there are now, without those that were given up."""
+        """How many threads there are now, without the threads that were given up."""
         return self._threads
 
     async def run(
@@ -85,11 +86,12 @@ class ThreadPool:
     ) -> Any:
         """Call `fn` in a thread, in a copy of this context, and return its value or raise what it raised.
 
-        At `deadline` (`time.monotonic()`) an Interruption is raised inside `fn`, and when this coroutine is cancelled,
-        which may be with the message CANCEL. It is raised again while `fn` goes on as if nothing had been; what leaves
-        `fn` as an Interruption is raised here as its `error`. Either way this ends only with the thread's call: with
-        its value if it returned one all the same.
-        Raises ThreadLost if it did not end within 10 s, and RuntimeError if no thread can be started.
+        An Interruption is raised inside `fn` at `deadline` (`time.monotonic()`), and when this coroutine is cancelled,
+        which may be with the message CANCEL. The Interruption is raised again while `fn` goes on in spite of it. An
+        Interruption that leaves `fn` is raised here as its `error`. Either way this coroutine ends only with the call
+        in the thread, and returns the value if `fn` returned one all the same.
+
+        Raises ThreadLost if the call did not end within 10 s, and RuntimeError if no thread can be started.
         """
         call = _Call(fn, args, kwargs, self._loop.create_future(), deadline)
         if len(self._calls) >= self._threads:
@@ -109,7 +111,8 @@ class ThreadPool:
         return _outcome(call, cancelled)
 
     def close(self) -> None:
-        """End the idle threads. One that still runs something ends after it, and does not keep the process alive."""
+        """End the idle threads. A thread that still runs something ends after that, and does not keep the process
+        alive."""
         self._closed = True
         if self._watcher is not None:
             self._watcher.cancel()
@@ -135,7 +138,7 @@ class ThreadPool:
             return
         call.interrupted_at = call.raised_at = time.monotonic()
         call.interruption = interruption
-        if call.thread is None:  # a thread that takes it from here on sees the interruption
+        if call.thread is None:  # a thread that takes the call from here on sees the interruption
             call.error = interruption()
             self._end(call)
         else:
@@ -171,7 +174,7 @@ class ThreadPool:
             self._start_thread()
 
     def _collect(self) -> None:
-        self._waking = False  # before looking: who reports from now on wakes the loop again
+        self._waking = False  # before looking: a thread that reports from now on wakes the loop again
         while self._done:
             self._end(self._done.popleft())
 
@@ -184,22 +187,22 @@ class ThreadPool:
     # --- in the threads
 
     def _report(self, call: _Call) -> None:
-        """Hand an ended call to the loop: one wake-up for all that end before the loop looks."""
+        """Hand an ended call to the loop, with one wake-up for all calls that end before the loop looks."""
         self._done.append(call)
         if not self._waking:
             self._waking = True
             try:
                 self._loop.call_soon_threadsafe(self._collect)
-            except RuntimeError:  # the loop is closed: nobody waits any more
+            except RuntimeError:  # the loop is closed: nothing waits any more
                 return
 
 
 class _Call:
-    """One call of one function. Its thread writes `thread`, `value` and `error`, the loop the rest.
+    """One call of one function. Its thread writes `thread`, `value` and `error`; the loop writes the rest.
 
-    thread: who took it, None until then. interruption: what is raised inside it, None while nothing is; raised_at: when
-    it was last, by `time.monotonic()`. raising: true just while it is raised. future: wakes who waits, no more; the
-    outcome stands here.
+    thread: the thread that took the call, None until then. interruption: the class that is raised inside the call, None
+    while none is raised; raised_at: when it was last raised, by `time.monotonic()`. raising: True only while it is
+    being raised. future: only wakes the waiting coroutine; the outcome is in `value` and `error`.
     """
 
     __slots__ = (
@@ -242,10 +245,11 @@ class _Call:
 class _Thread(threading.Thread):
     """A thread that runs call after call until it takes a None or is `lost`.
 
-    An exception can be raised in a thread between any two steps of its Python code, and must hit the call it is meant
-    for, not the next one and not the code around them. So the loop writes `interruption` and `raising` before it reads
-    `current`, and the thread writes `current` before it reads those two: one of them always sees the other. That is no
-    lock, because an exception between taking a lock and holding it safely would leave it locked.
+    An exception can be raised in a thread between any two steps of its Python code. The exception must hit the call it
+    is meant for, not the next call and not the code around the calls. So the loop writes `interruption` and `raising`
+    before it reads `current`, and the thread writes `current` before it reads `interruption` and `raising`: one of the
+    two always sees what the other wrote. There is no lock, because an exception between taking a lock and holding it
+    safely would leave the lock locked.
     """
 
     def __init__(self, queue: SimpleQueue[_Call | None], report: Callable[[_Call], None], number: int) -> None:
@@ -260,35 +264,36 @@ class _Thread(threading.Thread):
         while not self.lost:
             call = self._queue.get()
             if call is None:
-                self._queue.put(None)  # for the next one
+                self._queue.put(None)  # for the next thread
                 return
             self._take(call)
             self._report(call)
             del call  # an idle thread keeps nothing alive
 
     def interrupt(self, call: _Call, interruption: type[Interruption]) -> None:
-        """On the loop: raise `interruption` in this thread, if it is `call` that it runs."""
+        """Raise `interruption` in this thread, if the thread runs `call`. Call this on the loop."""
         call.raising = True
         if self.current is call:
             _raise_in(self.ident, interruption)
         call.raising = False
 
     def interrupt_again(self, call: _Call, interruption: type[Interruption]) -> None:
-        """On the loop: raise it once more, if `call` goes on as if it had not been raised. Somebody has swallowed it:
-        whoever catches everything, an event loop in a callback, or Python itself in a finalizer."""
+        """Raise `interruption` once more, if `call` goes on as if it had not been raised. Call this on the loop. The
+        first was swallowed: by code that catches everything, by an event loop in a callback, or by Python itself in a
+        finalizer."""
         if not call.has_left and not _is_handled(self.ident):
             self.interrupt(call, interruption)
 
     def _take(self, call: _Call) -> None:
-        """Run `call`. What is raised here from outside, once at most after the function has ended, has ended or is
-        withdrawn when this returns."""
+        """Run `call`. An exception that is raised here from outside, at most one after the function has ended, has
+        ended or is withdrawn when this returns."""
         while True:
             try:
                 if call.thread is None:
                     self._run(call)
                 self._release(call)
                 return
-            except BaseException as late:  # it came after the function's last step
+            except BaseException as late:  # the exception came after the function's last step
                 if not call.has_left:
                     call.error = late
 
@@ -302,11 +307,11 @@ class _Thread(threading.Thread):
             call.value = call.context.run(call.fn, *call.args, **call.kwargs)
         except BaseException as error:
             call.error = error
-        if is_child_of(self._pid):  # it has forked
+        if is_child_of(self._pid):  # the function has forked
             end_child(call.error)
 
     def _release(self, call: _Call) -> None:
-        """From here on nothing is raised for `call`; what is on its way is withdrawn."""
+        """Have nothing raised for `call` from here on, and withdraw an exception that is on its way."""
         self.current = None
         while call.raising:
             time.sleep(0)
@@ -318,16 +323,17 @@ class _Thread(threading.Thread):
             self._replace()
 
     def _replace(self) -> None:
-        """Raise another in its place, here: with nothing in its place the interpreter goes on looking for it until one
-        is raised anywhere. On Python 3.12 a call of a function then takes half as long again, and on 3.11 a thread that
-        a debugger traces stands still (CPython 3.11.7, 3.12.1)."""
+        """Raise another exception here in place of the one on its way. With none in its place, the interpreter goes on
+        looking for it until an exception is raised anywhere: on Python 3.12 a call of a function was measured to take
+        half as long again meanwhile, and on 3.11 a thread that a debugger traces stops for good (CPython 3.11.7,
+        3.12.1)."""
         _raise_in(self.ident, _Withdrawn)
-        while True:  # it comes within a turn or two
+        while True:  # the exception comes within a turn or two
             pass
 
 
 def _outcome(call: _Call, cancelled: asyncio.CancelledError | None) -> Any:
-    """The value of an ended call, or what it raised; a cancellation if that is what ended it."""
+    """Return the value of an ended call, or raise what the call raised, or the cancellation that ended the call."""
     error, call.error = call.error, None
     try:
         if error is None:
@@ -342,7 +348,8 @@ def _outcome(call: _Call, cancelled: asyncio.CancelledError | None) -> Any:
 
 
 def _is_handled(ident: int | None) -> bool:
-    """Whether the thread `ident` is in an `except`, `finally` or end of a `with` that an interruption has led to."""
+    """Return whether the thread `ident` is in an `except`, `finally` or end of a `with` to which an interruption has
+    led."""
     handled = sys._current_exceptions()  # pyright: ignore[reportPrivateUsage]  # the documented way, as for frames
     error: Any = handled.get(ident or 0)
     if isinstance(error, tuple):  # Python 3.11: as `sys.exc_info` gives it
@@ -357,5 +364,6 @@ def _is_handled(ident: int | None) -> bool:
 
 
 def _raise_in(ident: int | None, error: type[BaseException]) -> None:
-    """Raise `error` in the thread `ident` at its next step of Python code, instead of what was not raised yet there."""
+    """Raise `error` in the thread `ident` at its next step of Python code. `error` replaces an exception that was not
+    raised there yet."""
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident or 0), ctypes.py_object(error))
