@@ -1,4 +1,4 @@
-"""The end of a worker's process, at a time that holds whatever its code does."""
+"""The end of a worker's process at a time that holds whatever the worker's code does."""
 
 from __future__ import annotations
 
@@ -21,16 +21,17 @@ AT_ONCE = 1.6
 """Seconds after which a worker that was told to end now has ended."""
 
 _SAY_WITHIN = 0.3
-"""Seconds to say what is cut off. Whoever holds the lock of a log handler may never let go of it."""
+"""Seconds to log what is cut off. A thread that holds the lock of a log handler may never release it."""
 
 _log = logging.getLogger("jetq.worker")
 
 
 class HardEnd:
-    """Ends this process at a deadline, from a thread of its own: no task, thread, loop, hook or handler can keep it.
+    """Ends this process at a deadline, from a thread of its own: no task, thread, loop, hook or handler can keep the
+    process alive.
 
-    code: the exit code then, which may be changed at any time. left: says what does not end, line by line; called in
-    another thread.
+    code: the exit code at that deadline, which may be changed at any time. left: yields a line about each thing that
+    does not end; called in another thread.
 
     Guarantee: tests/e2e/test_endings.py: a worker that was told to end is gone within its grace time and 12 s, or
     within 2 s if it was told twice, whatever its jobs do.
@@ -44,7 +45,7 @@ class HardEnd:
         self._watching = False
 
     def within(self, seconds: float) -> None:
-        """End the process at most so many seconds from now. It is never put off again."""
+        """End the process at most `seconds` seconds from now. A deadline is never put off again."""
         with self._earlier:
             self._at = min(self._at, time.monotonic() + seconds)
             self._earlier.notify()
@@ -53,9 +54,9 @@ class HardEnd:
                 threading.Thread(target=self._watch, name="jetq-hard-end", daemon=True).start()
 
     def now(self) -> NoReturn:
-        """End the process: say what is cut off, and no more."""
+        """End the process now. Log what is cut off, and do nothing else."""
         saying = threading.Thread(target=self._say, name="jetq-last-words", daemon=True)
-        with suppress(RuntimeError):  # no thread to be had
+        with suppress(RuntimeError):  # the system has no thread to give
             saying.start()
             saying.join(_SAY_WITHIN)
         os._exit(self.code)

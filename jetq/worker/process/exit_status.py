@@ -1,4 +1,4 @@
-"""How a process ended, for people."""
+"""Describes in words how a process ended."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""An event loop that does not turn is announced, with what blocks it and where: everything else of its worker waits."""
+"""Watches the event loop of a worker. A loop that does not turn is logged, with the code that blocks it: everything
+else in its worker waits."""
 
 from __future__ import annotations
 
@@ -14,19 +15,21 @@ __all__ = ["LoopWatch"]
 _log = logging.getLogger("jetq.worker")
 
 _BLOCKED_AFTER = 1.0
-"""Seconds. Ten times what the collector of a large process takes, and long enough to be felt by every other job."""
+"""Seconds after which a loop that does not turn counts as blocked. That is ten times what the garbage collector of a
+large process takes, and long enough to delay every other job noticeably."""
 
 _LOOP_LOOK_EVERY = 0.5
 """Seconds between looks at the loop."""
 
 _FRAMES_SHOWN = 2
-"""Frames of each end of a stack: where it hangs, and what of the task led there."""
+"""Frames shown of each end of a stack: where the code hangs, and which code of the task led there."""
 
 
 class LoopWatch:
-    """Watches, from a thread, the event loop of the thread that starts it, which calls `turned` several times a second.
+    """Watches, from a thread, the event loop of the thread that starts it. The loop has to call `turned` several times
+    a second.
 
-    running: names what the loop runs at the moment; called in the thread, while the loop is blocked.
+    running: names what the loop runs at the moment; called in the watching thread, while the loop is blocked.
     """
 
     def __init__(self, running: Callable[[], str]) -> None:
@@ -61,7 +64,7 @@ class LoopWatch:
             if announced is not None and turned_at != announced:
                 _log.warning("the event loop goes on after %.1f s", turned_at - announced)
                 announced = None
-            if frozen > _BLOCKED_AFTER:  # this thread did not run either, so nobody saw the loop
+            if frozen > _BLOCKED_AFTER:  # this thread did not run either, so nothing is known of the loop
                 _log.warning("the process stood still for %.1f s: stopped, or its interpreter's lock was held", frozen)
             elif now - turned_at > _BLOCKED_AFTER and announced is None:
                 announced = turned_at
@@ -79,7 +82,7 @@ class LoopWatch:
 
 
 def _stack(frame: FrameType | None) -> str:
-    """Where the code that jetq or the loop has called is: `file.py:12 in function`, innermost first."""
+    """Return where the code is that jetq or the loop has called: `file.py:12 in function`, innermost first."""
     places: list[str] = []
     while frame is not None and (not places or not _is_ours(frame)):
         places.append(f"{frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_qualname}")

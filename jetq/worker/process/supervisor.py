@@ -1,4 +1,5 @@
-"""Worker processes: started, watched, started again, and ended together. What they work on is no matter here."""
+"""The supervisor of worker processes: starts them, watches them, starts them again, and ends them together. The
+supervisor does not know what the processes work on."""
 
 from __future__ import annotations
 
@@ -25,50 +26,52 @@ IN_ORDER = 0
 NOT_IN_ORDER = 1
 
 HOPELESS = 2
-"""Exit code of a process that would only fail again: usage or import. It means that only before `SERVES`: what runs
-later may end its process with any code."""
+"""Exit code of a process that would only fail again: wrong usage, or an import that fails. The code has this meaning
+only before `SERVES`: code that runs later may end its process with any exit code."""
 
 RECYCLED = 83
-"""Exit code of a process that ended in order to be replaced at once. Between supervisor and process only."""
+"""Exit code of a process that ended in order to be replaced at once. The code is used between supervisor and process
+only."""
 
 SERVES = b"1"
-"""What a process writes to its lifeline when it begins to work."""
+"""The byte that a process writes to its lifeline when it begins to work."""
 
 READY, NOT_READY = b"+", b"-"
-"""What it writes there every second from then on: whether it takes jobs."""
+"""The byte that a process writes to its lifeline every second from then on: whether the process takes jobs."""
 
 DEBUG_ON, DEBUG_OFF = getattr(signal, "SIGUSR1", None), getattr(signal, "SIGUSR2", None)
-"""The signals by which a process that serves logs at level debug, and at its own level again, however often they come,
-for a service manager may send them besides. None where there are none, as on Windows."""
+"""The signals that set the log level of a process that serves: to debug, and back to its own level. A signal may come
+any number of times, because a service manager may send it too. None where there are no such signals, as on Windows."""
 
 _LOOK_AFTER_EVERY = 0.1
-"""Seconds between looks after the processes: a signal is passed on late by at most this."""
+"""Seconds between looks after the processes: a signal is passed on late by at most this time."""
 
 _FIRST_BACKOFF, _LAST_BACKOFF = 0.5, 30.0
-"""Seconds before a process that ended too soon is started again."""
+"""The first and the most seconds before a process that ended too soon is started again."""
 
 _SETTLED_AFTER = 60.0
 """Seconds after which a process has proved that it can live: the next backoff is the first again."""
 
 _OVERTIME = 0.4
-"""Seconds beyond that in which a process ends by itself after which it is killed: it keeps the interpreter's lock."""
+"""Seconds beyond the time in which a process ends by itself after which the supervisor kills it: such a process keeps
+the interpreter's lock."""
 
 _log = logging.getLogger("jetq.supervisor")
 
 
 class Supervisor:
-    """Keeps `processes` processes running until it is told to end, and then until they have ended.
+    """Keeps `processes` processes running until the supervisor is told to end, and then until the processes have ended.
 
-    command: the words that start one. It gets the descriptor of a socket, the process's lifeline, which the process
-    inherits: it reads end of file when the supervisor is gone, however it went, and takes SERVES, and READY or
-    NOT_READY every second. And it gets whether
-    the process is to introduce itself: the first one is, and one more after each change. burst: a process that ends
-    with 0 is not started again. grace: seconds that the processes take at most to end in order, by what they were
-    told. debug: sets the level of this process's log at DEBUG_ON and DEBUG_OFF, which go on to the processes.
+    command: returns the words that start a process. `command` gets the descriptor of a socket, the process's lifeline,
+    which the process inherits. The process reads end of file from the lifeline when the supervisor is gone, however
+    that happened, and writes SERVES, and READY or NOT_READY every second. `command` also gets whether the process is to
+    introduce itself: the first process is, and one more after each change. burst: a process that ends with 0 is not
+    started again. grace: the most seconds that the processes take to end in order, by what they were told. debug: sets
+    the level of the supervisor's log at DEBUG_ON and DEBUG_OFF, which are passed on to the processes.
 
-    A process is started in a session of its own, so that a terminal's Ctrl-C reaches the supervisor alone. It has to
-    take any number of SIGTERM as one request to end in order, for a service manager may send one besides, and SIGQUIT
-    as the request to end now. Needs POSIX.
+    A process is started in a session of its own, so that a terminal's Ctrl-C reaches the supervisor alone. The process
+    has to take any number of SIGTERM as one request to end in order, because a service manager may send one too, and
+    SIGQUIT as the request to end now. Needs POSIX.
     """
 
     def __init__(
@@ -94,10 +97,10 @@ class Supervisor:
     def run(self, changes: Iterator[Sequence[Path]] | None = None) -> int:
         """Start the processes, and return when all have ended for good.
 
-        IN_ORDER if all did so in order, NOT_IN_ORDER if a second signal or something else cut one short, HOPELESS if
-        one ended with that at its first start, before it served. Handles SIGTERM and SIGINT meanwhile: call it in the
-        main thread. changes: yields changed files, for which all processes are started anew, and something several
-        times a second.
+        Return IN_ORDER if all processes ended in order, NOT_IN_ORDER if a second signal or something else cut one
+        short, HOPELESS if one ended with that code at its first start, before it served. Handles SIGTERM and SIGINT
+        meanwhile: call this in the main thread. changes: yields changed files, for which all processes are started
+        anew, and something several times a second.
         """
         self._watching = changes is not None
         try:
@@ -112,11 +115,11 @@ class Supervisor:
                         break
         finally:
             for slot in self._slots:
-                slot.let_go()  # whatever still runs because of an error here ends by that
+                slot.let_go()  # a process that still runs because of an error here ends by this
         return self._outcome
 
     def liveness_problem(self) -> str | None:
-        """See `health.Condition`: this loop, or a process that served, has been silent for too long."""
+        """See `health.Condition`: the supervisor's loop, or a process that served, has been silent for too long."""
         silent = time.monotonic() - self._looked_at
         if silent > DEAD_AFTER:
             return f"the supervisor has been stuck for {silent:.0f} s"
@@ -134,7 +137,8 @@ class Supervisor:
             self._look_after(slot)
 
     def _look_after(self, slot: _ProcessSlot) -> None:
-        """Hear what it says, note an end, kill what hangs, start what is due."""
+        """Read the reports of the slot's process, note its end, kill it if it hangs, or start the next one if that is
+        due."""
         slot.listen()
         slot.set_debug(self._debug)
         now = time.monotonic()
@@ -152,7 +156,7 @@ class Supervisor:
     def _start(self, slot: _ProcessSlot) -> None:
         try:
             slot.begin(self._command)
-        except OSError as error:  # no memory, no process left, too many files
+        except OSError as error:  # the system has no memory or process left, or too many open files
             self._start_later(slot, f"cannot start worker process {slot.number}: {error.strerror}")
             return
         slot.starts += 1
@@ -165,7 +169,7 @@ class Supervisor:
     # --- ends
 
     def _note_end(self, slot: _ProcessSlot, code: int) -> None:
-        """What becomes of the place of a process that has ended: stays empty, is filled at once, or later."""
+        """Decide about the place of a process that has ended: it stays empty, is filled at once, or is filled later."""
         ended = f"{slot} ended: {in_words(code)}"
         lived = time.monotonic() - slot.started_at
         slot.listen()
@@ -194,7 +198,7 @@ class Supervisor:
             self._start_later(slot, ended)
 
     def _note_last_end(self, ended: str, code: int) -> None:
-        # A process that SIGTERM ends by itself had not begun to work, or had ended it.
+        # A process that SIGTERM ends without its handler had not begun to work, or had ended its work.
         if code in (0, RECYCLED, -signal.SIGTERM) or self._outcome == HOPELESS:
             _log.info("%s", ended)
             return
@@ -209,8 +213,8 @@ class Supervisor:
     # --- signals
 
     def _pass_on(self, heard: int) -> None:
-        """The first signal asks the processes to end in order, the second to end now, the third kills them. `heard` are
-        those so far."""
+        """Pass the signals on: the first asks the processes to end in order, the second to end now, the third kills
+        them. `heard` is how many signals have come so far."""
         if heard and not self._end_stage:
             _log.info("stopping: running jobs may end; once more gives them back at once")
             self._stop()
@@ -250,10 +254,10 @@ class Supervisor:
 
 
 class _ProcessSlot:
-    """Where one process runs, and the next after it.
+    """The place of one process, and of the next process after it.
 
-    due: when the next may start, by the monotonic clock. done: none will. renewing: the present one was asked to end
-    for another. deadline: when the present one is killed.
+    due: when the next process may start, by the monotonic clock. done: no next process will start. renewing: the
+    present process was asked to end for another one. deadline: when the present process is killed.
     """
 
     def __init__(self, number: int) -> None:
@@ -274,7 +278,7 @@ class _ProcessSlot:
         self._lifeline: socket.socket | None = None
 
     def begin(self, command: Callable[[int, bool], Sequence[str]]) -> None:
-        """Start its next process."""
+        """Start the next process of this slot."""
         own, theirs = socket.socketpair()
         with theirs:
             try:
@@ -288,7 +292,7 @@ class _ProcessSlot:
         self.served = self._ready = self._debug = False
 
     def listen(self) -> None:
-        """Hear what its process has said since."""
+        """Read what the slot's process has written since the last call."""
         if self._lifeline is None:
             return
         try:
@@ -301,25 +305,26 @@ class _ProcessSlot:
             self._heard = time.monotonic()
 
     def set_debug(self, debug: bool) -> None:
-        """Tell its process the level of its log, once that serves: before, the signal would end it."""
+        """Tell the slot's process the level of its log, once the process serves: before that, the signal would end the
+        process."""
         number = DEBUG_ON if debug else DEBUG_OFF
         if self.process is not None and self.served and debug != self._debug and number is not None:
             self.process.send_signal(number)
             self._debug = debug
 
     def is_ready(self) -> bool:
-        """Whether its process lately said that it takes jobs."""
+        """Return whether the slot's process lately reported that it takes jobs."""
         return self.process is not None and self._ready and time.monotonic() - self._heard <= SILENT_AFTER
 
     def liveness_problem(self) -> str | None:
-        """Why its process does not live, though it is there; None if it does."""
+        """Return why the slot's process does not live although it exists; None if it lives or there is no process."""
         silent = time.monotonic() - self._heard
         if self.process is None or not self.served or silent <= DEAD_AFTER:
             return None
         return f"the event loop of {self} has been blocked for {silent:.0f} s"
 
     def let_go(self) -> None:
-        """Hold its process no longer: should it run, it is to end."""
+        """Close the lifeline of the slot's process: if the process still runs, it is to end."""
         if self._lifeline is not None:
             self._lifeline.close()
             self._lifeline = None
@@ -337,7 +342,7 @@ def _ticks() -> Iterator[Sequence[Path]]:
 
 @contextlib.contextmanager
 def _levels(change: Callable[[bool], None]) -> Iterator[None]:
-    """Calls `change` at DEBUG_ON with True, and at DEBUG_OFF with False."""
+    """Call `change` at DEBUG_ON with True, and at DEBUG_OFF with False, while the context is open."""
     before = {number: signal.getsignal(number) for number in (DEBUG_ON, DEBUG_OFF) if number is not None}
     for number in before:
         signal.signal(number, lambda heard, _: change(heard == DEBUG_ON))
@@ -350,7 +355,8 @@ def _levels(change: Callable[[bool], None]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def counted_signals() -> Iterator[Callable[[], int]]:
-    """Counts SIGTERM and SIGINT from here on instead of ending the process."""
+    """Count SIGTERM and SIGINT while the context is open, instead of ending the process. Yield a function that returns
+    the count."""
     count = 0
 
     def on_signal(*_: object) -> None:
