@@ -1,1 +1,1 @@
-"""A worker's part in what is stored for later: ticks become jobs, defined schedules are kept up."""
+"""A worker's part in schedules and scheduled jobs: ticks become jobs, and defined schedules are kept up."""

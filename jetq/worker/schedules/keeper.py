@@ -1,5 +1,5 @@
-"""A worker's part in what is stored for later, besides ticks: storing the schedules that its code defines, and finding
-what should have come and did not."""
+"""A worker's part in schedules and scheduled jobs, besides ticks: stores the schedules that its code defines, and finds
+ticks and jobs that should have come and did not."""
 
 from __future__ import annotations
 
@@ -25,15 +25,17 @@ _STORED_AGAIN_AFTER = 5.0
 """Seconds after which schedules that could not be stored are stored again."""
 
 _MISSED_LOOK_EVERY = 60.0
-"""Seconds between looks for ticks and jobs that nobody got: the broker was down or full when they were due."""
+"""Seconds between looks for missed ticks and overdue jobs: ticks and jobs that no worker got, because the broker was
+down or full when they were due."""
 
 
 class _Broker(Queues, Schedules, Protocol):
-    """What is needed of the broker here."""
+    """The parts of the broker that the keeper uses."""
 
 
 class ScheduleKeeper:
-    """Keeps the schedules that a worker's code defines for its `queues`, and looks after all that are stored there."""
+    """Keeps the schedules that a worker's code defines for its `queues`, and looks after all schedules that are stored
+    for these queues."""
 
     def __init__(
         self,
@@ -52,13 +54,14 @@ class ScheduleKeeper:
         self._stored = False
 
     async def store(self) -> None:
-        """Store the schedules that are defined. If that fails now, `keep` tries again."""
+        """Store the schedules that the code defines. If that fails now, `keep` tries again."""
         self._stored = await _try(
             _store(self._broker, self._queues, self._defined, self._payloads), "the schedules are not stored"
         )
 
     async def keep(self) -> None:
-        """Look now and then for missed ticks and overdue jobs, until cancelled."""
+        """Look for missed ticks and overdue jobs every 60 s, until cancelled. Look every 5 s while the schedules are
+        not stored."""
         while True:
             for queue in self._queues:
                 await _try(self._ticks.catch_up(queue), f"queue {queue}: missed ticks are not known")
@@ -92,7 +95,7 @@ async def _try(work: Coroutine[Any, Any, None], otherwise: str) -> bool:
     except BrokerError as error:
         _log.warning("%s: %s", otherwise, error.message)
         return False
-    except Exception:  # a fault of jetq's own must not end what is looked after for as long as the worker lives
+    except Exception:  # a fault of jetq's own must not end this care while the worker lives
         _log.exception("%s", otherwise)
         return False
     return True

@@ -1,4 +1,5 @@
-"""Jobs that the broker forgot to start: their time came while its store was full, and it does not look again."""
+"""Overdue jobs: jobs that the broker forgot to make ready. Such a job was due while the broker's store was full, and
+the broker does not look again."""
 
 from __future__ import annotations
 
@@ -12,17 +13,18 @@ _log = logging.getLogger("jetq.worker")
 
 
 class OverdueJobs:
-    """Finds overdue jobs among the scheduled ones: a few hundred at a time, so that a look costs the same however many
-    there are."""
+    """Finds overdue jobs among the scheduled jobs, a few hundred at a time. So a look costs the same however many jobs
+    are scheduled."""
 
     def __init__(self, broker: Queues) -> None:
         self._broker = broker
         self._seen: dict[str, int] = {}
 
     async def release(self, queue: str) -> None:
-        """Make ready the overdue jobs among the next ones of `queue`, and look on at once while there are some.
+        """Make the overdue jobs among the next scheduled jobs of `queue` ready, and look further at once while overdue
+        jobs are found.
 
-        Any number of workers may do so: a job is released once. Raises BrokerError.
+        Any number of workers may do this at the same time: a job is released once. Raises BrokerError.
         """
         more = True
         while more:

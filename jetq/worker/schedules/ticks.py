@@ -31,48 +31,51 @@ __all__ = ["BadTick", "NewerTick", "TickRunner", "Ticks", "job_of_tick"]
 _log = logging.getLogger("jetq.worker")
 
 _MISSED_AFTER = 10.0
-"""Seconds after its time at which a tick that has come to nobody's hands counts as missed."""
+"""Seconds after its nominal time at which a tick that no worker has decided counts as missed."""
 
 _MARK_COVERS = 5 * ON_TIME
-"""Seconds for which the mark says of each tick whether it was decided."""
+"""Seconds back from now for which the mark says of each tick whether the tick was decided."""
 
 _DECIDED_AFTER = 4 * ON_TIME
-"""Seconds after its time from which a tick counts as decided if a newer one is: the mark may not tell any more."""
+"""Seconds after its nominal time from which a tick counts as decided if a newer tick is decided: the mark may no longer
+name the older tick."""
 
 _LONGEST_ID = 96
-"""Characters of a job's id; the name of a schedule that would make it longer is hashed."""
+"""Most characters of a job's id. The name of a schedule that would make the id longer is hashed."""
 
 _FIRST_BACKOFF, _LAST_BACKOFF = 0.5, 5.0
 """Seconds before a tick that could not be stored is tried again."""
 
 _FIRST_PAUSE, _LAST_PAUSE = 0.002, 0.1
-"""Seconds before the mark is read again, which another worker has just written."""
+"""The first and the longest pause before the mark is read again, in seconds, after another worker has just written the
+mark. Each pause is a random part of that, so that the workers do not meet again."""
 
 
 class BadTick(ValueError):
-    """A tick that says nothing this jetq can read."""
+    """A tick that this jetq cannot read."""
 
 
 class NewerTick(ValueError):
-    """A tick of a schedule that a newer jetq has written. It is left to its lease, and a newer worker may get it."""
+    """A tick of a schedule that a newer jetq has written. The tick is left to its lease, and a newer worker may get
+    it."""
 
 
 class _Ticking(Schedules, Clock, Protocol):
-    """What `Ticks` needs of the broker."""
+    """The parts of the broker that `Ticks` uses."""
 
 
 class _Serving(Consuming, Clock, Protocol):
-    """What a worker that is handed ticks needs of the broker."""
+    """The parts of the broker that a worker which is handed ticks uses."""
 
 
 class Ticks:
-    """Makes jobs of ticks. Any number of workers do, of the same ticks: what counts is stored by one of them.
+    """Makes jobs of ticks. Any number of workers may handle the same ticks: one worker stores the decision that counts.
 
-    In one worker the ticks of a schedule take turns, because each writes the same mark; workers repeat until it is
-    theirs. So of many that wait each is decided, whoever else starts at the same time.
+    In one worker the ticks of a schedule take turns, because each writes the same mark. Workers repeat a write until it
+    succeeds. So each of many waiting ticks is decided, however many workers start at the same time.
 
-    Guarantee: tests/faults/test_recurring.py: through kills of workers and of the server no tick is lost or doubled;
-    of those that waited for a worker, none that was on time is lost.
+    Guarantee: tests/faults/test_recurring.py: through kills of workers and of the server no tick is lost or doubled; of
+    those that waited for a worker, none that was on time is lost.
     """
 
     def __init__(self, broker: _Ticking) -> None:
@@ -82,8 +85,8 @@ class Ticks:
         self._locks: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
     async def make_job(self, delivery: Delivery, came: float | None = None) -> None:
-        """Make a job of a tick, or nothing if that was decided already. came: when it first came to a worker, unix
-        seconds. Raises BadTick, NewerTick, BrokerError."""
+        """Make a job of a tick, or nothing if the tick was decided already. came: when the tick first came to a worker,
+        in unix seconds; None means now. Raises BadTick, NewerTick, BrokerError."""
         try:
             record = read_record(delivery.headers.get(SCHEDULE_HEADER, ""))
             if (record.queue, record.name) != (delivery.queue, delivery.schedule):
@@ -97,7 +100,8 @@ class Ticks:
             await self._decide(record, delivery.body, nominal, came)
 
     async def catch_up(self, queue: str) -> None:
-        """Make jobs of the newest ticks that were missed: the broker was down at their time. Raises BrokerError."""
+        """Make jobs of the newest ticks that were missed because the broker was down at their time. Raises
+        BrokerError."""
         broker = self._broker
         for stored in await broker.schedules(queue):
             record, nominal = stored.record, self._newest(stored)
@@ -107,11 +111,13 @@ class Ticks:
                 self._missing.pop((queue, record.name), None)
             else:
                 await self._decide(record, stored.body, nominal)
+                # After the missed tick is decided: a schedule that is stored anew counts no tick before that time as
+                # missed.
                 await self._wake(stored, nominal)
 
     async def _wake(self, stored: StoredSchedule, nominal: float) -> None:
-        """Store a schedule anew that missed two ticks in a row: one that fires while the store is full does not fire
-        again before that, or before the server is restarted (nats-server 2.15.1)."""
+        """Store a schedule anew if it missed two ticks in a row. A schedule that fires while the store is full does not
+        fire again before it is stored anew, or before the server is restarted (nats-server 2.15.1)."""
         record = stored.record
         before = self._missing.setdefault((record.queue, record.name), nominal)
         if nominal > before and await self._broker.wake_schedule(stored):
@@ -121,7 +127,8 @@ class Ticks:
             )
 
     def _newest(self, stored: StoredSchedule) -> float | None:
-        """The newest time at which it should have ticked, of those that are a while ago."""
+        """Return the newest nominal time at which the schedule should have ticked at least 10 s ago; None if there is
+        none."""
         record, now = stored.record, self._broker.now()
         if record.paused:
             return None
@@ -132,8 +139,8 @@ class Ticks:
         return None if nominal is None or nominal <= stored.stored_at else nominal
 
     async def _decide(self, record: ScheduleRecord, body: bytes, nominal: float, came: float | None = None) -> None:
-        """Store what becomes of a tick, unless that is decided. Ends only with that, or a BrokerError. came: when it
-        came to a worker, None for now."""
+        """Store what becomes of a tick, unless the tick is decided already. Return only when the tick is decided.
+        Raises BrokerError. came: when the tick came to a worker, in unix seconds; None means now."""
         broker, pause = self._broker, _FIRST_PAUSE
         came = broker.now() if came is None else came
         if _is_too_late(record, nominal, came):
@@ -147,16 +154,19 @@ class Ticks:
             ticked = mark.ticked.having(nominal, now - _MARK_COVERS)
             due = self._due(record, nominal, now)
             job = job_of_tick(record, body, nominal, now if due is not None else None)
+            # The mark and the job are stored in one step: stored apart, a worker that dies in between would lose the
+            # job or make it twice.
             if await broker.store_tick(record, ticked, mark.sequence, job, due):
                 return
             if await self._is_overlap(record, ticked, mark.sequence):
                 return
-            await asyncio.sleep(self._random.uniform(0.0, pause))  # the mark is another's: one of them went on
+            # Another worker wrote the mark, so one of the workers went on.
+            await asyncio.sleep(self._random.uniform(0.0, pause))
             pause = min(pause * 2, _LAST_PAUSE)
 
     async def _is_overlap(self, record: ScheduleRecord, ticked: Ticked, expected: int) -> bool:
-        """Whether it is not the mark that was another, so that the job of an earlier tick stands: then this one is
-        decided too, and nothing runs."""
+        """Return whether `store_tick` refused the job because the job of an earlier tick is still stored, and not
+        because another worker wrote the mark. Then this tick is decided without a job."""
         if not await self._broker.store_tick(record, ticked, expected, None, None):
             return False
         _log.info("schedule %s: the job before is not done, so this tick makes none", record.name)
@@ -177,14 +187,15 @@ class TickRunner:
         self._settlement = settlement
 
     async def run(self, attempt: Attempt) -> None:
-        """Make a job of a tick, then remove it. Also when the worker is stopping: that takes a moment, and nobody is
-        charged for it.
+        """Make a job of a tick, then remove the tick. This also happens while the worker is stopping, because it takes
+        a moment and charges nothing.
 
-        While the broker cannot be reached or has no room it is tried again for as long as the lease holds: left to its
-        lease it would come back too late.
+        While the broker cannot be reached or has no room, try again for as long as the lease holds: a tick that is left
+        to its lease would come back too late.
         """
         delivery = attempt.delivery
-        # Decided by when it first came to a worker: neither its turn here nor one that was killed makes it late.
+        # Decide by the time at which the tick first came to a worker: neither the wait for its turn in this worker nor
+        # a worker that was killed makes the tick late.
         came = self._broker.now() - (delivery.count - 1) * self._broker.lease
         backoff = _FIRST_BACKOFF
         try:
@@ -192,6 +203,8 @@ class TickRunner:
                 try:
                     await self._ticks.make_job(delivery, came)
                     if self._leases.valid(delivery):
+                        # The tick is removed after its job is stored: removed before, a worker that dies would lose the
+                        # job.
                         self._broker.finish(delivery)
                     return
                 except NewerTick as error:
@@ -216,15 +229,16 @@ class TickRunner:
 
 
 def _is_decided(mark: Mark, nominal: float, came: float, now: float) -> bool:
-    """Whether it is known what became of a tick: of one that came late, or of which the mark has forgotten, newer ones
-    tell that."""
+    """Return whether it is known what became of a tick. If the tick came late, or the mark no longer covers its time, a
+    newer decided tick is proof enough."""
     if mark.ticked.has(nominal):
         return True
     return nominal < mark.ticked.newest and (came - nominal > ON_TIME or now - nominal > _DECIDED_AFTER)
 
 
 def job_of_tick(record: ScheduleRecord, body: bytes, nominal: float, enqueued: float | None) -> JobRecord:
-    """The job that a tick becomes. Its id says of which schedule and time, so it cannot be stored twice."""
+    """Return the job that a tick becomes. The job's id names its schedule and nominal time, so the job cannot be stored
+    twice."""
     key = job_key(record)
     id = _id(record, nominal)
     meta = replace(record.meta, schedule=record.name, nominal=nominal, enqueued=enqueued)
@@ -251,7 +265,8 @@ def _id(record: ScheduleRecord, nominal: float) -> str:
 
 
 def _nominal(record: ScheduleRecord, next_at: float | None) -> float:
-    """For which time a tick is that came when `next_at` was the next. Not when it came: it may be late."""
+    """Return the nominal time of a tick that came when `next_at` was the next one. The time at which the tick came does
+    not tell: the tick may be late. Raises ValueError if there is no such time."""
     if next_at is None:
         raise ValueError("it does not say when the next one is")
     nominal = timetable_of(record).before(next_at)
@@ -261,7 +276,8 @@ def _nominal(record: ScheduleRecord, next_at: float | None) -> float:
 
 
 def _is_too_late(record: ScheduleRecord, nominal: float, now: float) -> bool:
-    """Whether a late tick is not worth a job: a newer one is due, or it is older than the catch-up allows."""
+    """Return whether a late tick is not worth a job: a newer tick is due, or the tick is older than the schedule's
+    catch-up allows."""
     late = now - nominal
     if late <= ON_TIME:
         return False
