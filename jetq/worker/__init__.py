@@ -1,1 +1,1 @@
-"""What runs jobs: slots and feeds, one attempt after another, limits, pools, and an orderly end."""
+"""Runs jobs: slots and feeds, one attempt after another, limits, pools, and an orderly end."""

@@ -1,4 +1,4 @@
-"""What becomes of a delivery that has its slot: it is a tick, is given back, is put off, or its job is run."""
+"""Decides what to do with a delivery that has its slot: handle a tick, give the job back, put it off, or run it."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class AttemptRunner:
     """Runs the attempts of one worker, each to its end, with the pools and limits that they share.
 
     admit: opens the worker's slots to other jobs, or closes them while a suspect runs alone. on_end: called with each
-    attempt that is settled, or left to its lease. on_storing: called when one holds no slot any more, but is not
-    settled: what it has returned is on its way to the broker.
+    attempt that is settled, or left to its lease. on_storing: called when an attempt holds no slot any more, but is not
+    settled: its return value is on its way to the broker.
     """
 
     def __init__(
@@ -82,7 +82,8 @@ class AttemptRunner:
         self.lost = Lost(self._executor, leases, ended=on_end)
 
     async def run(self, attempt: Attempt) -> None:
-        """Do with `attempt` what its delivery needs, until it is settled or `storing`. In a task of its own."""
+        """Do with `attempt` what its delivery needs, until the attempt is settled or `storing`. Run this in a task of
+        its own."""
         attempt.runner = asyncio.current_task(self._loop)
         lost = self.lost
         try:
@@ -98,8 +99,8 @@ class AttemptRunner:
         except GivenUp:
             lost.over(attempt)
         except BaseException as error:
-            # A fault of jetq's own, or who cancels all tasks there are. The job is not settled, so it comes back when
-            # its lease lapses; and whatever it was, it does not end the worker.
+            # A fault of jetq's own, or a cancellation of all existing tasks. The job is not settled, so the job comes
+            # back when its lease lapses; and whatever the error was, it does not end the worker.
             _log.exception("%s %s could not be handled", attempt.name, attempt.delivery.id)
             self._leases.drop(attempt.delivery)
             if isinstance(error, asyncio.CancelledError | GeneratorExit):
@@ -112,5 +113,5 @@ class AttemptRunner:
 
     @property
     def has_lost(self) -> bool:
-        """Whether code of jobs goes on that nobody waits for any more."""
+        """Whether code of jobs still runs although its attempt or thread was given up."""
         return len(self.lost.attempts) > 0 or self.threads.lost > 0

@@ -1,4 +1,4 @@
-"""Which jobs are cancelled, as a worker hears it: some before they come, others while it has them."""
+"""The cancelled jobs that a worker knows of: some were cancelled before they came, others while the worker has them."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ _REMEMBERED_FOR = 2.0 * REMEMBERED
 """Seconds for which a cancelled id is remembered: longer than the broker keeps it on record."""
 
 FindAttempt = Callable[[str, str], Attempt | None]
-"""`(queue, id) -> attempt`: the one that a worker has of that job, started or about to be; None if it has none."""
+"""`(queue, id) -> attempt`: the attempt that a worker has of that job, started or about to be; None if it has none."""
 
 
 class Cancellations:
-    """The cancelled jobs of the queues that one worker serves. find: its attempts."""
+    """The cancelled jobs of the queues that one worker serves. find: returns the worker's attempt at a job."""
 
     def __init__(self, find: FindAttempt) -> None:
         self._find = find
         self._heard_at: dict[tuple[str, str], float] = {}  # by queue and id, the oldest first
 
     async def listen(self, broker: Fleet, queue: str) -> None:
-        """Hear of the cancelled jobs of `queue`: when this returns, of all that are cancelled already."""
+        """Subscribe to the cancellations of jobs of `queue`. When this returns, all earlier cancellations are known."""
         await broker.watch_cancelled(queue, partial(self._on_mark, queue))
 
     def __contains__(self, delivery: Delivery) -> bool:
-        """Whether that job is not to be started."""
+        """Return whether the job of `delivery` must not be started."""
         return bool(self._heard_at) and (delivery.queue, delivery.id) in self._heard_at
 
     def forget_old(self, now: float) -> None:
-        """Drop what was heard too long ago to matter. `now` is `time.monotonic()`."""
+        """Drop cancellations that are too old to matter. `now` is `time.monotonic()`."""
         while self._heard_at:
             oldest = next(iter(self._heard_at))
             if self._heard_at[oldest] > now - _REMEMBERED_FOR:

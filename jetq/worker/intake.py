@@ -1,4 +1,5 @@
-"""What a worker takes next: feeds of several queues and levels share its slots, and jobs that found none wait here."""
+"""The intake of a worker: decides which job is next. Feeds of several queues and levels share the worker's slots, and
+jobs that found no free slot wait in the intake."""
 
 from __future__ import annotations
 
@@ -20,18 +21,18 @@ _BUSY_FOR = 1.0
 """Seconds after its last delivery for which a queue takes part in the sharing of free slots."""
 
 _PREFETCH_CAP = 100
-"""Jobs that are asked for ahead at most, or as many as there are slots."""
+"""The most jobs that are asked for ahead, or the number of slots if that is larger."""
 
 _COMES_BACK_WITHIN = 5.0
-"""Seconds for which deliveries are asked for besides, once jobs that run here are not held any more."""
+"""Seconds for which additional deliveries are asked for, after running jobs of this worker ceased to be held."""
 
 
 class Intake:
-    """The feeds of a worker with so many slots.
+    """The feeds of a worker with `concurrency` slots.
 
-    A queue has one lane, or one for each level. weights: of queues, 1 if not given. ahead: jobs may be asked for
-    beyond the free slots, where one queue without levels is served; with several a job would keep its place from those
-    of another one.
+    A queue has one lane, or one for each level. weights: the weights of queues, 1 for a queue without. ahead: jobs may
+    be asked for beyond the free slots, if one queue without levels is served; with several queues or levels a waiting
+    job would keep its place from jobs of another queue.
 
     Guarantee: tests/faults/test_storms.py::test_a_million_jobs_waiting_slow_nothing_down_and_take_no_memory: it asks
     for what there are slots for, and a bounded number ahead, so a worker's memory does not grow with what waits.
@@ -42,14 +43,14 @@ class Intake:
         self._weights = weights
         self._lanes_of: dict[str, QueueLanes] = {}
         self._queues: list[QueueLanes] = []
-        # Apart, because a pick for a request and one for a start each count as a turn of their own.
+        # Two objects, because a pick for a request and a pick for a start each count as a turn of their own.
         self._starts = self._requests = WeightedRoundRobin([])
-        self._only: Lane | None = None  # the one lane of the one queue, as most workers have it
+        self._only: Lane | None = None  # the only lane of the only queue, as most workers have it
         self._prefetch = Prefetch(max(concurrency, _PREFETCH_CAP) if ahead else 0, time.monotonic())
         self._lost, self._lost_until = 0, 0.0
 
     def open(self, queue: str, feeds: Mapping[Level, Feed], policy: Mapping[Level, int] | None) -> None:
-        """Take in `queue` too, or anew with levels. feeds, policy: see `QueueLanes`."""
+        """Serve `queue` too, or serve it anew with levels. feeds, policy: see `QueueLanes`."""
         lanes = QueueLanes(feeds, policy, self._concurrency)
         if queue in self._lanes_of:
             lanes.lanes["normal"].waiting.extend(self._lanes_of[queue].lanes["normal"].waiting)
@@ -62,7 +63,7 @@ class Intake:
         self._starts, self._requests = WeightedRoundRobin(weights), WeightedRoundRobin(weights)
 
     async def close(self, queue: str) -> None:
-        """Let no more come from `queue`. What waits stays."""
+        """Stop the feeds of `queue`. Jobs that wait here stay."""
         for lane in self._lanes_of[queue].lanes.values():
             await lane.feed.stop()
 
@@ -87,7 +88,7 @@ class Intake:
         return queue in self._lanes_of
 
     def __len__(self) -> int:
-        """How many jobs wait for a slot."""
+        """Return how many jobs wait for a slot."""
         if self._only is not None:
             return len(self._only.waiting)
         return sum(queue.waiting for queue in self._queues)
@@ -97,9 +98,11 @@ class Intake:
             yield from lane.waiting
 
     def expect(self, queue: str, level: Level, by: str | None, lost: int) -> None:
-        """Note who hands out that level's jobs now (see `Terms.by`), and that `lost` running jobs are held no more.
+        """Note which consumer hands out that level's jobs now (see `Terms.by`), and that `lost` running jobs are held
+        no more.
 
-        As many are asked for besides: a lost job that is handed out here again goes on, and needs no slot.
+        The intake asks for `lost` additional jobs: a lost job that is handed out to this worker again goes on, and
+        needs no slot.
         """
         lanes = self._lanes_of.get(queue)
         if lanes is not None and level in lanes.lanes:
@@ -116,13 +119,14 @@ class Intake:
         return max(0, self._lost - len(self))
 
     def arrived(self, attempt: Attempt, free: bool) -> bool:
-        """Record a delivery. True if it may start now, for which a slot must be `free`; else it waits for `next`."""
+        """Record a delivery. Return whether the job may start now, for which a slot must be `free`; otherwise the job
+        waits for `next`."""
         if self._only is not None:
             self._prefetch.answered(time.monotonic())
             if free and not self._only.waiting:
                 self._prefetch.started += 1
                 return True
-            self._only.waiting.append(attempt)  # behind those that came before it
+            self._only.waiting.append(attempt)  # behind the jobs that came before this one
             return False
         delivery = attempt.delivery
         lanes = self._lanes_of[delivery.queue]
@@ -133,10 +137,11 @@ class Intake:
         return False
 
     def surplus(self, *, all: bool = False) -> Iterator[Attempt]:
-        """Take out what is better given back: jobs asked for ahead that would wait long for a slot, or `all` that wait.
+        """Take out the jobs that are better given back: jobs asked for ahead that would wait long for a slot, or `all`
+        waiting jobs.
 
-        Never a job that was delivered before: given back it would be like new, and what kills its worker would go
-        round.
+        A job that was delivered before is never taken out: given back, the job would look new, and a job that kills its
+        worker would go round.
         """
         if all:
             for lane in self._lanes():
@@ -145,13 +150,13 @@ class Intake:
             yield from _take_fresh(self._only.waiting, excess)
 
     def drain(self) -> Iterator[Attempt]:
-        """Take out all jobs that wait, in whatever order they would start: they are to be given back."""
+        """Take out all waiting jobs, to be given back. The order does not matter."""
         for lane in self._lanes():
             while lane.waiting:
                 yield lane.waiting.popleft()
 
     def next(self) -> Attempt | None:
-        """Take out the job to be started next; None if there is none."""
+        """Take out the job to be started next and return it; None if there is none."""
         if self._only is not None:
             if not self._only.waiting:
                 return None
@@ -169,7 +174,7 @@ class Intake:
         return None
 
     def ask(self, free: int) -> None:
-        """Ask for jobs for `free` slots: for all of them once half are free, so that one request serves many jobs."""
+        """Ask for jobs for all `free` slots once half of the slots are free, so that one request serves many jobs."""
         if self._lost:
             free += self._still_lost()
         if self._only is not None:
@@ -187,7 +192,7 @@ class Intake:
             self._share(free - asked, now)
 
     def _ask_ahead(self, lane: Lane, free: int) -> None:
-        """Ask for the `free` slots and some jobs beyond, once half of that is missing."""
+        """Ask for jobs for the `free` slots and for some jobs beyond, once half of that number is missing."""
         now, prefetch, asked = time.monotonic(), self._prefetch, lane.feed.asked
         prefetch.recompute(now)
         missing = free + prefetch.jobs - len(lane.waiting) - asked
@@ -198,8 +203,8 @@ class Intake:
             lane.feed.ask(asked + missing)
 
     def _share(self, unasked: int, now: float) -> None:
-        """Split the free slots over the queues with work. A quiet queue has a request for one, which wakes it, also
-        when there are more queues than slots."""
+        """Split the free slots over the queues with work. A quiet queue has a request for one job, which wakes the
+        queue, also when there are more queues than slots."""
         queues = self._queues
         busy = [n for n, queue in enumerate(queues) if now - queue.delivered_at < _BUSY_FOR and not queue.exhausted]
         for number, queue in enumerate(queues):
@@ -214,7 +219,7 @@ class Intake:
 
 
 def _take_fresh(waiting: deque[Attempt], most: int) -> list[Attempt]:
-    """Take out up to `most` that were delivered for the first time, those that came last."""
+    """Take out up to `most` jobs that were delivered for the first time, beginning with the jobs that came last."""
     taken = list(islice((each for each in reversed(waiting) if each.delivery.count == 1), most))
     for attempt in taken:
         waiting.remove(attempt)

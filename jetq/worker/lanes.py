@@ -1,4 +1,5 @@
-"""The lanes of one queue: a feed for the queue, or one for each of its levels, and what they brought that waits."""
+"""The lanes of one queue: one feed for the queue, or one for each of its levels, and the jobs that they brought and
+that wait."""
 
 from __future__ import annotations
 
@@ -13,11 +14,11 @@ from jetq.worker.round_robin import WeightedRoundRobin
 __all__ = ["Lane", "QueueLanes"]
 
 _ANSWERED_WITHIN = 0.2
-"""Seconds within which a request is answered if the queue has jobs: a round trip, and a busy loop."""
+"""Seconds within which the broker answers a request if the queue has jobs. That covers a round trip and a busy loop."""
 
 
 class Lane:
-    """One feed, and what it brought that waits for a slot."""
+    """One feed, and the jobs that it brought and that wait for a slot."""
 
     def __init__(self, feed: Feed) -> None:
         self.feed = feed
@@ -25,20 +26,22 @@ class Lane:
 
     @property
     def clear(self) -> bool:
-        """Whether its queue is known to be empty: it has an open request, and the broker said that nothing is left."""
+        """Whether the lane is known to have no jobs: its feed has an open request, and the broker said that nothing is
+        left."""
         return not self.waiting and self.feed.left == 0 and self.feed.asked > 0
 
     @property
     def wanting(self) -> bool:
-        """Whether the broker said that more is left."""
+        """Whether the broker said that more jobs are left."""
         return bool(self.feed.left)
 
 
 class QueueLanes:
     """The lanes of one queue, the highest level first.
 
-    feeds: by level; one without levels has "normal" alone. policy: None if a job waits for all of higher levels, else
-    the weights by which levels share. slots: of the worker. alone: set by the intake where it serves no other queue.
+    feeds: the feeds by level; a queue without levels has "normal" alone. policy: None if a job waits for all jobs of
+    higher levels; otherwise the weights by which levels share. slots: the number of slots of the worker. alone: set by
+    the intake where it serves no other queue.
     """
 
     def __init__(self, feeds: Mapping[Level, Feed], policy: Mapping[Level, int] | None, slots: int) -> None:
@@ -51,12 +54,13 @@ class QueueLanes:
         if policy is not None:
             weights = [policy.get(level, 1) for level in self.lanes]
             self._by_weight = WeightedRoundRobin(weights)
-            # A choice needs some of each at hand: as many as would fill the slots.
+            # A choice by weight needs some jobs of each level at hand: together as many as would fill the slots.
             self._at_hand = [-(-slots * weight // sum(weights)) for weight in weights]
 
     @property
     def asked(self) -> int:
-        """How many jobs were requested and have not arrived, but for lanes that are known to be empty."""
+        """How many jobs were requested and have not arrived. Requests of lanes that are known to be empty do not count,
+        if the queue has levels."""
         if len(self._ordered) == 1:
             return self._ordered[0].feed.asked
         return sum(lane.feed.asked for lane in self._ordered if not lane.clear)
@@ -65,7 +69,7 @@ class QueueLanes:
         """Return how many of the requested jobs to expect at once. `now` is `time.monotonic()`.
 
         A queue with jobs answers within 0.2 s. A request that is not answered by then found the queue empty, and the
-        slots that it was meant for go to other queues.
+        slots of that request go to other queues.
         """
         if self.alone:
             return self.asked
@@ -79,7 +83,7 @@ class QueueLanes:
 
     @property
     def listens(self) -> bool:
-        """Whether the open requests are enough to hear of the next job that may start."""
+        """Whether the open requests are enough to be told of the next job that may start."""
         for lane in self._ordered:
             if not lane.feed.asked:
                 return False
@@ -93,7 +97,7 @@ class QueueLanes:
         return sum(len(lane.waiting) for lane in self._ordered)
 
     def next(self) -> Attempt | None:
-        """Take out the job to be started next. None if there is none, or others that are on their way go first."""
+        """Take out the job to be started next and return it. None if no job waits, or if jobs on their way go first."""
         lanes = self._ordered
         if len(lanes) == 1:
             return lanes[0].waiting.popleft() if lanes[0].waiting else None
@@ -114,7 +118,7 @@ class QueueLanes:
         if len(lanes) == 1:
             lanes[0].feed.ask(slots)
         elif self._by_weight is None:
-            for lane in lanes:  # one request is enough to hear of the first, and that tells of the others
+            for lane in lanes:  # one request is enough to learn of the first job, whose delivery tells of the others
                 lane.feed.ask(max(1, slots) if lane.wanting else 1)
                 if not lane.clear:
                     return

@@ -1,6 +1,7 @@
-"""Keeping deliveries with the worker that holds them: renewals from a thread and a connection of their own.
+"""Renews the leases of the deliveries that a worker holds, from a thread and a connection of its own.
 
-A thread, because user code may block the event loop; its own connection, because the loop's is then blocked too.
+The renewals need a thread, because user code may block the event loop. They need their own connection, because the
+loop's connection is blocked together with the loop.
 """
 
 from __future__ import annotations
@@ -27,38 +28,43 @@ __all__ = ["Leases", "OnTermsChange"]
 _log = logging.getLogger("jetq.worker")
 
 _MARGIN = 0.5
-"""Seconds before its end, at most a tenth of it, at which a lease counts as lapsed: an ack needs time to arrive."""
+"""Seconds before its end at which a lease counts as lapsed, at most a tenth of the lease: an ack needs time to
+arrive."""
 
 _RENEW_EVERY = 1.0
 """Seconds between two rounds of renewals, or a third of a lease that is shorter than three of them."""
 
 _RENEWALS_A_SECOND = 20
-"""Renewals a second up to which each lease is renewed every second, so that an `ack_wait` that is shortened to a few
-seconds finds it fresh: the server applies that at once to what is held. With more, less often."""
+"""Renewals a second up to which each lease is renewed every second. So an `ack_wait` that is shortened to a few seconds
+finds the leases fresh: the server applies a new `ack_wait` at once to held jobs. Beyond this number each lease is
+renewed less often."""
 
 _BOUNDS_EVERY = 0.05
 """Seconds between looks whether a delivery that bounds a timeout has lapsed."""
 
 _TERMS_EVERY = 2.0
-"""Seconds between looks at the terms of what is held, or half of a lease that is shorter than two of them."""
+"""Seconds between looks at the terms of held deliveries, or half of a lease that is shorter than two such intervals."""
 
 _ALL_TERMS_EVERY = 10.0
-"""Seconds between looks at the terms of all queues, of which nothing may be held."""
+"""Seconds between looks at the terms of all queues, also of queues from which nothing is held."""
 
 _MessageKey = tuple[str, int, float]
-"""Of one message: its queue, its sequence, and when it was stored, because a stream that is made anew counts anew."""
+"""The key of one message: its queue, its sequence, and when it was stored, because a stream that is made anew counts
+anew."""
 
 OnTermsChange = Callable[[str, Level, str | None, int], None]
-"""`(queue, level, by, lost)`: the deliveries of that level are handed out by another than before (see `Terms.by`; None:
-by nobody), or on shorter terms, and `lost` of those that were held here are not any more."""
+"""`(queue, level, by, lost)`: the deliveries of that level are handed out by another consumer than before (see
+`Terms.by`; None: by none), or on shorter terms. `lost` is how many of the deliveries held here are not held any
+more."""
 
 
 class Leases:
-    """The deliveries a worker holds, renewed until they are dropped or may not be any longer.
+    """The deliveries that a worker holds, renewed until they are dropped or may not be renewed any longer.
 
-    `connect` makes the broker on the thread's own loop. `lease` is the broker's at first, in seconds, the least of
-    `queues`; the terms are looked at every other second while something is held. on_terms_change: called on the loop
-    this was made on. presence: the worker's, renewed with them once it was given.
+    `connect` makes the broker on the thread's own loop. `lease` is the broker's lease at first, in seconds: the least
+    lease of `queues`. The terms are looked at every other second while something is held. on_terms_change: called on
+    the loop on which this object was made. `presence` is the worker's presence, renewed with the leases once it was
+    established.
 
     Guarantee: tests/integration/worker/test_leases.py: while its worker lives, no job is delivered again, however long
     it runs or blocks the event loop. tests/integration/worker/test_lapsed_leases.py: a lease that lapsed is not
@@ -79,13 +85,13 @@ class Leases:
         self._set_lease(lease)
         self._on_terms_change = on_terms_change
         self._callers_loop = asyncio.get_running_loop()
-        self._held: dict[str, Delivery] = {}  # of each job the one that was held first, by its id
-        self._beside: dict[_MessageKey, Delivery] = {}  # and the others, of which there are hardly any
+        self._held: dict[str, Delivery] = {}  # by job id, the delivery of each job that was held first
+        self._beside: dict[_MessageKey, Delivery] = {}  # the other deliveries; there are hardly any
         self._bounds: dict[asyncio.Timeout, Delivery] = {}
         self._watches_bounds = False
         self._changing = threading.Lock()  # held deliveries change hands on the loop and lapse in the thread
         self._terms: dict[tuple[str, Level], Terms] = {}
-        self._unrenewed: dict[_MessageKey, float] = {}  # the longest time without, since the last look
+        self._unrenewed: dict[_MessageKey, float] = {}  # the longest seconds without a renewal since the last look
         self.presence = Presence(lease, self._margin)
         self._thread = threading.Thread(target=self._run, name="jetq-leases", daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -98,7 +104,7 @@ class Leases:
         self._ready.wait()
 
     def stop(self) -> None:
-        """End the thread. What is still held is no longer renewed."""
+        """End the thread. Deliveries that are still held are no longer renewed."""
         if self._loop is not None and self._stopping is not None and self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._stopping.set)
             self._thread.join(timeout=5.0)
@@ -106,8 +112,9 @@ class Leases:
     def hold(self, delivery: Delivery) -> bool:
         """Renew `delivery` until `drop`, or until its `renew_until`.
 
-        False if that message is held already: then it was handed out here again, and it is the earlier delivery that
-        goes on, by the newer one's lease and token. It must not be started beside itself.
+        Return False if this worker holds the same message already. Then the broker handed the message out to this
+        worker again: the earlier delivery goes on, with the lease and token of the newer one, and `delivery` must not
+        be started beside it.
         """
         held = self._held.setdefault(delivery.id, delivery)
         return held is delivery or self._hold_another(held, delivery)
@@ -127,7 +134,7 @@ class Leases:
         return False
 
     def drop(self, delivery: Delivery) -> None:
-        """Renew `delivery` no more: it is settled, given up, or left to its lease."""
+        """Renew `delivery` no more: the delivery is settled, given up, or left to its lease."""
         if self._held.get(delivery.id) is delivery:
             del self._held[delivery.id]
             if self._beside:
@@ -143,8 +150,8 @@ class Leases:
                 return
 
     def runs_still(self, delivery: Delivery) -> bool:
-        """Return whether an earlier delivery of the job goes on here whose lease is lost: whoever had it since gave it
-        back, as a new message, so that `hold` does not know it."""
+        """Return whether an earlier delivery of the job, whose lease is lost, still goes on in this worker. `hold` does
+        not know the job then: another worker had it meanwhile and gave it back as a new message."""
         if not self._beside or not delivery.task:
             return False
         earlier = (self._held.get(delivery.id), *self._beside.values())
@@ -154,18 +161,18 @@ class Leases:
         )
 
     def _all(self) -> list[Delivery]:
-        # Each of these is one step under the interpreter's lock: the loop goes on adding and dropping.
+        # Each of these copies is one step under the interpreter's lock: the loop goes on adding and dropping.
         return list(self._held.values()) + list(self._beside.values())
 
     def valid(self, delivery: Delivery) -> bool:
-        """Return whether `delivery` is surely still this worker's. Only then may it be started or settled: an ack does
-        not fence, a stale one would remove the job under its next holder."""
+        """Return whether `delivery` surely still belongs to this worker. Only then may the delivery be started or
+        settled: an ack does not fence, so a stale ack would remove the job while its next holder has it."""
         return steady() < delivery.since + self._good_for
 
     def bound(self, delivery: Delivery) -> asyncio.Timeout:
-        """Return a timeout, to be entered at once, that strikes as soon as `delivery` is not this worker's any more. It
-        is to be given to `unbound` after its use."""
-        # All of them share one timer: one for each would be a tenth of a retry.
+        """Return a timeout, to be entered at once, that strikes as soon as `delivery` no longer belongs to this worker.
+        Give the timeout to `unbound` after use."""
+        # All such timeouts share one timer: one timer for each was measured to cost a tenth of a retry.
         bound = asyncio.timeout(None)
         self._bounds[bound] = delivery
         if not self._watches_bounds:
@@ -194,7 +201,7 @@ class Leases:
     # --- the thread
 
     def _run(self) -> None:
-        with own_thread(0):  # a handler that blocks, which enqueues say, must not let the leases lapse
+        with own_thread(0):  # a log handler that blocks must not let the leases lapse
             asyncio.run(self._keep_until_stopped())
 
     async def _keep_until_stopped(self) -> None:
@@ -210,7 +217,8 @@ class Leases:
         await asyncio.wait([keeping])
 
     async def _keep(self) -> None:
-        # Before there is anything to renew: what was found due before there was a connection may have lapsed meanwhile.
+        # Connect before the deliveries to renew are chosen: a delivery that was chosen before there was a connection
+        # may have lapsed meanwhile.
         broker = await self._connect(patient=True)
         looking = asyncio.create_task(self._watch_terms(broker))
         try:
@@ -234,21 +242,24 @@ class Leases:
             await asyncio.gather(*renewals)
 
     def _due(self) -> list[Delivery]:
-        """Return what is held long enough to need a renewal, is still this worker's, and may go on."""
+        """Return the held deliveries that need a renewal, still belong to this worker, and may go on."""
         now, may_go_on = steady(), time.monotonic()
         held = self._all()
+        # A little less than the time between two rounds, so that each round renews what the round before renewed.
         fresh = min(self._lease / 4, max(0.75 * _RENEW_EVERY, len(held) / _RENEWALS_A_SECOND))
         oldest, newest = now - self._good_for, now - fresh
         return [each for each in held if oldest < each.since < newest and may_go_on < each.renew_until]
 
     async def _extend(self, broker: Consuming, deliveries: list[Delivery]) -> None:
+        # Read before the request, because the server counts the new lease from when the request arrives: a later time
+        # would let this worker keep a job that is another's already.
         asked_at, tokens = steady(), [delivery.token for delivery in deliveries]
         if not await self._try(broker.extend(deliveries), f"{len(deliveries)} leases of {deliveries[0].queue}"):
             return
         with self._changing:
             for delivery, token in zip(deliveries, tokens, strict=True):
-                # It arrived between `asked_at` and now. If the lease has ended meanwhile, it may have come too late,
-                # and have renewed the lease of whoever has the job since.
+                # The renewal arrived between `asked_at` and now. If the lease has ended meanwhile, the renewal may have
+                # come too late, and have renewed the lease of the worker that has the job since.
                 if delivery.token == token and self.valid(delivery):
                     key, unrenewed = _key_of(delivery), steady() - delivery.since
                     self._unrenewed[key] = max(unrenewed, self._unrenewed.get(key, 0.0))
@@ -264,7 +275,7 @@ class Leases:
         except BrokerError as error:
             _log.warning("%s could not be renewed: %s", what, error.message)
             return False
-        except Exception:  # this thread must outlive everything: without it every lease lapses
+        except Exception:  # this thread must outlive every error: without the thread every lease lapses
             _log.exception("%s could not be renewed", what)
             return False
         return True
@@ -284,7 +295,7 @@ class Leases:
             await asyncio.sleep(max(0.25, min(_TERMS_EVERY, self._lease / 2)))
 
     async def _check_terms(self, broker: Consuming, queue: str, level: Level) -> bool:
-        """Look at the terms of one level, and go by them. Returns whether they could be seen."""
+        """Look at the terms of one level, and follow them. Return whether the terms could be seen."""
         held = [each for each in self._all() if each.queue == queue and each.level == level]
         tokens = [each.token for each in held]
         try:
@@ -310,8 +321,9 @@ class Leases:
         return True
 
     def _forsake(self, deliveries: list[Delivery], terms: Terms | None) -> None:
-        """Let those lapse that another has handed out than hands out now, and those that were not renewed for longer
-        than the terms allow: that they were renewed since says nothing, it may have been for their next holder."""
+        """Let deliveries lapse that another consumer has handed out than the present one, and deliveries that were not
+        renewed for longer than the terms allow. A later renewal of such a delivery proves nothing: it may have renewed
+        the lease of the next holder."""
         with self._changing:
             for delivery in deliveries:
                 by = delivery.handed_out_by
@@ -323,7 +335,7 @@ class Leases:
                     delivery.since = -math.inf
 
     def _adopt(self, queue: str, level: Level, terms: Terms) -> None:
-        """Go by `terms` from now on."""
+        """Follow `terms` from now on."""
         known = self._terms.get((queue, level))
         self._terms[queue, level] = terms
         unknown = [self._first_lease] if any(each not in self._terms for each in self._queues) else []

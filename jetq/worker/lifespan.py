@@ -1,4 +1,4 @@
-"""The app's lifespan around its worker: begun unless the worker is stopped before, and ended in time."""
+"""The app's lifespan around its worker: entered unless the worker is stopped before, and ended in time."""
 
 from __future__ import annotations
 
@@ -22,11 +22,12 @@ _NOTES = {stage: f"jetq: the app's lifespan raised this at its {stage}" for stag
 async def around(
     make: Callable[[], AbstractAsyncContextManager[Any]] | None, stopping: asyncio.Event, left: Callable[[], float]
 ) -> AsyncIterator[bool]:
-    """Enter the lifespan that `make` gives, and leave it. False if it was not entered, because `stopping` was set
-    before.
+    """Enter the lifespan that `make` returns, and leave it at the end. Yield whether it was entered: False if
+    `stopping` was set before.
 
-    left: seconds that its end may take; it is cancelled then. It is entered and left in the task that does so here, as
-    cancel scopes need it. What it raises is raised, with a note that says so.
+    left: returns the seconds that the end of the lifespan may take; the end is cancelled after that. The lifespan is
+    entered and left in the caller's task, as cancel scopes need it. What the lifespan raises is raised, with a note
+    that names the lifespan.
     """
     if make is None:
         yield True
@@ -64,7 +65,8 @@ def _noted(stage: str) -> Iterator[None]:
 
 
 def failed_at(error: BaseException) -> str | None:
-    """At which of its ends, "start" or "end", the app's lifespan raised `error`; None if it did not."""
+    """Return whether the app's lifespan raised `error` at its "start" or "end"; None if the error is not from the
+    lifespan."""
     return next((stage for stage, note in _NOTES.items() if note in getattr(error, "__notes__", ())), None)
 
 
@@ -78,7 +80,7 @@ def _checked(lifespan: AbstractAsyncContextManager[Any]) -> AbstractAsyncContext
 
 
 async def unless(stopping: asyncio.Event, work: Coroutine[Any, Any, Any]) -> bool:
-    """Do `work` in this task. False, and it is cancelled, if `stopping` is set before it is done."""
+    """Do `work` in this task. Return False, with `work` cancelled, if `stopping` is set before `work` is done."""
     done = False
     bound = asyncio.timeout(None)
 

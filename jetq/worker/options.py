@@ -1,4 +1,4 @@
-"""What a worker is to do, as its constructor has checked it."""
+"""The options of a worker, as its constructor has checked them."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ class WorkerOptions(Struct, frozen=True):
     """The options of one worker."""
 
     name: str
-    """Its identity in records, logs and job contexts: host, process id and a few random digits."""
+    """The worker's identity in records, logs and job contexts: host, process id and a few random digits."""
 
     tasks: Mapping[str, Task[..., Any]]
-    """What it can run, by name."""
+    """The tasks that the worker can run, by name."""
 
     queues: tuple[str, ...]
-    """What it serves."""
+    """The queues that the worker serves."""
 
     weights: Mapping[str, int]
-    """By queue, of those that have one: their parts of the slots."""
+    """The weights of the queues that have one, by queue: their parts of the slots."""
 
     schedules: Sequence[Definition]
-    """What its tasks declare for its queues."""
+    """The schedules that the worker's tasks declare for its queues."""
 
     concurrency: int
     """How many jobs run at once, from 1."""
 
     burst: bool
-    """Whether it ends when its queues are empty."""
+    """Whether the worker ends when its queues are empty."""
 
     max_jobs: int | None
-    """How many jobs it takes in all, from 1; None for any number."""
+    """How many jobs the worker takes in all, from 1; None for any number."""
 
     should_retire: Callable[[], bool]
     """Asked after each job; True stops the worker."""

@@ -1,4 +1,5 @@
-"""What becomes of an attempt that did not return: pure decisions, with clock and random numbers handed in."""
+"""Decides what becomes of an attempt that did not return. The decisions are pure: clock and random numbers are passed
+in."""
 
 from __future__ import annotations
 
@@ -43,21 +44,27 @@ __all__ = [
 _log = logging.getLogger("jetq.worker")
 
 LONGEST_WAIT = 10 * 365 * 86_400.0
-"""Seconds to which every wait is cut. An exponential without a bound soon exceeds what a date can say."""
+"""The most seconds of every wait. An exponential wait without a bound soon exceeds what a date can express."""
 
 _BASE = 3.0
+"""Base of the exponential `default_wait`: see there."""
 _SHORTEST, _CAP = 1.0, 300.0
+"""The least and the most seconds of `default_wait`."""
 _PATIENCE = 600.0
+"""Seconds for which a job that no worker can run is put off before the job is dead."""
 _FIRST_LOOK, _LAST_LOOK = 5.0, 60.0
+"""The first and the most seconds for which a job that this worker cannot run is put off."""
 _NAMES_SHOWN = 5
+"""The most names of known tasks in a message about an unknown task."""
 
 
 class RetryPolicy(Struct, frozen=True):
-    """When a job is run again.
+    """Decides when a job is run again.
 
     max_attempts: runs in all, from 1. wait: seconds, a tenacity wait strategy, or None for `default_wait`. dead_on:
-    exceptions that no further attempt would mend. retry_on: those that one may mend, if not all others; what both mean
-    is not run again. Where a function of theirs raises, the job is run again.
+    exceptions that no further attempt would mend. retry_on: exceptions that a further attempt may mend; None means all
+    others. A job whose exception matches both is not run again. Where a function of `dead_on` or `retry_on` raises, the
+    job is run again.
 
     Guarantee: tests/integration/attempts/test_retries.py: no attempt is early, and each counts once;
     tests/faults/test_crash_sweep.py: none is lost with its worker.
@@ -70,7 +77,7 @@ class RetryPolicy(Struct, frozen=True):
 
 
 class FailedRun(Protocol):
-    """What a run that ended in an exception is judged by."""
+    """The facts by which a run that ended in an exception is judged."""
 
     @property
     def name(self) -> str:
@@ -79,22 +86,22 @@ class FailedRun(Protocol):
 
     @property
     def ending(self) -> Ending | None:
-        """How the run was being ended, if it was."""
+        """How the run was being ended, or None."""
         ...
 
     @property
     def meta(self) -> Meta:
-        """What the job has behind it."""
+        """The metadata of the job, with its earlier attempts."""
         ...
 
     @property
     def policy(self) -> RetryPolicy:
-        """When its job is run again."""
+        """The policy by which the job is run again."""
         ...
 
     @property
     def max_crashes(self) -> int:
-        """How many processes it may end, from 1."""
+        """How many processes the job may end, from 1."""
         ...
 
     def capture(self, error: BaseException) -> Failure:
@@ -102,20 +109,23 @@ class FailedRun(Protocol):
         ...
 
     def asked_arguments(self, error: BaseException) -> bytes | Dead | None:
-        """Return the arguments of the next attempt if `error` asks for others, and Dead if these are wrong."""
+        """Return the arguments of the next attempt if `error` asks for other arguments, Dead if those arguments are
+        wrong, else None."""
         ...
 
 
 def outcome_of_error(error: BaseException, run: FailedRun, random: Random) -> Outcome:
-    """Return the outcome of a `run` that raised `error`, of a group the `decisive` one. The first of these counts:
+    """Return the outcome of a `run` that raised `error`; of a group, pass the `decisive` exception. The first of these
+    rules counts:
 
-    1. somebody has cancelled the job,
-    2. its worker gives it back, unless its thread had been lost at its timeout by then: that is no fault of the worker,
-    3. its process died of it,
-    4. it returned what cannot be run,
+    1. the job was cancelled,
+    2. its worker gives the job back, unless its thread had been lost at its timeout by then: that is no fault of the
+       worker,
+    3. its process died of the job,
+    4. the job returned what cannot be run,
     5. its thread was lost,
-    6. its timeout has passed, whatever it has raised since,
-    7. what it has raised, as `decide` says.
+    6. its timeout has passed, whatever the job has raised since,
+    7. the exception counts, as `decide` says.
 
     Raises nothing but what `run` raises.
     """
@@ -141,12 +151,14 @@ def outcome_of_error(error: BaseException, run: FailedRun, random: Random) -> Ou
 
 
 def default_wait(attempt: int, random: Random) -> float:
-    """Seconds after failed attempt number `attempt`, from 1: evenly spread from 1 to min(300, 3 ** attempt).
+    """Return the seconds to wait after failed attempt number `attempt`, from 1.
 
-    So 2, 5, 14, 41, 122 and from then on 150 s on average. Full jitter, the whole way down to the least wait, spreads
-    a crowd of jobs that failed together better than a narrow band around the mean does; the base of 3 makes the waits
-    grow in spite of it. The least is 1 s, because whatever failed needs a moment.
+    The wait is evenly spread from 1 to min(300, 3 ** attempt). So the mean is 2, 5, 14, 41, 122 and from then on 150 s.
+    Full jitter, the whole way down to the least wait, spreads a crowd of jobs that failed together better than a narrow
+    band around the mean does; the base of 3 makes the waits grow in spite of the jitter. The least wait is 1 s, because
+    whatever failed needs a moment.
     """
+    # 3 ** 10 is far above the cap already, and a larger power would overflow in the end.
     return random.uniform(_SHORTEST, min(_CAP, _BASE ** min(max(attempt, 1), 10)))
 
 
@@ -159,11 +171,11 @@ def decide(
     random: Random,
     body: bytes | None = None,
 ) -> Retrying | Snoozed | Dead:
-    """The outcome of attempt number `attempt` that ended in `error`, of which `failure` is the text.
+    """Return the outcome of attempt number `attempt` that ended in `error`. `failure` is the text of `error`.
 
-    Every kind of exception is a failed attempt, SystemExit, KeyboardInterrupt and a CancelledError of the task's own
-    making among them: what a task raises never ends its worker. A task that raises Retry asks for another attempt
-    whatever `dead_on` and `retry_on` say. `body` are the arguments it asked for by `Retry(arguments=...)`. Raises
+    Every kind of exception is a failed attempt, also SystemExit, KeyboardInterrupt and a CancelledError of the task's
+    own making: an exception of a task never ends its worker. A task that raises Retry asks for another attempt whatever
+    `dead_on` and `retry_on` say. `body` are the arguments that the task asked for by `Retry(arguments=...)`. Raises
     nothing.
     """
     asked = _asked(error) if isinstance(error, Snooze | Retry) else None
@@ -178,21 +190,22 @@ def decide(
 
 
 _OWN = (ProcessDied, ThreadLost, NeverRan)
-"""Exceptions that say how a run has ended, whatever its own code has raised beside them."""
+"""Exceptions that tell how a run has ended, whatever its own code has raised beside them."""
 
 
 def decisive(error: BaseException, policy: RetryPolicy) -> BaseException:
-    """What counts of an `error` that may be a group, as a task group raises one: the first in it, at any depth, that is
+    """Return the exception that counts, of an `error` that may be a group, as a task group raises one. The first in the
+    group, at any depth, counts that is
 
-    1. what only jetq raises: a lost thread or process, what never ran, or an Interruption, as the error that it stands
-       for,
+    1. raised by jetq alone: a lost thread or process, a task that never ran, or an Interruption, as the error that the
+       Interruption represents,
     2. a Reject,
-    3. an exception that no further attempt would mend, as `dead_on` and `retry_on` say, or the group if `dead_on`
-       names its class,
+    3. an exception that no further attempt would mend, as `dead_on` and `retry_on` say, or the group if `dead_on` names
+       its class,
     4. a Retry,
     5. the Snooze or RateLimited with the longest wait;
 
-    else an exception that is the only one, or says the same as all others; else the group.
+    otherwise an exception that is the only one, or says the same as all others; otherwise the group.
     """
     if not isinstance(error, BaseExceptionGroup):
         return error
@@ -217,10 +230,11 @@ def _first(
 
 
 def _hopeless(error: BaseException, policy: RetryPolicy) -> BaseException | None:
-    """The first in `error`, which may be a group, that no further attempt would mend; None if there is none.
+    """Return the first exception in `error`, which may be a group, that no further attempt would mend; None if there is
+    none.
 
-    What a task says by Reject, Retry or Snooze is not looked at. A group itself counts only where `dead_on` has its
-    class.
+    An exception by which a task asks for something (Reject, Retry, Snooze) is not looked at. A group itself counts only
+    where `dead_on` has its class.
     """
     dead_on, retry_on = policy.dead_on, policy.retry_on
     groups, ordinary = list[BaseException](), list[BaseException]()
@@ -237,10 +251,10 @@ def _hopeless(error: BaseException, policy: RetryPolicy) -> BaseException | None
 
 
 def _is_meant(option: str, meant: Condition, error: BaseException, *, unsure: bool) -> bool:
-    """Whether `error` is one of those that an option means; `unsure` if that cannot be told."""
+    """Return whether an option means `error`; `unsure` if that cannot be told."""
     try:
         return isinstance(error, meant) if isinstance(meant, tuple) else bool(meant(error))
-    except BaseException as broken:  # it is user code, and a fault in it must not cost the job
+    except BaseException as broken:  # the option may be user code, whose faults must not cost the job
         _log.warning(
             "%s failed when it was asked about %s (%s); another attempt is taken to be worth it",
             option, type_name(type(error)), type_name(type(broken)),
@@ -249,7 +263,8 @@ def _is_meant(option: str, meant: Condition, error: BaseException, *, unsure: bo
 
 
 def unraised(value: object) -> Dead | None:
-    """Dead, if `value`, which a task returned, is an exception or a class of some: it was meant to be raised."""
+    """Return Dead if `value`, which a task returned, is an exception or an exception class: it was meant to be raised.
+    Else None."""
     kind: type = value if issubclass(type(value), type) else type(value)  # type: ignore[assignment]
     if not issubclass(kind, BaseException):
         return None
@@ -259,8 +274,9 @@ def unraised(value: object) -> Dead | None:
 
 
 def crashed(starts: int, max_crashes: int) -> Dead | None:
-    """Dead, if a job was started `max_crashes` times and never ended: `starts` times on record, and once before its
-    first redelivery, which is not recorded unless it is the only one. None if it may be started again.
+    """Return Dead if a job was started `max_crashes` times and never ended, or None if it may be started again. The
+    starts are the `starts` on record, and one before the first redelivery, which is not recorded unless it is the only
+    start.
 
     Guarantee: tests/faults/test_poison.py: who kills its worker is dead after `max_crashes` starts, and its neighbours
     are not charged.
@@ -277,8 +293,8 @@ def crashed(starts: int, max_crashes: int) -> Dead | None:
 
 
 def process_died(meta: Meta, max_crashes: int, failure: Failure) -> Dead | Snoozed:
-    """What becomes of a job that ended its process: it runs again after some seconds, or is dead when this happened
-    `max_crashes` times. It is charged for that, and no attempt is."""
+    """Return the outcome of a job that ended its process: the job runs again after some seconds, or is dead when this
+    happened `max_crashes` times. The crash is charged to the job, and no attempt is."""
     crashes = meta.crashes + 1
     if crashes >= max_crashes:
         return Dead(reason="crashed", failure=failure)
@@ -288,23 +304,25 @@ def process_died(meta: Meta, max_crashes: int, failure: Failure) -> Dead | Snooz
 def put_off(
     needs: Needs, since: float | None, looks: int, now: float, *, able: bool, patience: float = _PATIENCE
 ) -> PutOff | None:
-    """What becomes of a job that this worker's code cannot run: back to the queue, for `patience` seconds from `since`
-    on; then None, and it is dead.
+    """Return the outcome of a job that this worker's code cannot run: back to the queue, for `patience` seconds from
+    `since` on. After that return None: the job is dead.
 
-    In a rolling deploy a worker that can is starting or busy. able: one is known at the moment, so patience begins
-    anew. looks: how often it was put off before: the pauses grow from 5 to 60 s. Times in unix seconds.
+    In a rolling deploy a worker that can run the job is starting or busy. able: an able worker is known at the moment,
+    so `patience` begins anew. looks: how many times the job was put off before: the pauses grow from 5 to 60 s. Times
+    are in unix seconds.
     """
-    # Another worker's clock may be ahead of this one's, and what a message says may be anything.
+    # Another worker's clock may be ahead of this worker's clock, and a message may name any time.
     since = now if since is None or able else min(since, now)
     waited = now - since
     if waited >= patience:
         return None
+    # The exponent is bounded for the same reason as in `default_wait`.
     after = min(_FIRST_LOOK * 2 ** min(looks, 10), _LAST_LOOK, max(patience - waited, 1.0))
     return PutOff(after=after, needs=needs, since=since, looks=looks + 1)
 
 
 def unknown_task(known: Collection[str], name: str) -> Dead:
-    """The end of a job whose task `name` is not among the `known` ones."""
+    """Return the outcome of a job whose task `name` is not among the `known` tasks."""
     return dead("unknown-task", "jetq.UnknownTask", _unknown(name, known))
 
 
@@ -323,7 +341,8 @@ def _unknown(name: str, known: Collection[str]) -> str:
 
 
 def _asked(error: BaseException) -> float | None:
-    """The wait that the task asked for, None if it named none. A subclass may have left anything there."""
+    """Return the seconds that the task asked to wait, None if the task named none. A subclass may have left anything in
+    the attribute."""
     after: object = getattr(error, "after", None)
     try:
         return None if after is None else min(seconds(after, "after"), LONGEST_WAIT)  # type: ignore[arg-type]
@@ -339,14 +358,14 @@ def _wait(error: BaseException, attempt: int, policy: RetryPolicy, random: Rando
         return policy.wait
     try:
         return seconds(policy.wait(_call_state(error, attempt)), "wait")
-    except BaseException as broken:  # a strategy is user code, and a fault in it must not cost the job
+    except BaseException as broken:  # a strategy is user code, whose faults must not cost the job
         strategy = type(policy.wait).__name__
         _log.warning("wait strategy %s failed (%s); the default takes its place", strategy, type(broken).__name__)
         return default_wait(attempt, random)
 
 
 def _call_state(error: BaseException, attempt: int) -> RetryCallState:
-    """What a wait strategy is asked with. Strategies read the attempt's number and its outcome."""
+    """Return the state with which a wait strategy is called. Strategies read the attempt's number and its outcome."""
     state = RetryCallState(_TENACITY, None, (), {})
     state.attempt_number = attempt
     state.set_exception((type(error), error, error.__traceback__))

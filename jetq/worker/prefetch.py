@@ -1,8 +1,8 @@
-"""How many jobs a worker asks for beyond its free slots, so that short ones do not wait for a round trip each.
+"""Decides how many jobs a worker asks for beyond its free slots, so that short jobs do not wait for a round trip each.
 
-As many as it starts in two round trips: one is on its way while the other is worked off. Long jobs start rarely, so
-none of them is held back here while another worker might run it; and a job that was asked for while jobs were short,
-and finds the slots full of long ones, is given back.
+The number is what the worker starts in two round trips: one batch is on its way while the other is worked off. Long
+jobs start rarely, so this worker holds back no long job that another worker might run. A job that was asked for while
+jobs were short, and that finds the slots full of long jobs, is given back.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ _COUNTED_OVER = 0.05
 """Seconds over which starts are counted."""
 
 _TYPICAL_ROUND_TRIP = 0.001
-"""Seconds that a round trip is taken to last before one was timed."""
+"""Seconds that a round trip is assumed to last before the first one was timed."""
 
 _LONGEST_ROUND_TRIP = 0.02
-"""Seconds of a round trip at most. What takes longer waited for a job to be stored."""
+"""The most seconds of a round trip. A request that takes longer waited for a job to be stored."""
 
 _STARTED_WITHIN = 1.0
 """Seconds within which a job that was asked for ahead should be started."""
 
 
 class Prefetch:
-    """For the jobs of one feed, of which up to `most` are asked for ahead: `jobs`, as of the last `recompute`.
+    """Decides how many `jobs` of one feed are asked for ahead, up to `most`, as of the last `recompute`.
 
-    Whoever starts a job counts it in `started`. All times are `time.monotonic()`.
+    The caller counts each started job in `started`. All times are `time.monotonic()`.
     """
 
     def __init__(self, most: int, now: float) -> None:
@@ -40,7 +40,7 @@ class Prefetch:
         self.started = 0
 
     def asked(self, now: float) -> None:
-        """Time the request that is made now, while no other is on its way."""
+        """Time the request that is made now. Call this only while no other request is on its way."""
         self._asked_at = now
 
     def answered(self, now: float) -> None:
@@ -48,12 +48,14 @@ class Prefetch:
         if self._asked_at is not None:
             took, self._asked_at = now - self._asked_at, None
             if took < _LONGEST_ROUND_TRIP:
+                # A moving average with a weight of 1/8, so that one slow answer changes the estimate little.
                 self._round_trip += (took - self._round_trip) / 8
 
     def recompute(self, now: float) -> None:
         """Decide anew how many `jobs` to ask for ahead, once enough time has passed."""
         passed = now - self._since
         if passed >= _COUNTED_OVER:
+            # The mean of the rate so far and the rate of the last period.
             self._rate = (self._rate + self.started / passed) / 2
             self.started, self._since = 0, now
             self.jobs = min(self._most, math.floor(2 * self._rate * self._round_trip))

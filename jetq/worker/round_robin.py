@@ -7,7 +7,8 @@ from collections.abc import Sequence
 __all__ = ["WeightedRoundRobin"]
 
 _MOST_ROUNDS_OWED = 4
-"""Rounds of all picks for which one that cannot be picked now saves up: so many it may have in a row later."""
+"""The most rounds of picks for which a number that cannot be picked now saves up: the number may be picked that many
+rounds in a row later."""
 
 
 class WeightedRoundRobin:
@@ -18,7 +19,8 @@ class WeightedRoundRobin:
         self._credit = [0] * len(weights)
 
     def pick(self, ready: Sequence[int], owed: Sequence[int] = ()) -> int:
-        """Return one of `ready`. Those of `owed` cannot be picked now and are picked later, a few times in a row."""
+        """Return one number of `ready`. The numbers of `owed` cannot be picked now, and are picked later, a few times
+        in a row."""
         total = sum(self._weights[each] for each in (*ready, *owed))
         for each in (*ready, *owed):
             self._credit[each] = min(self._credit[each] + self._weights[each], _MOST_ROUNDS_OWED * total)

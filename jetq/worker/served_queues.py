@@ -1,4 +1,5 @@
-"""The queues that a worker serves: set up on the broker, opened for its intake, and the levels that they may get."""
+"""The queues that a worker serves: set up on the broker, opened for the worker's intake, and watched for levels that
+they get later."""
 
 from __future__ import annotations
 
@@ -22,7 +23,7 @@ _LOOK_FOR_LEVELS_EVERY = 30.0
 
 
 async def set_up(broker: Broker, queue: str, declared: Queue | None) -> bool:
-    """Make sure that `queue` is there, with levels if it is `declared` to have some. Returns whether it has levels.
+    """Make sure that `queue` exists, with levels if it is `declared` to have some. Return whether the queue has levels.
 
     Raises BrokerError.
     """
@@ -33,10 +34,10 @@ async def set_up(broker: Broker, queue: str, declared: Queue | None) -> bool:
 
 
 class ServedQueues:
-    """The queues `names` of one worker, each of which has one feed of `intake`, or one for each level.
+    """The queues `names` of one worker. Each has one feed of `intake`, or one for each level.
 
-    declared: what the app says of queues. deliver: called with each delivery. on_clear: called when a level has
-    nothing left for this worker, so that a lower one may have its turn.
+    declared: what the app declares about queues. deliver: called with each delivery. on_clear: called when a level has
+    nothing left for this worker, so that a lower level may have its turn.
     """
 
     def __init__(
@@ -57,7 +58,7 @@ class ServedQueues:
         self._on_clear = on_clear
 
     async def open(self, queue: str, *, levels: bool) -> None:
-        """Take in jobs of `queue`, of each level alone if it has `levels`. Raises BrokerError."""
+        """Take jobs of `queue` in, of each level by a feed of its own if the queue has `levels`. Raises BrokerError."""
         if not levels:
             self._intake.open(queue, {"normal": await self._broker.feed(queue, self._deliver)}, None)
             return
@@ -69,7 +70,8 @@ class ServedQueues:
         self._intake.open(queue, feeds, None if declared is None else declared.weights)
 
     async def watch_levels(self) -> None:
-        """Take in the levels that a queue gets meanwhile, with its first job that has one. Ends only when cancelled."""
+        """Open the levels that a queue gets while the worker runs, with its first job that has a level. Return only
+        when cancelled."""
         while True:
             await asyncio.sleep(_LOOK_FOR_LEVELS_EVERY)
             for queue in self._names:
@@ -78,16 +80,20 @@ class ServedQueues:
                         await self._open_levels(queue)
                 except BrokerError as error:
                     _log.warning("queue %s: whether it has levels is not known: %s", queue, error.message)
-                except Exception:  # a fault of jetq's own must not end what is looked after while the worker lives
+                except Exception:  # a fault of jetq's own must not end this watch while the worker lives
                     _log.exception("queue %s: whether it has levels is not known", queue)
 
     async def _open_levels(self, queue: str) -> None:
         if await self._broker.levels(queue):
+            # The feed without levels is stopped first: it is in no lane from then on, so nothing would count its
+            # requests, or stop it at the worker's end.
             await self._intake.close(queue)
             await self.open(queue, levels=True)
 
     async def are_empty(self) -> bool:
-        """Return whether no job is running or ready in them, but in those that are paused. Not if that is unknown."""
+        """Return whether no job is running or ready in the queues; ready jobs of paused queues do not count. Return
+        False if that is unknown."""
+        # First, because a job counts as running until its removal has reached the broker.
         await self._broker.confirm()
         try:
             infos = await self._broker.queues()

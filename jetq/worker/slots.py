@@ -1,4 +1,4 @@
-"""The slots of a worker: which attempts it has, and how many more jobs it may start now."""
+"""The slots of a worker: the attempts that the worker has, and how many more jobs it may start now."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ __all__ = ["WorkerSlots"]
 class WorkerSlots:
     """The attempts of one worker that are started or about to be, and the slots that are free beside them.
 
-    concurrency: how many jobs run at once. max_jobs: how many are taken in all, None for any number. slotless: called
-    for how many of the attempts hold no slot, beyond the suspects, which are counted here.
+    concurrency: how many jobs run at once. max_jobs: how many jobs are taken in all, None for any number. slotless:
+    returns how many of the attempts hold no slot, without the suspects, which are counted in this class.
 
-    `idle` is set while there are no attempts, `exhausted` once `max_jobs` were taken.
+    `idle` is set while there are no attempts, `exhausted` is True once `max_jobs` jobs were taken.
     """
 
     def __init__(self, concurrency: int, max_jobs: int | None, slotless: Callable[[], int]) -> None:
@@ -36,7 +36,7 @@ class WorkerSlots:
         return self._open < 0
 
     def take(self, attempt: Attempt) -> None:
-        """Count `attempt` from now on. A tick, or a job that is only given back, is none of `max_jobs`."""
+        """Count `attempt` from now on. A tick, or a job that is only given back, does not count towards `max_jobs`."""
         if not self.attempts:
             self.idle.clear()
         self.attempts.add(attempt)
@@ -48,7 +48,7 @@ class WorkerSlots:
             self._suspects += 1
 
     def give(self, attempt: Attempt) -> None:
-        """Count `attempt` no more: it is settled, or left to its lease."""
+        """Count `attempt` no more: the attempt is settled, or left to its lease."""
         self.attempts.discard(attempt)
         if not self.attempts:
             self.idle.set()
@@ -56,19 +56,21 @@ class WorkerSlots:
             self._suspects -= 1
 
     def free(self) -> int:
-        """Return how many more jobs may be started now; not above 0 if none."""
+        """Return how many more jobs may be started now; 0 or less means none."""
         room, left = self.room(), self._jobs_left
         return room if room < left else left
 
     def room(self) -> int:
-        """Return the same regardless of `max_jobs`: how many of the jobs that are held here already may go on."""
+        """Return how many of the jobs that this worker holds already may go on, regardless of `max_jobs`; 0 or less
+        means none."""
         room = self._open - len(self.attempts) + self._slotless()
         if self._suspects < 2:
             return room
-        # Suspects wait for one another and would idle the slots they hold, so up to `concurrency` of them hold none.
+        # Suspects wait for one another and would leave the slots they hold unused, so up to `concurrency` suspects hold
+        # no slot.
         return room + min(self._suspects - 1, self._concurrency)
 
     def admit(self, others: bool) -> None:
-        """Open the slots to other jobs again, or close them to all for now."""
-        # Closed, they stay so whatever is counted as slotless.
+        """Open the slots to `others` again, or close the slots to all jobs for now."""
+        # Closed slots stay closed, however many attempts count as slotless.
         self._open = self._concurrency if others else -sys.maxsize

@@ -1,4 +1,5 @@
-"""Steps of a worker's start: each waits for the broker as long as need be, and ends when the worker is stopped."""
+"""Steps of a worker's start. Each step waits for the broker as long as necessary, and ends when the worker is
+stopped."""
 
 from __future__ import annotations
 
@@ -16,13 +17,14 @@ T = TypeVar("T")
 _log = logging.getLogger("jetq.worker")
 
 _FIRST_BACKOFF, _LAST_BACKOFF = 0.5, 5.0
-"""Seconds before a step is tried again."""
+"""Seconds before a step is tried again: the first time, and the most."""
 
 
 async def unless_stopped(stopping: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:
-    """Return what `work` returns, or cancel it and return None if `stopping` is set before. Raises what it raises.
+    """Return what `work` returns, or cancel `work` and return None if `stopping` is set before. Raises what `work`
+    raises.
 
-    `work` runs in a task of its own; `lifespan.unless` is for what has to run in the caller's.
+    `work` runs in a task of its own; use `lifespan.unless` for work that has to run in the caller's task.
     """
     working = asyncio.ensure_future(work)
     stopped = asyncio.ensure_future(stopping.wait())
@@ -35,7 +37,8 @@ async def unless_stopped(stopping: asyncio.Event, work: Coroutine[Any, Any, T]) 
 
 
 async def patiently(what: str, step: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """Take `step` until the broker can be reached, and return what it returned. what: names it in the log."""
+    """Repeat `step` until the broker can be reached, and return what `step` returned. what: names the step in the
+    log."""
     backoff = _FIRST_BACKOFF
     while True:
         try:

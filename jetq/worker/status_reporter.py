@@ -1,4 +1,4 @@
-"""What a worker answers when it is asked what it does."""
+"""A worker's answers when it is asked for its status."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ __all__ = ["StatusReporter"]
 
 
 class _Broker(Fleet, Clock, Protocol):
-    """What is needed of the broker here."""
+    """The parts of the broker that the status reporter uses."""
 
 
 class StatusReporter:
-    """Answers for the worker `name`, which serves `queues` and can run `tasks` in so many `slots`.
+    """Answers for the worker `name`, which serves `queues` and can run `tasks` in `slots` slots.
 
-    held: called for the attempts it has, started or about to be. find: the one of a job. stopping: called for whether
-    it takes no more.
+    held: returns the attempts that the worker has, started or about to be. find: returns the attempt at a job.
+    stopping: returns whether the worker takes no more jobs.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class StatusReporter:
         )
 
     async def listen(self, broker: _Broker, queue: str) -> None:
-        """Answer from now on what the workers of `queue` are asked."""
+        """Answer from now on the questions that the workers of `queue` are asked."""
         await broker.answer(queue, partial(self._respond, broker, queue))
 
     def _respond(self, broker: _Broker, queue: str, data: bytes) -> bytes | None:

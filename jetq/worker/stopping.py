@@ -1,4 +1,4 @@
-"""How a worker ends: when it must have ended, and what becomes of that which runs."""
+"""The end of a worker: when it must have ended, and what becomes of the jobs that run."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ _UNWINDING = 8.0
 """Seconds that jobs have to end after they were cancelled at the end of the grace time."""
 
 _UNWINDING_AT_ONCE = 0.7
-"""The same after a `kill`."""
+"""Seconds that jobs have to end after a `kill`."""
 
 _KEPT_FOR_THE_END = 1.5
-"""Of the time that an end may take: what is kept for settling, and for the last words to the broker."""
+"""Seconds of the time for the worker's end that are kept for settling, and for the last messages to the broker."""
 
 
 class Stopping:
-    """What a worker was told of its end, and the end of its attempts, which have `grace` seconds for it.
+    """The requests to a worker to end, and the end of its attempts, which have `grace` seconds.
 
-    hard: ends the worker's process with it, at the latest; None where the process goes on. stage: what is being done
-    of what may hang, empty for nothing.
+    hard: ends the worker's process with the worker, at the latest; None where the process goes on. stage: names the
+    present step if that may hang, otherwise empty.
     """
 
     def __init__(self, grace: float) -> None:
@@ -64,18 +64,20 @@ class Stopping:
         return max(self._ends_at - time.monotonic() - _KEPT_FOR_THE_END, 0.1)
 
     def left(self, attempts: Iterable[Attempt]) -> Iterator[str]:
-        """Say what does not end, `attempts` among it, and what becomes of it when the process ends now. Thread-safe."""
+        """Yield a line about each step or attempt of `attempts` that does not end, and what becomes of it when the
+        process ends now. Thread-safe."""
         if self.stage:
             yield f"{self.stage} did not end in time, and is cut off"
         for attempt in attempts:
             yield f"{attempt.name} {attempt.delivery.id} is cut off: it runs again when its lease has ended"
 
     async def end_attempts(self, slots: WorkerSlots, intake: Intake, give_back: Callable[[Attempt], None]) -> None:
-        """Let what runs end, and give back what does not: until nothing runs any more, or it has had its time."""
+        """Let running jobs end, and give back the others. Return when nothing runs any more, or when the time is
+        over."""
         attempts, idle = slots.attempts, slots.idle
         if attempts:
             _log.info("stopping: %d jobs have %g s to end", len(attempts), self._grace)
-        await self._stop_feeds(intake)  # first: what they still bring is given back as it comes
+        await self._stop_feeds(intake)  # first: a job that a feed still brings is given back as it comes
         for attempt in attempts:
             if not attempt.started:
                 attempt.release()
@@ -91,9 +93,10 @@ class Stopping:
                 await self._wait(_UNWINDING_AT_ONCE, idle)
 
     async def give_up_rest(self, attempts: set[Attempt], lost: Lost) -> bool:
-        """Settle what still runs, or leave it to its lease where its code goes on. Returns whether there was any.
+        """Settle the jobs that still run, or leave them to their leases where their code goes on. Return whether there
+        were any.
 
-        Last of all, because what is cut off with the process runs again a moment later.
+        Call this last of all, because a job that is cut off with the process runs again a moment later.
         """
         rest = [attempt for attempt in attempts if attempt.started and attempt.interruptible]
         for attempt in attempts.difference(rest):
@@ -102,6 +105,7 @@ class Stopping:
         if self.hard is None:
             lost.leave(rest)
         else:
+            # Settled by storing each job for a moment later, so that the jobs do not wait for the end of their leases.
             await lost.cut_off(rest)
         return bool(rest)
 

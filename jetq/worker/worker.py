@@ -37,7 +37,7 @@ class Worker:
 
     queues: their names, or their weights by name; None serves every queue of the app's tasks. concurrency: how many
     jobs run at once, from 1. burst: end when the queues are empty (jobs scheduled for later do not count). grace:
-    seconds that running jobs get at shutdown before they are cancelled and given back. max_jobs: take so many jobs,
+    seconds that running jobs get at shutdown before they are cancelled and given back. max_jobs: take this many jobs,
     from 1, and stop when one of them has ended. enough: asked after each job; True stops the worker.
 
     Raises DefinitionError if there are no tasks or a value is impossible.
@@ -81,33 +81,34 @@ class Worker:
         )
         self._stopping = Stopping(grace)
         self._run: WorkerRun | None = None
-        """None until there is a broker, and its queues are set up."""
+        """None until there is a broker and its queues are set up."""
 
     def stop(self) -> None:
-        """Take no more jobs, give back those not started, let the running ones end within the grace time."""
+        """Stop taking jobs, give back jobs that were not started, and let running jobs end within the grace time."""
         self._stopping.stop()
 
     def kill(self) -> None:
-        """Like `stop`, but cancel the running jobs now and give them back."""
+        """Stop like `stop`, but cancel the running jobs now and give them back."""
         self._stopping.kill()
 
     def ends_process(self, hard: HardEnd) -> None:
-        """Have the process end with this worker: at the latest by `hard`, which is told what does not end."""
+        """Have the process end with this worker, at the latest by `hard`. This also tells `hard` how to list what does
+        not end."""
         self._stopping.hard = hard
         hard.left = self._left
 
     def _left(self) -> Iterator[str]:
-        # A copy, made in one step: this is called in another thread.
+        # Copy the attempts in one step, because another thread calls this.
         yield from self._stopping.left([] if self._run is None else list(self._run.slots.attempts))
 
     @property
     def has_lost(self) -> bool:
-        """Whether code of jobs goes on that nobody waits for any more."""
+        """Whether code of jobs still runs although its attempt was given up."""
         return self._run is not None and self._run.has_lost
 
     @property
     def running(self) -> int:
-        """How many jobs this worker holds, started or about to be."""
+        """How many jobs this worker holds, started or about to be started."""
         return 0 if self._run is None else self._run.jobs_held
 
     @property
@@ -117,12 +118,13 @@ class Worker:
 
     @property
     def expects_more(self) -> bool:
-        """Whether jobs are to come that wait in the line of a limit."""
+        """Whether jobs are still to come that wait in the line of a limit."""
         return self._run is not None and self._run.expects_more
 
     @property
     def not_ready_reason(self) -> str | None:
-        """Why this worker takes no jobs at the moment, or None. Being busy is no reason."""
+        """Why this worker takes no jobs at the moment, or None if it takes jobs. A busy worker counts as taking
+        jobs."""
         if self._stopping.asked.is_set():
             return "stopping"
         return "starting" if self._run is None else self._run.not_ready_reason
@@ -140,7 +142,8 @@ class Worker:
         tests/faults/test_rolling.py: nor do a hundred in a row.
         """
         stopping = self._stopping
-        context = contextvars.copy_context()  # before the lifespan: what that sets in its own is not the jobs'
+        # Copied before the lifespan: jobs must not see what the lifespan sets in its context.
+        context = contextvars.copy_context()
         broker = await unless_stopped(stopping.asked, self.app.session.broker(patient=True))
         if broker is None:
             return
@@ -158,14 +161,18 @@ class Worker:
                     await run.work()
                 finally:
                     stopping.stage = ""
+                    # Inside the lifespan, because running jobs may need what the lifespan has opened.
                     await run.end_attempts()
                     stopping.stage = _LIFESPAN
         finally:
             if self._run is not None and self._run.serving:
+                # After the lifespan: a job that is cut off with the process runs again a moment later, and by then the
+                # process must be gone.
                 await self._leave(self._run)
 
     async def _set_up(self, broker: Broker) -> dict[str, bool]:
-        """Have the queues set up, and return which have levels. One at which the worker was stopped is not in it."""
+        """Set the queues up, and return for each whether it has levels. A queue whose setup was interrupted by a stop
+        of the worker is missing."""
         levels: dict[str, bool] = {}
         for queue in self.queues:
             setting_up = patiently(f"queue {queue}", partial(set_up, broker, queue, self.app.queues.get(queue)))
@@ -191,7 +198,7 @@ def _check_app(app: object) -> None:
 
 
 def _weights(app: Jetq, queues: Sequence[str] | Mapping[str, int] | None) -> dict[str, int]:
-    """Return the weights of queues: what the worker was told of them, else what the app says."""
+    """Return the weights of queues: the worker's own weights, and the app's weights for the other queues."""
     weights = {name: queue.weight for name, queue in app.queues.items()}
     if isinstance(queues, Mapping):
         weights |= {name: check_weight(name, weight) for name, weight in queues.items()}

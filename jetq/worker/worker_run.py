@@ -1,9 +1,10 @@
 """One run of a worker, from its broker to its orderly end, and the walk of a delivery to its start.
 
-The walk: a feed calls `_on_delivery`, which holds the lease and lets the intake decide. What may start takes a slot and
-is queued (`_enqueue_for_start`), and the next step of the loop starts all that is queued (`_drain_taken`), each by
-`AttemptRunner.run`, at once and without a task. When one ends, `_on_end` gives its slot back, and the same step of the
-loop fills the free slots (`_refill`): with what the intake has waiting, and with what it asks the broker for.
+The walk: a feed calls `_on_delivery`, which holds the lease and lets the intake decide. A job that may start takes a
+slot and is queued (`_enqueue_for_start`). The next step of the loop starts all queued jobs (`_drain_taken`), each by
+`AttemptRunner.run`, at once and without a task. When an attempt ends, `_on_end` gives its slot back, and the same step
+of the loop fills the free slots (`_refill`): with jobs that wait in the intake, and with jobs that the intake asks the
+broker for.
 """
 
 from __future__ import annotations
@@ -42,17 +43,19 @@ __all__ = ["WorkerRun"]
 _log = logging.getLogger("jetq.worker")
 
 _DEADLINES_EVERY = 0.05
-"""Seconds between looks at deadlines: a timeout is late by at most this."""
+"""Seconds between looks at deadlines: a timeout is late by at most this time."""
 
 _BURST_POLL = 0.1
 """Seconds between looks whether the queues are empty."""
 
 
 class WorkerRun:
-    """Runs jobs of `app` from `broker`, by `options`, until `stopping` says so or, with `burst`, the queues are empty.
+    """Runs jobs of `app` from `broker`, by `options`, until `stopping` asks for the end or, with `burst`, the queues
+    are empty.
 
-    To be made once the queues are set up, because only then `broker.lease` is the least of theirs. context: what the
-    jobs run in copies of. Its steps, in this order: `prepare`, `work`, `end_attempts`, `leave`.
+    Make this object once the queues are set up, because only then `broker.lease` is the least lease of these queues.
+    context: each job runs in a copy of this context. Call the steps in this order: `prepare`, `work`, `end_attempts`,
+    `leave`.
     """
 
     def __init__(self, app: Jetq, options: WorkerOptions, broker: Broker, stopping: Stopping, context: Context) -> None:
@@ -103,23 +106,23 @@ class WorkerRun:
         self._run_attempt = self._runner.run
         self._loop_watch = LoopWatch(self._what_blocks)
 
-    # --- what is said of it
+    # --- status
 
     @property
     def not_ready_reason(self) -> str | None:
-        """Why this run takes no jobs at the moment, or None. Being busy is no reason."""
+        """Why this run takes no jobs at the moment, or None if it takes jobs. A busy worker counts as taking jobs."""
         if not self.serving:
             return "starting"
         return next((feed.trouble for feed in self.intake.feeds if feed.trouble is not None), None)
 
     @property
     def has_lost(self) -> bool:
-        """Whether code of jobs goes on that nobody waits for any more."""
+        """Whether code of jobs still runs although its attempt was given up."""
         return self.serving and self._runner.has_lost
 
     @property
     def jobs_held(self) -> int:
-        """How many jobs it holds, started or about to be."""
+        """How many jobs this run holds, started or about to be started."""
         return len(self.slots.attempts) + len(self.intake)
 
     @property
@@ -129,7 +132,7 @@ class WorkerRun:
 
     @property
     def expects_more(self) -> bool:
-        """Whether jobs are to come that wait in the line of a limit."""
+        """Whether jobs are still to come that wait in the line of a limit."""
         return self._runner.limits.busy
 
     def _held(self) -> Iterable[Attempt]:
@@ -145,13 +148,13 @@ class WorkerRun:
     # --- from start to end
 
     async def prepare(self, levels: dict[str, bool]) -> None:
-        """Open the queues, by whether they have `levels`, and hear of all that limits or cancels jobs before the first
-        one comes. Each step ends when the worker is stopped."""
+        """Open the queues, with or without `levels`, and subscribe to all that limits or cancels jobs before the first
+        job comes. Each step ends when the worker is stopped."""
         for queue, has_levels in levels.items():
             opening = patiently(f"queue {queue}", partial(self._open, queue, has_levels))
             await unless_stopped(self._stopping, opening)
         self.leases.start()
-        # Before the first job comes: one whose queue or task is paused must not start.
+        # Before the first job comes: a job whose queue or task is paused must not start.
         await unless_stopped(self._stopping, patiently("limits", self._runner.limits.listen))
         self._handover.listen(self._options.queues)
         await unless_stopped(self._stopping, self._keeper.store())
@@ -159,13 +162,13 @@ class WorkerRun:
         _log.info("worker %s serves %s with %d slots", options.name, ", ".join(options.queues), options.concurrency)
 
     async def _open(self, queue: str, levels: bool) -> None:
-        # Before its feed: a job that is cancelled already must not be started by the first delivery.
+        # Before the queue's feed is opened: a job that is cancelled already must not be started by the first delivery.
         await self._cancellations.listen(self._broker, queue)
         await self._reporter.listen(self._broker, queue)
         await self._queues.open(queue, levels=levels)
 
     async def work(self) -> None:
-        """Take jobs and run them, until stopped or, with `burst`, until the queues are empty."""
+        """Take jobs and run them, until the worker is stopped or, with `burst`, until the queues are empty."""
         self._loop_watch.start()
         beside = [
             asyncio.create_task(self._keep_time(), name="jetq-worker-time"),
@@ -193,24 +196,27 @@ class WorkerRun:
                 await asyncio.wait_for(self._stopping.wait(), _BURST_POLL)
 
     async def _is_done(self) -> bool:
-        # Looked at again after the queues: what came meanwhile may have left them empty.
+        # Look at the attempts again after the queues: a job that came meanwhile may have left the queues empty.
         return await self._queues.are_empty() and not self.slots.attempts and not self.expects_more
 
     async def end_attempts(self) -> None:
-        """Let what runs end, and give back what does not: until nothing runs any more, or it has had its time."""
+        """Let running jobs end, and give back the others. Return when nothing runs any more, or when the time is
+        over."""
         self._runner.limits.stop()
-        await self._handover.close()  # a job that another worker has just given to this one is taken, and given back
+        # First: a job that another worker has just given to this worker is taken, and given back below.
+        await self._handover.close()
         await self._ending.end_attempts(self.slots, self.intake, self._give_back)
 
     async def leave(self) -> None:
-        """Settle what still runs, or leave it to its lease, then let go of the broker, the leases and the pools."""
+        """Settle the jobs that still run, or leave them to their leases. Then let go of the broker, the leases and the
+        pools."""
         try:
             some_run = await self._ending.give_up_rest(self.slots.attempts, self._runner.lost)
             self._starter.close()
-            if not some_run:  # their places in limits are free when they are gone
+            if not some_run:  # the slots that running jobs have of limits are free when these jobs are gone
                 await self._runner.limits.close()
             await self._broker.confirm()  # an ack that is not confirmed may be lost, and its job would run again
-        finally:  # who cancels this as well must not be left with leases that are renewed for ever
+        finally:  # also when this is cancelled: leases must not be renewed for ever
             self.leases.stop()
             self._runner.threads.close()
         await self._runner.processes.aclose()
@@ -218,8 +224,8 @@ class WorkerRun:
     # --- the walk of a delivery
 
     def _on_delivery(self, delivery: Delivery) -> None:
-        """Take in what a feed brings: it starts, waits for a slot in the intake, or is given back."""
-        if not self.leases.hold(delivery):  # it runs here already, and must not be started beside itself
+        """Take in a delivery of a feed: the job starts, waits for a slot in the intake, or is given back."""
+        if not self.leases.hold(delivery):  # the job runs here already, and must not be started beside itself
             return self.intake.came_back()
         if self._handover.coming:
             self._handover.arrived(delivery)
@@ -228,7 +234,7 @@ class WorkerRun:
             attempt.cancel()
         if self._stopping.is_set():
             self._give_back(attempt)
-        # With several queues or levels each has a request, so more can come than there are slots.
+        # With several queues or levels each of them has a request, so more jobs can come than there are slots.
         elif self.intake.arrived(attempt, self.slots.free() > 0):
             self._enqueue_for_start(attempt)
         else:
@@ -240,36 +246,36 @@ class WorkerRun:
         self._enqueue_for_start(attempt)
 
     def _start_waiting(self) -> None:
-        """Have what waits in the intake started, as far as there are free slots."""
+        """Start jobs that wait in the intake, as far as there are free slots."""
         while self.slots.free() > 0 and (attempt := self.intake.next()) is not None:
             self._enqueue_for_start(attempt)
 
     def _fill_slots(self) -> None:
-        """Fill the free slots: with what waits, and with what is asked for."""
+        """Fill the free slots: with jobs that wait in the intake, and with jobs to ask the broker for."""
         if not self._stopping.is_set():
             if len(self.intake):
                 self._start_waiting()
             self.intake.ask(self.slots.free())
 
     def _enqueue_for_start(self, attempt: Attempt) -> None:
-        """Take a slot for `attempt` and queue it: the loop's next step starts it."""
+        """Take a slot for `attempt` and queue the attempt: the loop's next step starts it."""
         self.slots.take(attempt)
         self._taken.append(attempt)
         if not self._drain_due:
             self._drain_soon()
 
     def _drain_soon(self) -> None:
-        # Not in this step, which may be a job's own; and in the worker's context, which is no job's.
+        # Not in this step, which may be a job's own step; and in the worker's context, not in a job's.
         self._drain_due = True
         self._loop.call_soon(self._drain_taken, context=self._context)
 
     def _drain_taken(self) -> None:
-        """Start all that is queued, each up to where it first waits, and refill the slots if some may be free."""
+        """Start all queued attempts, each until it first waits, and refill the slots if some may be free."""
         run_eagerly, run = self._run_eagerly, self._run_attempt
         try:
             if self._refill_due:
                 self._refill()
-            for _ in range(len(self._taken)):  # what comes meanwhile waits until acks are sent and messages read
+            for _ in range(len(self._taken)):  # attempts that come meanwhile wait until acks are sent and messages read
                 run_eagerly(run(self._taken.popleft()))
         finally:
             self._drain_due = False
@@ -279,7 +285,7 @@ class WorkerRun:
                 self._drain_soon()
 
     def _on_end(self, attempt: Attempt) -> None:
-        """Give back the slot of what is settled, or given up."""
+        """Give back the slot of an attempt that is settled, or given up."""
         self.slots.give(attempt)
         if self.slots.exhausted or self._options.should_retire():
             self._ending.stop()
@@ -287,26 +293,28 @@ class WorkerRun:
             self._refill_soon()
 
     def _refill_soon(self) -> None:
-        """There may be free slots: look once for all that end in this step of the loop."""
+        """Schedule one look for free slots, for all attempts that end in this step of the loop."""
         self._refill_due = True
         if not self._drain_due:
             self._drain_soon()
 
     def _refill(self) -> None:
-        """Give free slots to what waits for one: first at limits, then elsewhere for this worker, then to new jobs."""
+        """Give free slots to waiting jobs: first to jobs at limits, then to jobs that wait elsewhere for this worker,
+        then to new jobs."""
         self._refill_due = False
         self._runner.limits.resume()
         self._handover.resume()
         self._fill_slots()
 
     def _admit(self, others: bool) -> None:
-        """Start other jobs again beside a suspect, or none for now."""
+        """Start other jobs beside a suspect again, or start none for now."""
         self.slots.admit(others)
         self._refill_soon()
 
     def _slotless(self) -> int:
-        """Return how many attempts hold no slot. Who waits for a limit, of whom there are never many; and whose result
-        is being stored, up to `concurrency` of them, so that what is being stored is bounded."""
+        """Return how many attempts hold no slot: the attempts that wait for a limit, which are never many, and the
+        attempts whose result is being stored. Of the latter up to `concurrency` count, so that the number of results
+        being stored is bounded."""
         storing, most = self._runner.settlement.storing, self._options.concurrency
         return (storing if storing < most else most) + self._runner.limits.waiting
 
@@ -324,7 +332,7 @@ class WorkerRun:
                 self._give_back(attempt)
 
     def _time_out(self, now: float) -> None:
-        """Interrupt what is past its deadline, and give up what does not heed that."""
+        """Interrupt attempts past their deadline, and give up the attempts that ignore the interruption."""
         for attempt in list(self.slots.attempts):
             if attempt.deadline is not None and attempt.deadline <= now and attempt.interruptible:
                 if attempt.time_out(now):
