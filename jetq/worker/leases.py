@@ -201,7 +201,7 @@ class Leases:
     # --- the thread
 
     def _run(self) -> None:
-        with own_thread(0):  # a log handler that blocks must not let the leases lapse
+        with own_thread(0):  # a log handler that blocks, for example one that enqueues, must not let the leases lapse
             asyncio.run(self._keep_until_stopped())
 
     async def _keep_until_stopped(self) -> None:

@@ -105,7 +105,7 @@ class Stopping:
         if self.hard is None:
             lost.leave(rest)
         else:
-            # Settled by storing each job for a moment later, so that the jobs do not wait for the end of their leases.
+            # Each job is stored for a moment later, so that it does not wait for the end of its lease.
             await lost.cut_off(rest)
         return bool(rest)
 

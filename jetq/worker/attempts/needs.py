@@ -31,7 +31,8 @@ def has(tasks: Mapping[str, Task[..., Any]], needs: Needs) -> bool:
 
 
 def lacking_arguments(task: Task[..., Any], body: bytes) -> Needs | None:
-    """Return what a worker needs for a call whose arguments `task` has no parameters for; None if `task` has them all.
+    """Return what a worker needs for a call whose arguments `task` has no parameters for. None if `task` has them all,
+    or if the arguments cannot be told or are wrong at every worker.
 
     Such a call was made by another version of the task's code. A call with the right names, but with values of another
     type, was not, and is wrong at every worker.

@@ -179,6 +179,7 @@ class Settlement:
                 try:
                     if await self._store_in_time(attempt, outcome):
                         return True
+                    # The run is over, so its timeout no longer bounds the lease.
                     delivery.renew_until = math.inf
                 except PayloadTooLarge as error:
                     if isinstance(outcome, Staying):
@@ -305,6 +306,7 @@ class Settlement:
                 await self._store_for_later(attempt, outcome)
                 self._remove(delivery)
             case PutOff():
+                # After a handover the job belongs to the receiver: a removal by this worker would take the job from it.
                 if await self._pass_on(attempt, outcome):
                     return
                 if not self._leases.valid(delivery):  # asking other workers took a while

@@ -136,6 +136,7 @@ class Limits:
             gate.close()
         await self._notices.close()
         try:
+            # After the gates are closed: without the presence other workers take the slots at once.
             await self._presence.withdraw(self._broker)
         except BrokerError as error:
             _log.debug("slots are left to lapse: %s", error.message)

@@ -116,6 +116,8 @@ class Parking:
             checked = check_queue(queue.decode())
         except (DefinitionError, UnicodeDecodeError):
             return False  # not written by jetq
+        # Looked up before the release: a job that runs already, or is scheduled for another reason, must not be
+        # released.
         found = await self._broker.find(checked, id)
         if found is None or found.due is None or not meta_or_default(found.delivery.headers).in_line:
             return False

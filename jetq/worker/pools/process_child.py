@@ -143,7 +143,7 @@ class _Calls:
         self._level = setup.level
         self._app = (
             None if setup.app is None else _made(setup.app)
-        )  # made before all other apps in this process, so this app is the default one
+        )  # made before all other apps in this process, so that this app is the default one
         self._function: Callable[..., Any] | None = None
         self._pid = os.getpid()
 

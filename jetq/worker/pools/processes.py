@@ -170,7 +170,8 @@ class _Child:
                     *_place_of_jetq(),
                     pass_fds=(theirs.fileno(),),
                     stdin=asyncio.subprocess.DEVNULL,
-                    start_new_session=True,  # a Ctrl-C does not reach it, and a kill reaches what it has started
+                    # A Ctrl-C does not reach the process, and a kill reaches what the process has started.
+                    start_new_session=True,
                 )
         except BaseException as error:
             if writer is not None:

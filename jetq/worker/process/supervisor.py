@@ -23,7 +23,9 @@ __all__ = [
 ]  # fmt: skip
 
 IN_ORDER = 0
+"""Exit code of a supervisor whose processes all ended in order."""
 NOT_IN_ORDER = 1
+"""Exit code of a supervisor that saw a process cut short."""
 
 HOPELESS = 2
 """Exit code of a process that would only fail again: wrong usage, or an import that fails. The code has this meaning
