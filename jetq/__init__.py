@@ -128,15 +128,15 @@ _WHEN_ASKED_FOR = {
     "SignedPayloads": "jetq.encoding.sealing",
     "Worker": "jetq.worker.worker",
 }
-"""Names that most programs do without, and the modules that have them. A process that only enqueues loads none of them,
-above all nothing of the worker."""
+"""The names that most programs do not need, and the modules that define them. A process that only enqueues loads none
+of these modules, above all nothing of the worker."""
 
-if not TYPE_CHECKING:  # a type checker would take any name for one that is here
+if not TYPE_CHECKING:  # a type checker would accept any name as defined here
 
     def __getattr__(name: str) -> object:
-        """Load a name when it is first asked for.
+        """Load the name when it is first asked for.
 
-        Raises AttributeError for a name that is not there, or ImportError, with the line to write in its place.
+        Raises AttributeError for a name that jetq does not have, or ImportError, with the line to write in its place.
         """
         if name not in _WHEN_ASKED_FOR:
             migration_hints.absent_name(name, sys._getframe(1).f_code)

@@ -1,4 +1,4 @@
-"""The `jetq` command: what is shown and asked in a terminal. The work is done below it."""
+"""The `jetq` command: what it prints in a terminal and what it asks there. Other packages of jetq do the work."""
 
 from __future__ import annotations
 

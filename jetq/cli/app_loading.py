@@ -1,4 +1,4 @@
-"""From what stands on the command line, `MODULE`, `MODULE:APP` or `file.py`, to the app it means."""
+"""Find the app that a word of the command line means: `MODULE`, `MODULE:APP` or `file.py`."""
 
 from __future__ import annotations
 
@@ -22,13 +22,15 @@ __all__ = ["add_working_directory", "import_module", "import_module_of_task", "l
 
 _ROOTS = ("src", "lib", "python")
 _OF_PROJECTS = ("pyproject.toml", "setup.py", "manage.py")
-"""What tells that a directory is one that modules are imported from: its name, or what lies in it."""
+"""A directory with one of the names in `_ROOTS`, or with one of these files in it, is a directory that modules are
+imported from."""
 
 
 def load_app(specs: Sequence[str]) -> Jetq:
-    """Import every module of `specs`: the app among them, or the default one for the tasks they define.
+    """Import every module of `specs`, and return the app among them. If they define no app, return the default app,
+    which has the tasks that they define.
 
-    Raises Failed for what cannot be imported, is not there, or names more than one app.
+    Raises Failed for a module that cannot be imported, for an app that does not exist, and for more than one app.
     """
     add_working_directory()
     apps: dict[int, tuple[str, Jetq]] = {}
@@ -42,12 +44,13 @@ def load_app(specs: Sequence[str]) -> Jetq:
 
 
 def add_working_directory() -> None:
-    """Let `import` find what stands in the working directory, as `python -m` does."""
+    """Let `import` find the modules of the working directory, as `python -m` does."""
     _add_to_path(Path.cwd())
 
 
 def import_module(name: str) -> ModuleType:
-    """Module `name`. Raises Failed, with the place in the user's code, when it is missing or fails."""
+    """Import module `name` and return it. Raises Failed, with the place in the user's code, if the module is missing or
+    fails."""
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
@@ -59,7 +62,11 @@ def import_module(name: str) -> ModuleType:
 
 
 def import_module_of_task(task: str) -> str | None:
-    """Import the longest part of a task's name that is a module: which one, or None. Raises Failed if it fails."""
+    """Import the longest part of a task's name that is a module, and return the module's name; None if no part is a
+    module.
+
+    Raises Failed if the import fails.
+    """
     parts = task.split(".")[:-1]
     for end in range(len(parts), 0, -1):
         name = ".".join(parts[:end])
@@ -78,12 +85,13 @@ def import_module_of_task(task: str) -> str | None:
 
 
 def _is_missing(name: str, error: ModuleNotFoundError) -> bool:
-    """Whether it is `name` or a package above it that is not there, rather than something that its code imports."""
+    """Return whether `error` says that `name` or a package above it is missing, not something that its code imports."""
     return error.name is not None and (name == error.name or name.startswith(f"{error.name}."))
 
 
 def _load(spec: str) -> list[tuple[str, Jetq]]:
-    """The apps that `spec` names: one if it says which, else those its module holds."""
+    """Return the apps that `spec` names, each with its name: the one app of `MODULE:APP`, else all apps of the
+    module."""
     target, _, attribute = spec.partition(":") if not Path(spec).is_file() else (spec, "", "")
     if not target.strip():
         raise Failed(f"{spec!r} names no module", hint="MODULE, MODULE:APP or file.py; is a shell's variable empty?")
@@ -105,7 +113,7 @@ def _load(spec: str) -> list[tuple[str, Jetq]]:
 
 
 def _import_file(path: Path) -> ModuleType:
-    """The module that `path` is when imported from the directory above its outermost package."""
+    """Import the file `path` from the directory above its outermost package, and return the module."""
     path = path.resolve()
     if not path.is_file():
         raise Failed(f"there is no file {path}")
@@ -128,8 +136,10 @@ def _import_file(path: Path) -> ModuleType:
 
 
 def _other_name(root: Path, name: str) -> str | None:
-    """As what code in the working directory can import the module `name` below `root` too; None if that is no question:
-    `root` is a place that modules are imported from."""
+    """Return the other name under which code in the working directory can import the module `name` below `root`.
+
+    None if there is no such name, or if modules are imported from `root` anyway.
+    """
     here = Path.cwd().resolve()
     if str(root) in sys.path or root == here or not root.is_relative_to(here):
         return None
@@ -140,7 +150,7 @@ def _other_name(root: Path, name: str) -> str | None:
 
 def _warn_of_other_name(path: Path, name: str, other: str) -> None:
     context = click.get_current_context(silent=True)
-    if context is None or not context.params.get("unannounced"):  # one process speaks for all
+    if context is None or not context.params.get("unannounced"):  # one process warns for all processes
         shown = path.relative_to(Path.cwd().resolve())
         click.echo(
             f"warning: {shown} is imported as '{name}', so its tasks are called {name}.*; "
@@ -171,7 +181,7 @@ def _import_failed(name: str, error: BaseException) -> Failed:
 
 
 def place(error: BaseException) -> str:
-    """The last line of the user's own code that led to `error`."""
+    """Return the file and the last line of the user's own code that led to `error`, as a traceback writes them."""
     if isinstance(error, SyntaxError) and error.filename:
         return f'  File "{error.filename}", line {error.lineno}'
     libraries = tuple(sysconfig.get_path(kind) for kind in ("stdlib", "purelib", "platlib"))

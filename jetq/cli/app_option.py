@@ -1,7 +1,8 @@
-"""Which app a command speaks for, and a broker for it: the app on the command line, else the environment's.
+"""The app whose settings a command uses, and a broker for that app: the app of the command line, else the
+environment's.
 
-A server that `jetq dev` or `jetq server` runs in this directory is found here, and only by commands: a library that
-looked into the working directory would connect elsewhere when started elsewhere.
+Only commands look for a server that `jetq dev` or `jetq server` runs in the working directory. The library does not: a
+program would then connect to another server when it is started in another directory.
 """
 
 from __future__ import annotations
@@ -26,14 +27,14 @@ from jetq.settings import DEFAULT_SERVER
 __all__ = ["LOCAL", "ask_broker", "choose_app", "for_app", "use_local_server"]
 
 LOCAL = Path(".jetq")
-"""Where the local server of a directory keeps its files."""
+"""The directory in which the local server of a working directory keeps its files."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
 
 
 def for_app(command: F) -> F:
-    """Adds `--app`: whose settings a command uses."""
+    """Add the option `--app`, which names the app whose settings the command uses."""
     option = click.option(
         "-A", "--app", "spec", envvar="JETQ_APP", metavar="MODULE[:APP]", help="Use this app's settings."
     )
@@ -41,13 +42,16 @@ def for_app(command: F) -> F:
 
 
 def choose_app(*specs: str | None) -> Jetq:
-    """The app that `specs` name, else the default one. Raises Failed."""
+    """Return the app that `specs` name; without `specs`, the default app. Raises Failed as `load_app` does."""
     use_local_server()
     return load_app([spec for spec in specs if spec is not None])
 
 
 def use_local_server() -> None:
-    """Let apps that say no server connect to the one of this directory, if it runs and nothing else is set."""
+    """Let apps connect to the local server of this directory, if it runs.
+
+    A server that the app's code, the environment or a file of settings names comes first.
+    """
     if any(name in os.environ for name in ("JETQ_SERVERS", "NATS_URL", "NATS_CONTEXT")):
         return
     if load_settings({}).servers != (DEFAULT_SERVER,):
@@ -57,7 +61,10 @@ def use_local_server() -> None:
 
 
 def ask_broker(app: Jetq, question: Callable[[Broker], Awaitable[T]]) -> T:
-    """What `question` returns for a connected broker. What goes wrong is raised, so nothing is logged besides."""
+    """Call `question` with a connected broker, and return what `question` returns.
+
+    Only errors are logged (with -v all lines from debug on), because this function raises what goes wrong.
+    """
     logs.set_up("console", "debug" if is_verbose() else "error")
 
     async def ask() -> T:

@@ -1,4 +1,4 @@
-"""Words of a command line as the arguments of a task, guided by its annotations."""
+"""Read the words of a command line as the arguments of a task, by the task's annotations."""
 
 from __future__ import annotations
 
@@ -23,13 +23,14 @@ from jetq.model.annotations import unexpected
 __all__ = ["Words", "fit", "read_words", "without_signature"]
 
 _TEXTUAL = (str, bytes, bytearray, Decimal, PurePath, UUID, date, time, timedelta)
-"""Types whose JSON form is text, so that a word is taken as it stands: `--zip 01234` stays five characters."""
+"""Types whose JSON form is text. A word for such a parameter is taken unchanged: `--zip 01234` stays five
+characters."""
 
 _ANY = (Any, inspect.Parameter.empty, object)
 
 
 class Words(Struct):
-    """What was given: by place, by name (None for a bare `--flag`), and as one JSON object."""
+    """The arguments as the user gave them: by position, by name (None for a bare `--flag`), and as one JSON object."""
 
     positional: list[str]
     named: dict[str, str | None]
@@ -37,7 +38,10 @@ class Words(Struct):
 
 
 def read_words(words: Sequence[str], document: str | None) -> Words:
-    """Sort `words` into positions and `--name value` pairs. Raises Failed for what is neither or stands twice."""
+    """Sort `words` into positional words and `--name value` pairs, and read `document`, which is a JSON object.
+
+    Raises Failed for a name that is given twice, and for a `document` that is no JSON object.
+    """
     positional: list[str] = []
     named: dict[str, str | None] = {}
     rest = list(words)
@@ -55,7 +59,10 @@ def read_words(words: Sequence[str], document: str | None) -> Words:
 
 
 def fit(words: Words, signature: Signature, parameters: Sequence[inspect.Parameter]) -> dict[str, Any]:
-    """The JSON values of the call by parameter name. Raises ArgumentError for what has no parameter to go to."""
+    """Return the arguments of the call as JSON values by parameter name.
+
+    Raises ArgumentError for a word that belongs to no parameter, and for a parameter that is given twice.
+    """
     given: dict[str, Any] = dict(words.document)
     by_place = _take_by_place(words, signature, parameters)
     for name, value in (*by_place.items(), *_take_by_name(words, signature, parameters).items()):
@@ -66,7 +73,11 @@ def fit(words: Words, signature: Signature, parameters: Sequence[inspect.Paramet
 
 
 def without_signature(words: Words, task: str) -> dict[str, Any]:
-    """The JSON values of a call of `task`, whose code is not here: each word as JSON if it is some, else as text."""
+    """Return the arguments of a call of `task`, whose code is not here: each word as JSON if it is JSON, else as text.
+
+    Raises Failed for positional words, because only the code knows the parameters' names, and for a name that is given
+    twice.
+    """
     if words.positional:
         module = task.rpartition(".")[0]
         where = "run jetq where its module can be imported" if module else f"by its whole name, as tasks.{task}"
@@ -106,7 +117,8 @@ def _take_by_place(words: Words, signature: Signature, parameters: Sequence[insp
 
 
 def _refuse_equals(positional: Sequence[str], signature: Signature) -> None:
-    """Raise Failed for `name=value`, which other commands take by name and this one would take as text."""
+    """Raise Failed for a word like `name=value`. Other commands take such a word by name; this command would take it as
+    text."""
     for word in positional:
         name, equals, _ = word.partition("=")
         if equals and name in signature.names:
@@ -140,7 +152,7 @@ def _named_value(name: str, text: str | None, kind: Any) -> Any:
 
 
 def _value(text: str, kind: Any) -> Any:
-    """`text` as it stands where `kind` wants text, else the JSON in it, if there is any that suits."""
+    """Return `text` unchanged if `kind` wants text. Else return the JSON value in `text`, if it suits `kind`."""
     kind = _bare(kind)
     if isinstance(kind, type) and issubclass(kind, _TEXTUAL):
         return text
@@ -148,7 +160,7 @@ def _value(text: str, kind: Any) -> Any:
         value = msgspec.json.decode(text)
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         return text
-    # `str | None` takes null as None and 3 as text; where neither suits, the refusal should speak of the JSON value.
+    # `str | None` takes null as None and 3 as text. If neither suits, the error should be about the JSON value.
     return text if not _suits(value, kind) and _suits(text, kind) else value
 
 
@@ -173,6 +185,6 @@ def _suits(value: Any, kind: Any) -> bool:
         msgspec.convert(value, kind, str_keys=True, builtin_types=())
     except (msgspec.ValidationError, ValueError):
         return False
-    except TypeError:  # a type that msgspec alone cannot judge
+    except TypeError:  # msgspec alone cannot check this type
         return True
     return True

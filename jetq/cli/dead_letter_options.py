@@ -1,4 +1,4 @@
-"""Which dead letters a command is about: the options that all of them share, as one value."""
+"""The options by which commands choose dead letters, read into one value."""
 
 from __future__ import annotations
 
@@ -30,9 +30,10 @@ _ALL = click.option("--all", is_flag=True, help="All of them, or of the queue.")
 
 
 def for_letters(*, ids: bool = True, named: bool = False, limit: int | None = None) -> Callable[[Command], Command]:
-    """Gives a command its filters as one parameter `which`.
+    """Give a command its options for choosing dead letters, as one parameter `which`.
 
-    ids: also jobs by their ids. named: the user must say which letters, and be it all. limit: how many without --limit.
+    ids: the command also takes jobs by their ids. named: the user must say which letters, if need be with --all. limit:
+    how many letters are taken without --limit; None has no limit.
     """
 
     def add(command: Command) -> Command:
@@ -64,7 +65,7 @@ def _check(which: DeadFilter, *, all: bool, named: bool) -> None:
 
 
 def described(which: DeadFilter) -> str:
-    """Which letters they are, in words."""
+    """Return in words which letters `which` chooses."""
     if which.ids:
         what = f"of {len(which.ids)} job{'' if len(which.ids) == 1 else 's'}"
     else:

@@ -18,19 +18,19 @@ _MOST_IDS = 10
 
 
 def row(entry: DeadEntry) -> Row:
-    """A concealed entry as a row for `echo_rows`."""
+    """Return a concealed entry as a row for `echo_rows`."""
     letter = entry.letter
     died = age(time.time() - letter.at)
     return (letter.id, letter.queue, letter.task, letter.reason, letter.attempt, died, _error(entry))
 
 
 def echo_rows(rows: Sequence[Row]) -> None:
-    """The rows as a table."""
+    """Print `rows` as a table."""
     echo_table(_HEADER, rows, right=(4, 5))
 
 
 def summary(entry: DeadEntry) -> dict[str, object]:
-    """The little of a concealed entry that a list shows."""
+    """Return the few fields of a concealed entry that a list shows."""
     letter = entry.letter
     return {
         "id": letter.id,
@@ -47,12 +47,12 @@ def summary(entry: DeadEntry) -> dict[str, object]:
 
 
 def count(number: int, what: str) -> str:
-    """`1 job`, `2 jobs`."""
+    """Return the number with its noun: `1 job`, `2 jobs`."""
     return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def already_standing(ids: Sequence[str]) -> Failed:
-    """What to raise for jobs that were not replayed because of others of their id or key."""
+    """Return the error for jobs that were not replayed because other jobs with the same id or key are stored."""
     shown = ", ".join(ids[:_MOST_IDS]) + (f" and {len(ids) - _MOST_IDS:,} more" if len(ids) > _MOST_IDS else "")
     return Failed(
         f"not replayed, because a job of that id or key stands in its queue already: {shown}",

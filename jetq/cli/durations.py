@@ -1,4 +1,4 @@
-"""Durations, times and rates on the command line: `90s`, `10m`, `2026-08-01T12:00`, `10/s`."""
+"""Parameter types for durations, times and rates on the command line: `90s`, `10m`, `2026-08-01T12:00`, `10/s`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 class _Read(click.ParamType[T]):
-    """What `read` makes of a text; its ValueError is the complaint."""
+    """A parameter type that reads a text with `read`. A ValueError that `read` raises becomes the error message."""
 
     def __init__(self, name: str, kind: type[T], read: Callable[[str], T]) -> None:
         self.name = name
@@ -48,10 +48,10 @@ def _past(text: str) -> float:
 
 
 DURATION = _Read("duration", float, lambda text: read_span(text, "duration"))
-"""Seconds, written as people write them."""
+"""A duration in seconds, written with a unit."""
 
 PAST = _Read("when", float, _past)
-"""An instant in unix seconds, written as a time or as how long ago it was."""
+"""An instant in unix seconds, written as a time, or as how long ago it was."""
 
 RATE = _Read("rate", Rate, parse_rate)
-"""How many in a time."""
+"""A number of jobs in a span of time."""

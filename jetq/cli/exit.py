@@ -1,4 +1,4 @@
-"""How a command fails: exit codes, `error:` and `hint:` lines, and when a traceback is shown."""
+"""How a command fails: its exit code, its `error:` and `hint:` lines, and when it shows a traceback."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ class Failed(Exception):
 
 
 def report(message: str, hint: str | None = None) -> None:
-    """One line of what happened and one of what to do, on stderr."""
+    """Print on stderr one line that says what happened, and one line that says what to do about it."""
     click.echo(f"error: {message}", err=True)
     if hint:
         click.echo(f"hint: {hint}", err=True)
 
 
 def verbose_option(command: F) -> F:
-    """Adds `-v`, which shows tracebacks and debug logs, before or after the verb."""
+    """Add the option `-v`, which shows tracebacks and debug logs. `-v` may be given before or after the verb."""
 
     def remember(context: click.Context, _parameter: click.Parameter, value: bool) -> None:
         if value:
@@ -55,6 +55,6 @@ def verbose_option(command: F) -> F:
 
 
 def is_verbose(context: click.Context | None = None) -> bool:
-    """Whether `-v` was given."""
+    """Return whether `-v` was given."""
     context = context or click.get_current_context(silent=True)
     return context is not None and bool(context.find_root().meta.get(_VERBOSE))

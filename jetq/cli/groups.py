@@ -1,4 +1,4 @@
-"""Groups of verbs, which answer a mistyped one with the nearest."""
+"""Groups of verbs. The error for a mistyped verb suggests the nearest verb."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Verbs(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """See click. Raises Failed, with the verb that may be meant, for one that is not there."""
+        """See click. Raises Failed for a verb that does not exist, with the verb that the user may have meant."""
         word = args[0]
         if not ctx.resilient_parsing and not word.startswith("-") and self.get_command(ctx, word) is None:
             near = _nearest(word, self.list_commands(ctx))
@@ -38,7 +38,8 @@ class Verbs(click.Group):
 
 
 def _nearest(word: str, verbs: Iterable[str]) -> str | None:
-    """The verb that means the same as `word`, or else is spelt like it; None if there is neither."""
+    """Return the verb that means the same as `word`, else the verb that is spelt most like `word`; None if there is
+    neither."""
     verbs = list(verbs)
     meant = {each for group in map(str.split, _ALIKE) if word in group for each in group}
     near = [verb for verb in verbs if verb in meant] or get_close_matches(word, verbs, n=1)

@@ -1,4 +1,4 @@
-"""Log lines of the commands, for people or for machines: no arguments, and of an exception what is not secret."""
+"""Log lines of the commands, for people or for programs. They hold no arguments, and no secrets out of exceptions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ _COLOURS = {"WARNING": "33", "ERROR": "31", "CRITICAL": "31;1", "DEBUG": "2"}
 
 
 def set_up(format: LogFormat, level: str) -> None:
-    """Send everything of `level` and above to stderr, one line each unless a traceback follows."""
+    """Send every log record of `level` and above to stderr, on one line each; a traceback follows on lines of its
+    own."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if format == "json" else ConsoleFormatter(colour=sys.stderr.isatty()))
     root = logging.getLogger()
@@ -29,13 +30,13 @@ def set_up(format: LogFormat, level: str) -> None:
 
 
 class LevelSwitch:
-    """Sets the level of the root logger while the process runs: debug, and again what it was. From any thread."""
+    """Sets the level of the root logger to debug and back while the process runs. Any thread may call it."""
 
     def __init__(self) -> None:
         self._usual: int | None = None
 
     def set(self, *, debug: bool) -> None:
-        """Change the level, and say so in a line that is seen at either."""
+        """Change the level, and log a line about it that both levels show."""
         root = logging.getLogger()
         if debug and self._usual is None and root.level != logging.DEBUG:
             self._usual, before = root.level, logging.getLevelName(root.level).lower()
@@ -48,7 +49,7 @@ class LevelSwitch:
 
 
 class ConsoleFormatter(logging.Formatter):
-    """`12:00:00 WARNING jetq.worker: text`, the level in colour on a terminal."""
+    """Writes `12:00:00 WARNING jetq.worker: text`, with the level in colour on a terminal."""
 
     def __init__(self, *, colour: bool) -> None:
         super().__init__("%(asctime)s %(level)s %(name)s: %(message)s", "%H:%M:%S")
@@ -62,9 +63,10 @@ class ConsoleFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time (UTC), level, logger, message, and `exception` where there is one.
+    """Writes one JSON object per line: time (UTC), level, logger, message, and `exception` if there is one.
 
-    Of what a job logs also job, task, queue and attempt; of how it ended outcome and duration, in seconds, too.
+    A line that a job logs also has job, task, queue and attempt. The line about a job's end also has outcome and
+    duration, in seconds.
     """
 
     def format(self, record: logging.LogRecord) -> str:

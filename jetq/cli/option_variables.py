@@ -1,4 +1,4 @@
-"""The variables that stand for options: `JETQ_WORKER_CONCURRENCY` is `jetq worker --concurrency`."""
+"""Environment variables that stand for options: `JETQ_WORKER_CONCURRENCY` is `jetq worker --concurrency`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ __all__ = ["check_variables", "variables"]
 
 
 def check_variables(command: click.Command, name: str, environment: Mapping[str, str]) -> None:
-    """Raises SettingsError for a variable that is named like one of the command `jetq NAME`, and is of no option."""
+    """Raise SettingsError for a variable that is named like an option of the command `jetq NAME` that does not
+    exist."""
     prefix = _prefix("JETQ", name)
     known = {variable.removeprefix(prefix): variable for variable in variables(command, name)}
     for variable, value in environment.items():
@@ -29,7 +30,7 @@ def check_variables(command: click.Command, name: str, environment: Mapping[str,
 
 
 def variables(command: click.Command, *path: str) -> Iterator[str]:
-    """The variables of the options of a command, and of the commands below it, as click names them."""
+    """Yield the variables of the options of `command` and of the commands below it, as click names them."""
     for option in command.params:
         if not isinstance(option, click.Option):
             continue

@@ -1,4 +1,4 @@
-"""Values as text in a terminal: tables, times, errors, and a job's bytes."""
+"""Values as text for a terminal: tables, times, errors, and a job's bytes."""
 
 from __future__ import annotations
 
@@ -39,14 +39,17 @@ __all__ = [
 ]
 
 Placed = JobView | DeadLetter
-"""What says of which task and queue a job is."""
+"""A value that names the task and the queue of a job."""
 
 _UNITS = ((86400.0, "d"), (3600.0, "h"), (60.0, "m"))
 
 
 def echo_table(header: Sequence[str], rows: Iterable[Sequence[object]], *, right: Sequence[int] = ()) -> None:
-    """Columns as wide as they need, those of `right` flush right; the last one is not padded. On a terminal a line that
-    is wider ends in `…`; elsewhere, as in a pipe, nothing is cut."""
+    """Print a table whose columns are as wide as their longest cell.
+
+    right: the columns that are aligned to the right. The last column is not padded. On a terminal a line that is too
+    wide ends in `…`; elsewhere, as in a pipe, nothing is cut.
+    """
     room = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     table = [list(header), *([_one_line(cell) for cell in row] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
@@ -59,7 +62,7 @@ def echo_table(header: Sequence[str], rows: Iterable[Sequence[object]], *, right
 
 
 def echo_fields(fields: Iterable[tuple[str, object]]) -> None:
-    """One `name  value` a line, those without a value left out."""
+    """Print one `name  value` per line, without the fields that have no value."""
     kept = [(name, value) for name, value in fields if value not in (None, "")]
     width = max(len(name) for name, _ in kept)
     for name, value in kept:
@@ -67,7 +70,7 @@ def echo_fields(fields: Iterable[tuple[str, object]]) -> None:
 
 
 def echo_errors(errors: Sequence[AttemptError], dropped: int) -> None:
-    """How each attempt ended, oldest first."""
+    """Print how each attempt failed, oldest first."""
     if dropped:
         click.echo(f"  ({dropped} older ones were cut)")
     for error in errors:
@@ -77,27 +80,28 @@ def echo_errors(errors: Sequence[AttemptError], dropped: int) -> None:
 
 
 def echo_json(value: Any) -> None:
-    """`value` as one line of JSON, an instant or a Struct too."""
+    """Print `value` as one line of JSON. `value` may hold datetimes and Structs."""
     click.echo(msgspec.json.encode(value).decode())
 
 
 def errors_json(errors: Sequence[AttemptError]) -> list[dict[str, Any]]:
-    """The attempts' errors with every field, defaults too."""
+    """Return the attempts' errors with every field, also those that have their default value."""
     return [{field: getattr(error, field) for field in error.__struct_fields__} for error in errors]
 
 
 def arguments(app: Jetq, job: Placed, body: bytes) -> Any:
-    """A job's arguments without what is secret by name, or by the annotations of its task in `app`.
+    """Return a job's arguments without secrets: what is secret by its name, or by the annotations of its task in `app`.
 
-    The JSON they are. For bytes that are none `{"base64": ...}`, or only `{"bytes": count}` if a secret's name stands
-    among them, or they are nested too deeply to be read; `{"sealed": why}` for those that `app` cannot open.
+    The arguments are JSON values. Bytes that are no JSON become `{"base64": ...}`. They become `{"bytes": count}` if
+    the name of a secret is among them, or if they are nested too deeply to be read. Bytes that `app` cannot open become
+    `{"sealed": why}`.
     """
     try:
         body = app.open_arguments(job.task, job.queue, body)
         return {"bytes": len(body)} if is_too_deep(body) else hidden(msgspec.json.decode(body), _kinds(app, job))
     except BadPayload as error:
         return {"sealed": error.message}
-    except RecursionError:  # this stack is deep itself
+    except RecursionError:  # the calls here are nested deeply already
         return {"bytes": len(body)}
     except ValueError:
         if is_secret_name(body.decode("latin-1")):
@@ -106,7 +110,7 @@ def arguments(app: Jetq, job: Placed, body: bytes) -> Any:
 
 
 def result(app: Jetq, record: ResultRecord) -> Any:
-    """A job's result without what is secret."""
+    """Return a job's result without what is secret, in the forms of `arguments`."""
     task = app.tasks.get(record.task)
     kind = Any if task is None else task.signature.result_kind
     try:
@@ -119,7 +123,8 @@ def result(app: Jetq, record: ResultRecord) -> Any:
 
 
 def concealed(app: Jetq, entry: DeadEntry) -> DeadEntry:
-    """`entry` without the secret arguments in its texts, for letters of workers that did not know them as such."""
+    """Return `entry` without the secret arguments in its texts. A worker that did not know the secrets may have written
+    them."""
     letter = entry.letter
     hide = _hiding(app, letter, entry.body)
     message, traceback = hide(letter.failure.message), hide(letter.failure.traceback)
@@ -133,7 +138,7 @@ def concealed(app: Jetq, entry: DeadEntry) -> DeadEntry:
 
 
 def concealed_errors(app: Jetq, job: Placed, body: bytes, errors: Sequence[AttemptError]) -> tuple[AttemptError, ...]:
-    """`errors` without the secret arguments in `body`."""
+    """Return `errors` without the texts of the secret arguments in `body`."""
     hide = _hiding(app, job, body)
     return tuple(replace(error, message=hide(error.message)) for error in errors)
 
@@ -141,7 +146,7 @@ def concealed_errors(app: Jetq, job: Placed, body: bytes, errors: Sequence[Attem
 def _hiding(app: Jetq, job: Placed, body: bytes) -> Callable[[str], str]:
     try:
         values = msgspec.json.decode(app.open_arguments(job.task, job.queue, body))
-    except (ValueError, RecursionError, BadPayload):  # which no worker could read either
+    except (ValueError, RecursionError, BadPayload):  # no worker could read these arguments either
         return str
     return veil(secret_texts(values, _kinds(app, job)))
 
@@ -152,12 +157,12 @@ def _kinds(app: Jetq, job: Placed) -> Mapping[str, Any]:
 
 
 def moment(at: float | None) -> str:
-    """A unix time as local date and time, empty for None."""
+    """Return a unix time as local date and time; an empty text for None."""
     return "" if at is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
 
 
 def age(seconds: float) -> str:
-    """A duration in its largest unit: 5s, 12m, 3h, 2d."""
+    """Return a duration in its largest unit: 5s, 12m, 3h, 2d."""
     for size, unit in _UNITS:
         if seconds >= size:
             return f"{seconds / size:.0f}{unit}"
@@ -165,7 +170,11 @@ def age(seconds: float) -> str:
 
 
 def printable(text: str) -> str:
-    """`text` without what could move a terminal's cursor or clear its screen: it comes from a job. Line ends stay."""
+    """Return `text`, which comes from a job, without characters that could move a terminal's cursor or clear its
+    screen.
+
+    Line ends stay.
+    """
     return "".join(char if char.isprintable() or char == "\n" else " " for char in text)
 
 

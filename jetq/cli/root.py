@@ -1,4 +1,4 @@
-"""The group of all verbs, and the one place where an exception becomes an exit code and two lines on stderr.
+"""The group of all verbs, and the one place that turns an exception into an exit code and two lines on stderr.
 
 Exit codes: 0 ok, 1 the job failed or the worker was killed, 2 usage, import or arguments, 3 broker.
 """
@@ -28,8 +28,11 @@ _VERBS = ("call", "dev", "dlq", "doctor", "job", "plugins", "queue", "schedule",
 
 
 class _Verbs(Verbs):
-    """Each verb is a module of its name, which is imported when it is asked for: most of them use what others do not,
-    and a worker should start quickly. Of plugins there may be further ones, which are looked for last."""
+    """The group of all verbs: each verb is a module of the same name, imported only when the verb is asked for.
+
+    Most verbs use modules that other verbs do not use, and a worker should start quickly. Plugins may add verbs, which
+    are looked for last.
+    """
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted({*_VERBS, *verbs()})
@@ -52,7 +55,8 @@ class _Verbs(Verbs):
 
 
 class _Unusable(click.Command):
-    """A plugin's verb that cannot be used here. Others are not to suffer: it says so when it is asked for."""
+    """A plugin's verb that cannot be used here. Its error appears only when the verb is asked for, so other verbs still
+    work."""
 
     def __init__(self, name: str, error: PluginError) -> None:
         super().__init__(name, help=error.message, context_settings=_ANY_WORDS)
@@ -104,7 +108,7 @@ def _run() -> int:
     except (click.Abort, KeyboardInterrupt):
         return FAILED
     except BrokenPipeError:
-        sys.stderr.close()  # whoever read the output has left; the interpreter's own complaint helps nobody
+        sys.stderr.close()  # the reader of the output has gone; the interpreter's own error message helps nobody
         return FAILED
     except Failed as error:
         report(error.message, error.hint)

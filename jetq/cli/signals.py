@@ -1,4 +1,4 @@
-"""Signals as calls: on the running loop, or in a thread, where no loop that is blocked can keep them."""
+"""Functions that are called at signals: on the running loop, or in a thread, which a blocked loop cannot delay."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["in_a_thread", "on_first_signal", "on_signals"]
 _MANY = 64
 
 _kept: list[object] = []
-"""The sockets of `in_a_thread`: signals may come until the process has ended."""
+"""The sockets of `in_a_thread`, kept open because signals may come until the process has ended."""
 
 
 def on_signals(handler: Callable[[], None], *numbers: signal.Signals) -> None:
@@ -31,7 +31,7 @@ def on_signals(handler: Callable[[], None], *numbers: signal.Signals) -> None:
 
 
 def on_first_signal(handler: Callable[[], None], *numbers: signal.Signals) -> None:
-    """Call `handler` for the first of these signals; after that they mean again what they mean to every program."""
+    """Call `handler` for the first of these signals, then restore what the signals do in every program."""
     loop = asyncio.get_running_loop()
 
     def heard() -> None:
@@ -44,11 +44,11 @@ def on_first_signal(handler: Callable[[], None], *numbers: signal.Signals) -> No
 
 
 def in_a_thread(handler: Callable[[signal.Signals], None], *numbers: signal.Signals) -> None:
-    """Call `handler` for each of these signals, in a thread of its own. To be called in the main thread.
+    """Call `handler` for each of these signals, in a thread of its own. Call this function in the main thread.
 
-    What Python calls at a signal it calls in the main thread, once that gets there: not while the loop is blocked in a
-    call that does not come back from a signal, as those of database drivers. What the kernel calls writes to a socket
-    at once, and that the thread reads.
+    Python calls its own signal handlers in the main thread, once that thread runs Python code. It does not while the
+    loop is blocked in a call that a signal does not interrupt, as the calls of database drivers are. The handler that
+    the kernel calls writes to a socket at once, and the thread reads that socket.
     """
     ours, its = socket.socketpair()
     its.setblocking(False)
@@ -58,7 +58,8 @@ def in_a_thread(handler: Callable[[signal.Signals], None], *numbers: signal.Sign
 
     def on_signal(number: int, _frame: object) -> None:
         before = signal.set_wakeup_fd(its.fileno())
-        if before != its.fileno():  # somebody's who came later, as a loop's `add_signal_handler`: it heard in our place
+        # If other code, such as `add_signal_handler` of a loop, has set its own descriptor, that one got the signal.
+        if before != its.fileno():
             signal.set_wakeup_fd(before)
             with suppress(BlockingIOError):
                 its.send(bytes([number]))
@@ -70,7 +71,7 @@ def in_a_thread(handler: Callable[[signal.Signals], None], *numbers: signal.Sign
                     handler(signal.Signals(number))
 
     def forget() -> None:
-        """A child has no such thread: to it they mean again what they mean to every program."""
+        """Restore what the signals do in every program: a forked child has no such thread."""
         signal.set_wakeup_fd(-1)
         for each in numbers:
             signal.signal(each, signal.SIG_DFL)

@@ -1,4 +1,4 @@
-"""A task named on the command line, and the words that are its arguments."""
+"""Find the task that a command line names, and read the words that are its arguments."""
 
 from __future__ import annotations
 
@@ -21,11 +21,12 @@ __all__ = ["call_arguments", "choose_task"]
 
 
 def choose_task(name: str, spec: str | None) -> tuple[Jetq, Task[..., Any] | None]:
-    """The app that `spec` names, or else that of the task's module, and task `name`; None if its code is not here."""
+    """Return the app that `spec` names, else the app of the task's module, with task `name`; None if its code is not
+    here."""
     if spec is None:
         add_working_directory()
         use_local_server()
-        import_module_of_task(name)  # first: the module may make the app, and then the task belongs to that one
+        import_module_of_task(name)  # first, because the module may make the app that the task belongs to
     app = choose_app(spec)
     return app, _find(app, name)
 
@@ -33,7 +34,8 @@ def choose_task(name: str, spec: str | None) -> tuple[Jetq, Task[..., Any] | Non
 def call_arguments(
     name: str, task: Task[..., Any] | None, words: Sequence[str], document: str | None
 ) -> dict[str, Any]:
-    """The arguments of task `name` in `words` and in a JSON object, by name. Raises Failed, ArgumentError."""
+    """Return the arguments of task `name`, by parameter name, from `words` and a JSON object. Raises Failed,
+    ArgumentError."""
     given = read_words(words, document)
     if task is None:
         return without_signature(given, name)
@@ -41,14 +43,18 @@ def call_arguments(
 
 
 def _find(app: Jetq, name: str) -> Task[..., Any] | None:
-    """Task `name` after importing the module it seems to be in, or the plugins; None if its code is not here."""
+    """Import the module that task `name` seems to be in, or the plugins, and return the task; None if its code is not
+    here.
+
+    Raises Failed if the module has other tasks, and not this one.
+    """
     if name in app.tasks:
         return app.tasks[name]
     module = import_module_of_task(name)
     if name not in app.tasks:
         try:
             app.load_plugins()
-        except PluginError as error:  # one that is broken should not keep others from being called
+        except PluginError as error:  # a broken plugin should not keep other tasks from being called
             click.echo(f"warning: {error.message}", err=True)
     if name in app.tasks:
         return app.tasks[name]

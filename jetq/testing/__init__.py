@@ -1,6 +1,6 @@
-"""For tests of code that uses jetq: its jobs on a broker in memory, or on a nats-server of the tests' own.
+"""Tools for testing code that uses jetq, with a broker in memory, or with a nats-server that the tests start.
 
-With pytest there is nothing to import, the fixtures are installed with jetq:
+With pytest there is nothing to import, because the fixtures are installed with jetq:
 
     def test_signing_up_welcomes(jetq_app):
         sign_up("ada@example.com")
@@ -9,9 +9,9 @@ With pytest there is nothing to import, the fixtures are installed with jetq:
         assert jetq_app.run_until_empty().succeeded == 1
 
 `jetq_app` is an `AppTester` for the default app: encoding, decoding, retries, dead letters and workers are the real
-ones, only the broker is not. Time there stands still until `advance`. `jetq_app_real` is the like on a real
-nats-server. With `jetq_inline`, and without pytest in `with inline(app):`, each job runs where it is enqueued.
-`jetq.testing.faults` makes things go wrong.
+ones, only the broker is not. Its time passes only when a test calls `advance`. `jetq_app_real` is a `ServerTester` for
+the default app on a real nats-server. With `jetq_inline`, and without pytest in `with inline(app):`, each job runs
+where it is enqueued. `jetq.testing.faults` makes things go wrong.
 """
 
 from __future__ import annotations

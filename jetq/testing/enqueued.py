@@ -1,4 +1,4 @@
-"""Stored jobs as a test sees them: arguments decoded as the worker would decode them, and compared."""
+"""Stored jobs as a test sees them, with their arguments decoded as the worker would decode them."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ __all__ = ["EnqueuedJob", "as_enqueued", "check_parameters", "no_such_job"]
 
 
 class EnqueuedJob(Discreet, Struct, frozen=True):
-    """A job that waits in its queue. `arguments` by parameter name, defaults included, as the task will get them.
+    """A job that waits in its queue. arguments: as the task will get them, by parameter name, with defaults.
 
-    due: when it is to run, aware UTC by the test's clock; None if it is ready. attempt: which run it waits for, from 1.
+    due: when the job is to run, aware UTC by the test's clock; None if it is ready. attempt: the attempt that it waits
+    for, counted from 1.
     """
 
     id: str
@@ -35,7 +36,7 @@ class EnqueuedJob(Discreet, Struct, frozen=True):
     attempt: int
 
     def has(self, arguments: Mapping[str, Any]) -> bool:
-        """Whether the job's arguments are these, as far as they are given."""
+        """Return whether the job has all of `arguments`. The job may have further arguments."""
         return all(name in self.arguments and self.arguments[name] == value for name, value in arguments.items())
 
     def __str__(self) -> str:
@@ -46,7 +47,7 @@ class EnqueuedJob(Discreet, Struct, frozen=True):
 
 
 def as_enqueued(found: Found, app: Jetq, tasks: Mapping[str, Task[..., Any]]) -> EnqueuedJob:
-    """The stored job as a test sees it. Of a task that is not in `tasks`, the arguments are the JSON values."""
+    """Return the stored job as a test sees it. If its task is not in `tasks`, its arguments are the JSON values."""
     delivery = found.delivery
     body = app.open_arguments(delivery.task, delivery.queue, delivery.body)
     return EnqueuedJob(
@@ -71,7 +72,8 @@ def _arguments(body: bytes, task: Task[..., Any] | None) -> Mapping[str, Any]:
 
 
 def check_parameters(task: Task[..., Any], arguments: Mapping[str, Any]) -> None:
-    """Raises ArgumentError for a name that is no parameter of `task`: no job could ever have it."""
+    """Raise ArgumentError for a name that is no parameter of `task`, because no job of `task` could have that
+    argument."""
     parameters = signature_of(task.fn).parameters
     for name in arguments:
         if name not in parameters:
@@ -79,12 +81,12 @@ def check_parameters(task: Task[..., Any], arguments: Mapping[str, Any]) -> None
 
 
 def no_such_job(task: str, arguments: Mapping[str, Any], jobs: list[EnqueuedJob]) -> str:
-    """What an assertion says that found no such job: what it looked for, and what there is instead."""
+    """Return the message of an assertion that found no matching job: what it looked for, and which jobs are stored."""
     wanted = _listed(arguments)
     there = "\n".join(f"  {job}" for job in jobs) or "  nothing"
     return f"no job {task}({wanted}) is enqueued; enqueued:\n{there}"
 
 
 def _listed(arguments: Mapping[str, Any]) -> str:
-    """`arguments` as they are written in a call, without what is secret by name."""
+    """Return `arguments` as a call writes them, without those whose names say that they are secret."""
     return ", ".join(f"{name}={value!r}" for name, value in hidden(dict(arguments)).items())

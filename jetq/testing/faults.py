@@ -1,4 +1,4 @@
-"""What an application and its tasks do when things go wrong: a server that refuses or is slow, a worker that dies.
+"""Faults for tests of an application and its tasks: a server that refuses or is slow, a worker that dies.
 
     def test_who_dies_after_the_charge_charges_no_second_time(jetq_app):
         charge.delay(order=42)
@@ -6,7 +6,7 @@
             jetq_app.run_until_empty()
         assert bank.charges == [42]
 
-`refuse`, `slow_down` and `crash` take the tester of a test, whichever it is; `kill_at` ends a real worker process.
+`refuse`, `slow_down` and `crash` take an `AppTester` or a `ServerTester`. `kill_at` ends a real worker process.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _SETTLE = (
     "finish", "reschedule", "give_back", "bury", "superseded", "starts", "record_start", "erase_starts", "put_result",
     "send_result", "ticked", "store_tick", "write_cell", "drop_cell", "release",
 )  # fmt: skip
-"""The verbs by which a worker says what became of a job, or looks whether it may run it."""
+"""The verbs by which a worker stores or acknowledges what became of a job, or finds out whether it may run the job."""
 
 _SAYS = "the server was made to refuse by jetq.testing.faults"
 
@@ -49,11 +49,12 @@ _SAYS = "the server was made to refuse by jetq.testing.faults"
 def refuse(
     tester: AppTester | ServerTester, error: type[Rejected] | type[NotStored] = Rejected, *, times: int | None = None
 ) -> AbstractContextManager[None]:
-    """A context in which each enqueue of the tested app raises `error`, the first `times` of them if that is given.
+    """Return a context in which each enqueue of the tested app raises `error`, or only the first `times` enqueues if
+    that is given.
 
-    Rejected: the server refuses, and nothing is stored. NotSent: there is no connection, and nothing is stored.
-    NotStored: the answer is lost; the job is stored all the same. Jobs that run meanwhile meet it too. Raises
-    DefinitionError for another error: it is none that an enqueue raises.
+    With Rejected the server refuses, and nothing is stored. With NotSent there is no connection, and nothing is stored.
+    With NotStored the server's answer is lost, and the job is stored all the same. An enqueue in a job that runs
+    meanwhile raises `error` too. Raises DefinitionError for any other error, because no enqueue raises it.
     """
     kinds = (Rejected, NotStored)
     if not (isinstance(error, type) and issubclass(error, kinds)):
@@ -64,7 +65,7 @@ def refuse(
 
 
 def slow_down(tester: AppTester | ServerTester, by: float | timedelta) -> AbstractContextManager[None]:
-    """A context in which each enqueue of the tested app takes so much longer, in seconds or as timedelta, of real
+    """Return a context in which each enqueue of the tested app takes `by` longer (seconds or a timedelta), in real
     time."""
     return _during(tester, _enqueues(slow(seconds(by, "by"), _ENQUEUE)))
 
@@ -73,12 +74,13 @@ def slow_down(tester: AppTester | ServerTester, by: float | timedelta) -> Abstra
 def crash(
     tester: AppTester | ServerTester, task: Task[..., Any] | str | None = None, *, times: int = 1
 ) -> Iterator[None]:
-    """A context in which the worker seems to die with the first `times` jobs that it runs, of `task` if that is given.
+    """Let the worker seem to die with the first `times` jobs that it runs, or with the first `times` jobs of `task`.
 
-    Seen from the job: its function has ended, in whichever way, and nothing of that is stored or acknowledged. So it is
-    handed out again, with the same id, arguments and attempt. What the function has enqueued is stored, and other jobs
-    go on. Each run of a job counts as one, and whoever dies with its worker too often is dead, as ever. Raises
-    AssertionError at its end if no such job has run: then nothing was tested.
+    To the job it looks as follows: its function has ended, by returning or raising, and nothing about that is stored or
+    acknowledged. So the job is handed out again, with the same id, arguments and attempt. Jobs that the function has
+    enqueued are stored, and other jobs go on. Each run of a job counts as one of `times`. As without this context, a
+    job with which a worker dies too often becomes a dead letter. When the context closes, raises AssertionError if no
+    such job has run, because then nothing was tested.
     """
     dying = _Crash(task.name if isinstance(task, Task) else task, times)
     middleware = tester.app.middleware
@@ -92,12 +94,12 @@ def crash(
 
 
 def kill_at(app: Jetq, number: int, *, points: str | os.PathLike[str] | None = None) -> None:
-    """Have this process end by SIGKILL when its worker reaches point `number` on its way to settle jobs: for a worker
-    process that a test starts, on a real server.
+    """End this process by SIGKILL when its worker reaches point `number` on its way to settle jobs. This is for a
+    worker process that a test starts, on a real server. Call this function before the worker runs.
 
-    Points lie before and after each call that a worker makes to settle a job. Each connection counts its own, from 1;
-    with 0 the process lives. points: a file to which each is written, as number and name, so that a first run tells
-    which there are. To be called before the worker runs.
+    There is a point before and after each call by which a worker settles a job. Each connection counts its own points,
+    from 1; with `number` 0 the process goes on. points: a file to which each point is written, as number and name, so
+    that a first run tells which points there are.
     """
     connect = app.session.connect
 
@@ -124,7 +126,7 @@ def _during(tester: AppTester | ServerTester, fault: Fault) -> Iterator[None]:
 
 
 def _enqueues(fault: Fault) -> Fault:
-    """`fault`, for every way to enqueue: the ones without waiting leave it to those that wait."""
+    """Return `fault` for every way to enqueue. Enqueues that do not wait fall back to those that wait."""
 
     def all_ways(broker: Broker, name: str, verb: Verb) -> Verb:
         return _cannot if name == "send_job" else fault(broker, name, verb)
@@ -137,7 +139,7 @@ def _cannot(*_: object, **__: object) -> bool:
 
 
 class _Crash:
-    """A fault: nothing arrives of how some attempts have ended, and their jobs are handed out again."""
+    """A fault: some attempts cannot store how they ended, and their jobs are handed out again."""
 
     def __init__(self, task: str | None, times: int) -> None:
         self._task = task
@@ -147,7 +149,7 @@ class _Crash:
         self._handing_back: set[asyncio.Task[None]] = set()
 
     async def watch(self, job: JobContext, call_next: Callable[[], Awaitable[Any]]) -> Any:
-        """Choose the attempts. A middleware, to be the outermost."""
+        """Choose the attempts with which the worker dies. This is a middleware, and must be the outermost."""
         try:
             return await call_next()
         finally:
@@ -156,7 +158,7 @@ class _Crash:
                 self._dying.add((job.queue, job.id))
 
     def check(self) -> None:
-        """Raise AssertionError if nothing was lost."""
+        """Raise AssertionError if the worker died with no job."""
         if not self._dead:
             what = "job" if self._task is None else f"job of {self._task}"
             raise AssertionError(f"no {what} has run in faults.crash, so no worker died with one")
@@ -193,7 +195,8 @@ class _Crash:
         return True
 
     def _finish(self, broker: Broker, verb: Verb, delivery: Delivery) -> None:
-        """The last that a worker does: where it died instead, its lease ends, here at once."""
+        """Remove the job, which is a worker's last call for it. If the worker died instead, end the job's lease here at
+        once."""
         if not self._dies(delivery):
             verb(delivery)
             return
@@ -204,6 +207,6 @@ class _Crash:
         handing_back.add_done_callback(self._handing_back.discard)
 
     async def _erase_starts(self, verb: Verb, delivery: Delivery) -> None:
-        """What would acquit the job: its worker is dead by then."""
+        """Erase the starts on record of `delivery`, unless the worker "died" with it: a dead worker erases nothing."""
         if delivery.token not in self._dead:
             await verb(delivery)

@@ -1,4 +1,4 @@
-"""A broker at which things go wrong: the means of `jetq.testing.faults`, and of the tests of jetq itself."""
+"""A broker at which things go wrong, for `jetq.testing.faults` and for the tests of jetq itself."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ __all__ = ["Fault", "Points", "Verb", "faulty", "raising", "slow"]
 Verb = Callable[..., Any]
 
 Fault = Callable[[Broker, str, Verb], Verb]
-"""`(broker, name, verb) -> verb`: what to call in place of a verb of a broker; the verb itself if all is to go well."""
+"""`(broker, name, verb) -> verb`: returns the function to call in place of a verb of a broker, or the verb itself."""
 
 
 class _Faulty:
-    """`broker`, with the faults that are listed at the time of each call. See `jetq.broker.Broker`."""
+    """A broker that calls `broker` with the faults that are in the list at the time of each call. See
+    `jetq.broker.Broker`."""
 
     def __init__(self, broker: Broker, faults: Sequence[Fault]) -> None:
         self._broker = broker
@@ -39,7 +40,8 @@ class _Faulty:
 
 
 class _FaultyConnection:
-    """`direct`, which stores nothing while there are faults: the broker is asked then."""
+    """A direct connection that stores nothing while there are faults, so that the app asks the broker, which has the
+    faults."""
 
     def __init__(self, direct: DirectConnection, faults: Sequence[Fault]) -> None:
         self._direct = direct
@@ -61,15 +63,17 @@ class _FaultyConnection:
 
 
 def faulty(broker: Broker, faults: Sequence[Fault]) -> Broker:
-    """`broker`, with `faults`: a list, which may change at any time."""
+    """Return a broker that is `broker` with `faults`, a list that may change at any time."""
     return cast(Broker, _Faulty(broker, faults))
 
 
 def raising(
     error: Callable[[], Exception], verbs: Collection[str], *, times: float = float("inf"), after: bool = False
 ) -> Fault:
-    """A fault: the first `times` calls of the coroutine functions `verbs` raise `error()`; `after` they have done what
-    they do, or else before."""
+    """Return a fault: the first `times` calls of the coroutine functions `verbs` raise `error()`.
+
+    With `after` a call does its work first and then raises, else it raises in place of its work.
+    """
     left = times
 
     def fault(broker: Broker, name: str, verb: Verb) -> Verb:
@@ -92,7 +96,7 @@ def raising(
 
 
 def slow(seconds: float, verbs: Collection[str]) -> Fault:
-    """A fault: each call of the coroutine functions `verbs` begins so many seconds later."""
+    """Return a fault: each call of the coroutine functions `verbs` begins `seconds` seconds later."""
 
     def fault(broker: Broker, name: str, verb: Verb) -> Verb:
         if name not in verbs:
@@ -109,8 +113,10 @@ def slow(seconds: float, verbs: Collection[str]) -> Fault:
 
 
 class Points:
-    """A fault: `reached` is called with the number, from 1, and the name of each point: before a call of one of
-    `verbs` begins, and after it returned."""
+    """A fault that counts points: one before a call of one of `verbs` begins, and one after the call has returned.
+
+    reached: called at each point with its number, from 1, and its name.
+    """
 
     def __init__(self, verbs: Collection[str], reached: Callable[[int, str], None]) -> None:
         self._verbs = verbs

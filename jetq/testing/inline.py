@@ -1,4 +1,4 @@
-"""Jobs that run where they are enqueued: a mode for scripts, the shell and tests of applications."""
+"""Jobs that run where they are enqueued, for scripts, the shell and tests of applications."""
 
 from __future__ import annotations
 
@@ -26,20 +26,22 @@ __all__ = ["inline"]
 T = TypeVar("T")
 
 _LOOK_EVERY = 0.001
-"""Seconds between looks at a job that another caller's worker has."""
+"""Seconds between two looks at a job that another caller's worker runs."""
 
 
 @contextmanager
 def inline(app: Jetq | None = None, *, raises: bool = False) -> Iterator[AppTester]:
-    """A context in which each job of `app` that is ready runs in this process before `.delay` or `.adelay` returns.
+    """Run each job of `app` that is ready in this process before `.delay` or `.adelay` returns, as long as the context
+    is open.
 
-    Otherwise like `in_memory`: arguments are checked, encoded and decoded, and a worker of the app runs the job in its
-    lifespan and middleware and by its retry rules. That worker runs on the caller's event loop, or on one made for it
-    if the caller is not async, and stays until no job is ready. What a running job enqueues it runs too, beside it.
+    Otherwise this context is like `in_memory`: arguments are checked, encoded and decoded, and a worker of the app runs
+    the job in its lifespan and middleware and by its retry rules. That worker runs on the caller's event loop, or on a
+    loop made for it if the caller is not async, until no job is ready. The worker also runs the jobs that a running job
+    enqueues, beside that job.
 
-    Nothing runs before its time: a job for later, a retry and a snooze wait for `advance` and `run_until_empty` of the
-    tester. `.result()` of such a job raises ResultTimeout at once. raises: `.delay` also raises what the first attempt
-    that failed has raised; else only `.result()` tells.
+    No job runs before it is due: a job for later, a retry and a snooze wait for `advance` and `run_until_empty` of the
+    tester. `.result()` of such a job raises ResultTimeout at once. raises: `.delay` also raises the error of the first
+    attempt that failed; without it, only `.result()` raises.
     """
     with in_memory(app) as tester:
         tested = tester.app
@@ -56,8 +58,10 @@ def inline(app: Jetq | None = None, *, raises: bool = False) -> Iterator[AppTest
 
 
 class _InlineSession(Session):
-    """Does the work of callers that are not async on a loop of their own, where jobs may run: the thread of jetq's own
-    must not be held up by them."""
+    """Runs the work of callers that are not async on a loop of its own, because jobs may run there.
+
+    Jobs must not hold up the thread that jetq otherwise uses for that work.
+    """
 
     def run(self, work: Callable[[], Coroutine[Any, Any, T]], begin: Begin[T] | None = None) -> T:
         self._warn_on_running_loop()
@@ -65,7 +69,7 @@ class _InlineSession(Session):
 
 
 class _InlineClient(Client):
-    """Stores jobs, and has them run before it returns."""
+    """Stores jobs, and returns after they have run."""
 
     def __init__(self, session: Session, tester: AppTester, failures: _Failures | None) -> None:
         super().__init__(session)
@@ -98,9 +102,9 @@ class _InlineClient(Client):
             ) from None
 
     async def _run(self, jobs: Sequence[tuple[str, str]]) -> None:
-        """Return when none of `jobs`, by queue and id, is ready or running any more.
+        """Return when none of `jobs`, given by queue and id, is ready or running any more.
 
-        What is enqueued in a job returns at once: the worker that runs the job has the new one too.
+        An enqueue in a job returns at once, because the worker that runs that job also runs the new job.
         """
         if is_run_by_tester() or not self._tester.app.tasks:
             return
@@ -113,7 +117,7 @@ class _InlineClient(Client):
             await asyncio.sleep(_LOOK_EVERY)
 
     async def _run_all(self) -> None:
-        """Run what is ready. A job sees no context variable of who enqueued it, as on another machine."""
+        """Run what is ready. A job sees no context variables of the code that enqueued it, as on another machine."""
         if self._failures is not None:
             self._failures.errors.clear()
         ran = await asyncio.create_task(self._tester.arun_until_empty(), context=Context())
@@ -130,13 +134,13 @@ class _InlineClient(Client):
 
 
 class _Failures:
-    """What the attempts of a run have raised."""
+    """The errors that the attempts of a run have raised."""
 
     def __init__(self) -> None:
         self.errors: list[Exception] = []
 
     async def watch(self, job: JobContext, call_next: Callable[[], Awaitable[Any]]) -> Any:
-        """Note what an attempt raises. A middleware, to be the outermost."""
+        """Note what an attempt raises. This is a middleware, and must be the outermost."""
         try:
             return await call_next()
         except Snooze:
@@ -146,7 +150,8 @@ class _Failures:
             raise
 
     def check(self, ran: Ran) -> None:
-        """Raise what the first attempt that failed in `ran` has raised, or TaskFailed if that was outside its code."""
+        """Raise the error of the first attempt that failed in `ran`, or TaskFailed if that attempt failed outside its
+        task's code."""
         if not ran.errors:
             return
         if self.errors:

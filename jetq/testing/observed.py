@@ -1,4 +1,4 @@
-"""Watching what a worker does with its jobs: a broker that counts outcomes on the way to the real one."""
+"""A broker that counts what a worker does with its jobs, and passes each call on to the real broker."""
 
 from __future__ import annotations
 
@@ -17,10 +17,12 @@ __all__ = ["Ran", "Tally", "observed"]
 
 
 class Ran(Struct, frozen=True):
-    """What became of the attempts of one run: how many succeeded, failed and will be retried, were snoozed, or died,
-    and how many jobs were not run because they were cancelled or had expired.
+    """What became of the attempts of one run.
 
-    errors: those of the retried and the dead, in the order they happened.
+    It says how many attempts succeeded, failed and will be retried, were snoozed, or died, and how many jobs were not
+    run because they were cancelled or had expired.
+
+    errors: those of the retried and the dead attempts, in the order they happened.
     """
 
     succeeded: int = 0
@@ -33,18 +35,18 @@ class Ran(Struct, frozen=True):
 
     @property
     def attempts(self) -> int:
-        """How many attempts ended."""
+        """The number of attempts that ended."""
         return self.succeeded + self.retried + self.snoozed + self.dead + self.cancelled + self.expired
 
 
 class Tally:
-    """Counts attempts by their outcome, from what is asked of the broker for each."""
+    """Counts attempts by their outcome, from the calls that a worker makes to the broker for each attempt."""
 
     def __init__(self) -> None:
         self.start_over()
 
     def start_over(self) -> None:
-        """Count from nothing again."""
+        """Set all counts to zero."""
         self._settled: set[str] = set()
         self._ended: dict[tuple[str, int], str] = {}
         self._counts = {"succeeded": 0, "retried": 0, "snoozed": 0, "dead": 0, "cancelled": 0, "expired": 0}
@@ -52,11 +54,12 @@ class Tally:
 
     @property
     def ran(self) -> Ran:
-        """What was counted so far."""
+        """The counts so far."""
         return Ran(**self._counts, errors=tuple(self._errors))
 
     def rescheduled(self, delivery: Delivery, job: JobRecord) -> None:
-        """The next attempt was stored: a retry if it has a new number, else a snooze, unless it only waits its turn."""
+        """Count a stored next attempt: a retry if it has a new number, nothing if it only waits in line, else a
+        snooze."""
         if job.meta.in_line is not None:
             self.given_back(delivery)
         elif job.meta.attempt > _attempt(delivery):
@@ -65,19 +68,19 @@ class Tally:
             self._settle(delivery, "snoozed")
 
     def buried(self, delivery: Delivery, letter: DeadLetter) -> None:
-        """The dead letter was stored."""
+        """Count a stored dead letter."""
         self._settle(delivery, "dead", letter.errors[-1:])
 
     def given_back(self, delivery: Delivery) -> None:
-        """It counts as nothing."""
+        """Count nothing for `delivery`, whose job was given back."""
         self._settled.add(delivery.token)
 
     def recorded(self, result: ResultRecord) -> None:
-        """It was stored how a job ended."""
+        """Note the state in which a job ended, which is now stored."""
         self._ended[result.queue, result.sequence] = result.state
 
     def finished(self, delivery: Delivery) -> None:
-        """The job was removed: it succeeded, unless something else was stored before."""
+        """Count a removed job: succeeded, unless another end was recorded before."""
         self._settle(delivery, self._ended.pop((delivery.queue, delivery.sequence), "succeeded"))
 
     def _settle(self, delivery: Delivery, outcome: str, errors: tuple[AttemptError, ...] = ()) -> None:
@@ -95,7 +98,7 @@ def _attempt(delivery: Delivery) -> int:
 
 
 class _Observed:
-    """`broker`, counting into `tally`. See `jetq.broker.Broker`."""
+    """A broker that counts the outcomes on the way to `broker` into `tally`. See `jetq.broker.Broker`."""
 
     def __init__(self, broker: Broker, tally: Tally) -> None:
         self._broker = broker
@@ -128,5 +131,5 @@ class _Observed:
 
 
 def observed(broker: Broker, tally: Tally) -> Broker:
-    """`broker`, whose outcomes are counted into `tally`."""
+    """Return `broker` with its outcomes counted into `tally`."""
     return cast(Broker, _Observed(broker, tally))

@@ -1,4 +1,4 @@
-"""What one attempt of one job came to, for a test of a task."""
+"""The outcome of one attempt of one job, for a test of a task."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ R = TypeVar("R")
 
 
 class Performed(Discreet, Struct, Generic[R], frozen=True):
-    """How the one attempt of a job ended that `perform` has run.
+    """How the one attempt ended that `perform` has run.
 
-    outcome: "retrying" and "snoozed" are run again `after` so many seconds. value: what the task returned, as its
-    caller would get it; None if it did not. error: how the attempt failed. letter: its dead letter, if the job is dead.
-    enqueued: the jobs that it has stored, in their order, none of which has run.
+    outcome: a job that is "retrying" or "snoozed" is run again `after` seconds from now. value: what the task returned,
+    as its caller would get it; None if the task did not return. error: how the attempt failed. letter: the dead letter,
+    if the job is dead. enqueued: the jobs that the attempt has stored, in their order; none of them has run.
     """
 
     outcome: Literal["succeeded", "retrying", "snoozed", "dead", "cancelled", "expired"]

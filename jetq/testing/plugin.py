@@ -1,6 +1,6 @@
 """The pytest plugin: `jetq_app` and `jetq_inline` in memory, `jetq_server` and `jetq_app_real` on a real nats-server.
 
-Every pytest run in an environment with jetq loads it, so what the fixtures need is imported where they are used.
+Every pytest run in an environment with jetq loads this module, so each fixture imports what it needs when it is used.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ __all__ = ["jetq_app", "jetq_app_real", "jetq_inline", "jetq_server"]
 
 @pytest.fixture
 def jetq_app() -> Iterator[AppTester]:
-    """The default app on a broker in memory, empty at first: see what is enqueued, run it, let time pass.
+    """Yield a tester of the default app on an empty broker in memory: see what is enqueued, run it, let time pass.
 
-    For another app, define the fixture anew: `with jetq.testing.in_memory(my_app) as tester: yield tester`.
+    For another app, define the fixture again: `with jetq.testing.in_memory(my_app) as tester: yield tester`.
     """
     from jetq.testing import in_memory
 
@@ -31,7 +31,10 @@ def jetq_app() -> Iterator[AppTester]:
 
 @pytest.fixture
 def jetq_inline() -> Iterator[AppTester]:
-    """The default app in memory, each of whose jobs runs before its `.delay` returns. See `jetq.testing.inline`."""
+    """Yield a tester of the default app in memory, in which each job runs before its `.delay` returns.
+
+    See `jetq.testing.inline`.
+    """
     from jetq.testing import inline
 
     with inline() as tester:
@@ -40,7 +43,8 @@ def jetq_inline() -> Iterator[AppTester]:
 
 @pytest.fixture(scope="session")
 def jetq_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServer]:
-    """A nats-server of the run's own, on a free port of the loopback interface. Needs the extra `server`."""
+    """Yield a nats-server for this pytest run, on a free port of the loopback interface. It needs the extra
+    `server`."""
     from jetq.server import LocalServer
 
     with LocalServer(tmp_path_factory.mktemp("jetq-server"), port=0) as server:
@@ -49,7 +53,7 @@ def jetq_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalServe
 
 @pytest.fixture
 def jetq_app_real(jetq_server: LocalServer) -> Iterator[ServerTester]:
-    """The default app on a real nats-server, in a namespace of its own, in real time."""
+    """Yield a tester of the default app on a real nats-server, in a namespace of its own, in real time."""
     from jetq.testing import on_server
 
     with on_server(jetq_server.url) as tester:

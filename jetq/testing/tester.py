@@ -1,4 +1,5 @@
-"""An app whose jobs a test can see and run: in memory with a clock that it moves, or on a real nats-server."""
+"""Testers: an app whose jobs a test can see and run, in memory with a clock that the test moves, or on a real
+nats-server."""
 
 from __future__ import annotations
 
@@ -51,20 +52,21 @@ _OUTCOMES = {
     "cancelled": "cancelled",
     "expired": "expired",
 }
-"""The outcome of one attempt, by the number of a run that counts it."""
+"""The field of `Ran` that counts each outcome of an attempt."""
 
 _ROUNDED = 0.001
-"""Seconds by which a due time as a datetime, in microseconds, may at most be too early."""
+"""Seconds by which a due time may be too early, because a datetime has microseconds; at most."""
 
 _RUN_BY_TESTER: ContextVar[bool] = ContextVar("jetq_run_by_tester", default=False)
-"""Whether this code runs in a worker of `run_until_empty`, or in what that has begun."""
+"""Whether this code runs in a worker of `run_until_empty`, or in code that such a worker has started."""
 
 _KEPT = 3600.0
-"""Seconds for which `perform` keeps the result of a task that keeps none."""
+"""Seconds for which `perform` keeps the result of a task that keeps no results."""
 
 
 class _Tester:
-    """What both kinds have: an app, a worker for it, and its dead letters. faults: what `jetq.testing.faults` adds."""
+    """The common part of both testers: an app, a worker for it, and its dead letters. faults: the list that
+    `jetq.testing.faults` adds to."""
 
     _look_every = 0.001
     _worker = Worker
@@ -75,15 +77,17 @@ class _Tester:
         self._tally = tally
 
     def run_until_empty(self) -> Ran:
-        """Run a worker until no job is ready, also of those that jobs enqueue, and tell what became of them.
+        """Run a worker until no job is ready, and return what became of the attempts. The worker also runs the jobs
+        that jobs enqueue.
 
         Jobs that are due later or in a paused queue stay. From async code await `arun_until_empty`. Raises
-        AssertionError after 10,000 attempts more than jobs were ready: jobs that make jobs for ever.
+        AssertionError when 10,000 attempts more have ended than jobs were ready at first, because then jobs make jobs
+        for ever.
         """
         return run_here(self.arun_until_empty)
 
     async def arun_until_empty(self) -> Ran:
-        """`run_until_empty` on the running loop."""
+        """Do as `run_until_empty` on the running loop."""
         self._tally.start_over()
         most = _MOST_ATTEMPTS + await self._ready()
         worker = self._worker(self.app, queues=await self._queues(), grace=0.0)
@@ -101,15 +105,15 @@ class _Tester:
         return self._tally.ran
 
     def dead_letters(self) -> list[DeadLetter]:
-        """The dead letters of all queues: by queue, oldest first. From async code await `adead_letters`."""
+        """Return the dead letters of all queues, by queue, oldest first. From async code await `adead_letters`."""
         return run_here(self.adead_letters)
 
     async def adead_letters(self) -> list[DeadLetter]:
-        """`dead_letters` on the running loop."""
+        """Do as `dead_letters` on the running loop."""
         return [entry.letter async for entry in each_dead(await self.app.session.broker())]
 
     async def _queues(self) -> list[str]:
-        """Every queue there is, and those of the app's tasks."""
+        """Return all queues that exist, and those of the app's tasks."""
         broker = await self.app.session.broker()
         standing = {info.name for info in await broker.queues()}
         return sorted(standing | {task.queue for task in self.app.tasks.values()})
@@ -126,15 +130,15 @@ class _Tester:
 
 
 class _WorkerOutOfTime(Worker):
-    """A worker for whom time stands still."""
+    """A worker for which no time passes: it keeps no rates, and snoozes a job of a paused task in place of waiting."""
 
     _in_time = False
 
 
 class AppTester(_Tester):
-    """An app on a broker in memory. Nothing runs before `run_until_empty`, and no time passes but by `advance`.
+    """An app on a broker in memory. No job runs before `run_until_empty`, and time passes only by `advance`.
 
-    What the code under test stores is encoded, checked and decoded as ever, and run by a real worker.
+    What the code under test stores is encoded, checked and decoded as always, and run by a real worker.
 
     app: the app under test. clock: the broker's clock, which starts at the real time. Limits are kept, rates are not.
     """
@@ -147,27 +151,30 @@ class AppTester(_Tester):
         self._store = store
 
     def advance(self, duration: float | timedelta) -> None:
-        """Let time pass, in seconds or as timedelta: jobs that fall due get ready, each tick of a schedule becomes a
-        job, results expire. Nothing runs yet."""
+        """Let `duration` pass, in seconds or as timedelta: jobs that fall due become ready, each tick of a schedule
+        becomes a job, and results expire. No job runs yet."""
         passed = seconds(duration, "duration")
         if defined := definitions(self.app.tasks.values()):
             run_here(lambda: self._store_schedules(defined))
         self.clock.advance(passed)
 
     async def _store_schedules(self, defined: Sequence[Definition]) -> None:
-        """Store what a worker that has begun would have: without it nothing ticks."""
+        """Store the schedules that a worker would store when it begins. Without them nothing ticks."""
         broker = await self.app.session.broker()
         for record, body in defined:
             await put_schedule(broker, record, body, self.app.payloads)
 
     def perform(self, task: Task[P, R] | BoundTask[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Performed[R]:
-        """Run one job of `task` once, and tell what came of it: checked, encoded, decoded and run inside the middleware
-        and by the retry rules like every other. It runs on a broker of its own: no other job runs, and what it stores
-        is in what is returned. From async code await `aperform`. Raises what `.delay` does."""
+        """Run one job of `task` once, and return its outcome. From async code await `aperform`. Raises what `.delay`
+        raises.
+
+        The job is checked, encoded, decoded and run inside the middleware and by the retry rules like every other job.
+        It runs on a broker of its own: no other job runs, and the jobs that it stores are in the returned value.
+        """
         return run_here(lambda: self.aperform(task, *args, **kwargs))
 
     async def aperform(self, task: Task[P, R] | BoundTask[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Performed[R]:
-        """`perform` on the running loop."""
+        """Do as `perform` on the running loop."""
         call = task.bind(*args, **kwargs)
         ttl = _KEPT if call.effective.result_ttl is None else call.effective.result_ttl
         with in_memory(self.app) as alone:
@@ -179,7 +186,7 @@ class AppTester(_Tester):
             return await alone._came_to(job)
 
     async def _came_to(self, job: Job[R]) -> Performed[R]:
-        """What came of `job`, the first and only one that has run there."""
+        """Return the outcome of `job`, the first and only job that has run on this broker."""
         ran, standing = self._tally.ran, self.enqueued()
         again = next((each for each in standing if each.id == job.id), None)
         outcome: Any = next((word for word, counted in _OUTCOMES.items() if getattr(ran, counted)), None)
@@ -196,10 +203,10 @@ class AppTester(_Tester):
         )
 
     def enqueued(self, task: Task[..., Any] | str | None = None, **arguments: Any) -> list[EnqueuedJob]:
-        """The jobs that wait, ready or for later, in the order they were stored, queue by queue.
+        """Return the jobs that wait, ready or for later, queue by queue, in the order in which they were stored.
 
-        Of one task if it is given, as the task or its name, and with these arguments, as far as they are given. Raises
-        ArgumentError for a name that is no parameter of the task.
+        task: only jobs of this task, given as the task or its name. arguments: only jobs with these arguments, and any
+        others. Raises ArgumentError for a name that is no parameter of the task.
         """
         tasks = self.app.tasks
         name = _name(task) if task is not None else None
@@ -209,21 +216,21 @@ class AppTester(_Tester):
         return [job for job in jobs if name in (None, job.task) and job.has(arguments)]
 
     def assert_enqueued(self, task: Task[..., Any] | str, **arguments: Any) -> EnqueuedJob:
-        """Fail unless a job of `task` waits with these arguments, as far as they are given; the first such job."""
+        """Fail unless a job of `task` waits with these arguments, and any others. Return the first such job."""
         jobs = self.enqueued(task, **arguments)
         if not jobs:
             raise AssertionError(no_such_job(_name(task), arguments, self.enqueued()))
         return jobs[0]
 
     def assert_not_enqueued(self, task: Task[..., Any] | str, **arguments: Any) -> None:
-        """Fail if a job of `task` waits with these arguments, as far as they are given."""
+        """Fail if a job of `task` waits with these arguments, and any others."""
         jobs = self.enqueued(task, **arguments)
         if jobs:
             raise AssertionError(f"enqueued: {jobs[0]}")
 
 
 def _wait(tester: AppTester, job: EnqueuedJob) -> float:
-    """Seconds until `job` is due."""
+    """Return the seconds until `job` is due."""
     return 0.0 if job.due is None else job.due.timestamp() - tester.clock.now()
 
 
@@ -235,15 +242,16 @@ class ServerTester(_Tester):
 
 @contextmanager
 def in_memory(app: Jetq | None = None) -> Iterator[AppTester]:
-    """A context in which `app` works in memory; None takes the default app, or makes one for the while.
+    """Let `app` work in memory, and yield its tester. None means the default app; if there is none, one is made for
+    this context.
 
-    In it, tasks without an app of their own go to this app.
+    While the context is open, tasks without an app of their own belong to this app.
     """
     clock, tally, faults = FakeClock(), Tally(), list[Fault]()
     store = MemoryStore(clock, job_of_tick=partial(job_of_tick, enqueued=None))
 
     def server_time(at: float) -> float:
-        # The rest of the process keeps real time: what is due in a minute there is due in a minute here.
+        # The rest of the process keeps real time. A job that is due there in a minute is due here in a minute.
         return at - time.time() + clock.now()
 
     async def connect(*, patient: bool = False) -> Broker:
@@ -255,8 +263,9 @@ def in_memory(app: Jetq | None = None) -> Iterator[AppTester]:
 
 @contextmanager
 def on_server(url: str, app: Jetq | None = None) -> Iterator[ServerTester]:
-    """A context in which `app` works on the nats-server at `url`, in a fresh namespace. Otherwise like `in_memory`."""
-    from jetq.jetstream import connect_broker  # here, so that tests in memory do without nats
+    """Let `app` work on the nats-server at `url`, in a new namespace, and yield its tester. Otherwise like
+    `in_memory`."""
+    from jetq.jetstream import connect_broker  # imported here, so that tests in memory do not need nats
 
     settings = Settings(servers=(url,), namespace=f"test-{token_hex(4)}")
     tally, faults = Tally(), list[Fault]()
@@ -286,12 +295,13 @@ def _name(task: Task[..., Any] | str) -> str:
 
 
 def is_run_by_tester() -> bool:
-    """Whether this code runs in a worker of `run_until_empty`: a job, or the lifespan or middleware around it."""
+    """Return whether this code runs in a worker of `run_until_empty`: in a job, or in the lifespan or middleware around
+    it."""
     return _RUN_BY_TESTER.get()
 
 
 def run_here(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """Run `work()` on a loop of its own: in this thread, or in another while a loop runs here."""
+    """Run `work()` on a new loop: in this thread, or in another thread if a loop runs in this one."""
 
     def run() -> T:
         # With a factory, a Runner leaves the thread's current event loop alone.
@@ -305,10 +315,10 @@ def run_here(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
 
 
 def _unfrozen_loop() -> asyncio.AbstractEventLoop:
-    """An event loop whose timers go on while freezegun has `time.monotonic` stand still (1.5)."""
+    """Return an event loop whose timers go on while freezegun stops `time.monotonic` (1.5)."""
     loop = asyncio.new_event_loop()
     if hasattr(time, "CLOCK_MONOTONIC"):
-        with suppress(AttributeError):  # uvloop's has a clock of its own
+        with suppress(AttributeError):  # uvloop's loop has a clock of its own
             setattr(loop, "time", partial(time.clock_gettime, time.CLOCK_MONOTONIC))  # noqa: B010
     return loop
 

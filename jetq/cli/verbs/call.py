@@ -1,4 +1,4 @@
-"""`jetq call`: a job from the command line, and its result."""
+"""`jetq call`: enqueues a job from the command line and prints its result."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from jetq.model.definitions.options import CallOptions
 __all__ = ["call"]
 
 _RESULT_TTL = 600.0
-"""Seconds that the result of a task which keeps none is kept for this command."""
+"""Seconds for which the result of a task that keeps none is kept for this command."""
 
 
 @click.command(context_settings={"ignore_unknown_options": True})

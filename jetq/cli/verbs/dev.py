@@ -1,4 +1,4 @@
-"""`jetq dev`: a local server and a worker that starts anew when the code changes."""
+"""`jetq dev`: runs a local server, and a worker that starts again when the code changes."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from jetq.worker.process.supervisor import counted_signals
 __all__ = ["dev"]
 
 _LOADED = LOCAL / "loaded.json"
-"""Where the worker tells which files it has loaded."""
+"""The file in which the worker lists the files that it has loaded."""
 
 _GRACE = 5.0
-"""Seconds that running jobs get when the code changed or the developer stops."""
+"""Seconds that running jobs get when the code has changed or the developer stops the command."""
 
 _RESTART = 1.0
 """Seconds before a worker that a job has killed starts again."""
@@ -67,13 +67,13 @@ def dev(app: str, port: int | None) -> None:
 
 
 def _roots(app: str) -> list[Path]:
-    """Where the mistake may be that keeps `app` from being imported."""
+    """Return the directories that may hold the mistake because of which `app` cannot be imported."""
     here, file = Path.cwd(), Path(app.partition(":")[0])
     return [here] if not file.is_file() or file.resolve().is_relative_to(here) else [here, file.resolve().parent]
 
 
 class _Worker:
-    """The worker's process: started, started again after a crash, and not again while its code cannot be imported."""
+    """The worker's process. It is started again after a crash, but not while its code cannot be imported."""
 
     def __init__(self, app: str, url: str) -> None:
         verbose = ["-v"] if is_verbose() else []
@@ -98,7 +98,7 @@ class _Worker:
             self._start()
 
     def stop(self, interrupts: Callable[[], int]) -> None:
-        """End the process in order; each further interrupt of the developer's is passed on."""
+        """End the process in order, and pass on each further interrupt of the developer."""
         process, self._process = self._process, None
         if process is None:
             return
@@ -116,7 +116,7 @@ class _Worker:
 
     def _start(self) -> None:
         _LOADED.unlink(missing_ok=True)
-        # A session of its own: a Ctrl-C goes to this command alone, which passes it on once.
+        # With a session of its own for the worker, a Ctrl-C reaches only this command, which passes it on once.
         self._process = subprocess.Popen(
             [*dies_with_parent(), *self._command], env=self._environment, start_new_session=True
         )

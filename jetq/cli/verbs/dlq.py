@@ -1,4 +1,4 @@
-"""`jetq dlq`: dead letters listed, shown and purged; what makes jobs of them, or files, is in modules of its own."""
+"""`jetq dlq`: lists, shows and purges dead letters. Other modules replay, edit, export and import them."""
 
 from __future__ import annotations
 
@@ -63,7 +63,8 @@ def list_(which: DeadFilter, spec: str | None, json: bool) -> None:
 
 
 async def _in_all(broker: Broker, which: DeadFilter) -> str:
-    """How many there are, if that is known without looking into them."""
+    """Say how many letters there are in all, if the number is known without reading the letters; else return an empty
+    text."""
     known = replace(which, queue=None, limit=None) == EVERY
     return f" of {await count_dead(broker, queue=which.queue)} in all" if known else ""
 

@@ -1,4 +1,4 @@
-"""`jetq dlq edit`: a dead job brought back with other arguments, which its task takes."""
+"""`jetq dlq edit`: replays a dead job with other arguments, which its task must accept."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def _task_of(app: Jetq, entry: DeadEntry) -> Task[..., Any]:
 
 
 def _values(task: Task[..., Any], draft: Draft, given: Sequence[str]) -> dict[str, Any]:
-    """What --set says, by parameter name. Of `**kwargs` those that are not named stay."""
+    """Return the arguments that --set gives, by parameter name. Values of `**kwargs` that --set does not name stay."""
     named: dict[str, str | None] = {}
     for each in given:
         name, equals, text = each.partition("=")
@@ -88,7 +88,8 @@ def _values(task: Task[..., Any], draft: Draft, given: Sequence[str]) -> dict[st
 
 
 def _edited(draft: Draft) -> bytes | None:
-    """What the editor makes of it; None if nothing. In a terminal a refused text can be mended."""
+    """Return the arguments as the editor leaves them; None if nothing has changed. In a terminal a refused text can be
+    mended."""
     text = draft.text
     while True:
         written = click.edit(text, extension=".json")

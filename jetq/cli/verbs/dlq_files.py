@@ -1,4 +1,4 @@
-"""`jetq dlq export` and `import`: dead letters into a file of JSON lines, and back."""
+"""`jetq dlq export` and `jetq dlq import`: write dead letters to a file of JSON lines, and store them again."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from jetq.operations.dead_letters import DeadFilter, each_dead
 __all__ = ["export", "import_"]
 
 _LONGEST_LINE = 256 * 1024 * 1024
-"""Bytes. The largest message NATS can be set to take is 64 MiB, and JSON may write a byte of it as six."""
+"""Bytes. The largest message that NATS can be set to take is 64 MiB, and JSON may write one byte as six."""
 
 
 @click.command()
@@ -63,7 +63,8 @@ async def _write(broker: Broker, which: DeadFilter, file: IO[bytes]) -> int:
 
 @contextmanager
 def _new_file(path: Path, *, force: bool) -> Iterator[IO[bytes]]:
-    """A file that is at `path` only once it is complete, so that nobody purges what half a file has."""
+    """Yield a file that appears at `path` only when it is complete. So nobody purges letters of which a file has only a
+    part."""
     if path.exists() and not force:
         raise Failed(f"{path} is there already", hint="another name, or --force")
     made = None
@@ -119,13 +120,13 @@ async def _put(broker: Broker, app: Jetq, name: str, lines: IO[bytes], queue: st
                 ) from None
         complete = True
     finally:
-        if not complete:  # what is done is done
+        if not complete:  # the letters so far are stored
             click.echo(f"imported {count(stored, 'dead letter')} before that; a repeat passes over them", err=True)
     return stored, standing
 
 
 def _read(app: Jetq, name: str, number: int, line: bytes, queue: str | None) -> DeadEntry:
-    """The letter of a line, for `queue` if given. Raises Failed, naming the line."""
+    """Return the letter on a line, moved to `queue` if that is given. Raises Failed, naming the line."""
     try:
         entry = read_line(line)
         return entry if queue is None else _moved(app, entry, queue)
@@ -134,7 +135,7 @@ def _read(app: Jetq, name: str, number: int, line: bytes, queue: str | None) -> 
 
 
 def _moved(app: Jetq, entry: DeadEntry, queue: str) -> DeadEntry:
-    """The letter as one of another queue, to which a sealed payload is bound anew. Raises BadPayload."""
+    """Return the letter as a letter of `queue`, to which a sealed payload is bound anew. Raises BadPayload."""
     letter = entry.letter
     if letter.queue == queue:
         return entry
@@ -145,7 +146,7 @@ def _moved(app: Jetq, entry: DeadEntry, queue: str) -> DeadEntry:
 
 @contextmanager
 def _seekable(name: str) -> Iterator[IO[bytes]]:
-    """What stands in the file, or comes in, to be read twice."""
+    """Yield a file that can be read twice: the named file, or a copy of standard input."""
     try:
         with sys.stdin.buffer if name == "-" else open(name, "rb") as source:
             if source.seekable():
@@ -160,7 +161,7 @@ def _seekable(name: str) -> Iterator[IO[bytes]]:
 
 
 def _lines(file: IO[bytes]) -> Iterator[tuple[int, bytes]]:
-    """The lines that are not empty, with their numbers."""
+    """Yield the lines that are not empty, with their numbers."""
     number = 0
     while line := file.readline(_LONGEST_LINE):
         number += 1

@@ -1,4 +1,4 @@
-"""`jetq dlq replay`: dead jobs brought back, all at once or paced."""
+"""`jetq dlq replay`: puts dead jobs back into their queues, all at once or at a rate."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ async def _replay(broker: Broker, which: DeadFilter, rate: Rate | None) -> Repla
     on_first_signal(work.stop, signal.SIGINT, signal.SIGTERM)
     try:
         await work.run(progress.show)
-    finally:  # also when the broker fails on the way: what is done is done
+    finally:  # also if the broker fails halfway: report the jobs that were replayed
         progress.clear()
         remain = f", {work.left} remain" if work.left else ""
         click.echo(f"replayed {count(work.replayed, 'job')}{remain}")
@@ -88,7 +88,7 @@ def _report(work: Replay) -> None:
 
 
 class _Progress:
-    """A line on the terminal that says how far it is; nothing where there is no terminal."""
+    """A line on the terminal that shows how many jobs were replayed; nothing where there is no terminal."""
 
     def __init__(self, total: int) -> None:
         self._total = total

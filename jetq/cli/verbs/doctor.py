@@ -1,4 +1,4 @@
-"""`jetq doctor`: what is wrong with a deployment or weak, in words and as an exit code."""
+"""`jetq doctor`: says what is wrong or weak in a deployment, in words and as an exit code."""
 
 from __future__ import annotations
 
@@ -61,12 +61,12 @@ def doctor(
 
 
 def _unready_plugins(app: Jetq, fleets: Sequence[Fleet]) -> Iterator[Finding]:
-    """A note for each queue without a worker whose jobs could not run here either."""
+    """Yield a note for each queue that has no worker, and whose jobs could not run here either."""
     without = {fleet.queue.name for fleet in fleets if not fleet.workers}
     try:
         unready = unready_queues(app.load_plugins(), app.tasks) if without else {}
     except PluginError:
-        return  # `jetq plugins` tells of it, and a worker that starts
+        return  # `jetq plugins` and a starting worker report this error
     for queue in sorted(without & unready.keys()):
         plugin = unready[queue]
         yield Finding(

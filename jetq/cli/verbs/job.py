@@ -1,4 +1,4 @@
-"""`jetq job`: one job as it stands, what keeps it, and ending or moving it."""
+"""`jetq job`: shows one job and why it does not run, and cancels or reschedules jobs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`jetq plugins`: what is installed, and whether it can be used."""
+"""`jetq plugins`: lists the installed plugins, and says whether they can be used."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["plugins"]
 @verbose_option
 def plugins() -> None:
     """List the installed plugins with the tasks they define, and what these need here and do not have."""
-    add_working_directory()  # as a worker does: a plugin may ask for what stands there
+    add_working_directory()  # as a worker does: a plugin may import modules from there
     broken: list[PluginError] = []
     rows = [row for plugin in installed() for row in _rows(plugin, broken)]
     if rows:
@@ -29,7 +29,7 @@ def plugins() -> None:
 
 
 def _rows(plugin: Plugin, broken: list[PluginError]) -> list[tuple[str, str, str, str]]:
-    """One row for each of its tasks; the plugin itself is named in the first."""
+    """Return one row for each of the plugin's tasks. The first row also names the plugin."""
     try:
         (loaded,) = (each for each in load([plugin.name]) if each.module == plugin.module)
         tasks = [*loaded.tasks, *([f"(not ready here: {loaded.lacks})"] if loaded.lacks else [])]

@@ -1,4 +1,4 @@
-"""`jetq queue`: the queues in numbers, and holding them up."""
+"""`jetq queue`: shows the queues in numbers, and pauses, drains, purges and removes them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from jetq.model.worker_status import StatusQuery, encode, read_answers
 __all__ = ["queue"]
 
 _ANSWERS_WITHIN = 0.5
-"""Seconds in which a live worker answers: a round trip, and the longest that a busy loop may take."""
+"""Seconds in which a live worker answers: a round trip, and the longest time for which its loop may be busy."""
 
 
 @click.group(cls=Verbs)
@@ -53,7 +53,7 @@ def ls(spec: str | None, json: bool) -> None:
 
 
 async def _all_with_their_workers(broker: Broker) -> list[tuple[QueueInfo, bool | None]]:
-    """The queues, and of each whether a live worker serves it; None if that may not be asked."""
+    """Return all queues, each with whether a live worker serves it; None if this user may not ask that."""
     infos = await broker.queues()
     return list(zip(infos, await asyncio.gather(*(_is_served(broker, info) for info in infos)), strict=True))
 
@@ -145,7 +145,7 @@ def drain(name: str, timeout: float, spec: str | None) -> None:
 
 
 async def _look(broker: Broker, name: str) -> QueueInfo:
-    """The queue in numbers. Raises Failed if there is none of that name: a misspelt one is not to be made."""
+    """Return the queue in numbers. Raises Failed if no queue has that name: a misspelt name must not make a queue."""
     for info in await broker.queues():
         if info.name == check_queue(name):
             return info
@@ -203,7 +203,7 @@ def rm(name: str, yes: bool, spec: str | None) -> None:
 
 
 async def _refuse_served(broker: Broker, info: QueueInfo) -> None:
-    """Raises Failed if a live worker serves the queue: it would make it again."""
+    """Raise Failed if a live worker serves the queue, because the worker would make it again."""
     answers = read_answers(await broker.ask(info.name, encode(StatusQuery()), _ANSWERS_WITHIN, enough=1))
     if answers or info.waiting:
         who = f"the worker {answers[0].worker} on {answers[0].host}" if answers else "a worker that does not answer"
@@ -215,7 +215,7 @@ async def _refuse_served(broker: Broker, info: QueueInfo) -> None:
 
 
 def _contents(info: QueueInfo) -> str:
-    """What stands in a queue, in words; empty for nothing."""
+    """Say in words what a queue holds; return an empty text if it holds nothing."""
     counts = {"ready": info.ready, "running": info.running, "scheduled": info.scheduled, "dead": info.dead}
     return ", ".join(f"{count} {word}" for word, count in counts.items() if count)
 

@@ -1,4 +1,4 @@
-"""`jetq schedule`: the recurring schedules."""
+"""`jetq schedule`: lists, adds, pauses, runs and removes recurring schedules."""
 
 from __future__ import annotations
 

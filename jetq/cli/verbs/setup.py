@@ -1,4 +1,4 @@
-"""`jetq setup`: queues made before they are used, and compared with what stands."""
+"""`jetq setup`: makes queues before they are used, and compares existing queues with what jetq needs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["setup"]
 
 
 class _Setup(click.Group):
-    """Makes the queues, unless the first word is another verb: `jetq setup tasks` is `jetq setup queues tasks`."""
+    """Makes the queues if the first word is no verb of this group: `jetq setup tasks` is `jetq setup queues tasks`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         first = args[0] if args else ""

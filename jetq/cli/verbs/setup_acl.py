@@ -1,4 +1,4 @@
-"""`jetq setup acl`: the least permissions that producers and workers of given tasks need, as server configuration."""
+"""`jetq setup acl`: prints the least permissions that producers and workers need, as server configuration."""
 
 from __future__ import annotations
 
@@ -50,7 +50,8 @@ def acl(apps: tuple[str, ...], queue: tuple[str, ...], role: str | None, keys: b
 
 
 def permissions(app: Jetq, *, queues: Collection[str] = (), keys: bool = False) -> Mapping[str, Permissions]:
-    """What a producer and a worker of the app's tasks need, by role. Raises Failed if there are no tasks."""
+    """Return the permissions that a producer and a worker of the app's tasks need, by role. Raises Failed without
+    tasks."""
     subjects, inbox = Subjects(app.settings.namespace), app.settings.inbox_prefix
     levelled = {name for name, queue in app.queues.items() if queue.levels is not None}
     tasks = [
@@ -69,7 +70,7 @@ def permissions(app: Jetq, *, queues: Collection[str] = (), keys: bool = False) 
 
 
 def render(found: Mapping[str, Permissions]) -> str:
-    """Permissions by role as text of a nats-server configuration."""
+    """Return permissions by role as text of a nats-server configuration."""
     blocks = [
         f"JETQ_{role.upper()}: {{\n"
         f"  publish: {{ allow: [\n{_lines(allowed.publish)}  ] }}\n"

@@ -1,6 +1,6 @@
-"""`jetq worker`: what to serve, the signals, and how it ended.
+"""`jetq worker`: chooses what to serve, listens for signals, and says how the worker ended.
 
-The work itself is done by `jetq.worker`, in this process or in processes of the same command under
+`jetq.worker` does the work itself, in this process or in processes of the same command under
 `jetq.worker.process.supervisor`.
 """
 
@@ -59,11 +59,12 @@ _log = logging.getLogger("jetq.worker")
 
 _MIB = 1024**2
 _LEFT_OVER_WITHIN = 5.0
-"""Seconds that everything else of the process has when the worker has ended: tasks and threads that were left running,
-and what is to be done at exit."""
+"""Seconds that everything else in the process gets after the worker has ended: tasks and threads that still run, and
+functions that are called at exit."""
 
 _LOST_WITHIN = 1.0
-"""The same where code of jobs goes on that was given up: those run again soon, and the process must be gone then."""
+"""Seconds instead of `_LEFT_OVER_WITHIN` when code of jobs that were given up still runs. Those jobs run again soon,
+and the process must have ended by then."""
 
 _OWN_CODE = str(Path(__file__).parents[2])
 _LEVELS = [number for number in (DEBUG_ON, DEBUG_OFF) if number is not None]
@@ -71,7 +72,7 @@ _FOR_THE_SUPERVISOR = ("processes", "reload", "health")
 
 
 def _place(_context: click.Context, _parameter: click.Parameter, value: str | None) -> tuple[str, int] | None:
-    """Host and port of [HOST:]PORT."""
+    """Return host and port of [HOST:]PORT."""
     if value is None:
         return None
     host, _, port = value.rpartition(":")
@@ -158,7 +159,7 @@ def worker(
     """
     set_up(log_format, "debug" if is_verbose() else log_level)
     for number in _LEVELS:
-        signal.signal(number, signal.SIG_IGN)  # until somebody listens; unheard they end the process
+        signal.signal(number, signal.SIG_IGN)  # until a handler is set; without one they end the process
     if lifeline is None and (processes > 1 or max_jobs or max_memory or reload):
         _supervise(processes, burst=burst, grace=grace, reload=reload, health=health)
         return
@@ -201,8 +202,11 @@ def worker(
 def _served(
     app: Jetq, queues: list[str] | dict[str, int], unready: Mapping[str, Plugin], *, named: bool
 ) -> list[str] | dict[str, int] | None:
-    """The queues to serve; None for those of all tasks. Not those whose plugins are not ready here: each of their jobs
-    would fail. Raises Failed for one that was asked for by name, as a queue or, with `named`, as a plugin."""
+    """Return the queues to serve; None means the queues of all tasks.
+
+    A queue whose plugin is not ready here is left out, because each of its jobs would fail. Raises Failed if the user
+    named such a queue or, with `named`, its plugin.
+    """
     for queue, plugin in unready.items():
         others = {task.queue for task in app.tasks.values()} - unready.keys()
         if queue in queues or (not queues and (named or not others)):
@@ -213,7 +217,7 @@ def _served(
 
 
 def _weights(queues: Sequence[str]) -> list[str] | dict[str, int]:
-    """Queue names, with their weights if one has some. Raises UsageError."""
+    """Return queue names, as a dict with their weights if at least one has a weight. Raises UsageError."""
     if not any("=" in each for each in queues):
         return list(queues)
     weights = {}
@@ -229,7 +233,7 @@ def _weights(queues: Sequence[str]) -> list[str] | dict[str, int]:
 
 
 class _Ending:
-    """How a worker is told to end: in order, any number of times, or now. alone: no supervisor passes signals on."""
+    """Tells a worker to end: in order, any number of times, or now. alone: no supervisor passes signals on."""
 
     def __init__(self, serving: Worker, hard: HardEnd, connecting: asyncio.Future[Broker], *, alone: bool) -> None:
         self._alone = alone
@@ -243,10 +247,10 @@ class _Ending:
         self._heard = 0
 
     def hear(self, number: signal.Signals) -> None:
-        """A signal has come; in a thread, for the loop may be blocked.
+        """Take a signal, in a thread, because the loop may be blocked.
 
-        Alone: stop at the first, kill at the second, and whoever asks three times means it. A supervisor sends SIGQUIT
-        to kill, and the others to stop, any number of them.
+        Without a supervisor the first signal stops the worker, the second kills it, and the third ends the process at
+        once. A supervisor sends SIGQUIT to kill the worker, and the other signals to stop it, any number of times.
         """
         if number in _LEVELS:
             self._level.set(debug=number == DEBUG_ON)
@@ -277,7 +281,8 @@ class _Ending:
 
 
 def _through_exits(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]) -> T:
-    """What `work` returns. What a job has left behind may raise SystemExit, which stops the loop: it goes on."""
+    """Run `work` and return its value. Code that a job has left behind may raise SystemExit, which stops the loop: go
+    on then."""
     task = loop.create_task(work)
     while True:
         try:
@@ -289,10 +294,10 @@ def _through_exits(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]
 
 
 def _left_over(loop: asyncio.AbstractEventLoop) -> Iterator[str]:
-    """What keeps a worker's process that has ended its work."""
+    """Yield the names of what keeps the process of a worker that has ended its work."""
     for task in asyncio.all_tasks(loop):
         code = getattr(task.get_coro(), "cr_code", None)
-        if code is None or not code.co_filename.startswith(_OWN_CODE):  # those were told of
+        if code is None or not code.co_filename.startswith(_OWN_CODE):  # jetq's own were reported already
             what = task.get_name() if code is None else code.co_qualname
             yield f"a task that was left running does not end, and is cut off: {what}"
     for thread in threading.enumerate():
@@ -303,7 +308,7 @@ def _left_over(loop: asyncio.AbstractEventLoop) -> Iterator[str]:
 async def _serve(
     app: Jetq, serving: Worker, hard: HardEnd, lifeline: int | None, health: tuple[str, int] | None
 ) -> _Ending:
-    """Work until done or told to stop; how it was told."""
+    """Work until the worker is done or told to stop, and return the `_Ending`, which knows how the worker was told."""
     if health is None or lifeline is not None:  # the supervisor answers for its processes
         return await _work(app, serving, hard, lifeline)
     own = Health()
@@ -313,7 +318,7 @@ async def _serve(
 
 @contextlib.contextmanager
 def _each_second(say: Callable[[], None]) -> Iterator[None]:
-    """Call `say` every second meanwhile, in the running loop."""
+    """Call `say` every second in the running loop, as long as the context is open."""
 
     async def go_on() -> None:
         while True:
@@ -328,7 +333,7 @@ def _each_second(say: Callable[[], None]) -> Iterator[None]:
 
 
 async def _work(app: Jetq, serving: Worker, hard: HardEnd, lifeline: int | None) -> _Ending:
-    # Connected before the worker runs, so that one that waits for its server can be stopped: it holds nothing yet.
+    # Connect before the worker runs: a worker that waits for its server holds no jobs yet, and can be stopped.
     connecting = asyncio.ensure_future(app.session.broker(patient=True))
     serving.ends_process(hard)
     ending = _Ending(serving, hard, connecting, alone=lifeline is None)
@@ -353,7 +358,8 @@ async def _work(app: Jetq, serving: Worker, hard: HardEnd, lifeline: int | None)
 
 
 def _obey_supervisor(ending: _Ending, lifeline: int) -> None:
-    """End in order at SIGTERM, however often, and when the supervisor is gone; end now at its SIGQUIT."""
+    """End in order at SIGTERM, however often it comes, and when the supervisor has gone. End now at the supervisor's
+    SIGQUIT."""
     loop = asyncio.get_running_loop()
 
     def on_end_of_file() -> None:
@@ -364,7 +370,7 @@ def _obey_supervisor(ending: _Ending, lifeline: int) -> None:
 
     os.set_inheritable(lifeline, False)
     not_for_children(ending, lambda _: lifeline)
-    os.set_blocking(lifeline, False)  # a supervisor that is stopped does not listen
+    os.set_blocking(lifeline, False)  # a stopped supervisor does not read
     loop.add_reader(lifeline, on_end_of_file)
     in_a_thread(ending.hear, signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, *_LEVELS)
 
@@ -375,13 +381,14 @@ def _ended_at_once() -> NoReturn:
 
 
 def _say(lifeline: int, word: bytes) -> None:
-    with contextlib.suppress(OSError):  # the supervisor is gone, which is noted elsewhere, or does not listen
+    with contextlib.suppress(OSError):  # the supervisor has gone, which `on_end_of_file` sees, or does not read
         os.write(lifeline, word)
 
 
 @contextlib.contextmanager
 def _answering(host: str, port: int, condition: Condition) -> Iterator[None]:
-    """Answer for `condition` over HTTP meanwhile. Raises Failed if that cannot be."""
+    """Answer HTTP requests for `condition`, as long as the context is open. Raises Failed if the address cannot be
+    used."""
     from jetq.cli.worker_process.health import answering  # 20 ms of imports that most workers do not need
 
     with contextlib.ExitStack() as stack:
@@ -398,12 +405,15 @@ def _answering(host: str, port: int, condition: Condition) -> Iterator[None]:
 
 
 def _with_jitter(max_jobs: int | None) -> int | None:
-    """`max_jobs` and up to a tenth more, so that processes started together are not replaced together."""
+    """Return `max_jobs` plus up to a tenth, so that processes that started together are not replaced together."""
     return None if max_jobs is None else max_jobs + random.randint(0, max_jobs // 10)
 
 
 def _memory_bound(mebibytes: int | None) -> Callable[[], bool]:
-    """Whether this process has more than `mebibytes` resident. Raises Failed if it has so before its first job."""
+    """Return a function that says whether this process has more than `mebibytes` MiB resident.
+
+    Raises Failed if the process has more before its first job.
+    """
     if mebibytes is None:
         return lambda: False
     limit = mebibytes * _MIB
@@ -416,7 +426,7 @@ def _memory_bound(mebibytes: int | None) -> Callable[[], bool]:
 
 
 def resident_memory() -> int:
-    """Bytes that this process has resident; where there is no /proc, the most that it ever had."""
+    """Return how many bytes of this process are resident; without /proc, the most that ever were."""
     try:
         with open("/proc/self/statm", "rb") as statm:
             return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
@@ -455,7 +465,7 @@ def _supervise(processes: int, *, burst: bool, grace: float, reload: bool, healt
 
 
 def _command_line(context: click.Context) -> list[str]:
-    """What stood on the command line, for a worker process; it finds in the environment what came from there."""
+    """Return the words of the command line for a worker process, which reads the environment's options itself."""
     words = ["--verbose"] if is_verbose(context) else []
     arguments: list[str] = []
     for parameter in context.command.params:
@@ -474,7 +484,7 @@ def _command_line(context: click.Context) -> list[str]:
 
 
 def _loop_factory(wanted: bool | None) -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """uvloop's, if it is wanted or may be used and is there."""
+    """Return uvloop's loop factory, if uvloop is wanted, or is installed and not refused; else None."""
     if wanted is False or (wanted is None and importlib.util.find_spec("uvloop") is None):
         return None
     try:

@@ -1,1 +1,2 @@
-"""What the command `jetq worker` does beside the worker itself: banner, health over HTTP, reloading."""
+"""What the command `jetq worker` does beside the worker: prints a banner, answers for its health over HTTP, reloads
+code."""

@@ -1,4 +1,4 @@
-"""What a worker says of itself when it starts: where it works, and which tasks of which queues."""
+"""Prints what a worker serves when it starts: the server, the queues, and the tasks of each queue."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def introduce(
     *,
     aside: Sequence[Plugin] = (),
 ) -> None:
-    """Print servers (without credentials), namespace, queues, and the tasks of each; what `unready` plugins lack.
+    """Print servers (without credentials), namespace, queues, the tasks of each queue, and what `unready` plugins lack.
 
-    aside: plugins that are told by name on one line, without their tasks.
+    aside: plugins that are named on one line, without their tasks.
     """
     servers = ", ".join(safe_url(server) for server in settings.servers)
     click.echo(f"jetq worker on {servers}, namespace {settings.namespace}")
@@ -58,7 +58,7 @@ def _in_short(plugin: Plugin, tasks: Mapping[str, Task[..., Any]]) -> str:
 def introduce_as_json(
     settings: Settings, queues: Sequence[str], tasks: Mapping[str, Task[..., Any]], unready: Mapping[str, Plugin]
 ) -> None:
-    """The same as one JSON object on a line, like those of the log."""
+    """Print what `introduce` prints as one JSON object on a line, like the lines of the log."""
     line = {
         "message": "jetq worker",
         "servers": [safe_url(server) for server in settings.servers],
@@ -72,7 +72,11 @@ def introduce_as_json(
 
 
 def example(tasks: Mapping[str, Task[..., Any]]) -> str | None:
-    """A `jetq call` line that works: of the first task whose required parameters are simple enough to make up."""
+    """Return a `jetq call` line that works, for the first task whose required parameters are simple enough to make
+    values up.
+
+    None if there is no such task.
+    """
     for name in sorted(tasks):
         words = _sample_words(tasks[name])
         if words is not None:

@@ -1,4 +1,4 @@
-"""What ends a worker's process or keeps it from its work, in words: the app's lifespan, and `os._exit` in a job."""
+"""Says in words what ends a worker's process or keeps it from its work: the app's lifespan, or `os._exit` in a job."""
 
 from __future__ import annotations
 
@@ -22,8 +22,10 @@ _log = logging.getLogger("jetq.worker")
 
 @contextlib.contextmanager
 def lifespan_in_words() -> Iterator[None]:
-    """Raises Failed, with the place in the user's code, for what the app's lifespan raises. With -v the error itself is
-    raised."""
+    """Raise Failed, with the place in the user's code, for an error that the app's lifespan raises.
+
+    With -v the error itself is raised.
+    """
     try:
         yield
     except Exception as error:
@@ -42,8 +44,10 @@ def lifespan_in_words() -> Iterator[None]:
 
 @contextlib.contextmanager
 def announced_exits(running: Callable[[], int]) -> Iterator[None]:
-    """Meanwhile a call of `os._exit` in this process, which ends it without a word, is logged first. running: how many
-    jobs this process has. Python has no other way to hear of it."""
+    """Log a call of `os._exit` before it ends this process, as long as the context is open.
+
+    running: returns how many jobs this process runs. Python reports such a call in no other way.
+    """
     end, pid = os._exit, os.getpid()
 
     def announced(status: int) -> NoReturn:

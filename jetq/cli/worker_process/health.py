@@ -1,7 +1,7 @@
-"""Health over HTTP: `GET /live`, `GET /ready`, and both in `GET /health`.
+"""Answers for a worker's health over HTTP: `GET /live`, `GET /ready`, and both in `GET /health`.
 
-It is answered by a thread of its own, from what is known of the worker without asking it, so that an answer comes also
-while the event loop is blocked, and none ever waits for the broker.
+A thread of its own answers, from what the process knows of the worker, without asking the worker. So it answers also
+while the event loop is blocked, and no answer waits for the broker.
 """
 
 from __future__ import annotations
@@ -25,7 +25,11 @@ _CLIENT_TIMEOUT = 5.0
 
 @contextlib.contextmanager
 def answering(host: str, port: int, condition: Condition) -> Iterator[int]:
-    """Answer on `host` and `port` (0: any that is free) meanwhile; the port. Raises OSError if that cannot be."""
+    """Answer on `host` and `port` as long as the context is open, and yield the port. With port 0 any free port is
+    taken.
+
+    Raises OSError if the port cannot be used.
+    """
     server = _Server(host, port, condition)
     thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, name="jetq-health", daemon=True)
     thread.start()
@@ -40,7 +44,7 @@ def answering(host: str, port: int, condition: Condition) -> Iterator[int]:
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
-    """A client that says nothing does not keep the process."""
+    """A client that says nothing does not keep the process from ending."""
     request_queue_size = 128
 
     def __init__(self, host: str, port: int, condition: Condition) -> None:
@@ -50,12 +54,12 @@ class _Server(ThreadingHTTPServer):
         not_for_children(self.socket)
 
     def server_bind(self) -> None:
-        # Not HTTPServer's, which looks its own name up in the DNS.
+        # The method of HTTPServer would look its own name up in the DNS.
         socketserver.TCPServer.server_bind(self)
         self.server_name, self.server_port = "jetq", int(self.server_address[1])
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A client that hung up is no news."""
+        """Log nothing: a client that hung up is no error."""
 
 
 class _Answer(BaseHTTPRequestHandler):
@@ -102,7 +106,7 @@ class _Answer(BaseHTTPRequestHandler):
         return "jetq"
 
     def log_message(self, format: str, *args: object) -> None:
-        """Probes come every few seconds: not a line each."""
+        """Log nothing: probes come every few seconds."""
 
 
 def _status(trouble: str | None) -> HTTPStatus:

@@ -1,4 +1,4 @@
-"""Which source files a worker has loaded, told to whoever is to start it anew when one of them changes."""
+"""Lists the source files that a worker has loaded, for the process that starts the worker again when a file changes."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from pathlib import Path
 __all__ = ["loaded_code", "read_code", "telling_code"]
 
 _LOOK_EVERY = 1.0
-"""Seconds. What a task imports when it runs is told then, too."""
+"""Seconds between two looks. A module that a task imports while it runs is listed at the next look."""
 
 
 @contextlib.contextmanager
 def telling_code(where: Path | None) -> Iterator[None]:
-    """Keep a list of the loaded files in the file `where`, now and as more is imported; None does nothing."""
+    """Keep a list of the loaded files in the file `where`, now and as more modules are imported; None does nothing."""
     if where is None:
         yield
         return
@@ -32,7 +32,8 @@ def telling_code(where: Path | None) -> Iterator[None]:
 
 
 def read_code(where: Path) -> dict[Path, int] | None:
-    """What `telling_code` wrote there: the files, and when each was changed last (ns); None if nothing is told."""
+    """Return what `telling_code` wrote into `where`: the files, and when each was last changed (ns). None if there is
+    no list."""
     try:
         return {Path(each): changed for each, changed in json.loads(where.read_text("utf-8")).items()}
     except (OSError, ValueError):
@@ -40,7 +41,8 @@ def read_code(where: Path) -> dict[Path, int] | None:
 
 
 def loaded_code() -> set[str]:
-    """The source files of all loaded modules but those of Python, of installed distributions, and of jetq."""
+    """Return the source files of all loaded modules, without those of Python, of installed distributions, and of
+    jetq."""
     kinds = ("stdlib", "platstdlib", "purelib", "platlib")
     directories = [*(sysconfig.get_path(kind) for kind in kinds), Path(__file__).parents[2]]
     others = tuple(f"{directory}{os.sep}" for directory in directories)
@@ -54,10 +56,10 @@ def _keep_told(where: Path, done: threading.Event) -> None:
     while True:
         if new := loaded_code() - told.keys():
             for path in new:
-                with contextlib.suppress(OSError):  # gone since it was loaded
+                with contextlib.suppress(OSError):  # removed since it was loaded
                     told[path] = os.stat(path).st_mtime_ns
             beside = where.with_suffix(".new")
-            with contextlib.suppress(OSError):  # the directory is gone: so is who reads it
+            with contextlib.suppress(OSError):  # the directory was removed, so nobody reads the list
                 beside.write_text(json.dumps(told), "utf-8")
                 beside.replace(where)
         if done.wait(_LOOK_EVERY):

@@ -1,4 +1,4 @@
-"""Waiting for changes of Python files: by watchfiles where it is installed, else by looking twice a second."""
+"""Waits for changes of Python files: with watchfiles if it is installed, else by looking twice a second."""
 
 from __future__ import annotations
 
@@ -19,13 +19,17 @@ _POLL = 0.5
 
 
 def changes(root: Path) -> Iterator[list[Path]]:
-    """Python files below `root` that changed, whenever some did; an empty list several times a second otherwise."""
+    """Yield the Python files below `root` that changed, whenever some did; an empty list several times a second
+    otherwise."""
     return _watched(root) if importlib.util.find_spec("watchfiles") else _polled(root)
 
 
 def changes_of_code(told: Path, roots: Sequence[Path]) -> Iterator[list[Path]]:
-    """The same for the files that a worker has loaded, wherever they are, as it tells them in the file `told`. As long
-    as it tells none, because it could not be imported, also for all that is below `roots`."""
+    """Yield changed files as `changes` does, of the files that a worker has loaded, wherever they are.
+
+    The worker lists them in the file `told`. While there is no list, because the code could not be imported, all Python
+    files below `roots` count too.
+    """
     before: dict[Path, int] = {}
     everything, looked = False, time.monotonic()
     while True:
@@ -89,7 +93,7 @@ def _times(root: Path) -> dict[Path, int]:
                 try:
                     found[path] = path.stat().st_mtime_ns
                 except FileNotFoundError:
-                    continue  # gone since the directory was read
+                    continue  # removed since the directory was read
     return found
 
 
