@@ -1,4 +1,5 @@
-"""Mail for jetq: the tasks `send_email` and `send_template`, a plugin of the worker and an example for yours."""
+"""Mail for jetq: the tasks `send_email` and `send_template`, a plugin of the worker, and an example for your own
+plugin."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Signatures of mails by the domain they come from (DKIM, RFC 6376): what is signed, and how it is written.
+"""Signs mails for the domain that they come from (DKIM, RFC 6376): chooses what is signed, and writes the signature.
 
-Both header and body are signed in the form `relaxed`, which servers on the way may refold without harm.
+Header and body are signed in the form `relaxed`, so that servers on the way may fold lines anew.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from jetq_email.message.headers import folded
 __all__ = ["Key", "Signer", "relaxed_body", "relaxed_header"]
 
 _ONCE_MORE = ("from", "to", "cc", "subject", "date", "reply-to", "content-type")
-"""Signed once more often than they are there, so that nobody can add one, which readers would show: RFC 6376 8.15."""
+"""Fields that are signed once more often than the mail has them, so that nobody can add another one, which readers
+would show (RFC 6376 8.15)."""
 
 _SIGNED = (
     "message-id", "in-reply-to", "references", "sender", "mime-version", "content-transfer-encoding", "auto-submitted",
@@ -31,13 +32,13 @@ _FIELD_END = re.compile(rb"\r\n(?![ \t])")
 _BLANKS = re.compile(rb"[ \t]+")
 
 _CHUNK = 64
-"""Columns of a signature on one line."""
+"""Columns of a signature's text on one line."""
 
 
 class Key(Struct, frozen=True):
-    """One key that signs. algorithm: as the tag `a` names it. sign: makes a signature of octets.
+    """One key that signs. algorithm: its name in the tag `a`. sign: returns the signature of octets.
 
-    selector: under which name below the domain the public half is published, `selector._domainkey.domain`.
+    selector: the name below the domain under which the public key is published: `selector._domainkey.domain`.
     """
 
     selector: str
@@ -46,15 +47,16 @@ class Key(Struct, frozen=True):
 
 
 class Signer(Struct, frozen=True):
-    """Signs mails for `domain`, with each of `keys`: receivers take the one that they understand."""
+    """Signs mails for `domain` with each of `keys`. A receiver uses the signature that it understands."""
 
     domain: str
     keys: tuple[Key, ...]
 
     def sign(self, message: bytes) -> bytes:
-        """Return `message`, with its lines ended by CRLF, under one header `DKIM-Signature` for each key.
+        """Return `message`, with lines that end in CRLF, below one header `DKIM-Signature` for each key.
 
-        Its time is that of the mail's own date, so that the attempts of a job are alike. The work grows as the length.
+        The time of a signature is the mail's own date, so that all attempts of a job are alike. The work grows with the
+        length of `message`.
         """
         head, _, body = message.partition(b"\r\n\r\n")
         fields = _FIELD_END.split(head)
@@ -65,14 +67,14 @@ class Signer(Struct, frozen=True):
 
 
 def relaxed_header(field: bytes) -> bytes:
-    """Return a header field without its line end, in the form that is signed: RFC 6376 3.4.2."""
+    """Return a header field, given without its line end, in the form that is signed (RFC 6376 3.4.2)."""
     name, _, value = field.partition(b":")
     text = _BLANKS.sub(b" ", value.replace(b"\r\n", b"")).strip(b" ")
     return name.rstrip(b" \t").lower() + b":" + text
 
 
 def relaxed_body(body: bytes) -> bytes:
-    """Return a body in the form that is signed: RFC 6376 3.4.4."""
+    """Return a body in the form that is signed (RFC 6376 3.4.4)."""
     text = _BLANKS.sub(b" ", body).replace(b" \r\n", b"\r\n").removesuffix(b" ")
     end = len(text)
     while text.endswith(b"\r\n", 0, end):
@@ -81,8 +83,8 @@ def relaxed_body(body: bytes) -> bytes:
 
 
 def _chosen(fields: Sequence[bytes]) -> tuple[list[str], bytes]:
-    """Return the names to list, and the fields of those that are there, as they are signed: the last one of a name
-    first."""
+    """Return the names to list in the signature, and the fields that the mail has of them, as they are signed. If a
+    name occurs more than once, its last field comes first."""
     left: dict[str, list[bytes]] = {}
     for field in fields:
         left.setdefault(field.partition(b":")[0].rstrip(b" \t").lower().decode("latin-1"), []).append(field)
@@ -96,7 +98,7 @@ def _chosen(fields: Sequence[bytes]) -> tuple[list[str], bytes]:
 
 
 def _listed(names: Sequence[str]) -> list[str]:
-    """Return the tag `h` in words, between which a line may end."""
+    """Return the tag `h` as words. A line may end between two words."""
     return [f"{'h=' if at == 0 else ''}{name}{':' if at < len(names) - 1 else ';'}" for at, name in enumerate(names)]
 
 
@@ -107,7 +109,8 @@ def _time(fields: Sequence[bytes]) -> list[str]:
 
 def _signature(key: Key, tags: Sequence[str], signed: bytes) -> bytes:
     words = ["v=1;", f"a={key.algorithm};", "c=relaxed/relaxed;", f"s={key.selector};", *tags]
-    own = folded("DKIM-Signature", [*words, "b="]).removesuffix(b"\r\n")  # signed too, as far as it is known: 3.7
+    # The signature covers this header too, with an empty tag `b` (RFC 6376 3.7).
+    own = folded("DKIM-Signature", [*words, "b="]).removesuffix(b"\r\n")
     made = b64encode(key.sign(signed + relaxed_header(own))).decode()
     first, *others = (made[at : at + _CHUNK] for at in range(0, len(made), _CHUNK))
     return folded("DKIM-Signature", [*words, f"b={first}", *others])

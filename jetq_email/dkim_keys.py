@@ -1,4 +1,4 @@
-"""The keys of a worker that sign its mails, read from its settings."""
+"""Reads the keys that sign a worker's mails from its settings."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from jetq_email.settings import PREFIX, Settings
 __all__ = ["signer_for"]
 
 _LEAST_BITS = 1024
-"""Of an RSA key. RFC 8301 3.2; shorter ones count as no signature."""
+"""Bits of an RSA key. Receivers count a signature with a shorter key as none (RFC 8301 3.2)."""
 
 _PEM = re.compile(r"-----BEGIN ([A-Z ]*)PRIVATE KEY-----.*?-----END \1PRIVATE KEY-----", re.DOTALL)
 
 
 def signer_for(settings: Settings) -> Signer | None:
-    """Return what signs mails sent with these settings; None if nothing does.
+    """Return the signer of mails sent with these settings; None if mails are not signed.
 
-    Raises SettingsError for a key that is missing, unreadable, too short, or one of a kind that signs no mail.
+    Raises SettingsError for a key that is missing, unreadable or too short, or of a kind that signs no mail.
     """
     if settings.dkim_domain is None:
         return None
@@ -42,7 +42,7 @@ def _where(settings: Settings) -> str:
 
 def _pem(settings: Settings) -> str:
     if settings.dkim_key is not None:
-        return settings.dkim_key.reveal().replace("\\n", "\n")  # as it stands where a variable has one line
+        return settings.dkim_key.reveal().replace("\\n", "\n")  # a variable of one line has the two characters \n
     assert settings.dkim_key_file is not None  # Settings has either
     try:
         return settings.dkim_key_file.read_text("ascii")

@@ -1,4 +1,4 @@
-"""The ways a mail does not go out: never (`Unsendable`), or not this time (`TransportError`)."""
+"""The errors of mails that are not sent: never (`Unsendable`), or not this time (`TransportError`)."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ __all__ = ["AtRate", "OutcomeUnknown", "ServerBusy", "Throttled", "TransportErro
 
 
 class Unsendable(JetqError):
-    """This mail can never be sent as it is: a bad address, header, attachment or template. Retrying is no use."""
+    """This mail can never be sent as it is, for example because of a bad address, header, attachment or template. A
+    retry would fail too."""
 
 
 class TransportError(JetqError):
-    """The mail was not (surely) handed over this time: no connection, a refused login, a server busy or gone."""
+    """The mail was not handed over this time, or perhaps not: no connection, a refused login, a busy server."""
 
 
 class ServerBusy(TransportError):
-    """The server takes no connection just now, as one that has as many as it takes. Nobody has the mail. after: seconds
-    until one is taken again, if that is known."""
+    """The server takes no connection now, for example because it has as many as it takes. Nobody has the mail. after:
+    seconds until it takes one again; None if that is not known."""
 
     def __init__(self, message: str, *, after: float | None = None, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
@@ -25,14 +26,15 @@ class ServerBusy(TransportError):
 
 
 class OutcomeUnknown(TransportError):
-    """The mail was handed over, and no answer came: it may have arrived. A repeat of it has the same Message-ID. via:
-    the route that may have it, if there are several."""
+    """The mail was handed over, and no answer came, so it may have arrived. A repeat of the mail has the same
+    Message-ID. via: the route that may have the mail, if there are several routes."""
 
     via: str | None = None
 
 
 class Throttled(TransportError):
-    """A provider wants fewer mails, in `after` seconds again, if it says so. Nobody has this one."""
+    """A provider wants fewer mails. Nobody has this mail. after: seconds until the provider takes mails again; None if
+    it does not say."""
 
     def __init__(self, message: str, *, after: float | None = None, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
@@ -40,4 +42,4 @@ class Throttled(TransportError):
 
 
 class AtRate(Throttled):
-    """A provider or server has got as many mails as the settings let it get. Nobody has this one."""
+    """A provider or server has got as many mails as the settings allow. Nobody has this mail."""

@@ -1,4 +1,5 @@
-"""The mail log: who was written to, when, by whom, and what came of it; kept as long as the settings say, if at all."""
+"""The mail log: to whom mails were sent, when, by which job, and their outcomes. Entries are kept as long as the
+settings say."""
 
 from __future__ import annotations
 
@@ -27,17 +28,18 @@ __all__ = ["AttemptLog", "Entry", "MailLog", "Outcome"]
 _log = logging.getLogger("jetq.email")
 
 Outcome = Literal["sent", "refused", "deferred", "suppressed", "failed", "unknown"]
-"""refused: for good. deferred: for now. failed: nobody took the mail this time. unknown: somebody may have."""
+"""refused: for good. deferred: refused for now. failed: nobody took the mail this time. unknown: somebody may have
+taken it."""
 
 _BELOW = "log"
 
 
 class Entry(Struct, frozen=True, omit_defaults=True):
-    """What came of one attempt for one recipient.
+    """The outcome of one attempt for one recipient.
 
-    at: aware UTC. job, attempt: whose mail it was. via: which server, provider or route. message_id: that of the mail;
-    reference: the provider's own. detail: what was answered, without addresses. hash: see `address_hash`; address: only
-    if the settings say that it is kept.
+    at: aware UTC. job, attempt: the job that sent the mail, and its attempt. via: the server, provider or route.
+    message_id: that of the mail; reference: the provider's own id. detail: what was answered, without addresses. hash:
+    see `address_hash`; address: only if the settings say that addresses are kept.
     """
 
     at: datetime
@@ -59,23 +61,24 @@ _encode = msgspec.json.Encoder().encode
 
 
 class MailLog:
-    """The log of the app whose job runs here, or else of the default app or the one given."""
+    """The mail log of an app: the given app, else the app whose job runs here, else the default app."""
 
     def __init__(self, app: Jetq | None = None) -> None:
         self._records = Records(RECORDS, app)
 
     async def each(self, address_or_hash: str | None = None) -> AsyncIterator[Entry]:
-        """Yield all that is kept, oldest first; of one address if given. Raises BrokerError."""
+        """Yield all entries, oldest first, or only those of one address. Raises BrokerError."""
         below = _BELOW if address_or_hash is None else f"{_BELOW}.{_hash(address_or_hash)}"
         async for record in self._records.aeach(below):
             try:
                 entry = _decode(record.value)
-            except (msgspec.MsgspecError, UnicodeDecodeError):  # of a version of jetq_email to come
+            except (msgspec.MsgspecError, UnicodeDecodeError):  # written by a later version of jetq_email
                 continue
             yield replace(entry, hash=record.key.split(".")[1])
 
     async def write(self, entries: Iterable[tuple[str, Entry]], ttl: float) -> None:
-        """Keep `entries`, each with its address. Never raises: what was sent stays sent, also without an entry."""
+        """Keep `entries`, each with its address. Never raises, because a mail without an entry was sent all the
+        same."""
         writes = (self._records.aput(_key(address, entry), _encode(entry), ttl=ttl) for address, entry in entries)
         for failed in await asyncio.gather(*writes, return_exceptions=True):
             if isinstance(failed, BrokerError):
@@ -85,21 +88,21 @@ class MailLog:
 
 
 class AttemptLog(Struct, frozen=True):
-    """What is logged of one attempt of a job: each outcome for each recipient, if the settings say so."""
+    """Logs one attempt of a job, if the settings say so: an outcome for each recipient."""
 
     job: str
     attempt: int
     settings: Settings
 
     async def suppressed(self, envelope: Envelope, found: Mapping[str, Suppressed]) -> None:
-        """Log those who get no mail. How many they are and why stands in the worker's log as well."""
+        """Log the recipients that get no mail. The worker's own log also says how many they are, and why."""
         reasons = Counter(why.reason for why in found.values())
         told = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
         _log.info("%d of %d recipients get no mail: %s", len(found), len(envelope.recipients), told)
         await self._write(envelope, ((each, "suppressed", why.reason) for each, why in found.items()))
 
     async def sent(self, envelope: Envelope, sent: Sent) -> None:
-        """Log what became of each recipient."""
+        """Log the outcome for each recipient."""
         outcomes: list[tuple[str, Outcome, str | None]] = [(each, "sent", None) for each in sent.delivered]
         for refusal in sent.refused:
             detail = f"{refusal.code} {without_addresses(refusal.reply)}"
@@ -107,7 +110,7 @@ class AttemptLog(Struct, frozen=True):
         await self._write(envelope, outcomes, sent.via, sent.reference)
 
     async def failed(self, envelope: Envelope, error: Exception) -> None:
-        """Log that nobody got the mail this time, or that nobody knows."""
+        """Log that nobody got the mail this time, or that it is unknown whether somebody did."""
         outcome: Outcome = "unknown" if isinstance(error, OutcomeUnknown) else "failed"
         detail = without_addresses(str(error))
         via = error.via if isinstance(error, OutcomeUnknown) else None
@@ -150,6 +153,7 @@ def _hash(address_or_hash: str) -> str:
 
 
 def _key(address: str, entry: Entry) -> str:
-    """Return the key, one for each attempt and address: an attempt that is repeated after a crash has one entry."""
+    """Return the key of an entry. There is one for each attempt and address, so an attempt repeated after a crash has
+    one entry."""
     job = blake2b(entry.job.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
     return f"{_BELOW}.{address_hash(address)}.{job}-{entry.attempt}"

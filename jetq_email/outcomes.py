@@ -1,4 +1,4 @@
-"""What became of a mail that was handed over: who has it, and who was refused."""
+"""The outcome of a mail that was handed over: who has the mail, and who was refused."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from msgspec import Struct
 __all__ = ["Refusal", "Sent"]
 
 _WANTS_LOGIN = (530, 534, 538)
-"""RFC 4954 6, and 3.1 of RFC 3207, which wants STARTTLS first."""
+"""Codes with which a server asks for a login (RFC 4954 6) or for STARTTLS first (RFC 3207 3.1)."""
 
 
 _TOLD = 5
 
 
 class Refusal(Struct, frozen=True):
-    """One recipient a server would not take, and its reply. A 4xx may pass later. A 5xx will not, unless it says that
-    the worker has to log in, which is no fault of the mail.
+    """One recipient that a server refused, and its reply. A 4xx may pass later. A 5xx will not, unless it says that the
+    worker has to log in, which is no fault of the mail.
 
-    told: what a line of a log may say in place of a reply that may repeat addresses and content. unknown: no reply
-    came, and it may have the mail.
+    told: what a log line may say in place of a reply that may repeat addresses and content. unknown: no reply came, and
+    the recipient may have the mail.
     """
 
     recipient: str
@@ -31,23 +31,23 @@ class Refusal(Struct, frozen=True):
 
     @property
     def permanent(self) -> bool:
-        """Whether the server says that trying again is no use."""
+        """Whether the server says that another try would be refused too."""
         return self.code >= 500 and not self.of_account
 
     @property
     def of_account(self) -> bool:
-        """Whether it says nothing of the mail: the login, the key or the account is not in order."""
+        """Whether the reply is not about the mail, but about the login, the key or the account."""
         return self.code in _WANTS_LOGIN
 
     @property
     def shown(self) -> str:
-        """What a line of a log may say of it."""
+        """What a log line may say about the refusal."""
         return f"{self.code} {self.reply if self.told is None else self.told}".rstrip()
 
 
 class Sent(Struct, frozen=True):
-    """What became of one envelope: who has the mail, and who was refused. reference: a provider's own id of it.
-    via: the route that it went, if there are several."""
+    """The outcome of one envelope: who has the mail, and who was refused. reference: the provider's own id of the mail.
+    via: the route that the mail went, if there are several."""
 
     delivered: tuple[str, ...]
     refused: tuple[Refusal, ...] = ()
@@ -56,8 +56,8 @@ class Sent(Struct, frozen=True):
 
     @property
     def reason(self) -> str:
-        """What a log may say of those refused: `2 of 3 recipients were refused: 550 5.1.1 (no such mailbox) twice`.
-        Not who: the job's arguments name them."""
+        """What a log may say about the refusals: `2 of 3 recipients were refused: 550 5.1.1 (no such mailbox) twice`.
+        It does not name the recipients, because the job's arguments do."""
         count, total = len(self.refused), len(self.refused) + len(self.delivered)
         who = "the recipient was" if total == 1 else f"{count} of {total} recipients {'was' if count == 1 else 'were'}"
         replies = Counter(each.shown for each in self.refused).most_common()

@@ -1,4 +1,4 @@
-"""The text alternative of a mail that has only HTML."""
+"""Makes the text alternative of a mail that has only HTML."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from turbohtml import Token, TokenType, tokenize
 __all__ = ["CUT", "MOST_READ", "html_to_text"]
 
 MOST_READ = 5_000_000
-"""Characters. Of a mail this long most is pictures that stand in it as `data:`, with text after them. Who shows mails
-shows far less of them, and reading so much takes some seconds at worst."""
+"""Characters. A mail longer than this consists mostly of pictures as `data:`, with text after them. Mail programs show
+far less than this, and reading this much takes some seconds at worst."""
 
 CUT = "[…]"
-"""The last line of a text that was cut, in any language."""
+"""The last line of a text that was cut. It is the same in every language."""
 
 _RAW = frozenset({"style", "script", "title", "iframe", "noembed", "noframes"})
-"""In these tags are none, up to the end tag, and nothing that is shown. Not the head, of which both tags may be left
-out: what else stands in it has no text."""
+"""Tags whose content, up to the end tag, holds no tags and no text to show. The head is not among them, because both of
+its tags may be left out, and its other content has no text."""
 
 _NOSCRIPT = re.compile(r"<(/?)noscript", re.IGNORECASE)
-"""The tokenizer takes what is in it for raw text, as a browser does that runs scripts. In a mail none runs."""
+"""The tokenizer reads the content of noscript as raw text, as a browser that runs scripts does. In a mail no script
+runs."""
 
 _PARAGRAPHS = frozenset({"p", "h1", "h2", "h3", "h4", "h5", "h6", "ul", "ol", "table", "blockquote", "pre", "hr"})
 _LINES = frozenset({"br", "div", "tr", "li", "section", "article", "header", "footer"})
@@ -29,8 +30,8 @@ _LINES = frozenset({"br", "div", "tr", "li", "section", "article", "header", "fo
 def html_to_text(html: str) -> str:
     """Return what a reader would see of `html`: paragraphs, lists with dashes, and each link followed by its address.
 
-    The time it takes grows as the length of `html`, whatever that is, because each character is part of one token, and
-    each token is looked at once. What stands after MOST_READ characters is left out, and CUT says so.
+    The time grows with the length of `html`, whatever it holds, because each character belongs to one token, and each
+    token is read once. The text after MOST_READ characters is left out, and the result then ends with CUT.
     """
     reader = _Reader()
     for token in tokenize(_NOSCRIPT.sub(r"<\1span", html[:MOST_READ])):
@@ -45,7 +46,7 @@ class _Reader:
         self._raw = False
         self._templates = 0
         self._link: tuple[str, int] | None = None
-        """The address of the link that is open, and where in `_out` its text begins."""
+        """The address of the open link, and the place in `_out` where its text begins."""
 
     def read(self, token: Token) -> None:
         """Take the next token."""
@@ -58,7 +59,7 @@ class _Reader:
             self._end(token.tag or "")
 
     def text(self) -> str:
-        """Return what was shown."""
+        """Return the text so far."""
         self._end_link()
         lines = (re.sub(r"[ \t]+", " ", line).strip() for line in "".join(self._out).split("\n"))
         return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip() + "\n"
@@ -70,7 +71,7 @@ class _Reader:
         elif self._templates:
             return
         elif tag == "a":
-            self._end_link()  # a link has no link in it: the next one ends it, as in a browser
+            self._end_link()  # links do not nest: the next link ends this one, as in a browser
             self._link = (token.attr("href") or "", len(self._out))
         elif tag == "img":
             self._out.append(token.attr("alt") or "")

@@ -1,4 +1,4 @@
-"""Which topics somebody wants mail of: asked and set by an application, and by the links in mails."""
+"""The topics that somebody wants mail about, for applications to ask and set. The links in mails set them too."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ T = TypeVar("T")
 
 
 class Preferences:
-    """What recipients have said, of the app whose job runs here, or else of the default app or the one given.
+    """The choices of the recipients of an app: the given app, else the app whose job runs here, else the default app.
 
-    Everybody wants every topic until they say otherwise. Who is on the list of those who get no mail at all gets none
-    of a topic either: that is no preference, and not told here. Each verb raises BrokerError, and Unsendable for a
-    topic that there is not.
+    Everybody wants every topic until they say otherwise. A recipient on the list of those who get no mail at all gets
+    no mail of any topic; that is not a preference, and these methods do not report it. Each method raises BrokerError,
+    and Unsendable for a topic that does not exist.
     """
 
     def __init__(self, app: Jetq | None = None) -> None:
@@ -31,12 +31,12 @@ class Preferences:
         return not await self._suppression.declines(address_hash(address), _known(topic))
 
     async def aset(self, address: str, topic: str, wanted: bool) -> None:
-        """Note that `address` wants `topic` from now on, or does not."""
+        """Store that `address` wants `topic` from now on, or does not."""
         await self._suppression.decide(address_hash(address), _known(topic), wanted=wanted, source="preferences")
 
     async def aof(self, address: str) -> tuple[str, ...]:
-        """Return the topics that `address` has declined, of those in JETQ_EMAIL_TOPICS. Raises SettingsError without
-        any."""
+        """Return those topics of JETQ_EMAIL_TOPICS that `address` has declined. Raises SettingsError if that setting
+        has none."""
         topics = current().topics
         if not topics:
             raise SettingsError("which topics there are is not known here", hint="set JETQ_EMAIL_TOPICS")
@@ -44,15 +44,15 @@ class Preferences:
         return tuple(topic for topic, is_wanted in zip(topics, wanted, strict=True) if not is_wanted)
 
     def wants(self, address: str, topic: str) -> bool:
-        """Do as `awants`, from code that is not async."""
+        """Do as `awants`, for code that is not async."""
         return self._run(lambda each: each.awants(address, topic))
 
     def set(self, address: str, topic: str, wanted: bool) -> None:
-        """Do as `aset`, from code that is not async."""
+        """Do as `aset`, for code that is not async."""
         self._run(lambda each: each.aset(address, topic, wanted))
 
     def of(self, address: str) -> tuple[str, ...]:
-        """Do as `aof`, from code that is not async."""
+        """Do as `aof`, for code that is not async."""
         return self._run(lambda each: each.aof(address))
 
     def _run(self, work: Callable[[Preferences], Coroutine[Any, Any, T]]) -> T:

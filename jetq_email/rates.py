@@ -1,4 +1,4 @@
-"""How often mails may go, as settings say it: `14/s`, `/m`, `/h` or `/d`."""
+"""Reads how often mails may be sent, as settings say it: `14/s`, or with `/m`, `/h` or `/d`."""
 
 from __future__ import annotations
 
@@ -15,6 +15,6 @@ _UNITS: Mapping[str, float] = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 def interval(rate: str) -> float:
-    """Return the seconds from one mail to the next."""
+    """Return the seconds between one mail and the next at `rate`."""
     count, _, unit = rate.partition("/")
     return _UNITS[unit] / int(count)

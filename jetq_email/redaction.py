@@ -1,4 +1,4 @@
-"""What of a server's answer may be told: log lines and errors name no recipient."""
+"""Removes recipients from a server's answer, so that no log line or error names them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,6 @@ _LONGEST = 200
 
 
 def without_addresses(text: str) -> str:
-    """Return `text` on one line of at most 200 characters, with `<address>` where a mail address stands."""
+    """Return `text` on one line of at most 200 characters, with `<address>` in place of each mail address."""
     shown = " ".join(_ADDRESS.sub("<address>", text[: 4 * _LONGEST]).split())
     return shown if len(shown) <= _LONGEST else f"{shown[: _LONGEST - 3]}..."

@@ -1,4 +1,4 @@
-"""The job in which a mail is sent, if it is sent in one."""
+"""The job that sends a mail, if a job sends it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["running_job"]
 
 
 def running_job() -> JobContext | None:
-    """Return the job that runs here. None in a plain call, which may have no broker to ask anything."""
+    """Return the job that runs here. None in a plain call of a task, where there may be no broker."""
     try:
         return current_job()
     except JetqError:

@@ -1,4 +1,4 @@
-"""Passwords and keys that nothing prints."""
+"""Passwords and keys that are never printed."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Who must not get mail: addresses that bounced or complained, and topics that somebody does not want.
+"""The list of recipients who must not get mail: addresses that bounced or complained, and topics that were declined.
 
-An address stands there as its hash. That keeps it from whoever looks at the records. It is not anonymous: who knows an
-address can tell whether it is there.
+An address is stored as its hash, so that nobody can read addresses in the records. The hash is not anonymous: with an
+address one can find out whether it is on the list.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ __all__ = ["RECORDS", "Reason", "Suppressed", "Suppression", "address_hash", "ch
 Reason = Literal["bounce", "complaint", "unsubscribed", "manual"]
 
 RECORDS = "jetq_email"
-"""The name of all records of jetq_email."""
+"""The name under which jetq_email keeps all of its records."""
 
 _EVERYTHING = "suppressed"
 _TOPICS = "unwanted"
 _NEVER = datetime.fromtimestamp(0, UTC)
 _LIFTED_FOR = 60 * 86400.0
-"""Seconds in which a topic that is wanted again is known as such, for a job that said otherwise before and comes later:
-longer than dead letters are kept, if nobody says otherwise."""
+"""Seconds for which it is remembered that a topic is wanted again, for a job that says the opposite, was stored earlier
+and runs later. The time is longer than dead letters are kept by default."""
 
 
 class Suppressed(Struct, frozen=True, omit_defaults=True):
-    """Why an address gets no mail, or none of a topic.
+    """Why an address gets no mail, or no mail of a topic.
 
-    source: who said so, such as a provider's name or `cli`. at: since when, aware UTC. topic: None is all mail. detail:
-    what a server said, without addresses. address: only if the settings say that it is kept. hash: see `address_hash`.
-    lifted: it does not hold any more: the topic is wanted again, since `at`.
+    source: who said so, such as a provider's name or `cli`. at: since when, aware UTC. topic: None means all mail.
+    detail: what a server said, without addresses. address: only if the settings say that addresses are kept. hash: see
+    `address_hash`. lifted: the entry no longer holds, because the topic is wanted again since `at`.
     """
 
     reason: Reason
@@ -58,19 +58,20 @@ _encode = msgspec.json.Encoder().encode
 
 
 def address_hash(address: str) -> str:
-    """40 hexadecimal digits of an address, the same in any case and form of its domain: the beginning of a SHA-256."""
+    """Return the hash of an address: the first 40 hexadecimal digits of a SHA-256. Neither the case of the address nor
+    the form of its domain changes the hash."""
     return sha256(_plain(address).encode("utf-8", "surrogatepass")).hexdigest()[:40]
 
 
 def _plain(address: str) -> str:
     try:
         return parse_mailbox(address, "address").address.lower()
-    except Unsendable:  # one that a server or provider tells of, and that jetq_email would not write to
+    except Unsendable:  # a server or provider reports an address that jetq_email would not write to
         return address.strip().lower()
 
 
 def check_topic(topic: str, known: Sequence[str] = ()) -> str:
-    """Return `topic`, if it can be one, and is one of those that are `known`, if any are. Raises Unsendable."""
+    """Return `topic` if it can be a topic and, if any are `known`, is one of these. Raises Unsendable."""
     one_word(topic, "topic")
     if known and topic not in known:
         raise Unsendable(f"topic {topic!r}: there is no such topic", hint=f"JETQ_EMAIL_TOPICS has {', '.join(known)}")
@@ -78,18 +79,19 @@ def check_topic(topic: str, known: Sequence[str] = ()) -> str:
 
 
 class Suppression:
-    """The list of who gets no mail, of the app whose job runs here, or else of the default app or the one given."""
+    """The list of who gets no mail, of one app: the given app, else the app whose job runs here, else the default
+    app."""
 
     def __init__(self, app: Jetq | None = None) -> None:
         self._records = Records(RECORDS, app)
 
     @property
     def app(self) -> Jetq:
-        """Whose list it is, here and now."""
+        """The app whose list this is, here and now."""
         return self._records.app
 
     async def find(self, address: str, topic: str | None = None) -> Suppressed | None:
-        """Why `address` gets no mail, or none of `topic`; None if it gets it. Raises BrokerError."""
+        """Return why `address` gets no mail, or no mail of `topic`; None if it gets mail. Raises BrokerError."""
         return await self.find_hash(address_hash(address), topic)
 
     async def find_hash(self, hash: str, topic: str | None = None) -> Suppressed | None:
@@ -118,7 +120,8 @@ class Suppression:
         detail: str | None = None,
         keep_address: bool = False,
     ) -> bool:
-        """Let `address` get no mail from now on, or none of `topic`. False if it is on the list: what stands, stays."""
+        """Let `address` get no mail from now on, or no mail of `topic`. Return False if it is on the list already; its
+        entry stays."""
         kept = _plain(address) if keep_address else None
         why = Suppressed(reason, source, datetime.now(UTC), topic, detail, kept)
         return await self.add_hash(address_hash(address), why)
@@ -134,8 +137,8 @@ class Suppression:
                 return True
 
     async def decide(self, hash: str, topic: str, *, wanted: bool, source: str, at: datetime | None = None) -> None:
-        """Note whether somebody wants mail of `topic`, as said `at`: of what was said the latest holds, in whatever
-        order it is noted. Without `at` it is the latest."""
+        """Note whether somebody wants mail of `topic`, as they said at `at`. The latest statement holds, in whatever
+        order the statements are noted. Without `at` this statement is the latest."""
         key = _key(hash, topic)
         while True:
             record = await self._records.aget(key)
@@ -149,12 +152,12 @@ class Suppression:
                 return
 
     async def declines(self, hash: str, topic: str) -> bool:
-        """Return whether somebody wants no mail of `topic`, whatever holds for all mail."""
+        """Return whether somebody has declined `topic`, whatever the list says about all mail."""
         record = await self._records.aget(_key(hash, topic))
         return record is not None and not _read(record.value, hash).lifted
 
     async def remove(self, address_or_hash: str, topic: str | None = None) -> bool:
-        """Take an address, or the hash of one, off the list. False if it is not on it."""
+        """Take an address, or the hash of an address, off the list. Return False if it is not on the list."""
         hash = address_or_hash if "@" not in address_or_hash else address_hash(address_or_hash)
         key = _key(hash, topic)
         record = await self._records.aget(key)
@@ -163,7 +166,7 @@ class Suppression:
         return not _read(record.value, hash).lifted
 
     async def each(self) -> AsyncIterator[Suppressed]:
-        """Yield all that is on the list: first what holds for all mail, then topics."""
+        """Yield the whole list: first the entries about all mail, then those about topics."""
         for below in (_EVERYTHING, _TOPICS):
             async for record in self._records.aeach(below):
                 why = _read(record.value, record.key.rpartition(".")[2])
@@ -180,7 +183,8 @@ def _version(record: Record | None) -> int:
 
 
 def _read(value: bytes, hash: str) -> Suppressed:
-    """Return what stands in a record. One that nobody can read suppresses too: somebody meant it to."""
+    """Return the entry in a record. A record that cannot be read suppresses too, because somebody has written it to
+    suppress."""
     try:
         why = _decode(value)
     except (msgspec.MsgspecError, UnicodeDecodeError):

@@ -55,7 +55,7 @@ _OUTCOMES = {
 """The field of `Ran` that counts each outcome of an attempt."""
 
 _ROUNDED = 0.001
-"""Seconds by which a due time may be too early, because a datetime has microseconds; at most."""
+"""Seconds. A due time is at most this much too early as a datetime, which has only microseconds."""
 
 _RUN_BY_TESTER: ContextVar[bool] = ContextVar("jetq_run_by_tester", default=False)
 """Whether this code runs in a worker of `run_until_empty`, or in code that such a worker has started."""

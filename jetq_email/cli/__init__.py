@@ -1,6 +1,6 @@
-"""What this plugin brings to the command line: `jetq email ...`.
+"""The commands that this plugin adds to the command line: `jetq email ...`.
 
-No option here has a variable of its own: JETQ_EMAIL_ is the beginning of those of a worker.
+No option here can be set by an environment variable, because a worker's settings have the prefix JETQ_EMAIL_.
 """
 
 from __future__ import annotations

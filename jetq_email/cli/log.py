@@ -1,4 +1,4 @@
-"""`jetq email log`: what came of each mail."""
+"""`jetq email log`: shows the outcome of each mail."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`jetq email preview`: the mail that a template makes."""
+"""`jetq email preview`: shows the mail that a template makes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`jetq email report`: what comes back as mail, from a mail server's pipe."""
+"""`jetq email report`: takes a delivery report or a complaint from a mail server's pipe."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from jetq_email.tasks import take_report
 __all__ = ["report"]
 
 _TEMPORARY = 75
-"""EX_TEMPFAIL of sysexits.h; `os` has it on Unix alone."""
+"""EX_TEMPFAIL of sysexits.h, which Python's `os` has on Unix only."""
 
 
 @click.command()
@@ -24,7 +24,7 @@ def report() -> None:
     """
     stream = sys.stdin.buffer
     raw = stream.read(LONGEST)
-    while stream.read(LONGEST):  # to the end: a mail server takes a pipe that closes early for a failure
+    while stream.read(LONGEST):  # read to the end: to a mail server, a pipe that closes early is a failure
         pass
     try:
         take_report.delay(raw)

@@ -1,4 +1,4 @@
-"""`jetq email suppressed`: the list of who gets no mail."""
+"""`jetq email suppressed`: the list of recipients that get no mail."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _topic = click.option("--topic", allow_from_autoenv=False, help="Mail of this to
 
 
 class _Row(Struct):
-    """One line of a file: whom it is about, by address or hash, and why."""
+    """One line of a file: the recipient, by address or hash, and the reason."""
 
     hash: str
     why: Suppressed
@@ -129,7 +129,7 @@ def _row(text: str, why: Suppressed, place: str) -> _Row:
 
 
 def _rows(file: TextIO) -> Iterator[_Row]:
-    """Yield what stands in a file. Raises JetqError, naming the line."""
+    """Yield the rows of a file. Raises JetqError, naming the line."""
     try:
         lines = list(csv.reader(file))
     except (csv.Error, UnicodeDecodeError) as error:

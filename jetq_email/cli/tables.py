@@ -1,4 +1,4 @@
-"""Rows for people, and JSON for programs."""
+"""Tables for people, and JSON for programs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["echo_lines", "echo_rows"]
 
 
 def echo_rows(header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print a table. A cell that is None is empty."""
+    """Print a table. A cell that is None stays empty."""
     table = [tuple(header), *(tuple("" if cell is None else str(cell) for cell in row) for row in rows)]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     for row in table:
@@ -20,6 +20,6 @@ def echo_rows(header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
 
 
 def echo_lines(values: Iterable[Struct]) -> None:
-    """Print a JSON object on a line of its own for each value."""
+    """Print each value as one line of JSON."""
     for value in values:
         click.echo(msgspec.json.encode(value))

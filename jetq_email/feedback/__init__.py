@@ -1,1 +1,1 @@
-"""What comes back of mails: events of providers, reports by mail, and messages of SNS."""
+"""Feedback about mails: events of providers, reports by mail, and messages of SNS."""

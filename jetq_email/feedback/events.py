@@ -1,4 +1,5 @@
-"""What became of mails after they were handed over, as providers and mail servers tell it, and what follows from it."""
+"""Events: what became of mails after they were handed over, as providers and mail servers report it, and what
+follows."""
 
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ _log = logging.getLogger("jetq.email")
 Kind = Literal["bounce", "deferred", "complaint", "unsubscribed", "delivered"]
 
 _LONGEST_ADDRESS = 320
-"""Characters; RFC 3696 3 with its erratum allows 254, and servers tell of longer ones."""
+"""Characters. RFC 3696 3 with its erratum allows 254, but servers report longer addresses."""
 
 _LONGEST_REFERENCE = 200
 
@@ -31,9 +32,10 @@ _SUPPRESSES: Mapping[Kind, Reason] = {"bounce": "bounce", "complaint": "complain
 class Event(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What became of a mail to one address.
 
-    kind: `bounce` if the address takes no mail at all, `deferred` if it did not take this one or not yet; `complaint`
-    if its owner called a mail spam. provider: who tells it, or `smtp`. at: when it was, aware UTC, if that is told.
-    detail: what the server said, without addresses. reference: by which the provider knows the mail.
+    kind: `bounce` if the address takes no mail at all, `deferred` if it did not take this mail or not yet, `complaint`
+    if its owner called a mail spam. provider: the provider that reports the event, or `smtp`. at: when it happened,
+    aware UTC; None if that is not reported. detail: what the server said, without addresses. reference: the provider's
+    own id of the mail.
     """
 
     kind: Kind
@@ -53,7 +55,8 @@ def event(
     detail: object = None,
     reference: object = None,
 ) -> list[Event]:
-    """Return one event of what a provider or server sent, which may be anything; none without a kind and an address."""
+    """Return a list of one event out of values that a provider or server sent, which may be of any type. Without a kind
+    and an address the list is empty."""
     known = _address(address)
     if kind is None or known is None:
         return []
@@ -72,8 +75,8 @@ def event(
 
 
 def instant(told: object, unit: float = 1.0) -> datetime | None:
-    """Return the time that a provider tells: a text of ISO 8601, or a number of `unit` seconds since 1970; None if
-    neither."""
+    """Return the time that a provider reports: an ISO 8601 text, or a number of `unit` seconds since 1970. None if
+    `told` is neither."""
     try:
         if isinstance(told, str):
             read = datetime.fromisoformat(told)
@@ -86,7 +89,8 @@ def instant(told: object, unit: float = 1.0) -> datetime | None:
 
 
 async def take(events: Iterable[Event]) -> None:
-    """Put who bounced, complained or unsubscribed on the list of those who get no mail. The rest is left alone."""
+    """Put recipients who bounced, complained or unsubscribed on the list of those who get no mail. Ignore other
+    events."""
     suppression, keep = Suppression(), current().addresses == "clear"
     counts: Counter[str] = Counter()
     for each in events:
@@ -101,7 +105,8 @@ async def take(events: Iterable[Event]) -> None:
 
 
 def _address(told: object) -> str | None:
-    """Return the bare address in `Ann <ann@example.com>` or in a text that is one."""
+    """Return the bare address in `Ann <ann@example.com>`, or in a text that is only an address; None if there is
+    none."""
     if not isinstance(told, str):
         return None
     text = told.strip()

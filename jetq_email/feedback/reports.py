@@ -1,6 +1,8 @@
-"""What mail servers send back as mail: delivery status notifications (RFC 3464), and complaints (ARF, RFC 5965).
+"""Reads reports that mail servers send as mail: delivery status notifications (RFC 3464), and complaints (ARF, RFC
+5965).
 
-Anybody can send one, so it is read line by line, once, up to a bound; whatever it is, it is events or a BadReport.
+Anybody can send a report. So it is read line by line, once, and only up to a bound, and every mail becomes either
+events or a BadReport.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from jetq_email.message.address import ReturnPath
 __all__ = ["LONGEST", "BadReport", "read_report"]
 
 LONGEST = 256 * 1024
-"""Bytes of a report that are read. What it is about stands in front of the mail that comes back in it."""
+"""Bytes of a report that are read. A report says what it is about before it quotes the mail."""
 
 _PROVIDER = "smtp"
 
@@ -29,29 +31,30 @@ _BOUNDARY = re.compile(r'\bboundary\s*=\s*(?:"([^"]{1,200})"|([^\s;"]{1,200}))',
 _STATUS = re.compile(r"(?<![\d.])([245])\.(\d{1,3})\.(\d{1,3})(?![\d.])")
 _ADDRESS = re.compile(r"[^\s<>,;:\"()]{1,320}@[^\s<>,;:\"()]{1,255}")
 _UNICODE = re.compile(r"\\x\{([0-9A-Fa-f]{2,6})\}")
-"""How an address beyond ASCII is written in 7 bits (RFC 6533 3)."""
+"""The form of an address with characters beyond ASCII in 7 bits (RFC 6533 3)."""
 
 _OF_THE_SENDER = frozenset({"1.7", "1.8"})
 _OF_THE_MAIL = frozenset({"2.2", "2.3", "4.7"})
-"""Subject and detail of a status (RFC 3463 3) that says nothing of whether the address is good: a bad sender; a full
-mailbox, a long mail, a time that is up."""
+"""Subjects and details of a status (RFC 3463 3), here and in `_OF_THE_SENDER`, that do not say whether the address is
+good: a bad sender, a full mailbox, a mail that is too long, a delivery time that is up."""
 
 _OF_SOMETHING_ELSE = frozenset({"3", "6", "7"})
-"""Subjects: the server, the content, the policy. A sender whose DKIM is broken would suppress everybody by these."""
+"""Subjects of a status about the server, the content or the policy. If these counted, a sender with a broken DKIM setup
+would suppress everybody."""
 
 
 class BadReport(JetqError):
-    """A mail that is neither a delivery report nor a complaint that can be read."""
+    """A mail that is neither a readable delivery report nor a readable complaint."""
 
 
 class _Part(Struct, frozen=True):
-    """One part of a mail: its headers in order, names in small letters, and its lines."""
+    """One part of a mail: its headers in order, with names in lower case, and its lines."""
 
     headers: Sequence[tuple[str, str]]
     lines: Sequence[bytes]
 
     def header(self, *names: str) -> str:
-        """Return the first header that has one of these names; an empty text if there is none."""
+        """Return the first header with one of these names; an empty text if there is none."""
         return _first(self.headers, *names)
 
     @property
@@ -60,9 +63,10 @@ class _Part(Struct, frozen=True):
 
 
 def read_report(raw: bytes, path: ReturnPath | None = None) -> list[Event]:
-    """Return what the mail `raw` reports, of which the first 256 KiB are read. Raises BadReport, and nothing else.
+    """Return the events that the mail `raw` reports. Only its first 256 KiB are read. Raises BadReport, and no other
+    error.
 
-    path: where bounces go, which may tell whose mail it was.
+    path: the address that bounces go to. It may tell which recipient a mail was for.
     """
     report = _part(raw[:LONGEST].split(b"\n"))
     parts = list(_parts(report))
@@ -92,7 +96,7 @@ _ORIGINAL_KINDS = frozenset(
 )
 _TO = ("to", "delivered-to", "x-original-to")
 _MICROSOFT = "x-hmxmroriginalrecipient"
-"""To whom the mail was, in complaints of Outlook.com, which are of no standard form."""
+"""The header that names the recipient in complaints of Outlook.com, which follow no standard."""
 
 
 # --- lines, headers and parts
@@ -104,7 +108,7 @@ def _part(lines: Sequence[bytes]) -> _Part:
 
 
 def _fields(lines: Sequence[bytes]) -> tuple[list[tuple[str, str]], int]:
-    """Return the fields up to an empty line, unfolded, and the number of the line behind it."""
+    """Return the fields up to an empty line, unfolded, and the number of the line after it."""
     found: list[tuple[str, list[str]]] = []
     for number, line in enumerate(lines):
         text = line.rstrip(b"\r").decode("utf-8", "replace")
@@ -120,7 +124,8 @@ def _fields(lines: Sequence[bytes]) -> tuple[list[tuple[str, str]], int]:
 
 
 def _parts(report: _Part) -> Iterator[_Part]:
-    """Yield the parts of a multipart; what is multipart among them stays whole. None if it is none."""
+    """Yield the parts of a multipart mail; a part that is multipart itself stays whole. Yield nothing if the mail is
+    none."""
     boundary = _BOUNDARY.search(report.header("content-type")[:2000])
     if boundary is None or not report.kind.startswith("multipart/"):
         return
@@ -139,7 +144,7 @@ def _parts(report: _Part) -> Iterator[_Part]:
 
 
 def _decoded(part: _Part) -> Sequence[bytes]:
-    """Return the lines of a part, without the encoding in which some servers wrap what needs none."""
+    """Return the lines of a part without its encoding. Some servers encode parts that do not need it."""
     encoding, content = part.header("content-transfer-encoding").lower(), b"\n".join(part.lines)
     if encoding == "base64":
         try:
@@ -152,8 +157,8 @@ def _decoded(part: _Part) -> Sequence[bytes]:
 
 
 def _groups(lines: Sequence[bytes]) -> Iterator[list[tuple[str, str]]]:
-    """Yield the groups of fields between empty lines: of a status, first what holds for all, then one for each
-    recipient."""
+    """Yield the groups of fields between empty lines. In a status the first group is about the whole mail, and each
+    further group is about one recipient."""
     start = 0
     while start < len(lines):
         end = next((number for number in range(start, len(lines)) if not lines[number].strip()), len(lines))
@@ -168,7 +173,8 @@ def _first(fields: Iterable[tuple[str, str]], *names: str) -> str:
 
 
 def _headers_of_original(parts: Sequence[_Part]) -> Sequence[tuple[str, str]]:
-    """Return the headers of the mail that the report is about, which comes back whole or without its content."""
+    """Return the headers of the mail that the report is about. The report holds that mail whole, or only its
+    headers."""
     found = [_fields(_decoded(part))[0] for part in parts if part.kind in _ORIGINAL_KINDS]
     return found[0] if found else ()
 
@@ -187,7 +193,8 @@ def _date(text: str) -> datetime | None:
 def _delivery(
     group: Sequence[tuple[str, str]], sent_to: str | None, at: datetime | None, reference: str
 ) -> list[Event]:
-    """Return what became of one recipient. What we have written to is better than where it was forwarded to."""
+    """Return what became of one recipient. The address that we wrote to is preferred to an address that it was
+    forwarded to."""
     address = sent_to or _typed(_first(group, "original-recipient")) or _typed(_first(group, "final-recipient"))
     detail = _first(group, "diagnostic-code") or _first(group, "status")
     return event(_kind(group), address, _PROVIDER, at=at, detail=detail, reference=reference)
@@ -203,7 +210,7 @@ def _kind(group: Sequence[tuple[str, str]]) -> Kind | None:
 
 
 def _is_hard(group: Sequence[tuple[str, str]]) -> bool:
-    """Return whether the status says that the address is no good. Without one nobody knows."""
+    """Return whether the status says that the address is bad. A report without a status does not say so."""
     status = _STATUS.search(_first(group, "status")[:200])
     if status is None or status[1] != "5":
         return False
@@ -218,7 +225,7 @@ def _complaint(
     at: datetime | None,
     reference: str,
 ) -> list[Event]:
-    """Return who complained, as the report says it, or else the mail that it is about. Nobody is guessed."""
+    """Return who complained, as the report or the mail that it is about says. No recipient is guessed."""
     if _first(fields, "feedback-type").lower() != "abuse":
         return []
     told = [value for name, value in fields if name == "original-rcpt-to"]
@@ -243,7 +250,8 @@ def _typed(text: str) -> str | None:
 
 
 def _sent_to(path: ReturnPath | None, headers: Iterable[tuple[str, str]], *names: str) -> str | None:
-    """To whom a mail was, as the address says that the envelope had as its sender, in one of these headers."""
+    """Return the recipient of a mail, found in one of these headers as part of the address that bounces go to; None if
+    no header has it."""
     found = [address for name, value in headers if name in names for address in _ADDRESS.findall(value[:1000])]
     read = [path.recipient_in(address) for address in found] if path is not None else []
     return next((each for each in read if each is not None), None)

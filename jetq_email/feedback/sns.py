@@ -1,6 +1,7 @@
-"""What is fetched from Amazon's notification service, SNS: certificates, and the confirmation of a subscription.
+"""Fetches from Amazon's notification service, SNS: certificates, and the confirmation of a subscription.
 
-Nothing is fetched from anywhere else, whatever a message says: who sends it could have us ask any server there is.
+Nothing is fetched from any other host, whatever a message says. Else the sender of a message could make us call any
+server.
 """
 
 from __future__ import annotations
@@ -19,11 +20,12 @@ SUBSCRIPTION = re.compile(rf"{_HOST}/\?[!-~]{{1,4000}}")
 
 _LONGEST_ANSWER = 64 * 1024
 _TIMEOUT = 5.0
-"""Seconds for each step; SNS itself waits 15 for an answer to its request."""
+"""Seconds for each step. SNS itself waits 15 seconds for an answer to its request."""
 
 
 async def confirm(url: str) -> None:
-    """Visit the address at which a subscription is confirmed. Raises Unsendable if it is not SNS's, TransportError."""
+    """Fetch the URL that confirms a subscription. Raises Unsendable if the URL is not one of SNS, and
+    TransportError."""
     if not SUBSCRIPTION.fullmatch(url):
         raise Unsendable("the address at which to confirm a subscription is not one of SNS")
     await fetch(url)
@@ -42,7 +44,7 @@ async def fetch(url: str) -> bytes:
         ) from None
     content = bytearray()
     parsed = httpx2.URL(url)
-    target = {"target": parsed.raw_path}  # aside, because httpx2 logs the URL of each request, and this has a token
+    target = {"target": parsed.raw_path}  # kept out of the URL, which httpx2 logs for each request: it holds a token
     try:
         async with (
             httpx2.AsyncClient(timeout=_TIMEOUT, follow_redirects=False) as client,
@@ -55,6 +57,6 @@ async def fetch(url: str) -> bytes:
                 if len(content) > _LONGEST_ANSWER:
                     raise TransportError("SNS answered with more than it has to say")
     except (httpx2.HTTPError, httpx2.StreamError) as error:
-        # Without the error's own text and traceback: the address holds a token.
+        # Leave out the error's own text and traceback: they hold the URL, and the URL holds a token.
         raise TransportError(f"no answer from SNS: {type(error).__name__}") from None
     return bytes(content)

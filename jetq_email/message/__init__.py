@@ -1,4 +1,4 @@
-"""A mail as a value: its addresses, headers and MIME parts, checked, and composed into what a transport takes."""
+"""Builds mails: checks addresses, headers and MIME parts, and composes them into an envelope for a transport."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Mail addresses: one per text, checked, with international domains in the form that travels."""
+"""Reads and checks mail addresses, one per text. International domains are converted to ASCII."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ __all__ = ["Mailbox", "ReturnPath", "parse_mailbox", "parse_return_path"]
 
 _LOCAL_LENGTH = 64
 _ADDRESS_LENGTH = 254
-"""Octets; RFC 5321 4.5.3.1 (a path of 256 with its angle brackets)."""
+"""Octets. RFC 5321 4.5.3.1 allows a path of 256, with its angle brackets."""
 
 _NAME_LENGTH = 256
 
 _ID, _RECIPIENT = "{id}", "{recipient}"
 _ID_STANDS, _RECIPIENT_STANDS = "=id=", "=to="
-"""What stands for them while the address is checked: allowed before the @ and not behind it."""
+"""Placeholders for `{id}` and `{recipient}` while the address is checked. They are allowed before the @ and not after
+it."""
 
 _ATEXT = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~\u0080-\U0010ffff-]+"
 _LOCAL = re.compile(rf"{_ATEXT}(?:\.{_ATEXT})*")
@@ -29,7 +30,8 @@ _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
 
 
 class Mailbox(Struct, frozen=True):
-    """One checked address. `domain` is ASCII (international names as `xn--` labels); `local` need not be."""
+    """One checked address. `domain` is ASCII (international names are `xn--` labels); `local` may have other
+    characters."""
 
     name: str
     local: str
@@ -37,12 +39,13 @@ class Mailbox(Struct, frozen=True):
 
     @property
     def address(self) -> str:
-        """`local@domain`, as the envelope has it."""
+        """`local@domain`, as in the envelope."""
         return f"{self.local}@{self.domain}"
 
     @property
     def formatted(self) -> str:
-        """The address with its name in quotes, if it has one: one text, in Unicode, which `parse_mailbox` reads."""
+        """The address with its display name, if there is one, as one text in Unicode that `parse_mailbox` reads. The
+        name is quoted."""
         if not self.name:
             return self.address
         name = self.name.replace("\\", "\\\\").replace('"', '\\"')
@@ -50,31 +53,33 @@ class Mailbox(Struct, frozen=True):
 
     @property
     def is_ascii(self) -> bool:
-        """Whether a server without SMTPUTF8 can take it. The display name is encoded in any case."""
+        """Whether a server without SMTPUTF8 can take the address. The display name does not matter, because it is
+        always encoded."""
         return self.local.isascii()
 
 
 class ReturnPath(Struct, frozen=True):
-    """Where bounces go: the address in the envelope, which no header shows. Empty for a mail that no bounce may answer
-    (RFC 5321 4.5.5). It may hold `{id}` and `{recipient}`."""
+    """The address that bounces go to: it is in the envelope, and no header shows it. It is empty for a mail that must
+    not be answered by a bounce (RFC 5321 4.5.5). It may hold `{id}` and `{recipient}`."""
 
     address: str
 
     @property
     def names_recipient(self) -> bool:
-        """Whether each recipient has one of its own."""
+        """Whether each recipient has a bounce address of their own."""
         return _RECIPIENT in self.address
 
     def of(self, job_id: str) -> ReturnPath:
-        """Return the path with the id of that job in it."""
+        """Return the path with `{id}` replaced by the id of a job."""
         return ReturnPath(self.address.replace(_ID, job_id.replace(":", "+")))
 
     def to(self, recipient: str) -> str:
-        """Return the address for a mail to `recipient`, in which `ann@example.com` stands as `ann=example.com`."""
+        """Return the bounce address of a mail to `recipient`, which `ann@example.com` is part of as
+        `ann=example.com`."""
         return self.address.replace(_RECIPIENT, recipient.replace("@", "="))
 
     def recipient_in(self, address: str) -> str | None:
-        """Return the recipient whom `to` has put into `address`; None if it is none of this form, or another's."""
+        """Return the recipient that `to` has put into `address`; None if `address` is not made from this path."""
         form = re.escape(self.address).replace(re.escape(_ID), "[^+@]{1,200}")
         form = form.replace(re.escape(_RECIPIENT), "(.{1,64})=([^=@]{1,253})")
         found = re.fullmatch(form, address, re.IGNORECASE) if self.names_recipient else None
@@ -82,8 +87,7 @@ class ReturnPath(Struct, frozen=True):
 
 
 def parse_return_path(text: str, field: str) -> ReturnPath:
-    """Return `text` as an address for bounces: `bounces@example.com`, `bounces+{recipient}@example.com`, or `<>` for
-    none.
+    """Return the bounce address in `text`: `bounces@example.com`, `bounces+{recipient}@example.com`, or `<>` for none.
 
     Raises Unsendable, naming `field`.
     """
@@ -97,18 +101,18 @@ def parse_return_path(text: str, field: str) -> ReturnPath:
 
 
 def parse_mailbox(text: str, field: str) -> Mailbox:
-    """Return `text` as a mailbox: `ada@example.com`, `Ada Lovelace <ada@example.com>` or `"Lovelace, Ada"
+    """Return the mailbox in `text`: `ada@example.com`, `Ada Lovelace <ada@example.com>` or `"Lovelace, Ada"
     <ada@example.com>`.
 
-    Raises Unsendable, naming `field`, for anything that is not exactly one address. Its message does not hold the text:
-    a worker logs it.
+    Raises Unsendable, naming `field`, for a text that is not exactly one address. The error's message does not hold the
+    text, because a worker logs it.
     """
     problem = f"{field}: not a mail address"
     name, address = _split(one_line(text, field).strip(), problem)
     local, at, domain = address.rpartition("@")
     if not at:
         raise Unsendable(f"{problem}: it has no @")
-    if not _LOCAL.fullmatch(local) or "=?" in local:  # which readers would take for an encoded word
+    if not _LOCAL.fullmatch(local) or "=?" in local:  # mail programs would take it for an encoded word
         raise Unsendable(f"{problem}: what stands before the @ is not allowed there")
     if len(local.encode()) > _LOCAL_LENGTH:
         raise Unsendable(f"{problem}: more than {_LOCAL_LENGTH} octets stand before the @")
@@ -144,7 +148,7 @@ def _ascii_domain(domain: str, problem: str) -> str:
     if domain.isascii():
         ascii_domain = domain.lower()
     else:
-        # IDNA 2008: the standard library's codec is of 2003 and would turn straße.de into strasse.de, someone else's.
+        # IDNA 2008. The standard library has that of 2003, which would turn straße.de into another owner's strasse.de.
         try:
             ascii_domain = idna.encode(domain, uts46=True).decode("ascii")
         except idna.IDNAError:

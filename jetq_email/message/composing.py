@@ -1,4 +1,4 @@
-"""A mail as a value, and as the MIME message and envelope that are handed to a transport."""
+"""A mail as its author wrote it, and as the MIME message and envelope that a transport takes."""
 
 from __future__ import annotations
 
@@ -22,19 +22,20 @@ __all__ = ["Email", "Envelope", "Fields", "Part", "compose", "composed"]
 _OWN_HEADERS = frozenset(
     {"from", "to", "cc", "bcc", "reply-to", "subject", "date", "message-id", "mime-version", "return-path", "received"}
 )
-"""Set from the mail's fields, or written by servers."""
+"""Headers that are set from the mail's fields, or that servers write."""
 
 _LARGE = 50_000
-"""Characters and bytes of a mail, above which the event loop does not wait until it is built: some ten milliseconds."""
+"""Characters and bytes of a mail. A larger mail is built in a thread, because it would block the event loop for some
+ten milliseconds."""
 
 _HEADER_NAME = re.compile(r"[!-9;-~]{1,76}")
 
 
 class Email(Struct, frozen=True, kw_only=True):
-    """One mail as its author wrote it: addresses as text, unchecked. `text` or `html` or both; `calendar` is an
-    invitation, in iCalendar's format. tag: what kind of mail it is, which providers count by.
-    topic: what it is about, if a recipient can decline that.
-    envelope_sender: where bounces go, see `ReturnPath`; to the sender if it is None."""
+    """One mail as its author wrote it, with addresses as unchecked text. It has `text` or `html` or both; `calendar` is
+    an invitation in iCalendar's format. tag: the kind of mail, by which providers count. topic: what the mail is about,
+    if a recipient can decline that. envelope_sender: the address that bounces go to, see `ReturnPath`; None means the
+    sender."""
 
     to: Sequence[str]
     subject: str
@@ -52,7 +53,8 @@ class Email(Struct, frozen=True, kw_only=True):
 
 
 class Fields(Struct, frozen=True, kw_only=True):
-    """A mail in its parts, checked, for a provider that makes the message itself. headers: own ones alone."""
+    """A mail in its checked parts, for a provider that makes the message itself. headers: only those that the author
+    added."""
 
     sender: Mailbox
     to: Sequence[Mailbox]
@@ -72,18 +74,19 @@ class Fields(Struct, frozen=True, kw_only=True):
 
     @property
     def files(self) -> list[Part]:
-        """Its parts, and the invitation as one of them."""
+        """The mail's parts, with the invitation as one of them."""
         return [*self.parts, *([] if self.calendar is None else [calendar_part(self.calendar)])]
 
 
 class Envelope(Struct, frozen=True):
-    """What a transport needs: the bytes, from whom, and to whom: more than the headers say (BCC) or less (a retry).
+    """What a transport needs: the bytes, the sender, and the recipients. The recipients may be more than the headers
+    name (BCC), or fewer (in a retry).
 
-    fields: the same mail in its parts. return_path: where bounces go, the sender of the envelope; sender is that of the
-    mail. smtputf8: an address in it can only travel to servers with that extension. without_utf8: the bytes for
-    recipients in ASCII where the server lacks it; None if who sends, or gets the answers, needs it.
-    unusable: what stands in bcc and is no address, with what is wrong.
-    via: the route that may have it already, which alone is to send it again.
+    fields: the same mail in its parts. return_path: the address that bounces go to, the sender of the envelope; sender:
+    the sender of the mail. smtputf8: an address in the mail can only travel to servers with that extension.
+    without_utf8: the bytes for recipients in ASCII if the server lacks the extension; None if the sender, or an address
+    that gets answers, needs it. unusable: the texts in bcc that are no address, each with what is wrong. via: the route
+    that may have the mail already; only this route may send it again.
     """
 
     job_id: str
@@ -98,12 +101,12 @@ class Envelope(Struct, frozen=True):
     via: str | None = None
 
     def left_of(self, mailboxes: Iterable[Mailbox]) -> list[Mailbox]:
-        """Return those of `mailboxes` that are to get it now, each address once."""
+        """Return those of `mailboxes` that are to get the mail now, each address once."""
         return list({each.address: each for each in mailboxes if each.address in self.recipients}.values())
 
 
 async def composed(email: Email, parts: Sequence[Part], *, job_id: str, date: datetime) -> Envelope:
-    """Do as `compose`, for a large mail in a thread."""
+    """Do as `compose`, in a thread if the mail is large."""
     size = len(email.text or "") + len(email.html or "") + len(email.calendar or "")
     if size + sum(len(part.content) for part in parts) <= _LARGE:
         return compose(email, parts, job_id=job_id, date=date)
@@ -111,12 +114,12 @@ async def composed(email: Email, parts: Sequence[Part], *, job_id: str, date: da
 
 
 def compose(email: Email, parts: Iterable[Part] = (), *, job_id: str, date: datetime) -> Envelope:
-    """Return `email` checked and built, addressed to all of its recipients, each once.
+    """Check and build `email`, and return its envelope, addressed to each of its recipients once.
 
-    The same arguments give the same headers, so every attempt of one job shows the same Message-ID and date.
-    Raises Unsendable, naming the field, for whatever cannot be sent. A text in to or cc that is no address is such: it
-    cannot be written into the header that all recipients read, and a mail without it would tell them that nobody else
-    was meant. One in bcc keeps the mail from nobody else.
+    The same arguments give the same headers, so every attempt of a job has the same Message-ID and date. Raises
+    Unsendable, naming the field, for whatever cannot be sent. It is also raised for a text in to or cc that is no
+    address: that text cannot be written into the header that all recipients read, and without it the header would not
+    name everybody the mail was meant for. A text in bcc that is no address does not stop the mail to the others.
     """
     sender = parse_mailbox(email.sender, "sender")
     return_path = _return_path(email, sender).of(job_id)
@@ -176,13 +179,13 @@ def _return_path(email: Email, sender: Mailbox) -> ReturnPath:
 
 
 def _places(name: str, texts: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Yield each text with where it stands, `to[2]`."""
+    """Yield each text with its place, such as `to[2]`."""
     for place, text in enumerate(texts):
         yield name if len(texts) == 1 else f"{name}[{place}]", text
 
 
 def _usable(bcc: Sequence[str]) -> tuple[list[Mailbox], tuple[tuple[str, Unsendable], ...]]:
-    """Return what stands in bcc: the addresses, and what is none."""
+    """Return the addresses in bcc, and the texts that are no address."""
     usable: list[Mailbox] = []
     unusable: dict[str, Unsendable] = {}
     for place, text in _places("bcc", bcc):
@@ -194,7 +197,7 @@ def _usable(bcc: Sequence[str]) -> tuple[list[Mailbox], tuple[tuple[str, Unsenda
 
 
 def _addressed(fields: Fields, *, only_ascii: bool = False) -> bytes:
-    """Return the headers with addresses. only_ascii: those beyond it stand there by name only."""
+    """Return the headers that hold addresses. only_ascii: addresses beyond ASCII are replaced by their names."""
     named = (("From", [fields.sender]), ("To", fields.to), ("Cc", fields.cc), ("Reply-To", fields.reply_to))
     return b"".join(address_header(name, mailboxes, only_ascii=only_ascii) for name, mailboxes in named if mailboxes)
 
@@ -215,7 +218,7 @@ def _rest(fields: Fields) -> bytes:
 def message_id(job_id: str, sender: Mailbox) -> str:
     """Return `<job id@sender domain>`.
 
-    It is the same over attempts and replays, so that a server that has the mail can tell.
+    It is the same in all attempts and replays, so that a server that has the mail can recognize it.
     """
     return f"<{job_id.replace(':', '+')}@{sender.domain}>"  # RFC 5322 has no colon in a msg-id, a job id has no plus
 

@@ -1,8 +1,9 @@
-"""Headers as they travel: in ASCII (RFC 2047), folded at 78 columns (RFC 5322), and read again as they were given.
+"""Writes headers as they travel: in ASCII (RFC 2047), folded at 78 columns (RFC 5322), and so that they are read as
+given.
 
-They are written here because the standard library changes what it folds: until Python 3.11.10 and 3.12.5 an encoded
-word in a text became header lines, until 3.12.9 and 3.13.2 a long display name lost its quotes, and in 3.14 still a
-long URL becomes encoded words, and spaces between encoded words are lost.
+The standard library is not used because it changes texts when it folds them. Until Python 3.11.10 and 3.12.5 an encoded
+word in a text became header lines. Until 3.12.9 and 3.13.2 a long display name lost its quotes. In 3.14 a long URL
+still becomes encoded words, and spaces between encoded words are lost.
 """
 
 from __future__ import annotations
@@ -17,46 +18,46 @@ from jetq_email.message.address import Mailbox, parse_mailbox
 __all__ = ["address_header", "folded", "own_header", "text_header"]
 
 _WIDTH = 78
-"""Columns of a line that can be folded; RFC 5322 2.1.1."""
+"""Columns of a line that can be folded (RFC 5322 2.1.1)."""
 
 _ENCODED_WIDTH = 76
-"""Columns of a line with an encoded word in it; RFC 2047 2."""
+"""Columns of a line that has an encoded word (RFC 2047 2)."""
 
 _LONGEST_LINE = 998
-"""Octets of any line, folded or not; RFC 5322 2.1.1."""
+"""Octets of any line, folded or not (RFC 5322 2.1.1)."""
 
 _LONGEST_WORD = 75
-"""Columns of an encoded word; RFC 2047 2."""
+"""Columns of an encoded word (RFC 2047 2)."""
 
 _LONGEST_NAME = 50
-"""Columns of a header's name beside which an encoded word of any character fits on the line."""
+"""Columns of a header's name. Beside a name up to this length any character fits as an encoded word on the line."""
 
 _AROUND = len("=?utf-8?q??=")
 
 _PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789!*+-/")
-"""Octets that stand for themselves in an encoded word, also in a display name; RFC 2047 5 (3)."""
+"""Octets that an encoded word may hold unchanged, also in a display name (RFC 2047 5 (3))."""
 
 _WORD = re.compile(r"([ \t]*)([^ \t]+)")
 _LOOKS_ENCODED = re.compile(r"=\?[^?]*\?[bBqQ]\?", re.DOTALL)
-"""The beginning of an encoded word, also one with blanks in it, which some readers take for one."""
+"""The beginning of an encoded word. Some readers also accept an encoded word with blanks in it."""
 
 _ATOMS = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?: [A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*")
 
 _ADDRESSES = frozenset({"sender", "disposition-notification-to", "return-receipt-to", "errors-to"})
-"""Headers of which the value is an address."""
+"""Headers whose value is an address."""
 
 _TOKENS = frozenset(
     "in-reply-to references auto-submitted precedence list-archive list-help list-owner list-post list-subscribe"
     " list-unsubscribe list-unsubscribe-post".split()
 )
-"""Headers of ids, URLs and keywords, in which an encoded word would be none of those."""
+"""Headers of ids, URLs and keywords. Nobody would decode an encoded word in these."""
 
 Piece = tuple[str, str]
-"""The blanks in front of a word, before which a line may end, and the word. Without blanks it may not."""
+"""The blanks before a word, and the word. A line may end before the blanks; without blanks it may not end there."""
 
 
 def text_header(name: str, value: str) -> bytes:
-    """Return the header `name` with a text for people: encoded from its first word that needs it to its last."""
+    """Return the header `name` with a text for people. It is encoded from the first word that needs it to the last."""
     pieces = _WORD.findall(value)
     needing = _needing(value, pieces)
     if not needing and _longest_line(name, pieces) <= _LONGEST_LINE:
@@ -70,9 +71,9 @@ def text_header(name: str, value: str) -> bytes:
 
 
 def own_header(name: str, value: str, field: str) -> bytes:
-    """Return the header `name` that somebody gives by name and value. Raises Unsendable, naming `field`.
+    """Return the header `name` with a value that a mail's author gave. Raises Unsendable, naming `field`.
 
-    A long word stays one: readers of a URL, an id or JSON want it whole.
+    A long word is not split, because readers need a URL, an id or JSON whole.
     """
     lower = name.lower()
     if lower in _ADDRESSES:
@@ -90,8 +91,8 @@ def own_header(name: str, value: str, field: str) -> bytes:
 def address_header(name: str, mailboxes: Sequence[Mailbox], *, only_ascii: bool = False) -> bytes:
     """Return the header `name` with addresses.
 
-    Those with a local part beyond ASCII are written in UTF-8 (RFC 6532), or with `only_ascii` as groups that have their
-    name, or the address for one, and no member (RFC 6857 3.1.8).
+    Addresses whose local part is beyond ASCII are written in UTF-8 (RFC 6532). With `only_ascii` each becomes a group
+    without members, called by the display name, or by the address if there is no name (RFC 6857 3.1.8).
     """
     pieces: list[Piece] = []
     for place, mailbox in enumerate(mailboxes, 1):
@@ -105,7 +106,7 @@ def address_header(name: str, mailboxes: Sequence[Mailbox], *, only_ascii: bool 
 
 
 def folded(name: str, words: Sequence[str]) -> bytes:
-    """Return the header `name` with `words` that are written as they are, a blank between two of them."""
+    """Return the header `name` with `words` unchanged, and one blank between two words."""
     return _written(name, [(" ", word) for word in words])
 
 
@@ -113,8 +114,8 @@ def folded(name: str, words: Sequence[str]) -> bytes:
 
 
 def _needing(value: str, pieces: Sequence[Piece]) -> range:
-    """Return the words of a text that cannot stand as they are, with all between them: all, if the text begins or ends
-    with blanks, which readers drop."""
+    """Return the range of words that must be encoded, with all words between them. If the text begins or ends with
+    blanks, which readers drop, the range is the whole text."""
     if _LOOKS_ENCODED.search(value) or value != value.strip(" \t"):
         return range(max(len(pieces), 1))
     places = [place for place, (_, word) in enumerate(pieces) if not word.isascii()]
@@ -122,9 +123,9 @@ def _needing(value: str, pieces: Sequence[Piece]) -> range:
 
 
 def _is_plainly_spaced(pieces: Sequence[Piece], needing: range) -> bool:
-    """Return whether there is one space on either side of the words that are encoded.
+    """Return whether there is exactly one space on each side of the encoded words.
 
-    Of more, readers make what they want.
+    Readers treat several spaces there in different ways.
     """
     neighbours = [*pieces[max(needing.start, 1) : needing.start + 1], *pieces[needing.stop : needing.stop + 1]]
     return 0 < len(needing) < len(pieces) and all(blanks == " " for blanks, _ in neighbours)
@@ -136,7 +137,7 @@ def _after_colon(pieces: Sequence[Piece]) -> list[Piece]:
 
 
 def _phrase(name: str, header: str) -> Iterable[Piece]:
-    """Return a display name: as it is, in quotes, or encoded."""
+    """Return a display name: unchanged, quoted, or encoded."""
     if not name.isascii() or "\t" in name or "=?" in name or "?=" in name or _longest_line(header, [("", name)]) > 900:
         return _encoded_words(name, header, 0)
     if _ATOMS.fullmatch(name) or not name:
@@ -146,9 +147,9 @@ def _phrase(name: str, header: str) -> Iterable[Piece]:
 
 
 def _encoded_words(text: str, name: str, column: int) -> Iterator[Piece]:
-    """Yield `text` as encoded words. The first stands after `column` columns of other words of the header `name`."""
+    """Yield `text` as encoded words. The first follows `column` columns of other words of the header `name`."""
     octets = text.encode()
-    quoted = _width(octets, quoted=True) <= 2 * len(octets)  # which a person can read; the other way is 4 for 3
+    quoted = _width(octets, quoted=True) <= 2 * len(octets)  # people can read this form; base64 makes 4 octets of 3
     first = _ENCODED_WIDTH - len(name) - 2 if column == 0 and len(name) <= _LONGEST_NAME else _LONGEST_WORD
     room = min(first, _LONGEST_WORD) - _AROUND
     word = b""
@@ -189,7 +190,7 @@ def _written(name: str, pieces: Iterable[Piece]) -> bytes:
 def _lines(name: str, pieces: Iterable[Piece]) -> Iterator[str]:
     """Yield the lines of a header.
 
-    A line ends before blanks, never right after the colon unless an encoded word asks so.
+    A line ends before blanks. It ends right after the colon only if an encoded word needs that.
     """
     line = f"{name}:"
     for blanks, word in pieces:

@@ -1,4 +1,4 @@
-"""What may stand on one line of a mail's header, and in a word of its own: the guards against injection."""
+"""Checks what a line of a mail's header, or a single word, may hold. These checks prevent header injection."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from jetq_email.errors import Unsendable
 __all__ = ["one_line", "one_word"]
 
 _BREAKS = "\u0085\u2028\u2029"
-"""Not controls by category or harmless by name, yet line breaks to `str.splitlines`, and so to the standard library."""
+"""Characters that are no controls by category, or look harmless by name. `str.splitlines`, and so the standard library,
+splits lines at them."""
 
 _WORD = re.compile(r"[A-Za-z0-9_-]{1,64}")
-"""What each provider takes as a tag, and every subject of NATS as a word."""
+"""The form that every provider takes as a tag, and that every NATS subject takes as a token."""
 
 
 def one_line(text: str, field: str) -> str:
-    """Return `text`, if it is one line of real characters.
+    """Return `text` if it is one line of valid characters.
 
-    Raises Unsendable, naming `field`, if it holds a line break, a control character other than a tab, or half of a
-    surrogate pair. It is refused rather than mended: who can put a line break here can put a header here.
+    Raises Unsendable, naming `field`, if `text` holds a line break, a control character other than a tab, or half of a
+    surrogate pair. Such a text is refused and not mended, because a line break could add a header to the mail.
     """
     for character in text:
         category = unicodedata.category(character)
@@ -33,7 +34,7 @@ def one_line(text: str, field: str) -> str:
 
 
 def one_word(text: str, field: str) -> str:
-    """Return `text`, if it is a plain word. Raises Unsendable, naming `field`."""
+    """Return `text` if it is a plain word. Raises Unsendable, naming `field`."""
     if not _WORD.fullmatch(text):
         raise Unsendable(f"{field} {text[:64]!r}: not one word", hint="1 to 64 letters, digits, '-' and '_'")
     return text

@@ -1,6 +1,6 @@
-"""The body of a mail as bytes: its texts, the images in them, and what is attached.
+"""Writes the body of a mail as bytes: its texts, the images in them, and the attachments.
 
-The same parts give the same bytes, boundaries too, so that every attempt of a job hands over the same mail.
+The same parts give the same bytes, boundaries included, so that every attempt of a job hands over the same mail.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from jetq_email.message.lines import one_line
 __all__ = ["Part", "body", "calendar_part", "content_type_of"]
 
 _WIDTH = 78
-"""Columns of a line of text that is written as it is; RFC 5322 2.1.1."""
+"""Columns of a line of text that is written unchanged (RFC 5322 2.1.1)."""
 
 _FILENAME_LENGTH = 255
 _LONGEST_QUOTED = 60
-"""Characters of a file name that is written as it is; a longer one goes in parts (RFC 2231)."""
+"""Characters of a file name that is written on one line. A longer name is written in parts (RFC 2231)."""
 
 _LONGEST_PIECE = 50
 _CHARSET = "utf-8''"
@@ -39,9 +39,10 @@ _METHOD = re.compile(r"^METHOD:([A-Za-z-]+)\s*$", re.MULTILINE)
 
 
 class Part(Struct, frozen=True):
-    """A file whose bytes are at hand. `content_type` None: guessed from the file name.
+    """A file with its bytes. content_type: None means that it is guessed from the file name.
 
-    content_id: the name by which the HTML shows it, as in `<img src="cid:logo">`; without one it is an attachment.
+    content_id: the name by which the HTML shows the file, as in `<img src="cid:logo">`; None means that it is an
+    attachment.
     """
 
     filename: str
@@ -53,7 +54,7 @@ class Part(Struct, frozen=True):
 def body(text: str, html: str | None = None, calendar: str | None = None, parts: Sequence[Part] = ()) -> bytes:
     """Return the MIME headers and the body of a mail. `calendar` is an invitation in iCalendar's format, with a METHOD.
 
-    Raises Unsendable for what cannot be encoded or attached.
+    Raises Unsendable for a text or file that cannot be encoded or attached.
     """
     texts = [_text(text, "text/plain")]
     inline = [_file(part) for part in parts if part.content_id is not None]
@@ -70,18 +71,19 @@ def body(text: str, html: str | None = None, calendar: str | None = None, parts:
 
 
 def content_type_of(part: Part) -> str:
-    """Return the content type of `part` with its parameters, as given, or guessed from its name. Raises Unsendable."""
+    """Return the content type of `part` with its parameters, as given or as guessed from its name. Raises
+    Unsendable."""
     content_type, parameters = _type_of(part, part.filename)
     return "; ".join([content_type, *(f'{key}="{value}"' for key, value in parameters.items())])
 
 
 def calendar_part(calendar: str) -> Part:
-    """Return the invitation as a file, for a provider that takes text and HTML alone. Raises Unsendable."""
+    """Return the invitation as a file, for a provider that takes only text and HTML. Raises Unsendable."""
     return Part("invite.ics", calendar.encode(), f"text/calendar; charset=utf-8; method={_method(calendar)}")
 
 
 def _multipart(subtype: str, parts: Sequence[bytes], **parameters: str) -> bytes:
-    # Made of the parts, so that none of them can hold it, whoever has written them.
+    # The boundary is a hash of the parts, so that no part can hold it, whoever has written the part.
     boundary = "=_" + blake2b(b"".join(parts), digest_size=15).hexdigest()
     head = _content_type(f"multipart/{subtype}", {**parameters, "boundary": boundary})
     between = f"--{boundary}\r\n".encode()
@@ -99,8 +101,8 @@ def _text(text: str, content_type: str, **parameters: str) -> bytes:
 
 
 def _shortest(lines: Sequence[bytes]) -> tuple[str, bytes]:
-    """Return the encoding, and `lines` in it: as they are, if every server takes them so, else what is shorter of the
-    two that there are. The standard library does the same, in ten times the time."""
+    """Return the encoding of a text, and its `lines` in that encoding. Lines that every server takes stay unchanged,
+    others get the shorter of the two encodings. The standard library does the same in ten times the time."""
     if max(map(len, lines)) <= _WIDTH and all(line.isascii() for line in lines):
         return "7bit", b"".join(line + b"\r\n" for line in lines)
     whole = b"\r\n".join(lines) + b"\r\n"
@@ -163,7 +165,7 @@ def _type_of(part: Part, name: str) -> tuple[str, dict[str, str]]:
 
 
 def _as_lines(part: Part, name: str) -> bytes:
-    """Return a mail that is attached as one, which may not be encoded: RFC 2046 5.2.1."""
+    """Return an attached mail, which may not be encoded (RFC 2046 5.2.1)."""
     content = part.content.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
     if not content.isascii() or max(map(len, content.split(b"\r\n"))) > 998 or b"\r" in content.replace(b"\r\n", b""):
         raise Unsendable(
@@ -189,12 +191,12 @@ def _content_type(content_type: str, parameters: Mapping[str, str]) -> bytes:
 
 
 def _filename(name: str) -> list[str]:
-    """Return the parameter of a file's name.
+    """Return the parameter that holds a file's name.
 
-    What is not plain ASCII, or looks encoded, is percent-encoded: RFC 2231.
+    A name that is not plain ASCII, or looks encoded, is percent-encoded (RFC 2231).
     """
     is_plain = name.isascii() and name.isprintable() and name == name.strip() and "=?" not in name
-    is_plain = is_plain and name[0] not in '<"'  # the standard library's reader takes both off once more, in pairs
+    is_plain = is_plain and name[0] not in '<"'  # the standard library's reader would strip a pair of these
     if is_plain and len(name) <= _LONGEST_QUOTED:
         return ['filename="' + name.replace('"', r"\"") + '"']
     pieces = [""]

@@ -1,4 +1,5 @@
-"""Companies that send mails which they get over HTTP: each a struct of settings, with what is said and answered."""
+"""Companies that send mails which they get over HTTP. Each is a struct of settings that builds requests and reads
+answers."""
 
 from __future__ import annotations
 
@@ -28,11 +29,11 @@ __all__ = [
 ]
 
 PROVIDERS: Mapping[str, Any] = {each.name: each for each in (Ses, SendGrid, Mailgun, Postmark, Resend, Brevo)}
-"""By the name that is in the settings."""
+"""The providers by their names in the settings."""
 
 
 def check_client() -> None:
-    """Raise SettingsError if what speaks to providers is not installed."""
+    """Raise SettingsError if the HTTP client for providers is not installed."""
     if find_spec("httpx2") is None:
         raise SettingsError(
             "a provider needs httpx2, which is not installed", hint="install the extras, jetq-nats[email,http]"

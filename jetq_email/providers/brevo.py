@@ -29,20 +29,21 @@ from jetq_email.secret import Secret
 __all__ = ["Brevo"]
 
 _RESERVED = frozenset({"idempotencykey", "sender.ip", "x-mailin-custom", "x-sib-sandbox"})
-"""Headers by which Brevo is told what to do."""
+"""Headers that tell Brevo what to do."""
 
 _OF_THE_ACCOUNT = frozenset({"not_enough_credits", "unauthorized", "permission_denied", "account_under_validation"})
 
 
 class Brevo(Struct, frozen=True, kw_only=True):
-    """Mails through Brevo. It has a key to tell a repeat by, for 30 minutes: each recipient gets a mail once, if the
-    repeat comes within these.
+    """Sends mails through Brevo. Brevo recognizes a repeat by a key for 30 minutes, so each recipient gets a mail once
+    if a repeat comes within that time.
 
-    key: one of its API, version 3. url: of another endpoint.
+    key: a key of its API, version 3. url: another endpoint.
 
-    Not as elsewhere: a mail of text alone gets an HTML of the same text, without which Brevo takes none. An invitation
-    is a file. Files have the types that Brevo makes of their names. Refused here: pictures in the HTML, a header
-    beyond ASCII, which it would send as it is, and more than one `reply_to`. The Message-ID is Brevo's own.
+    Unlike with other providers, a mail that has only text gets HTML with the same text, because Brevo takes no mail
+    without HTML. An invitation is a file. Brevo makes the types of files from their names. These mails are refused
+    here: with pictures in the HTML, with a header beyond ASCII, which Brevo would send unchanged, and with more than
+    one `reply_to`. Brevo sets its own Message-ID.
     """
 
     name: ClassVar[str] = "brevo"
@@ -66,7 +67,7 @@ class Brevo(Struct, frozen=True, kw_only=True):
             "subject": fields.subject,
             "textContent": fields.text,
             "htmlContent": _html_of(fields.text) if fields.html is None else fields.html,
-            "headers": {**fields.headers, "idempotencyKey": str(key)},  # in the content, not in HTTP
+            "headers": {**fields.headers, "idempotencyKey": str(key)},  # Brevo wants it here, not in HTTP
             **{place: [_mailbox(each) for each in mailboxes] for place, mailboxes in places(envelope).filled},
         }
         if fields.reply_to:
@@ -78,7 +79,7 @@ class Brevo(Struct, frozen=True, kw_only=True):
         return json_request(f"{self.url}/v3/smtp/email", {"api-key": self.key.reveal()}, content)
 
     def read(self, response: Response, envelope: Envelope) -> Answer:
-        """See `Provider.read`. `duplicate_parameter` says that an earlier attempt with the same key was taken."""
+        """See `Provider.read`. `duplicate_parameter` says that an earlier attempt with the same key was accepted."""
         code, text = response.text("code"), response.text("message")
         if response.status in (201, 202) and (reference := response.text("messageId")):
             return sent(envelope, reference)

@@ -31,23 +31,23 @@ from jetq_email.secret import Secret
 __all__ = ["Mailgun"]
 
 _LIMIT = re.compile(r"limit exceeded(?:, try again after (.{1,40}))?", re.IGNORECASE)
-"""What a domain is told that has sent as much as it may in an hour, with a status that is not always 429."""
+"""The answer to a domain that has sent as much as it may in an hour. Its status is not always 429."""
 
 _OF_THE_ACCOUNT = re.compile(
     r"not allowed to send|sandbox|free accounts|activate|disabled|domain not found", re.IGNORECASE
 )
-"""In what it says of a domain or an account that may not send, also with 400."""
+"""Words in its answer to a domain or an account that may not send. The status may be 400 then."""
 
 _FRONT_PAGE = b"Mailgun Magnificent API"
-"""What it answers, with 200, to a URL that is none of its API."""
+"""The answer, with status 200, to a URL that is not one of its API."""
 
 
 class Mailgun(Struct, frozen=True, kw_only=True):
-    """Mails through Mailgun, which gets the very bytes that an SMTP server would. It has no key to tell a repeat by: at
-    least once, under the same Message-ID.
+    """Sends mails through Mailgun, which gets the same bytes as an SMTP server. Mailgun has no key to recognize a
+    repeat by, so each mail is sent at least once, always under the same Message-ID.
 
-    key: a sending key of the domain, or the account's. domain: the one it sends for. url: `https://api.eu.mailgun.net`
-        for a domain in the EU.
+    key: a sending key of the domain, or the key of the account. domain: the domain that Mailgun sends for. url:
+        `https://api.eu.mailgun.net` for a domain in the EU.
     """
 
     name: ClassVar[str] = "mailgun"
@@ -88,7 +88,7 @@ class Mailgun(Struct, frozen=True, kw_only=True):
 def _form(fields: Iterable[tuple[str, str]], message: bytes) -> tuple[str, bytes]:
     """Return the content type and the bytes of a form (RFC 7578) with `fields` and the file `message`.
 
-    Neither holds a line break or a quote where it would matter: addresses and tags alone.
+    The fields need no escaping: they are addresses and tags, without line breaks or quotes in the places that matter.
     """
     boundary = blake2b(message, digest_size=16).hexdigest()
     parts = [

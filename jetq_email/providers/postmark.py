@@ -26,18 +26,19 @@ from jetq_email.secret import Secret
 __all__ = ["Postmark"]
 
 _INACTIVE = re.compile(r"inactive addresses:\s*(.*?)\.\s", re.DOTALL)
-"""Who would get nothing, in the message of an answer: there is no field of it."""
+"""The recipients that would get nothing, in the message of an answer. The answer has no field for them."""
 
 _OF_THE_ACCOUNT = frozenset({10, 400, 401, 405, 411, 412, 413, 1101, 1235})
-"""Error codes that say nothing about the mail: key, sender, plan or stream, which somebody can mend."""
+"""Error codes that are not about the mail, but about the key, sender, plan or stream, which somebody can mend."""
 
 _INACTIVE_RECIPIENT = 406
 
 
 class Postmark(Struct, frozen=True, kw_only=True):
-    """Mails through Postmark, by the token of a server. It has no key to tell a repeat by: at least once.
+    """Sends mails through Postmark, by the token of a server. Postmark has no key to recognize a repeat by, so each
+    mail is sent at least once.
 
-    token: the server's token. stream: the message stream; `outbound` is the one for transactional mail.
+    token: the server's token. stream: the message stream; `outbound` is the stream for transactional mail.
     """
 
     name: ClassVar[str] = "postmark"

@@ -1,4 +1,4 @@
-"""Whom a request to a provider names: in as many requests as it takes, and where in each."""
+"""Chooses the recipients of each request to a provider, and where a request names them."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ __all__ = ["Places", "check_addresses", "in_ascii", "in_requests", "places"]
 
 
 def in_requests(provider: Provider, envelope: Envelope) -> list[Envelope]:
-    """Return `envelope` in as many as `provider` wants requests.
+    """Split `envelope` into as many as `provider` needs requests.
 
-    Where readers would see whom a request names, those that are hidden are named each alone, unless somebody is named
-    beside them whom all may see.
+    If readers would see the recipients of a request, each hidden recipient gets a request of their own, unless the
+    request also names somebody whom all may see.
     """
     count, most = len(envelope.recipients), provider.most
     parts = [replace(envelope, recipients=envelope.recipients[at : at + most]) for at in range(0, count, most)]
@@ -37,7 +37,8 @@ def _one_by_one(envelope: Envelope) -> Iterator[Envelope]:
 
 
 class Places(Struct, frozen=True):
-    """Whom a request names, and where: nobody twice, and somebody in `to`, which every provider wants."""
+    """The recipients that a request names, and where. Nobody is named twice, and `to` is not empty, as every provider
+    demands."""
 
     to: list[Mailbox]
     cc: list[Mailbox]
@@ -45,18 +46,18 @@ class Places(Struct, frozen=True):
 
     @property
     def filled(self) -> Iterator[tuple[str, list[Mailbox]]]:
-        """The places that name somebody."""
+        """The places that name somebody, each with its mailboxes."""
         return ((name, each) for name in ("to", "cc", "bcc") if (each := getattr(self, name)))
 
 
 def places(envelope: Envelope) -> Places:
-    """Whom a request for `envelope` names. In a later attempt those of `to` may have the mail already: then those of
-    `cc` stand there, or the one that is hidden."""
+    """Return the recipients of a request for `envelope`. In a later attempt those of `to` may have the mail already;
+    then `to` names those of `cc`, or one hidden recipient."""
     seen: set[str] = set()
 
     def new(mailboxes: Iterable[Mailbox]) -> list[Mailbox]:
         found = [each for each in envelope.left_of(mailboxes) if each.address.lower() not in seen]
-        named = {each.address.lower(): each for each in reversed(found)}  # the first of those that differ in case alone
+        named = {each.address.lower(): each for each in reversed(found)}  # the first of those that differ only in case
         seen.update(named)
         return list(reversed(named.values()))
 
@@ -67,8 +68,9 @@ def places(envelope: Envelope) -> Places:
 
 
 def in_ascii(envelope: Envelope) -> tuple[Envelope, tuple[str, ...]]:
-    """Return `envelope` for those whom a provider can write to, and the others, of whom there is a letter beyond ASCII
-    before the @. As it came, if nobody can get it: then `check_addresses` says so."""
+    """Return `envelope` for the recipients that a provider can write to, and the other recipients, whose addresses have
+    a letter beyond ASCII before the @. If nobody can get the mail, `envelope` is returned unchanged, and
+    `check_addresses` raises."""
     able = tuple(each for each in envelope.recipients if each.isascii())
     if not envelope.smtputf8 or envelope.without_utf8 is None or not able:
         return envelope, ()
@@ -77,7 +79,8 @@ def in_ascii(envelope: Envelope) -> tuple[Envelope, tuple[str, ...]]:
 
 
 def check_addresses(provider: Provider, envelope: Envelope) -> None:
-    """Raise Unsendable if an address is one that `provider` cannot send from or to: beyond ASCII before the @."""
+    """Raise Unsendable for an address that `provider` cannot send from or to, with a letter beyond ASCII before the
+    @."""
     if envelope.smtputf8:
         raise Unsendable(
             f"{provider.name} does not take international addresses (SMTPUTF8)",

@@ -33,18 +33,18 @@ __all__ = ["Resend"]
 
 _QUOTAS = frozenset({"daily_quota_exceeded", "monthly_quota_exceeded"})
 _QUOTA_WAIT = 900.0
-"""Seconds, unless it says more. A quota is one of a day or a month, and somebody may raise it."""
+"""Seconds, unless the answer says more. A quota is one of a day or a month, and somebody may raise it."""
 
 _SPECIALS = frozenset('()<>[]:;@\\,."')
-"""What a display name is quoted for (RFC 5322 3.2.3)."""
+"""Characters for which a display name must be quoted (RFC 5322 3.2.3)."""
 
 
 class Resend(Struct, frozen=True, kw_only=True):
-    """Mails through Resend. It has a key to tell a repeat by, for 24 hours: each recipient gets a mail once.
+    """Sends mails through Resend. Resend recognizes a repeat by a key for 24 hours, so each recipient gets a mail once.
 
-    key: one that may send. url: of another endpoint.
+    key: an API key that may send. url: another endpoint.
 
-    Not as elsewhere: an invitation is a file, and the Message-ID is Resend's own.
+    Unlike with other providers, an invitation is a file, and Resend sets its own Message-ID.
     """
 
     name: ClassVar[str] = "resend"
@@ -82,9 +82,9 @@ class Resend(Struct, frozen=True, kw_only=True):
     def read(self, response: Response, envelope: Envelope) -> Answer:
         """See `Provider.read`.
 
-        A key that was used for another content was used by an earlier attempt, with a file that differs since. Nobody
-        can tell from here whether that one was sent: to send this would perhaps be twice, to call it sent perhaps
-        never. So it is dead, with what to do.
+        If the key was used with another content, an earlier attempt had a file that has changed since. It is unknown
+        here whether that attempt's mail was sent. Sending the mail now might send it twice, and calling it sent might
+        lose it. So the job becomes a dead letter that says what to do.
         """
         kind, text = response.text("name"), response.text("message")
         if response.status == 200 and (reference := response.text("id")):
@@ -95,24 +95,24 @@ class Resend(Struct, frozen=True, kw_only=True):
             return Refused("409 an attempt before has handed it over with other files: see Resend's list of emails")
         if kind in _QUOTAS:
             return Slower(told(response, kind), max(response.wait("ratelimit-reset") or 0.0, _QUOTA_WAIT))
-        if kind == "validation_error" and "api key" in text.lower():  # 400 or 401, as the version of its API is
+        if kind == "validation_error" and "api key" in text.lower():  # 400 or 401, by the version of its API
             return refused(response, kind, text, permanent=False)
         return answered(response, kind, text, "ratelimit-reset")
 
 
 def _sender(mailbox: Mailbox) -> str:
-    """Return the sender, whose name Resend takes as it is, also beyond ASCII, but refuses encoded."""
+    """Return the sender. Resend takes the name unchanged, also beyond ASCII, but refuses an encoded name."""
     if not mailbox.name or _SPECIALS.intersection(mailbox.name):
         return mailbox.formatted
     return f"{mailbox.name} <{mailbox.address}>"
 
 
 def _recipient(mailbox: Mailbox) -> str:
-    """Another address. Resend refuses a name in quotes, so one that needs them is encoded (RFC 2047)."""
+    """Return any other address. Resend refuses a name in quotes, so a name that needs quotes is encoded (RFC 2047)."""
     if not _SPECIALS.intersection(mailbox.name):
         return _sender(mailbox)
     name = mailbox.name
-    pieces = [name[at : at + 10] for at in range(0, len(name), 10)]  # of 40 octets at most: 75 columns hold them
+    pieces = [name[at : at + 10] for at in range(0, len(name), 10)]  # at most 40 octets, which fit into 75 columns
     words = " ".join(f"=?utf-8?b?{b64encode(piece.encode()).decode()}?=" for piece in pieces)
     return f"{words} <{mailbox.address}>"
 

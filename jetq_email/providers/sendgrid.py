@@ -28,18 +28,20 @@ from jetq_email.secret import Secret
 __all__ = ["SendGrid"]
 
 _RESERVED = frozenset({"x-sg-id", "x-sg-eid", "dkim-signature"})
-"""Those that a mail could have otherwise; the rest of its list no mail here may set."""
+"""Headers that a mail could have otherwise. Mails here can set no other header of SendGrid's list anyway."""
 
 _NO_CREDITS = "maximum credits exceeded"
 
 
 class SendGrid(Struct, frozen=True, kw_only=True):
-    """Mails through SendGrid. It has no key to tell a repeat by: at least once, under the same Message-ID.
+    """Sends mails through SendGrid. SendGrid has no key to recognize a repeat by, so each mail is sent at least once,
+    always under the same Message-ID.
 
-    key: one that may `Mail Send`. url: `https://api.eu.sendgrid.com` for a subuser in the EU.
+    key: an API key with the permission `Mail Send`. url: `https://api.eu.sendgrid.com` for a subuser in the EU.
 
-    Not as elsewhere: an invitation is a file, and a file's type has no parameters (no charset, no method), because
-    SendGrid refuses a semicolon in it. A mail without a subject is refused here, as it would be there.
+    Unlike with other providers, an invitation is a file, and a file's type has no parameters (no charset, no method),
+    because SendGrid refuses a semicolon in the type. A mail without a subject is refused here, as SendGrid would refuse
+    it.
     """
 
     name: ClassVar[str] = "sendgrid"
@@ -89,14 +91,14 @@ def _mailbox(mailbox: Mailbox) -> dict[str, str]:
 
 
 def _recipient(mailbox: Mailbox) -> dict[str, str]:
-    """Return a recipient, whose name SendGrid puts into the header as it is: issue 291 of sendgrid/sendgrid-python."""
+    """Return a recipient. SendGrid puts the name into the header unchanged (issue 291 of sendgrid/sendgrid-python)."""
     if not any(character in mailbox.name for character in ",;"):
         return _mailbox(mailbox)
     return {"email": mailbox.address, "name": mailbox.formatted.rpartition(" <")[0]}
 
 
 def _texts(fields: Fields) -> list[dict[str, str]]:
-    """Text before HTML, as it wants them. None may be empty."""
+    """Return the text before the HTML, as SendGrid demands. Neither may be empty."""
     texts = [{"type": "text/plain", "value": fields.text or " "}]
     if fields.html is not None:
         texts.append({"type": "text/html", "value": fields.html or " "})
@@ -115,8 +117,8 @@ def _file(part: Part) -> dict[str, Any]:
 
 
 def _error(response: Response) -> tuple[object, str]:
-    """Return the field that is wrong, if it names one, and all that `{"errors": [{"message": ..., "field": ...}]}`
-    says."""
+    """Return the field that is wrong, if the answer names one, and all messages of `{"errors": [{"message": ...,
+    "field": ...}]}`."""
     errors = response.json().get("errors")
     found = [error for error in errors if isinstance(error, dict)] if isinstance(errors, list) else []
     field = next((field for error in found if isinstance(field := error.get("field"), str)), None)

@@ -32,7 +32,7 @@ _TOO_FAST = frozenset({"TooManyRequestsException", "ThrottlingException", "Throt
 
 _DAILY = "daily message quota exceeded"
 _DAILY_WAIT = 900.0
-"""Seconds. The quota is one of the last 24 hours, so some of it comes back all the time."""
+"""Seconds. The quota counts the last 24 hours, so a part of it becomes free all the time."""
 
 _OF_THE_ACCOUNT = frozenset(
     {
@@ -48,23 +48,23 @@ _OF_THE_ACCOUNT = frozenset(
         "UnrecognizedClientException",
     }
 )
-"""Types of errors that say nothing about the mail, whatever their status: key, identity or account."""
+"""Types of errors about the key, the identity or the account, and not about the mail, whatever their status."""
 
 _NOT_VERIFIED = "not verified"
-"""In a `MessageRejected`: of the sender, and in the sandbox of recipients. Somebody can verify them."""
+"""Words of a `MessageRejected` about the sender, and in the sandbox about a recipient. Somebody can verify these."""
 
 
 class Ses(Struct, frozen=True, kw_only=True):
-    """Mails through Amazon SES, which gets the very bytes that an SMTP server would. It has no key to tell a repeat by:
-    at least once. It sets Message-ID and Date anew.
+    """Sends mails through Amazon SES, which gets the same bytes as an SMTP server. SES has no key to recognize a repeat
+    by, so each mail is sent at least once. SES sets Message-ID and Date anew.
 
-    key_id, secret_key: an access key that may `ses:SendEmail` and `ses:SendRawEmail`. session_token: of one that is
-        lent. No other place is asked for a key: no AWS_* variable, no file, no metadata service.
-    region: such as `eu-central-1`. url: of another endpoint than the region's.
-    configuration_set: the set of the account that its events go by.
+    key_id, secret_key: an access key with `ses:SendEmail` and `ses:SendRawEmail`. session_token: that of a temporary
+        access key. Keys are read from no other place: no AWS_* variable, no file, no metadata service.
+    region: such as `eu-central-1`. url: another endpoint than the region's.
+    configuration_set: the account's configuration set that the events of these mails belong to.
 
-    A mail's tag is the value of the message tag `tag`. The From header is that of the mail, with its name: to give
-    the address beside it would replace it.
+    A mail's tag is the value of the message tag `tag`. The From header is that of the mail, with its name, because an
+    address in the request would replace the header.
     """
 
     name: ClassVar[str] = "ses"
@@ -111,6 +111,6 @@ class Ses(Struct, frozen=True, kw_only=True):
 
 
 def _kind(response: Response) -> str:
-    """Return the type of an error, which stands in a header as `Name:http://...`, or in the answer as `prefix#Name`."""
+    """Return the type of an error. It is in a header as `Name:http://...`, or in the answer as `prefix#Name`."""
     found = response.headers.get("x-amzn-errortype") or response.text("__type")
     return found.partition(":")[0].rpartition("#")[2]

@@ -1,4 +1,4 @@
-"""The signature that Amazon wants of a request: version 4, of a POST without a query.
+"""Signs requests as Amazon demands: version 4, for a POST without a query.
 
 https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html
 """
@@ -21,7 +21,8 @@ _ALGORITHM = "AWS4-HMAC-SHA256"
 
 
 class Credentials(Struct, frozen=True):
-    """Who signs, and for what. session_token: of credentials that are lent for some hours."""
+    """The access key that signs, and the region and service that it signs for. session_token: that of a temporary key,
+    which is valid for some hours."""
 
     key_id: str
     secret_key: Secret
@@ -33,9 +34,9 @@ class Credentials(Struct, frozen=True):
 def signed(
     credentials: Credentials, url: str, headers: Mapping[str, str], content: bytes, when: datetime
 ) -> dict[str, str]:
-    """Return `headers` with those that sign the request, all of them in small letters.
+    """Return `headers` with the headers that sign the request, all with names in lower case.
 
-    when: in UTC, which Amazon takes for five minutes.
+    when: in UTC. Amazon accepts the signature for five minutes.
     """
     parts = urlsplit(url)
     instant = when.strftime("%Y%m%dT%H%M%SZ")

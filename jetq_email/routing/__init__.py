@@ -1,1 +1,2 @@
-"""By which way a mail goes: the one transport that is set up, or several by their weights, each at its pace."""
+"""Chooses the way of a mail: the one transport that is set up, or one of several routes by their weights, each at its
+pace."""

@@ -1,4 +1,4 @@
-"""Which routes are left alone for a while, because they failed or asked for it: in this process, and in the fleet."""
+"""Leaves routes alone for a while if they failed or asked for it, in this process and in the fleet."""
 
 from __future__ import annotations
 
@@ -19,36 +19,38 @@ _MOST_FAILURES = 3
 """Failures in a row after which a route is left alone."""
 
 _FIRST = 30.0
-"""Seconds for which it is left alone then; each further time, twice as long."""
+"""Seconds for which a failing route is left alone the first time. Each further time takes twice as long."""
 
 _LONGEST = 300.0
-"""Seconds of the longest such time."""
+"""The most seconds for which a failing route is left alone."""
 
 _BUSY = 5.0
-"""Seconds for which a route is left alone that wants fewer mails or connections, and does not say for how long."""
+"""Seconds for which a route is left alone that wants fewer mails or connections and does not say for how long."""
 
 _SHORTEST = 1.0
-"""Seconds for which one is left alone that says at once."""
+"""The least seconds for which a route is left alone that asks for a time."""
 
 
 class Shared(Protocol):
-    """What the processes of a fleet tell one another. Neither raises: without an answer each goes by what it knows."""
+    """What the processes of a fleet tell each other about routes. Neither method raises: without an answer each process
+    relies on what it knows itself."""
 
     async def left_for(self, route: str) -> float:
-        """Return the seconds for which `route` is still left alone by all; 0.0 if it is not. Asked for every mail."""
+        """Return the seconds for which all processes still leave `route` alone; 0.0 if they do not. Called for every
+        mail."""
         ...
 
     async def leave(self, route: str, seconds: float) -> None:
-        """Have all leave `route` alone for so long from now on, or longer if it is so already."""
+        """Let all processes leave `route` alone for `seconds` from now on, or longer if they already do."""
         ...
 
 
 class _Standing(Struct):
-    """What is known of a route. until: by the clock, when it is no longer left alone.
+    """What is known about a route. until: the time, by the clock, from which the route is no longer left alone.
 
-    failures: in a row. times: how often it was left alone for failures since it last took a mail. doubted: it has been
-    left alone, and has taken no mail since. trying: one mail finds out whether it takes any. throttled: it wants fewer.
-    untold: the fleet does not know of its failures.
+    failures: failures in a row. times: how often the route was left alone for failures since it last took a mail.
+    doubted: the route has been left alone, and has taken no mail since. trying: one mail finds out whether the route
+    takes mails. throttled: the route wants fewer mails. untold: the fleet does not know about the route's failures.
     """
 
     until: float = 0.0
@@ -61,11 +63,11 @@ class _Standing(Struct):
 
 
 class Breaker:
-    """Knows which routes take mails. After some failures in a row one is left alone; then one mail tries it, and the
-    others follow if it is taken. clock: in seconds.
+    """Knows which routes take mails. A route is left alone after some failures in a row. Then one mail tries the route,
+    and the others follow if that mail is taken. clock: in seconds.
 
-    The fleet is told at once what a provider has asked for, but of failures only when another route has taken a mail
-    since: a process that reaches none has lost its network, and the others are not to stop for that.
+    The fleet is told at once what a provider has asked for. It is told about failures only when another route has taken
+    a mail since: a process that reaches no route has lost its network, and must not stop the other processes.
     """
 
     def __init__(self, shared: Shared | None = None, clock: Callable[[], float] = time.monotonic) -> None:
@@ -74,8 +76,10 @@ class Breaker:
         self._standings: dict[str, _Standing] = {}
 
     async def admit(self, route: str) -> float:
-        """0.0 if a mail may go to `route` now: then `worked`, `failed` or `let_go` is to follow. Else the seconds after
-        which to ask again."""
+        """Return 0.0 if a mail may go to `route` now, else the seconds after which to ask again.
+
+        After 0.0 the caller must call `worked`, `failed` or `let_go`.
+        """
         standing = self._of(route)
         left = standing.until - self._clock()
         if self._shared is not None:
@@ -89,7 +93,7 @@ class Breaker:
         return 0.0
 
     async def worked(self, route: str) -> None:
-        """Note that a mail was taken, or refused for itself."""
+        """Note that `route` took a mail, or refused one because of the mail itself."""
         standing = self._of(route)
         if standing.doubted and standing.until <= self._clock():
             _log.info("mail route %s takes mails again", route)
@@ -100,11 +104,12 @@ class Breaker:
                 await self._tell(name, other.until - self._clock())
 
     def let_go(self, route: str) -> None:
-        """Note that the trial of `route` has found nothing out."""
+        """Note that the trial of `route` has found out nothing."""
         self._of(route).trying = False
 
     async def failed(self, route: str, error: TransportError) -> float:
-        """Note that `route` failed. Return the seconds for which it is left alone now; 0.0 if it is not yet."""
+        """Note that `route` failed. Return the seconds for which the route is left alone now; 0.0 if it is not yet left
+        alone."""
         standing = self._of(route)
         seconds = self._seconds(standing, error)
         standing.trying = False
@@ -120,7 +125,7 @@ class Breaker:
         return max(left, seconds, 0.0)
 
     def is_throttled(self, route: str) -> bool:
-        """Return whether `route` is left alone now because it wants fewer mails, from whomever."""
+        """Return whether `route` is left alone now because it wants fewer mails, from any sender."""
         standing = self._of(route)
         return standing.throttled and standing.until > self._clock()
 
@@ -132,12 +137,12 @@ class Breaker:
         return self._standings.setdefault(route, _Standing())
 
     def _seconds(self, standing: _Standing, error: TransportError) -> float:
-        """For how long `error` has the route left alone."""
+        """Return the seconds for which `error` makes the route be left alone."""
         if isinstance(error, Throttled | ServerBusy):
             standing.throttled = isinstance(error, Throttled)
             return _BUSY if error.after is None else max(error.after, _SHORTEST)
         if standing.until > self._clock():
-            return 0.0  # of the mails that were under way when it was left alone, none makes that longer
+            return 0.0  # a mail that was under way when the route was left alone does not extend that time
         standing.throttled = False
         standing.failures += 1
         if standing.failures < _MOST_FAILURES and not standing.doubted:

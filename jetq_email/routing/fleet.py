@@ -1,4 +1,4 @@
-"""What the workers of a fleet tell one another of mail routes, in records beside the jobs."""
+"""Records by which the workers of a fleet tell each other which mail routes to leave alone."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ __all__ = ["FleetRoutes"]
 _log = logging.getLogger("jetq.email")
 
 _FRESH = 2.0
-"""Seconds for which an answer of the broker counts: it is not asked for each mail."""
+"""Seconds for which an answer of the broker is used, so that the broker is not asked for each mail."""
 
 _LONGEST = 86400.0
-"""Seconds of the longest time that a record counts for."""
+"""The most seconds for which a record counts."""
 
 _PATIENCE = 1.0
-"""Seconds in which it has to answer: a mail does not wait longer to know."""
+"""Seconds that a mail waits for the broker's answer."""
 
 _TELLING = 5.0
-"""Seconds in which a record has to be written: the first one makes the stream."""
+"""Seconds in which a record must be written. The first record makes the stream."""
 
 
 class FleetRoutes:
-    """Routes that any worker of the app leaves alone: each a record that stands for just as long.
+    """Routes that every worker of the app leaves alone. Each is a record that is kept for exactly that time.
 
-    So no two clocks need agree: while the record is there, the route is left alone. Asked outside of a job, where there
-    may be no broker, it knows of none.
+    So no two clocks need to agree: a route is left alone as long as its record exists. Outside of a job there may be no
+    broker, and then no routes are known.
     """
 
     def __init__(self) -> None:
@@ -45,7 +45,7 @@ class FleetRoutes:
         """See `Shared.left_for`."""
         now = time.monotonic()
         if now - self._asked.get(route, -math.inf) >= _FRESH:
-            self._asked[route] = now  # whoever asks meanwhile gets the answer before
+            self._asked[route] = now  # a call that comes meanwhile gets the earlier answer
             self._until[route] = now + _left(await self._read(route))
         return max(self._until.get(route, 0.0) - time.monotonic(), 0.0)
 
@@ -75,13 +75,13 @@ def _key(route: str) -> str:
 
 
 def _left(record: Record | None) -> float:
-    """Return the seconds for which a record that is there will be, as far as the clocks can tell: some, and no more
-    than it was written for."""
+    """Return the seconds for which an existing record will still exist, as far as the clocks can tell. It is more than
+    nothing, and at most the time that the record was written for."""
     if record is None:
         return 0.0
     try:
         whole = float(record.value)
-    except ValueError:  # of a version of jetq_email to come
+    except ValueError:  # written by a later version of jetq_email
         whole = _FRESH
     if not whole > 0:  # nor nan
         return 0.0

@@ -1,4 +1,4 @@
-"""The transport that a process's settings choose, or several by routes, opened once per event loop."""
+"""Opens the transport that a process's settings choose, or several by routes, once per event loop."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from jetq_email.transports.base import Transport
 __all__ = ["check_transport", "transport_for"]
 
 _SIGNED = ("smtp", "file")
-"""The transports that hand over a mail as it was built."""
+"""The transports that hand over a mail unchanged, so that jetq_email signs it."""
 
 _open: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Settings, tuple[Transport, AsyncGenerator[None, None]]]] = (
     WeakKeyDictionary()
@@ -24,7 +24,7 @@ _open: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Settings, tuple[Transpo
 
 
 async def transport_for(settings: Settings) -> Transport:
-    """Return the running loop's transport with these settings, made at first use and closed with the loop.
+    """Return the running loop's transport for these settings. It is made at first use and closed with the loop.
 
     Raises SettingsError if no transport is configured.
     """
@@ -38,7 +38,7 @@ async def transport_for(settings: Settings) -> Transport:
 
 
 def check_transport(settings: Settings) -> None:
-    """Raise SettingsError if there is no transport, or a route of it is not set up. Opens nothing."""
+    """Raise SettingsError if there is no transport, or if a route is not set up. Opens nothing."""
     router = router_of(settings)
     if router is None:
         _ = settings.chosen_transport
@@ -60,7 +60,7 @@ def _make(settings: Settings) -> Transport:
 
 
 def _through(way: Smtp | Provider | str, settings: Settings, route: str = "") -> Transport:
-    """Return the transport for `way`, at the pace that it has, which all workers keep by the name of the route."""
+    """Return the transport for `way`, at its pace. All workers keep that pace together, by the name of the route."""
     if isinstance(way, str):
         if way in PROVIDERS:
             return _through(settings.provider(way), settings, route)
@@ -81,8 +81,8 @@ def _paced(transport: Transport, rate: str | None, name: str) -> Transport:
 
 
 def _named(name: str, settings: Settings) -> Transport:
-    """Return the transport called `name`, which is no provider."""
-    if name == "smtp":  # each is imported when it is wanted: it needs libraries that the others do not
+    """Return the transport called `name`, which is not a provider."""
+    if name == "smtp":  # each module is imported only when needed, because its libraries may not be installed
         from jetq_email.transports.smtp import SmtpTransport
 
         return SmtpTransport(settings)
@@ -100,7 +100,7 @@ def _named(name: str, settings: Settings) -> Transport:
 
 
 def _signing(name: str, transport: Transport, settings: Settings) -> Transport:
-    """Return `transport` for signed mails, if the settings have a key. What goes to a provider is signed there."""
+    """Return `transport` with signing, if the settings have a key. Mails to a provider are signed by the provider."""
     signer = signer_for(settings) if name in _SIGNED else None
     if signer is None:
         return transport

@@ -1,4 +1,4 @@
-"""Mails handed over no faster than a provider or server is to get them, by all workers together."""
+"""Hands mails over no faster than a provider or server may get them, counted over all workers."""
 
 from __future__ import annotations
 
@@ -20,25 +20,27 @@ __all__ = ["Pace", "PacedTransport"]
 _log = logging.getLogger("jetq.email")
 
 _AHEAD = 0.5
-"""Seconds for which a process takes turns at once: so often it asks the broker, and so much may be lost of them."""
+"""Seconds for which a process takes turns at once. The broker is asked once in this time, and at most this time of
+turns may be lost."""
 
 _PATIENCE = 2.0
-"""Seconds for which a mail waits here for its turn; longer ones give their slot to others."""
+"""Seconds that a mail waits here for its turn. A mail with a longer wait gives its slot to another job."""
 
 _LAPSE = 0.25
-"""Seconds after which a turn that nobody has used is gone: what was not used is not made up for, but for what a busy
-process is late."""
+"""Seconds after which an unused turn is lost. Unused turns are not made up for, except for the delays of a busy
+process."""
 
 _ANSWERS_WITHIN = 2.0
 _TRIES = 20
-"""How often a process tries to take turns that others take as well."""
+"""How often a process tries to take turns while others take turns too."""
 
 
 class Pace:
-    """The turns of all workers at one place, `every` so many seconds. name: of its record, the same for all of them.
+    """The turns of all workers at one provider or server: one turn every `every` seconds. name: that of the record, the
+    same in all workers.
 
-    Where the turns stand is one record, which each worker moves on if nobody else has meanwhile. Without an answer of
-    the broker, or outside of a job, a process keeps the pace for itself.
+    One record holds the time until which turns are taken. A worker moves it on if no other worker has moved it
+    meanwhile. If the broker does not answer, or outside of a job, a process keeps the pace for itself.
     """
 
     def __init__(self, name: str, every: float) -> None:
@@ -50,7 +52,8 @@ class Pace:
         self._taking = asyncio.Lock()
 
     async def turn(self) -> float:
-        """Take the next turn: the seconds until it comes. Raises AtRate, and takes none, if they are too many."""
+        """Take the next turn, and return the seconds until it comes. Raises AtRate, and takes no turn, if that is too
+        long."""
         async with self._taking:
             now = self._now()
             while self._turns and self._turns[0] < now - _LAPSE:
@@ -60,7 +63,7 @@ class Pace:
             return max(self._turns.popleft() - now, 0.0)
 
     async def _take(self, now: float) -> None:
-        """Take the turns of the next half second, one at least."""
+        """Take the turns of the next half second, at least one."""
         count = max(1, int(_AHEAD / self._every))
         begin = await self._begin(now, count * self._every) if running_job() is not None else None
         if begin is None:
@@ -69,14 +72,15 @@ class Pace:
         self._taken_until = begin + count * self._every
 
     async def _begin(self, now: float, length: float) -> float | None:
-        """When the next `length` seconds begin that are nobody's, and are taken by this; None if nobody answers."""
+        """Take the next `length` seconds that nobody else has taken, and return when they begin; None if the broker
+        does not answer."""
         try:
             async with asyncio.timeout(_ANSWERS_WITHIN):
                 for _ in range(_TRIES):
                     record = await self._records.aget(self._key)
                     begin = self._wait_for(0.0 if record is None else _read(record.value, now), now)
                     end, version = begin + length, 0 if record is None else record.version
-                    ttl = end - now + 60.0  # then nobody has waited for long
+                    ttl = end - now + 60.0  # by then no worker has waited for a long time
                     if await self._records.aput(self._key, b"%.6f" % end, ttl=ttl, expected=version) is not None:
                         return begin
         except (JetqError, TimeoutError) as error:
@@ -87,7 +91,7 @@ class Pace:
         raise AtRate(f"the turns of {self._name} are taken by others", after=_AHEAD)
 
     def _wait_for(self, until: float, now: float) -> float:
-        """Return the later of both, if it is soon."""
+        """Return the later of `until` and `now`. Raises AtRate if it is not soon."""
         if until - now > _PATIENCE:
             raise AtRate(f"{self._name} has got as many mails as it is to get", after=until - now)
         return max(until, now)
@@ -97,13 +101,13 @@ class Pace:
         return f"pace.{self._name}"
 
     def _now(self) -> float:
-        """Return the broker's time, which all workers share, as far as it is known."""
+        """Return the broker's time, which all workers share, or this machine's time if the broker's is not known."""
         known = self._records.now() if running_job() is not None else None
         return time.time() if known is None else known
 
 
 class PacedTransport:
-    """Hands mails to another transport, each when its turn comes."""
+    """Hands each mail to another transport when the mail's turn comes."""
 
     def __init__(self, pace: Pace, to: Transport) -> None:
         self._pace = pace
@@ -122,7 +126,8 @@ class PacedTransport:
 
 
 def _read(value: bytes, now: float) -> float:
-    """Until when turns are taken. What cannot be read, or is of a day to come, says nothing."""
+    """Return the time until which turns are taken. A value that cannot be read, or is a day or more ahead, counts as
+    none."""
     try:
         until = float(value)
     except ValueError:

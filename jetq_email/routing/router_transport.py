@@ -1,4 +1,4 @@
-"""Mails handed to one of several routes, and to the next one if it fails."""
+"""Hands mails to one of several routes, and to the next route if that one fails."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from jetq_email.transports.base import Transport
 __all__ = ["RouterTransport"]
 
 _SOON = 1.0
-"""Seconds."""
+"""Seconds after which a route at its rate is asked again, if its error gives no time."""
 
 
 class RouterTransport:
-    """Hands mails to the routes of `router`, whose transports are given by their names."""
+    """Hands mails to the routes of `router`. transports: the routes' transports by the names of the routes."""
 
     def __init__(self, router: Router, transports: Mapping[str, Transport], breaker: Breaker | None = None) -> None:
         self._router = router
@@ -30,10 +30,10 @@ class RouterTransport:
         self._breaker = Breaker() if breaker is None else breaker
 
     async def send(self, envelope: Envelope) -> Sent:
-        """See `Transport.send`. A route that fails is followed by the next; one that may have the mail is not, unless
-        the router allows duplicates, and says so by OutcomeUnknown.
+        """See `Transport.send`. If a route fails, the next route is tried. If a route may have the mail, no other is
+        tried, unless the router allows duplicates; OutcomeUnknown says so.
 
-        Raises ServerBusy, or Throttled if no mail at all is taken, if every route is left alone just now.
+        If every route is left alone now, raises Throttled if no route takes any mail, else ServerBusy.
         """
         failed: list[TransportError] = []
         waits: list[float] = []
@@ -48,8 +48,8 @@ class RouterTransport:
             except Unsendable:
                 if place == 0:
                     raise
-                # The first one may well take what one in its place cannot.
-            except AtRate as error:  # which says nothing of the route
+                # The first route may take a mail that a route tried in its place cannot send.
+            except AtRate as error:  # the route itself is not at fault
                 self._breaker.let_go(route.name)
                 at_rate.add(route.name)
                 waits.append(_SOON if error.after is None else error.after)
@@ -58,7 +58,7 @@ class RouterTransport:
             except asyncio.CancelledError:
                 if self._router.allow_duplicates:
                     raise
-                raise _cut_off(route) from None  # so that the job keeps it: the worker ends, or its time is over
+                raise _cut_off(route) from None  # the job keeps the route: its worker ends, or its time is over
             except TransportError as error:
                 await self._breaker.failed(route.name, error)
                 if isinstance(error, OutcomeUnknown) and not self._router.allow_duplicates:

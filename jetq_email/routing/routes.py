@@ -1,4 +1,5 @@
-"""Several servers and providers at once: which of them a mail goes to, and which others in what order if that fails."""
+"""Several servers and providers at once: which route a mail takes, and the order of the other routes if that one
+fails."""
 
 from __future__ import annotations
 
@@ -27,8 +28,8 @@ __all__ = ["Route", "Router", "Smtp", "check_route", "in_turn", "router_of"]
 
 
 class Smtp(Struct, frozen=True, kw_only=True):
-    """An SMTP server for a route. Fields as in `Settings`; what there is no field for is as the environment says. rate:
-    how many mails it gets, of all workers together."""
+    """An SMTP server for a route. The fields are those of `Settings`; everything else is as the environment says. rate:
+    how many mails the server gets from all workers together."""
 
     name: ClassVar[str] = "smtp"
 
@@ -44,7 +45,7 @@ class Smtp(Struct, frozen=True, kw_only=True):
     rate: RateText | None = None
 
     def within(self, settings: Settings) -> Settings:
-        """Return `settings` with this server in them. Raises SettingsError for what cannot be."""
+        """Return `settings` with this server in them. Raises SettingsError for an impossible value."""
         made = replace(settings, **{name: value for name, value in asdict(self).items() if name != "rate"})
         check(made)
         return made
@@ -53,9 +54,10 @@ class Smtp(Struct, frozen=True, kw_only=True):
 class Route(Struct, frozen=True):
     """One way for mails.
 
-    through: an SMTP server or a provider, or the name of one that the environment sets up, such as "postmark".
-    weight: its share of the mails, beside those of the others. name: what log lines call it, that of its provider if it
-    is not given. domains, tags: it takes only mails with one of these domains in From, and with one of these tags.
+    through: an SMTP server, a provider, or the name of a transport that the environment sets up, such as "postmark".
+    weight: the route's share of the mails, relative to the other routes. name: how log lines call the route; by default
+    the name of its provider. domains, tags: the route takes only mails whose From has one of these domains, and that
+    have one of these tags.
     """
 
     through: Smtp | Provider | str
@@ -79,20 +81,20 @@ class Route(Struct, frozen=True):
 
     @property
     def is_special(self) -> bool:
-        """Whether it takes certain mails alone."""
+        """Whether the route takes only mails of certain domains or tags."""
         return bool(self.domains or self.tags)
 
     def takes(self, envelope: Envelope) -> bool:
-        """Return whether `envelope` is among those mails."""
+        """Return whether the route takes `envelope`."""
         domain, tag = envelope.fields.sender.domain, envelope.fields.tag
         return (not self.domains or domain in _several(self.domains)) and (not self.tags or tag in _several(self.tags))
 
 
 class Router:
-    """Mails by several routes, in proportion to their weights.
+    """Sends mails by several routes, in proportion to their weights.
 
-    fallback: takes mails when none of the routes does. allow_duplicates: a mail of which nobody knows whether one route
-    has it goes to the next, so that somebody may get it twice; else it stays with that one.
+    fallback: takes a mail when none of the routes does. allow_duplicates: if it is unknown whether a route has a mail,
+    the next route sends it too, so that somebody may get it twice; without it, that mail stays with the first route.
     """
 
     def __init__(
@@ -116,15 +118,16 @@ class Router:
 
     @property
     def all(self) -> tuple[Route, ...]:
-        """Every route, the fallback last."""
+        """All routes, the fallback last."""
         return self.routes if self.fallback is None else (*self.routes, self.fallback)
 
 
 def in_turn(router: Router, envelope: Envelope) -> list[Route]:
-    """Return the routes that take `envelope`, in the order in which they are tried: the same for each attempt of a job.
+    """Return the routes that take `envelope`, in the order in which they are tried. It is the same in each attempt of a
+    job.
 
-    Those for its domain or tag stand before those for all mails, and the fallback is the last. Among the others chance
-    decides by weight. One route more or less moves no mails between those that stay.
+    Routes for the mail's domain or tag come before routes for all mails, and the fallback comes last. Within each of
+    the two groups the order is random by weight. Adding or removing a route moves no mails between the other routes.
     """
     taking = [each for each in router.routes if each.takes(envelope)]
     special = [each for each in taking if each.is_special]
@@ -134,7 +137,8 @@ def in_turn(router: Router, envelope: Envelope) -> list[Route]:
 
 
 def router_of(settings: Settings) -> Router | None:
-    """Return the routes that the settings name; None if they name one transport alone. Raises SettingsError."""
+    """Return a Router of the routes in the settings; None if the settings name only one transport. Raises
+    SettingsError."""
     if settings.routes:
         return Router(
             [Route(name, weight) for name, weight in settings.routes],
@@ -147,7 +151,7 @@ def router_of(settings: Settings) -> Router | None:
 
 
 def check_route(route: Route, settings: Settings) -> None:
-    """Raise SettingsError if `route` cannot be gone: the environment does not set it up, or its server cannot be."""
+    """Raise SettingsError if the environment does not set `route` up, or if its server's settings are impossible."""
     through = route.through
     try:
         if isinstance(through, Smtp):
@@ -164,15 +168,17 @@ def check_route(route: Route, settings: Settings) -> None:
 
 
 def _drawn(routes: Sequence[Route], job_id: str) -> list[Route]:
-    """Rendezvous hashing with weights: each route has a number of its own for the job, and the smallest goes first.
+    """Return the routes in a random order by weight (weighted rendezvous hashing). Each route has a number for the job,
+    and the smallest number comes first.
 
-    The numbers are spread like the times of events that come at the rate of the weight: each is first as often as that.
+    The numbers are distributed like waiting times for events whose rate is the weight. So each route comes first as
+    often as its weight says.
     """
     return sorted(routes, key=lambda route: -math.log(_chance(f"{job_id}\n{route.name}")) / route.weight)
 
 
 def _chance(text: str) -> float:
-    """Return a number between 0 and 1, neither of them, that is drawn by `text`."""
+    """Return a number between 0 and 1, both excluded, that depends only on `text`."""
     drawn = int.from_bytes(blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()) >> 12
     return (drawn + 0.5) / 2**52  # 53 bits, as many as a float has
 
@@ -185,7 +191,7 @@ def _several(given: str | Sequence[str]) -> Sequence[str]:
 
 
 def _domain(text: str, route: str) -> str:
-    """Return `text` as the domain of an address has it: in small letters and ASCII."""
+    """Return `text` in the form that an address's domain has: in lower case and ASCII."""
     try:
         return parse_mailbox("anybody@" + text, "domains").domain
     except (Unsendable, TypeError):
@@ -195,7 +201,7 @@ def _domain(text: str, route: str) -> str:
 
 
 def _word(text: Any, what: str) -> str:
-    """Return `text` as a tag or the name of a route: a word, which has a place in logs and records."""
+    """Return `text` if it is a word, as tags and the names of routes are, because logs and records hold them."""
     try:
         return one_word(text, what)
     except (Unsendable, TypeError):
@@ -203,7 +209,8 @@ def _word(text: Any, what: str) -> str:
 
 
 def _checked(through: Any) -> Any:
-    """Return `through`, if it is a way for mails, with its fields looked at: Python itself takes anything for them."""
+    """Return `through` if it is a way for mails. Its fields are checked here, because Python itself accepts any
+    value."""
     if isinstance(through, str):
         if through not in TRANSPORTS:
             raise SettingsError(f"there is no transport {through!r}", hint=f"known: {', '.join(TRANSPORTS)}")
@@ -231,14 +238,14 @@ def _converted(kind: type, value: Any) -> Any:
 
 
 def _imported(place: str) -> Router:
-    """Return the Router at `module:name`. Raises SettingsError."""
+    """Import and return the Router at `module:name`. Raises SettingsError."""
     said = f"{PREFIX}TRANSPORT={place}"
     module, _, name = place.partition(":")
     try:
         found = getattr(importlib.import_module(module), name, None)
     except JetqError as error:
         raise SettingsError(f"{said}: {error.message}", hint=error.hint) from error
-    except (Exception, SystemExit) as error:  # whatever importing somebody's module raises
+    except (Exception, SystemExit) as error:  # importing a module may raise any error
         raise SettingsError(
             f"{said}: {module} cannot be imported: {type(error).__name__}: {error}",
             hint="is it installed, or below the directory in which the worker is started?",

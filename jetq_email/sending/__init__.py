@@ -1,1 +1,2 @@
-"""One attempt of a mail, with what it needs: attachments, and who has the mail of a campaign already."""
+"""Makes one attempt to send a mail: gathers attachments, and leaves out recipients that have a campaign's mail
+already."""

@@ -1,7 +1,8 @@
-"""Attachments as a job carries them: their bytes, or the path or URL a worker fetches them from, where it may.
+"""Attachments as a job carries them: their bytes, or a path or URL from which the worker may fetch them.
 
-A job's arguments are anybody's who may enqueue, the worker's files and network are not. So paths are confined to one
-directory and URLs to named hosts, and both are off until the worker's settings say otherwise.
+Anybody who may enqueue can write a job's arguments, but must not get at the worker's files and network. So paths are
+confined to one directory, URLs are confined to named hosts, and both are refused unless the worker's settings allow
+them.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class Attachment(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_u
     content_type: such as `application/pdf`, or `text/csv; charset=utf-8`; guessed from the file name if not given.
     content_id: the name by which the HTML shows it, `<img src="cid:logo">` for "logo"; it is no attachment then.
 
-    Raises ValueError if it is not exactly one of the three.
+    Raises ValueError unless exactly one of `content`, `path` and `url` is given.
     """
 
     filename: str | None = None
@@ -59,9 +60,10 @@ class Attachment(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_u
 
 
 async def gather(attachments: Sequence[Attachment], settings: Settings) -> list[Part]:
-    """Return the attachments with their bytes, at most `settings.attachment_limit` together.
+    """Return the attachments with their bytes, which have at most `settings.attachment_limit` bytes together.
 
-    Raises Unsendable for what is not allowed, not there or too large, TransportError for a host that fails this time.
+    Raises Unsendable for an attachment that is not allowed, missing or too large, and TransportError for a host that
+    fails this time.
     """
     parts: list[Part] = []
     room = settings.attachment_limit
@@ -117,9 +119,11 @@ def _read_file(path: str, settings: Settings, room: int) -> bytes:
 
 
 def _open_inside(root: Path, path: str) -> int:
-    """Open a regular file below `root`, wherever links point. Raises ValueError if it is elsewhere or no regular file.
+    """Open a regular file below `root`, also through links. Raises ValueError for any other file, and for a file
+    elsewhere.
 
-    The path is resolved first, then walked again without following links: a link put in its way meanwhile is an error.
+    The path is first resolved, and then walked again without following links. A link that was put there meanwhile is an
+    error.
     """
     real_root = root.resolve(strict=True)
     real = (real_root / path).resolve(strict=True)
@@ -146,7 +150,7 @@ def _open_inside(root: Path, path: str) -> int:
 
 
 def _shown(url: str) -> str:
-    """Return `url` without user, password and query: what opens a download stands there."""
+    """Return `url` without user, password and query, which may hold what gives access to a download."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
@@ -165,7 +169,7 @@ def _check_url(url: str, settings: Settings) -> None:
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows few redirects, and each only to where the first request could have gone."""
+    """Follows a few redirects, and each only to a URL that an attachment may have."""
 
     max_redirections = _REDIRECTS
 
@@ -180,7 +184,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
 
 
 def _opener(settings: Settings) -> urllib.request.OpenerDirector:
-    opener = urllib.request.OpenerDirector()  # not build_opener: that one also speaks file, ftp and data
+    opener = urllib.request.OpenerDirector()  # build_opener would also accept file, ftp and data
     for handler in (
         urllib.request.ProxyHandler(),
         urllib.request.HTTPHandler(),

@@ -1,4 +1,4 @@
-"""One attempt of a mail: made, kept from who must not get it, handed over, and settled by what came of it."""
+"""Makes one attempt of a mail: builds it, leaves out who must not get it, hands it over, and settles the outcome."""
 
 from __future__ import annotations
 
@@ -28,20 +28,21 @@ from jetq_email.unsubscribe.links import with_link
 __all__ = ["send"]
 
 _BUSY_WAIT = 5.0
-"""Seconds after which a mail asks again a server that takes no connection."""
+"""Seconds after which a mail is tried again when the server takes no connection."""
 
 _BUSY_FOR = 3600.0
-"""Seconds after its enqueue in which that costs a mail no attempt."""
+"""Seconds after its enqueue in which a busy server costs a mail no attempt."""
 
 _THROTTLED_FOR = 86400.0
-"""The same of whoever says when to come again, as a provider that wants fewer mails: of some the limit is one of a
-day."""
+"""Seconds after its enqueue in which it costs a mail no attempt that a server or provider says when to come again, or
+wants fewer mails. Some providers have a limit for each day."""
 
 _writing: set[asyncio.Future[None]] = set()
-"""What is still written of mails whose jobs have ended: the event loop itself keeps no task."""
+"""Writes about mails whose jobs have ended. They are kept here because the event loop keeps no reference to its
+tasks."""
 
 _NO_ADDRESS = "5.1.3 (not an address)"
-"""What a server would say of one; RFC 5248."""
+"""The reply that a server would give to a text that is no address (RFC 5248)."""
 
 
 async def send(
@@ -53,10 +54,11 @@ async def send(
     via: str | None,
     campaign: str | None,
 ) -> None:
-    """Send `email` and return if everybody has it, who may. recipients, via, campaign: see the task `send_email`.
+    """Send `email`, and return when everybody who may get it has it. recipients, via, campaign: see the task
+    `send_email`.
 
-    Raises Reject for a mail that can never be sent, Retry for those who lack it, Snooze and RateLimited for a server or
-    provider that is busy, and TransportError.
+    Raises Reject for a mail that can never be sent, Retry for the recipients that lack it, Snooze and RateLimited for a
+    busy server or provider, and TransportError.
     """
     job_id, date = _identity()
     try:
@@ -73,7 +75,7 @@ async def send(
             raise
         raise Snooze(_spread(_BUSY_WAIT / 2 if error.after is None else error.after)) from error
     except Throttled as error:
-        if _is_older(date, _THROTTLED_FOR) and not isinstance(error, AtRate):  # which a long backlog may be for days
+        if _is_older(date, _THROTTLED_FOR) and not isinstance(error, AtRate):  # with a long backlog that may last for days
             raise
         raise RateLimited(_BUSY_WAIT if error.after is None else error.after) from error
     except OutcomeUnknown as error:
@@ -84,8 +86,8 @@ async def send(
 
 
 async def _hand_over(envelope: Envelope, campaign: str | None, settings: Settings) -> Sent:
-    """Send to those who may get it, and keep in the log what came of each. A plain call asks nobody who may, and logs
-    nothing: it may have no broker."""
+    """Send to those who may get the mail, and log the outcome for each. In a plain call of the task nothing is looked
+    up or logged, because there may be no broker."""
     if not (settings.suppression or settings.log_ttl or campaign) or (job := running_job()) is None:
         return await _sent(envelope, settings)
     log = AttemptLog(job.id, job.attempt, settings)
@@ -107,8 +109,9 @@ async def _hand_over(envelope: Envelope, campaign: str | None, settings: Setting
 
 
 async def _note(log: AttemptLog, envelope: Envelope, sent: Sent, campaign: str | None) -> None:
-    """Keep what came of a mail. It is handed over by now, so this is not cut off: a job that is cancelled here, as its
-    worker ends, would be given back whole, and sent again to all."""
+    """Store the outcome of a mail. A cancellation does not stop this, because the mail is handed over by now: a job
+    that is cancelled here when its worker ends would be given back whole, and the mail would be sent to all recipients
+    again."""
 
     async def write() -> None:
         await log.sent(envelope, sent)
@@ -132,7 +135,7 @@ async def _sent(envelope: Envelope, settings: Settings) -> Sent:
 
 
 def _spread(least: float) -> float:
-    """Return `least` seconds and some more by chance, so that not all who wait come at once."""
+    """Return `least` seconds plus a random part, so that waiting mails do not all come at once."""
     return least + random.uniform(0.0, max(least / 4, _BUSY_WAIT / 2))
 
 
@@ -141,9 +144,9 @@ def _is_older(date: datetime, seconds: float) -> bool:
 
 
 def _narrow(envelope: Envelope, recipients: Sequence[str]) -> Envelope:
-    """Return `envelope` for those of its recipients alone.
+    """Return `envelope` for only those of its recipients that are in `recipients`.
 
-    Raises Unsendable if none is left: a mail to nobody is an error.
+    Raises Unsendable if none is left, because a mail to nobody is an error.
     """
     left = tuple(each for each in envelope.recipients if each in recipients)
     unusable = tuple(each for each in envelope.unusable if each[0] in recipients)
@@ -155,13 +158,14 @@ def _narrow(envelope: Envelope, recipients: Sequence[str]) -> Envelope:
 
 
 def _with_unusable(sent: Sent, envelope: Envelope) -> Sent:
-    """Return `sent`, in which what is no address is refused."""
+    """Return `sent`, with each text in bcc that is no address as refused."""
     refused = (Refusal(text, 553, _NO_ADDRESS) for text, _ in envelope.unusable)
     return replace(sent, refused=(*sent.refused, *refused))
 
 
 def _settle(sent: Sent) -> None:
-    """Return if everybody has the mail; else narrow the job down to who has not."""
+    """Return if everybody has the mail. Else raise Retry for the recipients that lack it, or Reject if all were refused
+    for good."""
     if not sent.refused:
         return
     left: dict[str, Any] = {"recipients": [refusal.recipient for refusal in sent.refused]}
@@ -176,7 +180,8 @@ def _settle(sent: Sent) -> None:
 
 
 def _identity() -> tuple[str, datetime]:
-    """Return the job's id and the time it was enqueued: the same in every attempt. A plain call gets new ones."""
+    """Return the job's id and the time of its enqueue, which are the same in every attempt. A plain call of the task
+    gets new ones."""
     job = running_job()
     if job is None:
         return uuid4().hex, datetime.now(UTC).replace(microsecond=0)

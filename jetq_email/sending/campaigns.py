@@ -1,4 +1,5 @@
-"""Who has the mail of a campaign: known beyond the job that sent it, so that a repeat of all mails nobody twice."""
+"""Remembers who has the mail of a campaign, beyond the job that sent it, so that sending to all again mails nobody
+twice."""
 
 from __future__ import annotations
 
@@ -20,19 +21,20 @@ _KNOWN_FOR = 90 * 86400.0
 
 
 def check_campaign(campaign: str) -> str:
-    """Return `campaign`, if it can be the name of one. Raises Unsendable."""
+    """Return `campaign` if it can be the name of a campaign. Raises Unsendable."""
     if not _CAMPAIGN.fullmatch(campaign):
         raise Unsendable(f"campaign {campaign[:48]!r}: not a name", hint="1 to 48 letters, digits, '-' and '_'")
     return campaign
 
 
 def job_id(campaign: str, address: str) -> str:
-    """Return the id of the job that sends the mail of `campaign` to `address`: while it is stored, no second one is."""
+    """Return the id of the job that sends the mail of `campaign` to `address`. While that job is stored, no second one
+    is stored."""
     return f"{check_campaign(campaign)}-{address_hash(address)}"
 
 
 async def who_has_it(campaign: str, addresses: Iterable[str]) -> frozenset[str]:
-    """Return those of `addresses` that were sent a mail of `campaign`. Raises BrokerError."""
+    """Return those of `addresses` that got a mail of `campaign`. Raises BrokerError."""
     records = Records(RECORDS)
     asked = list(addresses)
     found = await asyncio.gather(*(records.aget(_key(campaign, address)) for address in asked))
@@ -40,7 +42,8 @@ async def who_has_it(campaign: str, addresses: Iterable[str]) -> frozenset[str]:
 
 
 async def note_sent(campaign: str, addresses: Iterable[str]) -> None:
-    """Remember that `addresses` were. Never raises: the mail is sent, and a job that failed here would send another."""
+    """Remember that `addresses` got the mail of `campaign`. Never raises: the mail is sent, and a failing job would
+    send it again."""
     records = Records(RECORDS)
     try:
         await asyncio.gather(*(records.aput(_key(campaign, each), b"", ttl=_KNOWN_FOR) for each in addresses))

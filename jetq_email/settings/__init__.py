@@ -1,4 +1,4 @@
-"""What a process is told about sending mail, by its environment."""
+"""The settings for sending mail, which a process gets from its environment."""
 
 from __future__ import annotations
 

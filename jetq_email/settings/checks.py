@@ -1,4 +1,4 @@
-"""What settings cannot say, or not together."""
+"""Checks settings for values, and for combinations of values, that are impossible."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["check"]
 _DNS_NAME = re.compile(r"[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63})*")
 _EHLO = re.compile(r"\[[0-9.]+\]|\[IPv6:[0-9A-Fa-f:.]+\]|(?:[A-Za-z0-9-]{1,63}\.)+[A-Za-z0-9-]{1,63}")
 _SHORTEST_SECRET = 16
-"""Characters."""
+"""Characters that a secret must have at least."""
 
 _URL = re.compile(
     r"(?:https://[A-Za-z0-9.-]{1,253}|http://(?:localhost|127\.0\.0\.1))(?::[0-9]{1,5})?(?:/[A-Za-z0-9._~%/-]{0,255})?"
@@ -25,7 +25,7 @@ _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 def check(settings: Settings) -> None:
-    """Raise SettingsError if `settings` say what cannot be, or not together."""
+    """Raise SettingsError for an impossible value or combination in `settings`."""
     _check_host(settings)
     _check_transports(settings)
     _check_login(settings)
@@ -37,7 +37,7 @@ def check(settings: Settings) -> None:
 
 def _check_host(settings: Settings) -> None:
     if settings.host is not None and ("@" in settings.host or "/" in settings.host):
-        raise SettingsError(  # which does not repeat the value: it may hold a password
+        raise SettingsError(  # the value is not repeated, because it may hold a password
             f"{PREFIX}HOST is a host's name or address, and this is a URL or more",
             hint=f"port, user and password have variables of their own: {PREFIX}PORT, {PREFIX}USER, {PREFIX}PASSWORD",
         )
@@ -52,7 +52,7 @@ def _check_greeting(settings: Settings) -> None:
 
 
 def _check_addresses(settings: Settings) -> None:
-    """Raise SettingsError for what is no address, and for a topic that is not one word."""
+    """Raise SettingsError for a text that is no address, and for a topic that is not one word."""
     try:
         if settings.sender is not None:
             parse_mailbox(settings.sender, f"{PREFIX}SENDER")

@@ -1,4 +1,4 @@
-"""The settings as the environment has them: variables named `JETQ_EMAIL_*`, whose values are texts."""
+"""Reads the settings from the environment: variables named `JETQ_EMAIL_*`, whose values are texts."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _parse_once(variables: tuple[tuple[str, str], ...]) -> Settings:
 
 
 def parse(environ: Mapping[str, str]) -> Settings:
-    """Return the settings in `environ`; variables without the prefix are ignored, empty ones count as not set.
+    """Return the settings in `environ`. Variables without the prefix are ignored, and empty variables count as not set.
 
     Raises SettingsError for an unknown name, with a suggestion, and for an impossible value or combination.
     """
@@ -50,7 +50,7 @@ def parse(environ: Mapping[str, str]) -> Settings:
 
 
 def _values(environ: Mapping[str, str]) -> dict[str, Any]:
-    """Return what is set, by field; a provider and the webhooks each have a dict of their own fields."""
+    """Return the values that are set, by field. Each provider and the webhooks have a dict of their own fields."""
     placed = [(*_place(name), text) for name, text in environ.items() if name.startswith(PREFIX) and text]
     values: dict[str, Any] = {}
     for section, field, text in placed:
@@ -63,7 +63,8 @@ def _values(environ: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _place(variable: str) -> tuple[str | None, str]:
-    """Return the provider, or `webhooks`, whose field `variable` sets, None for a field of `Settings`; and that field.
+    """Return the section and the field that `variable` sets. The section is a provider, `webhooks`, or None for
+    `Settings`.
 
     Raises SettingsError if there is no such field.
     """
@@ -80,14 +81,15 @@ def _place(variable: str) -> tuple[str | None, str]:
 
 
 def _fields(section: str | None) -> list[str]:
-    """Return the fields of the provider `section`; of `Settings`, those that are one variable each."""
+    """Return the fields of the provider `section`. For `Settings` (None) return the fields that are set by one variable
+    each."""
     if section is not None:
         return list(PROVIDERS[section].__struct_fields__)
     return [each for each in Settings.__struct_fields__ if each not in PROVIDERS and each != "webhooks"]
 
 
 def _unknown(variable: str, section: str | None, name: str) -> SettingsError:
-    """Return the error for `variable`, which suggests the nearest variable there is, or names all."""
+    """Return the error for an unknown `variable`. It suggests the nearest existing variable, or names all."""
     known = _fields(section)
     beginning = "" if section is None else f"{section}_"
     of_webhooks = [
@@ -125,7 +127,8 @@ def _routes(text: str) -> list[tuple[str, float]]:
 
 
 def _route(text: str) -> tuple[str, float]:
-    """Return a route's name, and its weight, which follows a colon: 1 if there is none. Raises SettingsError."""
+    """Return a route's name, and its weight, which follows a colon; without a colon the weight is 1. Raises
+    SettingsError."""
     name, colon, weight = text.partition(":")
     try:
         share = float(weight) if colon else 1.0
@@ -147,7 +150,7 @@ _LISTS: Mapping[str, Callable[[str], Sequence[Any]]] = {
     "ses_webhook_topics": _arns,
     "topics": _words,
 }
-"""How the text of a field that holds several values is taken apart. No provider has a field of such a name."""
+"""Functions that split the text of a field with several values. No provider has a field with one of these names."""
 
 
 def _convert(kind: type, value: Any) -> Any:
@@ -157,7 +160,7 @@ def _convert(kind: type, value: Any) -> Any:
 
 
 def _explain(error: msgspec.ValidationError) -> str:
-    """Return the text of `error` with the variable in place of the field. It never holds the value."""
+    """Return the text of `error`, with the variable in place of the field. The text never holds the value."""
     problem, _, place = str(error).rpartition(" - at `$.")  # msgspec ends with the place, `... - at `$.port``
     if not problem:
         return str(error)

@@ -1,4 +1,4 @@
-"""What a worker is told about sending mail: one frozen struct, whose fields are variables of the environment."""
+"""The settings for sending mail: one frozen struct, whose fields are variables of the environment."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ __all__ = ["PREFIX", "TRANSPORTS", "Auth", "Settings", "Tls"]
 PREFIX = "JETQ_EMAIL_"
 
 TRANSPORTS = ("smtp", *PROVIDERS, "file", "console", "memory")
-"""The names of what mails may be handed to."""
+"""The names of all transports."""
 
 Auth = Literal["auto", "plain", "login", "cram-md5", "xoauth2"]
 Tls = Literal["starttls", "implicit", "none"]
@@ -43,48 +43,53 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     transport: `smtp`, the default if a host is set; the name of a provider, the default if it alone is set; `file`
         writes .eml files; `console` prints; `memory` keeps them for tests; `module:name` is a Router in Python.
-    routes: several of these with their weights, `postmark:9,ses:1`. fallback: the one for mails that no route takes.
-    allow_duplicates: what may have been handed to one route is handed to another all the same.
+    routes: several transports with their weights, `postmark:9,ses:1`. fallback: the transport for mails that no route
+        takes.
+    allow_duplicates: a mail that one route may have got is handed to another route all the same.
     host, port: the SMTP server; the port follows from `tls` if not given: 587, 465 or 25.
     user, password: both or neither. Not sent in clear text except to this machine.
-    auth: how to log in: `plain`, `login`, `cram-md5`, `xoauth2`, or `auto` for what server and settings have.
-    token: in place of a password, an access token for XOAUTH2.
-    token_command: a command that prints one, alone or as JSON with `access_token` and `expires_in`. It is run,
+    auth: how to log in: `plain`, `login`, `cram-md5`, `xoauth2`, or `auto` for a method that the server and these
+        settings have.
+    token: an access token for XOAUTH2, in place of a password.
+    token_command: a command that prints a token, alone or as JSON with `access_token` and `expires_in`. It is run,
         without a shell, for the first login, and when the token expires or the server refuses it.
-    ehlo: what the worker calls itself: a full name, or an address as `[192.0.2.1]`. If it is not given, the machine's
-        name if that is a full one, else its address.
-    envelope_sender: where bounces go, if not to the sender of the mail; `<>` for nowhere. In it `{id}` is the job's id
-        and `{recipient}` the recipient, as `ann=example.com`: each has a transaction of its own then.
-    tls: `starttls` (required, never fallen back from), `implicit` (TLS from the first byte) or `none`.
+    ehlo: the name that the worker gives to the server: a full host name, or an address such as `[192.0.2.1]`. By
+        default the machine's name if that is a full one, else its address.
+    envelope_sender: the address that bounces go to, if not the sender of the mail; `<>` means that nobody gets bounces.
+        In it `{id}` is the job's id, and `{recipient}` the recipient, as `ann=example.com`; with `{recipient}` each
+        recipient has a transaction of their own.
+    tls: `starttls` (required; there is no fallback to clear text), `implicit` (TLS from the first byte) or `none`.
     ca_file: a PEM file of authorities to trust instead of the system's.
-    sender: the From address of mails that name none.
+    sender: the From address of mails that have no other.
     timeout: seconds per step with the SMTP server (four times that for the content), and for fetching an attachment.
     connections: connections to the server or provider per worker process, 1 to 100.
     attempts: how often a mail is tried, from 1. With the waits between them 8 are about eight hours.
-    retry_wait: how long the second attempt waits at least; the next ones 5, 15, 30, 60, 120 and 240 times that. Servers
-        that put strangers off want minutes.
-    rate: how many mails are started, of each of the two tasks and by all workers, like `14/s`, `/m`, `/h` or `/d`.
+    retry_wait: the least time before the second attempt; the next attempts wait 5, 15, 30, 60, 120 and 240 times as
+        long. Servers that put off unknown senders want minutes.
+    rate: how many mails all workers start of each of the two tasks, like `14/s`, or with `/m`, `/h` or `/d`.
     outbox: the directory of transport `file`.
-    template_directory: own templates, searched before the built-in ones.
-    attachment_root: the directory attachments given by path come from; None refuses them.
-    attachment_hosts: hosts, separated by commas, attachments given by URL come from; none refuses them.
-    attachment_limit: bytes all attachments of a mail may have together.
-    suppression: whether who is on the list of those who get no mail is left out.
-    addresses: whether that list and the mail log keep addresses `hashed`, or `clear` as well.
-    log_ttl: how long the mail log keeps what came of each mail, up to 10 years; 0 keeps no log.
+    template_directory: your own templates, searched before the built-in ones.
+    attachment_root: the directory from which attachments given by path are read; None refuses these attachments.
+    attachment_hosts: the hosts, separated by commas, from which attachments given by URL are fetched; none refuses
+        these attachments.
+    attachment_limit: the bytes that all attachments of a mail may have together.
+    suppression: whether mails leave out recipients who are on the list of those who get no mail.
+    addresses: `hashed` if that list and the mail log keep only hashes of addresses, `clear` if they also keep addresses.
+    log_ttl: how long the mail log keeps the outcome of each mail, up to 10 years; 0 keeps no log.
     dkim_domain: the domain for which mails sent by `smtp` and `file` are signed (DKIM); None signs none.
     dkim_selector: the name below that domain under which the public key is published; several with commas between.
-    dkim_key, dkim_key_file: the private key, RSA or Ed25519, in PEM's form, or the file that holds it. Of several
-        selectors the keys stand one after the other.
-    topics: the topics there are, separated by spaces, such as `news offers`; without any, each word is one.
+    dkim_key, dkim_key_file: the private key, RSA or Ed25519, in PEM's form, or the file that holds it. For several
+        selectors give the keys one after the other.
+    topics: all topics, separated by spaces, such as `news offers`; without this setting every word is a topic.
     unsubscribe_url: where `jetq_email.unsubscribe.Unsubscribe` is served, such as `https://shop.example/unsubscribe`;
         mails with a topic get a link there.
-    unsubscribe_mailto: an address that takes the wish to leave a topic by mail too.
-    secret: signs those links, 16 characters at least. Of several, with commas between them, the first signs and all
-        are known.
-    ses, sendgrid, mailgun, postmark, resend, brevo: providers, whose fields are variables of their own: `token` of the
-        fourth is `JETQ_EMAIL_POSTMARK_TOKEN`. Each may have a `rate`: how many mails it gets, of all workers.
-    webhooks: by what webhooks are verified; see `WebhookSecrets`, whose fields are variables as they are called.
+    unsubscribe_mailto: an address to which recipients can also write to leave a topic.
+    secret: signs those links, 16 characters at least. There may be several, with commas between them: the first signs,
+        and links signed with any of them work.
+    ses, sendgrid, mailgun, postmark, resend, brevo: the providers. Each of their fields is a variable of its own:
+        `token` of `postmark` is `JETQ_EMAIL_POSTMARK_TOKEN`. Each may have a `rate`: how many mails the provider gets
+        from all workers.
+    webhooks: the secrets that verify webhooks; see `WebhookSecrets`, whose fields are variables of the same name.
     """
 
     transport: str | None = None
@@ -134,12 +139,12 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     @property
     def has_token(self) -> bool:
-        """Whether the worker logs in by a token."""
+        """Whether the worker logs in with a token."""
         return self.token is not None or self.token_command is not None
 
     @property
     def smtp_port(self) -> int:
-        """`port`, or the usual one for `tls`."""
+        """The `port`, or the usual port for `tls`."""
         return _PORTS[self.tls] if self.port is None else self.port
 
     @property
@@ -149,10 +154,10 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     @property
     def chosen_transport(self) -> str:
-        """The transport to use, `router` for several.
+        """The transport to use; `router` for several routes.
 
-        Raises SettingsError if none is configured, because a mail must not vanish into a default; and for a provider
-        if what speaks to it is not installed.
+        Raises SettingsError if none is configured, because a mail must not be lost in a default transport. Also raised
+        for a provider if its HTTP client is not installed.
         """
         chosen = self._chosen()
         if chosen in PROVIDERS:
@@ -180,7 +185,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         )
 
     def check_set_up(self, name: str) -> None:
-        """Raise SettingsError if there is no transport called `name`, or what it needs is not set."""
+        """Raise SettingsError if there is no transport called `name`, or if a setting that it needs is missing."""
         if name not in TRANSPORTS:
             raise SettingsError(f"there is no transport {name!r}", hint=f"known: {', '.join(TRANSPORTS)}")
         if name == "smtp" and self.host is None:
@@ -189,7 +194,8 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             self.provider(name)
 
     def provider(self, name: str) -> Provider:
-        """Return the provider called `name`, with its settings. Raises SettingsError if it has none."""
+        """Return the provider called `name`, with its settings. Raises SettingsError if the provider has no
+        settings."""
         provider: Provider | None = getattr(self, name)
         if provider is None:
             needed = [f"{PREFIX}{name}_{field}".upper() for field in _required(PROVIDERS[name])]
@@ -198,5 +204,5 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 def _required(provider: type[Struct]) -> list[str]:
-    """Return the fields that have no default."""
+    """Return the provider's fields that have no default."""
     return [field.name for field in msgspec.structs.fields(provider) if field.required]

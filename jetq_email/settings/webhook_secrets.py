@@ -1,4 +1,4 @@
-"""By what the requests of each provider are told from anybody else's: `JETQ_EMAIL_MAILGUN_WEBHOOK_KEY` and others."""
+"""The secrets that verify the requests of each provider: `JETQ_EMAIL_MAILGUN_WEBHOOK_KEY` and others."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ __all__ = ["WebhookSecrets"]
 
 
 class WebhookSecrets(Struct, frozen=True, kw_only=True):
-    """What webhooks are verified by. They need nothing else of a provider: who takes them need not be able to send.
+    """The secrets that verify webhooks. A process that takes webhooks needs no other settings of a provider, and need
+    not be able to send.
 
-    postmark_webhook_user, postmark_webhook_password: as they stand in the URL given to Postmark.
+    postmark_webhook_user, postmark_webhook_password: as in the URL given to Postmark.
     sendgrid_webhook_key: the public key that SendGrid shows.
     mailgun_webhook_key: the HTTP webhook signing key of the account.
     resend_webhook_secret: the signing secret of the webhook, `whsec_...`.
     brevo_webhook_token: the token of its bearer authentication; or brevo_webhook_user and brevo_webhook_password, as
-        they stand in the URL given to Brevo.
+        in the URL given to Brevo.
     ses_webhook_topics: the ARNs of the SNS topics that SES publishes to, with commas between them.
     """
 
