@@ -33,7 +33,8 @@ class RouterTransport:
         """See `Transport.send`. If a route fails, the next route is tried. If a route may have the mail, no other is
         tried, unless the router allows duplicates; OutcomeUnknown says so.
 
-        If every route is left alone now, raises Throttled if no route takes any mail, else ServerBusy.
+        If every route for this mail is left alone now, raises Throttled if all routes want fewer mails, else
+        ServerBusy.
         """
         failed: list[TransportError] = []
         waits: list[float] = []

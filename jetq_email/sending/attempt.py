@@ -34,8 +34,8 @@ _BUSY_FOR = 3600.0
 """Seconds after its enqueue in which a busy server costs a mail no attempt."""
 
 _THROTTLED_FOR = 86400.0
-"""Seconds after its enqueue in which it costs a mail no attempt that a server or provider says when to come again, or
-wants fewer mails. Some providers have a limit for each day."""
+"""Seconds, like `_BUSY_FOR`, for a server or provider that says when to come again or wants fewer mails. Some providers
+have a limit for each day."""
 
 _writing: set[asyncio.Future[None]] = set()
 """Writes about mails whose jobs have ended. They are kept here because the event loop keeps no reference to its
@@ -75,7 +75,7 @@ async def send(
             raise
         raise Snooze(_spread(_BUSY_WAIT / 2 if error.after is None else error.after)) from error
     except Throttled as error:
-        if _is_older(date, _THROTTLED_FOR) and not isinstance(error, AtRate):  # with a long backlog that may last for days
+        if _is_older(date, _THROTTLED_FOR) and not isinstance(error, AtRate):  # a long backlog may last for days
             raise
         raise RateLimited(_BUSY_WAIT if error.after is None else error.after) from error
     except OutcomeUnknown as error:

@@ -74,7 +74,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         these attachments.
     attachment_limit: the bytes that all attachments of a mail may have together.
     suppression: whether mails leave out recipients who are on the list of those who get no mail.
-    addresses: `hashed` if that list and the mail log keep only hashes of addresses, `clear` if they also keep addresses.
+    addresses: `hashed` if that list and the mail log keep only hashes of addresses, `clear` if they keep addresses too.
     log_ttl: how long the mail log keeps the outcome of each mail, up to 10 years; 0 keeps no log.
     dkim_domain: the domain for which mails sent by `smtp` and `file` are signed (DKIM); None signs none.
     dkim_selector: the name below that domain under which the public key is published; several with commas between.

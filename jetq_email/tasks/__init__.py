@@ -1,4 +1,4 @@
-"""The tasks of this plugin, on the queue `email`: to send mails, and to take what comes back of them."""
+"""The tasks of this plugin, on the queue `email`: they send mails, and take feedback about mails."""
 
 from __future__ import annotations
 

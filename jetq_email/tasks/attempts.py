@@ -1,4 +1,4 @@
-"""How often a mail is tried and when, as the settings of this process say it; and whether it can be sent from here."""
+"""How often and when a mail is tried, as the settings of this process say, and whether this process can send mails."""
 
 from __future__ import annotations
 
@@ -16,20 +16,21 @@ from jetq_email.settings import Settings, current
 __all__ = ["RetryWait", "TaskOptions", "jetq_ready", "task_options"]
 
 _WAITS = (1, 5, 15, 30, 60, 120, 240)
-"""Waits in times of the first: a minute, then past the five minutes that a server puts strangers off for."""
+"""Waits as multiples of the first one, which is one minute. They soon pass the five minutes for which servers put off
+unknown senders."""
 
 
 class TaskOptions(TypedDict, total=False):
-    """What settings say of a task. rate: jobs started by all workers, as `14/s`."""
+    """The task options that settings determine. rate: jobs that all workers start together, such as `14/s`."""
 
     max_attempts: int
     rate: str
 
 
 def jetq_ready() -> None:
-    """Raise SettingsError if no mail can be sent from here.
+    """Raise SettingsError if this process cannot send mails.
 
-    A worker without a transport, or without the key that is to sign, leaves the queue to other workers.
+    A worker without a transport, or without the key that must sign, leaves the queue to other workers.
     """
     settings = current()
     check_transport(settings)
@@ -37,17 +38,18 @@ def jetq_ready() -> None:
 
 
 class RetryWait(wait_base):
-    """The wait before the next attempt: `JETQ_EMAIL_RETRY_WAIT` seconds before the second, then ever longer."""
+    """The wait before the next attempt: `JETQ_EMAIL_RETRY_WAIT` seconds before the second attempt, then longer and
+    longer."""
 
     def __call__(self, retry_state: RetryCallState) -> float:
         least = current().retry_wait * _WAITS[min(retry_state.attempt_number, len(_WAITS)) - 1]
-        return random.uniform(least, least * 1.25)  # so that a server that was away does not meet all mails at once
+        return random.uniform(least, least * 1.25)  # a server that was down should not get all at once
 
 
 def task_options() -> TaskOptions:
-    """Return the options of both tasks that send, as the settings of this process give them.
+    """Return the options of the two tasks that send, from the settings of this process.
 
-    Settings that cannot be read count as not given here: `jetq_ready` tells of them.
+    Settings that cannot be read count as not given here; `jetq_ready` reports them.
     """
     try:
         settings = current()

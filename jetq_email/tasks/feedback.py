@@ -1,4 +1,4 @@
-"""The tasks that take what comes back of mails."""
+"""The tasks that take feedback about mails."""
 
 from __future__ import annotations
 
@@ -17,21 +17,22 @@ __all__ = ["confirm_subscription", "take_events", "take_report"]
 _log = logging.getLogger("jetq.email")
 
 _TAKEN_FOR = 20
-"""Attempts to take what comes back, with the usual waits: more than half an hour."""
+"""Attempts to store feedback. With the usual waits they last more than half an hour."""
 
 
 @task(name="jetq_email.take_events", queue="email", max_attempts=_TAKEN_FOR)
 async def take_events(events: list[Event]) -> None:
-    """Put who bounced, complained or unsubscribed on the list of those who get no mail. The rest is left alone."""
+    """Put recipients who bounced, complained or unsubscribed on the list of those who get no mail. Ignore other
+    events."""
     await take(events)
 
 
 @task(name="jetq_email.take_report", queue="email", max_attempts=_TAKEN_FOR)
 async def take_report(raw: bytes) -> None:
-    """Do the same with what a mail reports that came to the address of bounces or complaints.
+    """Do as `take_events` with what a mail reports that came to the address for bounces or complaints.
 
-    raw: that mail, or its first 256 KiB, which are enough. One that is no report, as from who is on holiday, is left
-    alone.
+    raw: that mail, or its first 256 KiB, which are enough. A mail that is no report, such as a vacation notice, is
+    ignored.
     """
     sender = current().envelope_sender
     try:
@@ -44,7 +45,7 @@ async def take_report(raw: bytes) -> None:
 
 @task(name="jetq_email.confirm_subscription", queue="email", max_attempts=_TAKEN_FOR)
 async def confirm_subscription(url: Secret[str]) -> None:
-    """Confirm that a topic of SNS is to send its messages here, at the address that it gave."""
+    """Confirm to SNS that a topic is to send its messages here, by fetching `url`, which SNS has sent."""
     try:
         await confirm(url)
     except Unsendable as error:

@@ -1,4 +1,4 @@
-"""The tasks that send mails: of given texts, or made of a template."""
+"""The tasks that send mails, with given texts or from a template."""
 
 from __future__ import annotations
 
@@ -44,19 +44,20 @@ async def send_email(
 
     to, cc, bcc, reply_to: an address or several, `ann@example.com` or `Ann <ann@example.com>`. sender: the From
     address, `JETQ_EMAIL_SENDER` if not given. text, html: either or both; text is made of html if it is missing.
-    headers: further ones, such as `Auto-Submitted`. calendar: an invitation in iCalendar's format, shown as one.
-    tag: what kind of mail it is, which a provider counts by. topic: what it is about, if a recipient can decline that:
-    with a topic it goes to one recipient, and has a link to unsubscribe, where the settings name a URL for that.
-    campaign: whoever was sent a mail of that name gets no other; see `send_many`.
-    envelope_sender: where bounces go by SMTP, if not to the sender; `JETQ_EMAIL_ENVELOPE_SENDER` if not given. `<>` is
-    nowhere; `{id}` and `{recipient}` in it tell whose mail it was.
-    recipients, via: set by the task itself, who of to, cc and bcc still lacks the mail, and the one route that may have
-    it already.
+    headers: further headers, such as `Auto-Submitted`. calendar: an invitation in iCalendar's format, which mail
+    programs show as an invitation. tag: the kind of mail, by which a provider counts. topic: what the mail is about, if
+    a recipient can decline that: a mail with a topic has one recipient, and a link to unsubscribe if the settings name
+    a URL for such links. campaign: a recipient who got a mail of that campaign gets no other; see `send_many`.
+    envelope_sender: the address that bounces go to by SMTP, if not the sender; `JETQ_EMAIL_ENVELOPE_SENDER` if not
+    given. `<>` means that nobody gets bounces; `{id}` and `{recipient}` in it tell whose mail it was.
+    recipients, via: set by the task itself: the addresses of to, cc and bcc that still lack the mail, and the one route
+    that may have the mail already.
 
-    A mail that can never be sent is dead at once, with the reason; so is one with a text in to or cc that is no
-    address, for all recipients would read it. Who is refused for the moment (4xx) is tried again alone; who is refused
-    for good (5xx), or is no address in bcc, is left in the dead letter, so a replay sends to nobody who has the mail.
-    Who is on the list of those who get no mail, or none of the topic, is left out.
+    A mail that can never be sent is dead at once, with the reason. So is a mail with a text in to or cc that is no
+    address, because all recipients would read that text. A recipient refused for now (4xx) is tried again alone. A
+    recipient refused for good (5xx), and a text in bcc that is no address, stay in the dead letter, so that a replay
+    sends to nobody who has the mail. Recipients on the list of those who get no mail, or no mail of the topic, are left
+    out.
     """
     settings = current()
     email = Email(
@@ -96,11 +97,11 @@ async def send_template(
     campaign: str | None = None,
     via: str | None = None,
 ) -> None:
-    """Send one mail made of the template `template`, filled in from `context`.
+    """Send one mail made from the template `template` with the variables in `context`.
 
-    Templates are looked for in `JETQ_EMAIL_TEMPLATE_DIRECTORY` and then among the built-in ones: welcome, verification,
-    password_reset, password_changed, notification. They know `unsubscribe_url` if the mail has such a link. The rest is
-    as with `send_email`.
+    Templates are searched in `JETQ_EMAIL_TEMPLATE_DIRECTORY` and then among the built-in ones: welcome, verification,
+    password_reset, password_changed, notification. They can use `unsubscribe_url` if the mail has a link to
+    unsubscribe. The other arguments are those of `send_email`.
     """
     settings = current()
     try:

@@ -1,4 +1,4 @@
-"""One mail to each of many, as jobs of their own: `send_many` and `asend_many`."""
+"""Sends one mail to each of many recipients, each as a job of its own: `send_many` and `asend_many`."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from jetq_email.tasks.mails import Addresses, Context, send_email, send_template
 __all__ = ["Mail", "Recipient", "asend_many", "send_many"]
 
 Recipient = str | tuple[str, Mapping[str, Any]]
-"""An address, or one with what the template knows of it alone."""
+"""An address, or an address with variables that the template gets for it alone."""
 
 _LARGEST = 64 * 1024
 
 
 class Mail(TypedDict, total=False):
-    """What all mails of a `send_many` have in common: either `subject` with `text`, `html` or both, or `template`, with
-    the `context` that all share. campaign: see `send_many`. app: where the jobs go, if not to the default app. The
-    others are those of `send_email`."""
+    """What all mails of a `send_many` have in common: either `subject` with `text`, `html` or both, or `template` with
+    the `context` that all share. campaign: see `send_many`. app: the app that stores the jobs, if not the default app.
+    The other fields are the arguments of `send_email`."""
 
     subject: str
     text: str | None
@@ -40,13 +40,14 @@ class Mail(TypedDict, total=False):
 
 
 def send_many(recipients: Iterable[Recipient], **mail: Unpack[Mail]) -> list[Job[None]]:
-    """Send each of `recipients` a mail of their own, by a job of its own; the handles in order.
+    """Send each of `recipients` a mail of their own, by a job of its own, and return the handles in order.
 
-    `send_many(people, template="news", topic="news", campaign="2026-11")`. With a campaign whoever has a mail of it
-    gets no other, for 90 days: a call that failed in the middle, or may have, is repeated as it was.
+    `send_many(people, template="news", topic="news", campaign="2026-11")`. With a campaign, a recipient who has a mail
+    of it gets no other for 90 days. So a call that failed, or may have failed, can be repeated unchanged.
 
-    Raises ArgumentError for what no mail is made of, and for attachments with more than 64 KiB of content, which would
-    be stored once for each recipient; Unsendable for what is no name of a campaign; EnqueueError as `delay_many` does.
+    Raises ArgumentError for arguments that make no mail, and for attachments with more than 64 KiB of content, because
+    they would be stored once for each recipient; Unsendable for a name that no campaign can have; EnqueueError as
+    `delay_many` does.
     """
     app = mail.pop("app", None)
     calls = _calls(recipients, mail)
@@ -54,14 +55,15 @@ def send_many(recipients: Iterable[Recipient], **mail: Unpack[Mail]) -> list[Job
 
 
 async def asend_many(recipients: Iterable[Recipient], **mail: Unpack[Mail]) -> list[Job[None]]:
-    """Do as `send_many`, from async code."""
+    """Do as `send_many`, for async code."""
     app = mail.pop("app", None)
     calls = _calls(recipients, mail)
     return await (send_email.adelay_many(calls) if app is None else app.adelay_many(calls))
 
 
 def _calls(recipients: Iterable[Recipient], mail: Mail) -> Iterator[Call[None]]:
-    """Return the calls, made one by one as they are stored. What is wrong with all of them is raised before that."""
+    """Return an iterator that makes each call when it is stored. A mistake in what all mails have in common is raised
+    before."""
     if isinstance(recipients, str):
         raise ArgumentError("send_many takes several recipients, and was given one", hint="send_many([address], ...)")
     _check(mail)

@@ -1,4 +1,4 @@
-"""Mails from templates: Jinja and MJML, filled in with CSS inlined, and previews for those who write them."""
+"""Makes mails from templates: Jinja and MJML, with CSS inlined, and previews for authors of templates."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What stands in a preview for a variable that was not given."""
+"""Placeholders that a preview shows for variables that were not given."""
 
 # mypy: disable-error-code="override, assignment"
-# What Undefined fails at, its types say never returns.
+# The types of Undefined say that the methods that fail there never return.
 
 from __future__ import annotations
 
@@ -15,13 +15,15 @@ __all__ = ["Gap"]
 
 
 class Gap(Undefined):
-    """A variable that was not given. Where `StrictUndefined` fails, it is noted, and goes on as nothing."""
+    """A variable that was not given. Where `StrictUndefined` raises an error, this class notes the variable and goes
+    on."""
 
     found: ClassVar[dict[str, None]]
 
     @property
     def _path(self) -> str:
-        """Its name, with the names before it; of what lacks in an object that was given, with a point before it."""
+        """The variable's name, after the names that lead to it. For a field that a given object lacks, a dot and the
+        field's name."""
         return f"{'' if self._undefined_obj is missing else '.'}{self._undefined_name}"
 
     def _used(self) -> None:

@@ -1,4 +1,5 @@
-"""Templates in MJML, made into HTML before Jinja fills them in: once a template, and no variable can become MJML."""
+"""Makes HTML of templates in MJML before Jinja fills them in: once for each template, and no variable can become
+MJML."""
 
 from __future__ import annotations
 
@@ -18,11 +19,10 @@ _COMMENT = frozenset({"comment_begin", "comment", "comment_end"})
 
 
 def to_html(file: str, source: str, include: Callable[[str], str]) -> str:
-    """Return the MJML `source` of `file` as HTML, with Jinja's tags where they stood.
+    """Return the MJML `source` of `file` as HTML, with Jinja's tags in their places.
 
-    `include` reads what `mj-include` names.
-
-    Raises Unsendable for what is not MJML, and for a tag that would be lost in it. SettingsError without the extra.
+    include: reads the files that `mj-include` names. Raises Unsendable if `source` is not MJML, and for a tag that
+    would be lost in the HTML; SettingsError without the extra for MJML.
     """
     try:
         from mjml import mjml2html
@@ -40,7 +40,7 @@ def to_html(file: str, source: str, include: Callable[[str], str]) -> str:
             missing.append(path)
             raise
 
-    # what surrounds the document is Jinja's, such as {% set %} and {% import %}; MJML takes nothing there
+    # around the document only Jinja's tags may be, such as {% set %} and {% import %}; MJML takes nothing there
     before, begin, rest = masked.mask(source).partition("<mjml")
     inner, end, after = rest.rpartition("</mjml>")
     try:
@@ -53,18 +53,19 @@ def to_html(file: str, source: str, include: Callable[[str], str]) -> str:
 
 
 class _Masked:
-    """Jinja's tags, as words that mean nothing in MJML: `<`, `&` and quotes in a tag would end what it stands in."""
+    """Jinja's tags as words that mean nothing in MJML. Unmasked, a `<`, `&` or quote in a tag would end the MJML around
+    it."""
 
     def __init__(self, source: str) -> None:
-        self._word = "jinja" + blake2b(source.encode(), digest_size=8).hexdigest()  # which `source` cannot hold
+        self._word = "jinja" + blake2b(source.encode(), digest_size=8).hexdigest()  # `source` cannot hold this word
         self._tags: dict[str, str] = {}
 
     def mask(self, source: str) -> str:
-        """Return `source` with a word for each tag, and without Jinja's comments."""
+        """Return `source` with a word in place of each tag, and without Jinja's comments."""
         return "".join(self._pieces(source))
 
     def unmask(self, html: str, file: str) -> str:
-        """Return `html` with the tags again. Raises Unsendable for one that is gone."""
+        """Return `html` with the tags in place of their words. Raises Unsendable for a word that is lost."""
         for word, tag in self._tags.items():
             if word not in html:
                 raise Unsendable(

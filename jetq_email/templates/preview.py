@@ -1,4 +1,4 @@
-"""A template as the mail that it makes, with all that it lacks, for those who write templates."""
+"""Shows authors of templates the mail that a template makes, and the variables that it lacks."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _RECIPIENT = "recipient@example.com"
 
 
 class Preview(Struct, frozen=True):
-    """A mail of the template `name`. size: its octets, as they travel.
+    """A mail of the template `name`. size: its octets, as it travels.
 
-    lacking: the variables that it used and that were not given, in the order of their use; in the mail each stands by
-    its name, in brackets. unused: further ones that were not given, which other data may lead to.
+    lacking: the variables that were used and not given, in the order of their use; the mail shows their names in
+    brackets. unused: further variables that were not given and that other data may make the template use.
     """
 
     name: str
@@ -40,9 +40,9 @@ class Preview(Struct, frozen=True):
 
 
 def preview(name: str, context: Mapping[str, Any], directory: Path | None, sender: str | None) -> Preview:
-    """Return the template `name` filled in from `context`, also if that lacks some.
+    """Return the mail that the template `name` makes from `context`, also if variables are missing.
 
-    Raises Unsendable, as `render` does.
+    Raises Unsendable as `render` does.
     """
 
     class Noted(Gap):
@@ -73,7 +73,7 @@ def preview(name: str, context: Mapping[str, Any], directory: Path | None, sende
 
 
 def lacks(name: str, lacking: Mapping[str, None] | tuple[str, ...]) -> Unsendable:
-    """Return the error of a template that was not given all that it uses."""
+    """Return the error for a template that was not given all variables that it uses."""
     return Unsendable(
         f"template {name!r} lacks {', '.join(lacking)}", hint="give them as a JSON object in a file: --data FILE"
     )

@@ -1,4 +1,4 @@
-"""The preview of a template in a browser of this machine: made anew each time it is loaded."""
+"""Shows the preview of a template in a browser on this machine. The preview is made again each time it is loaded."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ pre {{ white-space: pre-wrap; border: 1px solid #999; padding: 1em; }}
 
 
 class PreviewServer(ThreadingHTTPServer):
-    """Answers on the loopback interface: `/` has the headers, the text and the HTML, `/html` the HTML alone.
+    """Answers on the loopback interface: `/` has the headers, the text and the HTML, `/html` only the HTML.
 
-    make: makes the preview, at each request. port: 0 takes a free one. Raises OSError for one that is taken.
+    make: makes the preview, at each request. port: 0 takes a free port. Raises OSError for a port that is taken.
     """
 
     daemon_threads = True
@@ -49,7 +49,7 @@ class PreviewServer(ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
-        """Where it answers."""
+        """The URL at which the server answers."""
         return f"http://{_LOOPBACK}:{self.server_port}/"
 
 
@@ -57,7 +57,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         assert isinstance(self.server, PreviewServer)
         host = self.headers.get("Host", "").partition(":")[0]
-        if host not in (_LOOPBACK, "localhost"):  # a page elsewhere whose name was made to lead here
+        if host not in (_LOOPBACK, "localhost"):  # another site may have let its name lead to this machine
             self._answer(HTTPStatus.FORBIDDEN, "this preview is for this machine alone")
         elif self.path not in ("/", "/html"):
             self._answer(HTTPStatus.NOT_FOUND, "there are / and /html")
@@ -70,7 +70,7 @@ class _Handler(BaseHTTPRequestHandler):
                 self._send(HTTPStatus.OK, _page(made) if self.path == "/" else made.html or "")
 
     def log_message(self, format: str, *args: object) -> None:
-        """Say nothing: who looks at the page sees it."""
+        """Log nothing, because the person at the browser sees the page."""
 
     def _answer(self, status: HTTPStatus, text: str) -> None:
         self._send(status, _PAGE.format(title=status.phrase, body=f"<pre>{escape(text)}</pre>"))
@@ -81,7 +81,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", "text/html; charset=utf-8")
         self.send_header("Content-Length", str(len(content)))
         self.send_header("Cache-Control", "no-store")
-        if self.path == "/html":  # as in a mail: no script of it runs
+        if self.path == "/html":  # as in a mail, no script runs
             self.send_header("Content-Security-Policy", "sandbox allow-popups")
         self.end_headers()
         self.wfile.write(content)

@@ -1,8 +1,8 @@
 """Mails from templates: `<name>.subject.txt`, and `<name>.html` or `<name>.txt` or both.
 
-In place of `<name>.html` there may be `<name>.mjml`, which is made into it. HTML is escaped, with all that it extends,
-includes and imports, whatever those are called; subject and text are not. A variable that is missing is an error, never
-an empty gap in a mail.
+In place of `<name>.html` there may be `<name>.mjml`, of which the HTML is made. Variables in HTML are escaped, also in
+all files that the HTML extends, includes or imports, whatever their names; in subject and text they are not escaped. A
+missing variable is an error, never an empty gap in a mail.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ _KINDS = ("subject.txt", "txt", "html")
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 _inliner = css_inline.CSSInliner(
-    keep_style_tags=True,  # both, or media queries and :hover are dropped (css-inline 0.24)
+    keep_style_tags=True,  # without both, media queries and :hover are dropped (css-inline 0.24)
     keep_at_rules=True,
     load_remote_stylesheets=False,
 )
 
 
 class Rendered(Struct, frozen=True):
-    """A template's subject and bodies with their variables filled in, CSS inlined."""
+    """A template's subject and bodies, with variables filled in and CSS inlined."""
 
     subject: str
     text: str | None
@@ -55,10 +55,11 @@ def render(
     *,
     undefined: type[jinja2.Undefined] | None = None,
 ) -> Rendered:
-    """Return the template `name`, looked for in `directory` and then among the built-in ones, filled in from `context`.
+    """Return the template `name`, filled in from `context`. It is searched in `directory` and then among the built-in
+    ones.
 
-    undefined: what stands for a variable that is missing; None makes it an error. Raises Unsendable that names the
-    template, or the variable, that is missing, or what is wrong with it.
+    undefined: the class that stands in for missing variables; None makes them an error. Raises Unsendable that names
+    the missing template or variable, or says what is wrong with the template.
     """
     if not _NAME.fullmatch(name):
         raise Unsendable(f"template {name[:80]!r}: not a template's name", hint="letters, digits, '_' and '-'")
@@ -76,7 +77,7 @@ def render(
 
 
 def page(name: str, context: Mapping[str, Any], directory: Path | None = None) -> str:
-    """Return the file `<name>.html` for a browser, filled in. Raises Unsendable as `render` does."""
+    """Return the file `<name>.html`, filled in, for a browser. Raises Unsendable as `render` does."""
     made = _part(_environment(directory, is_html=True), name, "html", context)
     if made is None:
         raise Unsendable(f"page {name!r}: there is no {name}.html")
@@ -84,14 +85,14 @@ def page(name: str, context: Mapping[str, Any], directory: Path | None = None) -
 
 
 def names(directory: Path | None = None) -> list[str]:
-    """Return the templates there are, by name."""
+    """Return the names of all templates."""
     files = _environment(directory).list_templates(filter_func=lambda file: file.endswith(".subject.txt"))
     return sorted({file.removesuffix(".subject.txt") for file in files if "/" not in file})
 
 
 def variables(name: str, directory: Path | None = None) -> set[str]:
-    """Return what the template `name`, and what it takes from other files, may use of a context, whether or not any
-    context leads there. The template is one that `render` could read."""
+    """Return the variables that the template `name` and the files that it uses may read, whether or not any context
+    makes them do so. `render` must be able to read the template."""
     environment = _environment(directory, is_html=True)
     assert environment.loader is not None
     found: set[str] = set()
@@ -108,12 +109,12 @@ def variables(name: str, directory: Path | None = None) -> set[str]:
             continue
         parsed = environment.parse(source)
         found |= jinja2.meta.find_undeclared_variables(parsed)
-        files += filter(None, jinja2.meta.find_referenced_templates(parsed))  # None is one that a variable names
+        files += filter(None, jinja2.meta.find_referenced_templates(parsed))  # None: a variable names the file
     return found
 
 
 class _ConfinedLoader(jinja2.FileSystemLoader):
-    """Does not follow a link out of its directory. jinja2 refuses `..`, and follows links."""
+    """Follows no link out of its directory. jinja2 refuses `..`, but follows links."""
 
     def get_source(self, environment: jinja2.Environment, template: str) -> tuple[str, str, Callable[[], bool]]:
         source, filename, uptodate = super().get_source(environment, template)
@@ -123,7 +124,7 @@ class _ConfinedLoader(jinja2.FileSystemLoader):
 
 
 class _MjmlLoader(_ConfinedLoader):
-    """Makes `NAME.html` of a `NAME.mjml`. What that includes counts as part of it: a change is seen."""
+    """Makes `NAME.html` of a `NAME.mjml`. Files that the MJML includes are part of it: a change in them is seen."""
 
     def get_source(self, environment: jinja2.Environment, template: str) -> tuple[str, str, Callable[[], bool]]:
         name, _, kind = template.rpartition(".")
@@ -136,7 +137,7 @@ class _MjmlLoader(_ConfinedLoader):
         except jinja2.TemplateNotFound:
             raise jinja2.TemplateNotFound(template) from None
         try:
-            environment.parse(source)  # whose errors name a line that its author has written
+            environment.parse(source)  # errors here name a line of the author's file
         except jinja2.TemplateSyntaxError as error:
             raise Unsendable(f"template {file!r}, line {error.lineno}: {error.message}") from None
         fresh = [uptodate]
@@ -158,7 +159,7 @@ def _environment(directory: Path | None, *, is_html: bool = False) -> jinja2.Env
     return jinja2.Environment(
         loader=jinja2.ChoiceLoader(loaders),
         undefined=jinja2.StrictUndefined,
-        autoescape=is_html,  # by what is made, not by the name of a file: a macro in m.jinja is part of the HTML too
+        autoescape=is_html,  # not by the name of a file: a macro in m.jinja is part of the HTML too
         trim_blocks=True,
         lstrip_blocks=True,
     )

@@ -1,1 +1,1 @@
-"""Where mails go: a server, a provider, a file, the terminal, a list."""
+"""The places that mails are handed to: a server, a provider, a file, the terminal, a list."""

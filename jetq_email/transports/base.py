@@ -1,4 +1,4 @@
-"""The one interface of whatever a mail is handed to."""
+"""The interface that every transport has."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ __all__ = ["Transport"]
 
 
 class Transport(Protocol):
-    """Hands envelopes over. Belongs to the event loop it was made on."""
+    """Hands envelopes over. A transport belongs to the event loop on which it was made."""
 
     async def send(self, envelope: Envelope) -> Sent:
-        """Hand `envelope` over. Raises TransportError if it was not, or not surely, handed to anybody this time, and
-        Unsendable if it never can be."""
+        """Hand `envelope` over. Raises TransportError if nobody got it this time, or perhaps nobody, and Unsendable if
+        nobody ever can."""
         ...
 
     async def close(self) -> None:
-        """Let go of connections and files. Never raises."""
+        """Close connections and files. Never raises."""
         ...

@@ -1,4 +1,4 @@
-"""Mails printed to standard output, for development."""
+"""Prints mails to standard output, for development."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["ConsoleTransport"]
 
 
 class ConsoleTransport:
-    """Prints who gets what: the headers and the text, not the bytes on the wire."""
+    """Prints the recipients, the headers and the text of each mail, not the bytes that would travel."""
 
     async def send(self, envelope: Envelope) -> Sent:
         """Print `envelope`."""
@@ -29,4 +29,4 @@ class ConsoleTransport:
         return Sent(envelope.recipients)
 
     async def close(self) -> None:
-        """Standard output stays open."""
+        """Do nothing: standard output stays open."""

@@ -1,4 +1,4 @@
-"""Mails as .eml files, which any mail program opens."""
+"""Writes mails as .eml files, which any mail program opens."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["FileTransport"]
 
 
 class FileTransport:
-    """Writes `<job id>.eml` into `directory`: a repeat of the same mail replaces the same file."""
+    """Writes `<job id>.eml` into `directory`. A repeat of a mail replaces its file."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -29,7 +29,7 @@ class FileTransport:
         return Sent(envelope.recipients)
 
     async def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: no file is open."""
 
     def _write(self, envelope: Envelope) -> None:
         self._directory.mkdir(parents=True, exist_ok=True)
@@ -38,4 +38,4 @@ class FileTransport:
         partial = target.with_suffix(f".{os.getpid()}.part")
         to = ", ".join(envelope.recipients).encode()
         partial.write_bytes(b"X-Envelope-To: " + to + b"\r\n" + envelope.message)
-        partial.replace(target)  # in one step: whoever watches the directory sees whole mails
+        partial.replace(target)  # in one step, so that a program that watches the directory sees only whole mails

@@ -1,4 +1,4 @@
-"""Mails kept in this process, for tests."""
+"""Keeps mails in this process, for tests."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from jetq_email.outcomes import Sent
 __all__ = ["OUTBOX", "MemoryTransport"]
 
 OUTBOX: list[Envelope] = []
-"""Every mail sent through this transport in this process, oldest first. Clear it between tests."""
+"""All mails that this process sent through this transport, oldest first. Clear the list between tests."""
 
 
 class MemoryTransport:
-    """Appends to OUTBOX."""
+    """Appends each mail to OUTBOX."""
 
     async def send(self, envelope: Envelope) -> Sent:
-        """Keep `envelope`."""
+        """Append `envelope` to OUTBOX."""
         OUTBOX.append(envelope)
         return Sent(envelope.recipients)
 
     async def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: nothing is open."""

@@ -1,4 +1,4 @@
-"""Mails signed on their way to a transport that hands them over as they are."""
+"""Signs mails on their way to a transport that hands them over unchanged."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from jetq_email.transports.base import Transport
 __all__ = ["SigningTransport"]
 
 _LARGE = 100_000
-"""Octets of a mail, above which the event loop does not wait until it is signed: some two milliseconds."""
+"""Octets of a mail. A larger mail is signed in a thread, because it would block the event loop for some two
+milliseconds."""
 
 
 class SigningTransport:

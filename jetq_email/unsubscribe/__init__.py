@@ -1,4 +1,4 @@
-"""How a recipient leaves a topic: the link in a mail, and the page to which it leads."""
+"""How a recipient leaves a topic: the link in a mail, and the page that the link opens."""
 
 from __future__ import annotations
 

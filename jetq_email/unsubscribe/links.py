@@ -1,7 +1,7 @@
 """The link by which one recipient leaves one topic: its token, and the headers of RFC 2369 and RFC 8058 that hold it.
 
-A token holds the topic and the hash of the address, signed: who has the link may say what this recipient wants of this
-topic, and nothing else. It does not lapse, because mails are read years later.
+A token holds the topic and the hash of the address, signed. With the link one can say whether this recipient wants this
+topic, and nothing else. A token does not expire, because mails are read years later.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ __all__ = ["Subscription", "is_hash", "link_variables", "read_token", "token_of"
 
 _VERSION = b"\x01"
 _PURPOSE = b"jetq_email.unsubscribe\0"
-"""So that nothing else that is signed with the same secret is a token."""
+"""Part of what is signed, so that nothing else that the same secret signs is a token."""
 
 _HASH_SIZE = 20
 _SIGNATURE_SIZE = 16
-"""Octets of an HMAC-SHA256 that stand in a token: 128 bits, which nobody guesses over a network."""
+"""Octets of an HMAC-SHA256 that a token holds. Nobody can guess these 128 bits over a network."""
 
 _HASH = re.compile(rf"[0-9a-f]{{{2 * _HASH_SIZE}}}")
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{1,200}")
@@ -38,35 +38,36 @@ _HEADERS = frozenset({"list-unsubscribe", "list-unsubscribe-post"})
 
 
 class Subscription(Struct, frozen=True):
-    """One recipient's of one topic. hash: see `address_hash`."""
+    """One recipient's subscription to one topic. hash: see `address_hash`."""
 
     topic: str
     hash: str
 
 
 def is_hash(text: str) -> bool:
-    """Return whether `text` is what `address_hash` gives."""
+    """Return whether `text` has the form of what `address_hash` returns."""
     return bool(_HASH.fullmatch(text))
 
 
 def token_of(subscription: Subscription, secret: Secret) -> str:
-    """Return the token of `subscription`: up to 135 characters that stand in a URL as they are."""
+    """Return the token of `subscription`: up to 135 characters, which need no escaping in a URL."""
     body = _VERSION + bytes.fromhex(subscription.hash) + subscription.topic.encode()
     return _encoded(body + _signature(body, secret))
 
 
 def read_token(token: str, secrets: Sequence[Secret]) -> Subscription | None:
-    """Return what `token` stands for; None if none of `secrets` has signed it, or not all of it."""
+    """Return the subscription that `token` holds; None if the token is incomplete, or if none of `secrets` has signed
+    it."""
     if not _TOKEN.fullmatch(token):
         return None
     try:
         octets = urlsafe_b64decode(token + "=" * (-len(token) % 4))
     except ValueError:
         return None
-    if _encoded(octets) != token:  # the last character may have bits that nothing stands in
+    if _encoded(octets) != token:  # the last character may have unused bits
         return None
     body, signature = octets[:-_SIGNATURE_SIZE], octets[-_SIGNATURE_SIZE:]
-    # All are tried, so that the time tells nothing of which one fits.
+    # All secrets are tried, so that the time does not tell which of them fits.
     if not any([hmac.compare_digest(signature, _signature(body, secret)) for secret in secrets]):
         return None
     if not body.startswith(_VERSION):
@@ -87,9 +88,10 @@ def _encoded(octets: bytes) -> str:
 
 
 def with_link(email: Email, settings: Settings) -> Email:
-    """Return `email` with the headers by which mail programs let its recipient leave its topic, if it is to have them.
+    """Return `email` with the headers by which mail programs let its recipient leave its topic, if the mail gets a
+    link.
 
-    Raises Unsendable for a topic that there is not, and for several recipients, who cannot share a link.
+    Raises Unsendable for a topic that does not exist, and for several recipients, who cannot share a link.
     """
     link = _link([*email.to, *email.cc, *email.bcc], email.topic, email.headers, settings)
     if link is None:
@@ -105,16 +107,17 @@ def with_link(email: Email, settings: Settings) -> Email:
 def link_variables(
     addresses: Iterable[str], topic: str | None, headers: Mapping[str, str], settings: Settings
 ) -> dict[str, str]:
-    """Return what templates know besides their context: `unsubscribe_url`, if the mail has such a link.
+    """Return the variable that templates get besides their context: `unsubscribe_url`, if the mail gets a link.
 
-    Raises Unsendable.
+    Raises Unsendable as `with_link` does.
     """
     link = _link(addresses, topic, headers, settings)
     return {} if link is None else {"unsubscribe_url": link}
 
 
 def _link(addresses: Iterable[str], topic: str | None, headers: Mapping[str, str], settings: Settings) -> str | None:
-    """None if the mail has no topic, the settings no URL, or the mail such headers of its own."""
+    """Return the link. None if the mail has no topic or no recipient, if the settings have no URL, or if the mail has
+    such headers of its own."""
     if topic is None:
         return None
     check_topic(topic, settings.topics)

@@ -1,7 +1,7 @@
-"""Where the links in mails lead: a page to leave a topic, which also takes the one click of a mail program (RFC 8058).
+"""The page that the links in mails open, to leave a topic. It also takes the one click of a mail program (RFC 8058).
 
-An ASGI application that stores a job and needs nothing else of the broker: what a recipient has said is noted by a
-worker, in the order in which it was said.
+The page is an ASGI application that only stores a job in the broker. A worker notes the recipient's choice. Of several
+choices the latest holds.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _LARGEST_BODY = 65536
 _HEADERS = {
     "content-type": "text/html; charset=utf-8",
     "cache-control": "no-store",
-    "referrer-policy": "no-referrer",  # the address of the page is as good as a key
+    "referrer-policy": "no-referrer",  # the page's URL is as good as a key
     "x-content-type-options": "nosniff",
     "content-security-policy": "default-src 'none'; img-src https: data:; style-src 'unsafe-inline' https:; "
     "font-src https: data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
@@ -39,8 +39,8 @@ _HEADERS = {
 
 @task(name="jetq_email.unsubscribe", queue="email", max_attempts=8)
 async def note_choice(topic: str, hash: str, wanted: bool = False) -> None:
-    """Note whether whose address has that hash wants mail of `topic`. Of several such jobs of one topic and recipient
-    the one that was stored last holds, whichever runs first."""
+    """Note whether the recipient with the address hash `hash` wants mail of `topic`. If there are several such jobs for
+    one topic and recipient, the job that was stored last decides, whichever runs first."""
     try:
         check_topic(topic)
     except Unsendable as error:
@@ -49,18 +49,18 @@ async def note_choice(topic: str, hash: str, wanted: bool = False) -> None:
         raise Reject("hash: not that of an address")
     try:
         at = current_job().enqueued_at
-    except JetqError:  # a plain call
+    except JetqError:  # a plain call of the task
         at = None
     await Suppression().decide(hash, topic, wanted=wanted, source="link", at=at)
 
 
 class Unsubscribe:
-    """An ASGI application for the path of `JETQ_EMAIL_UNSUBSCRIBE_URL`, whose last part is a token.
+    """An ASGI application for the path of `JETQ_EMAIL_UNSUBSCRIBE_URL`, followed by a token.
 
-    GET asks, and changes nothing: scanners open links. POST unsubscribes, or with a field `resubscribe` subscribes
-    again. 404 is a link that nobody made, 503 a broker that takes no job.
+    GET asks and changes nothing, because scanners open links. POST unsubscribes, or subscribes again if it has a field
+    `resubscribe`. The status is 404 for a link that is not genuine, and 503 if the broker takes no job.
 
-    app: where jobs go, if not to the default app. Raises SettingsError without JETQ_EMAIL_SECRET.
+    app: the app that stores the jobs, if not the default app. Raises SettingsError without JETQ_EMAIL_SECRET.
     """
 
     def __init__(self, app: Jetq | None = None) -> None:
@@ -110,8 +110,8 @@ class Unsubscribe:
             await self._app.aenqueue(note_choice.bind(subscription.topic, subscription.hash, wanted))
 
     def _page(self, state: str, **known: Any) -> str:
-        """Return the page of `unsubscribe.html`, that of the template directory first: if it fails, what it says counts
-        less than that it is said."""
+        """Return the page `unsubscribe.html`, from the template directory if it has one. If that template fails, return
+        the built-in page, because it matters more that the recipient gets an answer than what it looks like."""
         context = {"state": state, "topic": "", "wanted": False, **known}
         try:
             return page("unsubscribe", context, self._templates)
@@ -121,14 +121,14 @@ class Unsubscribe:
 
 
 def _wants_back(body: bytes) -> bool:
-    """Return whether the form is that of the page's button to subscribe again. Whatever else is posted unsubscribes, in
-    whichever of the two ways RFC 8058 3.2 lets a mail program write it."""
+    """Return whether the form comes from the page's button to subscribe again. Every other form unsubscribes, in either
+    of the two ways in which a mail program may write it (RFC 8058 3.2)."""
     fields = parse_qs(body.decode("utf-8", "replace"), keep_blank_values=True)
     return "resubscribe" in fields and "List-Unsubscribe" not in fields
 
 
 async def _body(receive: Receive) -> bytes | None:
-    """Return what was posted; None if it is too much, or its sender has gone."""
+    """Return the posted body; None if it is too long, or if its sender has gone."""
     body = b""
     while len(body) <= _LARGEST_BODY:
         message = await receive()

@@ -1,4 +1,4 @@
-"""What providers report of mails, taken in over HTTP: an ASGI application to mount in any other, or to serve alone."""
+"""Takes what providers report about mails over HTTP: an ASGI application to mount in another one, or to serve alone."""
 
 from __future__ import annotations
 

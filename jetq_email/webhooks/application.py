@@ -1,4 +1,4 @@
-"""The ASGI application that takes webhooks: verified, read, stored as a job, answered. The work is the worker's."""
+"""The ASGI application that takes webhooks: it verifies, reads, stores a job and answers. A worker does the rest."""
 
 from __future__ import annotations
 
@@ -28,10 +28,11 @@ _log = logging.getLogger("jetq.email")
 
 _LONGEST_BODY = 1024 * 1024
 _EVENTS_A_JOB = 500
-"""So that the largest still fit into a message of the broker, which has 1 MiB by default."""
+"""Events in one job. So many of the largest events still fit into a message of the broker, which has 1 MiB by
+default."""
 
 _AGAIN = 60
-"""Seconds after which a provider is asked to come again. Most go by their own."""
+"""Seconds after which a provider is asked to come again. Most providers use their own times."""
 
 _HOOKS = (Postmark, SendGrid, Mailgun, Resend, Brevo, Ses)
 
@@ -41,7 +42,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
 class _Answer(Exception):
-    """How a request is answered. reason: for the log; a client is told the status alone."""
+    """How a request is answered. reason: for the log; the client gets only the status."""
 
     def __init__(self, status: int, reason: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(reason)
@@ -51,11 +52,12 @@ class _Answer(Exception):
 
 
 class Webhooks:
-    """Takes what providers report of mails, by `POST` to a path that ends in `/postmark`, `/sendgrid`, `/mailgun`,
-    `/resend`, `/brevo` or `/ses`. An ASGI application, to be mounted in any other under any path, or served as it is.
+    """Takes what providers report about mails, by `POST` to a path that ends in `/postmark`, `/sendgrid`, `/mailgun`,
+    `/resend`, `/brevo` or `/ses`. This is an ASGI application, to be mounted in another one under any path, or served
+    alone.
 
-    A provider is served if the settings hold by what its requests are verified; the others are answered 404. They are
-    read here, once. Jobs go to `app`, or else to the default app. Raises SettingsError.
+    A provider is served if the settings hold the secret that verifies its requests; other paths are answered with 404.
+    The settings are read once, here. app: the app that stores the jobs, if not the default app. Raises SettingsError.
     """
 
     def __init__(self, app: Jetq | None = None) -> None:
@@ -65,7 +67,7 @@ class Webhooks:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request, or the lifespan, as ASGI has it."""
+        """Serve one request or the lifespan, as ASGI specifies."""
         if scope["type"] == "lifespan":
             await _live(receive, send)
         elif scope["type"] == "http":
@@ -80,7 +82,7 @@ class Webhooks:
             await self._take(name, scope, receive)
         except _Answer as answer:
             status, headers = answer.status, dict(answer.headers)
-            if status != 404:  # anybody asks for anything
+            if status != 404:  # anybody may ask for any path
                 level = logging.WARNING if status in (401, 503) else logging.INFO
                 _log.log(level, "a webhook of %s was answered %d: %s", name, status, answer.reason)
         headers["content-length"] = "0"
@@ -89,7 +91,7 @@ class Webhooks:
         await send({"type": "http.response.body", "body": b""})
 
     async def _take(self, name: str, scope: Scope, receive: Receive) -> None:
-        """Do with one request what there is to do. Raises _Answer if that is not all well."""
+        """Verify and read one request, and store its jobs. Raises _Answer for any answer but 200."""
         hook = self._hooks.get(name)
         if hook is None:
             raise _Answer(404, "no such provider is set up")
@@ -123,7 +125,7 @@ class Webhooks:
 def _calls(name: str, hook: Hook, body: bytes) -> list[Call[None]]:
     """Return the jobs that a request is stored as.
 
-    The same again has the same ids, also if it was signed anew meanwhile.
+    A repeated request gives the same job ids, also if it was signed anew.
     """
     url = hook.confirms(body)
     if url is not None:
@@ -142,7 +144,7 @@ def _id(name: str, content: bytes) -> str:
 
 
 async def _body(headers: Mapping[str, str], receive: Receive) -> bytes:
-    """Return the body of a request. Raises _Answer if it is too long, or its client is gone."""
+    """Return the body of a request. Raises _Answer if it is too long, or if its client has gone."""
     length = headers.get("content-length", "").lstrip("0")
     too_long = len(length) > len(str(_LONGEST_BODY)) or (length.isdecimal() and int(length) > _LONGEST_BODY)
     body, more = bytearray(), True
@@ -159,7 +161,7 @@ async def _body(headers: Mapping[str, str], receive: Receive) -> bytes:
 
 
 async def _live(receive: Receive, send: Send) -> None:
-    """Say that there is nothing to begin or to end, when the server asks."""
+    """Answer the server's lifespan messages. There is nothing to start or to stop."""
     while True:
         asked = (await receive())["type"]
         await send({"type": f"{asked}.complete"})

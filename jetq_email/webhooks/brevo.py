@@ -1,4 +1,5 @@
-"""Brevo: https://developers.brevo.com/docs/transactional-webhooks. It signs nothing: a token, or user and password."""
+"""Brevo: https://developers.brevo.com/docs/transactional-webhooks. Its requests are not signed, but have a token, or
+user and password."""
 
 from __future__ import annotations
 
@@ -22,7 +23,7 @@ _KINDS: Mapping[object, Kind] = {
     "unsubscribed": "unsubscribed",
     "delivered": "delivered",
 }
-"""Not `blocked`: it does not say for which of several reasons."""
+"""Kinds of events by Brevo's names. `blocked` is missing, because it may have several reasons and does not say which."""
 
 
 class Brevo(Hook):
@@ -38,7 +39,7 @@ class Brevo(Hook):
 
     @classmethod
     def of(cls, secrets: WebhookSecrets) -> Brevo | None:
-        """Return the hook as the settings say; None if they say nothing. Raises SettingsError."""
+        """Return the hook that the settings set up; None if they set up none. Raises SettingsError."""
         token, user, password = secrets.brevo_webhook_token, secrets.brevo_webhook_user, secrets.brevo_webhook_password
         check_pair(cls.name, user, password)
         if token is None and user is None:
@@ -63,7 +64,7 @@ class Brevo(Hook):
 def _event(told: dict[str, Any]) -> list[Event]:
     what = told.get("event")
     kind = _KINDS.get(what) if isinstance(what, str) else None
-    # The other times are of the time zone of the account.
+    # The other times are in the account's time zone.
     at = instant(told.get("ts_epoch"), 0.001)
     reference = told.get("message-id")
     return event(kind, told.get("email"), "brevo", at=at, detail=told.get("reason"), reference=reference)

@@ -1,4 +1,4 @@
-"""Mailgun: https://documentation.mailgun.com/docs/mailgun/user-manual/webhooks. Its body holds its signature."""
+"""Mailgun: https://documentation.mailgun.com/docs/mailgun/user-manual/webhooks. The body holds the signature."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from jetq_email.webhooks.request import Hook, Request, below, decoded, is_recent
 __all__ = ["Mailgun"]
 
 _OLDEST = 10 * 3600.0
-"""Seconds; it comes again for 8 hours, and does not say whether it signs anew each time."""
+"""Seconds. Mailgun repeats a request for 8 hours, and does not document whether it signs each repeat anew."""
 
 _KINDS: Mapping[object, Kind] = {"delivered": "delivered", "complained": "complaint"}
 
@@ -23,8 +23,8 @@ _REASONS: Mapping[object, Kind] = {
     "suppress-complaint": "complaint",
     "suppress-unsubscribe": "unsubscribed",
 }
-"""Of permanent failures. Others, as `old` and `espblock`, are of the mail or the sender; what Mailgun takes for a hard
-bounce later on is `suppress-bounce` the next time."""
+"""Kinds of permanent failures. Other reasons, such as `old` and `espblock`, are about the mail or the sender. A failure
+that Mailgun later counts as a hard bounce is a `suppress-bounce` at the next mail."""
 
 
 class Mailgun(Hook):
@@ -37,11 +37,11 @@ class Mailgun(Hook):
 
     @classmethod
     def of(cls, secrets: WebhookSecrets) -> Mailgun | None:
-        """Return the hook as the settings say; None if they say nothing."""
+        """Return the hook that the settings set up; None if they set up none."""
         return None if secrets.mailgun_webhook_key is None else cls(secrets.mailgun_webhook_key.reveal())
 
     async def verify(self, request: Request) -> bool:
-        """See `Hook.verify`. What is signed is a time and a token, not what is told: that is Mailgun's way."""
+        """See `Hook.verify`. Mailgun signs only a time and a token, not the content."""
         block = below(decoded(request.body), "signature")
         at, token, signature = (below(block, name) for name in ("timestamp", "token", "signature"))
         if not (isinstance(at, str | int) and isinstance(token, str) and isinstance(signature, str)):
@@ -73,5 +73,5 @@ def _kind(told: Any) -> Kind | None:
         reason = below(told, "reason")
         return _REASONS.get(reason, "deferred") if permanent and isinstance(reason, str) else "deferred"
     if what == "unsubscribed":
-        return None if below(told, "mailing-list") else "unsubscribed"  # from one of Mailgun's lists alone
+        return None if below(told, "mailing-list") else "unsubscribed"  # unsubscribed only from one of Mailgun's lists
     return _KINDS.get(what) if isinstance(what, str) else None

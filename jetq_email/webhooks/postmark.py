@@ -1,4 +1,4 @@
-"""Postmark: https://postmarkapp.com/developer/webhooks/webhooks-overview. It signs nothing: by user and password."""
+"""Postmark: https://postmarkapp.com/developer/webhooks/webhooks-overview. Not signed, but with user and password."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _BOUNCES: Mapping[object, Kind] = {
     "SoftBounce": "deferred",
     "DnsError": "deferred",
     "Blocked": "deferred",
-    "SpamNotification": "deferred",  # content that a filter did not like, and nobody's complaint
+    "SpamNotification": "deferred",  # a filter refused the content; nobody complained
 }
-"""By the `Type` of a bounce, or the `SuppressionReason` of a change. Others say nothing of the address."""
+"""Kinds by the `Type` of a bounce, or the `SuppressionReason` of a change. Other types are not about the address."""
 
 
 class Postmark(Hook):
@@ -38,7 +38,7 @@ class Postmark(Hook):
 
     @classmethod
     def of(cls, secrets: WebhookSecrets) -> Postmark | None:
-        """Return the hook as the settings say; None if they say nothing. Raises SettingsError."""
+        """Return the hook that the settings set up; None if they set up none. Raises SettingsError."""
         user, password = secrets.postmark_webhook_user, secrets.postmark_webhook_password
         check_pair(cls.name, user, password)
         return None if user is None or password is None else cls(user, password.reveal())

@@ -1,4 +1,4 @@
-"""What a webhook is: one request as a value, and what the providers' modules share to verify and read it."""
+"""One request of a webhook as a value, and functions that the providers' modules share to verify and read requests."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ __all__ = [
 
 
 class Request(Struct, frozen=True):
-    """One request. headers: names in small letters. now: when it came, in seconds since 1970."""
+    """One request. headers: names in lower case. now: the time at which it came, in seconds since 1970."""
 
     headers: Mapping[str, str]
     body: bytes
@@ -38,18 +38,18 @@ class Request(Struct, frozen=True):
 
 
 class Junk(JetqError):
-    """A body that its provider would not send."""
+    """The body is one that its provider would not send."""
 
 
 class Unverifiable(JetqError):
-    """Nobody can tell now whether a request is genuine: the provider is to come again."""
+    """It cannot be found out now whether a request is genuine, so the provider should come again."""
 
 
 class Hook(ABC):
     """The webhooks of one provider.
 
-    name: by which its route ends. challenge: how a client that has not said who it is is asked for it, where that is by
-    HTTP's own authentication.
+    name: the end of the path of its route. challenge: how a client without credentials is asked for them, if the
+    provider uses HTTP's own authentication.
     """
 
     name: ClassVar[str]
@@ -57,14 +57,15 @@ class Hook(ABC):
 
     @abstractmethod
     async def verify(self, request: Request) -> bool:
-        """Return whether `request` is the provider's. Raises Junk, and Unverifiable."""
+        """Return whether `request` comes from the provider. Raises Junk, and Unverifiable."""
 
     @abstractmethod
     def events(self, body: bytes) -> list[Event]:
-        """Return what it tells, without what is unknown here. Raises Junk."""
+        """Return the events in `body`, without those that are unknown here. Raises Junk."""
 
     def confirms(self, body: bytes) -> str | None:
-        """Return the URL that is to be visited so that the provider goes on, if it asks for that. Raises Junk."""
+        """Return the URL that must be fetched so that the provider goes on; None if it asks for nothing. Raises
+        Junk."""
         return None
 
 
@@ -77,7 +78,7 @@ def decoded(body: bytes) -> Any:
 
 
 def objects(body: bytes) -> list[dict[str, Any]]:
-    """Return the objects in `body`, which is one or an array of them. Raises Junk."""
+    """Return the objects in `body`, which is one object or an array of objects. Raises Junk."""
     content = decoded(body)
     several = content if isinstance(content, list) else [content]
     if not all(isinstance(each, dict) for each in several):
@@ -86,19 +87,19 @@ def objects(body: bytes) -> list[dict[str, Any]]:
 
 
 def below(holder: object, *names: str) -> Any:
-    """Return what stands in an object under `names`, one within the other; None if nothing does."""
+    """Return the value in `holder` under `names`, each within the one before; None if there is none."""
     for name in names:
         holder = holder.get(name) if isinstance(holder, dict) else None
     return holder
 
 
 def same(one: str, other: str) -> bool:
-    """Return whether both are the same text, found out in a time that does not depend on where they differ."""
+    """Return whether both texts are the same. The time that this takes does not depend on where they differ."""
     return hmac.compare_digest(one.encode("utf-8", "surrogatepass"), other.encode("utf-8", "surrogatepass"))
 
 
 def is_recent(told: object, now: float, within: float) -> bool:
-    """Return whether the seconds since 1970 that are `told`, as text or number, are `within` seconds of now."""
+    """Return whether `told`, seconds since 1970 as text or number, is at most `within` seconds away from now."""
     try:
         return abs(now - float(told)) <= within  # type: ignore[arg-type]
     except (TypeError, ValueError, OverflowError):
@@ -106,7 +107,7 @@ def is_recent(told: object, now: float, within: float) -> bool:
 
 
 def has_basic(request: Request, user: str, password: str) -> bool:
-    """Return whether `request` names that user and password by HTTP's basic authentication (RFC 7617)."""
+    """Return whether `request` has that user and password by HTTP's basic authentication (RFC 7617)."""
     scheme, _, encoded = request.headers.get("authorization", "").partition(" ")
     try:
         given = b64decode(encoded.strip(), validate=True)
@@ -117,7 +118,7 @@ def has_basic(request: Request, user: str, password: str) -> bool:
 
 
 def check_pair(provider: str, user: object, password: object) -> None:
-    """Raise SettingsError if only one of both is there."""
+    """Raise SettingsError if only one of `user` and `password` is set."""
     if (user is None) != (password is None):
         begin = f"JETQ_EMAIL_{provider.upper()}_WEBHOOK"
         raise SettingsError(f"{begin}_USER and {begin}_PASSWORD go together, and only one of them is set")

@@ -15,7 +15,7 @@ from jetq_email.webhooks.request import Hook, Request, below, is_recent, objects
 __all__ = ["Resend"]
 
 _OLDEST = 300.0
-"""Seconds, as Svix's own libraries have it; each attempt is signed anew."""
+"""Seconds, as in Svix's own libraries. Each attempt is signed anew."""
 
 _KINDS: Mapping[object, Kind] = {
     "email.delivered": "delivered",
@@ -43,11 +43,11 @@ class Resend(Hook):
 
     @classmethod
     def of(cls, secrets: WebhookSecrets) -> Resend | None:
-        """Return the hook as the settings say; None if they say nothing. Raises SettingsError."""
+        """Return the hook that the settings set up; None if they set up none. Raises SettingsError."""
         return None if secrets.resend_webhook_secret is None else cls(secrets.resend_webhook_secret.reveal())
 
     async def verify(self, request: Request) -> bool:
-        """See `Hook.verify`. While a secret is changed there are several signatures; one that fits is enough."""
+        """See `Hook.verify`. While a secret is changed a request has several signatures; one that fits is enough."""
         id, at = request.headers.get("svix-id", ""), request.headers.get("svix-timestamp", "")
         content = f"{id}.{at}.".encode() + request.body
         expected = b64encode(hmac.digest(self._key, content, "sha256")).decode()
@@ -76,8 +76,8 @@ def _event(told: dict[str, Any]) -> list[Event]:
 
 
 def _only_recipient(data: object) -> object:
-    """To whom the mail was. Of a mail to several Resend does not say whose event it is, and nobody is to be taken for
-    another: `suppression.added` tells of those."""
+    """Return the recipient if the mail had only one. For a mail to several, Resend does not say whose event it is, and
+    nobody must be taken for another; `suppression.added` reports those."""
     known = [each for name in ("to", "cc", "bcc") for each in _several(below(data, name))]
     headers = [below(each, "name") for each in _several(below(data, "headers"))]
     copied = any(isinstance(name, str) and name.lower() in ("cc", "bcc") for name in headers)

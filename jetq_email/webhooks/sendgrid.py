@@ -14,7 +14,7 @@ from jetq_email.webhooks.request import Hook, Request, is_recent, objects
 __all__ = ["SendGrid"]
 
 _OLDEST = 26 * 3600.0
-"""Seconds; it comes again for 24 hours, and does not say whether it signs anew each time."""
+"""Seconds. SendGrid repeats a request for 24 hours, and does not document whether it signs each repeat anew."""
 
 _KINDS: Mapping[object, Kind] = {
     "deferred": "deferred",
@@ -22,7 +22,8 @@ _KINDS: Mapping[object, Kind] = {
     "spamreport": "complaint",
     "unsubscribe": "unsubscribed",
 }
-"""What needs no closer look. `group_unsubscribe` is of one group of SendGrid's, and says nothing of other mail."""
+"""Kinds of events that need no closer look. `group_unsubscribe` is missing: it is about one group of SendGrid's, not
+about other mail."""
 
 _DROPS: Mapping[object, Kind] = {
     "bounced address": "bounce",
@@ -30,7 +31,7 @@ _DROPS: Mapping[object, Kind] = {
     "spam reporting address": "complaint",
     "unsubscribed address": "unsubscribed",
 }
-"""Why SendGrid itself did not send, in small letters."""
+"""Kinds by the reason, in lower case, for which SendGrid itself did not send a mail."""
 
 
 class SendGrid(Hook):
@@ -69,11 +70,11 @@ class SendGrid(Hook):
 
     @classmethod
     def of(cls, secrets: WebhookSecrets) -> SendGrid | None:
-        """Return the hook as the settings say; None if they say nothing. Raises SettingsError."""
+        """Return the hook that the settings set up; None if they set up none. Raises SettingsError."""
         return None if secrets.sendgrid_webhook_key is None else cls(secrets.sendgrid_webhook_key)
 
     async def verify(self, request: Request) -> bool:
-        """See `Hook.verify`. What is signed is the text of the time, and the body right behind it."""
+        """See `Hook.verify`. The signature covers the text of the time, followed by the body."""
         at = request.headers.get("x-twilio-email-event-webhook-timestamp", "")
         try:
             signature = b64decode(request.headers.get("x-twilio-email-event-webhook-signature", ""), validate=True)
@@ -95,7 +96,7 @@ def _event(told: dict[str, Any]) -> list[Event]:
 def _kind(told: dict[str, Any]) -> Kind | None:
     what = told.get("event")
     if what == "bounce":
-        # A block is of this mail or this hour, and a bounce with a 4.x.x too: SendGrid sends to that address again.
+        # A block, or a bounce with a 4.x.x, is about this mail or this hour: SendGrid sends to that address again.
         soft = told.get("type") == "blocked" or str(told.get("status", "")).startswith("4")
         return "deferred" if soft else "bounce"
     if what == "dropped":

@@ -23,20 +23,21 @@ if TYPE_CHECKING:
 __all__ = ["Ses"]
 
 _OLDEST = 24 * 3600.0
-"""Seconds; SNS comes again for an hour, whatever its delivery policy."""
+"""Seconds. SNS repeats a message for an hour, whatever its delivery policy."""
 
 _MOST_CERTIFICATES = 8
-"""There is one for each region, and a new one about once a year."""
+"""Certificates to keep. Each region has one, with a new one about once a year."""
 
 _SIGNED = ("Message", "MessageId", "Subject", "Timestamp", "TopicArn", "Type")
 _SIGNED_OF_SUBSCRIPTIONS = ("Message", "MessageId", "SubscribeURL", "Timestamp", "Token", "TopicArn", "Type")
-"""In this order (https://docs.aws.amazon.com/sns/latest/dg/sns-verify-signature-of-message.html)."""
+"""The signed fields of these messages, in the order of
+https://docs.aws.amazon.com/sns/latest/dg/sns-verify-signature-of-message.html."""
 
 
 class Ses(Hook):
     """Notifications of bounces, complaints and deliveries, or events of a configuration set, from certain topics.
 
-    Anybody can have SNS sign: a message is one of SES for us because it comes from a topic of ours.
+    Anybody can make SNS sign messages. A message counts as one of SES because it comes from one of our topics.
     """
 
     name: ClassVar[str] = "ses"
@@ -58,7 +59,7 @@ class Ses(Hook):
 
     @classmethod
     def of(cls, secrets: WebhookSecrets) -> Ses | None:
-        """Return the hook as the settings say; None if they say nothing. Raises SettingsError."""
+        """Return the hook that the settings set up; None if they set up none. Raises SettingsError."""
         return cls(secrets.ses_webhook_topics) if secrets.ses_webhook_topics else None
 
     async def verify(self, request: Request) -> bool:
@@ -72,7 +73,8 @@ class Ses(Hook):
         return _is_signed(message, await self._certificate(url), request.now)
 
     def events(self, body: bytes) -> list[Event]:
-        """See `Hook.events`. Notifications that are not JSON are of SNS, which says that a topic is set up."""
+        """See `Hook.events`. A notification that is not JSON comes from SNS itself, which says that a topic is set
+        up."""
         message = _message(body)
         if message.get("Type") != "Notification":
             return []
@@ -108,7 +110,7 @@ class Ses(Hook):
 
 
 def _message(body: bytes) -> dict[str, str]:
-    """Return the texts in a message of SNS. What else stands in it is left out, and so not signed."""
+    """Return the texts in a message of SNS. Other values are left out, and so are not part of what is verified."""
     content = decoded(body)
     if not isinstance(content, dict):
         raise Junk("the body is not an object of JSON")
@@ -137,17 +139,17 @@ def _is_signed(message: dict[str, str], certificate: Certificate, now: float) ->
 
 
 def _events(told: Any) -> list[Event]:
-    """Return what a notification (`notificationType`) or an event of a configuration set (`eventType`) says."""
+    """Return the events in a notification (`notificationType`) or in an event of a configuration set (`eventType`)."""
     what = below(told, "notificationType") or below(told, "eventType")
     if what == "Bounce":
         bounce = below(told, "bounce")
-        # Of those that are permanent none is of the mail alone: that would be transient, ContentRejected.
+        # No permanent bounce is about the mail alone: that would be the transient ContentRejected.
         kind: Kind = "bounce" if below(bounce, "bounceType") == "Permanent" else "deferred"
         return _each(told, kind, bounce, below(bounce, "bouncedRecipients"))
     if what == "Complaint":
         complaint = below(told, "complaint")
         who = below(complaint, "complainedRecipients")
-        # Most mailbox providers do not say who complained: these are all to whom the mail was there.
+        # Most mailbox providers do not say who complained: the list has all recipients at that provider.
         alone = isinstance(who, list) and len(who) == 1
         if not alone or below(complaint, "complaintFeedbackType") == "not-spam":
             return []

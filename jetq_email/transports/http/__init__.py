@@ -1,4 +1,4 @@
-"""Mails handed to a provider over HTTP."""
+"""Hands mails to a provider over HTTP."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""HTTP clients of one connection each, which are used again: as many as the settings say."""
+"""HTTP clients with one connection each, used again and again. The settings say how many there may be."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ _LIBRARY_LOG = logging.getLogger("httpx2")
 
 
 class Clients:
-    """Up to `settings.connections` clients, each with a connection of its own: a client that has many looks through all
-    of them for each request, which took more time than all else."""
+    """Up to `settings.connections` clients with one connection each. A client with many connections would look through
+    all of them for each request, which took more time than everything else."""
 
     def __init__(self, settings: Settings) -> None:
         self._timeout = settings.timeout
@@ -33,12 +33,12 @@ class Clients:
         self._turns = asyncio.Semaphore(settings.connections)
         self._idle: deque[tuple[httpx2.AsyncClient, float]] = deque()
         if _LIBRARY_LOG.level == logging.NOTSET:
-            _LIBRARY_LOG.setLevel(logging.WARNING)  # it has a line for each request
+            _LIBRARY_LOG.setLevel(logging.WARNING)  # it would log a line for each request
 
     @contextlib.asynccontextmanager
     async def one(self) -> AsyncIterator[httpx2.AsyncClient]:
-        """Return a client that nobody else uses meanwhile; the one that was used last, whose connection stands most
-        likely."""
+        """Yield a client that nobody else uses meanwhile. It is the client that was used last, whose connection is the
+        most likely to be open still."""
         async with self._turns:
             client = self._idle.pop()[0] if self._idle else self._new()
             try:

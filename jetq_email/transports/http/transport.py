@@ -1,4 +1,4 @@
-"""Mails handed to a provider over HTTP, whatever the provider is."""
+"""Hands mails to a provider over HTTP, whatever the provider."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from jetq_email.transports.http.clients import Clients
 __all__ = ["HttpTransport"]
 
 _LONGEST_ANSWER = 1_000_000
-"""Bytes of an answer that are read."""
+"""Bytes of an answer that are read at most."""
 
 _NOT_BEGUN = (
     httpx2.ConnectError,
@@ -23,14 +23,14 @@ _NOT_BEGUN = (
     httpx2.UnsupportedProtocol,
     httpx2.ProxyError,
 )
-"""What is raised before any byte of a request has gone out."""
+"""Errors that are raised before any byte of a request has been sent."""
 
 _NO_REQUEST = (httpx2.LocalProtocolError, httpx2.InvalidURL, UnicodeEncodeError)
-"""What is raised for a URL or a header that cannot be. Its text may hold the key."""
+"""Errors for an impossible URL or header. Their texts may hold the key."""
 
 _UNKNOWN, _REFUSED, _WANTS_ACCOUNT, _NOT_ASCII = 451, 554, 530, 553
-"""The codes of refusals that no server of SMTP has said: of who may have the mail, of the mail, of the account, which
-is no fault of it, and of an address."""
+"""Codes of refusals that no SMTP server has sent, in this order: it is unknown who has the mail, the mail is refused,
+the account is at fault and not the mail, the address is not ASCII."""
 
 _WANTS_ASCII = "no provider takes international addresses (SMTPUTF8)"
 
@@ -43,10 +43,12 @@ class HttpTransport:
         self._clients = Clients(settings)
 
     async def send(self, envelope: Envelope) -> Sent:
-        """See `Transport.send`. A connection lost after the request was sent leaves the outcome unknown: that is an
-        OutcomeUnknown, and the retry carries the same key, if the provider has one. With more recipients than it takes
-        at once, what befalls a later request is a temporary refusal of those in it and after it. Whose address no
-        provider takes is refused alone."""
+        """See `Transport.send`. If a connection is lost after the request was sent, the outcome is unknown:
+        OutcomeUnknown is raised, and the retry has the same key, if the provider has keys.
+
+        A mail may have more recipients than the provider takes at once. If a later request fails then, its recipients
+        and those after it are refused for now. A recipient whose address no provider takes is refused alone.
+        """
         possible, impossible = in_ascii(envelope)
         delivered: list[str] = []
         refused: list[Refusal] = []
@@ -73,7 +75,7 @@ class HttpTransport:
         await self._clients.close()
 
     async def _hand_over(self, envelope: Envelope) -> Sent:
-        """Send one request for `envelope`, and return who has the mail, and who was refused.
+        """Send one request for `envelope`, and return who has the mail and who was refused.
 
         Raises TransportError and Unsendable.
         """
@@ -103,7 +105,7 @@ class HttpTransport:
             ) from error
 
     def _settled(self, answer: Answer, envelope: Envelope) -> Sent:
-        """Return `answer` if it says who has the mail; raise it else."""
+        """Return `answer` if it says who has the mail; otherwise raise its error."""
         name = self._provider.name
         match answer:
             case Sent():
@@ -129,7 +131,8 @@ class HttpTransport:
 
 async def _body(response: httpx2.Response) -> bytes:
     content = bytearray()
-    async for chunk in response.aiter_raw():  # what is packed against our will could be of any size
+    # Not decompressed: no compressed answer was asked for, and decompressed it could have any size.
+    async for chunk in response.aiter_raw():
         content += chunk
         if len(content) > _LONGEST_ANSWER:
             break

@@ -1,4 +1,4 @@
-"""Mails handed to an SMTP server."""
+"""Hands mails to an SMTP server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Connections to an SMTP server, which are used again: as many as the settings say, or as the server takes."""
+"""Connections to an SMTP server that are used again: as many as the settings allow, or as the server takes."""
 
 from __future__ import annotations
 
@@ -28,17 +28,18 @@ from jetq_email.transports.smtp.replies import codes_of
 __all__ = ["Connections"]
 
 _IDLE = 15.0
-"""Seconds after which an unused connection is closed: servers drop theirs after minutes, and a worker may be quiet."""
+"""Seconds after which an unused connection is closed. Servers close unused connections after minutes, and a worker may
+have no mails for longer."""
 
 _MORE_AFTER = 30.0
 """Seconds after which one connection more is tried than the server has taken."""
 
 
 class Connections:
-    """Up to `settings.connections` to one server. Where it takes fewer, as many as it takes: who would open one more
-    waits for one of those.
+    """Up to `settings.connections` connections to one server. If the server takes fewer, a mail that would need one
+    more waits for one of these.
 
-    With `tls="starttls"` a server that does not offer STARTTLS is refused: nothing goes out in clear text.
+    With `tls="starttls"` a server that does not offer STARTTLS is refused, so nothing is sent in clear text.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -54,9 +55,10 @@ class Connections:
         self._name = settings.ehlo
 
     async def borrow(self) -> tuple[SMTP, bool]:
-        """Return a connection that takes a mail, and whether it has taken some before; `give_back` or `drop` it.
+        """Return a connection that takes a mail, and whether it has been used before. Call `give_back` or `drop`
+        afterwards.
 
-        Raises ServerBusy if the server takes no connection just now and none stands, TransportError if it cannot be
+        Raises ServerBusy if the server takes no connection now and none is open, and TransportError if it cannot be
         reached.
         """
         while True:
@@ -82,13 +84,13 @@ class Connections:
         self._wake()
 
     def drop(self, client: SMTP) -> None:
-        """Close `client`, of which nobody knows in which state it is."""
+        """Close `client`, whose state is unknown."""
         client.close()
         self._standing -= 1
         self._wake()
 
     async def close(self) -> None:
-        """Say goodbye on every idle connection. Never raises."""
+        """Close every idle connection with QUIT. Never raises."""
         if self._sweeper is not None:
             self._sweeper.cancel()
             self._sweeper = None
@@ -98,9 +100,9 @@ class Connections:
         await asyncio.gather(*(_quit(client) for client in clients), *self._closing)
 
     async def _stands(self, client: SMTP) -> bool:
-        """Return whether `client`, used before, takes a command; it is dropped if not.
+        """Return whether `client`, which was used before, still takes a command. If not, it is dropped.
 
-        A server may hang up at any moment: the question costs one round trip, a mail given to a dead connection would
+        A server may close a connection at any time. The check costs one round trip; a mail on a dead connection would
         cost an attempt.
         """
         try:
@@ -116,7 +118,7 @@ class Connections:
         return False
 
     async def _one_more(self) -> SMTP | None:
-        """Return a new connection; None if the server takes no more than stand already."""
+        """Return a new connection; None if the server takes no more than are already open."""
         self._standing += 1
         try:
             return await self._connect()
@@ -129,14 +131,14 @@ class Connections:
             return None
 
     async def _wait(self) -> None:
-        """Return when a connection was given back or is gone."""
+        """Wait until a connection is given back or closed."""
         turn = asyncio.get_running_loop().create_future()
         self._waiting.append(turn)
         try:
             await turn
         except BaseException:
             if turn.done() and not turn.cancelled():
-                self._wake()  # the turn of somebody else, then
+                self._wake()  # give the turn to the next waiter
             raise
         finally:
             with contextlib.suppress(ValueError):
@@ -194,13 +196,13 @@ class Connections:
                 if printed is not None:
                     raise _TokenRefused from None
             if isinstance(error, SMTPException | OSError | ValueError):
-                raise _not_connected(error, where, settings) from None  # its text may repeat the login
+                raise _not_connected(error, where, settings) from None  # the error's own text may repeat the login
             raise
         return client
 
 
 class _TokenRefused(Exception):
-    """The server refuses a token that it took before; the command may print another one now."""
+    """The server refuses a token that it took before. The command may print another token now."""
 
 
 def _not_connected(error: Exception, where: str, settings: Settings) -> TransportError:
@@ -224,7 +226,8 @@ def _not_connected(error: Exception, where: str, settings: Settings) -> Transpor
 
 
 def _told(error: Exception) -> str:
-    """Why there is no connection: in the server's words until it has heard of the login, which it may repeat."""
+    """Return why there is no connection. The server's own words are used only before the login, because later ones may
+    repeat it."""
     if isinstance(error, SMTPConnectResponseError | SMTPHeloError) and error.code > 0:
         return f"{error.code} {without_addresses(error.message)}"
     if isinstance(error, SMTPResponseException):
@@ -233,7 +236,7 @@ def _told(error: Exception) -> str:
 
 
 async def _introduce(client: SMTP) -> None:
-    """Say EHLO now, after STARTTLS forgot the first one: until then no extension counts as offered."""
+    """Say EHLO now, because STARTTLS made the first EHLO invalid. Before this no extension counts as offered."""
     try:
         await client.ehlo()
     except SMTPHeloError:

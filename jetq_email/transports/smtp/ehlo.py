@@ -1,4 +1,4 @@
-"""What a worker calls itself when it greets a server."""
+"""The name that a worker gives when it greets a server."""
 
 from __future__ import annotations
 
@@ -13,20 +13,21 @@ _FULL_NAME = re.compile(
 
 
 def own_name(host: str, port: int) -> str:
-    """Return the machine's full name; if it has none, the address from which it reaches `host`, in brackets (RFC 5321
-    4.1.4): servers refuse a bare name. Asks the resolver, so call it off the event loop. Raises nothing."""
+    """Return the machine's full name. If it has none, return the address from which it reaches `host`, in brackets (RFC
+    5321 4.1.4), because servers refuse a name without a domain. This asks the resolver, so call it off the event loop.
+    Raises nothing."""
     name = socket.getfqdn()
     if _FULL_NAME.fullmatch(name) and not name.endswith((".arpa", ".localdomain")):
         return name
     try:
         address = _address_towards(host, port)
-    except OSError:  # then the connection will tell what is wrong
+    except OSError:  # connecting will fail too, and say what is wrong
         address = "127.0.0.1"
     return f"[IPv6:{address}]" if ":" in address else f"[{address}]"
 
 
 def _address_towards(host: str, port: int) -> str:
-    """Of a datagram socket, which is connected without sending anything."""
+    """Return the local address of a datagram socket that is connected to `host`, without sending anything."""
     family, kind, protocol, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
     with socket.socket(family, kind, protocol) as asking:
         asking.connect(place)

@@ -1,4 +1,4 @@
-"""Logging in at an SMTP server: by a password, or by a token that expires and is fetched anew."""
+"""Logs in at an SMTP server, with a password, or with a token that expires and is fetched again."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from jetq_email.settings import Settings
 __all__ = ["Login"]
 
 _TOKEN = re.compile(r"[!-~]{1,16000}")
-"""RFC 6750 2.1 allows fewer characters; none of them is a blank."""
+"""The form of a token. RFC 6750 2.1 allows fewer characters; none of them is a blank."""
 
 _EARLY = 60.0
-"""Seconds before its expiry from which a token is not used any more."""
+"""Seconds before its expiry from which a token is no longer used."""
 
 
 class Login:
-    """Logs in with the user and password, or token, of the settings; does nothing if there are none."""
+    """Logs in with the user and password, or with the token, of the settings; does nothing if there are none."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -36,8 +36,8 @@ class Login:
         self._fetching = asyncio.Lock()
 
     async def log_in(self, client: SMTP) -> None:
-        """Log `client` in. Raises what aiosmtplib does, SMTPAuthenticationError if it is refused, and TransportError if
-        the command for a token fails."""
+        """Log `client` in. Raises what aiosmtplib raises, SMTPAuthenticationError if the login is refused, and
+        TransportError if the command for a token fails."""
         settings = self._settings
         if settings.user is None:
             return
@@ -52,12 +52,12 @@ class Login:
 
     @property
     def printed_token(self) -> str | None:
-        """The token that a command has printed for an earlier login."""
+        """The token that the command printed for an earlier login; None if there is none."""
         return self._token
 
     def forget(self, token: str | None) -> None:
-        """Have the command print another token in place of `token`, which the server has refused, unless there is
-        another one already."""
+        """Forget `token`, which the server has refused, so that the command prints another token, unless it has done so
+        already."""
         if token is None or token == self._token:
             self._token = None
 
@@ -65,7 +65,7 @@ class Login:
         settings = self._settings
         if settings.token is not None:
             return settings.token.reveal()
-        async with self._fetching:  # one command for all connections
+        async with self._fetching:  # run the command once for all connections
             if self._token is None or time.time() >= self._expires - _EARLY:
                 printed = await asyncio.to_thread(_run, settings)
                 self._token, self._expires = _read(printed)
@@ -73,7 +73,7 @@ class Login:
 
 
 def _run(settings: Settings) -> str:
-    """Return what the command prints. Neither that nor the command itself is in an error: both hold secrets."""
+    """Return what the command prints. Errors hold neither the output nor the command, because both hold secrets."""
     assert settings.token_command is not None
     try:
         done = subprocess.run(
@@ -93,8 +93,8 @@ def _run(settings: Settings) -> str:
 
 
 def _read(printed: str) -> tuple[str, float]:
-    """Return the token, and when it expires, in Unix time: of a token alone, of what a server of OAuth answers (RFC
-    6749 5.1), or of what `az account get-access-token` prints."""
+    """Return the token and its expiry in unix time. `printed` is a token alone, the answer of an OAuth server (RFC 6749
+    5.1), or the output of `az account get-access-token`."""
     text = printed.strip()
     try:
         answer = msgspec.json.decode(text)

@@ -1,4 +1,5 @@
-"""What may be told of an SMTP server's reply: its codes. Its words repeat addresses, subjects and content."""
+"""The parts of an SMTP server's reply that a log may show: its codes. Its words repeat addresses, subjects and
+content."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ from aiosmtplib import SMTPResponseException
 __all__ = ["codes_of", "enhanced"]
 
 _ENHANCED = re.compile(r"\s*([245]\.\d{1,3}\.\d{1,3})(?!\S)")
-"""The code with which a reply may begin; RFC 2034 4."""
+"""The enhanced code with which a reply may begin (RFC 2034 4)."""
 
 _MEANINGS: Mapping[str, str] = {
     "1.1": "no such mailbox",
@@ -31,11 +32,11 @@ _MEANINGS: Mapping[str, str] = {
     "7.25": "no reverse DNS of the sending host",
     "7.26": "neither DKIM nor SPF passed",
 }
-"""Subject and detail of enhanced codes, by the registry of IANA for RFC 5248."""
+"""Meanings of enhanced codes by their subject and detail, from IANA's registry for RFC 5248."""
 
 
 def enhanced(reply: str) -> str:
-    """Return the second code of a reply, `5.1.1 (no such mailbox)`; empty if it has none."""
+    """Return the enhanced code of a reply, `5.1.1 (no such mailbox)`; an empty text if the reply has none."""
     found = _ENHANCED.match(reply)
     if found is None:
         return ""
@@ -44,7 +45,7 @@ def enhanced(reply: str) -> str:
 
 
 def codes_of(error: SMTPResponseException) -> str:
-    """Both codes of a reply, as far as it has them."""
-    if error.code < 0:  # so says aiosmtplib
+    """Return both codes of a reply, as far as the reply has them."""
+    if error.code < 0:  # aiosmtplib uses such codes for this
         return "something that is no SMTP"
     return f"{error.code} {enhanced(error.message)}".rstrip()

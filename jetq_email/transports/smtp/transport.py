@@ -1,4 +1,4 @@
-"""Mails handed to an SMTP server: in one transaction, or in as many as the server wants."""
+"""Hands mails to an SMTP server, in one transaction or in as many as the server demands."""
 
 from __future__ import annotations
 
@@ -18,26 +18,28 @@ from jetq_email.transports.smtp.replies import codes_of, enhanced
 __all__ = ["SmtpTransport"]
 
 _CLOSING = 421
-"""What a server says that closes the connection, also after as many mails as it takes in one session."""
+"""The code with which a server closes the connection, also after as many mails as it takes in one session."""
 
 _OUT_OF_STEP = 503
-"""What a server says that lost count of the commands; no fault of the mail."""
+"""The code of a server that has lost count of the commands, which is no fault of the mail."""
 
 _TAKES_UNSEEN = 252
-"""What a server says to a recipient that it takes without knowing whether it is there."""
+"""The code for a recipient that a server takes without knowing whether it exists."""
 
 _ASCII_ALONE = enhanced("5.6.7")
 
 _UNKNOWN, _NEVER = 451, 554
-"""The codes of refusals that no server has said: of who may have the mail, and of who cannot get it."""
+"""Codes of refusals that no server has sent: it is unknown whether the recipient has the mail, and the recipient cannot
+get it."""
 
 
 class _SessionOver(Exception):
-    """The server has closed a session that had its mails, before it had the content of this one."""
+    """The server has closed a session in which it took mails, before it had the content of this mail."""
 
 
 class _Transaction(Struct):
-    """What became of the recipients of one transaction. left: those that the server wants in the next one."""
+    """The outcome of one transaction for its recipients. left: the recipients that the server wants in the next
+    transaction."""
 
     delivered: tuple[str, ...] = ()
     refused: tuple[Refusal, ...] = ()
@@ -45,7 +47,8 @@ class _Transaction(Struct):
 
 
 class _Load(Struct):
-    """What one server can take of an envelope: for whom, and who is refused because it cannot."""
+    """What a server can take of an envelope: the message, its recipients, and the recipients that are refused because
+    the server lacks an extension."""
 
     message: bytes
     recipients: tuple[str, ...]
@@ -62,9 +65,10 @@ class SmtpTransport:
         self._connections = Connections(settings)
 
     async def send(self, envelope: Envelope) -> Sent:
-        """See `Transport.send`. A connection lost after the content was sent leaves the outcome unknown: that is a
-        TransportError, or a temporary refusal if others have the mail already, and the retry carries the same
-        Message-ID. So does who is left when this is cancelled between two of several transactions, or in one."""
+        """See `Transport.send`. If a connection is lost after the content was sent, the outcome is unknown. Then a
+        TransportError is raised, or, if other recipients have the mail already, the recipients left are refused for
+        now. The retry has the same Message-ID. A cancellation between two of several transactions, or in one, also
+        leaves recipients refused for now."""
         delivered: list[str] = []
         refused: list[Refusal] = []
         left = envelope.recipients
@@ -89,11 +93,11 @@ class SmtpTransport:
         return Sent(tuple(delivered), tuple(refused))
 
     async def close(self) -> None:
-        """Say goodbye on every idle connection. Never raises."""
+        """Close every idle connection with QUIT. Never raises."""
         await self._connections.close()
 
     async def _transact(self, envelope: Envelope, recipients: Sequence[str]) -> _Transaction:
-        """Hand over in one transaction, on another connection if the server closes one that has had mails."""
+        """Hand over in one transaction. If the server closes a connection that was used before, use another one."""
         while True:
             client, used = await self._connections.borrow()
             try:
@@ -131,7 +135,7 @@ class SmtpTransport:
         return _Transaction(taken, (*load.refused, *refused), left)
 
     def _load(self, client: SMTP, envelope: Envelope, recipients: Sequence[str]) -> _Load:
-        """Return what this server can take. Raises Unsendable if that is nothing."""
+        """Return what this server can take of the mail. Raises Unsendable if it can take nothing."""
         load = _Load(envelope.message, tuple(recipients), utf8=envelope.smtputf8)
         if envelope.smtputf8 and not client.supports_extension("smtputf8"):
             load = self._load_without_utf8(envelope, recipients)
@@ -156,7 +160,8 @@ class SmtpTransport:
     async def _name_recipients(
         self, client: SMTP, envelope: Envelope, load: _Load
     ) -> tuple[tuple[str, ...], tuple[Refusal, ...], tuple[str, ...]]:
-        """Return who is taken in this transaction, who is refused, and who is for the next one."""
+        """Return the recipients that are taken in this transaction, those that are refused, and those for the next
+        transaction."""
         options = ["SMTPUTF8"] if load.utf8 else []
         if client.supports_extension("size"):
             options.append(f"SIZE={len(load.message)}")
@@ -181,7 +186,8 @@ class SmtpTransport:
         return tuple(taken), tuple(refused), ()
 
     def _closed(self, error: SMTPResponseException, used: bool) -> Exception:
-        """Return what the end of a session means: nothing, if it has had mails; then the next one takes this."""
+        """Return the error for a closed session. If the session has had mails, nothing is wrong, and the next session
+        takes this mail."""
         if used:
             return _SessionOver()
         return TransportError(f"the SMTP server {self._where} is closing down: {codes_of(error)}")
@@ -200,7 +206,7 @@ def _refusal(recipient: str, error: SMTPResponseException) -> Refusal:
 
 
 async def _reset(client: SMTP) -> None:
-    """Ready `client` for the next mail, or close it."""
+    """Make `client` ready for the next mail, or close it."""
     try:
         await client.rset()
     except (SMTPException, OSError):
@@ -208,14 +214,15 @@ async def _reset(client: SMTP) -> None:
 
 
 def _is_refusal(error: SMTPResponseException) -> bool:
-    """Return whether a server refuses something, and does not answer what it was not asked, or no SMTP at all."""
+    """Return whether the server refuses something. Otherwise it answers something that was not asked, or does not speak
+    SMTP."""
     return 400 <= error.code < 600 and error.code != _OUT_OF_STEP
 
 
 def _has_enough(error: SMTPResponseException) -> bool:
-    """Return whether a refused recipient says that the transaction has as many as the server takes: 452 (RFC 5321
-    4.5.3.1.10), of old 552. With an enhanced code it is about that recipient's mailbox (x.2.x), or the server's disk
-    (x.3.x)."""
+    """Return whether a refused recipient means that the transaction has as many recipients as the server takes: code
+    452 (RFC 5321 4.5.3.1.10), in the past 552. With an enhanced code the reply may be about the recipient's mailbox
+    (x.2.x) or the server's disk (x.3.x) instead."""
     if error.code not in (452, 552):
         return False
     return error.message[1:4] not in (".2.", ".3.") and (error.code == 452 or "recipients" in error.message.lower())
