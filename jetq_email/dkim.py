@@ -26,7 +26,7 @@ _SIGNED = (
     "list-unsubscribe", "list-unsubscribe-post", "list-id", "list-help", "list-owner", "list-archive", "list-post",
     "list-subscribe",
 )  # fmt: skip
-"""Signed if they are there; RFC 6376 5.4.1, and RFC 8058 4 of `List-Unsubscribe-Post`."""
+"""Fields that are signed if the mail has them (RFC 6376 5.4.1; for `List-Unsubscribe-Post` RFC 8058 4)."""
 
 _FIELD_END = re.compile(rb"\r\n(?![ \t])")
 _BLANKS = re.compile(rb"[ \t]+")

@@ -43,7 +43,7 @@ def _where(settings: Settings) -> str:
 def _pem(settings: Settings) -> str:
     if settings.dkim_key is not None:
         return settings.dkim_key.reveal().replace("\\n", "\n")  # a variable of one line has the two characters \n
-    assert settings.dkim_key_file is not None  # Settings has either
+    assert settings.dkim_key_file is not None  # Settings requires one of both
     try:
         return settings.dkim_key_file.read_text("ascii")
     except (OSError, ValueError) as error:

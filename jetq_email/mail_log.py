@@ -1,5 +1,5 @@
-"""The mail log: to whom mails were sent, when, by which job, and their outcomes. Entries are kept as long as the
-settings say."""
+"""The mail log: the recipients, times, jobs and outcomes of mails. Entries are kept as long as the settings say, if at
+all."""
 
 from __future__ import annotations
 

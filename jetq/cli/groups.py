@@ -18,7 +18,7 @@ _ALIKE = (
     "show info get view",
     "replay retry requeue",
 )
-"""Words that mean the same to their users, and need not look alike."""
+"""Sets of words that mean the same to users, even if they are spelt differently."""
 
 
 class Verbs(click.Group):

@@ -37,7 +37,7 @@ def inline(app: Jetq | None = None, *, raises: bool = False) -> Iterator[AppTest
     Otherwise this context is like `in_memory`: arguments are checked, encoded and decoded, and a worker of the app runs
     the job in its lifespan and middleware and by its retry rules. That worker runs on the caller's event loop, or on a
     loop made for it if the caller is not async, until no job is ready. The worker also runs the jobs that a running job
-    enqueues, beside that job.
+    enqueues, at the same time as that job.
 
     No job runs before it is due: a job for later, a retry and a snooze wait for `advance` and `run_until_empty` of the
     tester. `.result()` of such a job raises ResultTimeout at once. raises: `.delay` also raises the error of the first

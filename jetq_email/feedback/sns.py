@@ -32,7 +32,7 @@ async def confirm(url: str) -> None:
 
 
 async def fetch(url: str) -> bytes:
-    """Return what `url` answers, up to 64 KiB.
+    """Return up to 64 KiB of the answer to a GET of `url`.
 
     Raises TransportError, and SettingsError if httpx2 is not installed.
     """

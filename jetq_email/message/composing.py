@@ -101,7 +101,7 @@ class Envelope(Struct, frozen=True):
     via: str | None = None
 
     def left_of(self, mailboxes: Iterable[Mailbox]) -> list[Mailbox]:
-        """Return those of `mailboxes` that are to get the mail now, each address once."""
+        """Return those of `mailboxes` that must still get the mail, each address once."""
         return list({each.address: each for each in mailboxes if each.address in self.recipients}.values())
 
 

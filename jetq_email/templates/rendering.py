@@ -1,8 +1,8 @@
 """Mails from templates: `<name>.subject.txt`, and `<name>.html` or `<name>.txt` or both.
 
-In place of `<name>.html` there may be `<name>.mjml`, of which the HTML is made. Variables in HTML are escaped, also in
-all files that the HTML extends, includes or imports, whatever their names; in subject and text they are not escaped. A
-missing variable is an error, never an empty gap in a mail.
+In place of `<name>.html` there may be `<name>.mjml`, from which the HTML is made. Variables in HTML are escaped, also
+in all files that the HTML extends, includes or imports, whatever their names. Variables in subject and text are not
+escaped. A missing variable is an error, never an empty gap in a mail.
 """
 
 from __future__ import annotations
@@ -55,11 +55,11 @@ def render(
     *,
     undefined: type[jinja2.Undefined] | None = None,
 ) -> Rendered:
-    """Return the template `name`, filled in from `context`. It is searched in `directory` and then among the built-in
-    ones.
+    """Return the template `name`, filled in from `context`. The template is searched in `directory`, then among the
+    built-in ones.
 
-    undefined: the class that stands in for missing variables; None makes them an error. Raises Unsendable that names
-    the missing template or variable, or says what is wrong with the template.
+    undefined: the class used for missing variables; None makes them an error. Raises Unsendable that names the missing
+    template or variable, or says what is wrong with the template.
     """
     if not _NAME.fullmatch(name):
         raise Unsendable(f"template {name[:80]!r}: not a template's name", hint="letters, digits, '_' and '-'")

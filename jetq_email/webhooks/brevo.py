@@ -23,7 +23,7 @@ _KINDS: Mapping[object, Kind] = {
     "unsubscribed": "unsubscribed",
     "delivered": "delivered",
 }
-"""Kinds of events by Brevo's names. `blocked` is missing, because it may have several reasons and does not say which."""
+"""Kinds of events by Brevo's names. `blocked` is missing: it may have several reasons, and does not say which."""
 
 
 class Brevo(Hook):

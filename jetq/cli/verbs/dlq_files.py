@@ -63,8 +63,8 @@ async def _write(broker: Broker, which: DeadFilter, file: IO[bytes]) -> int:
 
 @contextmanager
 def _new_file(path: Path, *, force: bool) -> Iterator[IO[bytes]]:
-    """Yield a file that appears at `path` only when it is complete. So nobody purges letters of which a file has only a
-    part."""
+    """Yield a file that appears at `path` only when it is complete, so that nobody purges letters after half an
+    export."""
     if path.exists() and not force:
         raise Failed(f"{path} is there already", hint="another name, or --force")
     made = None

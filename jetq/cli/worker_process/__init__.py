@@ -1,2 +1,1 @@
-"""What the command `jetq worker` does beside the worker: prints a banner, answers for its health over HTTP, reloads
-code."""
+"""Parts of the command `jetq worker` around the worker: the banner, health over HTTP, reloading."""

@@ -53,7 +53,7 @@ def announced_exits(running: Callable[[], int]) -> Iterator[None]:
     def announced(status: int) -> NoReturn:
         caller = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]  # the documented way to see who calls
         own = str(caller.f_globals.get("__name__", "")).partition(".")[0] == "jetq"
-        if os.getpid() == pid and not own:  # a child that forked may end like that
+        if os.getpid() == pid and not own:  # a forked child may end like this
             with contextlib.suppress(Exception):
                 _announce(status, f"{caller.f_code.co_filename}:{caller.f_lineno}", running())
         end(status)
