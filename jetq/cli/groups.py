@@ -18,7 +18,7 @@ _ALIKE = (
     "show info get view",
     "replay retry requeue",
 )
-"""Sets of words that mean the same to users, even if they are spelt differently."""
+"""Each text holds verbs that mean the same to users, even if they are spelt differently."""
 
 
 class Verbs(click.Group):

@@ -16,10 +16,10 @@ __all__ = ["Places", "check_addresses", "in_ascii", "in_requests", "places"]
 
 
 def in_requests(provider: Provider, envelope: Envelope) -> list[Envelope]:
-    """Split `envelope` into as many as `provider` needs requests.
+    """Split `envelope` into one envelope for each request that `provider` needs.
 
     If readers would see the recipients of a request, each hidden recipient gets a request of their own, unless the
-    request also names somebody whom all may see.
+    request also names a recipient that everybody may see.
     """
     count, most = len(envelope.recipients), provider.most
     parts = [replace(envelope, recipients=envelope.recipients[at : at + most]) for at in range(0, count, most)]

@@ -20,8 +20,8 @@ __all__ = ["Pace", "PacedTransport"]
 _log = logging.getLogger("jetq.email")
 
 _AHEAD = 0.5
-"""Seconds for which a process takes turns at once. The broker is asked once in this time, and at most this time of
-turns may be lost."""
+"""Seconds for which a process takes turns at once. It asks the broker once in this time, and when it ends, at most the
+turns of this time are lost."""
 
 _PATIENCE = 2.0
 """Seconds that a mail waits here for its turn. A mail with a longer wait gives its slot to another job."""
