@@ -12,7 +12,7 @@ import pytest
 from jetq import Interruption, JobCancelled, JobContext, JobNotFound, Retry, current_job
 from jetq.operations.cancel import cancel_found
 from tests.apps.spinning import spin
-from tests.apps.working import fresh_app, settled, working
+from tests.apps.working import fresh_app, seconds_to_store, settled, working
 
 pytestmark = pytest.mark.anyio
 
@@ -233,7 +233,8 @@ async def test_of_twenty_thousand_due_at_one_instant_the_cancelled_do_not_run(na
     async def due() -> None:
         ran.append(current_job().id)
 
-    at = datetime.now(UTC) + timedelta(seconds=15)
+    lead = 5.0 + 3 * await seconds_to_store(app, 20_000)
+    at = datetime.now(UTC) + timedelta(seconds=lead)
     jobs = await app.adelay_many(due.options(at=at).bind() for _ in range(20_000))
     broker = await app.session.broker()
     chosen = (await broker.standing("default"))[::10]

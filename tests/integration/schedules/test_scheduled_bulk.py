@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.apps.harness import QUEUE, Harness, harness
+from tests.apps.harness import QUEUE, harness
 from tests.apps.noting import whole_lines
 from tests.apps.workers import WorkerProcess
+from tests.apps.working import seconds_to_store
 from tests.servers import NatsServerFactory
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.timeout(400)]
@@ -29,21 +30,13 @@ def _resident(pid: int) -> int:
     raise AssertionError("no VmRSS")
 
 
-async def _time_to_store(h: Harness) -> float:
-    """Return the seconds that this machine needs for all of them now, judged by a twentieth in another queue."""
-    some = (h.app.call("tests.apps.ledger_tasks.mark", {"n": n}, queue="pace", delay=3600.0) for n in range(JOBS // 20))
-    before = time.monotonic()
-    await h.app.adelay_many(some)
-    return 20 * (time.monotonic() - before)
-
-
 async def test_none_is_early_lost_or_doubled_and_memory_does_not_grow_with_them(
     nats_server: NatsServerFactory, tmp_path: Path
 ) -> None:
     server = nats_server()
     async with harness(server.url, tmp_path) as h:
         spread = random.Random(1)
-        begin = time.time() + 10.0 + 2 * await _time_to_store(h)
+        begin = time.time() + 10.0 + 2 * await seconds_to_store(h.app, JOBS)
         due = {n: begin + spread.random() * MINUTE for n in range(JOBS)}
         name = "tests.apps.ledger_tasks.mark"
         calls = (h.app.call(name, {"n": n}, queue=QUEUE, at=datetime.fromtimestamp(at, UTC)) for n, at in due.items())
