@@ -14,7 +14,7 @@ FILES = sorted(path for package in ("jetq", "jetq_email") for path in (ROOT / pa
 NO_VERBS = frozenset(
     """
     A All Also An Another As Bytes By Each Every For From Guarantee How If In It Its JSON Jobs Many No Nobody None Not
-    Nothing Of On One Only Raises Same Seconds So Some Such That The Their There These They This Those Time To Under Up
+    Nothing Of On One Only Raises Same Seconds So Some Such That The Their There These They This Those To Under Up
     What When Where Wherever Whether Which Who Whoever Whose Why With Within
     """.split()
 )
