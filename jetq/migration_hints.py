@@ -19,7 +19,7 @@ __all__ = [
     "COMMANDS",
     "NAMES",
     "OPTIONS",
-    "Place",
+    "WrittenAt",
     "absent_name",
     "answering",
     "argument_answer",
@@ -31,7 +31,7 @@ __all__ = [
 
 T = TypeVar("T")
 
-Place = Literal["@task", ".options", "app.send"]
+WrittenAt = Literal["@task", ".options", "app.send"]
 """The places where a user writes options."""
 
 
@@ -136,8 +136,9 @@ _WRITTEN = {
 }
 
 
-def option_answer(word: str, value: Any, place: Place, name: str) -> str | None:
-    """Return the line to write in place of the option `word`, which a user gave at `place`; None for an unknown word.
+def option_answer(word: str, value: Any, written_at: WrittenAt, name: str) -> str | None:
+    """Return the line to write in place of the option `word`, which a user gave at `written_at`; None for an
+    unknown word.
 
     name: the name of the task. value: what the user gave; a number is in the line, as jetq counts it.
     """
@@ -145,19 +146,20 @@ def option_answer(word: str, value: Any, place: Place, name: str) -> str | None:
     if meaning is None or isinstance(meaning, _None):
         return None if meaning is None else meaning.instead
     ours = meaning.ours.format(value=_shown(word, value, meaning.example))
-    return written_option(ours, meaning.where, place, name) + meaning.note
+    return written_option(ours, meaning.where, written_at, name) + meaning.note
 
 
-def written_option(ours: str, where: Literal["task", "call", "both"], place: Place, name: str) -> str:
-    """Return the line to write with the options `ours`: at `place`, or at another place if `place` does not take them.
+def written_option(ours: str, where: Literal["task", "call", "both"], written_at: WrittenAt, name: str) -> str:
+    """Return the line to write with the options `ours`: at `written_at`, or elsewhere if `written_at` does not take
+    them.
 
     where: whether definitions of tasks, calls or both take the options. name: the name of the task.
     """
     if where == "task":
-        place = "@task"
-    elif where == "call" and place == "@task":
-        place = ".options"
-    return _WRITTEN[place].format(ours=ours, task=_short(name), name=name)
+        written_at = "@task"
+    elif where == "call" and written_at == "@task":
+        written_at = ".options"
+    return _WRITTEN[written_at].format(ours=ours, task=_short(name), name=name)
 
 
 def argument_answer(word: str, name: str) -> str | None:

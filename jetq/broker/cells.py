@@ -17,7 +17,7 @@ class Cells(Protocol):
         """Return the cell stored under `name`, tokens joined by dots; None if no cell is stored there."""
         ...
 
-    async def first_cell(self, below: str) -> Cell | None:
+    async def oldest_cell(self, below: str) -> Cell | None:
         """Return the cell that was written first among those named `below` and one token more; None if there is
         none."""
         ...

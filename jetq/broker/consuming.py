@@ -38,7 +38,7 @@ class Feed(Protocol):
         ...
 
     @property
-    def trouble(self) -> str | None:
+    def problem(self) -> str | None:
         """Why nothing can arrive at the moment; None if deliveries can arrive, as far as is known."""
         ...
 
@@ -117,16 +117,16 @@ class Consuming(Protocol):
         """
         ...
 
-    async def bury(self, delivery: Delivery, letter: DeadLetter) -> None:
+    async def store_dead(self, delivery: Delivery, letter: DeadLetter) -> None:
         """Store the dead letter with the delivery's bytes, only once if this is repeated. Call `finish` afterwards."""
         ...
 
-    async def superseded(self, delivery: Delivery) -> bool:
+    async def is_superseded(self, delivery: Delivery) -> bool:
         """Return whether something newer with this job's id is stored, or this delivery was settled (dead or with
         result)."""
         ...
 
-    async def starts(self, delivery: Delivery) -> int:
+    async def recorded_starts(self, delivery: Delivery) -> int:
         """Return how many starts of this delivery's message are on record."""
         ...
 

@@ -1,4 +1,4 @@
-"""The role of the port that holds dead letters. `Consuming.bury` stores them."""
+"""The role of the port that holds dead letters. `Consuming.store_dead` stores them."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ class DeadLetters(Protocol):
         """Drop dead letters of `queue`, of one job or task if `id` or `task` is given; return how many were dropped."""
         ...
 
-    async def drop_dead(self, entry: DeadEntry) -> bool:
+    async def delete_dead(self, entry: DeadEntry) -> bool:
         """Drop just this dead letter. Return False if the letter is gone already."""
         ...
 
-    async def put_dead(self, entry: DeadEntry) -> bool:
+    async def import_dead(self, entry: DeadEntry) -> bool:
         """Store a dead letter that was read from elsewhere, as the newest of the queue that the letter names. Creates
         the queue.
 

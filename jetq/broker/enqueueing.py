@@ -8,7 +8,7 @@ from typing import Protocol
 from jetq.broker.wanted import always
 from jetq.errors import BrokerError
 from jetq.model.deployment_facts import Drift
-from jetq.model.job import Debounce, JobRecord, Stored
+from jetq.model.job import Debounce, EnqueueReceipt, JobRecord
 
 __all__ = ["DirectConnection", "Enqueueing"]
 
@@ -26,7 +26,7 @@ class DirectConnection(Protocol):
         """Whether the connection can be used again."""
         ...
 
-    def store(self, job: JobRecord) -> Stored | None:
+    def store(self, job: JobRecord) -> EnqueueReceipt | None:
         """Store `job` as `Enqueueing.send_job` does, and wait for the answer.
 
         None means that this call surely did not store the job; the broker can store it. Raises NotStored if it is not
@@ -58,7 +58,7 @@ class Enqueueing(Protocol):
         due: float | None = None,
         timeout: float | None = None,
         debounce: Debounce | None = None,
-    ) -> Stored:
+    ) -> EnqueueReceipt:
         """Store `job`, to be delivered at once or from `due` (unix seconds) on, and never earlier.
 
         An enqueue with an id that is in use stores nothing. An id is in use while a job with that id is scheduled,
@@ -75,7 +75,10 @@ class Enqueueing(Protocol):
         ...
 
     def send_job(
-        self, job: JobRecord, on_done: Callable[[Stored | BrokerError], None], wanted: Callable[[], bool] = always
+        self,
+        job: JobRecord,
+        on_done: Callable[[EnqueueReceipt | BrokerError], None],
+        wanted: Callable[[], bool] = always,
     ) -> bool:
         """Store, without waiting, a fresh job that is due at once and has no key.
 
@@ -99,7 +102,7 @@ class Enqueueing(Protocol):
         due: float | None = None,
         timeout: float | None = None,
         debounce: Debounce | None = None,
-    ) -> Sequence[Stored | Exception]:
+    ) -> Sequence[EnqueueReceipt | Exception]:
         """Store each of `jobs` as `enqueue` does, pipelined. Return one answer or error per job, in their order."""
         ...
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from jetq.model.deployment_facts import Survey
-from jetq.model.job import Found
+from jetq.model.job import StoredJob
 from jetq.model.queue_info import QueueInfo
 
 __all__ = ["Queues"]
@@ -15,20 +15,20 @@ __all__ = ["Queues"]
 class Queues(Protocol):
     """Verbs that look at what is stored in queues, move it, remove it and pause it. For errors see `jetq.broker`."""
 
-    async def find(self, queue: str, id: str) -> Found | None:
+    async def find(self, queue: str, id: str) -> StoredJob | None:
         """Return job `id` as it is stored in `queue`, scheduled or queued; None if the job is not stored there."""
         ...
 
-    async def standing(
+    async def stored_jobs(
         self, queue: str, *, task: str | None = None, key: str | None = None, limit: int | None = None
-    ) -> Sequence[Found]:
+    ) -> Sequence[StoredJob]:
         """Return the jobs stored in `queue`, in the order they were stored, at most `limit`.
 
         With `task` or `key` only the jobs of that task or key token are returned.
         """
         ...
 
-    async def overdue(self, queue: str, after: int) -> tuple[Sequence[Found], int]:
+    async def overdue(self, queue: str, after: int) -> tuple[Sequence[StoredJob], int]:
         """Return scheduled jobs that the broker should have made ready half a minute ago or more, and where to look on.
 
         One call looks at some hundreds of jobs whose sequences are above `after`. The second value is the sequence
@@ -37,18 +37,18 @@ class Queues(Protocol):
         ...
 
     @property
-    def firing(self) -> float:
+    def fire_window(self) -> float:
         """Seconds around its due time in which a scheduled job that is removed may become ready all the same."""
         ...
 
-    async def move(self, found: Found, due: float) -> bool:
+    async def move(self, found: StoredJob, due: float) -> bool:
         """Give a scheduled job another due time (unix seconds). Raises NewerVersion.
 
         Returns False if the job is due within two seconds, or is not scheduled any more.
         """
         ...
 
-    async def release(self, found: Found) -> bool:
+    async def release(self, found: StoredJob) -> bool:
         """Make a scheduled job ready now, also one that is overdue.
 
         Returns False if the job is about to become ready by itself, or is not scheduled any more.

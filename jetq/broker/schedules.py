@@ -45,7 +45,7 @@ class Schedules(Protocol):
         """
         ...
 
-    async def ticked(self, queue: str, name: str) -> Mark:
+    async def tick_mark(self, queue: str, name: str) -> Mark:
         """Return the mark that says which ticks of the schedule became jobs."""
         ...
 

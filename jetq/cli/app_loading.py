@@ -26,16 +26,16 @@ _OF_PROJECTS = ("pyproject.toml", "setup.py", "manage.py")
 imported from."""
 
 
-def load_app(specs: Sequence[str]) -> Jetq:
-    """Import every module of `specs`, and return the app among them. If they define no app, return the default app,
+def load_app(app_paths: Sequence[str]) -> Jetq:
+    """Import every module of `app_paths`, and return the app among them. If they define no app, return the default app,
     which has the tasks that they define.
 
     Raises Failed for a module that cannot be imported, for an app that does not exist, and for more than one app.
     """
     add_working_directory()
     apps: dict[int, tuple[str, Jetq]] = {}
-    for spec in specs:
-        for name, app in _load(spec):
+    for app_path in app_paths:
+        for name, app in _load(app_path):
             apps.setdefault(id(app), (name, app))
     if len(apps) > 1:
         names = ", ".join(name for name, _ in apps.values())
@@ -89,18 +89,20 @@ def _is_missing(name: str, error: ModuleNotFoundError) -> bool:
     return error.name is not None and (name == error.name or name.startswith(f"{error.name}."))
 
 
-def _load(spec: str) -> list[tuple[str, Jetq]]:
-    """Return the apps that `spec` names, each with its name: the one app of `MODULE:APP`, else all apps of the
+def _load(app_path: str) -> list[tuple[str, Jetq]]:
+    """Return the apps that `app_path` names, each with its name: the one app of `MODULE:APP`, else all apps of the
     module."""
-    target, _, attribute = spec.partition(":") if not Path(spec).is_file() else (spec, "", "")
+    target, _, attribute = app_path.partition(":") if not Path(app_path).is_file() else (app_path, "", "")
     if not target.strip():
-        raise Failed(f"{spec!r} names no module", hint="MODULE, MODULE:APP or file.py; is a shell's variable empty?")
+        raise Failed(
+            f"{app_path!r} names no module", hint="MODULE, MODULE:APP or file.py; is a shell's variable empty?"
+        )
     module = _import_file(Path(target)) if target.endswith(".py") else import_module(target)
     found = {name: value for name, value in vars(module).items() if isinstance(value, Jetq)}
     if not attribute:
         return [(f"{target}:{name}", app) for name, app in found.items()]
     if attribute in found:
-        return [(spec, found[attribute])]
+        return [(app_path, found[attribute])]
     if hasattr(module, attribute):
         kind = type(getattr(module, attribute)).__name__
         raise Failed(f"'{attribute}' of module '{module.__name__}' is a {kind}, not a Jetq app")

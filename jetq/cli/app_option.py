@@ -36,15 +36,15 @@ T = TypeVar("T")
 def for_app(command: F) -> F:
     """Add the option `--app`, which names the app whose settings the command uses."""
     option = click.option(
-        "-A", "--app", "spec", envvar="JETQ_APP", metavar="MODULE[:APP]", help="Use this app's settings."
+        "-A", "--app", "app_path", envvar="JETQ_APP", metavar="MODULE[:APP]", help="Use this app's settings."
     )
     return option(command)
 
 
-def choose_app(*specs: str | None) -> Jetq:
-    """Return the app that `specs` name; without `specs`, the default app. Raises Failed as `load_app` does."""
+def choose_app(*app_paths: str | None) -> Jetq:
+    """Return the app that `app_paths` name; without `app_paths`, the default app. Raises Failed as `load_app` does."""
     use_local_server()
-    return load_app([spec for spec in specs if spec is not None])
+    return load_app([app_path for app_path in app_paths if app_path is not None])
 
 
 def use_local_server() -> None:

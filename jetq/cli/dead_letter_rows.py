@@ -9,7 +9,7 @@ from jetq.cli.exit import FAILED, Failed
 from jetq.cli.output import age, echo_table
 from jetq.model.dead_letter import DeadEntry
 
-__all__ = ["Row", "already_standing", "count", "echo_rows", "row", "summary"]
+__all__ = ["Row", "already_stored", "count", "echo_rows", "row", "summary"]
 
 Row = tuple[object, ...]
 
@@ -18,7 +18,7 @@ _MOST_IDS = 10
 
 
 def row(entry: DeadEntry) -> Row:
-    """Return a concealed entry as a row for `echo_rows`."""
+    """Return a redacted entry as a row for `echo_rows`."""
     letter = entry.letter
     died = age(time.time() - letter.at)
     return (letter.id, letter.queue, letter.task, letter.reason, letter.attempt, died, _error(entry))
@@ -30,7 +30,7 @@ def echo_rows(rows: Sequence[Row]) -> None:
 
 
 def summary(entry: DeadEntry) -> dict[str, object]:
-    """Return the few fields of a concealed entry that a list shows."""
+    """Return the few fields of a redacted entry that a list shows."""
     letter = entry.letter
     return {
         "id": letter.id,
@@ -51,7 +51,7 @@ def count(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
 
 
-def already_standing(ids: Sequence[str]) -> Failed:
+def already_stored(ids: Sequence[str]) -> Failed:
     """Return the error for jobs that were not replayed because other jobs with the same id or key are stored."""
     shown = ", ".join(ids[:_MOST_IDS]) + (f" and {len(ids) - _MOST_IDS:,} more" if len(ids) > _MOST_IDS else "")
     return Failed(

@@ -18,7 +18,7 @@ from jetq.errors import BadPayload
 from jetq.model.bounds import is_too_deep
 from jetq.model.dead_letter import DeadEntry, DeadLetter
 from jetq.model.failure import AttemptError
-from jetq.model.redaction import hidden, is_secret_name, secret_texts, veil
+from jetq.model.redaction import is_secret_name, redacted, redactor, secret_texts
 from jetq.model.result import ResultRecord
 from jetq.operations.job_view import JobView
 
@@ -26,8 +26,6 @@ __all__ = [
     "Placed",
     "age",
     "arguments",
-    "concealed",
-    "concealed_errors",
     "echo_errors",
     "echo_fields",
     "echo_json",
@@ -35,6 +33,8 @@ __all__ = [
     "errors_json",
     "moment",
     "printable",
+    "redacted_entry",
+    "redacted_errors",
     "result",
 ]
 
@@ -98,7 +98,9 @@ def arguments(app: Jetq, job: Placed, body: bytes) -> Any:
     """
     try:
         body = app.open_arguments(job.task, job.queue, body)
-        return {"bytes": len(body)} if is_too_deep(body) else hidden(msgspec.json.decode(body), _kinds(app, job))
+        return (
+            {"bytes": len(body)} if is_too_deep(body) else redacted(msgspec.json.decode(body), _annotations(app, job))
+        )
     except BadPayload as error:
         return {"sealed": error.message}
     except RecursionError:  # the calls here are nested deeply already
@@ -115,14 +117,14 @@ def result(app: Jetq, record: ResultRecord) -> Any:
     kind = Any if task is None else task.signature.result_kind
     try:
         value = app.open_result(record.id, record.task, record)
-        return hidden({"result": msgspec.json.decode(value)}, {"result": kind})["result"]
+        return redacted({"result": msgspec.json.decode(value)}, {"result": kind})["result"]
     except BadPayload as error:
         return {"sealed": error.message}
     except (ValueError, RecursionError):  # nested too deeply to be read here
         return {"bytes": len(bytes(record.value))}
 
 
-def concealed(app: Jetq, entry: DeadEntry) -> DeadEntry:
+def redacted_entry(app: Jetq, entry: DeadEntry) -> DeadEntry:
     """Return `entry` without the secret arguments in its texts. A worker that did not know the secrets may have written
     them."""
     letter = entry.letter
@@ -132,12 +134,12 @@ def concealed(app: Jetq, entry: DeadEntry) -> DeadEntry:
     failure = replace(
         letter.failure, message=message, traceback=traceback, args=letter.failure.args if hide(args) == args else None
     )
-    errors = concealed_errors(app, letter, entry.body, letter.errors)
-    headers = hidden({name: hide(value) for name, value in letter.headers.items()})
+    errors = redacted_errors(app, letter, entry.body, letter.errors)
+    headers = redacted({name: hide(value) for name, value in letter.headers.items()})
     return replace(entry, letter=replace(letter, failure=failure, errors=errors, headers=headers))
 
 
-def concealed_errors(app: Jetq, job: Placed, body: bytes, errors: Sequence[AttemptError]) -> tuple[AttemptError, ...]:
+def redacted_errors(app: Jetq, job: Placed, body: bytes, errors: Sequence[AttemptError]) -> tuple[AttemptError, ...]:
     """Return `errors` without the texts of the secret arguments in `body`."""
     hide = _hiding(app, job, body)
     return tuple(replace(error, message=hide(error.message)) for error in errors)
@@ -148,12 +150,12 @@ def _hiding(app: Jetq, job: Placed, body: bytes) -> Callable[[str], str]:
         values = msgspec.json.decode(app.open_arguments(job.task, job.queue, body))
     except (ValueError, RecursionError, BadPayload):  # no worker could read these arguments either
         return str
-    return veil(secret_texts(values, _kinds(app, job)))
+    return redactor(secret_texts(values, _annotations(app, job)))
 
 
-def _kinds(app: Jetq, job: Placed) -> Mapping[str, Any]:
+def _annotations(app: Jetq, job: Placed) -> Mapping[str, Any]:
     task = app.tasks.get(job.task)
-    return {} if task is None else task.signature.kinds
+    return {} if task is None else task.signature.annotations
 
 
 def moment(at: float | None) -> str:

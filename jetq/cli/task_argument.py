@@ -20,14 +20,14 @@ from jetq.model.annotations import signature_of
 __all__ = ["call_arguments", "choose_task"]
 
 
-def choose_task(name: str, spec: str | None) -> tuple[Jetq, Task[..., Any] | None]:
-    """Return the app that `spec` names, else the app of the task's module, with task `name`; None if its code is not
-    here."""
-    if spec is None:
+def choose_task(name: str, app_path: str | None) -> tuple[Jetq, Task[..., Any] | None]:
+    """Return the app that `app_path` names, else the app of the task's module, with task `name`; None if its code is
+    not here."""
+    if app_path is None:
         add_working_directory()
         use_local_server()
         import_module_of_task(name)  # first, because the module may make the app that the task belongs to
-    app = choose_app(spec)
+    app = choose_app(app_path)
     return app, _find(app, name)
 
 

@@ -28,7 +28,7 @@ from jetq.model.definitions.options import (
     check_identity,
     effective_options,
 )
-from jetq.model.job import Stored
+from jetq.model.job import EnqueueReceipt
 from jetq.model.names import (
     check_job_id,
     check_queue,
@@ -317,7 +317,7 @@ class Jetq:
         known = self._find(name)
         return decode_plain if known is None else known.signature.decode_result
 
-    def _job(self, call: Call[R], stored: Stored) -> Job[R]:
+    def _job(self, call: Call[R], stored: EnqueueReceipt) -> Job[R]:
         return Job(
             self.session,
             self.client,

@@ -15,7 +15,7 @@ from jetq.migration_hints import answering
 from jetq.model.definitions.options import CallSettings, TaskOptions, effective_options
 from jetq.model.job import Debounce, JobRecord, Meta
 from jetq.model.names import NO_KEY, check_keyless_id, key_token, keyed_id, new_job_id
-from jetq.model.redaction import Discreet
+from jetq.model.redaction import RedactedRepr
 
 if TYPE_CHECKING:
     from jetq.encoding.sealing import PayloadCodec
@@ -28,7 +28,7 @@ _BATCH = 1000
 
 
 @answering("Call")
-class Call(Discreet, Struct, Generic[R], frozen=True):
+class Call(RedactedRepr, Struct, Generic[R], frozen=True):
     """A task with bound and checked arguments, not stored yet.
 
     body: the arguments as JSON. settings: the options given for this call. effective: the options in force, from

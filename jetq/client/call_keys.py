@@ -32,7 +32,7 @@ def check_template(key: KeyOption, signature: Signature, option: str = "key") ->
                 f"{option} {key!r} names {name!r}, which is no parameter of {signature.call_text}",
                 hint="write a brace that is meant as such twice: {{",
             )
-        if is_secret(signature.kinds.get(name)) or any(map(is_secret_name, re.split(r"[.\[\]]", field))):
+        if is_secret(signature.annotations.get(name)) or any(map(is_secret_name, re.split(r"[.\[\]]", field))):
             raise DefinitionError(
                 f"{option} {key!r} of {signature.name} names a secret, and keys are stored and shown as they are",
                 hint="give it a function that returns a hash, or the name of another parameter",
@@ -45,7 +45,7 @@ def call_key(key: KeyOption, signature: Signature, args: tuple[Any, ...], kwargs
         made: object = key(*args, **kwargs) if callable(key) else key.format(**signature.values(args, kwargs))
     except Exception as error:
         given = {**dict(zip(signature.names, args, strict=False)), **kwargs}
-        told = signature.conceal(f"{type(error).__name__}: {error}", given)
+        told = signature.redact(f"{type(error).__name__}: {error}", given)
         raise ArgumentError(f"{signature.name}: these arguments give no key: {told}") from None
     if not isinstance(made, str) or not made:
         shown = "an empty text" if made == "" else type(made).__name__

@@ -21,7 +21,7 @@ from jetq.errors import (
     NotStored,
     Rejected,
 )
-from jetq.model.job import Debounce, JobRecord, State, Stored
+from jetq.model.job import Debounce, EnqueueReceipt, JobRecord, State
 from jetq.model.names import NO_KEY
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class Client:
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    async def enqueue(self, request: Request) -> Stored:
+    async def enqueue(self, request: Request) -> EnqueueReceipt:
         """Store a job. Raises Rejected (NotSent without a connection) or NotStored, with the job's id."""
         try:
             broker = self._session.connected()
@@ -54,7 +54,7 @@ class Client:
         except BrokerError as error:
             raise _about(error, request) from error.__cause__
 
-    def enqueue_and_wait(self, request: Request) -> Stored:
+    def enqueue_and_wait(self, request: Request) -> EnqueueReceipt:
         """Do what `enqueue` does, from code that is not async."""
         try:
             if request.is_plain:
@@ -63,7 +63,7 @@ class Client:
         except BrokerError as error:
             raise _about(error, request) from error.__cause__
 
-    def _store_plain(self, request: Request) -> Stored:
+    def _store_plain(self, request: Request) -> EnqueueReceipt:
         job = request.job
         try:
             stored = self._session.store(job)
@@ -74,7 +74,7 @@ class Client:
             lambda: self._store(request), lambda broker, told, wanted: broker.send_job(job, told, wanted)
         )
 
-    async def _store_again(self, request: Request, first: str) -> Stored:
+    async def _store_again(self, request: Request, first: str) -> EnqueueReceipt:
         """Store a job that was sent and not confirmed. Its id does not count as fresh any more, because the first try
         may be stored."""
         job = request.job
@@ -84,14 +84,14 @@ class Client:
             raise NotStored(f"{first}; then {error.message}") from None
         return replace(stored, disposition="new")
 
-    async def _store(self, request: Request) -> Stored:
+    async def _store(self, request: Request) -> EnqueueReceipt:
         broker = await self._session.broker()
         job = request.job
         if request.throttle is None:
             return await broker.enqueue(job, due=request.due, debounce=request.debounce)
         holder = await broker.throttle(job, request.throttle)
         if holder is not None:
-            return Stored(0, holder, "existing")
+            return EnqueueReceipt(0, holder, "existing")
         try:
             stored = await broker.enqueue(job, due=request.due, debounce=request.debounce)
         except Rejected:
@@ -102,35 +102,35 @@ class Client:
             await broker.unthrottle(job)
         return stored
 
-    async def enqueue_many(self, requests: Sequence[Request], *, before: int = 0) -> list[Stored]:
+    async def enqueue_many(self, requests: Sequence[Request], *, before: int = 0) -> list[EnqueueReceipt]:
         """Store many jobs at once, each at its own due time, and return the answers in order.
 
         `before`: how many jobs the same caller has stored already. Raises EnqueueError, which names the jobs that are
         not, or not surely, stored; all other jobs are stored. Raises BrokerUnavailable if no job is stored.
         """
         alike: dict[tuple[float | None, Debounce | None], list[int]] = {}
-        answers: dict[int, Stored | Exception] = {}
-        for place, request in enumerate(requests):
+        answers: dict[int, EnqueueReceipt | Exception] = {}
+        for index, request in enumerate(requests):
             if request.throttle is None:
-                alike.setdefault((request.due, request.debounce), []).append(place)
+                alike.setdefault((request.due, request.debounce), []).append(index)
             else:
-                answers[place] = await self._try_one(request)
+                answers[index] = await self._try_one(request)
         # All groups at once, because each job may have a due time of its own: one by one, each would wait for the
         # answer to the group before.
         many = await asyncio.gather(
             *(
-                self._try_many([requests[place].job for place in places], due, debounce)
-                for (due, debounce), places in alike.items()
+                self._try_many([requests[index].job for index in indexes], due, debounce)
+                for (due, debounce), indexes in alike.items()
             )
         )
-        for places, stored in zip(alike.values(), many, strict=True):
-            answers.update(zip(places, stored, strict=True))
-        failed = {requests[place].job.id: answer for place, answer in answers.items() if isinstance(answer, Exception)}
+        for indexes, stored in zip(alike.values(), many, strict=True):
+            answers.update(zip(indexes, stored, strict=True))
+        failed = {requests[index].job.id: answer for index, answer in answers.items() if isinstance(answer, Exception)}
         if failed:
             raise _not_all(failed, stored=len(requests) - len(failed) + before)
-        return [answer for _, answer in sorted(answers.items()) if isinstance(answer, Stored)]
+        return [answer for _, answer in sorted(answers.items()) if isinstance(answer, EnqueueReceipt)]
 
-    async def _try_one(self, request: Request) -> Stored | Exception:
+    async def _try_one(self, request: Request) -> EnqueueReceipt | Exception:
         try:
             return await self.enqueue(request)
         except BrokerError as error:
@@ -138,7 +138,7 @@ class Client:
 
     async def _try_many(
         self, jobs: Sequence[JobRecord], due: float | None, debounce: Debounce | None
-    ) -> Sequence[Stored | Exception]:
+    ) -> Sequence[EnqueueReceipt | Exception]:
         try:
             broker = await self._session.broker()
             return await broker.enqueue_many(jobs, due=due, debounce=debounce)
@@ -192,8 +192,8 @@ class Client:
         from jetq.operations.schedules import list_schedules, view_schedule
 
         broker = await self._session.broker()
-        standing = await list_schedules(broker, queue)
-        return [await view_schedule(broker, stored, payloads=payloads) for stored in standing]
+        existing = await list_schedules(broker, queue)
+        return [await view_schedule(broker, stored, payloads=payloads) for stored in existing]
 
     async def result(self, queue: str, id: str, timeout: float | None, expires_after: float | None) -> ResultRecord:
         """Return the result of job `id`, which is pushed as soon as it is stored.

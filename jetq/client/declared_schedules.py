@@ -7,7 +7,7 @@ from typing import Any
 
 from jetq.client.call import Call
 from jetq.client.call_keys import call_key
-from jetq.client.registry import place
+from jetq.client.registry import defined_at
 from jetq.client.task import Task
 from jetq.errors import ArgumentError, DefinitionError
 from jetq.model.definitions.schedule import Schedule
@@ -46,10 +46,11 @@ def definitions(tasks: Iterable[Task[..., Any]]) -> list[Definition]:
 def _check_modules(tasks: Iterable[Task[..., Any]]) -> None:
     places: dict[str, Task[..., Any]] = {}
     for task in tasks:
-        other = places.setdefault(place(task.fn), task)
+        other = places.setdefault(defined_at(task.fn), task)
         if other.fn.__module__ != task.fn.__module__:
             raise DefinitionError(
-                f"{place(task.fn)} is imported under two names, and would tick twice: as {other.name} and {task.name}",
+                f"{defined_at(task.fn)} is imported under two names, and would tick twice: "
+                f"as {other.name} and {task.name}",
                 hint=f"import it as {task.fn.__module__} everywhere, or as {other.fn.__module__}",
             )
 

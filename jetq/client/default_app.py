@@ -161,10 +161,10 @@ def owner_of(fn: Callable[..., Any], default: A) -> A:
         return default
     if served and all(_is_same(app, served[0]) for app in served):
         return served[0]
-    who = "no worker here serves that" if served else f"its module has another, {_place(candidates[0])}"
+    who = "no worker here serves that" if served else f"its module has another, {_defined_at(candidates[0])}"
     raise DefinitionError(
         f"task {fn.__module__}.{fn.__qualname__} names no app, so it would go to the first one made, "
-        f"{_place(default)}; {who}",
+        f"{_defined_at(default)}; {who}",
         hint="make it a task of its app, @app.task, or say which app a call goes to: app.enqueue(task.bind(...))",
     )
 
@@ -177,5 +177,5 @@ def _is_same(one: HasSettings, other: HasSettings) -> bool:
     )
 
 
-def _place(app: HasSettings) -> str:
+def _defined_at(app: HasSettings) -> str:
     return f"of namespace {app.settings.namespace!r}"

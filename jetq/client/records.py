@@ -55,8 +55,8 @@ class Records:
 
     async def aget(self, key: str) -> Record | None:
         """Return the record of `key` as it was last written; None if there is no record."""
-        place = self._place(key)
-        record = await (await self._broker()).read_record(place)
+        name = self._full_name(key)
+        record = await (await self._broker()).read_record(name)
         return None if record is None else self._shown(record)
 
     async def aput(
@@ -68,17 +68,17 @@ class Records:
         expected: the version that the record must have now, 0 for no record. If the version is another, nothing is
         written.
         """
-        place = self._place(key)
+        name = self._full_name(key)
         if len(value) > _LARGEST:
             raise DefinitionError(f"record {key!r} has {len(value):,} bytes; a record has {_LARGEST:,} at most")
-        return await (await self._broker()).write_record(place, value, expected=expected, ttl=ttl)
+        return await (await self._broker()).write_record(name, value, expected=expected, ttl=ttl)
 
     async def aremove(self, key: str, *, version: int | None = None) -> bool:
         """Remove a record; with `version` only if the record has just that version. Return False if there is no such
         record."""
-        place = self._place(key)
+        name = self._full_name(key)
         broker = await self._broker()
-        while (record := await broker.read_record(place)) is not None:
+        while (record := await broker.read_record(name)) is not None:
             if version not in (None, record.version):
                 return False
             if await broker.drop_record(record):
@@ -88,8 +88,8 @@ class Records:
     async def aeach(self, below: str = "") -> AsyncIterator[Record]:
         """Yield the records whose keys begin with the words `below`, or all records if `below` is empty, in the order
         in which they were written."""
-        place = self._place(below) if below else self._name
-        async for record in (await self._broker()).each_record(place):
+        name = self._full_name(below) if below else self._name
+        async for record in (await self._broker()).each_record(name):
             yield self._shown(record)
 
     def get(self, key: str) -> Record | None:
@@ -123,7 +123,7 @@ class Records:
     async def _broker(self) -> Broker:
         return await self.app.session.broker()
 
-    def _place(self, key: str) -> str:
+    def _full_name(self, key: str) -> str:
         if not _KEY.fullmatch(key):
             raise DefinitionError(
                 f"{key[:128]!r} is not the key of a record",

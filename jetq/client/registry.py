@@ -12,7 +12,7 @@ from jetq.client.task import Task
 from jetq.errors import DefinitionError
 from jetq.model.names import check_task
 
-__all__ = ["IMPORTED", "Registry", "TwoTasks", "merged", "place", "task_name"]
+__all__ = ["IMPORTED", "Registry", "TwoTasks", "defined_at", "merged", "task_name"]
 
 
 class TwoTasks(DefinitionError):
@@ -20,7 +20,7 @@ class TwoTasks(DefinitionError):
 
     def __init__(self, other: Task[..., Any], task: Task[..., Any]) -> None:
         super().__init__(
-            f"two tasks are named {task.name!r}: {place(other.fn)} and {place(task.fn)}",
+            f"two tasks are named {task.name!r}: {defined_at(other.fn)} and {defined_at(task.fn)}",
             hint="give one of them a name of its own: @task(name=...)",
         )
         self.other = other
@@ -50,7 +50,7 @@ class Registry(Mapping[str, Task[..., Any]]):
         """
         other, run = self._tasks.get(task.name), _import_of(task.fn)
         if other is not None:
-            twice = run is not None and run is self._imports[task.name] and place(other.fn) != place(task.fn)
+            twice = run is not None and run is self._imports[task.name] and defined_at(other.fn) != defined_at(task.fn)
             if twice or _identity(other.fn) != _identity(task.fn):
                 raise TwoTasks(other, task)
         self._tasks[task.name] = task
@@ -82,17 +82,19 @@ def task_name(fn: Callable[..., Any], name: str | None) -> str:
         raise DefinitionError(f"@task decorates functions, not {fn!r}", hint="wrap it in a function")
     enclosing, _, own_name = fn.__qualname__.rpartition("<locals>.")
     if own_name == "<lambda>":
-        raise DefinitionError(f"the lambda at {place(fn)} cannot be a task", hint="define a function: def name(...)")
+        raise DefinitionError(
+            f"the lambda at {defined_at(fn)} cannot be a task", hint="define a function: def name(...)"
+        )
     if "." in own_name:
         raise DefinitionError(
-            f"{own_name} at {place(fn)} is a method: a job has no object to call it on",
+            f"{own_name} at {defined_at(fn)} is a method: a job has no object to call it on",
             hint="define a function at the top of a module, and pass it an id",
         )
     if name is not None:
         return check_task(name)
     if enclosing:
         raise DefinitionError(
-            f"{fn.__qualname__} at {place(fn)} is a local function: no worker could import it by a name of its own",
+            f"{fn.__qualname__} at {defined_at(fn)} is a local function: no worker could import it by its name",
             hint="define it at the top of a module, or name it: @task(name=...)",
         )
     return check_task(f"{_module_name(fn)}.{own_name}")
@@ -110,7 +112,7 @@ def _module_name(fn: Callable[..., Any]) -> str:
     return Path(file).stem if file else "__main__"
 
 
-def place(fn: Callable[..., Any]) -> str:
+def defined_at(fn: Callable[..., Any]) -> str:
     """Return where `fn`, without its decorators, is defined, as `file:line`."""
     inner = inspect.unwrap(fn)
     return f"{inner.__code__.co_filename}:{inner.__code__.co_firstlineno}" if inspect.isfunction(inner) else repr(fn)

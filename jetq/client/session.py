@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from weakref import WeakKeyDictionary
 
-from jetq.client.fast_path import DirectLine
+from jetq.client.fast_path import FastPath
 from jetq.errors import BrokerUnavailable, JetqWarning
-from jetq.model.job import JobRecord, Stored
+from jetq.model.job import EnqueueReceipt, JobRecord
 from jetq.runtime.threads import depth, flush_logs, own_thread
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class Session:
         # Re-entrant, because a signal handler or a finalizer may run anywhere in here and enqueue.
         self._making = threading.RLock()
         self._threads: dict[int, _Thread] = {}
-        self._direct = DirectLine()
+        self._direct = FastPath()
         self._clock: Broker | None = None
         self._pid = os.getpid()  # set last: code that runs in between does all of this again
 
@@ -156,7 +156,7 @@ class Session:
             thread.stop()
         flush_logs()
 
-    def store(self, job: JobRecord) -> Stored | None:
+    def store(self, job: JobRecord) -> EnqueueReceipt | None:
         """Store a plain job without crossing to jetq's thread. Return None if the job is not stored. Raises NotStored
         if nobody knows whether the job is stored. In both cases `run` does the rest."""
         self._check_fork()
@@ -202,7 +202,7 @@ class Session:
             thread = self._threads.get(waiting)
             if thread is not None and not thread.stopped:
                 return thread
-            direct = DirectLine()
+            direct = FastPath()
             try:
                 made = _Thread(partial(self._before_thread_ends, direct), waiting + 1)
             except RuntimeError as error:
@@ -225,7 +225,7 @@ class Session:
         self._direct.wanted(bound.broker)
         return True
 
-    async def _before_thread_ends(self, direct: DirectLine) -> None:
+    async def _before_thread_ends(self, direct: FastPath) -> None:
         await direct.aclose()
         await self.aclose()
 

@@ -8,11 +8,11 @@ import time
 
 from jetq.broker import Broker
 from jetq.errors import JobNotFound, ResultError, ResultExpired, ResultTimeout
-from jetq.model.job import Found, State
+from jetq.model.job import State, StoredJob
 from jetq.model.job_context import CURRENT
 from jetq.model.result import ResultRecord
 from jetq.model.worker_status import StatusQuery, encode, read_answers, waits_for_itself
-from jetq.operations.job_view import holder_of, standing_state
+from jetq.operations.job_view import holder_of, stored_state
 
 __all__ = ["unknown_job", "wait_for_end"]
 
@@ -55,7 +55,7 @@ async def wait_for_end(
             if not pushed or await holder_of(broker, queue, id) is None:
                 return await _ended(broker, queue, id)  # the job may have ended just then
         if timeout is not None and deadline is not None and time.monotonic() >= deadline:
-            raise _timed_out(id, "running" if found is None else standing_state(found), timeout)
+            raise _timed_out(id, "running" if found is None else stored_state(found), timeout)
         waited = time.monotonic() - began
         if waited >= _LOOK_EVERY and not complained:
             complained = await _complain(broker, queue, id, found, deadline)
@@ -84,7 +84,7 @@ async def _ended(broker: Broker, queue: str, id: str) -> ResultRecord | None:
     return None
 
 
-async def _complain(broker: Broker, queue: str, id: str, found: Found | None, deadline: float | None) -> bool:
+async def _complain(broker: Broker, queue: str, id: str, found: StoredJob | None, deadline: float | None) -> bool:
     """Warn if no live worker can take the job that is waited for, as far as the workers answer. Return False if the
     workers could not be asked yet."""
     left = _ANSWERS_WITHIN if deadline is None else max(0.0, deadline - time.monotonic())

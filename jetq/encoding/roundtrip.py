@@ -26,12 +26,12 @@ __all__ = [
     "Doubt",
     "Types",
     "advice",
-    "difference",
     "doubts",
     "exposed",
     "hides_fields",
-    "is_vague",
+    "is_untyped",
     "no_json",
+    "round_trip_difference",
     "types_in",
     "without_json",
 ]
@@ -143,8 +143,8 @@ def doubts(nodes: Types, *, result: bool = False) -> tuple[Doubt, ...]:
     result: what a function returns without annotation may change if nothing gets lost, and so may a TypedDict.
     """
     found: list[Doubt] = []
-    if not result and is_vague(nodes):
-        found.append(lambda given, kept, received: difference(kept, received))
+    if not result and is_untyped(nodes):
+        found.append(lambda given, kept, received: round_trip_difference(kept, received))
     if result and any(isinstance(node, AnyType) for node in nodes):
         found.append(lambda given, kept, received: _merged(kept, received))
     if not result and any(isinstance(node, TypedDictType) for node in nodes):
@@ -180,7 +180,7 @@ def _is_remade(node: Type | None) -> bool:
     return isinstance(node, inspect.TimeType) or (isinstance(node, CustomType) and form_of(node.cls) is not None)
 
 
-def is_vague(nodes: Types) -> bool:
+def is_untyped(nodes: Types) -> bool:
     """Return whether the type alone does not settle what comes back.
 
     That is so if the type says nothing of some value (Any), takes None where a NaN would have become null, or nests
@@ -226,7 +226,7 @@ def _walk(info: Any, around: set[int], done: set[int]) -> Iterator[Type | None]:
 # --- values
 
 
-def difference(sent: Any, received: Any) -> tuple[str, str] | None:
+def round_trip_difference(sent: Any, received: Any) -> tuple[str, str] | None:
     """Return the place within `sent` at which something else came back, and a sentence; None if nothing differs."""
     try:
         return _difference(sent, received, 0)
@@ -254,10 +254,10 @@ def changed(given: Any, received: Any) -> tuple[str, str] | None:
         )  # by object's own comparison a value equals itself alone
     if isinstance(given, dict) and isinstance(received, dict):
         return _changed_entry(given, received)
-    for place, part in _parts(given):
-        found = changed(part, _part(received, place))
+    for key, part in _parts(given):
+        found = changed(part, _part(received, key))
         if found is not None:
-            return f"{_step(given, place)}{found[0]}", found[1]
+            return f"{_step(given, key)}{found[0]}", found[1]
     return None
 
 
@@ -279,10 +279,10 @@ def _merged(sent: Any, received: Any) -> tuple[str, str] | None:
     sentence; None if there is no such dict."""
     if _is_equal(sent, received) or len(encode(received)) >= len(encode(sent)):
         return None
-    return _merged_place(sent, received) or "", "has two keys that have the same text"
+    return _merged_key(sent, received) or "", "has two keys that have the same text"
 
 
-def _merged_place(sent: Any, received: Any) -> str | None:
+def _merged_key(sent: Any, received: Any) -> str | None:
     if isinstance(sent, dict) and isinstance(received, dict):
         if len(received) < len(sent):
             return ""
@@ -291,10 +291,10 @@ def _merged_place(sent: Any, received: Any) -> str | None:
         pairs = zip(range(len(sent)), sent, received, strict=True)
     else:
         return None
-    for place, part, arrived in pairs:
-        found = _merged_place(part, arrived)
+    for key, part, arrived in pairs:
+        found = _merged_key(part, arrived)
         if found is not None:
-            return f"[{place!r}]{found}"
+            return f"[{key!r}]{found}"
     return None
 
 
@@ -314,10 +314,10 @@ def naive(value: Any) -> tuple[str, str] | None:
         return ("", _NAIVE) if value.tzinfo is None else None
     if isinstance(value, set | frozenset):
         value = list(value)
-    for place, part in _parts(value):
+    for key, part in _parts(value):
         found = naive(part)
         if found is not None:
-            return f"{_step(value, place)}{found[0]}", found[1]
+            return f"{_step(value, key)}{found[0]}", found[1]
     return None
 
 
@@ -329,8 +329,8 @@ def _is_equal(given: Any, received: Any) -> bool:
 
 
 def _unknown_key(given: Any, kept: Any) -> tuple[str, str] | None:
-    place = _dropped_key(given, kept)
-    return None if place is None else (place, "is unknown")
+    key = _dropped_key(given, kept)
+    return None if key is None else (key, "is unknown")
 
 
 def _dropped_key(given: Any, kept: Any) -> str | None:
@@ -342,10 +342,10 @@ def _dropped_key(given: Any, kept: Any) -> str | None:
                 return f"[{key!r}]"
     elif not (isinstance(given, list | tuple) and isinstance(kept, list | tuple)):
         return None
-    for place, part in _parts(kept):
-        found = _dropped_key(_part(given, place), part)
+    for key, part in _parts(kept):
+        found = _dropped_key(_part(given, key), part)
         if found is not None:
-            return f"{_step(kept, place)}{found}"
+            return f"{_step(kept, key)}{found}"
     return None
 
 
@@ -363,10 +363,10 @@ def _difference(sent: Any, received: Any, depth: int) -> tuple[str, str] | None:
         for key in sent:
             if key not in received:
                 return "", f"its key of type {type_name(type(key))} would arrive as text"
-    for place, part in _parts(sent):
-        found = _difference(part, _part(received, place), depth + 1)
+    for key, part in _parts(sent):
+        found = _difference(part, _part(received, key), depth + 1)
         if found is not None:
-            return f"{_step(sent, place)}{found[0]}", found[1]
+            return f"{_step(sent, key)}{found[0]}", found[1]
     return None
 
 
@@ -397,8 +397,8 @@ def _parts(value: Any) -> Iterator[tuple[Any, Any]]:
             yield name, getattr(value, name, UNSET)
 
 
-def _part(value: Any, place: Any) -> Any:
-    return value[place] if isinstance(value, list | tuple | dict) else getattr(value, place, UNSET)
+def _part(value: Any, key: Any) -> Any:
+    return value[key] if isinstance(value, list | tuple | dict) else getattr(value, key, UNSET)
 
 
 def _fields(value: Any) -> tuple[str, ...]:
@@ -409,8 +409,8 @@ def _fields(value: Any) -> tuple[str, ...]:
     return tuple(field.name for field in getattr(type(value), "__attrs_attrs__", ()))
 
 
-def _step(value: Any, place: Any) -> str:
-    return f"[{place!r}]" if isinstance(value, list | tuple | dict) else f".{place}"
+def _step(value: Any, key: Any) -> str:
+    return f"[{key!r}]" if isinstance(value, list | tuple | dict) else f".{key}"
 
 
 def no_json(value: Any) -> tuple[str, str] | None:
@@ -429,6 +429,6 @@ def no_json(value: Any) -> tuple[str, str] | None:
     if bounds.is_too_deep(body):  # counted in the text: how deep the stack goes differs between Pythons and threads
         return "", f"is nested deeper than {bounds.DEEPEST} levels"
     if b"null" in body:  # what a NaN becomes
-        found = difference(value, msgspec.json.decode(body))
+        found = round_trip_difference(value, msgspec.json.decode(body))
         return found if found is not None and found[1].endswith(NO_JSON_FORM) else None
     return None

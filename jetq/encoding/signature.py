@@ -28,12 +28,12 @@ from jetq.encoding.roundtrip import (
     Doubt,
     Types,
     advice,
-    difference,
     doubts,
     exposed,
     hides_fields,
-    is_vague,
+    is_untyped,
     no_json,
+    round_trip_difference,
     types_in,
     without_json,
 )
@@ -42,7 +42,7 @@ from jetq.encoding.type_hooks import checker, encode, from_json, known
 from jetq.errors import ArgumentError, DefinitionError
 from jetq.model.annotations import bind, check_names, hints_of, signature_of, signed_by, unexpected
 from jetq.model.bounds import DEEPEST, is_too_deep
-from jetq.model.redaction import assumed, secret_texts, veil
+from jetq.model.redaction import assumed, redactor, secret_texts
 
 __all__ = ["Signature", "Undecodable", "decode_plain", "encode_plain"]
 
@@ -103,7 +103,7 @@ class Signature:
         self._doubts: tuple[tuple[str, Doubt], ...] = ()
         self._hides = False
         self._result: _Result | None = None
-        self._kinds: dict[str, Any] | None = None
+        self._annotations: dict[str, Any] | None = None
         with suppress(NameError):  # a name is defined further down, or never: `prepare` will tell
             self._compile()
 
@@ -138,15 +138,15 @@ class Signature:
             return self._kind(parameter)
 
     @property
-    def kinds(self) -> Mapping[str, Any]:
+    def annotations(self) -> Mapping[str, Any]:
         """The annotations of a call's arguments by parameter name. As long as an annotation cannot be resolved, only
         whether each argument is secret."""
-        if self._kinds is None:
+        if self._annotations is None:
             try:
-                self._kinds = {each.name: _collected(each, self._kind(each)) for each in self._parameters}
+                self._annotations = {each.name: _collected(each, self._kind(each)) for each in self._parameters}
             except (NameError, DefinitionError):
                 return {each.name: assumed(each.annotation) for each in self._parameters}
-        return self._kinds
+        return self._annotations
 
     @property
     def result_kind(self) -> Any:
@@ -155,10 +155,10 @@ class Signature:
             return self._hints.get("return", Any)
         return assumed(self._signature.return_annotation)
 
-    def conceal(self, text: str, values: Any) -> str:
+    def redact(self, text: str, values: Any) -> str:
         """Return `text` without what is secret in `values`: arguments by parameter name, as the task takes them or as
         JSON."""
-        return veil(secret_texts(values, self.kinds))(text)
+        return redactor(secret_texts(values, self.annotations))(text)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -238,7 +238,7 @@ class Signature:
     def _refuse_change(self, name: str, found: tuple[str, str] | None, values: Any) -> None:
         """Raise ArgumentError for parameter `name` if `found` says that a place in its value would change."""
         if found is not None:
-            told = f"{name}{self.conceal(found[0], values)}: {self.conceal(found[1], values)}"
+            told = f"{name}{self.redact(found[0], values)}: {self.redact(found[1], values)}"
             raise ArgumentError(f"{self.call_text}: {told}", hint=advice(found[1]))
 
     def _bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
@@ -278,7 +278,7 @@ class Signature:
         except ValidationError as error:
             told = explained(error)
             if error.__cause__ is not None:  # the __post_init__ of an argument's type raised, perhaps with the value
-                told = self.conceal(told, _json(body))
+                told = self.redact(told, _json(body))
             raise ArgumentError(f"{self.call_text}: {told}") from None
         except (DecodeError, UnicodeError, RecursionError) as error:
             raise Undecodable(f"the arguments are not readable JSON: {error}") from None
@@ -307,7 +307,7 @@ class Signature:
 
     def _refuse(self, error: Exception, values: Mapping[str, Any]) -> NoReturn:
         """Raise the ArgumentError for a call that failed its check with `error`."""
-        hide = partial(self.conceal, values=values)
+        hide = partial(self.redact, values=values)
         for name, value in values.items():
             found = no_json(value)
             if found is not None:
@@ -406,7 +406,7 @@ class Signature:
         kind, nodes = self._inspected("result", kind)
         check = None if kind is Any else checker(msgspec.defstruct("Result", [("value", kind)]), {"value": nodes[0]})
         decode = msgspec.json.Decoder(kind, dec_hook=from_json).decode
-        return _Result(check, decode, is_vague(nodes), hides_fields(nodes), doubts(nodes, result=True))
+        return _Result(check, decode, is_untyped(nodes), hides_fields(nodes), doubts(nodes, result=True))
 
     def _decode_first(self, body: bytes) -> Any:
         self.prepare()
@@ -454,7 +454,7 @@ def encode_plain(where: str, arguments: Mapping[str, Any]) -> bytes:
     for name, value in arguments.items():
         if not isinstance(name, str):
             raise ArgumentError(f"{where}: arguments go by parameter name, and {type(name).__name__} is no name")
-        found = no_json(value) or difference(value, msgspec.json.decode(encode(value)))
+        found = no_json(value) or round_trip_difference(value, msgspec.json.decode(encode(value)))
         if found is not None:
             raise ArgumentError(f"{where}: {name}{found[0]}: {found[1]}")
     return encode(dict(arguments))

@@ -21,7 +21,7 @@ class Cells(Base):
             self.use()
             return self.store.cells.get(name)
 
-    async def first_cell(self, below: str) -> Cell | None:
+    async def oldest_cell(self, below: str) -> Cell | None:
         with self.store.lock:
             self.use()
             return min(self._below(below), key=lambda cell: cell.version, default=None)
@@ -34,8 +34,8 @@ class Cells(Base):
     ) -> int | None:
         with self.store.lock:
             self.use()
-            standing = self.store.cells.get(name)
-            if expected is not None and expected != (0 if standing is None else standing.version):
+            existing = self.store.cells.get(name)
+            if expected is not None and expected != (0 if existing is None else existing.version):
                 return None
             cell = self.store.write_cell(name, value, None if ttl is None else max(1, math.ceil(ttl)))
             below, _, last = name.rpartition(".")
@@ -46,8 +46,8 @@ class Cells(Base):
     async def drop_cell(self, cell: Cell) -> bool:
         with self.store.lock:
             self.use()
-            standing = self.store.cells.get(cell.name)
-            if standing is None or standing.version != cell.version:
+            existing = self.store.cells.get(cell.name)
+            if existing is None or existing.version != cell.version:
                 return False
             del self.store.cells[cell.name]
             return True
@@ -63,8 +63,8 @@ class Cells(Base):
             self.use()
             self.store.cell_watchers.setdefault(below, []).append(tell)
             self.undo.append(lambda: self.store.cell_watchers[below].remove(tell))
-            standing = list(self._below(below))
-        for cell in standing:
+            existing = list(self._below(below))
+        for cell in existing:
             on_write(cell.name.rpartition(".")[2], cell.value)
 
     async def signal(self, topic: str, data: bytes) -> None:

@@ -64,12 +64,12 @@ class Consuming(Base):
         with self.store.lock:
             self.queue(delivery.queue).put_off(delivery.sequence, after)
 
-    async def bury(self, delivery: Delivery, letter: DeadLetter) -> None:
+    async def store_dead(self, delivery: Delivery, letter: DeadLetter) -> None:
         letter = stored_letter(delivery.body, letter)
         with self.store.lock:
-            self.queue(delivery.queue).dead.bury(delivery, letter)
+            self.queue(delivery.queue).dead.store_dead(delivery, letter)
 
-    async def superseded(self, delivery: Delivery) -> bool:
+    async def is_superseded(self, delivery: Delivery) -> bool:
         if not delivery.task:
             return False
         with self.store.lock:
@@ -81,7 +81,7 @@ class Consuming(Base):
             result = self.store.result(delivery.queue, delivery.id)
             return result is not None and result.sequence == delivery.sequence
 
-    async def starts(self, delivery: Delivery) -> int:
+    async def recorded_starts(self, delivery: Delivery) -> int:
         with self.store.lock:
             self.use()
             sequence, starts = self.store.starts.get((delivery.queue, delivery.id), (0, 0))

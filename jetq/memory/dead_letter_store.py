@@ -25,7 +25,7 @@ class DeadLetterStore:
     def __iter__(self) -> Iterator[DeadEntry]:
         return iter(list(self._entries.values()))
 
-    def bury(self, delivery: Delivery, letter: DeadLetter) -> None:
+    def store_dead(self, delivery: Delivery, letter: DeadLetter) -> None:
         """Store a dead letter, unless a dead letter of the same message was stored before."""
         if (delivery.id, delivery.sequence) not in self._buried:
             self._buried.add((delivery.id, delivery.sequence))

@@ -58,11 +58,11 @@ class DeadLetters(Base):
                 self.store.queue(queue).dead.drop(entry.sequence)
             return len(entries)
 
-    async def drop_dead(self, entry: DeadEntry) -> bool:
+    async def delete_dead(self, entry: DeadEntry) -> bool:
         with self.store.lock:
             return self.queue(entry.letter.queue).dead.drop(entry.sequence)
 
-    async def put_dead(self, entry: DeadEntry) -> bool:
+    async def import_dead(self, entry: DeadEntry) -> bool:
         letter = stored_letter(entry.body, entry.letter)
         with self.store.lock:
             return self.queue(letter.queue).dead.put(letter, entry.body)

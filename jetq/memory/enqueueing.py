@@ -13,7 +13,7 @@ from jetq.memory.base import Base
 from jetq.memory.fleet import ask_workers
 from jetq.memory.sizes import check_arguments, check_size
 from jetq.model.deployment_facts import Drift
-from jetq.model.job import Debounce, JobRecord, Stored
+from jetq.model.job import Debounce, EnqueueReceipt, JobRecord
 from jetq.model.names import NO_KEY
 from jetq.model.worker_status import StatusQuery, encode, read_answers
 
@@ -35,7 +35,7 @@ class Enqueueing(Base):
         due: float | None = None,
         timeout: float | None = None,
         debounce: Debounce | None = None,
-    ) -> Stored:
+    ) -> EnqueueReceipt:
         check_arguments(job)
         check_size(job)
         started = await self._started(job) if job.meta.unique == "running" else ()
@@ -46,7 +46,10 @@ class Enqueueing(Base):
             return queue.add_keyed(job, due, debounce, started=started)
 
     def send_job(
-        self, job: JobRecord, on_done: Callable[[Stored | BrokerError], None], wanted: Callable[[], bool] = always
+        self,
+        job: JobRecord,
+        on_done: Callable[[EnqueueReceipt | BrokerError], None],
+        wanted: Callable[[], bool] = always,
     ) -> bool:
         if not job.fresh:
             return False
@@ -86,8 +89,8 @@ class Enqueueing(Base):
         due: float | None = None,
         timeout: float | None = None,
         debounce: Debounce | None = None,
-    ) -> Sequence[Stored | Exception]:
-        answers: list[Stored | Exception] = []
+    ) -> Sequence[EnqueueReceipt | Exception]:
+        answers: list[EnqueueReceipt | Exception] = []
         for job in jobs:
             try:
                 answers.append(await self.enqueue(job, due=due, timeout=timeout, debounce=debounce))

@@ -46,8 +46,8 @@ class MemoryFeed:
         return self._asked
 
     @property
-    def trouble(self) -> str | None:
-        """See `jetq.broker.consuming.Feed.trouble`. None: nothing can come between a worker and memory."""
+    def problem(self) -> str | None:
+        """See `jetq.broker.consuming.Feed.problem`. None: nothing can come between a worker and memory."""
         return None
 
     @property

@@ -10,7 +10,7 @@ from jetq.memory.base import Base
 from jetq.memory.sizes import MAX_PAYLOAD
 from jetq.memory.store import QueueStore, found
 from jetq.model.deployment_facts import ConsumerFacts, ServerFacts, StreamFacts, Survey
-from jetq.model.job import Found
+from jetq.model.job import StoredJob
 from jetq.model.oversized import KEPT
 from jetq.model.queue_info import QueueInfo
 
@@ -20,15 +20,15 @@ __all__ = ["Queues"]
 class Queues(Base):
     """See `jetq.broker.queues.Queues`."""
 
-    async def find(self, queue: str, id: str) -> Found | None:
+    async def find(self, queue: str, id: str) -> StoredJob | None:
         with self.store.lock:
             self.use()
             message = self.store.queue(queue).newest(id) if queue in self.store.queues else None
             return None if message is None else found(message)
 
-    async def standing(
+    async def stored_jobs(
         self, queue: str, *, task: str | None = None, key: str | None = None, limit: int | None = None
-    ) -> Sequence[Found]:
+    ) -> Sequence[StoredJob]:
         with self.store.lock:
             self.use()
             if queue not in self.store.queues:
@@ -36,20 +36,20 @@ class Queues(Base):
             messages = [each for each in self.store.queue(queue).messages.values() if not each.schedule]
             return [found(each) for each in messages if task in (None, each.task) and key in (None, each.key)][:limit]
 
-    async def overdue(self, queue: str, after: int) -> tuple[Sequence[Found], int]:
+    async def overdue(self, queue: str, after: int) -> tuple[Sequence[StoredJob], int]:
         return (), 0
 
     @property
-    def firing(self) -> float:
+    def fire_window(self) -> float:
         return 0.0
 
-    async def move(self, found: Found, due: float) -> bool:
+    async def move(self, found: StoredJob, due: float) -> bool:
         return self._put_again(found, due)
 
-    async def release(self, found: Found) -> bool:
+    async def release(self, found: StoredJob) -> bool:
         return self._put_again(found, None)
 
-    def _put_again(self, found: Found, due: float | None) -> bool:
+    def _put_again(self, found: StoredJob, due: float | None) -> bool:
         with self.store.lock:
             queue = self.queue(found.delivery.queue)
             message = queue.messages.get(found.delivery.sequence)

@@ -28,8 +28,8 @@ class Records(Base):
     ) -> int | None:
         with self.store.lock:
             self.use()
-            standing = self.store.records.get(name)
-            if expected is not None and expected != (0 if standing is None else standing.version):
+            existing = self.store.records.get(name)
+            if expected is not None and expected != (0 if existing is None else existing.version):
                 return None
             version, now = next(self.store.versions), self.store.now()
             self.store.records[name] = StoredRecord(name, value, version, now)
@@ -38,15 +38,15 @@ class Records(Base):
             return version
 
     def _expire(self, name: str, version: int) -> None:
-        standing = self.store.records.get(name)
-        if standing is not None and standing.version == version:
+        existing = self.store.records.get(name)
+        if existing is not None and existing.version == version:
             del self.store.records[name]
 
     async def drop_record(self, record: StoredRecord) -> bool:
         with self.store.lock:
             self.use()
-            standing = self.store.records.get(record.name)
-            if standing is None or standing.version != record.version:
+            existing = self.store.records.get(record.name)
+            if existing is None or existing.version != record.version:
                 return False
             del self.store.records[record.name]
             return True

@@ -55,8 +55,8 @@ class RecurringStore:
 
     def put(self, record: ScheduleRecord, body: bytes, expected: int) -> bool:
         """See `jetq.broker.schedules.Schedules.put_schedule`."""
-        standing = self.schedules.get(record.name)
-        if (0 if standing is None else standing.sequence) != expected:
+        existing = self.schedules.get(record.name)
+        if (0 if existing is None else existing.sequence) != expected:
             return False
         stored = StoredSchedule(record, body, self._queue.next_sequence(), self._now())
         self.schedules[record.name] = stored
@@ -74,13 +74,13 @@ class RecurringStore:
         self._queue.remove_ticks(name)
         return True
 
-    def ticked(self, name: str) -> Mark:
-        """See `jetq.broker.schedules.Schedules.ticked`."""
+    def tick_mark(self, name: str) -> Mark:
+        """See `jetq.broker.schedules.Schedules.tick_mark`."""
         return self._marks.get(name, Mark())
 
     def store_tick(self, name: str, ticked: Ticked, expected: int, job: JobRecord | None, due: float | None) -> bool:
         """See `jetq.broker.schedules.Schedules.store_tick`."""
-        if self.ticked(name).sequence != expected or (job is not None and self._queue.stands(job)):
+        if self.tick_mark(name).sequence != expected or (job is not None and self._queue.stands(job)):
             return False
         self._marks[name] = Mark(ticked, self._queue.next_sequence())
         if job is not None:
@@ -108,7 +108,7 @@ class RecurringStore:
 
         If the jobs may not overlap and an earlier job is stored, only mark the tick.
         """
-        mark = self.ticked(stored.record.name)
+        mark = self.tick_mark(stored.record.name)
         ticked = mark.ticked.having(nominal, nominal - ON_TIME)
         if not self.store_tick(stored.record.name, ticked, mark.sequence, job, None):
             self.store_tick(stored.record.name, ticked, mark.sequence, None, None)

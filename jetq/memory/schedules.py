@@ -35,9 +35,9 @@ class Schedules(Base):
         with self.store.lock:
             return self.queue(stored.record.queue).recurring.remove(stored)
 
-    async def ticked(self, queue: str, name: str) -> Mark:
+    async def tick_mark(self, queue: str, name: str) -> Mark:
         with self.store.lock:
-            return self.queue(queue).recurring.ticked(name)
+            return self.queue(queue).recurring.tick_mark(name)
 
     async def store_tick(
         self, record: ScheduleRecord, ticked: Ticked, expected: int, job: JobRecord | None, due: float | None

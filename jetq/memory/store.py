@@ -24,7 +24,7 @@ from jetq.memory.dead_letter_store import DeadLetterStore
 from jetq.memory.schedule_store import JobOfTick, RecurringStore
 from jetq.model.cell import Cell, StoredRecord
 from jetq.model.debouncing import debounced
-from jetq.model.job import LEVELS, Debounce, Delivery, Found, JobRecord, Level, Stored
+from jetq.model.job import LEVELS, Debounce, Delivery, EnqueueReceipt, JobRecord, Level, StoredJob
 from jetq.model.names import NO_KEY
 from jetq.model.result import ResultRecord
 from jetq.runtime.clock import steady
@@ -121,43 +121,43 @@ class QueueStore:
 
     # --- storing
 
-    def add_once(self, message_id: str, job: JobRecord, due: float | None) -> Stored:
+    def add_once(self, message_id: str, job: JobRecord, due: float | None) -> EnqueueReceipt:
         """Store `job`, unless a job of its id is stored, or a job was stored under `message_id` in the dedup window."""
         now = self._store.now()
-        if not job.fresh and (standing := self.newest(job.id)) is not None:
-            return Stored(standing.sequence, job.id, "existing")
+        if not job.fresh and (existing := self.newest(job.id)) is not None:
+            return EnqueueReceipt(existing.sequence, job.id, "existing")
         while self._recent and next(iter(self._recent.values()))[0] <= now:
             self._recent.popitem(last=False)
         if message_id in self._recent:
-            return Stored(self._recent[message_id][1], job.id, "new" if job.fresh else "existing")
+            return EnqueueReceipt(self._recent[message_id][1], job.id, "new" if job.fresh else "existing")
         message = self.add(job, due)
         self._recent[message_id] = (now + DEDUP_WINDOW, message.sequence)
-        return Stored(message.sequence, job.id)
+        return EnqueueReceipt(message.sequence, job.id)
 
     def add_keyed(
         self, job: JobRecord, due: float | None, debounce: Debounce | None, *, started: Collection[int] = ()
-    ) -> Stored:
+    ) -> EnqueueReceipt:
         """Store `job`, or find or replace the stored job of the same task and key.
 
         started: the sequences of stored jobs that do not count, because they run or may run. debounce: replace the
         stored job if its due time may still be changed; None never replaces.
         """
-        standing = next((each for each in self.of_key(job.task, job.key) if each.sequence not in started), None)
-        if standing is None:
+        existing = next((each for each in self.of_key(job.task, job.key) if each.sequence not in started), None)
+        if existing is None:
             return self.add_once(job.id, job, due)
-        if standing.id == job.id or debounce is None or not self.is_movable(standing):
-            return Stored(standing.sequence, standing.id, "existing")
-        before, now = meta_to_rewrite(standing.headers), self._store.now()
-        took, when = debounced(job, due, debounce, before=before, stored_at=standing.stored_at, now=now)
-        moved = self.put_again(standing, when, body=job.body, headers=job_headers(took))
-        return Stored(moved.sequence, standing.id, "replaced")
+        if existing.id == job.id or debounce is None or not self.is_movable(existing):
+            return EnqueueReceipt(existing.sequence, existing.id, "existing")
+        before, now = meta_to_rewrite(existing.headers), self._store.now()
+        took, when = debounced(job, due, debounce, before=before, stored_at=existing.stored_at, now=now)
+        moved = self.put_again(existing, when, body=job.body, headers=job_headers(took))
+        return EnqueueReceipt(moved.sequence, existing.id, "replaced")
 
     def of_key(self, task: str, key: str) -> list[Message]:
         """Return the messages of a task's key, newest first. Empty for `NO_KEY`."""
         if key == NO_KEY:
             return []
-        standing = [each for each in self.messages.values() if each.key == key and each.task == task]
-        return sorted(standing, key=lambda each: -each.sequence)
+        existing = [each for each in self.messages.values() if each.key == key and each.task == task]
+        return sorted(existing, key=lambda each: -each.sequence)
 
     def is_movable(self, message: Message) -> bool:
         """Return whether the due time of `message` may still be changed."""
@@ -263,15 +263,15 @@ class QueueStore:
         """Remove a message, whether or not the caller holds it: JetStream does not fence acks either."""
         message = self.messages.pop(sequence, None)
         if message is not None:
-            standing = self._by_id[message.id]
-            standing.remove(message)
-            if not standing:
+            existing = self._by_id[message.id]
+            existing.remove(message)
+            if not existing:
                 del self._by_id[message.id]
 
     def newest(self, id: str) -> Message | None:
         """Return the newest message of job `id`, scheduled or ready; None if there is none."""
-        standing = self._by_id.get(id)
-        return standing[-1] if standing else None
+        existing = self._by_id.get(id)
+        return existing[-1] if existing else None
 
     def is_newest(self, delivery: Delivery) -> bool:
         """Return whether the delivery's message is stored, and no newer message of its job is."""
@@ -417,7 +417,7 @@ class MemoryStore:
             queue = self.queues[name] = QueueStore(name, self)
         return queue
 
-    def standing(self) -> list[Found]:
+    def stored_jobs(self) -> list[StoredJob]:
         """Return every stored job, scheduled or queued: by queue, in the order in which the jobs were stored."""
         with self.lock:
             self.run_due()
@@ -484,10 +484,10 @@ class MemoryStore:
             self._timers.run(self.now())
 
 
-def found(message: Message) -> Found:
+def found(message: Message) -> StoredJob:
     """Return the message as it is stored, for callers that look at it and do not hold it."""
     delivery = message.delivery()
     delivery.count, delivery.since, delivery.token = 0, 0.0, ""
     if message.due is not None:
-        return Found(delivery, "scheduled", due=message.due)
-    return Found(delivery, "queued", in_flight=message.count > 0)
+        return StoredJob(delivery, "scheduled", due=message.due)
+    return StoredJob(delivery, "queued", in_flight=message.count > 0)

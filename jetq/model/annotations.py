@@ -68,11 +68,11 @@ def hints_of(fn: Callable[..., Any]) -> dict[str, Any]:
     if not hasattr(fn, "__signature__"):
         return typing.get_type_hints(_annotated(fn), include_extras=True)
     signature = inspect.signature(fn)
-    kinds = {each.name: each.annotation for each in signature.parameters.values()} | {
+    annotations = {each.name: each.annotation for each in signature.parameters.values()} | {
         "return": signature.return_annotation
     }
     holder = types.SimpleNamespace(
-        __annotations__={name: kind for name, kind in kinds.items() if kind is not signature.empty}
+        __annotations__={name: kind for name, kind in annotations.items() if kind is not signature.empty}
     )
     return typing.get_type_hints(holder, globalns=inspect.unwrap(fn).__globals__, include_extras=True)
 

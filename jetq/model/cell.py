@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from jetq.model.redaction import Discreet
+from jetq.model.redaction import RedactedRepr
 
 __all__ = ["Cell", "StoredRecord"]
 
 
-class Cell(Discreet, Struct, frozen=True):
+class Cell(RedactedRepr, Struct, frozen=True):
     """A small value that the fleet shares. `version` grows with every write, and no version is used twice."""
 
     name: str
@@ -17,7 +17,7 @@ class Cell(Discreet, Struct, frozen=True):
     version: int
 
 
-class StoredRecord(Discreet, Struct, frozen=True):
+class StoredRecord(RedactedRepr, Struct, frozen=True):
     """A small value that an application or plugin keeps beside its jobs.
 
     version: grows with every write, as in a Cell. at: when the record was written, in unix seconds of the broker.

@@ -10,12 +10,12 @@ from msgspec import Struct
 from jetq.model.extended import Versioned
 from jetq.model.failure import AttemptError, DeadReason, Failure
 from jetq.model.job import Level
-from jetq.model.redaction import Discreet
+from jetq.model.redaction import RedactedRepr
 
 __all__ = ["DeadEntry", "DeadLetter", "is_same_letter"]
 
 
-class DeadLetter(Discreet, Versioned, frozen=True, omit_defaults=True):
+class DeadLetter(RedactedRepr, Versioned, frozen=True, omit_defaults=True):
     """All that is known of a dead job except its bytes, which are stored unchanged beside the letter.
 
     Times are unix seconds.
@@ -82,7 +82,7 @@ class DeadLetter(Discreet, Versioned, frozen=True, omit_defaults=True):
     """The job's priority."""
 
 
-class DeadEntry(Discreet, Struct, frozen=True):
+class DeadEntry(RedactedRepr, Struct, frozen=True):
     """One entry of a dead-letter queue: the letter, the original bytes of the job, and the entry's sequence there."""
 
     letter: DeadLetter

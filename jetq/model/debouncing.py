@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from jetq.model.job import Debounce, JobRecord, Meta, in_place_of
+from jetq.model.job import Debounce, JobRecord, Meta, replacing_meta
 
 __all__ = ["debounced"]
 
@@ -24,4 +24,4 @@ def debounced(
     asked = when = now if due is None else due
     if debounce.max_wait is not None:
         when = min(when, max(first + debounce.max_wait, now))
-    return replace(new, meta=in_place_of(before, new.meta, first=first, earlier=asked - when)), when
+    return replace(new, meta=replacing_meta(before, new.meta, first=first, earlier=asked - when)), when

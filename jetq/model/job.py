@@ -15,7 +15,7 @@ from msgspec import UNSET, Struct, UnsetType
 from jetq.model.extended import Versioned
 from jetq.model.failure import AttemptError
 from jetq.model.names import NO_KEY
-from jetq.model.redaction import Discreet
+from jetq.model.redaction import RedactedRepr
 
 __all__ = [
     "DEFAULT_META",
@@ -23,14 +23,14 @@ __all__ = [
     "Debounce",
     "Delivery",
     "Disposition",
-    "Found",
+    "EnqueueReceipt",
     "JobRecord",
     "Level",
     "Meta",
     "State",
-    "Stored",
+    "StoredJob",
     "Terms",
-    "in_place_of",
+    "replacing_meta",
 ]
 
 State = Literal["scheduled", "queued", "running", "succeeded", "dead", "cancelled", "expired"]
@@ -104,7 +104,7 @@ class Meta(Versioned, frozen=True, omit_defaults=True):
 DEFAULT_META = Meta()
 
 
-class JobRecord(Discreet, Struct, frozen=True):
+class JobRecord(RedactedRepr, Struct, frozen=True):
     """One job, as jetq gives it to the broker to store."""
 
     id: str
@@ -136,7 +136,7 @@ class JobRecord(Discreet, Struct, frozen=True):
     """Whether the id was made for this enqueue, so that no other job has the id, before or after."""
 
 
-class Stored(Struct, frozen=True):
+class EnqueueReceipt(Struct, frozen=True):
     """The broker's answer to an enqueue.
 
     sequence: the place of the stored job in the queue. id: the id of the stored job, which may be an earlier one.
@@ -157,31 +157,31 @@ class Debounce(Struct, frozen=True):
     max_wait: float | None = None
 
 
-def in_place_of(standing: Meta, new: Meta, *, first: float, earlier: float) -> Meta:
+def replacing_meta(existing: Meta, new: Meta, *, first: float, earlier: float) -> Meta:
     """Return the meta of a job that takes another job's place: its own options, and the history of the other job.
 
-    standing: the meta of the other job. new: the meta that the job brings. first: when the other job was enqueued, in
+    existing: the meta of the other job. new: the meta that the job brings. first: when the other job was enqueued, in
     unix seconds. earlier: how many seconds before the time its caller asked for the job is due.
     """
     return Meta(
-        attempt=standing.attempt,
+        attempt=existing.attempt,
         enqueued=first,
         max_attempts=new.max_attempts,
         timeout=new.timeout,
         result_ttl=new.result_ttl,
-        errors=standing.errors,
-        errors_dropped=standing.errors_dropped,
-        snoozes=standing.snoozes,
-        replays=standing.replays,
-        edits=standing.edits,
-        crashes=standing.crashes,
+        errors=existing.errors,
+        errors_dropped=existing.errors_dropped,
+        snoozes=existing.snoozes,
+        replays=existing.replays,
+        edits=existing.edits,
+        crashes=existing.crashes,
         expires=None if new.expires is None else new.expires - earlier,
         unique=new.unique,
-        others=tuple({**dict(standing.others), **dict(new.others)}.items()),
+        others=tuple({**dict(existing.others), **dict(new.others)}.items()),
     )
 
 
-class Delivery(Discreet, Struct, gc=False):
+class Delivery(RedactedRepr, Struct, gc=False):
     """One job as the broker handed it out, not decoded yet."""
 
     queue: str
@@ -253,7 +253,7 @@ class Terms(Struct, frozen=True):
     by: str
 
 
-class Found(Struct, frozen=True):
+class StoredJob(Struct, frozen=True):
     """A job as it is stored in its queue.
 
     due: when the job is due, in unix seconds, while the job is scheduled; None otherwise. in_flight: whether a worker

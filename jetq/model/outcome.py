@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from jetq.model.failure import DeadReason, Failure
 from jetq.model.job import Meta
-from jetq.model.redaction import Discreet
+from jetq.model.redaction import RedactedRepr
 
 __all__ = [
     "Cancelled",
@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 
-class Succeeded(Discreet, Struct, frozen=True):
+class Succeeded(RedactedRepr, Struct, frozen=True):
     """The attempt returned.
 
     value: the encoded result; None if no result is kept. result_ttl: seconds for which the result is kept. sealed:
@@ -41,7 +41,7 @@ class Succeeded(Discreet, Struct, frozen=True):
     sealed: bool = False
 
 
-class Retrying(Discreet, Struct, frozen=True):
+class Retrying(RedactedRepr, Struct, frozen=True):
     """The attempt failed, and the next one follows after `after` seconds.
 
     body: new arguments, if the task asked for them; else None.
@@ -95,7 +95,7 @@ class InLine(Struct, frozen=True):
     line: str
 
 
-class Dead(Discreet, Struct, frozen=True):
+class Dead(RedactedRepr, Struct, frozen=True):
     """The job ends here, as a dead letter. body: the arguments of its next attempt, if they would differ; else None."""
 
     reason: DeadReason
@@ -111,7 +111,7 @@ class Expired(Struct, frozen=True):
     """The job came too late to be run. A result record stays for callers that wait."""
 
 
-class Released(Discreet, Struct, frozen=True):
+class Released(RedactedRepr, Struct, frozen=True):
     """The job is given back unfinished, at no cost, and another worker may get it at once.
 
     body: new arguments, if the task asked for them when it was ended; else None.

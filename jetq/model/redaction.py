@@ -19,7 +19,17 @@ from msgspec import Raw
 
 from jetq.model.annotations import annotations_of
 
-__all__ = ["HIDDEN", "Discreet", "Secret", "assumed", "hidden", "is_secret", "is_secret_name", "secret_texts", "veil"]
+__all__ = [
+    "HIDDEN",
+    "RedactedRepr",
+    "Secret",
+    "assumed",
+    "is_secret",
+    "is_secret_name",
+    "redacted",
+    "redactor",
+    "secret_texts",
+]
 
 T = TypeVar("T")
 
@@ -91,20 +101,20 @@ def _is_secret(kind: Any) -> bool:
 _is_known_secret = lru_cache(maxsize=1024)(_is_secret)
 
 
-def hidden(values: Any, kinds: Mapping[str, Any] | None = None) -> Any:
+def redacted(values: Any, annotations: Mapping[str, Any] | None = None) -> Any:
     """Return the JSON `values` with stars in place of each secret, at any depth. None stays, because it tells nothing.
 
     If some value is nested too deeply to be looked through, the stars take the place of all `values`.
 
-    kinds: the annotations of the entries of `values`, by name. Where there is no annotation, names alone decide.
+    annotations: those of the entries of `values`, by name. Where there is no annotation, names alone decide.
     """
     try:
-        return _replaced(values, kinds or {}, lambda _: HIDDEN)
+        return _replaced(values, annotations or {}, lambda _: HIDDEN)
     except RecursionError:
         return HIDDEN
 
 
-def secret_texts(values: Any, kinds: Mapping[str, Any] | None = None) -> frozenset[str]:
+def secret_texts(values: Any, annotations: Mapping[str, Any] | None = None) -> frozenset[str]:
     """Return the forms that the secrets in `values` may have in a text. Forms of less than 4 characters are left out.
 
     All texts in `values` count as secrets if some value is nested too deeply to be looked through, or contains itself.
@@ -114,7 +124,7 @@ def secret_texts(values: Any, kinds: Mapping[str, Any] | None = None) -> frozens
     found: list[Any] = []
     try:
         plain = {name: _plain(value) for name, value in values.items()} if isinstance(values, dict) else values
-        _replaced(plain, kinds or {}, found.append)
+        _replaced(plain, annotations or {}, found.append)
     except RecursionError:
         found = [values]
     return frozenset(
@@ -122,7 +132,7 @@ def secret_texts(values: Any, kinds: Mapping[str, Any] | None = None) -> frozens
     )
 
 
-def veil(texts: frozenset[str]) -> Callable[[str], str]:
+def redactor(texts: frozenset[str]) -> Callable[[str], str]:
     """Return a function that puts stars in place of each of `texts` in a text.
 
     For more than 1,000 `texts`, the function puts stars in place of the whole text.
@@ -142,7 +152,7 @@ def veil(texts: frozenset[str]) -> Callable[[str], str]:
     return hide
 
 
-class Discreet:
+class RedactedRepr:
     """A base of Structs: the repr tells the size of bytes instead of their contents."""
 
     __slots__ = ()
@@ -167,7 +177,7 @@ class _Size:
 def _discreet(value: Any) -> Any:
     if isinstance(value, bytes | Raw):
         return _Size(len(bytes(value)))
-    return hidden(value) if isinstance(value, dict) else value
+    return redacted(value) if isinstance(value, dict) else value
 
 
 def _as_it_is(text: str) -> str:
@@ -177,47 +187,50 @@ def _as_it_is(text: str) -> str:
 # --- values beside their annotations
 
 
-def _replaced(values: Any, kinds: Mapping[str, Any], replace: Callable[[Any], Any]) -> Any:
+def _replaced(values: Any, annotations: Mapping[str, Any], replace: Callable[[Any], Any]) -> Any:
     """Return `values` with their secrets replaced. Raises RecursionError for values nested too deeply."""
     if not isinstance(values, dict):
         return _within(values, (), replace, _DEEPEST)
-    return {name: _named(name, value, (kinds.get(name, Any),), replace, _DEEPEST) for name, value in values.items()}
+    return {
+        name: _named(name, value, (annotations.get(name, Any),), replace, _DEEPEST) for name, value in values.items()
+    }
 
 
-def _named(name: Any, value: Any, kinds: tuple[Any, ...], replace: Callable[[Any], Any], levels: int) -> Any:
+def _named(name: Any, value: Any, annotations: tuple[Any, ...], replace: Callable[[Any], Any], levels: int) -> Any:
     if value is not None and isinstance(name, str) and is_secret_name(name):
         return replace(value)
-    return _within(value, kinds, replace, levels)
+    return _within(value, annotations, replace, levels)
 
 
-def _within(value: Any, kinds: tuple[Any, ...], replace: Callable[[Any], Any], levels: int) -> Any:
-    """Return `value`, which has one of the annotations `kinds`, with its secrets replaced.
+def _within(value: Any, annotations: tuple[Any, ...], replace: Callable[[Any], Any], levels: int) -> Any:
+    """Return `value`, which has one of `annotations`, with its secrets replaced.
 
     Raises RecursionError if `value` has more than `levels` levels of arrays and objects.
     """
     if value is None:
         return None
-    if any(map(is_secret, kinds)):
+    if any(map(is_secret, annotations)):
         return replace(value)
     if not isinstance(value, dict | list | tuple):
         return value
     if levels == 0:
         raise RecursionError
-    bare = [_bare(member) for kind in kinds for member in _members(kind)]
+    bare = [_bare(member) for kind in annotations for member in _members(kind)]
     if isinstance(value, dict):
         return {name: _entry(name, each, bare, replace, levels - 1) for name, each in value.items()}
     return [
-        _within(each, _item_kinds(bare, place, len(value)), replace, levels - 1) for place, each in enumerate(value)
+        _within(each, _item_annotations(bare, index, len(value)), replace, levels - 1)
+        for index, each in enumerate(value)
     ]
 
 
-def _entry(name: Any, value: Any, kinds: list[Any], replace: Callable[[Any], Any], levels: int) -> Any:
+def _entry(name: Any, value: Any, annotations: list[Any], replace: Callable[[Any], Any], levels: int) -> Any:
     """Return an entry of an object with its secrets replaced.
 
     The entry is a field, under its own name or its name in JSON, or any key of a mapping.
     """
     found: list[Any] = []
-    for kind in kinds:
+    for kind in annotations:
         of = typing.get_args(kind)
         for field, encoded, annotation in _fields(kind):
             if name in (field, encoded):
@@ -228,18 +241,18 @@ def _entry(name: Any, value: Any, kinds: list[Any], replace: Callable[[Any], Any
     return _named(name, value, tuple(found), replace, levels)
 
 
-def _item_kinds(kinds: list[Any], place: int, length: int) -> tuple[Any, ...]:
-    """Return the annotations that the item at `place` of an array may have."""
+def _item_annotations(annotations: list[Any], index: int, length: int) -> tuple[Any, ...]:
+    """Return the annotations that the item at `index` of an array may have."""
     found: list[Any] = []
-    for kind in kinds:
+    for kind in annotations:
         of = typing.get_args(kind)
         if fields := _fields(kind):
             first = length - len(fields) if length > len(fields) else 0  # a tag may come before the fields
-            if 0 <= place - first < len(fields):
-                name, _, annotation = fields[place - first]
+            if 0 <= index - first < len(fields):
+                name, _, annotation = fields[index - first]
                 found.append(Annotated[Any, _MARKER] if is_secret_name(name) else annotation)
         elif typing.get_origin(kind) is tuple and Ellipsis not in of:
-            found += of[place : place + 1]
+            found += of[index : index + 1]
         elif of:
             found.append(of[0])
     return tuple(found)

@@ -7,7 +7,7 @@ from typing import Literal
 from msgspec import Raw, Struct
 
 from jetq.model.failure import Failure
-from jetq.model.redaction import Discreet
+from jetq.model.redaction import RedactedRepr
 
 __all__ = ["NO_VALUE", "ResultRecord"]
 
@@ -15,7 +15,7 @@ __all__ = ["NO_VALUE", "ResultRecord"]
 NO_VALUE = Raw(b"null")
 
 
-class ResultRecord(Discreet, Struct, frozen=True, omit_defaults=True, gc=False):
+class ResultRecord(RedactedRepr, Struct, frozen=True, omit_defaults=True, gc=False):
     """How a job ended, kept for its caller."""
 
     id: str

@@ -10,7 +10,7 @@ from jetq.model.definitions.timetable import Timetable, parse_cron, parse_every
 from jetq.model.extended import Versioned
 from jetq.model.job import DEFAULT_META, Level, Meta
 from jetq.model.names import NO_KEY, key_token
-from jetq.model.redaction import Discreet
+from jetq.model.redaction import RedactedRepr
 
 __all__ = [
     "CATCH_UP",
@@ -87,7 +87,7 @@ class ScheduleRecord(Versioned, frozen=True, omit_defaults=True):
         return max(ON_TIME, self.catch_up) + 2 * ON_TIME
 
 
-class StoredSchedule(Discreet, Struct, frozen=True):
+class StoredSchedule(RedactedRepr, Struct, frozen=True):
     """A schedule as it is stored.
 
     body: the arguments of its jobs. sequence: changes with each writing of the schedule. stored_at: when the schedule

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from jetq.encoding.headers import meta_or_default
 from jetq.errors import JobNotFound
-from jetq.model.job import Found
+from jetq.model.job import StoredJob
 from jetq.model.result import ResultRecord
 from jetq.model.worker_status import StatusQuery, encode
 
@@ -46,7 +46,7 @@ async def cancel(broker: Broker, queue: str, id: str, *, timeout: float = 10.0) 
 
 
 async def cancel_found(
-    broker: Broker, jobs: Sequence[Found], *, timeout: float = 10.0
+    broker: Broker, jobs: Sequence[StoredJob], *, timeout: float = 10.0
 ) -> Sequence[Cancellation | Exception]:
     """Cancel many stored jobs. Return one answer or error per job, in order."""
     slots = asyncio.Semaphore(_AT_ONCE)
@@ -70,7 +70,7 @@ async def _ended(broker: Broker, queue: str, id: str) -> Cancellation:
 class _Cancelling:
     """Cancels one job. `slots` bounds how many of these talk to the broker at a time."""
 
-    def __init__(self, broker: Broker, found: Found, timeout: float, slots: asyncio.Semaphore) -> None:
+    def __init__(self, broker: Broker, found: StoredJob, timeout: float, slots: asyncio.Semaphore) -> None:
         self._broker = broker
         self._first = found
         self._queue = found.delivery.queue
@@ -95,15 +95,18 @@ class _Cancelling:
     async def _remove_all(self) -> None:
         """Remove what is stored of the job until nothing is: a schedule may fire while it is removed."""
         broker = self._broker
-        found: Found | None = self._first
+        found: StoredJob | None = self._first
         while found is not None:
             async with self._slots:
                 if found.in_flight and not self._held:
                     self._held = await self._is_held()
                 if await broker.remove(self._queue, found.delivery.sequence):
                     self._removed = True
-            if found.due is not None and (left := found.due + broker.firing - broker.now()) < 2 * broker.firing:
-                await asyncio.sleep(max(left, broker.firing / 2))
+            if (
+                found.due is not None
+                and (left := found.due + broker.fire_window - broker.now()) < 2 * broker.fire_window
+            ):
+                await asyncio.sleep(max(left, broker.fire_window / 2))
             async with self._slots:
                 found = await broker.find(self._queue, self._id)
 

@@ -11,7 +11,7 @@ from msgspec import Raw
 
 from jetq.encoding.signature import Signature, decode_plain, encode_plain
 from jetq.errors import ArgumentError
-from jetq.model.redaction import HIDDEN, hidden
+from jetq.model.redaction import HIDDEN, redacted
 
 __all__ = ["Draft"]
 
@@ -23,7 +23,7 @@ class Draft:
     """The arguments in `body`, which is JSON, of a call with `signature`, and what may become of them.
 
     A body that is no JSON object cannot be shown: the draft begins empty then, and `readable` is False. Secrets are
-    concealed in what is shown, and keep their values where they are left concealed. Values that are not changed keep
+    hidden in what is shown, and keep their values where they are left hidden. Values that are not changed keep
     their bytes.
     """
 
@@ -37,7 +37,7 @@ class Draft:
         self.readable = False
         with suppress(ValueError):  # msgspec's errors are ValueErrors, also for JSON which is no object
             stored, values = _raw(body), decode_plain(body)
-            shown = hidden(values, signature.kinds)
+            shown = redacted(values, signature.annotations)
             if isinstance(shown, dict):  # else nested too deeply to be looked through
                 self._stored, self._values, self._shown = stored, values, shown
                 self.readable = True
@@ -54,7 +54,7 @@ class Draft:
     def changed_by(self, text: str) -> bytes | None:
         """Return the arguments that `text` asks for; None if they are as they were shown.
 
-        Raises ArgumentError for a text that is no JSON object, does not fit the signature, or has a concealed part in a
+        Raises ArgumentError for a text that is no JSON object, does not fit the signature, or has a hidden part in a
         parameter that was changed.
         """
         try:
@@ -87,7 +87,7 @@ class Draft:
         own_stars = _holds_stars(self._values.get(name)) and _stands(self._shown, name, self._values[name])
         if _holds_stars(value) and not own_stars:
             raise ArgumentError(
-                f"{self._signature.call_text}: {name}: was changed, and a part of it is still concealed ({HIDDEN})",
+                f"{self._signature.call_text}: {name}: was changed, and a part of it is still hidden ({HIDDEN})",
                 hint="write the secret part too, or leave the whole parameter as it was shown; --set takes such a text",
             )
 

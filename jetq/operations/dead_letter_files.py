@@ -23,7 +23,7 @@ class BadLine(ValueError):
     """A line that is no exported dead letter."""
 
 
-class _Line(Struct, forbid_unknown_fields=True):
+class _ExportedLetter(Struct, forbid_unknown_fields=True):
     """One exported dead letter. `text` has the body if the body is UTF-8, otherwise `base64` has it."""
 
     format: int
@@ -32,7 +32,7 @@ class _Line(Struct, forbid_unknown_fields=True):
     base64: str | None = None
 
 
-_decode = msgspec.json.Decoder(_Line).decode
+_decode = msgspec.json.Decoder(_ExportedLetter).decode
 _encode = msgspec.json.Encoder().encode
 
 
@@ -68,7 +68,7 @@ def read_line(line: bytes) -> DeadEntry:
     return DeadEntry(letter=letter, body=_body(found), sequence=0)
 
 
-def _body(found: _Line) -> bytes:
+def _body(found: _ExportedLetter) -> bytes:
     if (found.text is None) == (found.base64 is None):
         raise BadLine("it needs the body as text, or as base64")
     if found.text is not None:

@@ -28,15 +28,15 @@ if TYPE_CHECKING:
 __all__ = [
     "EVERY",
     "DeadFilter",
-    "Place",
+    "LetterRef",
     "Replay",
     "check_readable",
     "count_dead",
     "each_dead",
     "edited",
     "find_dead",
-    "places_of",
     "purge_dead",
+    "refs_of",
     "replay",
     "replay_edited",
     "revived",
@@ -98,7 +98,7 @@ class DeadFilter(Struct, frozen=True):
 EVERY = DeadFilter()
 
 
-class Place(Struct, frozen=True):
+class LetterRef(Struct, frozen=True):
     """Where a dead letter is stored."""
 
     queue: str
@@ -140,11 +140,11 @@ async def _of_queues(broker: _Broker, which: DeadFilter) -> AsyncIterator[DeadEn
             after = page[-1].sequence
 
 
-async def places_of(broker: _Broker, which: DeadFilter = EVERY) -> list[Place]:
+async def refs_of(broker: _Broker, which: DeadFilter = EVERY) -> list[LetterRef]:
     """Return where the dead letters that `which` means are stored now. Places are much smaller than letters. Letters
     that come later are not among them."""
     return [
-        Place(entry.letter.queue, entry.letter.task, entry.letter.id, entry.sequence)
+        LetterRef(entry.letter.queue, entry.letter.task, entry.letter.id, entry.sequence)
         async for entry in each_dead(broker, which)
     ]
 
@@ -168,7 +168,7 @@ async def purge_dead(broker: _Broker, which: DeadFilter = EVERY) -> int:
     """Drop the dead letters that `which` means, and return how many were dropped. Of a job given by id alone, all dead
     letters are dropped."""
     if not which.by_name:
-        return sum([await broker.drop_dead(entry) async for entry in each_dead(broker, which)])
+        return sum([await broker.delete_dead(entry) async for entry in each_dead(broker, which)])
     dropped = 0
     for name in await _queues(broker, which.queue):
         if not which.ids:
@@ -184,13 +184,13 @@ async def purge_dead(broker: _Broker, which: DeadFilter = EVERY) -> int:
 async def replay(broker: DeadLetters, entries: Iterable[DeadEntry]) -> tuple[int, list[str]]:
     """Put the jobs of `entries` back into their queues. Return how many, and the ids of the jobs that are stored there
     already. Raises NewerVersion."""
-    replayed, standing = 0, []
+    replayed, existing = 0, []
     for entry in entries:
         if await broker.replay(entry, revived(entry)):
             replayed += 1
         else:
-            standing.append(entry.letter.id)
-    return replayed, standing
+            existing.append(entry.letter.id)
+    return replayed, existing
 
 
 class Replay:
@@ -201,19 +201,19 @@ class Replay:
     are passed over. A job that dies again meanwhile is passed over too, because none of the places is that of its new
     letter.
 
-    replayed, passed: how many so far. standing: ids of jobs that are stored in their queue already. strays: ids of
+    replayed, passed: how many so far. existing: ids of jobs that are stored in their queue already. strays: ids of
     messages that were no job. newer: ids of jobs that only a newer jetq can read. left: how many are to come.
     """
 
-    def __init__(self, broker: DeadLetters, places: Sequence[Place], *, every: float = 0.0) -> None:
+    def __init__(self, broker: DeadLetters, refs: Sequence[LetterRef], *, every: float = 0.0) -> None:
         self._broker = broker
-        self._places = places
+        self._refs = refs
         self._every = every
         self._stopped = asyncio.Event()
-        self.left = len(places)
+        self.left = len(refs)
         self.replayed = 0
         self.passed = 0
-        self.standing: list[str] = []
+        self.existing: list[str] = []
         self.strays: list[str] = []
         self.newer: list[str] = []
 
@@ -226,12 +226,12 @@ class Replay:
         BrokerError; the letter of the job that could not be stored then stays, and so do the letters to come."""
         loop = asyncio.get_running_loop()
         due = loop.time()
-        for place in self._places:
+        for ref in self._refs:
             await self._wait(due - loop.time())
             if self._stopped.is_set():
                 return
             due = max(due, loop.time()) + self._every
-            await self._put_back(place)
+            await self._put_back(ref)
             self.left -= 1
             on_step(self)
 
@@ -240,12 +240,12 @@ class Replay:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._stopped.wait(), seconds)
 
-    async def _put_back(self, place: Place) -> None:
-        entry = await _letter_at(self._broker, place)
+    async def _put_back(self, ref: LetterRef) -> None:
+        entry = await _letter_at(self._broker, ref)
         if entry is None:
             self.passed += 1
-        elif not place.task:
-            self.strays.append(place.id)
+        elif not ref.task:
+            self.strays.append(ref.id)
         else:
             await self._replay(entry)
 
@@ -258,7 +258,7 @@ class Replay:
         if await self._broker.replay(entry, job):
             self.replayed += 1
         else:
-            self.standing.append(entry.letter.id)
+            self.existing.append(entry.letter.id)
 
 
 async def replay_edited(broker: DeadLetters, entry: DeadEntry, body: bytes) -> bool:
@@ -268,17 +268,17 @@ async def replay_edited(broker: DeadLetters, entry: DeadEntry, body: bytes) -> b
     Raises JobNotFound if the letter was replayed or purged meanwhile, or the job died again; NewerVersion.
     """
     letter = entry.letter
-    if await _letter_at(broker, Place(letter.queue, letter.task, letter.id, entry.sequence)) is None:
+    if await _letter_at(broker, LetterRef(letter.queue, letter.task, letter.id, entry.sequence)) is None:
         raise JobNotFound(
             f"the dead letter of job {letter.id} is not there any more", hint=f"jetq job show {letter.id}"
         )
     return await broker.replay(entry, edited(entry, body))
 
 
-async def _letter_at(broker: DeadLetters, place: Place) -> DeadEntry | None:
-    """Return the letter at `place`, if the letter is still stored there and is the newest of its job; else None."""
-    of_job = await broker.dead(place.queue, id=place.id, task=place.task or None, after=place.sequence - 1)
-    return of_job[0] if len(of_job) == 1 and of_job[0].sequence == place.sequence else None
+async def _letter_at(broker: DeadLetters, ref: LetterRef) -> DeadEntry | None:
+    """Return the letter at `ref`, if the letter is still stored there and is the newest of its job; else None."""
+    of_job = await broker.dead(ref.queue, id=ref.id, task=ref.task or None, after=ref.sequence - 1)
+    return of_job[0] if len(of_job) == 1 and of_job[0].sequence == ref.sequence else None
 
 
 def revived(entry: DeadEntry) -> JobRecord:

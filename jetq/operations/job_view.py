@@ -14,9 +14,9 @@ from jetq.encoding.headers import BadHeader, meta_or_default, read_meta
 from jetq.errors import JobNotFound
 from jetq.model.dead_letter import DeadEntry
 from jetq.model.failure import AttemptError
-from jetq.model.job import DEFAULT_META, Found, State
+from jetq.model.job import DEFAULT_META, State, StoredJob
 from jetq.model.names import check_queue, check_sought_id
-from jetq.model.redaction import Discreet
+from jetq.model.redaction import RedactedRepr
 from jetq.model.result import ResultRecord
 from jetq.model.worker_status import StatusQuery, WorkerStatus, encode, read_answers
 
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from jetq.broker.dead_letters import DeadLetters
     from jetq.broker.fleet import Fleet
 
-__all__ = ["JobView", "holder_of", "standing_state", "state_of", "view_job"]
+__all__ = ["JobView", "holder_of", "state_of", "stored_state", "view_job"]
 
 _HOLDER_WITHIN = 0.5
 """Seconds in which the worker that has a job answers: a round trip, and the longest that a busy loop may take."""
 
 
-class JobView(Discreet, Struct, frozen=True):
+class JobView(RedactedRepr, Struct, frozen=True):
     """What is known of a job. Times are unix seconds; a field that is not known is None or empty."""
 
     id: str
@@ -102,7 +102,7 @@ async def view_job(broker: Broker, id: str, *, queue: str | None = None) -> JobV
     names = [check_queue(queue)] if queue is not None else [info.name for info in await broker.queues()]
     for name in names:
         if (found := await broker.find(name, id)) is not None:
-            return await _standing(broker, found)
+            return await _view_stored(broker, found)
     result = await broker.get_result(queue, id)
     entry = await _newest_dead(broker, id, names if result is None else [result.queue])
     if result is not None and (entry is None or result.state == "succeeded"):
@@ -139,7 +139,7 @@ async def state_of(broker: Broker, queue: str, id: str) -> State | None:
     """Return where job `id` is in its life; None if nothing is known of the job."""
     found = await broker.find(queue, id)
     if found is not None and not found.in_flight:
-        return standing_state(found)
+        return stored_state(found)
     result = await broker.get_result(queue, id)
     if found is not None:
         return result.state if result is not None and _settles(result, found) else "running"
@@ -148,7 +148,7 @@ async def state_of(broker: Broker, queue: str, id: str) -> State | None:
     return "dead" if await broker.dead(queue, id=id, limit=1) else None
 
 
-def standing_state(found: Found) -> State:
+def stored_state(found: StoredJob) -> State:
     """Return the state of a job that is stored in its queue. A job in the line of a limit is queued, although it is
     stored as a schedule."""
     if found.in_flight:
@@ -156,12 +156,12 @@ def standing_state(found: Found) -> State:
     return "queued" if meta_or_default(found.delivery.headers).in_line is not None else found.state
 
 
-def _settles(result: ResultRecord, found: Found) -> bool:
+def _settles(result: ResultRecord, found: StoredJob) -> bool:
     """Return whether `result` is the end of the job `found`, which is only not removed yet."""
     return result.sequence >= found.delivery.sequence
 
 
-async def _standing(broker: Broker, found: Found) -> JobView:
+async def _view_stored(broker: Broker, found: StoredJob) -> JobView:
     view = _waiting(found)
     if not found.in_flight:
         return view
@@ -174,13 +174,13 @@ async def _standing(broker: Broker, found: Found) -> JobView:
     return replace(view, worker=holder.worker, started=holder.held.started)
 
 
-def _waiting(found: Found) -> JobView:
+def _waiting(found: StoredJob) -> JobView:
     delivery, meta = found.delivery, DEFAULT_META
     with suppress(BadHeader):  # the worker that gets it will say so in its dead letter
         meta = read_meta(delivery.headers)
     return JobView(
         id=delivery.id,
-        state=standing_state(found),
+        state=stored_state(found),
         task=delivery.task,
         queue=delivery.queue,
         attempt=meta.attempt,

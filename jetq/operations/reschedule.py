@@ -31,4 +31,4 @@ async def move_job(broker: _Broker, queue: str, id: str, due: float | None) -> S
             return "queued"
     elif await broker.move(found, due):
         return "scheduled"
-    return "queued" if found.due < broker.now() + broker.firing else None
+    return "queued" if found.due < broker.now() + broker.fire_window else None

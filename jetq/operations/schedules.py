@@ -14,7 +14,7 @@ from jetq.encoding.sealing import PayloadCodec, PayloadContext, key_of, opened, 
 from jetq.errors import BadPayload, NotStored, ScheduleNotFound
 from jetq.model.job import JobRecord
 from jetq.model.names import NO_KEY, check_queue, check_schedule, keyed_id, new_job_id
-from jetq.model.redaction import Discreet
+from jetq.model.redaction import RedactedRepr
 from jetq.model.schedule import ScheduleRecord, StoredSchedule, job_key, timetable_of
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ __all__ = [
 _TRIES = 20
 
 
-class ScheduleInfo(Discreet, Struct, frozen=True):
+class ScheduleInfo(RedactedRepr, Struct, frozen=True):
     """A recurring schedule as it is stored."""
 
     name: str
@@ -105,23 +105,23 @@ async def put_schedule(
     """
     made = sealed(payloads, body, _arguments_of(record))
     for _ in range(_TRIES):
-        standing = await broker.get_schedule(record.queue, record.name)
+        existing = await broker.get_schedule(record.queue, record.name)
         expected = 0
-        if standing is not None:
-            expected = standing.sequence
-            record = _continued(record, standing.record)
-            if standing.record == record and _stands_for(standing, body, made, payloads):
+        if existing is not None:
+            expected = existing.sequence
+            record = _continued(record, existing.record)
+            if existing.record == record and _same_schedule(existing, body, made, payloads):
                 return False
         if await broker.put_schedule(record, made, expected):
             return True
     raise NotStored(f"schedule {record.name} of queue {record.queue} is not stored: others write it all the time")
 
 
-def _continued(record: ScheduleRecord, standing: ScheduleRecord) -> ScheduleRecord:
-    """Return the record that takes the place of `standing`: paused if `standing` is, and with the fields that only a
+def _continued(record: ScheduleRecord, existing: ScheduleRecord) -> ScheduleRecord:
+    """Return the record that takes the place of `existing`: paused if `existing` is, and with the fields that only a
     newer jetq knows."""
-    meta = replace(record.meta, others=standing.meta.others)
-    return replace(record, paused=standing.paused, others=standing.others, meta=meta)
+    meta = replace(record.meta, others=existing.meta.others)
+    return replace(record, paused=existing.paused, others=existing.others, meta=meta)
 
 
 async def find_schedule(broker: _Looking, name: str, queue: str | None = None) -> StoredSchedule:
@@ -184,7 +184,7 @@ async def view_schedule(
 ) -> ScheduleInfo:
     """Return a schedule with its next `upcoming` times and its last time."""
     record = stored.record
-    mark = await broker.ticked(record.queue, record.name)
+    mark = await broker.tick_mark(record.queue, record.name)
     every = record.pattern.startswith("@every ")
     timetable = timetable_of(record)
     after = max(broker.now(), mark.ticked.newest) if not every else _last_beat(stored, mark.ticked.newest, broker.now())
@@ -218,16 +218,16 @@ async def _queues(broker: Queues, queue: str | None) -> Sequence[str]:
     return [check_queue(queue)] if queue is not None else [info.name for info in await broker.queues()]
 
 
-def _stands_for(standing: StoredSchedule, body: bytes, made: bytes, payloads: PayloadCodec | None) -> bool:
-    """Return whether the stored schedule `standing` holds `body`, sealed by the same key as `made`. The bytes differ
+def _same_schedule(existing: StoredSchedule, body: bytes, made: bytes, payloads: PayloadCodec | None) -> bool:
+    """Return whether the stored schedule `existing` holds `body`, sealed by the same key as `made`. The bytes differ
     with each sealing."""
-    if standing.body == made:
+    if existing.body == made:
         return True
     try:
-        same = opened(payloads, standing.body, _arguments_of(standing.record)) == body
+        same = opened(payloads, existing.body, _arguments_of(existing.record)) == body
     except BadPayload:
         return False
-    return same and key_of(standing.body) == key_of(made)
+    return same and key_of(existing.body) == key_of(made)
 
 
 def _arguments(stored: StoredSchedule, payloads: PayloadCodec | None) -> Mapping[str, Any] | None:

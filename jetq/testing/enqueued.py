@@ -14,13 +14,13 @@ from jetq.client.task import Task
 from jetq.encoding.headers import read_meta
 from jetq.errors import ArgumentError
 from jetq.model.annotations import bind, signature_of
-from jetq.model.job import Found
-from jetq.model.redaction import Discreet, hidden
+from jetq.model.job import StoredJob
+from jetq.model.redaction import RedactedRepr, redacted
 
 __all__ = ["EnqueuedJob", "as_enqueued", "check_parameters", "no_such_job"]
 
 
-class EnqueuedJob(Discreet, Struct, frozen=True):
+class EnqueuedJob(RedactedRepr, Struct, frozen=True):
     """A job that waits in its queue. arguments: as the task will get them, by parameter name, with defaults.
 
     due: when the job is to run, aware UTC by the test's clock; None if it is ready. attempt: the attempt that it waits
@@ -46,7 +46,7 @@ class EnqueuedJob(Discreet, Struct, frozen=True):
         return f"{self.task}({given}) in queue {self.queue}{when}{again}"
 
 
-def as_enqueued(found: Found, app: Jetq, tasks: Mapping[str, Task[..., Any]]) -> EnqueuedJob:
+def as_enqueued(found: StoredJob, app: Jetq, tasks: Mapping[str, Task[..., Any]]) -> EnqueuedJob:
     """Return the stored job as a test sees it. If its task is not in `tasks`, its arguments are the JSON values."""
     delivery = found.delivery
     body = app.open_arguments(delivery.task, delivery.queue, delivery.body)
@@ -89,4 +89,4 @@ def no_such_job(task: str, arguments: Mapping[str, Any], jobs: list[EnqueuedJob]
 
 def _listed(arguments: Mapping[str, Any]) -> str:
     """Return `arguments` as a call writes them, without those whose names say that they are secret."""
-    return ", ".join(f"{name}={value!r}" for name, value in hidden(dict(arguments)).items())
+    return ", ".join(f"{name}={value!r}" for name, value in redacted(dict(arguments)).items())

@@ -38,8 +38,8 @@ __all__ = ["crash", "kill_at", "refuse", "slow_down"]
 _ENQUEUE = ("enqueue", "enqueue_many")
 
 _SETTLE = (
-    "finish", "reschedule", "give_back", "bury", "superseded", "starts", "record_start", "erase_starts", "put_result",
-    "send_result", "ticked", "store_tick", "write_cell", "drop_cell", "release",
+    "finish", "reschedule", "give_back", "store_dead", "is_superseded", "recorded_starts", "record_start",
+    "erase_starts", "put_result", "send_result", "tick_mark", "store_tick", "write_cell", "drop_cell", "release",
 )  # fmt: skip
 """The verbs by which a worker stores or acknowledges what became of a job, or finds out whether it may run the job."""
 
@@ -165,7 +165,7 @@ class _Crash:
 
     def __call__(self, broker: Broker, name: str, verb: Verb) -> Verb:
         match name:
-            case "reschedule" | "bury" | "put_result":
+            case "reschedule" | "store_dead" | "put_result":
                 return self._losing(verb)
             case "send_result":
                 return partial(self._send_result, verb)

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from jetq.broker import Broker
 from jetq.broker.enqueueing import DirectConnection
-from jetq.model.job import JobRecord, Stored
+from jetq.model.job import EnqueueReceipt, JobRecord
 
 __all__ = ["Fault", "Points", "Verb", "faulty", "raising", "slow"]
 
@@ -58,7 +58,7 @@ class _FaultyConnection:
     def close(self) -> None:
         self._direct.close()
 
-    def store(self, job: JobRecord) -> Stored | None:
+    def store(self, job: JobRecord) -> EnqueueReceipt | None:
         return None if self._faults else self._direct.store(job)
 
 

@@ -14,10 +14,10 @@ from jetq.client.client import Client
 from jetq.client.request import Request
 from jetq.client.session import Begin, Session
 from jetq.errors import ResultTimeout, Snooze, TaskFailed
-from jetq.model.job import Stored
+from jetq.model.job import EnqueueReceipt
 from jetq.model.job_context import JobContext
 from jetq.model.result import ResultRecord
-from jetq.operations.job_view import standing_state
+from jetq.operations.job_view import stored_state
 from jetq.testing.observed import Ran
 from jetq.testing.tester import AppTester, in_memory, is_run_by_tester, run_here
 
@@ -77,15 +77,15 @@ class _InlineClient(Client):
         self._failures = failures
         self._running = threading.Lock()
 
-    def enqueue_and_wait(self, request: Request) -> Stored:
+    def enqueue_and_wait(self, request: Request) -> EnqueueReceipt:
         return self._session.run(lambda: self.enqueue(request))
 
-    async def enqueue(self, request: Request) -> Stored:
+    async def enqueue(self, request: Request) -> EnqueueReceipt:
         stored = await super().enqueue(request)
         await self._run([(request.job.queue, stored.id)])
         return stored
 
-    async def enqueue_many(self, requests: Sequence[Request], *, before: int = 0) -> list[Stored]:
+    async def enqueue_many(self, requests: Sequence[Request], *, before: int = 0) -> list[EnqueueReceipt]:
         stored = await super().enqueue_many(requests, before=before)
         await self._run([(request.job.queue, each.id) for request, each in zip(requests, stored, strict=True)])
         return stored
@@ -128,7 +128,7 @@ class _InlineClient(Client):
         broker = await self._session.broker()
         for queue, id in jobs:
             found = await broker.find(queue, id)
-            if found is not None and standing_state(found) != "scheduled":
+            if found is not None and stored_state(found) != "scheduled":
                 return True
         return False
 

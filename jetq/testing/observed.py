@@ -116,8 +116,8 @@ class _Observed:
         self._tally.given_back(delivery)
         await self._broker.give_back(delivery, job)
 
-    async def bury(self, delivery: Delivery, letter: DeadLetter) -> None:
-        await self._broker.bury(delivery, letter)
+    async def store_dead(self, delivery: Delivery, letter: DeadLetter) -> None:
+        await self._broker.store_dead(delivery, letter)
         self._tally.buried(delivery, letter)
 
     async def put_result(self, result: ResultRecord, ttl: float, *, unless_kept: bool = False) -> bool:

@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from jetq.model.dead_letter import DeadLetter
 from jetq.model.failure import AttemptError
-from jetq.model.redaction import Discreet
+from jetq.model.redaction import RedactedRepr
 from jetq.testing.enqueued import EnqueuedJob
 
 __all__ = ["Performed"]
@@ -16,7 +16,7 @@ __all__ = ["Performed"]
 R = TypeVar("R")
 
 
-class Performed(Discreet, Struct, Generic[R], frozen=True):
+class Performed(RedactedRepr, Struct, Generic[R], frozen=True):
     """How the one attempt ended that `perform` has run.
 
     outcome: a job that is "retrying" or "snoozed" is run again `after` seconds from now. value: what the task returned,

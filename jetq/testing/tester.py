@@ -115,8 +115,8 @@ class _Tester:
     async def _queues(self) -> list[str]:
         """Return all queues that exist, and those of the app's tasks."""
         broker = await self.app.session.broker()
-        standing = {info.name for info in await broker.queues()}
-        return sorted(standing | {task.queue for task in self.app.tasks.values()})
+        existing = {info.name for info in await broker.queues()}
+        return sorted(existing | {task.queue for task in self.app.tasks.values()})
 
     async def _ready(self) -> int:
         broker = await self.app.session.broker()
@@ -187,8 +187,8 @@ class AppTester(_Tester):
 
     async def _came_to(self, job: Job[R]) -> Performed[R]:
         """Return the outcome of `job`, the first and only job that has run on this broker."""
-        ran, standing = self._tally.ran, self.enqueued()
-        again = next((each for each in standing if each.id == job.id), None)
+        ran, existing = self._tally.ran, self.enqueued()
+        again = next((each for each in existing if each.id == job.id), None)
         outcome: Any = next((word for word, counted in _OUTCOMES.items() if getattr(ran, counted)), None)
         if outcome is None:
             raise AssertionError(f"job {job.id} has no outcome: its worker died; run_until_empty runs it again")
@@ -199,7 +199,7 @@ class AppTester(_Tester):
             after=after,
             error=next(iter(ran.errors), None),
             letter=next(iter(await self.adead_letters()), None),
-            enqueued=tuple(each for each in standing if each.id != job.id),
+            enqueued=tuple(each for each in existing if each.id != job.id),
         )
 
     def enqueued(self, task: Task[..., Any] | str | None = None, **arguments: Any) -> list[EnqueuedJob]:
@@ -212,7 +212,7 @@ class AppTester(_Tester):
         name = _name(task) if task is not None else None
         if name is not None and name in tasks:
             check_parameters(tasks[name], arguments)
-        jobs = [as_enqueued(found, self.app, tasks) for found in self._store.standing()]
+        jobs = [as_enqueued(found, self.app, tasks) for found in self._store.stored_jobs()]
         return [job for job in jobs if name in (None, job.task) and job.has(arguments)]
 
     def assert_enqueued(self, task: Task[..., Any] | str, **arguments: Any) -> EnqueuedJob:

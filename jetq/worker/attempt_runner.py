@@ -10,7 +10,7 @@ from jetq.broker import Broker
 from jetq.client.app import Jetq
 from jetq.encoding.sealer import Sealer
 from jetq.model.outcome import Released
-from jetq.worker.attempts.attempt import Attempt
+from jetq.worker.attempt import Attempt
 from jetq.worker.attempts.executor import Executor, GivenUp
 from jetq.worker.attempts.handover import Handover
 from jetq.worker.attempts.loading import Loader

@@ -9,7 +9,7 @@ from functools import partial
 from jetq.broker.fleet import Fleet
 from jetq.broker.numbers import REMEMBERED
 from jetq.model.job import Delivery
-from jetq.worker.attempts.attempt import INSIST_AFTER, Attempt
+from jetq.worker.attempt import INSIST_AFTER, Attempt
 
 __all__ = ["Cancellations", "FindAttempt"]
 

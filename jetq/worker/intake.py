@@ -10,7 +10,7 @@ from itertools import islice
 
 from jetq.broker.consuming import Feed
 from jetq.model.job import Level
-from jetq.worker.attempts.attempt import Attempt
+from jetq.worker.attempt import Attempt
 from jetq.worker.lanes import Lane, QueueLanes
 from jetq.worker.prefetch import Prefetch
 from jetq.worker.round_robin import WeightedRoundRobin

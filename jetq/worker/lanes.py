@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from jetq.broker.consuming import Feed
 from jetq.model.job import LEVELS, Level
-from jetq.worker.attempts.attempt import Attempt
+from jetq.worker.attempt import Attempt
 from jetq.worker.round_robin import WeightedRoundRobin
 
 __all__ = ["Lane", "QueueLanes"]

@@ -23,7 +23,7 @@ from jetq.model.failure import Failure
 from jetq.model.job import Meta
 from jetq.model.outcome import Cancelled, Dead, Needs, Outcome, PutOff, Released, Retrying, Snoozed, dead
 from jetq.units import seconds
-from jetq.worker.attempts.ending import Ending
+from jetq.worker.attempt import Ending
 from jetq.worker.pools.errors import ProcessDied, ThreadLost
 
 __all__ = [

@@ -6,7 +6,7 @@ import asyncio
 import sys
 from collections.abc import Callable
 
-from jetq.worker.attempts.attempt import Attempt
+from jetq.worker.attempt import Attempt
 
 __all__ = ["WorkerSlots"]
 

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from jetq.broker.clock import Clock
 from jetq.broker.fleet import Fleet
 from jetq.model.worker_status import HeldJob, WorkerStatus, encode, own_version, read_query
-from jetq.worker.attempts.attempt import Attempt
+from jetq.worker.attempt import Attempt
 from jetq.worker.cancellations import FindAttempt
 
 __all__ = ["StatusReporter"]

@@ -8,7 +8,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 
-from jetq.worker.attempts.attempt import Attempt
+from jetq.worker.attempt import Attempt
 from jetq.worker.attempts.lost import Lost
 from jetq.worker.intake import Intake
 from jetq.worker.process.ending import AFTER_GRACE, AT_ONCE, HardEnd

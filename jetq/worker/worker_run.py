@@ -21,8 +21,8 @@ from functools import partial
 from jetq.broker import Broker
 from jetq.client.app import Jetq
 from jetq.model.job import Delivery
+from jetq.worker.attempt import Attempt, running_now
 from jetq.worker.attempt_runner import AttemptRunner
-from jetq.worker.attempts.attempt import Attempt, running_now
 from jetq.worker.attempts.handover import Handover
 from jetq.worker.cancellations import Cancellations
 from jetq.worker.eager_start import EagerStarter
@@ -113,7 +113,7 @@ class WorkerRun:
         """Why this run takes no jobs at the moment, or None if it takes jobs. A busy worker counts as taking jobs."""
         if not self.serving:
             return "starting"
-        return next((feed.trouble for feed in self.intake.feeds if feed.trouble is not None), None)
+        return next((feed.problem for feed in self.intake.feeds if feed.problem is not None), None)
 
     @property
     def has_lost(self) -> bool:

@@ -95,8 +95,8 @@ def address_header(name: str, mailboxes: Sequence[Mailbox], *, only_ascii: bool 
     without members, called by the display name, or by the address if there is no name (RFC 6857 3.1.8).
     """
     pieces: list[Piece] = []
-    for place, mailbox in enumerate(mailboxes, 1):
-        comma = "," if place < len(mailboxes) else ""
+    for index, mailbox in enumerate(mailboxes, 1):
+        comma = "," if index < len(mailboxes) else ""
         if only_ascii and not mailbox.is_ascii:
             pieces += [*_phrase(mailbox.name or mailbox.address, name), (" ", ":;" + comma)]
             continue
@@ -118,8 +118,8 @@ def _needing(value: str, pieces: Sequence[Piece]) -> range:
     blanks, which readers drop, the range is the whole text."""
     if _LOOKS_ENCODED.search(value) or value != value.strip(" \t"):
         return range(max(len(pieces), 1))
-    places = [place for place, (_, word) in enumerate(pieces) if not word.isascii()]
-    return range(places[0], places[-1] + 1) if places else range(0)
+    indexes = [index for index, (_, word) in enumerate(pieces) if not word.isascii()]
+    return range(indexes[0], indexes[-1] + 1) if indexes else range(0)
 
 
 def _is_plainly_spaced(pieces: Sequence[Piece], needing: range) -> bool:
@@ -133,7 +133,7 @@ def _is_plainly_spaced(pieces: Sequence[Piece], needing: range) -> bool:
 
 def _after_colon(pieces: Sequence[Piece]) -> list[Piece]:
     """Return `pieces` with one space between the colon and the first word."""
-    return [(" " if place == 0 else blanks, word) for place, (blanks, word) in enumerate(pieces)]
+    return [(" " if index == 0 else blanks, word) for index, (blanks, word) in enumerate(pieces)]
 
 
 def _phrase(name: str, header: str) -> Iterable[Piece]:

@@ -51,9 +51,9 @@ def parse(environ: Mapping[str, str]) -> Settings:
 
 def _values(environ: Mapping[str, str]) -> dict[str, Any]:
     """Return the values that are set, by field. Each provider and the webhooks have a dict of their own fields."""
-    placed = [(*_place(name), text) for name, text in environ.items() if name.startswith(PREFIX) and text]
+    given = [(*_section_and_field(name), text) for name, text in environ.items() if name.startswith(PREFIX) and text]
     values: dict[str, Any] = {}
-    for section, field, text in placed:
+    for section, field, text in given:
         part = values.setdefault(section, {}) if section else values
         part[field] = _LISTS[field](text) if field in _LISTS else text
     return values
@@ -62,7 +62,7 @@ def _values(environ: Mapping[str, str]) -> dict[str, Any]:
 # --- which field
 
 
-def _place(variable: str) -> tuple[str | None, str]:
+def _section_and_field(variable: str) -> tuple[str | None, str]:
     """Return the section and the field that `variable` sets. The section is a provider, `webhooks`, or None for
     `Settings`.
 

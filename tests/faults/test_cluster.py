@@ -70,7 +70,7 @@ async def test_producers_ride_out_a_dead_leader_and_store_each_job_once(cluster:
             await asyncio.to_thread(cluster.wait)
         ending = True
         await asyncio.gather(*producers)  # none has raised
-        standing = [found.delivery.id for found in await h.broker.standing("ledger")]
+        standing = [found.delivery.id for found in await h.broker.stored_jobs("ledger")]
         assert sorted(standing) == sorted(stored)
 
 

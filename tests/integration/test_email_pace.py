@@ -56,9 +56,9 @@ async def test_one_that_has_its_mail_of_the_day_gets_no_other(app: Jetq, configu
             await until(lambda: server.asked)
             broker = await app.session.broker()
             async with asyncio.timeout(20):  # until one is put off, which pauses its task for all
-                while not any(found.due is not None for found in await broker.standing("email")):
+                while not any(found.due is not None for found in await broker.stored_jobs("email")):
                     await asyncio.sleep(0.05)
         broker = await app.session.broker()  # the worker has closed the other
-        assert len(await broker.standing("email")) == 3
+        assert len(await broker.stored_jobs("email")) == 3
     assert len(server.asked) == 1
     assert await broker.dead("email") == []

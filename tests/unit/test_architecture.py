@@ -138,6 +138,20 @@ def test_no_import_of_the_mail_plugin_is_part_of_a_circle_over_packages() -> Non
     check_acyclic({module: imports(module) | faces(module) for module in PLUGIN_MODULES})
 
 
+def test_packages_side_by_side_import_in_one_direction() -> None:
+    """So `jetq.jetstream` has floors of its own: broker over streams over transport."""
+    check_acyclic({package: neighbours(package) for package in {module.rpartition(".")[0] for module in ALL_MODULES}})
+
+
+def neighbours(package: str) -> set[str]:
+    """The packages of the same folder from which some module of `package` imports."""
+    folder = package.rpartition(".")[0]
+    modules = [module for module in ALL_MODULES if f"{module}.".startswith(f"{package}.")]
+    below = {target for module in modules for target in imports(module) if target.startswith(f"{folder}.")}
+    packages = {".".join(target.split(".")[: package.count(".") + 1]) for target in below}
+    return {each for each in packages if each != package and (ALL_MODULES[each].name == "__init__.py")}
+
+
 def check_acyclic(graph: dict[str, set[str]]) -> None:
     try:
         TopologicalSorter(graph).prepare()

@@ -41,7 +41,7 @@ def call(
     queue: str | None,
     timeout: float | None,
     no_wait: bool,
-    spec: str | None,
+    app_path: str | None,
 ) -> None:
     """Run TASK as a job and print its result as JSON.
 
@@ -54,7 +54,7 @@ def call(
     otherwise or where the parameter is text.
     """
     logs.set_up("console", "debug" if is_verbose() else "warning")
-    app, task = choose_task(name, spec)
+    app, task = choose_task(name, app_path)
     arguments = call_arguments(name, task, words, json)
     options: CallOptions = {}
     if queue is not None:

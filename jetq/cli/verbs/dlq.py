@@ -12,7 +12,16 @@ from jetq.cli.dead_letter_options import described, for_letters
 from jetq.cli.dead_letter_rows import count, echo_rows, row, summary
 from jetq.cli.exit import verbose_option
 from jetq.cli.groups import Verbs
-from jetq.cli.output import arguments, concealed, echo_errors, echo_fields, echo_json, errors_json, moment, printable
+from jetq.cli.output import (
+    arguments,
+    echo_errors,
+    echo_fields,
+    echo_json,
+    errors_json,
+    moment,
+    printable,
+    redacted_entry,
+)
 from jetq.cli.verbs.dlq_edit import edit
 from jetq.cli.verbs.dlq_files import export, import_
 from jetq.cli.verbs.dlq_replay import replay
@@ -37,9 +46,9 @@ for command in (replay, edit, export, import_):
 @for_app
 @click.option("--json", is_flag=True, help="Print JSON.")
 @verbose_option
-def list_(which: DeadFilter, spec: str | None, json: bool) -> None:
+def list_(which: DeadFilter, app_path: str | None, json: bool) -> None:
     """List dead letters by queue, the oldest first."""
-    app, limit = choose_app(spec), which.limit
+    app, limit = choose_app(app_path), which.limit
     form = summary if json else row
 
     async def ask(broker: Broker) -> tuple[list[object], str]:
@@ -48,7 +57,7 @@ def list_(which: DeadFilter, spec: str | None, json: bool) -> None:
         async for entry in each_dead(broker, one_more):
             if len(found) == limit:
                 return found, await _in_all(broker, which)
-            found.append(form(concealed(app, entry)))
+            found.append(form(redacted_entry(app, entry)))
         return found, ""
 
     found, in_all = ask_broker(app, ask)
@@ -75,11 +84,11 @@ async def _in_all(broker: Broker, which: DeadFilter) -> str:
 @for_app
 @click.option("--json", is_flag=True, help="Print JSON.")
 @verbose_option
-def show(id: str, queue: str | None, spec: str | None, json: bool) -> None:
+def show(id: str, queue: str | None, app_path: str | None, json: bool) -> None:
     """Show the dead letter of job ID: its attempts' errors, the traceback and the arguments."""
-    app = choose_app(spec)
+    app = choose_app(app_path)
     entry = ask_broker(app, lambda broker: find_dead(broker, id, queue=queue))
-    entry = concealed(app, entry)
+    entry = redacted_entry(app, entry)
     if json:
         echo_json({**summary(entry), **_details(app, entry)})
     else:
@@ -91,9 +100,9 @@ def show(id: str, queue: str | None, spec: str | None, json: bool) -> None:
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @for_app
 @verbose_option
-def purge(which: DeadFilter, yes: bool, spec: str | None) -> None:
+def purge(which: DeadFilter, yes: bool, app_path: str | None) -> None:
     """Drop dead letters for good."""
-    app = choose_app(spec)
+    app = choose_app(app_path)
     if not yes:
         click.confirm(f"Drop the dead letters {described(which)} for good?", abort=True, err=True)
     dropped = ask_broker(app, lambda broker: purge_dead(broker, which))

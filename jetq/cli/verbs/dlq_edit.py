@@ -10,7 +10,7 @@ import click
 
 from jetq.cli.app_option import ask_broker, choose_app, for_app
 from jetq.cli.arguments import Words, fit
-from jetq.cli.dead_letter_rows import already_standing
+from jetq.cli.dead_letter_rows import already_stored
 from jetq.cli.exit import Failed, report, verbose_option
 from jetq.client.app import Jetq
 from jetq.client.task import Task
@@ -29,7 +29,7 @@ __all__ = ["edit"]
 @click.option("-q", "--queue", help="Its queue; every queue is searched without.")
 @for_app
 @verbose_option
-def edit(id: str, set: tuple[str, ...], queue: str | None, spec: str | None) -> None:
+def edit(id: str, set: tuple[str, ...], queue: str | None, app_path: str | None) -> None:
     """Change the arguments of the dead job ID, and replay it.
 
     \b
@@ -39,7 +39,7 @@ def edit(id: str, set: tuple[str, ...], queue: str | None, spec: str | None) -> 
     The task checks them as it checks a call; what it refuses changes nothing, and neither does a text left as it was.
     What is secret is shown as ***, and keeps its value if it is left so.
     """
-    app = choose_app(spec)
+    app = choose_app(app_path)
     entry = ask_broker(app, lambda broker: find_dead(broker, id, queue=queue))
     letter, task = check_readable(entry), _task_of(app, entry)
     draft = Draft(task.signature, app.open_arguments(letter.task, letter.queue, entry.body))
@@ -51,7 +51,7 @@ def edit(id: str, set: tuple[str, ...], queue: str | None, spec: str | None) -> 
         return
     stored = app.seal_arguments(letter.task, letter.queue, body)
     if not ask_broker(app, lambda broker: replay_edited(broker, entry, stored)):
-        raise already_standing([letter.id])
+        raise already_stored([letter.id])
     click.echo(f"replayed job {letter.id} with other arguments")
 
 

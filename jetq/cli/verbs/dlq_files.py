@@ -38,12 +38,12 @@ _LONGEST_LINE = 256 * 1024 * 1024
 @click.option("--force", is_flag=True, help="Replace the file if it is there.")
 @for_app
 @verbose_option
-def export(which: DeadFilter, output: str, force: bool, spec: str | None) -> None:
+def export(which: DeadFilter, output: str, force: bool, app_path: str | None) -> None:
     """Write dead letters as JSON lines, with everything that is kept of them. They stay where they are.
 
     Their arguments are in there as they are stored, secrets too, so only its owner may read the file.
     """
-    app = choose_app(spec)
+    app = choose_app(app_path)
     if output == "-":
         ask_broker(app, lambda broker: _write(broker, which, sys.stdout.buffer))
         return
@@ -88,32 +88,32 @@ def _new_file(path: Path, *, force: bool) -> Iterator[IO[bytes]]:
 @click.option("-q", "--queue", help="Into the dead letters of this queue; of each one's own without.")
 @for_app
 @verbose_option
-def import_(file: str, queue: str | None, spec: str | None) -> None:
+def import_(file: str, queue: str | None, app_path: str | None) -> None:
     """Put the dead letters of FILE, or of - for what comes in, back among those of their queue.
 
     Every line is checked before the first is stored. A letter that stands there already is passed over, so an import
     that was cut short can be repeated.
     """
-    app = choose_app(spec)
+    app = choose_app(app_path)
     target = None if queue is None else check_queue(queue)
     with _seekable(file) as lines:
         for number, line in _lines(lines):
             _read(app, file, number, line, target)
         lines.seek(0)
-        stored, standing = ask_broker(app, lambda broker: _put(broker, app, file, lines, target))
-    click.echo(f"imported {count(stored, 'dead letter')}" + (f"; {standing} stood there already" if standing else ""))
+        stored, existing = ask_broker(app, lambda broker: _put(broker, app, file, lines, target))
+    click.echo(f"imported {count(stored, 'dead letter')}" + (f"; {existing} already there" if existing else ""))
 
 
 async def _put(broker: Broker, app: Jetq, name: str, lines: IO[bytes], queue: str | None) -> tuple[int, int]:
-    stored = standing = 0
+    stored = existing = 0
     complete = False
     try:
         for number, line in _lines(lines):
             try:
-                if await broker.put_dead(_read(app, name, number, line, queue)):
+                if await broker.import_dead(_read(app, name, number, line, queue)):
                     stored += 1
                 else:
-                    standing += 1
+                    existing += 1
             except PayloadTooLarge as error:
                 raise Failed(
                     f"{name}, line {number}: {error.message}", hint="raise max_payload of the server"
@@ -122,7 +122,7 @@ async def _put(broker: Broker, app: Jetq, name: str, lines: IO[bytes], queue: st
     finally:
         if not complete:  # the letters so far are stored
             click.echo(f"imported {count(stored, 'dead letter')} before that; a repeat passes over them", err=True)
-    return stored, standing
+    return stored, existing
 
 
 def _read(app: Jetq, name: str, number: int, line: bytes, queue: str | None) -> DeadEntry:

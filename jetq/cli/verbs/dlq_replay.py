@@ -11,14 +11,14 @@ import click
 from jetq.broker import Broker
 from jetq.cli.app_option import ask_broker, choose_app, for_app
 from jetq.cli.dead_letter_options import for_letters
-from jetq.cli.dead_letter_rows import Row, already_standing, count, echo_rows, row
+from jetq.cli.dead_letter_rows import Row, already_stored, count, echo_rows, row
 from jetq.cli.durations import RATE
 from jetq.cli.exit import FAILED, Failed, verbose_option
-from jetq.cli.output import concealed
+from jetq.cli.output import redacted_entry
 from jetq.cli.signals import on_first_signal
 from jetq.client.app import Jetq
 from jetq.model.definitions.rate import Rate
-from jetq.operations.dead_letters import DeadFilter, Replay, each_dead, places_of
+from jetq.operations.dead_letters import DeadFilter, Replay, each_dead, refs_of
 
 __all__ = ["replay"]
 
@@ -34,13 +34,13 @@ _CLEARED = "\r\x1b[K"
 @click.option("--dry-run", is_flag=True, help="Only list what would be replayed.")
 @for_app
 @verbose_option
-def replay(which: DeadFilter, rate: Rate | None, dry_run: bool, spec: str | None) -> None:
+def replay(which: DeadFilter, rate: Rate | None, dry_run: bool, app_path: str | None) -> None:
     """Put dead jobs back into their queues, with the same id and their history, their attempts counted anew.
 
     Only those that are dead when it begins: a job that dies again meanwhile stays dead. Ctrl-C ends in order; what is
     left stays where it is. Exit code 1 if anything was not replayed.
     """
-    app = choose_app(spec)
+    app = choose_app(app_path)
     if dry_run:
         _list(app, which)
     else:
@@ -49,7 +49,7 @@ def replay(which: DeadFilter, rate: Rate | None, dry_run: bool, spec: str | None
 
 def _list(app: Jetq, which: DeadFilter) -> None:
     async def rows(broker: Broker) -> list[Row]:
-        return [row(concealed(app, entry)) async for entry in each_dead(broker, which)]
+        return [row(redacted_entry(app, entry)) async for entry in each_dead(broker, which)]
 
     found = ask_broker(app, rows)
     if found:
@@ -58,7 +58,7 @@ def _list(app: Jetq, which: DeadFilter) -> None:
 
 
 async def _replay(broker: Broker, which: DeadFilter, rate: Rate | None) -> Replay:
-    work = Replay(broker, await places_of(broker, which), every=0.0 if rate is None else rate.every)
+    work = Replay(broker, await refs_of(broker, which), every=0.0 if rate is None else rate.every)
     progress = _Progress(work.left)
     on_first_signal(work.stop, signal.SIGINT, signal.SIGTERM)
     try:
@@ -81,8 +81,8 @@ def _report(work: Replay) -> None:
         )
     if work.strays:
         raise Failed(f"not replayed, because it is no job of a task: {', '.join(work.strays[:10])}", code=FAILED)
-    if work.standing:
-        raise already_standing(work.standing)
+    if work.existing:
+        raise already_stored(work.existing)
     if work.left:
         raise Failed("interrupted", hint="the same command goes on with those that remain", code=FAILED)
 

@@ -17,17 +17,17 @@ from jetq.cli.exit import FAILED, Failed, verbose_option
 from jetq.cli.groups import Verbs
 from jetq.cli.output import (
     arguments,
-    concealed,
-    concealed_errors,
     echo_errors,
     echo_fields,
     echo_json,
     errors_json,
     moment,
+    redacted_entry,
+    redacted_errors,
     result,
 )
 from jetq.client.app import Jetq
-from jetq.model.job import Found
+from jetq.model.job import StoredJob
 from jetq.model.names import check_queue, key_token
 from jetq.operations.cancel import Cancellation, cancel, cancel_found
 from jetq.operations.job_view import JobView, view_job
@@ -48,14 +48,14 @@ def job() -> None:
 @for_app
 @click.option("--json", is_flag=True, help="Print JSON.")
 @verbose_option
-def show(id: str, queue: str | None, spec: str | None, json: bool) -> None:
+def show(id: str, queue: str | None, app_path: str | None, json: bool) -> None:
     """Show where job ID stands, its arguments, its attempts and its result."""
-    app = choose_app(spec)
+    app = choose_app(app_path)
     view = ask_broker(app, lambda broker: view_job(broker, id, queue=queue))
     if view.dead is not None:
-        view = replace(view, dead=concealed(app, view.dead))
+        view = replace(view, dead=redacted_entry(app, view.dead))
     if view.body is not None:
-        view = replace(view, errors=concealed_errors(app, view, view.body, view.errors))
+        view = replace(view, errors=redacted_errors(app, view, view.body, view.errors))
     if json:
         echo_json(_as_json(app, view))
     else:
@@ -68,9 +68,9 @@ def show(id: str, queue: str | None, spec: str | None, json: bool) -> None:
 @for_app
 @click.option("--json", is_flag=True, help="Print JSON.")
 @verbose_option
-def why(id: str, queue: str | None, spec: str | None, json: bool) -> None:
+def why(id: str, queue: str | None, app_path: str | None, json: bool) -> None:
     """Say why job ID is not running."""
-    diagnosis = ask_broker(choose_app(spec), lambda broker: diagnose(broker, id, queue=queue))
+    diagnosis = ask_broker(choose_app(app_path), lambda broker: diagnose(broker, id, queue=queue))
     if json:
         echo_json({"id": diagnosis.job.id, "state": diagnosis.job.state, "reasons": diagnosis.reasons})
         return
@@ -95,7 +95,7 @@ def cancel_(
     queue: str | None,
     timeout: float,
     yes: bool,
-    spec: str | None,
+    app_path: str | None,
 ) -> None:
     """Cancel jobs, by id, key or task: those that wait are removed, those that run are told to end.
 
@@ -103,7 +103,7 @@ def cancel_(
     """
     if bool(ids) == (task is not None or key is not None):
         raise click.UsageError("say which: one or more IDs, or --task NAME, or --key KEY")
-    app = choose_app(spec)
+    app = choose_app(app_path)
     if task is not None and key is None and not yes:
         click.confirm(f"Cancel all jobs of task {task} in {_where(queue)}?", abort=True, err=True)
 
@@ -143,10 +143,10 @@ async def _cancel_chosen(
     broker: Broker, task: str | None, key: str | None, queue: str | None, timeout: float
 ) -> list[Cancellation]:
     queues = [check_queue(queue)] if queue is not None else [info.name for info in await broker.queues()]
-    standing: list[Found] = []
+    existing: list[StoredJob] = []
     for name in queues:
-        standing += await broker.standing(name, task=task, key=None if key is None else key_token(key))
-    return _answers(await cancel_found(broker, standing, timeout=timeout))
+        existing += await broker.stored_jobs(name, task=task, key=None if key is None else key_token(key))
+    return _answers(await cancel_found(broker, existing, timeout=timeout))
 
 
 def _answers(answers: Sequence[Cancellation | BaseException]) -> list[Cancellation]:
@@ -175,7 +175,7 @@ def _where(queue: str | None) -> str:
 @for_app
 @verbose_option
 def reschedule(
-    id: str, delay: float | None, at: datetime | None, now: bool, queue: str | None, spec: str | None
+    id: str, delay: float | None, at: datetime | None, now: bool, queue: str | None, app_path: str | None
 ) -> None:
     """Give the scheduled job ID, or a retry that waits its turn, another due time."""
     if sum((delay is not None, at is not None, now)) != 1:
@@ -191,7 +191,7 @@ def reschedule(
         state = await move_job(broker, view.queue, id, due)
         return state or (await view_job(broker, id, queue=view.queue)).state, due
 
-    state, due = ask_broker(choose_app(spec), move)
+    state, due = ask_broker(choose_app(app_path), move)
     if state == "scheduled":
         click.echo(f"due {moment(due)}")
     elif state == "queued":

@@ -35,14 +35,14 @@ def queue() -> None:
 @for_app
 @click.option("--json", is_flag=True, help="Print JSON.")
 @verbose_option
-def ls(spec: str | None, json: bool) -> None:
+def ls(app_path: str | None, json: bool) -> None:
     """List the queues with what stands in them.
 
     ready: for the next free worker; running: handed to one; scheduled: due later; dead: in the dead letters;
     idle: requests of workers that wait for a job. A paused queue hands out nothing, and one without a worker may have
     been made by a misspelt name.
     """
-    found = ask_broker(choose_app(spec), _all_with_their_workers)
+    found = ask_broker(choose_app(app_path), _all_with_their_workers)
     if json:
         echo_json([_as_json(info, served) for info, served in found])
     elif found:
@@ -85,7 +85,7 @@ def _notes(info: QueueInfo, served: bool | None) -> str:
 @click.option("--for", "seconds", type=DURATION, envvar="JETQ_QUEUE_PAUSE_FOR", help="End after so long, like 10m.")
 @for_app
 @verbose_option
-def pause(name: str, seconds: float | None, spec: str | None) -> None:
+def pause(name: str, seconds: float | None, app_path: str | None) -> None:
     """Hand out no more jobs of QUEUE; what runs goes on.
 
     It stays paused over restarts of workers and servers, until `jetq queue resume` or the end of --for.
@@ -97,7 +97,7 @@ def pause(name: str, seconds: float | None, spec: str | None) -> None:
         await broker.pause(name, until)
         return until
 
-    until = ask_broker(choose_app(spec), hold)
+    until = ask_broker(choose_app(app_path), hold)
     click.echo(f"paused {name}" if until is None else f"paused {name} until {moment(until)}")
 
 
@@ -105,14 +105,14 @@ def pause(name: str, seconds: float | None, spec: str | None) -> None:
 @click.argument("name", metavar="QUEUE")
 @for_app
 @verbose_option
-def resume(name: str, spec: str | None) -> None:
+def resume(name: str, app_path: str | None) -> None:
     """Hand out the jobs of QUEUE again."""
 
     async def go_on(broker: Broker) -> None:
         await _look(broker, name)
         await broker.resume(name)
 
-    ask_broker(choose_app(spec), go_on)
+    ask_broker(choose_app(app_path), go_on)
     click.echo(f"resumed {name}")
 
 
@@ -121,7 +121,7 @@ def resume(name: str, spec: str | None) -> None:
 @click.option("--timeout", type=DURATION, default="5m", show_default=True, help="Wait so long for what runs.")
 @for_app
 @verbose_option
-def drain(name: str, timeout: float, spec: str | None) -> None:
+def drain(name: str, timeout: float, app_path: str | None) -> None:
     """Pause QUEUE and wait until nothing of it runs. Exit code 1 if something still does after --timeout."""
 
     async def drained(broker: Broker) -> int:
@@ -134,7 +134,7 @@ def drain(name: str, timeout: float, spec: str | None) -> None:
                 return running
             await asyncio.sleep(0.2)
 
-    running = ask_broker(choose_app(spec), drained)
+    running = ask_broker(choose_app(app_path), drained)
     if running:
         raise Failed(
             f"{running} jobs of queue {name} still run; it stays paused",
@@ -157,12 +157,12 @@ async def _look(broker: Broker, name: str) -> QueueInfo:
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @for_app
 @verbose_option
-def purge(name: str, yes: bool, spec: str | None) -> None:
+def purge(name: str, yes: bool, app_path: str | None) -> None:
     """Remove every job that waits in QUEUE, scheduled ones too, for good.
 
     What runs ends, and is not run again. Recurring schedules and dead letters stay.
     """
-    app = choose_app(spec)
+    app = choose_app(app_path)
 
     async def waiting(broker: Broker) -> int:
         info = await _look(broker, name)
@@ -180,12 +180,12 @@ def purge(name: str, yes: bool, spec: str | None) -> None:
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @for_app
 @verbose_option
-def rm(name: str, yes: bool, spec: str | None) -> None:
+def rm(name: str, yes: bool, app_path: str | None) -> None:
     """Remove QUEUE, which a misspelt name may have made, with its recurring schedules.
 
     It must be empty, and no live worker may serve it. A producer that stores a job in it makes it again.
     """
-    app = choose_app(spec)
+    app = choose_app(app_path)
 
     async def look(broker: Broker) -> tuple[str, list[str]]:
         info = await _look(broker, name)

@@ -20,7 +20,7 @@ from jetq.client.app import Jetq
 from jetq.client.declared_schedules import definitions, schedule_record
 from jetq.model.definitions.options import CallOptions
 from jetq.model.definitions.schedule import Schedule
-from jetq.model.redaction import hidden
+from jetq.model.redaction import redacted
 from jetq.model.schedule import Overlap, StoredSchedule
 from jetq.operations.schedules import (
     ScheduleInfo,
@@ -50,14 +50,14 @@ def schedule() -> None:
 @for_app
 @click.option("--json", is_flag=True, help="Print JSON.")
 @verbose_option
-def ls(queue: str | None, spec: str | None, json: bool) -> None:
+def ls(queue: str | None, app_path: str | None, json: bool) -> None:
     """List the recurring schedules with their next time."""
 
-    app = choose_app(spec)
+    app = choose_app(app_path)
 
     async def look(broker: Broker) -> list[ScheduleInfo]:
-        standing = await list_schedules(broker, queue)
-        return [await view_schedule(broker, stored, payloads=app.payloads) for stored in standing]
+        existing = await list_schedules(broker, queue)
+        return [await view_schedule(broker, stored, payloads=app.payloads) for stored in existing]
 
     infos = [_discreet(info, app) for info in ask_broker(app, look)]
     if json:
@@ -76,10 +76,10 @@ def ls(queue: str | None, spec: str | None, json: bool) -> None:
 @for_app
 @click.option("--json", is_flag=True, help="Print JSON.")
 @verbose_option
-def show(name: str, queue: str | None, count: int, spec: str | None, json: bool) -> None:
+def show(name: str, queue: str | None, count: int, app_path: str | None, json: bool) -> None:
     """Show schedule NAME and its next times."""
 
-    app = choose_app(spec)
+    app = choose_app(app_path)
 
     async def look(broker: Broker) -> ScheduleInfo:
         return await view_schedule(broker, await find_schedule(broker, name, queue), count, app.payloads)
@@ -138,7 +138,7 @@ def add(
     catch_up: float,
     jitter: float,
     queue: str | None,
-    spec: str | None,
+    app_path: str | None,
 ) -> None:
     """Let TASK run again and again with the ARGUMENTs, as `jetq call` takes them, under NAME.
 
@@ -148,7 +148,7 @@ def add(
     A schedule of that name in the queue is replaced.
     """
     when = Schedule(cron=cron, every=every, tz=tz, overlap=overlap, catch_up=catch_up, jitter=jitter)
-    app, known = choose_task(task, spec)
+    app, known = choose_task(task, app_path)
     options: CallOptions = {} if queue is None else {"queue": queue}
     call = app.call(task, call_arguments(task, known, words, json), **options)
     record = schedule_record(name, call, when)
@@ -167,7 +167,7 @@ def add(
 @in_queue
 @for_app
 @verbose_option
-def rm(name: str, queue: str | None, spec: str | None) -> None:
+def rm(name: str, queue: str | None, app_path: str | None) -> None:
     """Remove schedule NAME. Jobs made of it stay.
 
     One that a task's definition says comes back with the next worker: take it out there.
@@ -177,7 +177,7 @@ def rm(name: str, queue: str | None, spec: str | None) -> None:
         await find_schedule(broker, name, queue)
         await remove_schedule(broker, name, queue)
 
-    ask_broker(choose_app(spec), remove)
+    ask_broker(choose_app(app_path), remove)
     click.echo(f"removed {name}")
 
 
@@ -186,9 +186,9 @@ def rm(name: str, queue: str | None, spec: str | None) -> None:
 @in_queue
 @for_app
 @verbose_option
-def pause(name: str, queue: str | None, spec: str | None) -> None:
+def pause(name: str, queue: str | None, app_path: str | None) -> None:
     """Stop the ticks of schedule NAME, until it is resumed; over restarts and deployments."""
-    changed = ask_broker(choose_app(spec), lambda broker: pause_schedule(broker, name, queue, paused=True))
+    changed = ask_broker(choose_app(app_path), lambda broker: pause_schedule(broker, name, queue, paused=True))
     click.echo(f"paused {name}" if changed else f"{name} is paused already")
 
 
@@ -197,9 +197,9 @@ def pause(name: str, queue: str | None, spec: str | None) -> None:
 @in_queue
 @for_app
 @verbose_option
-def resume(name: str, queue: str | None, spec: str | None) -> None:
+def resume(name: str, queue: str | None, app_path: str | None) -> None:
     """Let schedule NAME tick again."""
-    changed = ask_broker(choose_app(spec), lambda broker: pause_schedule(broker, name, queue, paused=False))
+    changed = ask_broker(choose_app(app_path), lambda broker: pause_schedule(broker, name, queue, paused=False))
     click.echo(f"resumed {name}" if changed else f"{name} is not paused")
 
 
@@ -208,9 +208,9 @@ def resume(name: str, queue: str | None, spec: str | None) -> None:
 @in_queue
 @for_app
 @verbose_option
-def run(name: str, queue: str | None, spec: str | None) -> None:
+def run(name: str, queue: str | None, app_path: str | None) -> None:
     """Make a job of schedule NAME now, besides its ticks; print its id."""
-    click.echo(ask_broker(choose_app(spec), lambda broker: run_schedule(broker, name, queue)))
+    click.echo(ask_broker(choose_app(app_path), lambda broker: run_schedule(broker, name, queue)))
 
 
 @schedule.command()
@@ -266,4 +266,4 @@ def _local(times: Sequence[datetime]) -> str:
 
 def _discreet(info: ScheduleInfo, app: Jetq) -> ScheduleInfo:
     task = app.tasks.get(info.task)
-    return replace(info, arguments=hidden(info.arguments, None if task is None else task.signature.kinds))
+    return replace(info, arguments=redacted(info.arguments, None if task is None else task.signature.annotations))

@@ -71,7 +71,7 @@ _LEVELS = [number for number in (DEBUG_ON, DEBUG_OFF) if number is not None]
 _FOR_THE_SUPERVISOR = ("processes", "reload", "health")
 
 
-def _place(_context: click.Context, _parameter: click.Parameter, value: str | None) -> tuple[str, int] | None:
+def _host_port(_context: click.Context, _parameter: click.Parameter, value: str | None) -> tuple[str, int] | None:
     """Return host and port of [HOST:]PORT."""
     if value is None:
         return None
@@ -123,7 +123,7 @@ def _place(_context: click.Context, _parameter: click.Parameter, value: str | No
 @click.option(
     "--health",
     metavar="[HOST:]PORT",
-    callback=_place,
+    callback=_host_port,
     help="Answer GET /live, /ready and /health there; on 127.0.0.1 without a host.",
 )
 @click.option("--show-example", is_flag=True, hidden=True)

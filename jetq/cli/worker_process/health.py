@@ -87,8 +87,8 @@ class _Answer(BaseHTTPRequestHandler):
 
     do_POST = do_PUT = do_DELETE = do_PATCH = do_OPTIONS = _refuse
 
-    def _text(self, trouble: str | None) -> None:
-        self._send(_status(trouble), f"{trouble or 'ok'}\n")
+    def _text(self, problem: str | None) -> None:
+        self._send(_status(problem), f"{problem or 'ok'}\n")
 
     def _send(self, status: HTTPStatus, text: str, kind: str = "text/plain", *, allow: str = "") -> None:
         body = text.encode()
@@ -109,5 +109,5 @@ class _Answer(BaseHTTPRequestHandler):
         """Log nothing: probes come every few seconds."""
 
 
-def _status(trouble: str | None) -> HTTPStatus:
-    return HTTPStatus.OK if trouble is None else HTTPStatus.SERVICE_UNAVAILABLE
+def _status(problem: str | None) -> HTTPStatus:
+    return HTTPStatus.OK if problem is None else HTTPStatus.SERVICE_UNAVAILABLE

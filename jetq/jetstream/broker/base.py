@@ -22,7 +22,7 @@ from jetq.jetstream.streams.room import OPEN_TO_ALL, Room
 from jetq.jetstream.streams.subjects import Subjects
 from jetq.jetstream.streams.topology import DELETED_WITHIN, QueueTopology, Topology
 from jetq.jetstream.transport.connection import Connection
-from jetq.model.job import Delivery, JobRecord, Level, Stored
+from jetq.model.job import Delivery, JobRecord, Level
 from jetq.settings import Settings
 
 __all__ = [
@@ -38,7 +38,6 @@ __all__ = [
     "own_headers",
     "rfc3339",
     "schedule_headers",
-    "stored",
 ]
 
 _log = logging.getLogger("jetq.jetstream")
@@ -256,9 +255,9 @@ class Base:
         None means that there is no proof, which is also so if the job left nothing.
         """
         # The server alone cannot tell any more: when it starts, it forgets the ids of messages that are gone.
-        standing = await self.api.last_message(self.subjects.jobs(job.queue), self.subjects.by_id(job.queue, job.id))
-        if standing is not None:
-            return PubAck(seq=standing.sequence, duplicate=True)
+        existing = await self.api.last_message(self.subjects.jobs(job.queue), self.subjects.by_id(job.queue, job.id))
+        if existing is not None:
+            return PubAck(seq=existing.sequence, duplicate=True)
         with contextlib.suppress(Denied):  # then the result is not known either
             result = await self.api.last_message(self.subjects.results, self.subjects.result(job.id))
             if result is not None and read_result(result.data, job.queue) and await self._is_of(job, result, within):
@@ -301,13 +300,6 @@ class Base:
         self.known_queues[queue] = await self.topology.queue(queue)
         if queue in self.levelled:
             await self.topology.levels(queue)
-
-
-def stored(job: JobRecord, ack: PubAck) -> Stored:
-    """Return what became of `job`, for which the stream answered `ack`."""
-    # If the server knows a fresh id already, the id comes from this same enqueue: an earlier try was stored and not
-    # confirmed.
-    return Stored(ack.seq, job.id, "existing" if ack.duplicate and not job.fresh else "new")
 
 
 def schedule_headers(due: float, target: str) -> dict[str, str]:

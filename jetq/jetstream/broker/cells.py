@@ -25,7 +25,7 @@ class Cells(Base):
         message = await self.api.last_message(self.subjects.state, self.subjects.cell(name))
         return None if message is None else Cell(name, message.data, message.sequence)
 
-    async def first_cell(self, below: str) -> Cell | None:
+    async def oldest_cell(self, below: str) -> Cell | None:
         await self.ensure_shared()
         message = await self.api.next_message(self.subjects.state, self.subjects.cell(f"{below}.*"), 1)
         if message is None:

@@ -48,13 +48,13 @@ class Consuming(Base):
         level: Level = "normal",
         on_clear: Callable[[], None] | None = None,
     ) -> Pull:
-        standing = await self.ensure(queue)
+        topology = await self.ensure(queue)
         if level != "normal":
             await self.ensure_levels(queue)
         stream, consumer = self.subjects.jobs(queue), self.subjects.consumer(queue, level)
         acks = self.acks.get(_consumer(queue, level))
         if acks is None:
-            acks = await self._start_acks(queue, level, standing)
+            acks = await self._start_acks(queue, level, topology)
 
         async def made() -> str:
             terms = await self.terms(queue, level)
@@ -91,7 +91,7 @@ class Consuming(Base):
         await pull.start()
         return pull
 
-    async def _start_acks(self, queue: str, level: Level, standing: QueueTopology) -> Acks:
+    async def _start_acks(self, queue: str, level: Level, topology: QueueTopology) -> Acks:
         stream = self.subjects.jobs(queue)
 
         async def remove(sequence: int) -> None:
@@ -101,7 +101,7 @@ class Consuming(Base):
             info = await self.api.stream_info(stream)
             return str(info["created"]) if info else ""
 
-        acks = self.acks[_consumer(queue, level)] = Acks(self.connection, remove, identity, standing.created)
+        acks = self.acks[_consumer(queue, level)] = Acks(self.connection, remove, identity, topology.created)
         await acks.start()
         return acks
 
@@ -184,23 +184,23 @@ class Consuming(Base):
         word = b'-NAK {"delay":%d}' % int(after * 1e9) if after > 0 else b"-NAK"
         await self.connection.publish(delivery.token, word)
 
-    async def bury(self, delivery: Delivery, letter: DeadLetter) -> None:
+    async def store_dead(self, delivery: Delivery, letter: DeadLetter) -> None:
         once = {MSG_ID: f"{delivery.id}.{delivery.sequence}"}
         story = {LETTER_HEADER: letter_beside(delivery.body, letter, self.connection.max_payload)}
         subject = self.subjects.dead(delivery.queue, delivery.task, delivery.id)
         try:
             await self.publisher.publish(subject, delivery.body, {**story, **once}, timeout=WRITE_WITHIN)
         except PayloadTooLarge:  # `.delay` leaves room for the story; others may fill a message up to its last byte
-            await self._bury_bare(subject, delivery.body, once)
+            await self._store_dead_bare(subject, delivery.body, once)
 
-    async def _bury_bare(self, subject: str, body: bytes, once: dict[str, str]) -> None:
+    async def _store_dead_bare(self, subject: str, body: bytes, once: dict[str, str]) -> None:
         """Store the bytes of the job alone, because they leave no room for a story beside them."""
         try:
             await self.publisher.publish(subject, body, once, timeout=WRITE_WITHIN)
         except PayloadTooLarge:
             await self.publisher.publish(subject, body, None, timeout=WRITE_WITHIN)
 
-    async def superseded(self, delivery: Delivery) -> bool:
+    async def is_superseded(self, delivery: Delivery) -> bool:
         if not delivery.task:
             return False
         newest = await self._newest(delivery)
@@ -215,7 +215,7 @@ class Consuming(Base):
         result = await kept_result(self, delivery.queue, delivery.id)
         return result is not None and result.sequence == delivery.sequence
 
-    async def starts(self, delivery: Delivery) -> int:
+    async def recorded_starts(self, delivery: Delivery) -> int:
         await self.ensure_shared()
         message = await self.api.last_message(self.subjects.state, self.subjects.start(delivery.queue, delivery.id))
         if message is None:

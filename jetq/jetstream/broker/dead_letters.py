@@ -66,10 +66,10 @@ class DeadLetters(Base):
     async def purge_dead(self, queue: str, *, id: str | None = None, task: str | None = None) -> int:
         return await self.api.purge(self.subjects.dead_letters(queue), self.subjects.dead_filter(queue, task, id))
 
-    async def drop_dead(self, entry: DeadEntry) -> bool:
+    async def delete_dead(self, entry: DeadEntry) -> bool:
         return await self.api.delete(self.subjects.dead_letters(entry.letter.queue), entry.sequence)
 
-    async def put_dead(self, entry: DeadEntry) -> bool:
+    async def import_dead(self, entry: DeadEntry) -> bool:
         letter = entry.letter
         await self.ensure(letter.queue)
         stream, where = (

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 
 from jetq.broker.enqueueing import DirectConnection
 from jetq.broker.numbers import ASKED_WITHIN, DEDUP_WINDOW, HEADROOM
@@ -21,7 +20,6 @@ from jetq.jetstream.broker.base import (
     expecting,
     own_headers,
     schedule_headers,
-    stored,
 )
 from jetq.jetstream.broker.fleet import ask_workers
 from jetq.jetstream.streams.api import StoredMessage
@@ -31,13 +29,13 @@ from jetq.jetstream.streams.subjects import job_tokens, level_of
 from jetq.jetstream.transport.nats_client import header_block
 from jetq.model.debouncing import debounced
 from jetq.model.deployment_facts import Drift
-from jetq.model.job import DEFAULT_META, Debounce, JobRecord, Stored
+from jetq.model.job import DEFAULT_META, Debounce, EnqueueReceipt, JobRecord
 from jetq.model.names import NO_KEY
 from jetq.model.worker_status import StatusQuery, encode, read_answers
 
 __all__ = ["Enqueueing"]
 
-_UnderWay = asyncio.Future[PubAck] | Stored | Exception
+_UnderWay = asyncio.Future[PubAck] | EnqueueReceipt | Exception
 """A future for an answer that is to come, or the answer itself."""
 
 _LOOKS = 20
@@ -60,26 +58,29 @@ class Enqueueing(Base):
         due: float | None = None,
         timeout: float | None = None,
         debounce: Debounce | None = None,
-    ) -> Stored:
+    ) -> EnqueueReceipt:
         if job.fresh and job.key == NO_KEY:
             if due is None and timeout is None:
                 answer: asyncio.Future[PubAck] = asyncio.get_running_loop().create_future()
                 if self._send(job, answer):
-                    return stored(job, await answer)
-            return stored(job, await (await self._begin(job, due, timeout)))
+                    return (await answer).receipt_of(job)
+            return (await (await self._begin(job, due, timeout))).receipt_of(job)
         if (earlier := await self._earlier(job)) is not None:
             return earlier
         return await self._alone(job, due, timeout, debounce, await self._begin(job, due, timeout))
 
     def send_job(
-        self, job: JobRecord, on_done: Callable[[Stored | BrokerError], None], wanted: Callable[[], bool] = always
+        self,
+        job: JobRecord,
+        on_done: Callable[[EnqueueReceipt | BrokerError], None],
+        wanted: Callable[[], bool] = always,
     ) -> bool:
-        return self._send(job, CallbackAnswer(on_done, partial(stored, job), wanted))
+        return self._send(job, CallbackAnswer(on_done, lambda ack: ack.receipt_of(job), wanted))
 
     async def open_direct(self) -> DirectConnection | None:
-        if (standing := self.connection.client) is not None and not standing.can_hand_over:
+        if (client := self.connection.client) is not None and not client.can_hand_over:
             return None
-        client = await self.connection.another(f"{self.connection.name}-line")
+        client = await self.connection.another(f"{self.connection.name}-direct")
         sock, inbox = client.hand_over(), self.connection.new_inbox()
         try:
             return SocketConnection(sock, inbox, self.unbounded, self._message, self.connection.domain)
@@ -94,7 +95,7 @@ class Enqueueing(Base):
         due: float | None = None,
         timeout: float | None = None,
         debounce: Debounce | None = None,
-    ) -> Sequence[Stored | Exception]:
+    ) -> Sequence[EnqueueReceipt | Exception]:
         under_way: list[_UnderWay] = []
         try:
             earlier = await self._earlier_of(jobs)
@@ -119,13 +120,13 @@ class Enqueueing(Base):
         timeout: float | None,
         debounce: Debounce | None,
         under_way: _UnderWay,
-    ) -> Stored | Exception:
+    ) -> EnqueueReceipt | Exception:
         if not isinstance(under_way, asyncio.Future):
             return under_way
         try:
             if job.key != NO_KEY or not job.fresh:
                 return await self._alone(job, due, timeout, debounce, under_way)
-            return stored(job, await under_way)
+            return (await under_way).receipt_of(job)
         except Exception as error:  # the error is the answer to this job; the other jobs have their own answers
             return error
 
@@ -174,28 +175,28 @@ class Enqueueing(Base):
 
     # --- ids and keys that other jobs may have
 
-    async def _earlier_of(self, jobs: Sequence[JobRecord]) -> Mapping[tuple[str, str], Stored | Exception]:
+    async def _earlier_of(self, jobs: Sequence[JobRecord]) -> Mapping[tuple[str, str], EnqueueReceipt | Exception]:
         """Return, by queue and id, what `_earlier` gives for each of `jobs`, or the error if that is not known.
 
         Jobs for which `_earlier` gives None are left out.
         """
         sought = [job for job in jobs if not job.fresh] if self._may_have_forgotten else []
         found = await asyncio.gather(*(self._earlier(job) for job in sought), return_exceptions=True)
-        known: dict[tuple[str, str], Stored | Exception] = {}
+        known: dict[tuple[str, str], EnqueueReceipt | Exception] = {}
         for job, each in zip(sought, found, strict=True):
-            if isinstance(each, Stored | BrokerError):
+            if isinstance(each, EnqueueReceipt | BrokerError):
                 known[job.queue, job.id] = each
             elif isinstance(each, BaseException):
                 raise each
         return known
 
-    async def _earlier(self, job: JobRecord) -> Stored | None:
+    async def _earlier(self, job: JobRecord) -> EnqueueReceipt | None:
         """Return what an enqueue of the same id left in the last two minutes, if the server may have forgotten the
         id."""
         if job.fresh or not self._may_have_forgotten:
             return None
         ack = await self.trace(job, DEDUP_WINDOW)
-        return None if ack is None else stored(job, ack)
+        return None if ack is None else ack.receipt_of(job)
 
     @property
     def _may_have_forgotten(self) -> bool:
@@ -209,10 +210,10 @@ class Enqueueing(Base):
         timeout: float | None,
         debounce: Debounce | None,
         under_way: asyncio.Future[PubAck],
-    ) -> Stored:
+    ) -> EnqueueReceipt:
         """Return the answer for a job that must be the only one of its id or key: the new job, or the stored one."""
         try:
-            return stored(job, await under_way)
+            return (await under_way).receipt_of(job)
         except WrongSequence:
             pass
         try:
@@ -222,26 +223,28 @@ class Enqueueing(Base):
 
     async def _beside(
         self, job: JobRecord, due: float | None, timeout: float | None, debounce: Debounce | None
-    ) -> Stored:
+    ) -> EnqueueReceipt:
         """Return the answer for a job that was refused because a job of its id or key is stored already."""
         where = self.subjects.anywhere(job.queue, job.task, job.key, job.id)
         for _ in range(_LOOKS):
             after = 0
-            standing = await self.api.last_message(self.subjects.jobs(job.queue), where)
-            if standing is not None and job.meta.unique == "running":
-                after = standing.sequence  # if another job is stored meanwhile, this one is refused
-                standing = await self._that_waits(job, where)
-            if standing is not None:
-                id = _id_of(standing)
-                if id == job.id or debounce is None or not self.is_far(due_of(standing.headers)):
-                    return Stored(standing.sequence, id, "new" if id == job.id and job.fresh else "existing")
+            existing = await self.api.last_message(self.subjects.jobs(job.queue), where)
+            if existing is not None and job.meta.unique == "running":
+                after = existing.sequence  # if another job is stored meanwhile, this one is refused
+                existing = await self._that_waits(job, where)
+            if existing is not None:
+                id = _id_of(existing)
+                if id == job.id or debounce is None or not self.is_far(due_of(existing.headers)):
+                    return EnqueueReceipt(existing.sequence, id, "new" if id == job.id and job.fresh else "existing")
                 alone = where if job.meta.unique is None else self.subjects.of_job(job.queue, job.task, job.key, id)
                 try:
-                    return Stored(await self._replace_scheduled(standing, alone, job, due, debounce), id, "replaced")
+                    return EnqueueReceipt(
+                        await self._replace_scheduled(existing, alone, job, due, debounce), id, "replaced"
+                    )
                 except WrongSequence:
                     after = 0
             try:  # the stored job ended just now, or does not count
-                return stored(job, await (await self._begin(job, due, timeout, after=after)))
+                return (await (await self._begin(job, due, timeout, after=after))).receipt_of(job)
             except WrongSequence:
                 continue
         raise NotStored(f"job {job.id} of {job.task} is not stored: jobs of its id or key come and go too fast")
@@ -265,18 +268,18 @@ class Enqueueing(Base):
         return None
 
     async def _replace_scheduled(
-        self, standing: StoredMessage, where: str, job: JobRecord, due: float | None, debounce: Debounce
+        self, existing: StoredMessage, where: str, job: JobRecord, due: float | None, debounce: Debounce
     ) -> int:
-        """Replace the arguments and the due time of the schedule `standing` by those of `job`; return the new sequence.
+        """Replace the arguments and the due time of the schedule `existing` by those of `job`; return the new sequence.
 
-        The id stays that of `standing`.
+        The id stays that of `existing`.
         """
-        before = meta_to_rewrite(standing.headers)
-        took, when = debounced(job, due, debounce, before=before, stored_at=standing.stored_at, now=self.now())
-        own = {name: value for name, value in own_headers(standing.headers).items() if name != META_HEADER}
-        target = standing.headers["Nats-Schedule-Target"]
-        headers = {**own, **job_headers(took), **schedule_headers(when, target), **expecting(standing.sequence, where)}
-        ack = await self.publisher.publish(standing.subject, job.body, headers)
+        before = meta_to_rewrite(existing.headers)
+        took, when = debounced(job, due, debounce, before=before, stored_at=existing.stored_at, now=self.now())
+        own = {name: value for name, value in own_headers(existing.headers).items() if name != META_HEADER}
+        target = existing.headers["Nats-Schedule-Target"]
+        headers = {**own, **job_headers(took), **schedule_headers(when, target), **expecting(existing.sequence, where)}
+        ack = await self.publisher.publish(existing.subject, job.body, headers)
         return ack.seq
 
     async def throttle(self, job: JobRecord, period: float) -> str | None:

@@ -21,7 +21,7 @@ from jetq.jetstream.broker.base import (
 from jetq.jetstream.streams.api import StoredMessage
 from jetq.jetstream.streams.publisher import WrongSequence
 from jetq.jetstream.streams.subjects import job_tokens, level_of
-from jetq.model.job import LEVELS, Delivery, Found, Level
+from jetq.model.job import LEVELS, Delivery, Level, StoredJob
 from jetq.model.queue_info import QueueInfo
 
 __all__ = ["Queues", "job_streams"]
@@ -38,18 +38,18 @@ _IN_A_MOMENT = timedelta(milliseconds=50)
 class Queues(Base):
     """See `jetq.broker.queues.Queues`; other parts of that role are in `queue_removal` and `survey`."""
 
-    async def find(self, queue: str, id: str) -> Found | None:
+    async def find(self, queue: str, id: str) -> StoredJob | None:
         message = await self.api.last_message(self.subjects.jobs(queue), self.subjects.by_id(queue, id))
         if message is None:
             return None
         return _found(message, queue, await self.handed_out(queue, level_of(message.subject)))
 
-    async def standing(
+    async def stored_jobs(
         self, queue: str, *, task: str | None = None, key: str | None = None, limit: int | None = None
-    ) -> Sequence[Found]:
+    ) -> Sequence[StoredJob]:
         stream, where = self.subjects.jobs(queue), self.subjects.jobs_of(queue, task, key)
         handed_out: dict[Level, int] = {}
-        found: list[Found] = []
+        found: list[StoredJob] = []
         most = math.inf if limit is None else limit
         if key:
             messages = await self.few_messages(stream, where, limit=most)
@@ -62,7 +62,7 @@ class Queues(Base):
             found.append(_found(message, queue, handed_out[level]))
         return found
 
-    async def overdue(self, queue: str, after: int) -> tuple[Sequence[Found], int]:
+    async def overdue(self, queue: str, after: int) -> tuple[Sequence[StoredJob], int]:
         # A schedule that fires while the store is full does not fire again before the schedule is stored anew or the
         # server is restarted (nats-server 2.15.1, seen by tests/integration/schedules/test_overdue.py).
         stream, where = self.subjects.jobs(queue), self.subjects.scheduled(queue)
@@ -70,7 +70,7 @@ class Queues(Base):
         if info is None:
             return (), 0
         now = datetime.fromisoformat(info["ts"]).timestamp()  # the server's: a fast clock here must start nothing early
-        found: list[Found] = []
+        found: list[StoredJob] = []
         looks = 0
         async for message in self.messages(stream, where, after=after, limit=_OVERDUE_LOOKS):
             looks, after = looks + 1, message.sequence
@@ -79,10 +79,10 @@ class Queues(Base):
         return found, after if looks == _OVERDUE_LOOKS else 0
 
     @property
-    def firing(self) -> float:
+    def fire_window(self) -> float:
         return FIRING
 
-    async def move(self, found: Found, due: float) -> bool:
+    async def move(self, found: StoredJob, due: float) -> bool:
         if found.due is None or not self.is_far(found.due):
             return False
         job = found.delivery
@@ -95,7 +95,7 @@ class Queues(Base):
         }
         return await self._publish_if_expected(job.address, job.body, headers)
 
-    async def release(self, found: Found) -> bool:
+    async def release(self, found: StoredJob) -> bool:
         if not (self.is_far(found.due) or is_overdue(found.due, self.now())):
             return False
         job = found.delivery
@@ -209,7 +209,7 @@ async def job_streams(base: Base) -> Mapping[str, Mapping[str, Any]]:
     return {queue: info for queue, info in by_queue.items() if info["config"]["name"] == base.subjects.jobs(queue)}
 
 
-def _found(message: StoredMessage, queue: str, handed_out: int) -> Found:
+def _found(message: StoredMessage, queue: str, handed_out: int) -> StoredJob:
     kind, task, key, id = job_tokens(message.subject, message.sequence)
     delivery = Delivery(
         queue=queue,
@@ -227,8 +227,8 @@ def _found(message: StoredMessage, queue: str, handed_out: int) -> Found:
         level=level_of(message.headers.get("Nats-Schedule-Target", "") if kind == "later" else message.subject),
     )
     if kind == "later":
-        return Found(delivery, "scheduled", due=due_of(message.headers))
-    return Found(delivery, "queued", in_flight=message.sequence <= handed_out)
+        return StoredJob(delivery, "scheduled", due=due_of(message.headers))
+    return StoredJob(delivery, "queued", in_flight=message.sequence <= handed_out)
 
 
 def _paused_until(consumer: Mapping[str, object]) -> float | None:

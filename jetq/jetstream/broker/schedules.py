@@ -90,7 +90,7 @@ class Schedules(Base):
             await self.api.delete(stream, tick.sequence)  # by sequence, because the tick may be handed out
         return True
 
-    async def ticked(self, queue: str, name: str) -> Mark:
+    async def tick_mark(self, queue: str, name: str) -> Mark:
         message = await self.api.last_message(self.subjects.jobs(queue), self.subjects.last(queue, name))
         if message is None:
             return Mark()

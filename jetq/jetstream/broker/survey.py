@@ -55,7 +55,7 @@ class Deployment(Base):
     async def survey(self, tasks: Mapping[str, str | None]) -> Survey:
         notes = _Notes()
         usage = await self._usage(notes)
-        for queue in sorted({*tasks, *await self._standing_queues(notes)}):
+        for queue in sorted({*tasks, *await self._stored_queues(notes)}):
             await self._look_at_queue(queue, notes)
         for wanted in self.topology.shared_streams():
             await self._look_at_stream("", wanted, notes)
@@ -115,7 +115,7 @@ class Deployment(Base):
 
     # --- streams and consumers
 
-    async def _standing_queues(self, notes: _Notes) -> Sequence[str]:
+    async def _stored_queues(self, notes: _Notes) -> Sequence[str]:
         try:
             return list(await job_streams(self))
         except Denied as denied:

@@ -15,7 +15,7 @@ from msgspec import Struct
 from jetq.errors import BrokerError, BrokerUnavailable, Denied
 from jetq.jetstream.streams.refusals import HINTS
 from jetq.jetstream.streams.server_clock import ServerClock
-from jetq.jetstream.streams.subjects import api_prefix
+from jetq.jetstream.transport.api_prefix import api_prefix
 from jetq.jetstream.transport.connection import Connection, NoReply, NoResponders, NotAllowed, Unsent
 from jetq.jetstream.transport.message import Message, read_headers
 from jetq.runtime.clock import steady
@@ -139,7 +139,7 @@ class Api:
                     left = min(left, _ASK_AGAIN_AFTER)
                 return await self._connection.request(subject, payload, timeout=left, again=_ASK_AGAIN_AFTER)
             except NoResponders:
-                trouble, hint = f"nobody answers {subject}: JetStream has no leader or is off", _NO_LEADER_HINT
+                problem, hint = f"nobody answers {subject}: JetStream has no leader or is off", _NO_LEADER_HINT
                 if stream and await self.stream_info(stream) is None:
                     raise
             except NotAllowed:
@@ -147,11 +147,11 @@ class Api:
             except Unsent:
                 raise self._connection.why_down() from None
             except NoReply:  # raised also at once, when the connection is lost meanwhile
-                trouble, hint = f"no answer to {subject} within {self.timeout:g} s", _NO_ANSWER_HINT
+                problem, hint = f"no answer to {subject} within {self.timeout:g} s", _NO_ANSWER_HINT
                 if stream and self._domain and await self.stream_info(stream) is None:
                     raise NoResponders(f"there is no stream {stream}") from None
             if loop.time() + _RETRY_AFTER > deadline:
-                raise BrokerUnavailable(trouble, hint=hint)
+                raise BrokerUnavailable(problem, hint=hint)
             await asyncio.sleep(_RETRY_AFTER)
 
     async def stream_info(self, stream: str) -> dict[str, Any] | None:

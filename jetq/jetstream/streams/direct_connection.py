@@ -9,12 +9,11 @@ from collections.abc import Callable, Container
 import msgspec
 
 from jetq.errors import NotStored, PayloadTooLarge
-from jetq.jetstream.broker.base import stored
 from jetq.jetstream.streams.publisher import read_ack
 from jetq.jetstream.transport.message import Message
 from jetq.jetstream.transport.nats_client import frame, header_block
 from jetq.jetstream.transport.parser import Parser, ProtocolError
-from jetq.model.job import JobRecord, Stored
+from jetq.model.job import EnqueueReceipt, JobRecord
 from jetq.runtime.forks import not_for_children
 
 __all__ = ["SocketConnection"]
@@ -68,7 +67,7 @@ class SocketConnection:
         self.is_open = True
         sock.sendall(b"SUB %s.* 1\r\n" % inbox.encode())
 
-    def store(self, job: JobRecord) -> Stored | None:
+    def store(self, job: JobRecord) -> EnqueueReceipt | None:
         if not job.fresh or job.queue not in self._known or job.level != "normal" or len(job.body) > _LARGEST:
             return None
         try:
@@ -94,7 +93,7 @@ class SocketConnection:
             self._last, ack = True, None  # another JetStream took it: storing through the broker finds out
         if self._last:
             self.close()
-        return None if ack is None or ack.error is not None else stored(job, ack)
+        return None if ack is None or ack.error is not None else ack.receipt_of(job)
 
     def close(self) -> None:
         self.is_open = False

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping
 
 from msgspec import Struct
 
-from jetq.jetstream.streams.subjects import ACK_PREFIX, Subjects, api_prefix, task_token
+from jetq.jetstream.streams.subjects import ACK_PREFIX, Subjects, task_token
+from jetq.jetstream.transport.api_prefix import api_prefix
 from jetq.model.job import LEVELS, Level
 from jetq.model.names import NO_KEY
 

@@ -29,7 +29,7 @@ from jetq.jetstream.streams.refusals import HINTS, IN_A_MOMENT
 from jetq.jetstream.transport.connection import Connection
 from jetq.jetstream.transport.message import Message
 from jetq.jetstream.transport.nats_client import header_block
-from jetq.model.job import JobRecord
+from jetq.model.job import EnqueueReceipt, JobRecord
 
 __all__ = ["WRONG_LAST_SEQUENCE", "Answer", "CallbackAnswer", "PubAck", "Publisher", "WrongSequence", "read_ack"]
 
@@ -68,6 +68,12 @@ class PubAck(Struct):
     duplicate: bool = False
     domain: str = ""
     error: _Error | None = None
+
+    def receipt_of(self, job: JobRecord) -> EnqueueReceipt:
+        """Return what became of `job`, for which the stream gave this answer."""
+        # If the server knows a fresh id already, the id comes from this same enqueue: an earlier try was stored and not
+        # confirmed.
+        return EnqueueReceipt(self.seq, job.id, "existing" if self.duplicate and not job.fresh else "new")
 
 
 class Answer(Protocol):

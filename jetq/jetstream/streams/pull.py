@@ -119,8 +119,8 @@ class Pull:
         return self._left
 
     @property
-    def trouble(self) -> str | None:
-        """See `broker.Feed.trouble`."""
+    def problem(self) -> str | None:
+        """See `broker.Feed.problem`."""
         if not self._connection.connected:
             return f"queue {self._queue}: there is no connection"
         return None if self._reopening is None else f"queue {self._queue}: the consumer does not answer"

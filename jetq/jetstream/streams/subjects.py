@@ -11,7 +11,7 @@ from jetq.model.names import NO_KEY, key_of
 from jetq.model.oversized import KEPT
 
 __all__ = [
-    "ACK_PREFIX", "CLOSED", "Subjects", "ack_fields", "api_prefix", "job_tokens", "level_of", "task_token", "tick_of",
+    "ACK_PREFIX", "CLOSED", "Subjects", "ack_fields", "job_tokens", "level_of", "task_token", "tick_of",
 ]  # fmt: skip
 
 CLOSED = ":closed"
@@ -192,11 +192,6 @@ class Subjects:
     def start(self, queue: str, id: str) -> str:
         """Return the subject on which the recorded starts of a job are kept."""
         return f"{self.namespace}._state.start.{queue}.{id}"
-
-
-def api_prefix(domain: str | None) -> str:
-    """Return the prefix of the API of a domain's JetStream; None stands for the JetStream of the connected server."""
-    return f"$JS.{domain}.API" if domain else "$JS.API"
 
 
 def job_tokens(subject: str, sequence: int) -> tuple[str, str, str, str]:

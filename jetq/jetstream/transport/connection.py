@@ -80,7 +80,7 @@ class Connection:
         self._server_version = (0, 0, 0)
         self.domain: str | None = None
         """The JetStream domain that is used, "" for one without a name; None as long as the domain is not known."""
-        self._trouble: JetqError | None = None
+        self._problem: JetqError | None = None
 
     @classmethod
     async def open(cls, settings: Settings, *, name: str, patient: bool = False) -> Connection:
@@ -138,16 +138,16 @@ class Connection:
         return list(dict.fromkeys([*self._settings.servers, *discovered]))
 
     @property
-    def trouble(self) -> JetqError | None:
+    def problem(self) -> JetqError | None:
         """Why there is no connection at the moment; None while there is one, or right after it was lost."""
-        return self._trouble
+        return self._problem
 
     def why_down(self) -> BrokerUnavailable:
         """Return the error for a caller who needs the connection while there is none. Its reason is that of the log."""
         if self._closed:
             return self._is_closed()
-        if self._trouble is not None:
-            return BrokerUnavailable(self._trouble.message, hint=self._trouble.hint)
+        if self._problem is not None:
+            return BrokerUnavailable(self._problem.message, hint=self._problem.hint)
         return BrokerUnavailable(f"the connection to {safe_url(self._url)} is lost: {self._lost_because}")
 
     def on_up(self, callback: Callable[[], None]) -> None:
@@ -389,7 +389,7 @@ class Connection:
     def _use(self, client: NatsClient) -> None:
         self._client = client
         self._up_since = self.loop.time()
-        self._trouble = None
+        self._problem = None
         client.limited = partial(self.limit, client)
         self.limit(client)
         self._server_version = server_version(client)
@@ -417,7 +417,7 @@ class Connection:
             try:
                 client = await self._connect()
             except JetqError as error:
-                self._trouble = error
+                self._problem = error
                 complain(error, self.loop.time())
             else:
                 if task.cancelling() == cancellations:

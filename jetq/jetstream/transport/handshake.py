@@ -19,7 +19,7 @@ from nats.aio.client import RawCredentials
 from nats.nuid import NUID
 
 from jetq.errors import SettingsError
-from jetq.jetstream.streams.subjects import api_prefix
+from jetq.jetstream.transport.api_prefix import api_prefix
 from jetq.jetstream.transport.connect_errors import explain, unusable
 from jetq.jetstream.transport.message import Message
 from jetq.jetstream.transport.nats_client import NatsClient

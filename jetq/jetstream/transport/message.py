@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from jetq.model.redaction import Discreet
+from jetq.model.redaction import RedactedRepr
 
 __all__ = ["Message", "read_headers"]
 
@@ -12,7 +12,7 @@ _VERSION = b"NATS/1.0"
 _ID_ALONE = b"NATS/1.0\r\nNats-Msg-Id: "
 
 
-class Message(Discreet, Struct, gc=False):
+class Message(RedactedRepr, Struct, gc=False):
     """One message. `block` is its header block as it was stored, empty if there are no headers."""
 
     subject: str

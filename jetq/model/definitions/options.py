@@ -13,7 +13,7 @@ from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import replace
 
 from jetq.errors import DefinitionError
-from jetq.migration_hints import OPTIONS, Place, option_answer, written_option
+from jetq.migration_hints import OPTIONS, WrittenAt, option_answer, written_option
 from jetq.model.definitions.checks import check_count, check_duration, check_level, check_pool, default_pool
 from jetq.model.definitions.keywords import CallOptions, Condition, Seconds, TaskKeywords, Unique
 from jetq.model.job import DEFAULT_META, Level, Meta
@@ -201,13 +201,13 @@ def task_options(fn: Callable[..., Any], keywords: Mapping[str, Any], *, returns
     return TaskOptions(**chosen)
 
 
-def call_settings(keywords: Mapping[str, Any], task: str = "task", place: Place = ".options") -> CallSettings:
+def call_settings(keywords: Mapping[str, Any], task: str = "task", written_at: WrittenAt = ".options") -> CallSettings:
     """Return the options of a call of `task`.
 
     Raises DefinitionError for an unknown or impossible option, and for options that contradict each other. keywords:
-    the options as the user wrote them. place: where the user wrote them, for the error.
+    the options as the user wrote them. written_at: where the user wrote them, for the error.
     """
-    _refuse_unknown(place, keywords, CallOptions.__annotations__, task)
+    _refuse_unknown(written_at, keywords, CallOptions.__annotations__, task)
     if keywords.get("delay") is not None and keywords.get("at") is not None:
         raise DefinitionError("delay and at contradict each other: give one of them")
     if callable(keywords.get("key")):
@@ -259,25 +259,25 @@ def _schedules(keywords: Mapping[str, Any]) -> tuple[Schedule, ...]:
     return tuple(several)
 
 
-def _refuse_unknown(place: Place, keywords: Mapping[str, Any], known: Iterable[str], task: str) -> None:
+def _refuse_unknown(written_at: WrittenAt, keywords: Mapping[str, Any], known: Iterable[str], task: str) -> None:
     for name, value in keywords.items():
         if name in known:
             continue
         if name in TaskKeywords.__annotations__:
-            raise _no_option(place, repr(name), written_option(f"{name}=...", "task", place, task))
+            raise _no_option(written_at, repr(name), written_option(f"{name}=...", "task", written_at, task))
         if name in CallOptions.__annotations__:
-            raise _no_option(place, repr(name), written_option(f"{name}=...", "call", place, task))
-        if (answer := option_answer(name, value, place, task)) is not None:
-            raise _no_option(place, repr(name), answer)
+            raise _no_option(written_at, repr(name), written_option(f"{name}=...", "call", written_at, task))
+        if (answer := option_answer(name, value, written_at, task)) is not None:
+            raise _no_option(written_at, repr(name), answer)
         close = next(iter(get_close_matches(name, [*known, *OPTIONS], n=1)), None)
         if close is not None and close not in known:
-            raise _no_option(place, f"{name!r}, nor {close!r}", option_answer(close, value, place, task))
+            raise _no_option(written_at, f"{name!r}, nor {close!r}", option_answer(close, value, written_at, task))
         hint = f"it has {', '.join(known)}" if close is None else f"did you mean {close!r}?"
-        raise DefinitionError(f"{place} has no option {name!r}", hint=hint)
+        raise DefinitionError(f"{written_at} has no option {name!r}", hint=hint)
 
 
-def _no_option(place: Place, what: str, answer: str | None) -> DefinitionError:
-    return DefinitionError(f"{place} has no option {what}: {answer}")
+def _no_option(written_at: WrittenAt, what: str, answer: str | None) -> DefinitionError:
+    return DefinitionError(f"{written_at} has no option {what}: {answer}")
 
 
 def _timeout(name: str, value: Any) -> float | None:

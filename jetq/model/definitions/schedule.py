@@ -13,13 +13,13 @@ from jetq.model.definitions.checks import check_duration
 from jetq.model.definitions.timetable import Timetable, parse_cron, parse_every
 from jetq.model.job import DEFAULT_META, Level, Meta
 from jetq.model.names import NO_KEY, check_schedule
-from jetq.model.redaction import Discreet
+from jetq.model.redaction import RedactedRepr
 from jetq.model.schedule import CATCH_UP, Overlap, ScheduleRecord
 
 __all__ = ["Schedule", "ScheduleKeywords"]
 
 
-class Schedule(Discreet, Struct, frozen=True, kw_only=True):
+class Schedule(RedactedRepr, Struct, frozen=True, kw_only=True):
     """When a task runs again and again, and with which arguments: for `@task(schedules=[...])`.
 
     A schedule needs `cron` or `every`, and not both. Raises DefinitionError for values that cannot be.

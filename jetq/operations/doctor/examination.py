@@ -120,10 +120,10 @@ async def _fleets(broker: Broker, tasks: Mapping[str, Sequence[str]]) -> tuple[l
 
 
 async def _fleet(broker: Broker, info: QueueInfo, declared: Sequence[str]) -> Fleet:
-    standing = await broker.standing(info.name, limit=_JOBS_LOOKED_AT)
+    existing = await broker.stored_jobs(info.name, limit=_JOBS_LOOKED_AT)
     schedules = await broker.schedules(info.name)
     waiting = frozenset(
-        {*(found.delivery.task for found in standing), *(each.record.task for each in schedules)} - {""}
+        {*(found.delivery.task for found in existing), *(each.record.task for each in schedules)} - {""}
     )
     question = encode(StatusQuery(tasks=tuple(sorted({*waiting, *declared}))))
     asked = broker.now()

@@ -20,7 +20,7 @@ from jetq.model.job_context import CURRENT, Current, JobContext
 from jetq.model.outcome import Cancelled, Outcome, Snoozed, Succeeded, Superseded, dead
 from jetq.runtime.coroutines import is_torn_down
 from jetq.runtime.forks import end_child, is_child_of
-from jetq.worker.attempts.attempt import Attempt
+from jetq.worker.attempt import Attempt
 from jetq.worker.attempts.context import context_of
 from jetq.worker.attempts.error_outcomes import ErrorOutcomes
 from jetq.worker.leases import Leases

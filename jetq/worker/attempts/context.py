@@ -6,7 +6,7 @@ import time
 from datetime import UTC, datetime
 
 from jetq.model.job_context import JobContext
-from jetq.worker.attempts.attempt import Attempt
+from jetq.worker.attempt import Attempt
 
 __all__ = ["context_of"]
 

@@ -14,8 +14,7 @@ from jetq.errors import Retry
 from jetq.model.failure import Failure
 from jetq.model.job import Meta
 from jetq.model.outcome import Cancelled, Dead, Outcome, Released
-from jetq.worker.attempts.attempt import Attempt
-from jetq.worker.attempts.ending import Ending
+from jetq.worker.attempt import Attempt, Ending
 from jetq.worker.policy import RetryPolicy, decisive, outcome_of_error
 from jetq.worker.pools.errors import ProcessDied
 

@@ -10,7 +10,7 @@ from typing import Any
 from jetq.client.task import Task
 from jetq.errors import BrokerError
 from jetq.model.outcome import Cancelled, Expired, InLine, Outcome, PutOff, Superseded
-from jetq.worker.attempts.attempt import Attempt
+from jetq.worker.attempt import Attempt
 from jetq.worker.attempts.calling import Caller, GivenUp, ServedApp
 from jetq.worker.attempts.expiry import ExpiryHook
 from jetq.worker.attempts.loading import Loader

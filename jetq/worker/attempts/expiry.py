@@ -7,7 +7,7 @@ import logging
 
 from jetq.model.definitions.hooks import ExpiredHook
 from jetq.runtime.coroutines import is_torn_down
-from jetq.worker.attempts.attempt import Attempt
+from jetq.worker.attempt import Attempt
 from jetq.worker.attempts.context import context_of
 
 __all__ = ["ExpiryHook"]

@@ -29,7 +29,7 @@ from jetq.model.bounds import check_numbers, is_too_deep
 from jetq.model.job import Delivery, JobRecord, Level
 from jetq.model.outcome import Needs, PutOff
 from jetq.runtime.clock import steady
-from jetq.worker.attempts.attempt import Attempt
+from jetq.worker.attempt import Attempt
 from jetq.worker.attempts.needs import has, read_needs
 from jetq.worker.intake import Intake
 from jetq.worker.leases import Leases
@@ -105,10 +105,10 @@ async def put_off(broker: Broker, worker: str, delivery: Delivery, outcome: PutO
     off = Off(since=outcome.since, looks=outcome.looks, by=worker)
     if not await broker.reschedule(delivery, came_back(delivery, off), broker.now() + outcome.after):
         return False
-    place, ttl = f"off.{delivery.queue}.{delivery.id}", outcome.after + _TOLD_LONGER
+    cell, ttl = f"off.{delivery.queue}.{delivery.id}", outcome.after + _TOLD_LONGER
     try:
         # After the job is stored: a worker that is told earlier would find no job to make ready.
-        await broker.write_cell(place, _encode(outcome.needs), ttl=ttl)
+        await broker.write_cell(cell, _encode(outcome.needs), ttl=ttl)
     except BrokerError as error:  # the job comes by itself
         _log.warning("%s %s is put off, and nobody is told: %s", delivery.task, delivery.id, error.message)
     return True
@@ -157,8 +157,8 @@ _YES, _NO = b"1", b"0"
 class Handover:
     """One worker's part in handovers.
 
-    tasks: the tasks that the worker can run. intake: the worker's intake. places: returns how many more jobs may run
-    now. take: called with a job that belongs to the worker from now on. stopping: set once the worker takes no more
+    tasks: the tasks that the worker can run. intake: the worker's intake. free_slots: returns how many more jobs may
+    run now. take: called with a job that belongs to the worker from now on. stopping: set once the worker takes no more
     jobs.
 
     Guarantee: tests/faults/test_mixed_fleet.py: jobs of a task that most workers do not have go to the one that has it.
@@ -170,7 +170,7 @@ class Handover:
         leases: Leases,
         tasks: Mapping[str, Task[..., Any]],
         intake: Intake,
-        places: Callable[[], int],
+        free_slots: Callable[[], int],
         take: Callable[[Delivery], None],
         stopping: asyncio.Event,
     ) -> None:
@@ -178,7 +178,7 @@ class Handover:
         self._leases = leases
         self._tasks = tasks
         self._intake = intake
-        self._free = places
+        self._free = free_slots
         self._take = take
         self._stopping = stopping.is_set
         self._name = secrets.token_hex(6)
@@ -303,13 +303,13 @@ class Handover:
 
     def resume(self) -> None:
         """Call up jobs that wait for room in this worker, because there may be room."""
-        while self.waiting and not self._stopping() and self._places() > 0:
+        while self.waiting and not self._stopping() and self._free_slots() > 0:
             where = next(iter(self.waiting))
             del self.waiting[where]
             self.coming[where] = steady() + _COMES_WITHIN
             self._spawn(self._call(where))
 
-    def _places(self) -> int:
+    def _free_slots(self) -> int:
         now = steady()
         for held in (self._promised, self.coming):
             for where in [each for each, until in held.items() if until <= now]:
@@ -342,7 +342,7 @@ class Handover:
             return _NO
         where = (offer.queue, offer.id)
         self.coming.pop(where, None)
-        if not self._intake.serves(offer.queue, offer.level) or self._places() <= 0:
+        if not self._intake.serves(offer.queue, offer.level) or self._free_slots() <= 0:
             return _NO
         self._promised[where] = steady() + _PROMISED_FOR
         return _YES

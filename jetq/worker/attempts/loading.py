@@ -14,7 +14,7 @@ from jetq.encoding.signature import Undecodable
 from jetq.errors import ArgumentError, BadPayload
 from jetq.model.job import Delivery
 from jetq.model.outcome import Cancelled, Dead, Expired, Needs, Outcome, PutOff, dead, stray
-from jetq.worker.attempts.attempt import Attempt
+from jetq.worker.attempt import Attempt
 from jetq.worker.attempts.error_outcomes import ErrorOutcomes
 from jetq.worker.attempts.handover import SETTLED_AFTER, Handover
 from jetq.worker.attempts.needs import lacking_arguments, other_name

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from jetq.encoding.headers import meta_or_default
 from jetq.model.job import Delivery
 from jetq.model.outcome import Cancelled, Outcome, Snoozed, dead
-from jetq.worker.attempts.attempt import Attempt
+from jetq.worker.attempt import Attempt
 from jetq.worker.attempts.executor import Executor
 from jetq.worker.leases import Leases
 

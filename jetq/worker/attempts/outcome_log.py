@@ -22,7 +22,7 @@ from jetq.model.outcome import (
     Succeeded,
     Superseded,
 )
-from jetq.worker.attempts.attempt import Attempt
+from jetq.worker.attempt import Attempt
 from jetq.worker.attempts.needs import shown_needs
 
 __all__ = ["log_outcome"]

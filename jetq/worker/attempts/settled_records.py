@@ -14,7 +14,7 @@ from jetq.model.failure import Failure
 from jetq.model.job import JobRecord, Meta
 from jetq.model.outcome import Dead, InLine, Retrying, Snoozed, Succeeded
 from jetq.model.result import NO_VALUE, ResultRecord
-from jetq.worker.attempts.attempt import Attempt
+from jetq.worker.attempt import Attempt
 
 __all__ = ["SettledRecords"]
 

@@ -34,7 +34,7 @@ from jetq.model.outcome import (
 )
 from jetq.model.oversized import Kept, Staying, kept_name, pause_after, read_kept, write_kept
 from jetq.model.result import ResultRecord
-from jetq.worker.attempts.attempt import Attempt
+from jetq.worker.attempt import Attempt
 from jetq.worker.attempts.handover import PassOn, came_back, keep, put_off
 from jetq.worker.attempts.outcome_log import log_outcome
 from jetq.worker.attempts.settled_records import SettledRecords
@@ -194,7 +194,7 @@ class Settlement:
                     delivery.renew_until = math.inf
                     await asyncio.sleep(backoff)
                     backoff = min(backoff * 2, _LAST_BACKOFF)
-            self._buried.discard(_place(delivery))
+            self._buried.discard(_message_key(delivery))
             _log.warning("%s %s: its lease lapsed before it was settled; it will run again", attempt.name, delivery.id)
             return False
         finally:
@@ -317,7 +317,7 @@ class Settlement:
                 self._remove(delivery)
             case Dead():
                 await self._store_dead(attempt, outcome)
-                self._buried.discard(_place(delivery))
+                self._buried.discard(_message_key(delivery))
                 self._remove(delivery)
             case Cancelled():
                 await self._record_end(attempt, "cancelled")
@@ -346,8 +346,8 @@ class Settlement:
         if not stored and attempt.cancelled:
             await self._record_end(attempt, "cancelled")
         if stored and isinstance(outcome, InLine):
-            place = f"line.{outcome.line}.{delivery.id}"
-            await broker.write_cell(place, delivery.queue.encode(), expected=0, ttl=_LONGEST_LINE)
+            cell = f"line.{outcome.line}.{delivery.id}"
+            await broker.write_cell(cell, delivery.queue.encode(), expected=0, ttl=_LONGEST_LINE)
 
     async def _give_back(self, attempt: Attempt, body: bytes | None) -> Dead | None:
         """Hand the job back to its queue, with `body` if that is not None. Return Dead, with nothing done, if the
@@ -383,10 +383,10 @@ class Settlement:
             delivery = replace(delivery, body=outcome.body)
         # The broker recognizes a repeated dead letter only for a while: buried again after minutes of tries, the letter
         # would be stored twice.
-        if _place(delivery) not in self._buried:
+        if _message_key(delivery) not in self._buried:
             # Before the result and the removal: the dead letter alone keeps the bytes of the job.
-            await self._broker.bury(delivery, self._records.letter(attempt, outcome))
-            self._buried.add(_place(delivery))
+            await self._broker.store_dead(delivery, self._records.letter(attempt, outcome))
+            self._buried.add(_message_key(delivery))
         ttl = None if attempt.task is None else attempt.options.result_ttl
         if ttl is not None:
             try:
@@ -411,5 +411,5 @@ class Settlement:
                 await self._broker.put_result(record, ttl)
 
 
-def _place(delivery: Delivery) -> tuple[str, int]:
+def _message_key(delivery: Delivery) -> tuple[str, int]:
     return delivery.queue, delivery.sequence  # without the token, which changes when the job is handed out again

@@ -12,8 +12,7 @@ from jetq.broker.consuming import Consuming
 from jetq.errors import BrokerError
 from jetq.model.job import Delivery
 from jetq.model.outcome import Outcome, Superseded
-from jetq.worker.attempts.attempt import Attempt
-from jetq.worker.attempts.ending import outcome_without_run
+from jetq.worker.attempt import Attempt, outcome_without_run
 from jetq.worker.policy import crashed
 
 __all__ = ["Suspects"]
@@ -130,7 +129,7 @@ class Suspects:
 
     async def is_superseded(self, attempt: Attempt) -> bool:
         """Return whether the attempt's job has been settled by another delivery. Raises BrokerError."""
-        return await self._broker.superseded(attempt.delivery)
+        return await self._broker.is_superseded(attempt.delivery)
 
     def end(self, attempt: Attempt) -> None:
         """Give up the turn of `attempt`. Call this only after its outcome is stored, because other jobs may begin
@@ -219,7 +218,7 @@ class Suspects:
         """Return an outcome if the job must not run, else None; and how many starts are on record."""
         if await self.is_superseded(attempt):
             return Superseded(), 0
-        starts = await self._broker.starts(attempt.delivery)
+        starts = await self._broker.recorded_starts(attempt.delivery)
         if attempt.ending is not None:
             return outcome_without_run(attempt.ending), starts
         return crashed(starts, _max_crashes(attempt)), starts

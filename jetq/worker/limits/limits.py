@@ -19,8 +19,7 @@ from jetq.errors import ArgumentError, BrokerError
 from jetq.model.definitions.rate import Rate
 from jetq.model.names import NO_KEY, key_token
 from jetq.model.outcome import Dead, InLine, Outcome, Snoozed, dead
-from jetq.worker.attempts.attempt import Attempt
-from jetq.worker.attempts.ending import outcome_without_run
+from jetq.worker.attempt import Attempt, outcome_without_run
 from jetq.worker.limits.gate import Gate
 from jetq.worker.limits.limit_share import LimitShare
 from jetq.worker.limits.notices import Notices, SlotNotice

@@ -97,7 +97,7 @@ class Parking:
         while called < missing and not self._stopping:
             # Read before the look for a parked job, so that a mark which arrives during the look is noticed below.
             seen = self._marks_seen
-            first = await broker.first_cell(f"line.{gate.name}")
+            first = await broker.oldest_cell(f"line.{gate.name}")
             if first is None:
                 if seen == self._marks_seen:  # otherwise a job may have been parked since
                     gate.has_parked = gate.parking > 0

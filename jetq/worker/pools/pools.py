@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from jetq.client.task import Task
 from jetq.model.job_context import JobContext
-from jetq.worker.attempts.attempt import Attempt
+from jetq.worker.attempt import Attempt
 from jetq.worker.pools.processes import ProcessPool
 from jetq.worker.pools.threads import ThreadPool
 

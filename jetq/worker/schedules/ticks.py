@@ -22,7 +22,7 @@ from jetq.model.job import Delivery, JobRecord
 from jetq.model.names import NO_KEY, keyed_id
 from jetq.model.outcome import dead
 from jetq.model.schedule import ON_TIME, Mark, ScheduleRecord, StoredSchedule, Ticked, job_key, timetable_of
-from jetq.worker.attempts.attempt import Attempt
+from jetq.worker.attempt import Attempt
 from jetq.worker.attempts.settlement import Settlement
 from jetq.worker.leases import Leases
 
@@ -106,7 +106,7 @@ class Ticks:
         for stored in await broker.schedules(queue):
             record, nominal = stored.record, self._newest(stored)
             if nominal is None or _is_decided(
-                await broker.ticked(queue, record.name), nominal, broker.now(), broker.now()
+                await broker.tick_mark(queue, record.name), nominal, broker.now(), broker.now()
             ):
                 self._missing.pop((queue, record.name), None)
             else:
@@ -148,7 +148,7 @@ class Ticks:
             return
         while True:
             now = broker.now()
-            mark = await broker.ticked(record.queue, record.name)
+            mark = await broker.tick_mark(record.queue, record.name)
             if _is_decided(mark, nominal, came, now):
                 return
             ticked = mark.ticked.having(nominal, now - _MARK_COVERS)

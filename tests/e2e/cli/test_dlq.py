@@ -148,7 +148,7 @@ def test_an_editor_that_changes_nothing_or_too_little_leaves_the_job_dead(projec
     assert ok(project, "dlq", "edit", id, "-A", "tasks").endswith(f"nothing is changed, so job {id} stays dead\n")
     editor(project, 'text = text[:-2] + \', "x": "***"}\'')
     refused = fails(project, 2, "dlq", "edit", id, "-A", "tasks")
-    assert "x: was changed, and a part of it is still concealed (***)" in refused
+    assert "x: was changed, and a part of it is still hidden (***)" in refused
     assert listed(project) == [id]
 
 
@@ -173,7 +173,7 @@ def test_letters_are_carried_in_a_file_and_come_back_as_they_were(project: Proje
     assert ok(project, "dlq", "export", "-o", "dead.jsonl") == "exported 1 dead letter to dead.jsonl\n"
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     before = file.read_bytes()
-    assert ok(project, "dlq", "import", "dead.jsonl") == "imported 0 dead letters; 1 stood there already\n"
+    assert ok(project, "dlq", "import", "dead.jsonl") == "imported 0 dead letters; 1 already there\n"
     ok(project, "dlq", "purge", "--all", "--yes")
     assert ok(project, "dlq", "import", "-", input=before.decode()) == "imported 1 dead letter\n"
     ok(project, "dlq", "export", "-o", "dead.jsonl", "--force")

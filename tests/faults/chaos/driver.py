@@ -105,7 +105,7 @@ async def _end(scene: Scene) -> Verdict:
         await asyncio.sleep(0.2)
     for name in ("attempts", "repeats", "disturbances"):
         (scene.directory / f"{name}.json").write_bytes(msgspec.json.encode(getattr(scene, name)))
-    standing = {found.delivery.id for queue in QUEUES for found in await broker.standing(queue)}
+    standing = {found.delivery.id for queue in QUEUES for found in await broker.stored_jobs(queue)}
     dead = await _dead(scene, broker)
     await app.session.aclose()
     return check(
@@ -123,7 +123,7 @@ async def _end(scene: Scene) -> Verdict:
 async def _is_left(scene: Scene, broker: Broker) -> bool:
     """Whether all that stands has ended: a killed server forgot that, and does not hand it out again."""
     ended = {entry.id for entry in scene.ledger.entries("finish")} | set(await _dead(scene, broker))
-    return all([found.delivery.id in ended for queue in QUEUES for found in await broker.standing(queue)])
+    return all([found.delivery.id in ended for queue in QUEUES for found in await broker.stored_jobs(queue)])
 
 
 async def _dead(scene: Scene, broker: Broker) -> Mapping[str, Letter]:

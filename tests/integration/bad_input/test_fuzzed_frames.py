@@ -63,7 +63,7 @@ class Fuzz:
         """Nothing is left, and of each stored frame it is known what became of it, once."""
         broker = await self.app.session.broker()
         await settled(self.app)
-        assert await broker.standing(QUEUE) == []
+        assert await broker.stored_jobs(QUEUE) == []
         dead = Counter(_bytes_of(entry) for entry in await broker.dead(QUEUE))
         ended = self.ran + self.expired
         ids = {delivery.sequence: delivery.id for delivery in self.delivered}
@@ -149,11 +149,11 @@ async def _run(url: str, seed: int, count: int, caplog: pytest.LogCaptureFixture
         await fuzz.plant(count)
         await fuzz.check()
     assert len(fuzz.stored) > count / 2 and fuzz.ran
-    said = [record.getMessage() for record in caplog.records if _is_trouble(record)]
+    said = [record.getMessage() for record in caplog.records if _is_problem(record)]
     assert said == []
 
 
-def _is_trouble(record: logging.LogRecord) -> bool:
+def _is_problem(record: logging.LogRecord) -> bool:
     return bool(record.exc_info) or "trying again" in record.getMessage() or record.levelno >= logging.CRITICAL
 
 

@@ -129,6 +129,6 @@ async def test_no_tick_becomes_a_job_before_its_time(nats_url: str, clock: Skewe
         )
         broker = await app.session.broker()
         await Ticks(broker).catch_up("default")
-        assert not await broker.standing("default", limit=10)
+        assert not await broker.stored_jobs("default", limit=10)
     finally:
         await app.session.aclose()

@@ -44,7 +44,7 @@ async def test_a_restart_of_the_server_is_survived(
             await self.until(lambda s, n=round: s.ups == n, 5.0)  # type: ignore[misc]
             await self.connection.ping(5.0)
             assert self.data == [b"%d" % n for n in range(1, round + 1)]
-            assert self.connection.trouble is None
+            assert self.connection.problem is None
         await self.connection.request("$JS.API.INFO", timeout=5.0)
     messages = [record.getMessage() for record in caplog.records]
     assert len([text for text in messages if f"connection to {server.url} lost" in text]) == 3
@@ -70,14 +70,14 @@ async def test_why_there_is_no_connection(nats_server: NatsServerFactory) -> Non
         server.kill()
         await self.until(lambda s: s.downs == 1, 5.0)
         async with asyncio.timeout(5.0):
-            while self.connection.trouble is None:
+            while self.connection.problem is None:
                 await asyncio.sleep(0.01)
-        assert self.connection.trouble.message == f"cannot connect to NATS at {server.url}: connection refused"
+        assert self.connection.problem.message == f"cannot connect to NATS at {server.url}: connection refused"
         # What is held back is bounded.
         with pytest.raises(BrokerUnavailable) as caught:
             for _ in range(10):
                 await self.connection.publish("test.big", bytes(1_000_000))
-        assert caught.value.message == self.connection.trouble.message
+        assert caught.value.message == self.connection.problem.message
         assert caught.value.hint == "8 MiB wait to be sent; no more is taken until it is back"
 
 

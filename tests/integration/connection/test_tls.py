@@ -134,6 +134,6 @@ async def test_no_credential_is_sent_in_clear_text_on_a_reconnect(
     async with impostor(pretend_nats(auth_required=True), server.port) as thief:
         await thief.visited(2)
         assert not connection.connected
-        assert connection.trouble is not None and "it offers no TLS" in connection.trouble.message
+        assert connection.problem is not None and "it offers no TLS" in connection.problem.message
         await connection.close()
         assert thief.heard == b""

@@ -102,7 +102,7 @@ async def test_only_one_token_below_counts(world: World) -> None:
     await broker.watch_cells("line.a", lambda last, value: heard.append(last))
     for name in ("line.a", "line.a.b.c", "line.ab.c", "line.a.z"):
         await broker.write_cell(name, b"")
-    first = await broker.first_cell("line.a")
+    first = await broker.oldest_cell("line.a")
     assert first is not None
     assert first.name == "line.a.z"
     await world.until(lambda: bool(heard), "the one")
@@ -113,23 +113,23 @@ async def test_who_is_rewritten_goes_to_the_end(world: World) -> None:
     broker = await world.broker()
     for name in ("line.a.1", "line.a.2", "line.a.1"):
         await broker.write_cell(name, b"")
-    first = await broker.first_cell("line.a")
+    first = await broker.oldest_cell("line.a")
     assert first is not None
     assert first.name == "line.a.2"
 
 
 async def test_the_first_of_a_line_is_the_one_that_was_written_first(world: World) -> None:
     broker, other = await world.broker(), await world.broker()
-    assert await other.first_cell("line.a") is None
+    assert await other.oldest_cell("line.a") is None
     for name in ("line.a.z", "line.a.m~k", "line.b.a", "line.a.b"):
         assert await broker.write_cell(name, name.encode(), expected=0) is not None
     names = []
-    while (cell := await other.first_cell("line.a")) is not None:
+    while (cell := await other.oldest_cell("line.a")) is not None:
         assert cell.value == cell.name.encode()
         names.append(cell.name)
         assert await other.drop_cell(cell)
     assert names == ["line.a.z", "line.a.m~k", "line.a.b"]
-    assert await other.first_cell("line.b") is not None
+    assert await other.oldest_cell("line.b") is not None
 
 
 async def test_who_watches_hears_what_stands_and_what_comes(world: World) -> None:

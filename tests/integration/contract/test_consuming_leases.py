@@ -105,7 +105,7 @@ async def test_a_redelivered_original_is_superseded_by_its_stored_retry(world: W
     stale = await inbox.next()
 
     assert (stale.sequence, stale.count) == (delivery.sequence, 2)
-    assert await other.superseded(stale)
+    assert await other.is_superseded(stale)
     assert not await other.reschedule(stale, retry_of(stale), world.now())
     other.finish(stale)
     other.finish(await inbox.next())
@@ -152,7 +152,7 @@ async def test_starts_stay_with_a_redelivered_message(world: World) -> None:
     again = await (await world.feed(other)).next()
 
     assert again.count == 2
-    assert await other.starts(again) == 1
+    assert await other.recorded_starts(again) == 1
 
 
 async def test_a_stopped_feed_leaves_what_it_delivered_to_the_lease(world: World) -> None:
@@ -165,7 +165,7 @@ async def test_a_stopped_feed_leaves_what_it_delivered_to_the_lease(world: World
     assert (await (await world.feed(other)).next()).count == 2
 
 
-@pytest.mark.parametrize("settle", ["reschedule", "reschedule at once", "give back", "bury", "finish"])
+@pytest.mark.parametrize("settle", ["reschedule", "reschedule at once", "give back", "store dead", "finish"])
 async def test_what_becomes_of_one_delivery_does_not_keep_its_neighbours(world: World, settle: str) -> None:
     """Guarantee: whoever is settled last, what else was handed out comes back. nats-server 2.15.1 forgets it after some
     ways of removing the newest delivery."""
@@ -183,8 +183,8 @@ async def test_what_becomes_of_one_delivery_does_not_keep_its_neighbours(world: 
             broker.finish(newest)
         case "give back":
             await broker.give_back(newest, retry_of(newest, attempt=1))
-        case "bury":
-            await broker.bury(newest, letter(newest))
+        case "store dead":
+            await broker.store_dead(newest, letter(newest))
             broker.finish(newest)
         case _:
             broker.finish(newest)

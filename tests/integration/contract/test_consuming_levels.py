@@ -64,7 +64,7 @@ async def test_a_level_is_found_in_what_stands_and_in_what_is_replayed(world: Wo
     broker = await world.broker()
     await broker.enqueue(_of("low", "later"), due=world.now() + 60)
     await broker.enqueue(_of("high", "now"))
-    assert {found.delivery.id: found.delivery.level for found in await broker.standing(QUEUE)} == {
+    assert {found.delivery.id: found.delivery.level for found in await broker.stored_jobs(QUEUE)} == {
         "later": "low",
         "now": "high",
     }
@@ -72,7 +72,7 @@ async def test_a_level_is_found_in_what_stands_and_in_what_is_replayed(world: Wo
     assert found is not None and await broker.release(found)
     low = await _feed(world, broker, "low", 1)
     (delivery,) = await low.collect(1)
-    await broker.bury(delivery, replace(letter(delivery), level="low"))
+    await broker.store_dead(delivery, replace(letter(delivery), level="low"))
     broker.finish(delivery)
     await broker.confirm()
     (entry,) = await broker.dead(QUEUE)

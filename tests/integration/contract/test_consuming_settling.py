@@ -159,7 +159,7 @@ async def test_a_job_replayed_and_retried_and_dead_again_within_the_dedup_window
     broker = inbox.broker
 
     for _ in range(2):
-        await broker.bury(delivery, letter(delivery))
+        await broker.store_dead(delivery, letter(delivery))
         broker.finish(delivery)
         await broker.confirm()
         (entry,) = await broker.dead(QUEUE)
@@ -239,7 +239,7 @@ async def test_a_buried_job_is_kept_with_its_bytes_and_story(world: World) -> No
     inbox, delivery = await delivered(world)
     written = letter(delivery, at=world.now())
 
-    await inbox.broker.bury(delivery, written)
+    await inbox.broker.store_dead(delivery, written)
     inbox.broker.finish(delivery)
     await inbox.broker.confirm()
 
@@ -252,8 +252,8 @@ async def test_a_buried_job_is_kept_with_its_bytes_and_story(world: World) -> No
 async def test_a_job_is_buried_once_however_often(world: World) -> None:
     inbox, delivery = await delivered(world)
 
-    await inbox.broker.bury(delivery, letter(delivery, at=1.0))
-    await (await world.broker()).bury(delivery, letter(delivery, at=2.0))
+    await inbox.broker.store_dead(delivery, letter(delivery, at=1.0))
+    await (await world.broker()).store_dead(delivery, letter(delivery, at=2.0))
 
     (entry,) = await inbox.broker.dead(QUEUE)
     assert entry.letter.at == 1.0
@@ -262,7 +262,7 @@ async def test_a_job_is_buried_once_however_often(world: World) -> None:
 async def test_a_story_too_long_is_cut_and_kept(world: World) -> None:
     inbox, delivery = await delivered(world)
 
-    await inbox.broker.bury(delivery, letter(delivery, traceback="x" * 2_000_000))
+    await inbox.broker.store_dead(delivery, letter(delivery, traceback="x" * 2_000_000))
 
     (entry,) = await inbox.broker.dead(QUEUE)
     assert entry.letter.id == "job"
@@ -288,17 +288,17 @@ def result_of(delivery: Delivery, sequence: int | None = None) -> ResultRecord:
 async def test_what_is_being_worked_on_is_not_superseded(world: World) -> None:
     inbox, delivery = await delivered(world)
 
-    assert not await inbox.broker.superseded(delivery)
+    assert not await inbox.broker.is_superseded(delivery)
 
 
 async def test_a_stored_next_attempt_supersedes(world: World) -> None:
     inbox, delivery = await delivered(world)
     await inbox.broker.reschedule(delivery, retry_of(delivery), world.now() + 0.4)
 
-    assert await inbox.broker.superseded(delivery)
+    assert await inbox.broker.is_superseded(delivery)
     again = await inbox.next()
-    assert await inbox.broker.superseded(delivery)
-    assert not await inbox.broker.superseded(again)
+    assert await inbox.broker.is_superseded(delivery)
+    assert not await inbox.broker.is_superseded(again)
 
 
 async def test_what_is_gone_is_superseded(world: World) -> None:
@@ -306,21 +306,21 @@ async def test_what_is_gone_is_superseded(world: World) -> None:
     inbox.broker.finish(delivery)
     await inbox.broker.confirm()
 
-    assert await inbox.broker.superseded(delivery)
+    assert await inbox.broker.is_superseded(delivery)
 
 
 async def test_what_is_buried_is_superseded_and_its_replay_is_not(world: World) -> None:
     inbox, delivery = await delivered(world)
     broker = inbox.broker
-    await broker.bury(delivery, letter(delivery))
+    await broker.store_dead(delivery, letter(delivery))
 
-    assert await broker.superseded(delivery)
+    assert await broker.is_superseded(delivery)
 
     broker.finish(delivery)
     await broker.confirm()
     (entry,) = await broker.dead(QUEUE)
     await broker.replay(entry, revived(entry))
-    assert not await broker.superseded(await inbox.next())
+    assert not await broker.is_superseded(await inbox.next())
 
 
 async def test_what_has_its_own_result_is_superseded(world: World) -> None:
@@ -328,9 +328,9 @@ async def test_what_has_its_own_result_is_superseded(world: World) -> None:
     broker = inbox.broker
 
     await broker.put_result(result_of(delivery, sequence=delivery.sequence + 1000), 60)
-    assert not await broker.superseded(delivery)
+    assert not await broker.is_superseded(delivery)
     await broker.put_result(result_of(delivery), 60)
-    assert await broker.superseded(delivery)
+    assert await broker.is_superseded(delivery)
 
 
 # --- starts
@@ -340,13 +340,13 @@ async def test_starts_are_recorded_and_erased(world: World) -> None:
     inbox, delivery = await delivered(world)
     broker, other = inbox.broker, await world.broker()
 
-    assert await broker.starts(delivery) == 0
+    assert await broker.recorded_starts(delivery) == 0
     await broker.record_start(delivery, 1)
-    assert await other.starts(delivery) == 1
+    assert await other.recorded_starts(delivery) == 1
     await other.record_start(delivery, 2)
-    assert await broker.starts(delivery) == 2
+    assert await broker.recorded_starts(delivery) == 2
     await broker.erase_starts(delivery)
-    assert await other.starts(delivery) == 0
+    assert await other.recorded_starts(delivery) == 0
 
 
 async def test_the_next_attempt_starts_from_nothing(world: World) -> None:
@@ -356,7 +356,7 @@ async def test_the_next_attempt_starts_from_nothing(world: World) -> None:
     await broker.reschedule(delivery, retry_of(delivery), world.now())
     broker.finish(delivery)
 
-    assert await broker.starts(await inbox.next()) == 0
+    assert await broker.recorded_starts(await inbox.next()) == 0
 
 
 async def test_starts_of_one_job_are_not_those_of_another(world: World) -> None:
@@ -366,4 +366,4 @@ async def test_starts_of_one_job_are_not_those_of_another(world: World) -> None:
 
     await inbox.broker.record_start(delivery, 1)
 
-    assert await inbox.broker.starts(other) == 0
+    assert await inbox.broker.recorded_starts(other) == 0

@@ -21,7 +21,7 @@ async def dies(world: World, id: str, body: bytes = b'{"x": 1}') -> tuple[Inbox,
     inbox = await world.feed(await world.broker())
     await inbox.broker.enqueue(job(id, body=body))
     delivery = await inbox.next()
-    await inbox.broker.bury(delivery, letter(delivery, at=12.5))
+    await inbox.broker.store_dead(delivery, letter(delivery, at=12.5))
     inbox.broker.finish(delivery)
     await inbox.broker.confirm()
     return inbox, delivery
@@ -39,8 +39,8 @@ async def test_letters_are_read_on_from_any_of_them(world: World) -> None:
     assert await broker.dead(QUEUE, after=second.sequence, task="tests.mail") == [third]
     assert await broker.dead(QUEUE, after=third.sequence) == []
 
-    assert await broker.drop_dead(second)
-    assert not await broker.drop_dead(second)
+    assert await broker.delete_dead(second)
+    assert not await broker.delete_dead(second)
     assert await broker.dead(QUEUE) == [first, third]
 
 
@@ -52,7 +52,7 @@ async def test_a_replay_takes_the_older_letters_of_its_job_with_it(world: World)
     newer = replace(entry, letter=replace(entry.letter, at=99.0))
     other = replace(entry, letter=replace(entry.letter, id="other"))
     for each in (other, older, newer):
-        assert await broker.put_dead(each)
+        assert await broker.import_dead(each)
     stands = await broker.dead(QUEUE)
     assert [each.letter.at for each in stands] == [12.5, 12.5, 1.0, 99.0]
 
@@ -93,11 +93,11 @@ async def test_a_letter_comes_back_from_its_line_byte_for_byte_also_right_after_
     (entry,) = await broker.dead(QUEUE)
     line = write_line(entry)
     again = read_line(line)
-    assert not await broker.put_dead(again)  # it stands
+    assert not await broker.import_dead(again)  # it stands
     assert await broker.purge_dead(QUEUE) == 1
 
-    assert await broker.put_dead(again)
-    assert not await broker.put_dead(again)
+    assert await broker.import_dead(again)
+    assert not await broker.import_dead(again)
 
     (back,) = await broker.dead(QUEUE)
     assert (back.letter, back.body) == (entry.letter, body)
@@ -111,7 +111,7 @@ async def test_a_letter_can_be_put_where_no_queue_is(world: World) -> None:
     (entry,) = await inbox.broker.dead(QUEUE)
     moved = replace(entry, letter=replace(entry.letter, queue="elsewhere"))
 
-    assert await inbox.broker.put_dead(moved)
+    assert await inbox.broker.import_dead(moved)
 
     (back,) = await inbox.broker.dead("elsewhere")
     assert back.letter == moved.letter
@@ -125,12 +125,12 @@ async def test_a_letter_from_elsewhere_settles_no_job_here(world: World) -> None
     await broker.enqueue(job("job"))
     inbox = await world.feed(broker)
     delivery = await inbox.next()
-    await broker.put_dead(DeadEntry(letter(delivery, at=5.0), b"{}", 0))
+    await broker.import_dead(DeadEntry(letter(delivery, at=5.0), b"{}", 0))
 
-    assert not await broker.superseded(delivery)
+    assert not await broker.is_superseded(delivery)
 
-    await broker.bury(delivery, letter(delivery, at=6.0))
-    assert await broker.superseded(delivery)
+    await broker.store_dead(delivery, letter(delivery, at=6.0))
+    assert await broker.is_superseded(delivery)
     assert [each.letter.at for each in await broker.dead(QUEUE)] == [5.0, 6.0]
 
 
@@ -140,6 +140,6 @@ async def test_a_letter_too_large_for_the_server_is_refused(world: World) -> Non
     await inbox.broker.purge_dead(QUEUE)
 
     with pytest.raises(PayloadTooLarge, match=r"1,\d{3},\d{3} bytes"):
-        await inbox.broker.put_dead(replace(entry, body=bytes(1024 * 1024)))
+        await inbox.broker.import_dead(replace(entry, body=bytes(1024 * 1024)))
 
     assert await inbox.broker.dead(QUEUE) == []

@@ -8,7 +8,7 @@ import pytest
 
 from jetq.encoding.headers import META_HEADER, read_meta
 from jetq.errors import BrokerError, PayloadTooLarge
-from jetq.model.job import Meta, Stored
+from jetq.model.job import EnqueueReceipt, Meta
 from tests.integration.contract.world import QUEUE, World, job, letter, retry_of
 
 pytestmark = pytest.mark.anyio
@@ -37,7 +37,7 @@ async def test_a_job_is_sent_without_waiting_and_its_sender_told(world: World) -
     broker = await world.broker()
     await broker.setup(QUEUE)
     given = job(meta=Meta(max_attempts=7), fresh=True)
-    told: asyncio.Queue[Stored | BrokerError] = asyncio.Queue()
+    told: asyncio.Queue[EnqueueReceipt | BrokerError] = asyncio.Queue()
 
     for _ in range(2):
         assert broker.send_job(given, told.put_nowait)
@@ -46,7 +46,7 @@ async def test_a_job_is_sent_without_waiting_and_its_sender_told(world: World) -
 
     inbox = await world.feed(broker, 2)
     (delivery,) = await inbox.collect(1)
-    assert first == Stored(delivery.sequence, given.id, "new")
+    assert first == EnqueueReceipt(delivery.sequence, given.id, "new")
     assert again == first  # an id that was made for it cannot be another's
     assert (delivery.body, read_meta(delivery.headers)) == (given.body, given.meta)
 
@@ -54,7 +54,7 @@ async def test_a_job_is_sent_without_waiting_and_its_sender_told(world: World) -
 async def test_a_job_that_cannot_be_sent_at_once_is_not_sent_at_all(world: World) -> None:
     broker = await world.broker()
     await broker.setup(QUEUE)
-    told: list[Stored | BrokerError] = []
+    told: list[EnqueueReceipt | BrokerError] = []
 
     assert not broker.send_job(job(body=b"x" * (LIMIT + 1), fresh=True), told.append)
     assert not broker.send_job(job("given"), told.append)
@@ -91,7 +91,7 @@ async def test_the_same_id_again_is_stored_once(world: World) -> None:
     broker, other = await world.broker(), await world.broker()
     first = await broker.enqueue(job("same"))
 
-    assert await other.enqueue(job("same")) == Stored(first.sequence, "same", "existing")
+    assert await other.enqueue(job("same")) == EnqueueReceipt(first.sequence, "same", "existing")
 
     inbox = await world.feed(broker, 2)
     await inbox.collect(1)
@@ -105,7 +105,7 @@ async def test_the_same_id_again_is_recognised_after_the_job_was_finished(world:
     broker.finish(await inbox.next())
     await broker.confirm()
 
-    assert await broker.enqueue(job("same")) == Stored(first.sequence, "same", "existing")
+    assert await broker.enqueue(job("same")) == EnqueueReceipt(first.sequence, "same", "existing")
 
     inbox.feed.ask(1)
     await inbox.quiet()
@@ -164,13 +164,13 @@ async def test_many_are_answered_each_in_order(world: World) -> None:
     answers = await broker.enqueue_many([job("a"), job("b"), too_large, job("d")])
 
     a, b, c, d = answers
-    assert isinstance(a, Stored)
+    assert isinstance(a, EnqueueReceipt)
     assert a.disposition == "new"
-    assert isinstance(b, Stored)
+    assert isinstance(b, EnqueueReceipt)
     assert b.disposition == "existing"
     assert isinstance(c, PayloadTooLarge)
     assert c.job_ids == ("c",)
-    assert isinstance(d, Stored)
+    assert isinstance(d, EnqueueReceipt)
     assert d.sequence > a.sequence
     inbox = await world.feed(broker, 10)
     await inbox.collect(3)
@@ -215,7 +215,7 @@ async def test_a_job_as_large_as_allowed_leaves_room_for_its_retry_and_its_dead_
     assert await broker.reschedule(first, retry_of(first), world.now())
     broker.finish(first)
     second = await inbox.next()
-    await broker.bury(second, letter(second, traceback="x" * 100_000))
+    await broker.store_dead(second, letter(second, traceback="x" * 100_000))
     broker.finish(second)
 
     (entry,) = await broker.dead(QUEUE)

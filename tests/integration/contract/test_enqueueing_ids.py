@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from jetq.broker import Broker
 from jetq.encoding.headers import read_meta
 from jetq.errors import PayloadTooLarge
-from jetq.model.job import Debounce, Found, JobRecord, Meta, Stored
+from jetq.model.job import Debounce, EnqueueReceipt, JobRecord, Meta, StoredJob
 from jetq.model.names import key_token, keyed_id
 from jetq.operations.dead_letters import revived
 from tests.integration.contract.world import QUEUE, World, job, letter, retry_of
@@ -24,8 +24,8 @@ def keyed(id: str, key: str = "k", *, task: str = "tests.mail", body: bytes | No
     return replace(job(keyed_id(id, token), task=task, body=body), key=token)
 
 
-async def standing_one(broker: Broker) -> Found:
-    (found,) = await broker.standing(QUEUE)
+async def standing_one(broker: Broker) -> StoredJob:
+    (found,) = await broker.stored_jobs(QUEUE)
     return found
 
 
@@ -50,7 +50,7 @@ async def test_duplicates_inside_a_batch_are_answered_in_order(world: World) -> 
 
     stored = await broker.enqueue_many(batch)
 
-    answers = [(each.id, each.disposition) for each in stored if isinstance(each, Stored)]
+    answers = [(each.id, each.disposition) for each in stored if isinstance(each, EnqueueReceipt)]
     assert answers == [
         ("a~one", "new"),
         ("b~two", "new"),
@@ -114,10 +114,10 @@ async def test_a_key_is_free_after_finish_and_its_next_job_is_not_taken_for_a_re
         assert (await broker.enqueue(given)).disposition == "new"
         delivery = await inbox.next()
         assert (delivery.id, delivery.key, delivery.body) == (given.id, "k", given.body)
-        assert not await broker.superseded(delivery)
+        assert not await broker.is_superseded(delivery)
         broker.finish(delivery)
         await broker.confirm()
-    assert not await broker.standing(QUEUE)
+    assert not await broker.stored_jobs(QUEUE)
 
 
 async def test_a_dead_job_is_not_replayed_while_another_of_its_key_stands(world: World) -> None:
@@ -125,7 +125,7 @@ async def test_a_dead_job_is_not_replayed_while_another_of_its_key_stands(world:
     await broker.enqueue(keyed("dead"))
     inbox = await world.feed(broker)
     delivery = await inbox.next()
-    await broker.bury(delivery, letter(delivery))
+    await broker.store_dead(delivery, letter(delivery))
     broker.finish(delivery)
     await broker.confirm()
     await broker.enqueue(keyed("living"), due=world.now() + 60)
@@ -166,7 +166,7 @@ async def test_a_debounced_job_takes_arguments_and_due_time_and_keeps_id_and_age
     assert inbox.arrived_at[0] >= due
     broker.finish(delivery)
     await inbox.quiet(0.5)
-    assert not await broker.standing(QUEUE)
+    assert not await broker.stored_jobs(QUEUE)
 
 
 async def test_a_debounced_job_without_a_due_time_makes_the_scheduled_one_ready(world: World) -> None:
@@ -302,9 +302,9 @@ async def test_moved_jobs_are_delivered_once_at_their_new_time_as_they_were(worl
     await broker.enqueue(job("put-off"), due=world.now() + 2.5)
     due = world.now() + 2.5
 
-    sooner = await other.standing(QUEUE, task="tests.mail", limit=2)
+    sooner = await other.stored_jobs(QUEUE, task="tests.mail", limit=2)
     assert [await other.move(found, due) for found in sooner] == [True, True]
-    (later,) = [found for found in await other.standing(QUEUE) if found.delivery.id == "put-off"]
+    (later,) = [found for found in await other.stored_jobs(QUEUE) if found.delivery.id == "put-off"]
     assert await other.move(later, world.now() + 3600)
     for each in given:
         found = await broker.find(QUEUE, each.id)
@@ -319,7 +319,7 @@ async def test_moved_jobs_are_delivered_once_at_their_new_time_as_they_were(worl
         assert read_meta(delivery.headers) == meta
         broker.finish(delivery)
     await inbox.quiet(0.7)
-    assert [(found.delivery.id, found.state) for found in await broker.standing(QUEUE)] == [("put-off", "scheduled")]
+    assert [(found.delivery.id, found.state) for found in await broker.stored_jobs(QUEUE)] == [("put-off", "scheduled")]
 
 
 @pytest.mark.slow
@@ -330,15 +330,15 @@ async def test_released_jobs_are_ready_at_once_and_delivered_once(world: World) 
     due = world.now() + 2.7
     await broker.enqueue_many(given, due=due)
 
-    for found in await broker.standing(QUEUE):
+    for found in await broker.stored_jobs(QUEUE):
         assert await broker.release(found)
-    assert [found.state for found in await broker.standing(QUEUE)] == ["queued", "queued"]
+    assert [found.state for found in await broker.stored_jobs(QUEUE)] == ["queued", "queued"]
     inbox = await world.feed(broker, 5)
     for delivery, each in zip(await inbox.collect(2), given, strict=True):
         assert (delivery.id, delivery.body, read_meta(delivery.headers)) == (each.id, each.body, meta)
         broker.finish(delivery)
     await inbox.quiet(due + 0.8 - world.now())  # also not at their first due time
-    assert not await broker.standing(QUEUE)
+    assert not await broker.stored_jobs(QUEUE)
 
 
 async def test_a_moved_job_expires_as_long_after_its_due_time_as_before_and_stands_in_no_line(world: World) -> None:
@@ -346,9 +346,9 @@ async def test_a_moved_job_expires_as_long_after_its_due_time_as_before_and_stan
     now = world.now()
     await broker.enqueue(replace(job("job"), meta=Meta(expires=now + 660)), due=now + 600)
     await broker.enqueue(replace(job("held"), meta=Meta(expires=now + 60, in_line=now)), due=now + 600)
-    for found in await broker.standing(QUEUE):
+    for found in await broker.stored_jobs(QUEUE):
         assert await broker.move(found, now + 7200)
-    for found in await broker.standing(QUEUE):
+    for found in await broker.stored_jobs(QUEUE):
         meta = read_meta(found.delivery.headers)
         assert meta.in_line is None
         assert meta.expires == pytest.approx(now + 7260, abs=0.01)
@@ -366,7 +366,7 @@ async def test_a_released_retry_removes_what_it_succeeds(world: World) -> None:
     assert await broker.release(await standing_one(broker))
     again = await inbox.next()
     assert (again.id, read_meta(again.headers).attempt) == ("job", 2)
-    assert not await broker.superseded(again)
+    assert not await broker.is_superseded(again)
     assert await broker.reschedule(again, retry_of(again, 3), world.now() + 3600)
     broker.finish(again)
     await broker.confirm()
@@ -378,7 +378,7 @@ async def test_a_released_retry_removes_what_it_succeeds(world: World) -> None:
 async def test_what_is_due_in_a_moment_was_moved_or_is_ready_is_left_alone(world: World, verb: str) -> None:
     broker = await world.broker()
 
-    async def moved(found: Found) -> bool:
+    async def moved(found: StoredJob) -> bool:
         return await broker.release(found) if verb == "release" else await broker.move(found, world.now() + 3600)
 
     await broker.enqueue(job("soon"), due=world.now() + 1.0)
@@ -400,4 +400,4 @@ async def test_what_is_due_in_a_moment_was_moved_or_is_ready_is_left_alone(world
     assert await standing_one(broker) == after
     await broker.remove(QUEUE, after.delivery.sequence)
     assert not await moved(after)
-    assert not await broker.standing(QUEUE)
+    assert not await broker.stored_jobs(QUEUE)

@@ -9,7 +9,7 @@ from msgspec import Raw
 from msgspec.structs import replace
 
 from jetq.broker import Broker
-from jetq.model.job import Debounce, Delivery, JobRecord, Stored
+from jetq.model.job import Debounce, Delivery, EnqueueReceipt, JobRecord
 from jetq.model.names import key_token, keyed_id
 from jetq.model.result import ResultRecord
 from jetq.operations.dead_letter_files import read_line, write_line
@@ -56,8 +56,8 @@ async def test_it_is_found_and_listed_and_removed(world: World, size: int) -> No
     found = await other.find(QUEUE, "large")
     assert found is not None
     assert len(found.delivery.body) == size
-    assert [each.delivery.body for each in await other.standing(QUEUE)] == [found.delivery.body]
-    assert await other.enqueue(large(size)) == Stored(stored.sequence, "large", "existing")
+    assert [each.delivery.body for each in await other.stored_jobs(QUEUE)] == [found.delivery.body]
+    assert await other.enqueue(large(size)) == EnqueueReceipt(stored.sequence, "large", "existing")
     assert await other.remove(QUEUE, stored.sequence)
     assert await other.find(QUEUE, "large") is None
 
@@ -100,25 +100,25 @@ async def test_it_is_moved_and_released(world: World, size: int) -> None:
 async def test_it_is_judged_and_retried_and_given_back(world: World, size: int) -> None:
     broker, first = await handed_out(world, size)
 
-    assert not await broker.superseded(first)
+    assert not await broker.is_superseded(first)
     await broker.record_start(first, 1)
-    assert await broker.starts(first) == 1
+    assert await broker.recorded_starts(first) == 1
     assert await broker.reschedule(first, retry_of(first), world.now())
-    assert await broker.superseded(first)
+    assert await broker.is_superseded(first)
     broker.finish(first)
 
     second = await (await world.feed(broker)).next()
     await broker.give_back(second, retry_of(second))
     third = await (await world.feed(broker)).next()
     assert (third.body, third.count) == (first.body, 1)
-    assert not await broker.superseded(third)
+    assert not await broker.is_superseded(third)
 
 
 @pytest.mark.parametrize("size", SIZES)
 async def test_it_is_buried_exported_and_replayed(world: World, size: int) -> None:
     broker, delivery = await handed_out(world, size)
-    await broker.bury(delivery, letter(delivery, traceback="x" * 100_000))
-    assert await broker.superseded(delivery)
+    await broker.store_dead(delivery, letter(delivery, traceback="x" * 100_000))
+    assert await broker.is_superseded(delivery)
     broker.finish(delivery)
     await broker.confirm()
     (entry,) = await broker.dead(QUEUE, id="large")
@@ -126,8 +126,8 @@ async def test_it_is_buried_exported_and_replayed(world: World, size: int) -> No
 
     line = write_line(entry)
     await broker.purge_dead(QUEUE)
-    assert await broker.put_dead(read_line(line))
-    assert not await broker.put_dead(read_line(line))
+    assert await broker.import_dead(read_line(line))
+    assert not await broker.import_dead(read_line(line))
 
     (again,) = await broker.dead(QUEUE)
     assert await broker.replay(again, revived(again))
@@ -138,7 +138,7 @@ async def test_it_is_buried_exported_and_replayed(world: World, size: int) -> No
 @pytest.mark.parametrize("size", SIZES)
 async def test_it_is_edited_and_put_off(world: World, size: int) -> None:
     broker, delivery = await handed_out(world, size)
-    await broker.bury(delivery, letter(delivery))
+    await broker.store_dead(delivery, letter(delivery))
     broker.finish(delivery)
     await broker.confirm()
     (entry,) = await broker.dead(QUEUE)

@@ -38,7 +38,7 @@ def record(state: str = "cancelled", *, sequence: int = 1) -> ResultRecord:
 
 
 async def ids(broker: Broker, **which: str | int | None) -> list[str]:
-    return [found.delivery.id for found in await broker.standing(QUEUE, **which)]  # type: ignore[arg-type]
+    return [found.delivery.id for found in await broker.stored_jobs(QUEUE, **which)]  # type: ignore[arg-type]
 
 
 # --- standing, remove, purge
@@ -46,7 +46,7 @@ async def ids(broker: Broker, **which: str | int | None) -> list[str]:
 
 async def test_what_stands_is_listed_in_order_by_task_key_and_limit(world: World) -> None:
     broker, other = await world.broker(), await world.broker()
-    assert await broker.standing(QUEUE) == []
+    assert await broker.stored_jobs(QUEUE) == []
     for each in (job("a"), keyed("b", "x"), keyed("c", "y", task="tests.post"), keyed("d", "x", task="tests.post")):
         await broker.enqueue(each, due=world.now() + 60 if each.id.startswith("c") else None)
     await broker.enqueue(job("elsewhere", queue="other"))
@@ -57,12 +57,12 @@ async def test_what_stands_is_listed_in_order_by_task_key_and_limit(world: World
     assert await ids(other, key="x") == ["b~x", "d~x"]
     assert await ids(other, task="tests.post", key="x", limit=5) == ["d~x"]
     assert await ids(other, task="tests") == []
-    states = [(found.state, found.due is not None, found.in_flight) for found in await other.standing(QUEUE)]
+    states = [(found.state, found.due is not None, found.in_flight) for found in await other.stored_jobs(QUEUE)]
     assert states == [("queued", False, False)] * 2 + [("scheduled", True, False)] + [("queued", False, False)]
 
     inbox = await world.feed(broker, 1)
     await inbox.collect(1)
-    assert [found.in_flight for found in await other.standing(QUEUE)] == [True, False, False, False]
+    assert [found.in_flight for found in await other.stored_jobs(QUEUE)] == [True, False, False, False]
 
 
 async def test_a_removed_job_is_gone_and_only_that_one(world: World) -> None:
@@ -88,11 +88,11 @@ async def test_a_job_that_is_removed_while_it_runs_leaves_no_retry(world: World)
     delivery = await inbox.next()
 
     assert await other.remove(QUEUE, delivery.sequence) is True
-    assert await broker.superseded(delivery)
+    assert await broker.is_superseded(delivery)
     assert await broker.reschedule(delivery, retry_of(delivery), world.now() + 60) is False
     broker.finish(delivery)
     await broker.confirm()
-    assert await broker.standing(QUEUE) == []
+    assert await broker.stored_jobs(QUEUE) == []
 
 
 async def test_a_purge_removes_what_waits_and_says_how_many(world: World) -> None:
@@ -106,11 +106,11 @@ async def test_a_purge_removes_what_waits_and_says_how_many(world: World) -> Non
     await broker.enqueue(job("elsewhere", queue="other"))
     schedule = ScheduleRecord(name="beats", task="tests.mail", queue=QUEUE, pattern="@every 3600s")
     assert await broker.put_schedule(schedule, b"{}", 0)
-    await broker.bury(running[0], letter(running[0]))
+    await broker.store_dead(running[0], letter(running[0]))
 
     assert await other.purge(QUEUE) == 7
 
-    assert await broker.standing(QUEUE) == []
+    assert await broker.stored_jobs(QUEUE) == []
     assert await broker.reschedule(running[0], retry_of(running[0]), world.now() + 0.1) is False
     await broker.give_back(running[1], retry_of(running[1], 1))
     broker.finish(running[0])
@@ -120,7 +120,7 @@ async def test_a_purge_removes_what_waits_and_says_how_many(world: World) -> Non
     info = await world.info(broker)
     assert (info.ready, info.running, info.scheduled, info.dead) == (0, 0, 0, 1)
     assert [stored.record.name for stored in await broker.schedules(QUEUE)] == ["beats"]
-    assert len(await broker.standing("other")) == 1
+    assert len(await broker.stored_jobs("other")) == 1
     assert (await broker.enqueue(keyed("again", "k0"))).disposition == "new"
     assert (await inbox.collect(3))[-1].id == "again~k0"
 

@@ -18,13 +18,15 @@ from tests.integration.contract.world import QUEUE, World, job, letter
 pytestmark = pytest.mark.anyio
 
 
-async def bury(world: World, ids: Sequence[str], *, task: str = "tests.mail", queue: str = QUEUE) -> list[DeadEntry]:
+async def store_dead(
+    world: World, ids: Sequence[str], *, task: str = "tests.mail", queue: str = QUEUE
+) -> list[DeadEntry]:
     """Let jobs of these ids be stored, delivered and buried."""
     broker = await world.broker()
     await broker.enqueue_many([job(id, task=task, queue=queue) for id in ids])
     inbox = await world.feed(broker, len(ids), queue)
     for delivery in await inbox.collect(len(ids)):
-        await broker.bury(delivery, letter(delivery))
+        await broker.store_dead(delivery, letter(delivery))
         broker.finish(delivery)
     await inbox.feed.stop()
     await broker.confirm()
@@ -76,7 +78,7 @@ async def test_a_job_is_found_as_it_stands(world: World) -> None:
 
 async def test_queues_are_counted(world: World) -> None:
     broker = await world.broker()
-    await bury(world, ["dead-1", "dead-2"])
+    await store_dead(world, ["dead-1", "dead-2"])
     await broker.enqueue_many([job() for _ in range(5)])
     await broker.enqueue_many([job() for _ in range(3)], due=world.now() + 60)
     held = await world.feed(broker, 2)
@@ -98,8 +100,8 @@ async def test_there_may_be_no_queues(world: World) -> None:
 
 async def test_dead_letters_are_listed_oldest_first(world: World) -> None:
     broker = await world.broker()
-    await bury(world, ["a", "b"], task="tests.mail")
-    await bury(world, ["c", "d"], task="tests.pay")
+    await store_dead(world, ["a", "b"], task="tests.mail")
+    await store_dead(world, ["c", "d"], task="tests.pay")
 
     assert ids_of(await broker.dead(QUEUE)) == ["a", "b", "c", "d"]
     assert ids_of(await broker.dead(QUEUE, limit=3)) == ["a", "b", "c"]
@@ -113,8 +115,8 @@ async def test_dead_letters_are_listed_oldest_first(world: World) -> None:
 
 async def test_dead_letters_are_purged_and_counted(world: World) -> None:
     broker = await world.broker()
-    await bury(world, ["a", "b", "c"], task="tests.mail")
-    await bury(world, ["d", "e", "f"], task="tests.pay")
+    await store_dead(world, ["a", "b", "c"], task="tests.mail")
+    await store_dead(world, ["d", "e", "f"], task="tests.pay")
 
     assert await broker.purge_dead(QUEUE, id="b") == 1
     assert await broker.purge_dead(QUEUE, id="b") == 0
@@ -130,7 +132,7 @@ async def test_dead_letters_are_purged_and_counted(world: World) -> None:
 
 async def test_a_replayed_job_is_back_and_its_traces_are_gone(world: World) -> None:
     broker = await world.broker()
-    first, _ = await bury(world, ["first", "second"])
+    first, _ = await store_dead(world, ["first", "second"])
     failure = Failure(type="builtins.ValueError", message="no")
     record = ResultRecord(
         id="first", state="dead", task="tests.mail", queue=QUEUE, attempt=3, sequence=1, at=1.0, failure=failure
@@ -149,7 +151,7 @@ async def test_a_replayed_job_is_back_and_its_traces_are_gone(world: World) -> N
 
 async def test_a_job_that_stands_is_not_replayed(world: World) -> None:
     broker = await world.broker()
-    (entry,) = await bury(world, ["job"])
+    (entry,) = await store_dead(world, ["job"])
     assert await broker.replay(entry, revived(entry))
 
     assert not await broker.replay(entry, revived(entry))
@@ -169,7 +171,7 @@ async def test_a_refused_replay_changes_nothing(world: World) -> None:
     await broker.enqueue(job("job"))
     inbox = await world.feed(broker)
     delivery = await inbox.next()
-    await broker.bury(delivery, letter(delivery))
+    await broker.store_dead(delivery, letter(delivery))
     (entry,) = await broker.dead(QUEUE)
     record = ResultRecord(id="job", state="dead", task="tests.mail", queue=QUEUE, attempt=1, sequence=1, at=1.0)
     await broker.put_result(record, 60)
@@ -183,11 +185,11 @@ async def test_a_refused_replay_changes_nothing(world: World) -> None:
 
 async def test_of_a_job_that_died_twice_one_letter_is_replayed(world: World) -> None:
     broker = await world.broker()
-    (first,) = await bury(world, ["job"])
+    (first,) = await store_dead(world, ["job"])
     await broker.replay(first, revived(first))
     inbox = await world.feed(broker)
     delivery = await inbox.next()
-    await broker.bury(delivery, letter(delivery))
+    await broker.store_dead(delivery, letter(delivery))
     broker.finish(delivery)
     await broker.confirm()
     (second,) = await broker.dead(QUEUE)

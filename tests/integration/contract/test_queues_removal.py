@@ -66,7 +66,7 @@ async def test_a_queue_that_holds_something_stays_as_it_was(world: World, what: 
     if what in ("running", "dead"):
         delivery = await (await world.feed(broker)).next()
         if what == "dead":
-            await broker.bury(delivery, letter(delivery))
+            await broker.store_dead(delivery, letter(delivery))
             broker.finish(delivery)
             await broker.confirm()
     before = await world.info(broker)

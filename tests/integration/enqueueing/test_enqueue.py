@@ -18,7 +18,7 @@ import pytest
 
 from jetq import Jetq, JetqWarning
 from jetq.errors import BrokerUnavailable, EnqueueError, NotSent, NotStored, PayloadTooLarge
-from jetq.model.job import Found
+from jetq.model.job import StoredJob
 from jetq.model.queue_info import QueueInfo
 from tests.apps.working import working
 from tests.servers import NatsServerFactory
@@ -42,8 +42,8 @@ class Enqueuer:
 
         return self.app.session.run(look)
 
-    def find(self, id: str) -> Found | None:
-        async def look() -> Found | None:
+    def find(self, id: str) -> StoredJob | None:
+        async def look() -> StoredJob | None:
             return await (await self.app.session.broker()).find("default", id)
 
         return self.app.session.run(look)

@@ -51,7 +51,7 @@ class Shop:
 
         return bool(self.on_broker(look))
 
-    def standing(self) -> list[str]:
+    def stored_jobs(self) -> list[str]:
         """The ids of all that stands, once the connection is back and what it had to say was said."""
 
         async def look(broker: Any) -> list[str]:
@@ -61,7 +61,7 @@ class Shop:
                 await broker.connection.ping(MOMENT)
                 await asyncio.sleep(0.1)
                 await broker.connection.ping(MOMENT)
-            return [found.delivery.id for found in await broker.standing("default")]
+            return [found.delivery.id for found in await broker.stored_jobs("default")]
 
         return list(self.on_broker(look))
 
@@ -111,7 +111,7 @@ ENQUEUES: dict[str, Callable[[Shop], object]] = {
 @pytest.mark.parametrize("way", ENQUEUES)
 def test_without_a_connection_nothing_is_sent_and_that_is_said(shop: Shop, way: str) -> None:
     """Guarantee: what an enqueue reported as surely not stored is not stored later."""
-    before = shop.standing()
+    before = shop.stored_jobs()
     shop.lose()
     began = time.monotonic()
     with pytest.raises(NotSent) as caught:
@@ -122,7 +122,7 @@ def test_without_a_connection_nothing_is_sent_and_that_is_said(shop: Shop, way: 
     assert caught.value.job_ids
     assert "connection refused" in str(caught.value)
     shop.server.start()
-    assert shop.standing() == before
+    assert shop.stored_jobs() == before
     assert shop.charge.delay(2).disposition == "new"
 
 
@@ -139,7 +139,7 @@ def test_an_enqueue_waits_for_the_connection_and_is_stored_once(server: NatsServ
     server.start()
     thread.join(20)
     assert [job.disposition for job in jobs] == ["new"]
-    assert shop.standing().count(jobs[0].id) == 1
+    assert shop.stored_jobs().count(jobs[0].id) == 1
     shop.app.session.close()
 
 
@@ -161,7 +161,7 @@ def test_what_else_failed_without_a_connection_does_not_happen_later(shop: Shop)
         with pytest.raises(BrokerError):
             act()
     shop.server.start()
-    assert "keep" in shop.standing()
+    assert "keep" in shop.stored_jobs()
     assert shop.app.schedules() == []
     (info,) = shop.on_broker(lambda broker: broker.queues())
     assert info.paused_until is None
@@ -173,7 +173,7 @@ def test_who_gave_up_waiting_has_stored_nothing_either(server: NatsServer, many:
     shop.app = Jetq(server.url, namespace=shop.app.settings.namespace, publish_timeout=30)
     task = shop.app.task(name="charge")(_charge)
     task.delay(0)
-    before = shop.standing()
+    before = shop.stored_jobs()
 
     async def enqueue() -> None:
         with suppress(TimeoutError):
@@ -183,7 +183,7 @@ def test_who_gave_up_waiting_has_stored_nothing_either(server: NatsServer, many:
     shop.lose()
     shop.app.session.run(enqueue)
     server.start()
-    assert shop.standing() == before
+    assert shop.stored_jobs() == before
     shop.app.session.close()
 
 
@@ -246,7 +246,7 @@ def test_what_was_sent_and_not_confirmed_is_said_to_be_unsure_and_its_repeat_is_
     options |= {"key": "k"} if way == "key" else {"delay": 60} if way == "delayed" else {}
     repeated = shop.charge.options(**options).delay(1)
     assert (repeated.id, repeated.disposition) == (id, "existing")
-    assert shop.standing().count(id) == 1
+    assert shop.stored_jobs().count(id) == 1
 
 
 @pytest.mark.anyio
@@ -316,4 +316,4 @@ async def _is_over(app: Jetq, results: int) -> bool:
     """Whether so many results are kept and nothing stands any more."""
     broker: Any = await app.session.broker()
     info = await broker.api.stream_info(broker.subjects.results)
-    return bool(info["state"]["messages"] >= results) and not await broker.standing("default")
+    return bool(info["state"]["messages"] >= results) and not await broker.stored_jobs("default")

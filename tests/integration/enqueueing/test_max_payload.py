@@ -106,10 +106,10 @@ async def test_what_stands_from_before_is_run_or_tried_again_and_its_neighbours_
         assert ran.starts_of("runs") == [1]
         broker = await ran.app.session.broker()
         async with asyncio.timeout(30):
-            while await broker.standing("default"):
+            while await broker.stored_jobs("default"):
                 await asyncio.sleep(0.02)
         assert await broker.dead("default") == []
-        assert await broker.first_cell(f"{oversized.KEPT}.default") is None
+        assert await broker.oldest_cell(f"{oversized.KEPT}.default") is None
 
 
 async def test_what_is_dead_and_fits_nowhere_stays_is_not_run_again_and_is_buried_when_there_is_room(
@@ -137,7 +137,7 @@ async def test_what_is_dead_and_fits_nowhere_stays_is_not_run_again_and_is_burie
             async with asyncio.timeout(30):
                 while not (entries := await broker.dead("default")):
                     await asyncio.sleep(0.05)
-                while await broker.standing("default"):
+                while await broker.stored_jobs("default"):
                     await asyncio.sleep(0.05)
     assert ran.starts_of("fails") == [1, 2, 3]
     (entry,) = entries
@@ -213,7 +213,7 @@ async def test_a_repeat_that_is_too_large_tells_nothing_of_the_first(
         await until(lambda: ran.starts_of("ghost") == [1], 30.0)
         broker = await ran.app.session.broker()
         async with asyncio.timeout(30):
-            while await broker.standing("default"):
+            while await broker.stored_jobs("default"):
                 await asyncio.sleep(0.02)
     server.configure(SMALL)
     server.reload()

@@ -37,7 +37,7 @@ async def forgotten(app: Jetq) -> None:
 
 
 async def bodies(app: Jetq) -> list[bytes]:
-    return [found.delivery.body for found in await (await app.session.broker()).standing("default")]
+    return [found.delivery.body for found in await (await app.session.broker()).stored_jobs("default")]
 
 
 @pytest.mark.parametrize("many", [False, True])
@@ -104,7 +104,7 @@ async def test_after_it_has_ended_and_two_minutes_the_id_may_be_used_again(
         assert again.disposition == "new"
         broker = await app.session.broker()
         async with asyncio.timeout(20):
-            while runs != [1, 2] or await broker.standing("default"):
+            while runs != [1, 2] or await broker.stored_jobs("default"):
                 await asyncio.sleep(0.02)
 
 

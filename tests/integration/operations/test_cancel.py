@@ -237,7 +237,7 @@ async def test_of_twenty_thousand_due_at_one_instant_the_cancelled_do_not_run(na
     at = datetime.now(UTC) + timedelta(seconds=lead)
     jobs = await app.adelay_many(due.options(at=at).bind() for _ in range(20_000))
     broker = await app.session.broker()
-    chosen = (await broker.standing("default"))[::10]
+    chosen = (await broker.stored_jobs("default"))[::10]
     assert datetime.now(UTC) < at - timedelta(seconds=1)
     async with working(app):
         # From just before they fire until after: some are removed, some fire all the same, some run meanwhile.

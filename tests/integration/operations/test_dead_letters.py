@@ -16,7 +16,7 @@ from jetq.broker import Broker
 from jetq.errors import BrokerError, Rejected
 from jetq.model.dead_letter import DeadEntry
 from jetq.operations.dead_letter_files import read_line, write_line
-from jetq.operations.dead_letters import Replay, each_dead, find_dead, places_of, replay, replay_edited
+from jetq.operations.dead_letters import Replay, each_dead, find_dead, refs_of, replay, replay_edited
 from jetq.worker.attempts import calling, settlement
 from tests.apps.full_store import SMALL_STORE, full_store, full_stream
 from tests.apps.working import fresh_app, settled, until, working
@@ -189,20 +189,20 @@ async def test_without_room_nothing_is_replayed_edited_or_imported_and_every_let
     lines = [write_line(each) for each in moved]
 
     async with full_store(small):
-        work = Replay(broker, await places_of(broker))
+        work = Replay(broker, await refs_of(broker))
         with pytest.raises(Rejected):
             await work.run(lambda _: None)
         assert (work.replayed, work.left) == (0, 3)
         with pytest.raises(Rejected):
             await replay_edited(broker, stood[1], b'{"n":8}')
         with pytest.raises(Rejected):
-            await broker.put_dead(read_line(lines[0]))
+            await broker.import_dead(read_line(lines[0]))
         assert await letters(broker, 3) == stood
         assert [await broker.find("default", each.letter.id) for each in stood] == [None] * 3
 
-    assert [await broker.put_dead(read_line(line)) for line in (*lines, *lines)] == [True] * 3 + [False] * 3
+    assert [await broker.import_dead(read_line(line)) for line in (*lines, *lines)] == [True] * 3 + [False] * 3
     assert await replay_edited(broker, stood[1], b'{"n":8}')
-    work = Replay(broker, await places_of(broker))
+    work = Replay(broker, await refs_of(broker))
     await work.run(lambda _: None)
     assert (work.replayed, work.left) == (5, 0)
     ran.clear()
@@ -245,7 +245,7 @@ async def test_letters_of_another_namespace_are_imported_replayed_and_run(nats_u
         broker = await here.session.broker()
         for _ in range(2):
             for line in lines:
-                await broker.put_dead(read_line(line))
+                await broker.import_dead(read_line(line))
         entries = await letters(broker, 3)
         assert [write_line(each) for each in entries] == lines
         assert await replay(broker, entries) == (3, [])

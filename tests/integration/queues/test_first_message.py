@@ -21,7 +21,7 @@ pytestmark = pytest.mark.anyio
 QUEUE = "default"
 
 
-class Place:
+class LetterRef:
     """A namespace of its own, and its brokers."""
 
     def __init__(self, url: str, **settings: object) -> None:
@@ -48,14 +48,14 @@ class Place:
 
 
 @pytest.fixture
-async def place(nats_url: str) -> AsyncIterator[Place]:
-    place = Place(nats_url)
+async def place(nats_url: str) -> AsyncIterator[LetterRef]:
+    place = LetterRef(nats_url)
     yield place
     for broker in place.brokers:
         await broker.close()
 
 
-async def test_it_stands_before_the_first_job_and_after_the_last(place: Place) -> None:
+async def test_it_stands_before_the_first_job_and_after_the_last(place: LetterRef) -> None:
     """Guarantee: the server finds the next job without a look at all that wait, however few run at once."""
     broker = await place.broker()
     ids = [await place.enqueue(broker) for _ in range(3)]
@@ -72,16 +72,16 @@ async def test_it_stands_before_the_first_job_and_after_the_last(place: Place) -
     assert await place.stands() == [place.names.first(QUEUE)]
 
 
-async def test_nobody_counts_it(place: Place) -> None:
+async def test_nobody_counts_it(place: LetterRef) -> None:
     broker = await place.broker()
     await broker.setup(QUEUE)
     (info,) = await broker.queues()
     assert (info.ready, info.running, info.scheduled) == (0, 0, 0)
     assert await broker.schedules(QUEUE) == []
-    assert await broker.standing(QUEUE) == []
+    assert await broker.stored_jobs(QUEUE) == []
 
 
-async def test_there_is_one_and_another_where_it_was_purged(place: Place) -> None:
+async def test_there_is_one_and_another_where_it_was_purged(place: LetterRef) -> None:
     for _ in range(3):
         await place.enqueue(await place.broker())
     assert len(await place.stands()) == 4
@@ -95,7 +95,7 @@ async def test_who_may_not_place_it_does_without(nats_server: NatsServerFactory)
     server = nats_server(
         'authorization { users: [ { user: bob, password: pw, permissions: { publish: { deny: "*.*.last.>" } } } ] }'
     )
-    place = Place(server.url, user="bob", password="pw")
+    place = LetterRef(server.url, user="bob", password="pw")
     broker = await place.broker()
     await place.enqueue(broker)
     assert len(await place.stands()) == 1

@@ -89,7 +89,7 @@ async def _work(broker: JetStreamBroker) -> None:
     await until(lambda: len(got) == DRAINED, 30.0)
     for place, delivery in enumerate(got):
         if place < DEAD:
-            await broker.bury(delivery, letter(delivery))
+            await broker.store_dead(delivery, letter(delivery))
         broker.finish(delivery)
     await broker.confirm()
     await feed.stop()
@@ -116,13 +116,13 @@ async def test_nobody_who_looks_has_the_server_look_through_all(
         first[stream] = info["state"]["first_seq"]
     asked = Asked(broker, monkeypatch)
 
-    standing = [found.delivery.id for found in await broker.standing(QUEUE)]
+    standing = [found.delivery.id for found in await broker.stored_jobs(QUEUE)]
     assert standing[:5] == [f"early-{n}" for n in range(5)]
     assert standing[5:-1] == [f"stands-{n}" for n in range(STANDING)]
-    assert len(await broker.standing(QUEUE, limit=100)) == 100
-    of_task = [found.delivery.id for found in await broker.standing(QUEUE, task="tests.t1")]
+    assert len(await broker.stored_jobs(QUEUE, limit=100)) == 100
+    of_task = [found.delivery.id for found in await broker.stored_jobs(QUEUE, task="tests.t1")]
     assert of_task == [f"stands-{n}" for n in range(STANDING) if n % 3 == 1]
-    assert len(await broker.standing(QUEUE, key=key_token("k"))) == 1
+    assert len(await broker.stored_jobs(QUEUE, key=key_token("k"))) == 1
     assert await broker.overdue(QUEUE, 0) == ([], 0)
     assert [entry.letter.id for entry in await broker.dead(QUEUE)] == [f"done-{n}" for n in range(DEAD)]
     assert len(await broker.dead(QUEUE, id="done-7")) == 1
@@ -155,7 +155,7 @@ async def test_what_stands_between_gaps_is_read_in_order(broker: JetStreamBroker
         assert not isinstance(each, Exception)
         if chance.random() >= share:
             await broker.remove(QUEUE, each.sequence)
-    left = [found for found in await broker.standing(QUEUE) if found.delivery.task == "tests.a"]
+    left = [found for found in await broker.stored_jobs(QUEUE) if found.delivery.task == "tests.a"]
     sequences = [found.delivery.sequence for found in left]
 
     async def read(**which: Any) -> list[int]:
@@ -171,8 +171,8 @@ async def test_a_stream_that_begins_with_a_job_hides_none(broker: JetStreamBroke
     await broker.enqueue_many([job(f"j-{n}") for n in range(3)])
     await broker.api.purge(broker.subjects.jobs(QUEUE), broker.subjects.first(QUEUE))
 
-    assert [found.delivery.id for found in await broker.standing(QUEUE)] == ["j-0", "j-1", "j-2"]
-    assert [found.delivery.id for found in await broker.standing(QUEUE, limit=1)] == ["j-0"]
+    assert [found.delivery.id for found in await broker.stored_jobs(QUEUE)] == ["j-0", "j-1", "j-2"]
+    assert [found.delivery.id for found in await broker.stored_jobs(QUEUE, limit=1)] == ["j-0"]
 
 
 @pytest.mark.parametrize(

@@ -177,7 +177,7 @@ async def test_a_purge_counts_what_waits_spares_schedules_and_what_runs_is_not_r
         jobs += [await work.quick.options(delay=delay).adelay("later") for delay in (1.0, 3600)]
 
         assert await broker.purge("default") == 6
-        assert await broker.standing("default") == []
+        assert await broker.stored_jobs("default") == []
         await broker.resume("default")
         work.go_on.set()
         # Past the retry's and the scheduled job's due times.

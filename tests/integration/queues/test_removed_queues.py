@@ -15,7 +15,7 @@ from jetq.errors import TopologyError
 from jetq.jetstream import connect_broker
 from jetq.jetstream.broker import JetStreamBroker
 from jetq.jetstream.streams.api import ApiError
-from jetq.model.job import JobRecord, Stored
+from jetq.model.job import EnqueueReceipt, JobRecord
 from jetq.model.names import new_job_id
 from jetq.settings import Settings
 from tests.e2e.project import Project
@@ -58,7 +58,7 @@ async def test_what_is_confirmed_to_producers_while_their_queue_is_removed_stand
         storing = [asyncio.create_task(producer.enqueue(job())) for _ in range(3)]
         removed += await remover.remove_queue(QUEUE)
         confirmed = [(await each).id for each in storing]
-        assert sorted(found.delivery.id for found in await remover.standing(QUEUE)) == sorted(confirmed)
+        assert sorted(found.delivery.id for found in await remover.stored_jobs(QUEUE)) == sorted(confirmed)
         await remover.purge(QUEUE)
     await remover.close()
     await producer.close()
@@ -71,7 +71,7 @@ async def test_a_job_that_comes_before_the_queue_is_closed_keeps_it(nats_url: st
 
     assert await remover.remove_queue(QUEUE) is False
 
-    assert [found.delivery.id for found in await remover.standing(QUEUE)] == ["early"]
+    assert [found.delivery.id for found in await remover.stored_jobs(QUEUE)] == ["early"]
     assert await producer.setup(QUEUE) == ()
     assert (await producer.enqueue(job())).disposition == "new"
     await remover.close()
@@ -81,7 +81,7 @@ async def test_a_job_that_comes_before_the_queue_is_closed_keeps_it(nats_url: st
 async def test_a_job_that_comes_after_it_is_closed_makes_it_anew(nats_url: str) -> None:
     remover, producer = await two(nats_url)
     await producer.setup(QUEUE)
-    storing: list[asyncio.Task[Stored]] = []
+    storing: list[asyncio.Task[EnqueueReceipt]] = []
 
     async def store() -> None:
         storing.append(asyncio.create_task(producer.enqueue(job("late"))))
@@ -92,7 +92,7 @@ async def test_a_job_that_comes_after_it_is_closed_makes_it_anew(nats_url: str) 
     assert await remover.remove_queue(QUEUE) is True
 
     assert (await storing[0]).disposition == "new"
-    assert [found.delivery.id for found in await remover.standing(QUEUE)] == ["late"]
+    assert [found.delivery.id for found in await remover.stored_jobs(QUEUE)] == ["late"]
     await remover.close()
     await producer.close()
 
@@ -114,7 +114,7 @@ async def test_a_removal_that_was_cut_short_is_announced_and_ended_by_a_repeat(n
     assert await remover.remove_queue(QUEUE) is not holds
 
     await producer.enqueue(job("next"))
-    standing = [found.delivery.id for found in await producer.standing(QUEUE)]
+    standing = [found.delivery.id for found in await producer.stored_jobs(QUEUE)]
     assert standing == (["held", "next"] if holds else ["next"])
     assert await producer.setup(QUEUE) == ()
     assert (await producer.queues())[0].dead == 0

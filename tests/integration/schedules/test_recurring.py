@@ -168,15 +168,15 @@ async def test_a_tick_delivered_again_makes_no_second_job(nats_url: str) -> None
     nominal = float(int(time.time()))
     ticks = [Ticks(broker) for _ in range(6)]
     await asyncio.gather(*(each._decide(stored.record, stored.body, nominal) for each in ticks))
-    jobs = await broker.standing("default", task="once")
+    jobs = await broker.stored_jobs("default", task="once")
     assert [found.delivery.id for found in jobs] == [job_of_tick(stored.record, stored.body, nominal, None).id]
     await broker.remove("default", jobs[0].delivery.sequence)
     for each in ticks:
         await each._decide(stored.record, stored.body, nominal)
-    assert await broker.standing("default", task="once") == []
+    assert await broker.stored_jobs("default", task="once") == []
     for n in (3, 1, 2):  # in whatever order
         await ticks[0]._decide(stored.record, stored.body, nominal - n)
-    assert len(await broker.standing("default", task="once")) == 3
+    assert len(await broker.stored_jobs("default", task="once")) == 3
     await app.session.aclose()
 
 
@@ -206,10 +206,10 @@ async def test_the_newest_missed_tick_is_caught_up_once_if_young_enough(
 
     older: Any = Older()
     await Ticks(broker).catch_up("default")
-    assert await broker.standing("default", task="t") == []  # the schedule is younger than that time
+    assert await broker.stored_jobs("default", task="t") == []  # the schedule is younger than that time
     await Ticks(older).catch_up("default")
     await Ticks(older).catch_up("default")
-    jobs = await broker.standing("default", task="t")
+    jobs = await broker.stored_jobs("default", task="t")
     assert [job_of_tick(record, b"{}", nominal, None).id] * fires == [found.delivery.id for found in jobs]
     await app.session.aclose()
 
@@ -245,7 +245,7 @@ async def test_old_ticks_that_wait_for_a_worker_run_once_not_all(nats_url: str) 
     ticks = Ticks(broker)
     for n in range(10, -1, -1):
         await ticks._decide(record, b"{}", minute - n * 60)
-    ran = {found.delivery.id for found in await broker.standing("default", task="t")}
+    ran = {found.delivery.id for found in await broker.stored_jobs("default", task="t")}
     assert job_of_tick(record, b"{}", minute, None).id in ran
     assert len(ran) <= 2  # the last, and the one before it while that is not a minute old
     await app.session.aclose()
@@ -260,7 +260,7 @@ async def test_jitter_makes_the_job_due_within_its_bound_after_its_time(nats_url
     ticks = Ticks(broker)
     for n in range(20):
         await ticks._decide(record, b"{}", now - n)
-    jobs = await broker.standing("default", task="t")
+    jobs = await broker.stored_jobs("default", task="t")
     dues = [found.due for found in jobs if found.due is not None]
     assert len(jobs) == 20
     assert len(set(dues)) >= 10
@@ -285,7 +285,7 @@ async def test_each_of_many_ticks_at_once_becomes_a_job_once(nats_url: str, work
     ]
     async with asyncio.timeout(60):
         await asyncio.gather(*turns)
-    jobs = [found.delivery.id for found in await broker.standing("default", task="t")]
+    jobs = [found.delivery.id for found in await broker.stored_jobs("default", task="t")]
     assert sorted(jobs) == [job_of_tick(record, b"{}", each, None).id for each in times]
     await app.session.aclose()
 
@@ -310,7 +310,7 @@ async def test_a_tick_that_a_worker_took_in_time_is_not_late_when_another_gets_i
     await ticks._decide(record, b"{}", now - 90, came=now - 60)
     await ticks._decide(record, b"{}", now - 91, came=now)  # came to nobody's hands in time
     await ticks._decide(record, b"{}", now - 260, came=now - 250)  # the mark may have forgotten it
-    ran = [found.delivery.id for found in await broker.standing("default", task="t")]
+    ran = [found.delivery.id for found in await broker.stored_jobs("default", task="t")]
     assert sorted(ran) == sorted(job_of_tick(record, b"{}", each, None).id for each in (now, now - 90))
     await app.session.aclose()
 

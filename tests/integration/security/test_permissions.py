@@ -206,7 +206,7 @@ async def settled_by(worker: Jetq) -> None:
     broker = await worker.session.broker()
     async with asyncio.timeout(40):
         for queue in QUEUES:
-            while await broker.standing(queue, limit=1):
+            while await broker.stored_jobs(queue, limit=1):
                 await asyncio.sleep(0.05)
 
 

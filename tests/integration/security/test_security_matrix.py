@@ -39,7 +39,7 @@ class Way:
 
 
 @dataclass
-class Place:
+class LetterRef:
     """Where a way keeps its files, and what issues its certificates."""
 
     directory: Path
@@ -66,15 +66,15 @@ class Place:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Place:
-    return Place(tmp_path, trustme.CA())
+def place(tmp_path: Path) -> LetterRef:
+    return LetterRef(tmp_path, trustme.CA())
 
 
-def no_authentication(place: Place) -> Way:
+def no_authentication(place: LetterRef) -> Way:
     return Way("")
 
 
-def password(place: Place) -> Way:
+def password(place: LetterRef) -> Way:
     return Way(
         'authorization { user: bob, password: "c4n4ry-1" }',
         {"user": "bob", "password": "c4n4ry-1"},
@@ -82,18 +82,18 @@ def password(place: Place) -> Way:
     )
 
 
-def token(place: Place) -> Way:
+def token(place: LetterRef) -> Way:
     return Way('authorization { token: "c4n4ry-2" }', {"token": "c4n4ry-2"}, secrets=("c4n4ry",))
 
 
-def nkey(place: Place) -> Way:
+def nkey(place: LetterRef) -> Way:
     seed = new_seed()
     Path(place.path("user.nk")).write_text(seed + "\n")
     config = f"authorization {{ users: [ {{ nkey: {public_key(seed)} }} ] }}"
     return Way(config, {"nkey": place.path("user.nk")}, secrets=(seed,))
 
 
-def credentials(place: Place) -> Way:
+def credentials(place: LetterRef) -> Way:
     operator = new_seed(nkeys.PREFIX_BYTE_OPERATOR)
     account, system = (new_seed(nkeys.PREFIX_BYTE_ACCOUNT) for _ in range(2))
     user = new_seed()
@@ -107,20 +107,20 @@ def credentials(place: Place) -> Way:
     )
 
 
-def tls(place: Place) -> Way:
+def tls(place: LetterRef) -> Way:
     return Way(place.tls(), {"tls_ca": place.path("ca.pem")}, "tls")
 
 
-def tls_first(place: Place) -> Way:
+def tls_first(place: LetterRef) -> Way:
     return Way(place.tls(", handshake_first: true"), {"tls_ca": place.path("ca.pem"), "tls_first": True}, "tls")
 
 
-def tls_and_password(place: Place) -> Way:
+def tls_and_password(place: LetterRef) -> Way:
     way = password(place)
     return Way(place.tls() + way.config, {**way.settings, "tls_ca": place.path("ca.pem")}, "tls", way.secrets)
 
 
-def client_certificate(place: Place) -> Way:
+def client_certificate(place: LetterRef) -> Way:
     config = place.tls(", verify: true")
     place.issue("client", "bob")
     settings = {
@@ -148,7 +148,7 @@ def add(x: int, y: int) -> int:
 """
 
 
-def command_line(place: Place, server: NatsServer, way: Way) -> Project:
+def command_line(place: LetterRef, server: NatsServer, way: Way) -> Project:
     directory = place.directory / "project"
     directory.mkdir(exist_ok=True)
     settings = {f"JETQ_{name.upper()}": str(value) for name, value in way.settings.items()}
@@ -164,7 +164,7 @@ def unseen(way: Way, text: str) -> None:
 
 @pytest.mark.parametrize("make", WAYS)
 async def test_a_whole_job_life(
-    nats_server: NatsServerFactory, place: Place, make: Callable[[Place], Way], caplog: pytest.LogCaptureFixture
+    nats_server: NatsServerFactory, place: LetterRef, make: Callable[[LetterRef], Way], caplog: pytest.LogCaptureFixture
 ) -> None:
     """Guarantee: jobs run, retry, die and are looked at through each way in; leases have a connection of their own."""
     caplog.set_level(logging.DEBUG)
@@ -249,7 +249,7 @@ async def works_again(once: Callable[[], Any]) -> None:
 
 
 async def test_a_password_that_changes_while_a_worker_runs(
-    nats_server: NatsServerFactory, place: Place, caplog: pytest.LogCaptureFixture
+    nats_server: NatsServerFactory, place: LetterRef, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The worker says why, goes on trying, and works once the old one counts again."""
     caplog.set_level(logging.INFO)
@@ -265,7 +265,7 @@ async def test_a_password_that_changes_while_a_worker_runs(
 
 
 async def test_an_nkey_that_is_revoked_while_a_worker_runs(
-    nats_server: NatsServerFactory, place: Place, caplog: pytest.LogCaptureFixture
+    nats_server: NatsServerFactory, place: LetterRef, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
     way = nkey(place)
@@ -280,7 +280,7 @@ async def test_an_nkey_that_is_revoked_while_a_worker_runs(
 
 
 async def test_a_new_file_takes_the_place_of_a_credential_that_is_refused(
-    nats_server: NatsServerFactory, place: Place, caplog: pytest.LogCaptureFixture
+    nats_server: NatsServerFactory, place: LetterRef, caplog: pytest.LogCaptureFixture
 ) -> None:
     """An nkey's file is read anew at each try, so a key is renewed without a new worker."""
     caplog.set_level(logging.INFO)
@@ -294,7 +294,7 @@ async def test_a_new_file_takes_the_place_of_a_credential_that_is_refused(
 
 
 async def test_credentials_that_expire_while_a_worker_runs(
-    nats_server: NatsServerFactory, place: Place, caplog: pytest.LogCaptureFixture
+    nats_server: NatsServerFactory, place: LetterRef, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The server ends the connection; the worker says why, and takes the renewed file as soon as it is there."""
     caplog.set_level(logging.INFO)
@@ -313,7 +313,7 @@ async def test_credentials_that_expire_while_a_worker_runs(
 
 
 async def test_a_credentials_file_that_is_gone_for_a_while(
-    nats_server: NatsServerFactory, place: Place, caplog: pytest.LogCaptureFixture
+    nats_server: NatsServerFactory, place: LetterRef, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A file that is being replaced while the connection is lost does not end the worker."""
     caplog.set_level(logging.INFO)
@@ -330,7 +330,7 @@ async def test_a_credentials_file_that_is_gone_for_a_while(
 
 
 async def test_a_server_certificate_that_expires_and_is_renewed(
-    nats_server: NatsServerFactory, place: Place, caplog: pytest.LogCaptureFixture
+    nats_server: NatsServerFactory, place: LetterRef, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
     way = tls_and_password(place)
@@ -347,7 +347,7 @@ async def test_a_server_certificate_that_expires_and_is_renewed(
     unseen(way, caplog.text)
 
 
-async def test_a_server_certificate_is_renewed_by_a_reload(nats_server: NatsServerFactory, place: Place) -> None:
+async def test_a_server_certificate_is_renewed_by_a_reload(nats_server: NatsServerFactory, place: LetterRef) -> None:
     """Connections that stand go on, and new ones see the new certificate."""
     way = tls(place)
     server = nats_server(way.config)
@@ -360,7 +360,7 @@ async def test_a_server_certificate_is_renewed_by_a_reload(nats_server: NatsServ
         await works_again(once)
 
 
-async def test_a_client_certificate_that_has_expired(nats_server: NatsServerFactory, place: Place) -> None:
+async def test_a_client_certificate_that_has_expired(nats_server: NatsServerFactory, place: LetterRef) -> None:
     way = client_certificate(place)
     server = nats_server(way.config)
     place.issue("client", "bob", datetime.datetime.now(datetime.UTC) - datetime.timedelta(hours=1))
@@ -375,7 +375,7 @@ async def nothing() -> None: ...
 
 @pytest.mark.parametrize("make", [password, token, nkey, credentials, client_certificate])
 async def test_a_worker_that_is_refused_from_the_start_says_why_and_can_be_stopped(
-    nats_server: NatsServerFactory, place: Place, make: Callable[[Place], Way], caplog: pytest.LogCaptureFixture
+    nats_server: NatsServerFactory, place: LetterRef, make: Callable[[LetterRef], Way], caplog: pytest.LogCaptureFixture
 ) -> None:
     """It keeps trying, as the right to come in may follow; a file that is not there ends it at once."""
     way = make(place)

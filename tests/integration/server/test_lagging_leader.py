@@ -82,7 +82,7 @@ async def test_a_job_that_is_gone_is_not_stored_anew(nats_url: str) -> None:
         attempts.append(current_job().attempt)
         broker = await app.session.broker()
         assert isinstance(broker, JetStreamBroker)
-        (found,) = await broker.standing("default")
+        (found,) = await broker.stored_jobs("default")
         await broker.api.delete(broker.subjects.jobs("default"), found.delivery.sequence)
         raise ConnectionError
 

@@ -15,9 +15,9 @@ import pytest
 from jetq import Jetq, NewerVersion, Worker
 from jetq.encoding import headers
 from jetq.encoding.headers import OFF_HEADER, Off, off_headers, read_off
-from jetq.model.job import Found, JobRecord, Meta
+from jetq.model.job import JobRecord, Meta, StoredJob
 from jetq.model.outcome import Needs
-from jetq.operations.dead_letters import Replay, places_of, replay
+from jetq.operations.dead_letters import Replay, refs_of, replay
 from tests.apps.working import fresh_app, until, until_state, working
 
 pytestmark = pytest.mark.anyio
@@ -61,10 +61,10 @@ async def workers(*apps: Jetq, **options: Any) -> AsyncIterator[list[Worker]]:
         yield [await stack.enter_async_context(working(app, queues=["default"], **options)) for app in apps]
 
 
-async def until_put_off(app: Jetq, *ids: str) -> list[Found]:
+async def until_put_off(app: Jetq, *ids: str) -> list[StoredJob]:
     """Until each of these jobs stands as put off."""
     broker = await app.session.broker()
-    found: list[Found] = []
+    found: list[StoredJob] = []
     async with asyncio.timeout(30):
         for id in ids:
             while (each := await broker.find("default", id)) is None or OFF_HEADER not in each.delivery.headers:
@@ -245,7 +245,7 @@ async def test_what_no_worker_can_run_is_dead_after_a_while_with_its_bytes(
     if "Jetq" in headers:
         with pytest.raises(NewerVersion):
             await replay(broker, [entry])
-        work = Replay(broker, await places_of(broker))
+        work = Replay(broker, await refs_of(broker))
         await work.run(lambda _: None)
         assert (work.replayed, work.newer) == (0, ["x"])
         assert len(await broker.dead("default")) == 1

@@ -102,7 +102,7 @@ async def test_more_than_wait_in_the_worker_stand_in_line_and_all_run(nats_url: 
         assert any("as many of its task or key run as its limit allows" in each.reasons[0] for each in waiting)
         crowd.open.set()
         await settled(app)
-        assert await broker.first_cell("line.lim:two~-") is None
+        assert await broker.oldest_cell("line.lim:two~-") is None
     assert (crowd.most, crowd.passed) == (2, 200)
 
 
@@ -125,7 +125,7 @@ async def test_a_line_whose_workers_are_gone_is_found_by_the_next_one(nats_url: 
             while (info := await _info(broker)).scheduled < 10 or info.ready:
                 await asyncio.sleep(0.02)
         first.kill()
-    in_line = {each.delivery.id: each.due for each in await broker.standing("default") if each.due is not None}
+    in_line = {each.delivery.id: each.due for each in await broker.stored_jobs("default") if each.due is not None}
     for job in jobs:  # what else there is would tell of the line as well
         if job.id not in in_line:
             await job.acancel()

@@ -40,7 +40,7 @@ from jetq.errors import (
 )
 from jetq.memory import MemoryBroker, MemoryStore
 from jetq.model.failure import Failure
-from jetq.model.job import DEFAULT_META, Debounce, Found, JobRecord, Meta, Stored
+from jetq.model.job import DEFAULT_META, Debounce, EnqueueReceipt, JobRecord, Meta, StoredJob
 from jetq.model.job_context import CURRENT, Current, JobContext
 from jetq.model.result import ResultRecord
 
@@ -59,7 +59,7 @@ class Watched(MemoryBroker):
         due: float | None = None,
         timeout: float | None = None,
         debounce: Debounce | None = None,
-    ) -> Stored:
+    ) -> EnqueueReceipt:
         if job.id in self.faults:
             raise self.faults[job.id]
         stored = await super().enqueue(job, due=due, timeout=timeout, debounce=debounce)
@@ -97,8 +97,8 @@ class World:
         broker.faults, broker.batches, broker.records = self.faults, self.batches, self.records
         return broker
 
-    def found(self, job: Job[Any]) -> Found:
-        async def find() -> Found | None:
+    def found(self, job: Job[Any]) -> StoredJob:
+        async def find() -> StoredJob | None:
             return await (await self.app.session.broker()).find(job.queue, job.id)
 
         found = self.app.session.run(find)

@@ -1,4 +1,5 @@
-"""The line of code that is not async: opened when it is wanted, had by one thread at a time, not missed for long."""
+"""The direct connection of code that is not async: opened when it is wanted, had by one thread at a time, and not
+missed for long."""
 
 from __future__ import annotations
 
@@ -9,22 +10,22 @@ import pytest
 
 from jetq.broker.enqueueing import DirectConnection
 from jetq.client import fast_path
-from jetq.client.fast_path import DirectLine
+from jetq.client.fast_path import FastPath
 from jetq.errors import BrokerUnavailable
 from jetq.memory import MemoryBroker
-from jetq.model.job import JobRecord, Stored
+from jetq.model.job import EnqueueReceipt, JobRecord
 from jetq.model.names import new_job_id
 
 pytestmark = pytest.mark.anyio
 
-STORED = Stored(1, "x", "new")
+STORED = EnqueueReceipt(1, "x", "new")
 
 
 def job() -> JobRecord:
     return JobRecord(id=new_job_id(), task="tests.record", queue="default", body=b"{}")
 
 
-class FakeLine:
+class FakeConnection:
     """Stores everything, after `before`."""
 
     def __init__(self) -> None:
@@ -32,7 +33,7 @@ class FakeLine:
         self.is_open = True
         self.before: Callable[[], None] = lambda: None
 
-    def store(self, job: JobRecord) -> Stored | None:
+    def store(self, job: JobRecord) -> EnqueueReceipt | None:
         self.used += 1
         self.before()
         return STORED
@@ -42,20 +43,20 @@ class FakeLine:
 
 
 class FakeBroker(MemoryBroker):
-    """Has lines, or an error, or none, one of them for each time it is asked."""
+    """Has connections, or an error, or none, one of them for each time it is asked."""
 
-    def __init__(self, *lines: FakeLine | BrokerUnavailable | None) -> None:
+    def __init__(self, *connections: FakeConnection | BrokerUnavailable | None) -> None:
         super().__init__()
-        self.lines = list(lines)
+        self.connections = list(connections)
         self.asked = 0
 
     async def open_direct(self) -> DirectConnection | None:  # type: ignore[override]
         self.asked += 1
         await asyncio.sleep(0)
-        line = self.lines.pop(0)
-        if isinstance(line, Exception):
-            raise line
-        return line
+        connection = self.connections.pop(0)
+        if isinstance(connection, Exception):
+            raise connection
+        return connection
 
 
 async def soon(holds: Callable[[], bool]) -> None:
@@ -64,15 +65,15 @@ async def soon(holds: Callable[[], bool]) -> None:
             await asyncio.sleep(0.005)
 
 
-async def opened(line: FakeLine) -> DirectLine:
-    direct = DirectLine()
-    direct.wanted(FakeBroker(line))
+async def opened(connection: FakeConnection) -> FastPath:
+    direct = FastPath()
+    direct.wanted(FakeBroker(connection))
     await soon(lambda: direct.store(job()) is not None)
     return direct
 
 
-async def test_a_line_is_opened_once_when_it_is_wanted_and_then_used() -> None:
-    direct, broker = DirectLine(), FakeBroker(FakeLine())
+async def test_a_connection_is_opened_once_when_it_is_wanted_and_then_used() -> None:
+    direct, broker = FastPath(), FakeBroker(FakeConnection())
     assert direct.store(job()) is None
     for _ in range(3):
         direct.wanted(broker)
@@ -84,17 +85,17 @@ async def test_a_line_is_opened_once_when_it_is_wanted_and_then_used() -> None:
 
 
 async def test_one_thread_at_a_time_has_it() -> None:
-    direct = await opened(line := FakeLine())
-    meanwhile: list[Stored | None] = []
-    line.before = lambda: meanwhile.append(direct.store(job()))
+    direct = await opened(connection := FakeConnection())
+    meanwhile: list[EnqueueReceipt | None] = []
+    connection.before = lambda: meanwhile.append(direct.store(job()))
     assert direct.store(job()) is STORED
     assert meanwhile == [None]
     await direct.aclose()
 
 
 async def test_one_that_broke_is_opened_anew_after_a_while() -> None:
-    broken, whole = FakeLine(), FakeLine()
-    direct, broker = DirectLine(), FakeBroker(broken, whole)
+    broken, whole = FakeConnection(), FakeConnection()
+    direct, broker = FastPath(), FakeBroker(broken, whole)
     direct.wanted(broker)
     await soon(lambda: direct.store(job()) is not None)
     broken.before = broken.close
@@ -114,7 +115,7 @@ async def test_one_that_broke_is_opened_anew_after_a_while() -> None:
 
 @pytest.mark.parametrize("there_is", [BrokerUnavailable("nothing listens"), None])
 async def test_where_there_is_none_it_is_not_asked_for_each_time(there_is: BrokerUnavailable | None) -> None:
-    direct, broker = DirectLine(), FakeBroker(there_is)
+    direct, broker = FastPath(), FakeBroker(there_is)
     for _ in range(10):
         direct.wanted(broker)
         await asyncio.sleep(0.001)
@@ -125,19 +126,19 @@ async def test_where_there_is_none_it_is_not_asked_for_each_time(there_is: Broke
 
 async def test_one_that_nobody_uses_is_hung_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fast_path, "_LOOK_EVERY", 0.05)
-    direct = await opened(line := FakeLine())
+    direct = await opened(connection := FakeConnection())
     for _ in range(30):
         await asyncio.sleep(0.01)
         assert direct.store(job()) is STORED
-    await soon(lambda: not line.is_open)
+    await soon(lambda: not connection.is_open)
     assert direct.store(job()) is None
     await direct.aclose()
 
 
 async def test_one_whose_thread_was_interrupted_is_missed_and_another_opened(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fast_path, "_LOOK_EVERY", 0.02)
-    lost, other = FakeLine(), FakeLine()
-    direct, broker = DirectLine(), FakeBroker(lost, other)
+    lost, other = FakeConnection(), FakeConnection()
+    direct, broker = FastPath(), FakeBroker(lost, other)
     direct.wanted(broker)
     await soon(lambda: direct.store(job()) is not None)
 
@@ -157,11 +158,11 @@ async def test_one_whose_thread_was_interrupted_is_missed_and_another_opened(mon
 
 
 async def test_at_the_end_it_is_closed_wherever_it_is() -> None:
-    direct = await opened(idle := FakeLine())
+    direct = await opened(idle := FakeConnection())
     await direct.aclose()
     assert not idle.is_open
 
-    direct = await opened(taken := FakeLine())
+    direct = await opened(taken := FakeConnection())
     taken.before = lambda: setattr(direct, "_closed", True)
     direct.store(job())
     await direct.aclose()
@@ -174,7 +175,7 @@ async def test_the_end_does_not_wait_for_one_that_is_being_opened() -> None:
         async def open_direct(self) -> None:
             await asyncio.sleep(60)
 
-    direct = DirectLine()
+    direct = FastPath()
     direct.wanted(Slow())
     await asyncio.sleep(0)
     async with asyncio.timeout(5):

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from jetq.memory import FakeClock, MemoryBroker, MemoryStore
-from jetq.model.job import Delivery, JobRecord, Stored
+from jetq.model.job import Delivery, EnqueueReceipt, JobRecord
 from jetq.model.result import ResultRecord
 
 pytestmark = pytest.mark.anyio
@@ -77,9 +77,9 @@ async def test_an_id_is_recognised_while_its_job_stands() -> None:
     scheduled = await broker.enqueue(job("later"), due=clock.now() + 3600)
 
     clock.advance(1000)
-    assert await broker.enqueue(job("same"), due=clock.now() + 60) == Stored(first.sequence, "same", "existing")
-    assert await broker.enqueue(job("later")) == Stored(scheduled.sequence, "later", "existing")
-    assert len(await broker.standing("q")) == 2
+    assert await broker.enqueue(job("same"), due=clock.now() + 60) == EnqueueReceipt(first.sequence, "same", "existing")
+    assert await broker.enqueue(job("later")) == EnqueueReceipt(scheduled.sequence, "later", "existing")
+    assert len(await broker.stored_jobs("q")) == 2
 
 
 async def test_an_id_is_recognised_for_two_minutes_after_its_job_has_gone() -> None:
@@ -196,7 +196,7 @@ async def test_many_threads_store_and_one_takes_them_all() -> None:
         thread.join()
 
     assert sorted(got) == sorted(f"{part}-{number}" for part in range(4) for number in range(100))
-    assert store.standing() == []
+    assert store.stored_jobs() == []
     await broker.close()
 
 

@@ -20,9 +20,9 @@ from jetq.encoding.signature import Signature
 from jetq.model.cell import Cell
 from jetq.model.dead_letter import DeadEntry, DeadLetter
 from jetq.model.failure import Failure
-from jetq.model.job import Delivery, Found, JobRecord
+from jetq.model.job import Delivery, JobRecord, StoredJob
 from jetq.model.outcome import Dead, Retrying, Succeeded
-from jetq.model.redaction import hidden, is_secret_name, secret_texts, veil
+from jetq.model.redaction import is_secret_name, redacted, redactor, secret_texts
 from jetq.model.result import ResultRecord
 from jetq.testing.enqueued import EnqueuedJob, no_such_job
 
@@ -157,12 +157,12 @@ def test_what_is_annotated_is_hidden_wherever_it_stands_and_arrives_as_it_is() -
         },
     )  # fmt: skip
     stored = msgspec.json.decode(body)
-    shown = msgspec.json.encode(hidden(stored, signature.kinds)).decode()
+    shown = msgspec.json.encode(redacted(stored, signature.annotations)).decode()
     assert CANARY not in shown and "123456789" not in shown and stored["raw"] not in shown and "x" * 9 not in shown
     assert shown.count('"shown"') == 5 and shown.count('"bob"') == 2
     args, kwargs = signature.decode(body)
     assert args[1] == Login("bob", secrets[0], secrets[1]) and type(kwargs["pin"]) is str
-    assert set(secrets) <= secret_texts(stored, signature.kinds)
+    assert set(secrets) <= secret_texts(stored, signature.annotations)
 
 
 @pytest.mark.parametrize(
@@ -181,13 +181,13 @@ def test_what_is_annotated_is_hidden_wherever_it_stands_and_arrives_as_it_is() -
 )  # fmt: skip
 def test_what_a_type_parameter_stands_for_is_hidden(kind: Any, value: Any) -> None:
     msgspec.convert(value, kind)
-    assert CANARY not in str(hidden({"x": value}, {"x": kind}))
+    assert CANARY not in str(redacted({"x": value}, {"x": kind}))
     assert CANARY in secret_texts({"x": value}, {"x": kind})
 
 
 def test_what_a_type_parameter_does_not_stand_for_is_shown() -> None:
-    assert hidden({"x": {"item": CANARY, "more": "a"}}, {"x": SecretBox}) == {"x": {"item": "***", "more": "a"}}
-    assert hidden({"x": {"items": ["a"], "one": "b"}}, {"x": Many[str]}) == {"x": {"items": ["a"], "one": "b"}}
+    assert redacted({"x": {"item": CANARY, "more": "a"}}, {"x": SecretBox}) == {"x": {"item": "***", "more": "a"}}
+    assert redacted({"x": {"items": ["a"], "one": "b"}}, {"x": Many[str]}) == {"x": {"items": ["a"], "one": "b"}}
 
 
 NEWER = {
@@ -225,7 +225,7 @@ def test_what_newer_pythons_can_annotate_is_hidden_too(version: tuple[int, int])
     names: dict[str, Any] = {**vars(typing), **globals()}
     exec(compile(NEWER[version], "newer", "exec", dont_inherit=True), names)
     for kind, value in names["KINDS"]:
-        assert CANARY not in str(hidden({"x": value}, {"x": kind})), kind
+        assert CANARY not in str(redacted({"x": value}, {"x": kind})), kind
         assert CANARY in secret_texts({"x": value}, {"x": kind}), kind
 
 
@@ -233,13 +233,13 @@ def test_an_annotation_that_cannot_be_resolved_is_secret_if_it_says_so() -> None
     def task(pin: Secret[str], order: NotThere) -> Secret[str]: ...  # type: ignore[name-defined,empty-body] # noqa: F821
 
     signature = Signature(task, "t.task")
-    assert hidden({"pin": CANARY, "order": 1}, signature.kinds) == {"pin": "***", "order": 1}
-    assert hidden({"result": CANARY}, {"result": signature.result_kind}) == {"result": "***"}
+    assert redacted({"pin": CANARY, "order": 1}, signature.annotations) == {"pin": "***", "order": 1}
+    assert redacted({"result": CANARY}, {"result": signature.result_kind}) == {"result": "***"}
 
 
 def test_names_alone_decide_without_annotations_at_any_depth() -> None:
     value = {"user": "bob", "a": [{"b": {"apiToken": {"x": 1}, "token": None}}], "password": CANARY}
-    assert hidden(value) == {"user": "bob", "a": [{"b": {"apiToken": "***", "token": None}}], "password": "***"}
+    assert redacted(value) == {"user": "bob", "a": [{"b": {"apiToken": "***", "token": None}}], "password": "***"}
 
 
 def test_what_is_too_deep_to_be_looked_through_is_hidden_as_a_whole() -> None:
@@ -248,18 +248,18 @@ def test_what_is_too_deep_to_be_looked_through_is_hidden_as_a_whole() -> None:
         value: Any = {"password": CANARY}
         for _ in range(levels):
             value = [value]
-        assert hidden({"x": value}) == "***"
-        assert CANARY not in veil(secret_texts({"x": value}))(f"refused {CANARY}")
+        assert redacted({"x": value}) == "***"
+        assert CANARY not in redactor(secret_texts({"x": value}))(f"refused {CANARY}")
     value = {"password": CANARY}
     for _ in range(98):
         value = [value]
-    assert CANARY not in str(hidden({"x": value})) and "password" in str(hidden({"x": value}))
+    assert CANARY not in str(redacted({"x": value})) and "password" in str(redacted({"x": value}))
 
 
 def test_what_contains_itself_is_secret_as_a_whole() -> None:
     value: list[Any] = [{"password": CANARY}]
     value.append(value)
-    assert CANARY not in veil(secret_texts({"x": value}))(f"refused {CANARY}")
+    assert CANARY not in redactor(secret_texts({"x": value}))(f"refused {CANARY}")
 
 
 class Rude:
@@ -281,16 +281,16 @@ class Unset:
     "beside", [Rude(), {(1, 2): 3}, "\ud800", 10**5000, Unset("x", "y")], ids=["rude", "key", "text", "number", "unset"]
 )
 def test_a_secret_is_found_beside_what_has_no_json_form(beside: Any) -> None:
-    hide = veil(secret_texts({"x": {"password": CANARY, "beside": beside}}))
+    hide = redactor(secret_texts({"x": {"password": CANARY, "beside": beside}}))
     assert CANARY not in hide(f"refused {CANARY}")
-    hide = veil(secret_texts({"x": [beside, Login("bob", CANARY)]}, {"x": list[Login]}))
+    hide = redactor(secret_texts({"x": [beside, Login("bob", CANARY)]}, {"x": list[Login]}))
     assert CANARY not in hide(f"refused {CANARY}")
 
 
 def test_the_secrets_of_an_object_that_has_no_json_form_are_found() -> None:
-    hide = veil(secret_texts({"x": Unset("", CANARY)}, {"x": Unset}))
+    hide = redactor(secret_texts({"x": Unset("", CANARY)}, {"x": Unset}))
     assert CANARY not in hide(f"refused {CANARY}")
-    hide = veil(secret_texts({"x": Unset(CANARY, "")}, {}))
+    hide = redactor(secret_texts({"x": Unset(CANARY, "")}, {}))
     assert CANARY not in hide(f"refused {CANARY}")
 
 
@@ -301,21 +301,21 @@ def test_the_secrets_of_an_object_that_has_no_json_form_are_found() -> None:
 )  # fmt: skip
 def test_a_secret_is_found_in_its_escaped_forms(form: Callable[[str], str]) -> None:
     secret = 'pä\'s "quote"\\ & more/1'
-    hide = veil(secret_texts({"password": secret}))
+    hide = redactor(secret_texts({"password": secret}))
     assert "more" not in hide(f"before {form(secret)} after")
     assert hide("before") == "before"
 
 
 def test_the_lines_of_a_key_and_the_bytes_of_base64_are_secret_too() -> None:
     key = "-----BEGIN X-----\nMIIEpAIBAAKCAQEA\n-----END X-----\n"
-    assert "MIIE" not in veil(secret_texts({"private_key": key}))("  | MIIEpAIBAAKCAQEA")
+    assert "MIIE" not in redactor(secret_texts({"private_key": key}))("  | MIIEpAIBAAKCAQEA")
     raw = b"\x00binary-canary"
-    hide = veil(secret_texts({"raw": raw}, {"raw": Secret[bytes]}))
+    hide = redactor(secret_texts({"raw": raw}, {"raw": Secret[bytes]}))
     assert "canary" not in hide(f"cannot use {raw!r}")
 
 
 def test_short_secrets_and_truth_values_do_not_blot_out_texts() -> None:
-    hide = veil(secret_texts({"password": "abc", "token": True, "secret": None}))
+    hide = redactor(secret_texts({"password": "abc", "token": True, "secret": None}))
     assert hide("abc True None") == "abc True None"
 
 
@@ -331,13 +331,13 @@ def test_a_failure_has_no_secret_in_message_traceback_causes_notes_and_arguments
         fail()
     bare = capture(caught.value)
     assert CANARY in bare.message and bare.traceback.count(CANARY) >= 3 and bare.args is not None
-    failure = capture(caught.value, veil(frozenset({CANARY})))
+    failure = capture(caught.value, redactor(frozenset({CANARY})))
     assert CANARY not in repr(failure) and "second ***" in failure.message and failure.args is None
 
 
 def test_no_half_of_a_secret_is_left_where_a_text_is_cut() -> None:
     error = ValueError("x" * 970 + CANARY * 30 + "y" * 5000)
-    failure = capture(error, veil(frozenset({CANARY})))
+    failure = capture(error, redactor(frozenset({CANARY})))
     assert "c4n4ry" not in repr(failure) and "-tests" not in repr(failure)
 
 
@@ -403,7 +403,7 @@ def test_reprs_tell_sizes_and_not_contents() -> None:
     failure = Failure("E", "m")
     letter = DeadLetter("1", "t", "q", "-", "failed", failure, 1, 0.0, 0.0, "", 1, headers=headers)
     shown: list[object] = [
-        app, app.settings, login, login.bind("bob", CANARY), delivery, letter, Found(delivery, "queued"),
+        app, app.settings, login, login.bind("bob", CANARY), delivery, letter, StoredJob(delivery, "queued"),
         JobRecord("1", "t", "q", body), DeadEntry(letter, body, 1), Cell("c", body, 1),
         Retrying(1.0, failure, body), Dead("failed", failure, body), Succeeded(body),
         ResultRecord("1", "succeeded", "t", "q", 1, 1, 0.0, value=msgspec.Raw(body)),

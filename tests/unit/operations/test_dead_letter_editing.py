@@ -73,8 +73,8 @@ def test_changed_added_and_removed() -> None:
         ({"to": ...}, "missing a required argument: 'to'"),
         ({"extra": 1}, "got an unexpected argument 'extra'"),
         ({"copies": 1.5}, "copies: expected int, got float"),
-        ({"login": {"host": "g", "password": "***"}}, "login: was changed, and a part of it is still concealed"),
-        ({"pin": ..., "to": "***"}, "to: was changed, and a part of it is still concealed"),
+        ({"login": {"host": "g", "password": "***"}}, "login: was changed, and a part of it is still hidden"),
+        ({"pin": ..., "to": "***"}, "to: was changed, and a part of it is still hidden"),
         ({"pin": None}, "pin: expected str, got null"),
     ],
 )

@@ -26,8 +26,8 @@ from jetq.operations.dead_letters import (
     each_dead,
     edited,
     find_dead,
-    places_of,
     purge_dead,
+    refs_of,
     replay_edited,
     revived,
 )
@@ -75,9 +75,9 @@ async def deliver(broker: MemoryBroker, job: JobRecord) -> Delivery:
     return got[0]
 
 
-async def bury(broker: MemoryBroker, dead: DeadLetter, body: bytes = b'{"x": 1}') -> None:
+async def store_dead(broker: MemoryBroker, dead: DeadLetter, body: bytes = b'{"x": 1}') -> None:
     delivery = await deliver(broker, JobRecord(id=dead.id, task=dead.task, queue=dead.queue, body=body))
-    await broker.bury(delivery, dead)
+    await broker.store_dead(delivery, dead)
     broker.finish(delivery)
 
 
@@ -111,9 +111,9 @@ async def ids(broker: Broker, which: DeadFilter = EVERY) -> list[str]:
 
 async def test_found_over_all_queues_listed_counted_and_dropped() -> None:
     broker = MemoryBroker()
-    await bury(broker, letter("a1"))
-    await bury(broker, letter("a2", task="tasks.g"))
-    await bury(broker, letter("b1", queue="reports"))
+    await store_dead(broker, letter("a1"))
+    await store_dead(broker, letter("a2", task="tasks.g"))
+    await store_dead(broker, letter("b1", queue="reports"))
 
     assert await ids(broker) == ["a1", "a2", "b1"]
     assert await ids(broker, DeadFilter(task="tasks.g")) == ["a2"]
@@ -159,10 +159,10 @@ async def test_a_filter_means_what_everything_in_it_fits_and_purges_just_that(
 ) -> None:
     broker = MemoryBroker()
     for each in (OLD, NEW, CRASHED):
-        await bury(broker, each)
+        await store_dead(broker, each)
 
     assert await ids(broker, which) == meant
-    assert [place.id for place in await places_of(broker, which)] == meant
+    assert [place.id for place in await refs_of(broker, which)] == meant
     assert await purge_dead(broker, which) == len(meant)
     assert await ids(broker) == [id for id in ("old", "new", "crashed") if id not in meant]
 
@@ -171,7 +171,7 @@ async def test_a_few_of_many_letters_are_read_page_by_page(monkeypatch: pytest.M
     monkeypatch.setattr(dead_letters, "_PAGE", 3)
     broker = MemoryBroker()
     for number in range(10):
-        await bury(broker, replace(letter(f"j{number}"), at=float(number)))
+        await store_dead(broker, replace(letter(f"j{number}"), at=float(number)))
     asked: list[int] = []
     read = broker.dead
 
@@ -189,7 +189,7 @@ async def test_a_few_of_many_letters_are_read_page_by_page(monkeypatch: pytest.M
 
 async def test_purging_a_task_that_has_no_legal_name_spares_other_strays() -> None:
     broker = MemoryBroker()
-    await bury(broker, letter("a1"))
+    await store_dead(broker, letter("a1"))
     assert not DeadFilter(task="no name").by_name
     assert await purge_dead(broker, DeadFilter(task="no name")) == 0
     assert await ids(broker) == ["a1"]
@@ -197,8 +197,8 @@ async def test_purging_a_task_that_has_no_legal_name_spares_other_strays() -> No
 
 async def test_replay_puts_jobs_back_and_names_those_that_stand_already() -> None:
     broker = MemoryBroker()
-    await bury(broker, letter("a1"))
-    await bury(broker, letter("a2"))
+    await store_dead(broker, letter("a1"))
+    await store_dead(broker, letter("a2"))
     entries = [entry async for entry in each_dead(broker)]
     assert await replay_dead(broker, entries[:1]) == (1, [])
     assert await replay_dead(broker, entries) == (1, ["a1"])
@@ -214,18 +214,18 @@ async def test_replay_puts_jobs_back_and_names_those_that_stand_already() -> Non
 async def test_a_replay_of_many_tells_what_became_of_each() -> None:
     broker = MemoryBroker()
     for each in (*map(letter, ("back", "stands", "purged", "again")), letter("stray", task="")):
-        await broker.put_dead(DeadEntry(each, b"{}", 0))
-    work = Replay(broker, await places_of(broker))
+        await broker.import_dead(DeadEntry(each, b"{}", 0))
+    work = Replay(broker, await refs_of(broker))
     assert work.left == 5
     await broker.enqueue(JobRecord(id="stands", task="tasks.f", queue="email", body=b"{}"))
     await broker.purge_dead("email", id="purged")
-    await broker.put_dead(DeadEntry(replace(letter("again"), at=99.0), b"{}", 0))
+    await broker.import_dead(DeadEntry(replace(letter("again"), at=99.0), b"{}", 0))
 
     seen: list[int] = []
     await work.run(lambda work: seen.append(work.left))
 
     assert seen == [4, 3, 2, 1, 0]
-    assert (work.replayed, work.passed, work.standing, work.strays) == (1, 2, ["stands"], ["stray"])
+    assert (work.replayed, work.passed, work.existing, work.strays) == (1, 2, ["stands"], ["stray"])
     assert await ids(broker) == ["stands", "again", "stray", "again"]
 
 
@@ -233,11 +233,11 @@ async def test_jobs_that_die_again_at_once_are_replayed_once() -> None:
     """Guarantee: a replay ends, also of jobs that fail at once."""
     broker = MemoryBroker()
     for number in range(5):
-        await bury(broker, letter(f"j{number}"))
+        await store_dead(broker, letter(f"j{number}"))
     feed_got: list[Delivery] = []
     feed = await broker.feed("email", feed_got.append)
     deaths = 0
-    work = Replay(broker, await places_of(broker))
+    work = Replay(broker, await refs_of(broker))
 
     feed.ask(100)
 
@@ -245,7 +245,9 @@ async def test_jobs_that_die_again_at_once_are_replayed_once() -> None:
         nonlocal deaths
         for delivery in feed_got:
             deaths += 1
-            broker.store.queue("email").dead.bury(delivery, replace(letter(delivery.id), sequence=delivery.sequence))
+            broker.store.queue("email").dead.store_dead(
+                delivery, replace(letter(delivery.id), sequence=delivery.sequence)
+            )
             broker.finish(delivery)
         feed_got.clear()
 
@@ -262,8 +264,8 @@ async def test_jobs_that_die_again_at_once_are_replayed_once() -> None:
 async def test_a_paced_replay_keeps_its_pace_and_can_be_stopped() -> None:
     broker = MemoryBroker()
     for number in range(9):
-        await bury(broker, letter(f"j{number}"))
-    work = Replay(broker, await places_of(broker), every=0.05)
+        await store_dead(broker, letter(f"j{number}"))
+    work = Replay(broker, await refs_of(broker), every=0.05)
     loop = asyncio.get_running_loop()
     at: list[float] = []
 
@@ -281,9 +283,9 @@ async def test_a_paced_replay_keeps_its_pace_and_can_be_stopped() -> None:
 
 async def test_a_stop_ends_the_wait_for_the_next_one() -> None:
     broker = MemoryBroker()
-    await bury(broker, letter("a1"))
-    await bury(broker, letter("a2"))
-    work = Replay(broker, await places_of(broker), every=3600.0)
+    await store_dead(broker, letter("a1"))
+    await store_dead(broker, letter("a2"))
+    work = Replay(broker, await refs_of(broker), every=3600.0)
 
     def stop_soon(work: Replay) -> None:
         asyncio.get_running_loop().call_soon(work.stop)
@@ -298,7 +300,7 @@ async def test_a_stop_ends_the_wait_for_the_next_one() -> None:
 
 async def test_an_edited_job_has_the_new_arguments_and_everything_else_and_its_letter_goes() -> None:
     broker = MemoryBroker()
-    await bury(broker, replace(letter("a1"), edits=2))
+    await store_dead(broker, replace(letter("a1"), edits=2))
     entry = await find_dead(broker, "a1")
 
     assert await replay_edited(broker, entry, b'{"x": 2}')
@@ -316,7 +318,7 @@ async def test_an_edited_job_has_the_new_arguments_and_everything_else_and_its_l
 
 async def test_a_letter_that_is_gone_or_too_large_is_not_edited() -> None:
     broker = MemoryBroker()
-    await bury(broker, letter("a1"))
+    await store_dead(broker, letter("a1"))
     entry = await find_dead(broker, "a1")
     with pytest.raises(PayloadTooLarge):  # its next dead letter would not fit
         await replay_edited(broker, entry, bytes(1024 * 1024 - 20_000))
@@ -363,7 +365,7 @@ async def test_a_job_is_seen_in_every_state() -> None:
 
 async def test_a_dead_job_is_seen_with_its_letter() -> None:
     broker = MemoryBroker()
-    await bury(broker, letter("a1"))
+    await store_dead(broker, letter("a1"))
     view = await view_job(broker, "a1")
     assert (view.state, view.attempt, view.errors, view.errors_dropped) == ("dead", 2, ERRORS, 4)
     assert view.dead is not None
@@ -372,7 +374,7 @@ async def test_a_dead_job_is_seen_with_its_letter() -> None:
 
 async def test_a_success_after_a_replay_that_was_cut_short_is_what_counts() -> None:
     broker = MemoryBroker()
-    await bury(broker, letter("a1"))
+    await store_dead(broker, letter("a1"))
     succeeded = ResultRecord(id="a1", state="succeeded", task="tasks.f", queue="email", attempt=1, sequence=7, at=99.0)
     await broker.put_result(succeeded, 60.0)
     assert (await view_job(broker, "a1")).state == "succeeded"

@@ -29,13 +29,13 @@ from jetq.memory import MemoryBroker
 from jetq.model.dead_letter import DeadEntry, DeadLetter
 from jetq.model.extended import Extended
 from jetq.model.failure import AttemptError, Failure
-from jetq.model.job import Delivery, JobRecord, Meta, in_place_of
+from jetq.model.job import Delivery, JobRecord, Meta, replacing_meta
 from jetq.model.outcome import Dead, InLine, Needs, Outcome, PutOff, Released, Retrying, Snoozed
 from jetq.model.schedule import ScheduleRecord
 from jetq.operations.dead_letter_files import read_line, write_line
 from jetq.operations.dead_letters import check_readable, edited, revived
 from jetq.operations.schedules import _continued
-from jetq.worker.attempts.attempt import Attempt
+from jetq.worker.attempt import Attempt
 from jetq.worker.attempts.settlement import Settlement
 from jetq.worker.leases import Leases
 from jetq.worker.schedules.ticks import job_of_tick
@@ -161,7 +161,7 @@ def by_moving(text: str) -> str:
 
 
 def by_debounce(text: str) -> str:
-    made = in_place_of(meta_to_rewrite({"Jetq": text}), Meta(expires=5.0), first=1.0, earlier=0.0)
+    made = replacing_meta(meta_to_rewrite({"Jetq": text}), Meta(expires=5.0), first=1.0, earlier=0.0)
     return _stored(made)
 
 

@@ -22,7 +22,7 @@ from tests.unit.properties.examples import examples
 LEASE = 30.0
 LATER = 5.0
 
-Verb = Literal["finish", "retry", "retry later", "give back", "bury"]
+Verb = Literal["finish", "retry", "retry later", "give back", "store dead"]
 Crash = Literal["", "before", "between"]
 
 
@@ -73,8 +73,8 @@ TAKE = st.just(Take())
 ENDS: list[tuple[Verb, Crash]] = [
     *((verb, crash) for verb in get_args(Verb) for crash in get_args(Crash)),
     ("finish", "between"),
-    ("bury", "between"),
-    ("bury", ""),
+    ("store dead", "between"),
+    ("store dead", ""),
 ]
 SETTLE = st.builds(lambda which, end: Settle(which, *end), st.integers(0, 5), st.sampled_from(ENDS))
 WAIT = st.builds(Wait, st.sampled_from([1.0, LATER, LATER, LEASE + 1]))
@@ -148,7 +148,7 @@ class Machine:
         while self.seen < len(self.inbox.deliveries):
             delivery, at = self.inbox.deliveries[self.seen], self.inbox.arrived_at[self.seen]
             self.seen += 1
-            if delivery.count > 1 and await self.broker.superseded(delivery):
+            if delivery.count > 1 and await self.broker.is_superseded(delivery):
                 self.broker.finish(delivery)
                 self.model.loose.discard(delivery.id)
                 continue
@@ -177,16 +177,16 @@ class Machine:
                 if not crash:
                     await self.broker.give_back(delivery, retry_of(delivery))
                 return
-            case "bury":
-                await self.broker.bury(delivery, letter(delivery))
+            case "store dead":
+                await self.broker.store_dead(delivery, letter(delivery))
                 self.model.dead.add(id)
         if not crash:
             self.broker.finish(delivery)
-        elif verb in ("finish", "bury") and not cancelled:
+        elif verb in ("finish", "store dead") and not cancelled:
             self.model.loose.add(id)
 
     async def cancel(self, which: int) -> None:
-        standing = await self.broker.standing(QUEUE)
+        standing = await self.broker.stored_jobs(QUEUE)
         if not standing:
             return
         found = standing[which % len(standing)].delivery

@@ -10,7 +10,7 @@ from jetq.model.definitions.wrappers import NeverRan
 from jetq.model.failure import Failure
 from jetq.model.job import Meta
 from jetq.model.outcome import Cancelled, Dead, Outcome, Released, Retrying, Snoozed
-from jetq.worker.attempts.ending import Ending
+from jetq.worker.attempt import Ending
 from jetq.worker.policy import (
     RetryPolicy,
     outcome_of_error,

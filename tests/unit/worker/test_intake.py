@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from jetq.model.job import Delivery
-from jetq.worker.attempts.attempt import Attempt
+from jetq.worker.attempt import Attempt
 from jetq.worker.intake import Intake
 
 SLOTS = 100
@@ -14,7 +14,7 @@ SLOTS = 100
 class Requests:
     """A feed that writes down for how many it was asked."""
 
-    trouble = None
+    problem = None
 
     def __init__(self) -> None:
         self.asked = 0

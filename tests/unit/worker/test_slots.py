@@ -7,7 +7,7 @@ import time
 import pytest
 
 from jetq.model.job import Delivery
-from jetq.worker.attempts.attempt import Attempt
+from jetq.worker.attempt import Attempt
 from jetq.worker.slots import WorkerSlots
 
 pytestmark = pytest.mark.anyio

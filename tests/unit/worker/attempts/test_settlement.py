@@ -16,8 +16,8 @@ from jetq.model.failure import Failure
 from jetq.model.job import Delivery, JobRecord, Meta
 from jetq.model.outcome import Dead
 from jetq.testing.faulty import Points, faulty, raising
+from jetq.worker.attempt import Attempt
 from jetq.worker.attempts import settlement
-from jetq.worker.attempts.attempt import Attempt
 from jetq.worker.attempts.settlement import Settlement
 from jetq.worker.leases import Leases
 
@@ -47,7 +47,7 @@ async def test_a_letter_that_is_stored_is_not_stored_again_while_its_result_cann
     monkeypatch.setattr(settlement, "_FIRST_BACKOFF", 0.001)
     no_room = raising(lambda: Rejected("no room"), ["put_result"], times=3)
     seen: list[str] = []
-    calls = Points(["bury", "put_result"], lambda _, where: seen.append(where))
+    calls = Points(["store_dead", "put_result"], lambda _, where: seen.append(where))
     broker = faulty(MemoryBroker(), [no_room, calls])
     got: list[Delivery] = []
     await broker.enqueue(JobRecord(id="job", task="tasks.f", queue="email", body=b"{}"))
@@ -60,6 +60,6 @@ async def test_a_letter_that_is_stored_is_not_stored_again_while_its_result_cann
 
     assert await spent.settle(attempt, Dead(reason="failed", failure=Failure(type="E", message="no good")))
 
-    assert (seen.count("before put_result"), seen.count("before bury")) == (4, 1)
+    assert (seen.count("before put_result"), seen.count("before store_dead")) == (4, 1)
     assert len(await broker.dead("email")) == 1
     assert await broker.find("email", "job") is None

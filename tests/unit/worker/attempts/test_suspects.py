@@ -13,8 +13,8 @@ from jetq.memory import MemoryBroker
 from jetq.model.job import Delivery, JobRecord
 from jetq.model.outcome import Dead, Released
 from jetq.testing.faulty import Fault, faulty, raising
+from jetq.worker.attempt import Attempt
 from jetq.worker.attempts import suspects
-from jetq.worker.attempts.attempt import Attempt
 from jetq.worker.attempts.suspects import Suspects
 
 pytestmark = pytest.mark.anyio
@@ -59,7 +59,7 @@ class Desk:
         self.faults.append(raising(lambda: BrokerError("no answer"), ["record_start"], times=times, after=True))
 
     async def starts(self, attempt: Attempt) -> int:
-        return await self.broker.starts(attempt.delivery)
+        return await self.broker.recorded_starts(attempt.delivery)
 
     def begin(self, attempt: Attempt) -> asyncio.Task[object]:
         """`begin` in a task of its own, as the worker has it."""

@@ -25,8 +25,8 @@ GATE = "a~-"
 class _BrokerMarkedMeanwhile(MemoryBroker):
     """Another worker parks a job, and marks the gate, right after this one has found none."""
 
-    async def first_cell(self, below: str) -> Cell | None:
-        seen = await super().first_cell(below)
+    async def oldest_cell(self, below: str) -> Cell | None:
+        seen = await super().oldest_cell(below)
         await self.write_cell(f"lines.{GATE}", b"another")
         await asyncio.sleep(0)  # until the watch has told of it
         return seen

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Coroutine, Iterable
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import msgspec
 from msgspec import Struct, field
@@ -18,11 +18,11 @@ from jetq.model.definitions.options import CallSettings, TaskOptions, effective_
 from jetq.model.failure import Failure
 from jetq.model.job import DEFAULT_META, Delivery, Meta
 from jetq.model.job_context import CANCEL, CancelSignal
+from jetq.model.outcome import Cancelled, Released
 from jetq.model.oversized import Kept
-from jetq.model.redaction import secret_texts, veil
-from jetq.worker.attempts.ending import Ending, stronger
+from jetq.model.redaction import redactor, secret_texts
 
-__all__ = ["INSIST_AFTER", "Attempt", "Gate", "running_now"]
+__all__ = ["INSIST_AFTER", "Attempt", "Ending", "Gate", "outcome_without_run", "running_now", "stronger"]
 
 INSIST_AFTER = 5.0
 """Seconds after which a task that goes on is cancelled again, and given up after the same time once more."""
@@ -33,6 +33,29 @@ insists."""
 
 _POOL_TAKES = 11.0
 """Seconds within which the pool of threads has ended a call that it has interrupted, or has given the call up."""
+
+
+Ending = Literal["timeout", "release", "cancel"]
+"""Why an attempt is being ended: its timeout has passed, its worker ends and gives the job back, or the job was
+cancelled."""
+
+_ORDER: tuple[Ending | None, ...] = (
+    None,
+    "timeout",
+    "release",  # above its timeout: a job that is given back is charged nothing
+    "cancel",  # above all: the caller of a cancel waits for a record, and a job that is given back would run again
+)
+"""The order of precedence: a later entry wins."""
+
+
+def stronger(one: Ending | None, other: Ending) -> Ending:
+    """Return which of two endings counts for an attempt that is ended in both ways, in whatever order."""
+    return other if one is None or _ORDER.index(other) > _ORDER.index(one) else one
+
+
+def outcome_without_run(ending: Ending | None) -> Cancelled | Released:
+    """Return the outcome of an attempt that was ended while it waited to be run."""
+    return Cancelled() if ending == "cancel" else Released()
 
 
 class Gate(Protocol):
@@ -153,10 +176,10 @@ class Attempt(Struct, eq=False):
         a Retry."""
         if self.task is None:
             return capture(error)
-        kinds, texts = self.task.signature.kinds, set[str]()
+        annotations, texts = self.task.signature.annotations, set[str]()
         for values in (self._stored_arguments(), self._arguments(), getattr(error, "arguments", None)):
-            texts |= secret_texts(values, kinds)
-        return capture(error, veil(frozenset(texts)))
+            texts |= secret_texts(values, annotations)
+        return capture(error, redactor(frozenset(texts)))
 
     def _stored_arguments(self) -> Any:
         try:

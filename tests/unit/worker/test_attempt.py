@@ -11,8 +11,7 @@ import pytest
 
 from jetq.model.job import Delivery
 from jetq.model.outcome import Cancelled, Released
-from jetq.worker.attempts.attempt import INSIST_AFTER, Attempt
-from jetq.worker.attempts.ending import Ending, outcome_without_run
+from jetq.worker.attempt import INSIST_AFTER, Attempt, Ending, outcome_without_run
 
 pytestmark = pytest.mark.anyio
 

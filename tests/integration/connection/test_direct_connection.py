@@ -1,4 +1,4 @@
-"""A line: a connection on which the thread that enqueues writes and reads itself. It knows success, no more."""
+"""A connection on which the thread that enqueues writes and reads itself. It knows success, no more."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from jetq.jetstream import connect_broker
 from jetq.jetstream.broker import JetStreamBroker
 from jetq.jetstream.streams.direct_connection import SocketConnection
 from jetq.jetstream.transport.nats_client import NatsClient
-from jetq.model.job import JobRecord, Level, Meta, Stored
+from jetq.model.job import EnqueueReceipt, JobRecord, Level, Meta
 from jetq.model.names import new_job_id
 from jetq.settings import Settings
 from tests.apps.staying import let_pass
@@ -35,49 +35,49 @@ def job(
     )
 
 
-class Lined:
-    """A broker on a server, and a line of it."""
+class WithDirect:
+    """A broker on a server, and a direct connection of it."""
 
-    def __init__(self, broker: JetStreamBroker, line: SocketConnection) -> None:
+    def __init__(self, broker: JetStreamBroker, direct: SocketConnection) -> None:
         self.broker = broker
-        self.line = line
+        self.direct = direct
 
-    async def store(self, job: JobRecord) -> Stored | None:
-        return await asyncio.to_thread(self.line.store, job)
+    async def store(self, job: JobRecord) -> EnqueueReceipt | None:
+        return await asyncio.to_thread(self.direct.store, job)
 
 
-async def lined(url: str) -> Lined:
+async def with_direct(url: str) -> WithDirect:
     broker = await connect_broker(Settings(servers=(url,), namespace=f"t{token_hex(4)}"), name="test")
     await broker.setup("default")
-    line = await broker.open_direct()
-    assert isinstance(line, SocketConnection)
-    return Lined(broker, line)
+    direct = await broker.open_direct()
+    assert isinstance(direct, SocketConnection)
+    return WithDirect(broker, direct)
 
 
 @pytest.fixture
-async def here(nats_url: str) -> AsyncIterator[Lined]:
-    self = await lined(nats_url)
+async def here(nats_url: str) -> AsyncIterator[WithDirect]:
+    self = await with_direct(nats_url)
     yield self
-    self.line.close()
+    self.direct.close()
     await self.broker.close()
 
 
 @pytest.mark.anyio
-async def test_it_stores_what_enqueue_does(here: Lined) -> None:
+async def test_it_stores_what_enqueue_does(here: WithDirect) -> None:
     ours, theirs = job(), job()
     stored = await here.store(ours)
     await here.broker.enqueue(theirs)
     found, usual = await here.broker.find("default", ours.id), await here.broker.find("default", theirs.id)
     assert found is not None
     assert usual is not None
-    assert stored == Stored(found.delivery.sequence, ours.id, "new")
+    assert stored == EnqueueReceipt(found.delivery.sequence, ours.id, "new")
     assert (found.delivery.task, found.delivery.body) == (usual.delivery.task, usual.delivery.body)
     assert found.delivery.headers == {"Nats-Msg-Id": ours.id}
     assert usual.delivery.headers == {"Nats-Msg-Id": theirs.id}
 
 
 @pytest.mark.anyio
-async def test_the_same_id_is_stored_once(here: Lined) -> None:
+async def test_the_same_id_is_stored_once(here: WithDirect) -> None:
     once = job()
     first = await here.store(once)
     assert first is not None
@@ -89,18 +89,18 @@ async def test_the_same_id_is_stored_once(here: Lined) -> None:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("what", [job(queue="unheard"), job(level="high"), job(bytes(33 * 1024)), job(fresh=False)])
-async def test_what_takes_more_than_a_publish_is_left_to_the_broker(here: Lined, what: JobRecord) -> None:
+async def test_what_takes_more_than_a_publish_is_left_to_the_broker(here: WithDirect, what: JobRecord) -> None:
     assert await here.store(what) is None
-    assert here.line.used == 0
+    assert here.direct.used == 0
     assert await here.store(job()) is not None
 
 
 @pytest.mark.anyio
-async def test_a_stream_that_is_gone_is_left_to_the_broker(here: Lined) -> None:
+async def test_a_stream_that_is_gone_is_left_to_the_broker(here: WithDirect) -> None:
     await here.broker.connection.request(f"$JS.API.STREAM.DELETE.{here.broker.subjects.jobs('default')}", timeout=5)
     lost = job()
     assert await here.store(lost) is None
-    assert here.line.is_open
+    assert here.direct.is_open
     assert (await here.broker.enqueue(lost)).disposition == "new"
     assert await here.store(job()) is not None
 
@@ -109,7 +109,7 @@ async def test_a_stream_that_is_gone_is_left_to_the_broker(here: Lined) -> None:
 @pytest.mark.parametrize("fault", ["kill", "stop", "pause"])
 async def test_with_its_server_it_ends_in_a_moment(nats_server: NatsServerFactory, fault: str) -> None:
     server = nats_server()
-    here = await lined(server.url)
+    here = await with_direct(server.url)
     assert await here.store(job()) is not None
     getattr(server, fault)()
     async with asyncio.timeout(3):
@@ -118,7 +118,7 @@ async def test_with_its_server_it_ends_in_a_moment(nats_server: NatsServerFactor
                 await here.store(job())
         else:  # that is known before anything is written
             assert await here.store(job()) is None
-    assert not here.line.is_open
+    assert not here.direct.is_open
     if fault == "pause":
         server.resume()
     await here.broker.close()
@@ -126,7 +126,7 @@ async def test_with_its_server_it_ends_in_a_moment(nats_server: NatsServerFactor
 
 @pytest.mark.anyio
 async def test_one_that_breaks_off_as_it_is_opened_leaves_no_socket_behind(
-    here: Lined, monkeypatch: pytest.MonkeyPatch
+    here: WithDirect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ours, theirs = socket.socketpair()
     theirs.close()
@@ -138,11 +138,11 @@ async def test_one_that_breaks_off_as_it_is_opened_leaves_no_socket_behind(
 
 @pytest.mark.anyio
 async def test_it_answers_the_servers_pings(nats_server: NatsServerFactory) -> None:
-    here = await lined(nats_server('ping_interval: "200ms"\nping_max: 2\n').url)
+    here = await with_direct(nats_server('ping_interval: "200ms"\nping_max: 2\n').url)
     for _ in range(6):
         await let_pass(0.3)
         assert await here.store(job()) is not None
-    here.line.close()
+    here.direct.close()
     await here.broker.close()
 
 
@@ -161,25 +161,27 @@ NO_RESPONDERS = b"HMSG inbox.1 1 16 16\r\nNATS/1.0 503\r\n\r\n\r\n"
 
 
 class Wire:
-    """A line, and the other end of its socket, where nothing listens."""
+    """A direct connection, and the other end of its socket, where nothing listens."""
 
     def __init__(self) -> None:
         ours, self.theirs = socket.socketpair()
         self.theirs.settimeout(5)
-        self.line = SocketConnection(ours, INBOX, {"default"}, lambda job: ("jobs." + job.id, {"Nats-Msg-Id": job.id}))
+        self.direct = SocketConnection(
+            ours, INBOX, {"default"}, lambda job: ("jobs." + job.id, {"Nats-Msg-Id": job.id})
+        )
 
 
 @pytest.fixture
 def wire() -> Iterator[Wire]:
     wire = Wire()
     yield wire
-    wire.line.close()
+    wire.direct.close()
     wire.theirs.close()
 
 
 def test_what_goes_over_the_wire(wire: Wire) -> None:
     wire.theirs.sendall(ACK)
-    wire.line.store(job(b"{}", id="a-1"))
+    wire.direct.store(job(b"{}", id="a-1"))
     assert wire.theirs.recv(4096) == (
         b"SUB inbox.* 1\r\nHPUB jobs.a-1 inbox.1 30 32\r\nNATS/1.0\r\nNats-Msg-Id: a-1\r\n\r\n{}\r\n"
     )
@@ -200,8 +202,8 @@ def test_what_goes_over_the_wire(wire: Wire) -> None:
 def test_what_is_heard(wire: Wire, comes: bytes, sequence: int | None, open_after: bool) -> None:
     wire.theirs.sendall(comes)
     given = job()
-    assert wire.line.store(given) == (None if sequence is None else Stored(sequence, given.id, "new"))
-    assert wire.line.is_open is open_after
+    assert wire.direct.store(given) == (None if sequence is None else EnqueueReceipt(sequence, given.id, "new"))
+    assert wire.direct.is_open is open_after
     assert wire.theirs.recv(4096).endswith(b"PONG\r\n") is (b"PING" in comes)
 
 
@@ -218,14 +220,14 @@ def test_what_is_heard(wire: Wire, comes: bytes, sequence: int | None, open_afte
 def test_what_is_no_answer_leaves_the_fate_of_the_job_open(wire: Wire, comes: bytes) -> None:
     wire.theirs.sendall(comes)
     with pytest.raises(NotStored):
-        wire.line.store(job())
-    assert not wire.line.is_open
+        wire.direct.store(job())
+    assert not wire.direct.is_open
 
 
 @pytest.mark.parametrize("first", [1, 4, 9])
 def test_an_answer_in_pieces(wire: Wire, first: int) -> None:
-    wire.line._sock.settimeout(30.0)  # the machine may be busy
-    size = -(-len(ACK) // 8)  # fewer pieces than a line reads for one answer, if each is read alone
+    wire.direct._sock.settimeout(30.0)  # the machine may be busy
+    size = -(-len(ACK) // 8)  # fewer pieces than it reads for one answer, if each is read alone
     cuts = [0, *range(first, len(ACK), size), len(ACK)]
 
     def answer() -> None:
@@ -235,7 +237,7 @@ def test_an_answer_in_pieces(wire: Wire, first: int) -> None:
 
     thread = threading.Thread(target=answer)
     thread.start()
-    assert wire.line.store(job()) is not None
+    assert wire.direct.store(job()) is not None
     thread.join()
 
 
@@ -249,15 +251,15 @@ def test_pings_without_end_are_no_answer(wire: Wire) -> None:
     thread = threading.Thread(target=ping)
     thread.start()
     with pytest.raises(NotStored):
-        wire.line.store(job())
+        wire.direct.store(job())
     enough.set()
     thread.join()
 
 
 def test_the_other_side_hangs_up(wire: Wire) -> None:
     wire.theirs.close()
-    assert wire.line.store(job()) is None
-    assert not wire.line.is_open
+    assert wire.direct.store(job()) is None
+    assert not wire.direct.is_open
 
 
 def test_ctrl_c_closes_it(wire: Wire) -> None:
@@ -265,10 +267,10 @@ def test_ctrl_c_closes_it(wire: Wire) -> None:
     threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
     try:
         with pytest.raises(KeyboardInterrupt):
-            wire.line.store(job())
+            wire.direct.store(job())
     finally:
         signal.signal(signal.SIGINT, usual)
-    assert not wire.line.is_open
+    assert not wire.direct.is_open
 
 
 # --- as `.delay` uses it
@@ -279,7 +281,7 @@ def record(n: int) -> int:
 
 
 class Producer:
-    """An app whose `.delay` has a line."""
+    """An app whose `.delay` has a direct connection."""
 
     def __init__(self, url: str) -> None:
         self.app = Jetq(url, namespace=f"t{token_hex(4)}")
@@ -293,8 +295,8 @@ class Producer:
 
     @property
     def sent(self) -> int:
-        line = self.app.session._direct._line
-        return 0 if line is None else line.used
+        direct = self.app.session._direct._connection
+        return 0 if direct is None else direct.used
 
     def ready(self) -> int:
         async def look() -> int:
@@ -326,7 +328,7 @@ def test_delay_goes_over_it(producer: Producer) -> None:
 
 
 def test_delay_over_it_while_its_server_is_restarted(producer: Producer, server: NatsServer) -> None:
-    """Guarantee: a line that breaks costs no job and doubles none: each is repeated with its id on the other way."""
+    """Guarantee: a connection that breaks costs no job and doubles none: each is repeated by its id the other way."""
     done = threading.Event()
     ids: list[str] = []
 
