@@ -12,8 +12,8 @@ import pytest
 
 from jetq import JobContext, JobTimeout, TaskFailed, Worker, current_job
 from jetq.operations.dead_letters import replay
-from jetq.worker import stopping as stopping_module
 from jetq.worker import attempt as attempt_module
+from jetq.worker import stopping as stopping_module
 from jetq.worker.attempts import lost as lost_module
 from tests.apps.working import fresh_app, until, working
 
