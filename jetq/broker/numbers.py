@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["ASKED_WITHIN", "DEDUP_WINDOW", "FIRING", "HEADROOM", "LETTER_LIMIT", "REMEMBERED"]
+__all__ = ["ASKED_WITHIN", "DEDUP_WINDOW", "FIRE_WINDOW", "HEADROOM", "LETTER_LIMIT", "REMEMBERED"]
 
 DEDUP_WINDOW = 120
 """Seconds for which the id of a stored message is known. Within this time a message with the same id is taken for a
@@ -14,7 +14,7 @@ HEADROOM = 32 * 1024
 LETTER_LIMIT = 24 * 1024
 """The most bytes that the story of a dead letter may have, beside the arguments."""
 
-FIRING = 2.0
+FIRE_WINDOW = 2.0
 """Seconds around its due time in which a scheduled job is left alone. The server takes all due jobs in a snapshot and
 does not look again: with 20,000 jobs due at once, a replacement was purged together with the job it replaced up to 0.3
 s later (nats-server 2.15.1)."""

@@ -17,7 +17,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from jetq.broker.numbers import DEDUP_WINDOW, FIRING
+from jetq.broker.numbers import DEDUP_WINDOW, FIRE_WINDOW
 from jetq.encoding.headers import job_headers, meta_to_rewrite
 from jetq.memory.clock import FakeClock, Timers
 from jetq.memory.dead_letter_store import DeadLetterStore
@@ -161,7 +161,7 @@ class QueueStore:
 
     def is_movable(self, message: Message) -> bool:
         """Return whether the due time of `message` may still be changed."""
-        return message.due is not None and message.due > self._store.now() + FIRING
+        return message.due is not None and message.due > self._store.now() + FIRE_WINDOW
 
     def put_again(
         self,

@@ -9,6 +9,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from jetq.errors import BrokerUnavailable
+from jetq.runtime.backoff import backoff
 
 __all__ = ["patiently", "unless_stopped"]
 
@@ -39,11 +40,11 @@ async def unless_stopped(stopping: asyncio.Event, work: Coroutine[Any, Any, T]) 
 async def patiently(what: str, step: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """Repeat `step` until the broker can be reached, and return what `step` returned. what: names the step in the
     log."""
-    backoff = _FIRST_BACKOFF
+    pauses = backoff(_FIRST_BACKOFF, _LAST_BACKOFF)
     while True:
         try:
             return await step()
         except BrokerUnavailable as error:
-            _log.warning("%s: %s; trying again in %g s", what, error.message, backoff)
-            await asyncio.sleep(backoff)
-            backoff = min(backoff * 2, _LAST_BACKOFF)
+            pause = next(pauses)
+            _log.warning("%s: %s; trying again in %g s", what, error.message, pause)
+            await asyncio.sleep(pause)

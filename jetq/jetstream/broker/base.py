@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime
 from functools import partial
 
-from jetq.broker.numbers import FIRING, HEADROOM
+from jetq.broker.numbers import FIRE_WINDOW, HEADROOM
 from jetq.encoding.headers import read_result
 from jetq.errors import BrokerError, Denied, PayloadTooLarge
 from jetq.jetstream.streams.acks import Acks
@@ -158,7 +158,7 @@ class Base:
 
     def is_far(self, due: float | None) -> bool:
         """Return whether the server is surely not firing a schedule for `due` at this moment."""
-        return due is not None and due > self.now() + FIRING
+        return due is not None and due > self.now() + FIRE_WINDOW
 
     async def take_room(self, job: JobRecord) -> None:
         """Take room for a new job in its queue, which `ensure` has made. Raises Rejected if there is no room."""

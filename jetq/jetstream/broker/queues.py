@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from jetq.broker.numbers import FIRING
+from jetq.broker.numbers import FIRE_WINDOW
 from jetq.encoding.headers import moved_headers
 from jetq.jetstream.broker.base import (
     Base,
@@ -80,7 +80,7 @@ class Queues(Base):
 
     @property
     def fire_window(self) -> float:
-        return FIRING
+        return FIRE_WINDOW
 
     async def move(self, found: StoredJob, due: float) -> bool:
         if found.due is None or not self.is_far(found.due):

@@ -18,6 +18,7 @@ from jetq.jetstream.streams.subjects import ACK_PREFIX, ack_fields, job_tokens, 
 from jetq.jetstream.transport.connection import Connection, NoReply, Subscription
 from jetq.jetstream.transport.message import Message
 from jetq.model.job import Delivery, Level
+from jetq.runtime.backoff import backoff
 from jetq.runtime.clock import steady
 
 __all__ = ["REPLACES", "Pull"]
@@ -34,7 +35,7 @@ _SEQUENCE_DIGITS = 20
 _HEARTBEAT = 5
 _TICK = 0.2
 _BLOCKED = 1.0
-_BACKOFF = 0.25
+_FIRST_BACKOFF = 0.25
 _LAST_BACKOFF = 5.0
 _STEADY = 10.0
 """Seconds for which requests must have waited without an end if the next are to be made at once."""
@@ -279,23 +280,21 @@ class Pull:
 
     async def _open_again(self) -> None:
         """Open a new inbox, and ask again for what was asked for: requests on the old inbox may be gone or not."""
-        backoff = _BACKOFF
         if self._loop.time() - self._opened_at < _STEADY:  # requests that end at once must not spin
             await asyncio.sleep(self._reopen_after)
-            self._reopen_after = min(max(2 * self._reopen_after, _BACKOFF), _LAST_BACKOFF)
+            self._reopen_after = min(max(2 * self._reopen_after, _FIRST_BACKOFF), _LAST_BACKOFF)
         else:
             self._reopen_after = 0.0
-        while True:
+        for pause in backoff(_FIRST_BACKOFF, _LAST_BACKOFF):
             try:
                 self._made = await self._restore()
                 await self._open_inbox()
                 break
             except BrokerError as error:
-                _log.warning("queue %s: %s; trying again in %g s", self._queue, error.message, backoff)
+                _log.warning("queue %s: %s; trying again in %g s", self._queue, error.message, pause)
             except Exception:  # a fault in jetq must not leave the queue unserved for good
-                _log.exception("queue %s cannot be asked for jobs; trying again in %g s", self._queue, backoff)
-            await asyncio.sleep(backoff)
-            backoff = min(backoff * 2, _LAST_BACKOFF)
+                _log.exception("queue %s cannot be asked for jobs; trying again in %g s", self._queue, pause)
+            await asyncio.sleep(pause)
         self._reopening = None
         self._heard = self._loop.time()
         wanted, self._asked = self._asked, 0

@@ -24,6 +24,7 @@ from jetq.jetstream.transport.message import Message
 from jetq.jetstream.transport.nats_client import NatsClient, header_block
 from jetq.jetstream.transport.replies import NoReply, NoResponders, NotAllowed, Replies, Unsent
 from jetq.jetstream.transport.subscription import Subscription
+from jetq.runtime.backoff import backoff
 from jetq.settings import Settings, safe_url
 
 __all__ = ["Connection", "NoReply", "NoResponders", "NotAllowed", "Subscription", "Unsent"]
@@ -411,7 +412,7 @@ class Connection:
         task = asyncio.current_task()
         assert task is not None
         cancellations = task.cancelling()
-        backoff = _FIRST_BACKOFF
+        pauses = backoff(_FIRST_BACKOFF, last_backoff)
         complain = Complaints()
         while not self._closed:
             try:
@@ -425,8 +426,7 @@ class Connection:
                 client.drop("cancelled")
             if task.cancelling() > cancellations:
                 break
-            await asyncio.sleep(backoff * random.uniform(0.5, 1.0))
-            backoff = min(backoff * 2, last_backoff)
+            await asyncio.sleep(next(pauses) * random.uniform(0.5, 1.0))
         raise asyncio.CancelledError
 
     async def _connect(self) -> NatsClient:

@@ -34,6 +34,7 @@ from jetq.model.outcome import (
 )
 from jetq.model.oversized import Kept, Staying, kept_name, pause_after, read_kept, write_kept
 from jetq.model.result import ResultRecord
+from jetq.runtime.backoff import backoff
 from jetq.worker.attempt import Attempt
 from jetq.worker.attempts.handover import PassOn, came_back, keep, put_off
 from jetq.worker.attempts.outcome_log import log_outcome
@@ -173,7 +174,7 @@ class Settlement:
     async def _settle_patiently(self, attempt: Attempt, outcome: Outcome | Staying) -> bool:
         """Settle step by step, and try again while the lease holds."""
         delivery = attempt.delivery
-        backoff = _FIRST_BACKOFF
+        pauses = backoff(_FIRST_BACKOFF, _LAST_BACKOFF)
         try:
             while self._leases.valid(delivery):
                 try:
@@ -187,13 +188,13 @@ class Settlement:
                         return False
                     outcome = self._instead(attempt, outcome, error)
                 except BrokerError as error:
+                    pause = next(pauses)
                     _log.warning(
                         "%s %s is not settled yet, trying again in %g s: %s",
-                        attempt.name, delivery.id, backoff, error.message,
+                        attempt.name, delivery.id, pause, error.message,
                     )  # fmt: skip
                     delivery.renew_until = math.inf
-                    await asyncio.sleep(backoff)
-                    backoff = min(backoff * 2, _LAST_BACKOFF)
+                    await asyncio.sleep(pause)
             self._buried.discard(_message_key(delivery))
             _log.warning("%s %s: its lease lapsed before it was settled; it will run again", attempt.name, delivery.id)
             return False

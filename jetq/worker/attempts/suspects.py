@@ -12,6 +12,7 @@ from jetq.broker.consuming import Consuming
 from jetq.errors import BrokerError
 from jetq.model.job import Delivery
 from jetq.model.outcome import Outcome, Superseded
+from jetq.runtime.backoff import backoff
 from jetq.worker.attempt import Attempt, outcome_without_run
 from jetq.worker.policy import crashed
 
@@ -226,7 +227,7 @@ class Suspects:
     async def _write(self, attempt: Attempt, starts: int) -> bool:
         """Put `starts` starts on record. Return False if the job is cancelled or the worker is stopped before the
         record is surely written. Raises BrokerError if the job no longer belongs to this worker."""
-        backoff = _FIRST_BACKOFF
+        pauses = backoff(_FIRST_BACKOFF, _LAST_BACKOFF)
         while True:
             try:
                 await self._broker.record_start(attempt.delivery, starts)
@@ -237,9 +238,8 @@ class Suspects:
                 if not self._valid(attempt.delivery):
                     raise
                 _log.warning("%s %s has to wait: %s", attempt.name, attempt.delivery.id, error.message)
-            if not await self._wait(attempt, asyncio.sleep(backoff)):
+            if not await self._wait(attempt, asyncio.sleep(next(pauses))):
                 return False
-            backoff = min(backoff * 2, _LAST_BACKOFF)
 
     def _is_last(self, attempt: Attempt, starts: int) -> bool:
         return crashed(starts + 1, _max_crashes(attempt)) is not None

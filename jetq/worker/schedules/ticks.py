@@ -22,6 +22,7 @@ from jetq.model.job import Delivery, JobRecord
 from jetq.model.names import NO_KEY, keyed_id
 from jetq.model.outcome import dead
 from jetq.model.schedule import ON_TIME, Mark, ScheduleRecord, StoredSchedule, Ticked, job_key, timetable_of
+from jetq.runtime.backoff import backoff
 from jetq.worker.attempt import Attempt
 from jetq.worker.attempts.settlement import Settlement
 from jetq.worker.leases import Leases
@@ -141,7 +142,7 @@ class Ticks:
     async def _decide(self, record: ScheduleRecord, body: bytes, nominal: float, came: float | None = None) -> None:
         """Store what becomes of a tick, unless the tick is decided already. Return only when the tick is decided.
         Raises BrokerError. came: when the tick came to a worker, in unix seconds; None means now."""
-        broker, pause = self._broker, _FIRST_PAUSE
+        broker, pauses = self._broker, backoff(_FIRST_PAUSE, _LAST_PAUSE)
         came = broker.now() if came is None else came
         if _is_too_late(record, nominal, came):
             _log.info("schedule %s: its tick for %s came too late to be run", record.name, _utc(nominal))
@@ -161,8 +162,7 @@ class Ticks:
             if await self._is_overlap(record, ticked, mark.sequence):
                 return
             # Another worker wrote the mark, so one of the workers went on.
-            await asyncio.sleep(self._random.uniform(0.0, pause))
-            pause = min(pause * 2, _LAST_PAUSE)
+            await asyncio.sleep(self._random.uniform(0.0, next(pauses)))
 
     async def _is_overlap(self, record: ScheduleRecord, ticked: Ticked, expected: int) -> bool:
         """Return whether `store_tick` refused the job because the job of an earlier tick is still stored, and not
@@ -197,7 +197,7 @@ class TickRunner:
         # Decide by the time at which the tick first came to a worker: neither the wait for its turn in this worker nor
         # a worker that was killed makes the tick late.
         came = self._broker.now() - (delivery.count - 1) * self._broker.lease
-        backoff = _FIRST_BACKOFF
+        pauses = backoff(_FIRST_BACKOFF, _LAST_BACKOFF)
         try:
             while self._leases.valid(delivery):
                 try:
@@ -217,12 +217,12 @@ class TickRunner:
                     await self._settlement.settle(attempt, dead("failed", "jetq.Rejected", error.message))
                     return
                 except BrokerError as error:
+                    pause = next(pauses)
                     _log.warning(
                         "a tick of schedule %s is no job yet, trying again in %g s: %s",
-                        delivery.schedule, backoff, error.message,
+                        delivery.schedule, pause, error.message,
                     )  # fmt: skip
-                    await asyncio.sleep(backoff)
-                    backoff = min(backoff * 2, _LAST_BACKOFF)
+                    await asyncio.sleep(pause)
             _log.warning("a tick of schedule %s: its lease lapsed, it comes again", delivery.schedule)
         finally:
             self._leases.drop(delivery)
