@@ -406,10 +406,10 @@ def absent_name(name: str, asking: CodeType) -> NoReturn:
     """
     if name not in NAMES:
         raise AttributeError(f"module 'jetq' has no attribute {name!r}", name=name, obj=sys.modules["jetq"])
-    told = f"jetq has no {name}: {NAMES[name]}"
+    message = f"jetq has no {name}: {NAMES[name]}"
     if (asking.co_filename, asking.co_name) == ("<frozen importlib._bootstrap>", "_handle_fromlist"):
-        raise ImportError(told, name="jetq", path=sys.modules["jetq"].__file__)
-    raise AttributeError(told, name=name, obj=None)
+        raise ImportError(message, name="jetq", path=sys.modules["jetq"].__file__)
+    raise AttributeError(message, name=name, obj=None)
 
 
 # --- the command line

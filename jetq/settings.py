@@ -329,15 +329,15 @@ def _refuse_unknown(names: Iterable[str], spelt: Callable[[str], str], message: 
     for name in names:
         if name in known:
             continue
-        told = message.format(name)
+        text = message.format(name)
         setting, instead = setting_answer(name.removeprefix("JETQ_").lower(), _TYPES)
         if setting is not None:
             instead = line.format(spelt(setting))
         if instead is not None:
-            raise SettingsError(f"{told}: {instead}")
+            raise SettingsError(f"{text}: {instead}")
         near = get_close_matches(name, known, n=1)
         hint = f"did you mean {near[0]}?" if near else f"known are: {', '.join(sorted(known))}"
-        raise SettingsError(told, hint=hint)
+        raise SettingsError(text, hint=hint)
 
 
 # --- merging

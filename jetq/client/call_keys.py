@@ -45,8 +45,8 @@ def call_key(key: KeyOption, signature: Signature, args: tuple[Any, ...], kwargs
         made: object = key(*args, **kwargs) if callable(key) else key.format(**signature.values(args, kwargs))
     except Exception as error:
         given = {**dict(zip(signature.names, args, strict=False)), **kwargs}
-        told = signature.redact(f"{type(error).__name__}: {error}", given)
-        raise ArgumentError(f"{signature.name}: these arguments give no key: {told}") from None
+        message = signature.redact(f"{type(error).__name__}: {error}", given)
+        raise ArgumentError(f"{signature.name}: these arguments give no key: {message}") from None
     if not isinstance(made, str) or not made:
         shown = "an empty text" if made == "" else type(made).__name__
         raise ArgumentError(f"{signature.name}: a key is a text that is not empty, and these arguments give {shown}")

@@ -71,7 +71,7 @@ class Client:
             first = error.message
             return self._session.run(lambda: self._store_again(request, first))
         return stored or self._session.run(
-            lambda: self._store(request), lambda broker, told, wanted: broker.send_job(job, told, wanted)
+            lambda: self._store(request), lambda broker, on_done, wanted: broker.send_job(job, on_done, wanted)
         )
 
     async def _store_again(self, request: Request, first: str) -> EnqueueReceipt:

@@ -218,9 +218,9 @@ class Session:
             self._threads[waiting] = made
             return made
 
-    def _begin(self, begin: Begin[T], told: Callable[[T | Exception], None], wanted: Callable[[], bool]) -> bool:
+    def _begin(self, begin: Begin[T], on_done: Callable[[T | Exception], None], wanted: Callable[[], bool]) -> bool:
         bound = self._bound.get(asyncio.get_running_loop())
-        if bound is None or bound.broker is None or not begin(bound.broker, told, wanted):
+        if bound is None or bound.broker is None or not begin(bound.broker, on_done, wanted):
             return False
         self._direct.wanted(bound.broker)
         return True

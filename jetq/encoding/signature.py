@@ -238,8 +238,8 @@ class Signature:
     def _refuse_change(self, name: str, found: tuple[str, str] | None, values: Any) -> None:
         """Raise ArgumentError for parameter `name` if `found` says that a place in its value would change."""
         if found is not None:
-            told = f"{name}{self.redact(found[0], values)}: {self.redact(found[1], values)}"
-            raise ArgumentError(f"{self.call_text}: {told}", hint=advice(found[1]))
+            message = f"{name}{self.redact(found[0], values)}: {self.redact(found[1], values)}"
+            raise ArgumentError(f"{self.call_text}: {message}", hint=advice(found[1]))
 
     def _bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """Return the given arguments by parameter name. An argument left out stays out, so that the worker's default
@@ -276,10 +276,10 @@ class Signature:
         try:
             return self._decode(body)
         except ValidationError as error:
-            told = explained(error)
+            message = explained(error)
             if error.__cause__ is not None:  # the __post_init__ of an argument's type raised, perhaps with the value
-                told = self.redact(told, _json(body))
-            raise ArgumentError(f"{self.call_text}: {told}") from None
+                message = self.redact(message, _json(body))
+            raise ArgumentError(f"{self.call_text}: {message}") from None
         except (DecodeError, UnicodeError, RecursionError) as error:
             raise Undecodable(f"the arguments are not readable JSON: {error}") from None
         except DefinitionError:
@@ -337,12 +337,12 @@ class Signature:
             too_deep = is_too_deep(body)
             received = None if too_deep else result.decode(body)
         except Exception as error:  # also what the attributes of somebody's object raise
-            found, told = no_json(value), explained(error)
+            found, message = no_json(value), explained(error)
             if found is not None:
-                told = f"{found[0]}: {found[1]}"
+                message = f"{found[0]}: {found[1]}"
             else:
-                told = told.removeprefix("value") if told.startswith("value") else f": {told}"
-            raise TypeError(f"{self.text}: result{told}") from None
+                message = message.removeprefix("value") if message.startswith("value") else f": {message}"
+            raise TypeError(f"{self.text}: result{message}") from None
         if too_deep:
             raise ValueError(f"{self.text}: result: {_TOO_DEEP}")
         if result.vague and b"null" in body and (found := no_json(value)):

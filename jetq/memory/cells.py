@@ -39,8 +39,8 @@ class Cells(Base):
                 return None
             cell = self.store.write_cell(name, value, None if ttl is None else max(1, math.ceil(ttl)))
             below, _, last = name.rpartition(".")
-            for tell in list(self.store.cell_watchers.get(below, ())):
-                tell(last, value)
+            for notify in list(self.store.cell_watchers.get(below, ())):
+                notify(last, value)
             return cell.version
 
     async def drop_cell(self, cell: Cell) -> bool:
@@ -55,14 +55,14 @@ class Cells(Base):
     async def watch_cells(self, below: str, on_write: Callable[[str, bytes], None]) -> None:
         loop = asyncio.get_running_loop()
 
-        def tell(last: str, value: bytes) -> None:
+        def notify(last: str, value: bytes) -> None:
             with contextlib.suppress(RuntimeError):  # the watcher's loop is closed
                 loop.call_soon_threadsafe(on_write, last, value)
 
         with self.store.lock:
             self.use()
-            self.store.cell_watchers.setdefault(below, []).append(tell)
-            self.undo.append(lambda: self.store.cell_watchers[below].remove(tell))
+            self.store.cell_watchers.setdefault(below, []).append(notify)
+            self.undo.append(lambda: self.store.cell_watchers[below].remove(notify))
             existing = list(self._below(below))
         for cell in existing:
             on_write(cell.name.rpartition(".")[2], cell.value)
@@ -71,17 +71,17 @@ class Cells(Base):
         with self.store.lock:
             self.use()
             listeners = list(self.store.signals.get(topic, ()))
-        for tell in listeners:
-            tell(data)
+        for notify in listeners:
+            notify(data)
 
     async def on_signal(self, topic: str, on_notice: Callable[[bytes], None]) -> None:
         loop = asyncio.get_running_loop()
 
-        def tell(data: bytes) -> None:
+        def notify(data: bytes) -> None:
             with contextlib.suppress(RuntimeError):  # the listener's loop is closed
                 loop.call_soon_threadsafe(on_notice, data)
 
         with self.store.lock:
             self.use()
-            self.store.signals.setdefault(topic, []).append(tell)
-            self.undo.append(lambda: self.store.signals[topic].remove(tell))
+            self.store.signals.setdefault(topic, []).append(notify)
+            self.undo.append(lambda: self.store.signals[topic].remove(notify))

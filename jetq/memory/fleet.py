@@ -30,20 +30,20 @@ class Fleet(Base):
             else:
                 marks.pop(id, None)
             watchers = list(self.store.watchers.get(queue, ()))
-        for tell in watchers:
-            tell(id, cancelled)
+        for notify in watchers:
+            notify(id, cancelled)
 
     async def watch_cancelled(self, queue: str, on_mark: Callable[[str, bool], None]) -> None:
         loop = asyncio.get_running_loop()
 
-        def tell(id: str, cancelled: bool) -> None:
+        def notify(id: str, cancelled: bool) -> None:
             with contextlib.suppress(RuntimeError):  # the watcher's loop is closed
                 loop.call_soon_threadsafe(on_mark, id, cancelled)
 
         with self.store.lock:
             self.use()
-            self.store.watchers.setdefault(queue, []).append(tell)
-            self.undo.append(lambda: self.store.watchers[queue].remove(tell))
+            self.store.watchers.setdefault(queue, []).append(notify)
+            self.undo.append(lambda: self.store.watchers[queue].remove(notify))
             marked = [id for id, until in self.store.cancelled.get(queue, {}).items() if until > self.store.now()]
         for id in marked:
             on_mark(id, True)

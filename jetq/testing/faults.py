@@ -187,11 +187,11 @@ class _Crash:
         return lost
 
     def _send_result(
-        self, verb: Verb, result: ResultRecord, ttl: float, told: Callable[[BrokerError | None], None]
+        self, verb: Verb, result: ResultRecord, ttl: float, on_done: Callable[[BrokerError | None], None]
     ) -> bool:
         if not self._dies(result):
-            return bool(verb(result, ttl, told))
-        asyncio.get_running_loop().call_soon(told, None)
+            return bool(verb(result, ttl, on_done))
+        asyncio.get_running_loop().call_soon(on_done, None)
         return True
 
     def _finish(self, broker: Broker, verb: Verb, delivery: Delivery) -> None:

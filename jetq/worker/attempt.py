@@ -27,7 +27,7 @@ __all__ = ["INSIST_AFTER", "Attempt", "Ending", "Gate", "outcome_without_run", "
 INSIST_AFTER = 5.0
 """Seconds after which a task that goes on is cancelled again, and given up after the same time once more."""
 
-_TOLD_ON_LOOP, _TOLD_IN_THREAD = 2, 3
+_MOST_ON_LOOP, _MOST_IN_THREAD = 2, 3
 """How many times an attempt is told to end before it is given up. The first time in a thread is left to the pool, which
 insists."""
 
@@ -76,11 +76,11 @@ class Attempt(Struct, eq=False):
 
     runner: the asyncio task that runs the attempt. interruptible: True only while user code runs, or while the attempt
     waits for its turn. Only then may the runner be cancelled, because a settlement must not be cancelled. ending: how
-    the attempt is being ended, None while it is not being ended. told: how many times its code was told to end, at its
-    timeout or on request. on_loop: the return value of its function is awaited on the loop. given_up: its code did not
-    end, and nothing waits for the code. storing: its code has ended and holds no slot, and its return value is on its
-    way to the broker. gates: the gates that have let the attempt in; waits_at: the gate that has not yet. kept: the
-    content of the cell beside a job that stays where it is.
+    the attempt is being ended, None while it is not being ended. interruptions: how many times its code was told to
+    end, at its timeout or on request. on_loop: the return value of its function is awaited on the loop. given_up: its
+    code did not end, and nothing waits for the code. storing: its code has ended and holds no slot, and its return
+    value is on its way to the broker. gates: the gates that have let the attempt in; waits_at: the gate that has not
+    yet. kept: the content of the cell beside a job that stays where it is.
     """
 
     delivery: Delivery
@@ -92,7 +92,7 @@ class Attempt(Struct, eq=False):
     runner: asyncio.Task[None] | None = None
     interruptible: bool = False
     ending: Ending | None = None
-    told: int = 0
+    interruptions: int = 0
     on_loop: bool = False
     given_up: bool = False
     storing: bool = False
@@ -135,7 +135,7 @@ class Attempt(Struct, eq=False):
         self.cancel_signal.given = True
         if self.interruptible and self.runner is not None:
             self.runner.cancel(CANCEL)
-            self.told = 1
+            self.interruptions = 1
             self.deadline = time.monotonic() + (_POOL_TAKES if self.in_thread else INSIST_AFTER)
 
     async def wait(self, waiting: Coroutine[Any, Any, object]) -> bool:
@@ -198,12 +198,12 @@ class Attempt(Struct, eq=False):
         """Tell the attempt to end, because its deadline has passed at `now`, by `time.monotonic()`. Call this again at
         the next deadline, if the attempt goes on. Return True if the attempt was told often enough and is to be given
         up."""
-        if self.told >= (_TOLD_IN_THREAD if self.in_thread else _TOLD_ON_LOOP):
+        if self.interruptions >= (_MOST_IN_THREAD if self.in_thread else _MOST_ON_LOOP):
             return True
         self.ending = stronger(self.ending, "timeout")
-        self.told += 1
+        self.interruptions += 1
         # The pool interrupts the function; code that goes on after that is middleware.
-        if self.in_thread and self.told == 1:
+        if self.in_thread and self.interruptions == 1:
             self.deadline = now + _POOL_TAKES
         else:
             self.deadline = now + INSIST_AFTER

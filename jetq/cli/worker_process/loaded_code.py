@@ -52,15 +52,15 @@ def loaded_code() -> set[str]:
 
 
 def _keep_told(where: Path, done: threading.Event) -> None:
-    told: dict[str, int] = {}
+    reported: dict[str, int] = {}
     while True:
-        if new := loaded_code() - told.keys():
+        if new := loaded_code() - reported.keys():
             for path in new:
                 with contextlib.suppress(OSError):  # removed since it was loaded
-                    told[path] = os.stat(path).st_mtime_ns
+                    reported[path] = os.stat(path).st_mtime_ns
             beside = where.with_suffix(".new")
             with contextlib.suppress(OSError):  # the directory was removed, so nobody reads the list
-                beside.write_text(json.dumps(told), "utf-8")
+                beside.write_text(json.dumps(reported), "utf-8")
                 beside.replace(where)
         if done.wait(_LOOK_EVERY):
             return

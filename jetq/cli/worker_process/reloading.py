@@ -24,11 +24,11 @@ def changes(root: Path) -> Iterator[list[Path]]:
     return _watched(root) if importlib.util.find_spec("watchfiles") else _polled(root)
 
 
-def changes_of_code(told: Path, roots: Sequence[Path]) -> Iterator[list[Path]]:
+def changes_of_code(listing: Path, roots: Sequence[Path]) -> Iterator[list[Path]]:
     """Yield changed files as `changes` does, of the files that a worker has loaded, wherever they are.
 
-    The worker lists them in the file `told`. While there is no list, because the code could not be imported, all Python
-    files below `roots` count too.
+    The worker lists them in the file `listing`. While there is no list, because the code could not be imported, all
+    Python files below `roots` count too.
     """
     before: dict[Path, int] = {}
     everything, looked = False, time.monotonic()
@@ -37,7 +37,7 @@ def changes_of_code(told: Path, roots: Sequence[Path]) -> Iterator[list[Path]]:
         if time.monotonic() - looked < _POLL:
             yield []
             continue
-        loaded, looked = read_code(told), time.monotonic()
+        loaded, looked = read_code(listing), time.monotonic()
         before = {**(loaded or {}), **before}
         now = _times_of(before if loaded is None else loaded)
         for root in roots if loaded is None else ():

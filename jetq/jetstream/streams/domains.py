@@ -99,15 +99,15 @@ class DomainWatch:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._told: set[tuple[str, str]] = set()
+        self._reported: set[tuple[str, str]] = set()
 
     def is_foreign(self, stream: str, domain: str) -> bool:
         """Return whether an acknowledgement of `stream` in `domain` comes from a domain that jetq does not use here."""
         own = self._connection.domain
         if own is None or domain == own or not stream:
             return False
-        if (stream, domain) not in self._told:
-            self._told.add((stream, domain))
+        if (stream, domain) not in self._reported:
+            self._reported.add((stream, domain))
             _log.error(
                 "stream %s of JetStream domain %r stores what is published here, in domain %r: what both have is "
                 "run twice; %s",

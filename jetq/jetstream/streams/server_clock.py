@@ -20,7 +20,7 @@ _DRIFT = 1e-4
 """The share of the time since the last answer by which the learnt offset gets unsure. Quartz is off by a tenth of
 that."""
 
-_told = 0.0
+_reported = 0.0
 """Seconds by which the clock of this machine was off when the log last said so: once for all connections of the
 process."""
 
@@ -71,10 +71,10 @@ class ServerClock:
 
 
 def _speak_of(ahead: float) -> None:
-    global _told
-    if abs(ahead - _told) <= NOTABLE:
+    global _reported
+    if abs(ahead - _reported) <= NOTABLE:
         return
-    _told = ahead
+    _reported = ahead
     if abs(ahead) > NOTABLE:
         _log.warning(
             "this machine's clock is %.1f s %s the NATS server's; jetq goes by the server's. Is a time service running "

@@ -296,7 +296,7 @@ class Connection:
         subscription = Subscription(
             subject,
             callback,
-            tell=partial(self._unlisten, sid),
+            unlisten=partial(self._unlisten, sid),
             catch_up=self._catch_up,
             forget=partial(self._forget, sid),
         )
@@ -333,7 +333,7 @@ class Connection:
                 self._watch.cancel()
                 await asyncio.wait([self._watch], timeout=_LAST_STEP / 3)
         self._replies.fail("the connection was closed")
-        self._comeback.tell()
+        self._comeback.notify()
         if self._client is not None:
             await self._client.shutdown(_LAST_STEP)
 
@@ -400,7 +400,7 @@ class Connection:
         for message in self._held.take():
             if len(message[1]) + len(message[3]) <= self._max_payload:  # a larger one would cost this connection too
                 client.send(*message)
-        self._comeback.tell()
+        self._comeback.notify()
 
     def limit(self, client: NatsClient) -> None:
         """Let messages from now on be as large as the server of `client` said."""

@@ -53,7 +53,7 @@ class Comeback:
         finally:
             self._waiting.discard(waiting)
 
-    def tell(self) -> None:
+    def notify(self) -> None:
         """Let all callers of `wait` go on."""
         for waiting in self._waiting:
             if not waiting.done():

@@ -23,17 +23,17 @@ class Subscription:
         subject: str,
         callback: Callable[[Message], Awaitable[None] | None],
         *,
-        tell: Callable[[], None],
+        unlisten: Callable[[], None],
         catch_up: Callable[[float], Awaitable[None]],
         forget: Callable[[], None],
     ) -> None:
         """Take the parts that `Connection.subscribe` gives; call that instead.
 
-        `tell` tells the server of the end. `catch_up` waits at most a given number of seconds until all is read that
-        the server sent before it knew of the end. `forget` ends the delivery.
+        `unlisten` tells the server of the end. `catch_up` waits at most a given number of seconds until all is read
+        that the server sent before it knew of the end. `forget` ends the delivery.
         """
         self._callback = callback
-        self._tell = tell
+        self._unlisten = unlisten
         self._catch_up = catch_up
         self._forget = forget
         self._queue: deque[Message] = deque()
@@ -45,7 +45,7 @@ class Subscription:
 
     async def unsubscribe(self) -> None:
         """End the interest. No callback starts after this. Never raises, whatever the connection's state."""
-        self._tell()
+        self._unlisten()
         self._forget()
         self._queue.clear()
 
@@ -54,7 +54,7 @@ class Subscription:
 
         Only messages count that arrive within `timeout` seconds while the connection lasts. Never raises.
         """
-        self._tell()
+        self._unlisten()
         await self._catch_up(timeout)
         self._forget()
         if self._running is not None and self._running is not asyncio.current_task():

@@ -173,8 +173,10 @@ class Caller:
             sealed = self._sealer.seal_result(task.name, attempt.delivery.id, encoded)
             return Succeeded(value=sealed, result_ttl=ttl, sealed=True)
         except BaseException as error:  # the type of the value may raise anything
-            told = f"the result cannot be stored: {attempt.capture(error).message}; @task(result_ttl=None) keeps none"
-            return dead("failed", "jetq.ResultError", told)
+            message = (
+                f"the result cannot be stored: {attempt.capture(error).message}; @task(result_ttl=None) keeps none"
+            )
+            return dead("failed", "jetq.ResultError", message)
 
 
 async def _finish(attempt: Attempt, task: Task[..., Any], value: Any) -> Any:

@@ -70,7 +70,7 @@ class Executor:
             limited = self._limits.concern(attempt)
             outcome = await (self._call_within_limits(attempt) if limited else self._caller.call(attempt))
         elif isinstance(outcome, Expired):
-            await self._expiry.tell(attempt)
+            await self._expiry.call(attempt)
         try:
             await self._settlement.settle(attempt, outcome, wait=False)
         finally:
@@ -85,7 +85,7 @@ class Executor:
             return outcome
         try:
             if self._loader.has_expired(attempt):  # the job expired while it waited
-                await self._expiry.tell(attempt)
+                await self._expiry.call(attempt)
                 return Expired()
             return await self._caller.call(attempt)
         finally:
@@ -170,7 +170,7 @@ class Executor:
     async def _load_and_tell(self, attempt: Attempt) -> Outcome | None:
         outcome = self._loader.load(attempt)
         if isinstance(outcome, Expired):
-            await self._expiry.tell(attempt)
+            await self._expiry.call(attempt)
         return outcome
 
 

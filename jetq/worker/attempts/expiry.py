@@ -27,7 +27,7 @@ class ExpiryHook:
         self._worker = worker
         self._calls: set[asyncio.Task[None]] = set()
 
-    async def tell(self, attempt: Attempt) -> None:
+    async def call(self, attempt: Attempt) -> None:
         """Call the hook for `attempt`, and wait until the hook has ended, for 10 s at most. An exception of the hook is
         logged."""
         if self._hook is None:

@@ -48,12 +48,12 @@ class LimitShare:
     """
 
     def __init__(
-        self, broker: Cells, presence: Presence, name: str, limit: int, tell: Callable[[int | None], None]
+        self, broker: Cells, presence: Presence, name: str, limit: int, broadcast: Callable[[int | None], None]
     ) -> None:
         self._broker = broker
         self._presence = presence
         self.limit = limit
-        self._tell = tell
+        self._broadcast = broadcast
         self._loop = asyncio.get_running_loop()
         self._held = 0
         self._holder = ""
@@ -140,9 +140,9 @@ class LimitShare:
         self._is_unsure = False
         self._look_at = 0.0 if reached else self._loop.time() + _LOOK_EVERY
         if not reached:
-            self._tell(self._held)
+            self._broadcast(self._held)
         elif gives and self._short:
-            self._tell(None)
+            self._broadcast(None)
 
     async def _appear(self) -> None:
         if not self._presence.valid or self._holder != self._presence.name:

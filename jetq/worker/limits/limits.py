@@ -259,8 +259,8 @@ class Limits:
     def _new_gate(self, spec: GateSpec) -> Gate:
         share = schedule = None
         if spec.limit is not None:
-            tell = partial(self._notices.tell, spec.name)
-            share = LimitShare(self._broker, self._presence, f"slots.{spec.name}", spec.limit, tell)
+            broadcast = partial(self._notices.broadcast, spec.name)
+            share = LimitShare(self._broker, self._presence, f"slots.{spec.name}", spec.limit, broadcast)
         if spec.rate is not None:
             schedule = RateSchedule(self._broker, f"rate.{spec.name}", spec.rate)
         gate = Gate(

@@ -55,7 +55,7 @@ class Notices:
         """Receive notices from now on. Raises BrokerError."""
         await self._broker.on_signal(_TOPIC, self._receive)
 
-    def tell(self, gate: str, has: int | None) -> None:
+    def broadcast(self, gate: str, has: int | None) -> None:
         """Tell the other workers how many slots of `gate` this worker has when it needs more; None if this worker gave
         one up."""
         notice = SlotNotice(gate, self._presence.name, has)

@@ -19,7 +19,7 @@ class World:
         self.steady, self.wall, self.server = 1000.0, 1_800_000_000.0, 1_800_000_000.0
         monkeypatch.setattr(module, "steady", lambda: self.steady)
         monkeypatch.setattr("time.time", lambda: self.wall)
-        monkeypatch.setattr(module, "_told", 0.0)
+        monkeypatch.setattr(module, "_reported", 0.0)
         self.clock = ServerClock()
 
     def pass_(self, seconds: float) -> None:
