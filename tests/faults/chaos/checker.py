@@ -250,19 +250,22 @@ def _repeats(
             runs[entry.id, entry.n, entry.attempt].append(entry)
     for (id, _, number), starts in runs.items():
         for first, again in pairwise(starts):
-            reasons = [each for each in disturbances if _allows(each, first, again, lease)]
+            # A job that is handed out again waits for its turn among the suspects of its worker, for as long as the
+            # others run: so it may have been handed out any time since its first start.
+            held = lease if first is starts[0] else max(lease, first.at - starts[0].at)
+            reasons = [each for each in disturbances if _allows(each, first, again, held)]
             reason = max(reasons, key=lambda each: (each.pid != 0, each.since)).kind if reasons else None
             told = f"{id}, attempt {number}: pid {first.pid} and {again.at - first.at:.2f} s later pid {again.pid}"
             yield told, reason
 
 
-def _allows(disturbance: Disturbance, first: Entry, again: Entry, lease: float) -> bool:
+def _allows(disturbance: Disturbance, first: Entry, again: Entry, held: float) -> bool:
     """Whether it fell into the time from the first start to the second; or before it, while the worker held the job.
 
-    A server that was killed forgets what it had handed out, and gives it to another worker while the first one, which
-    may hold it back for a limit, begins it within its lease.
+    A server that was killed or stopped forgets what it had just handed out, and gives it to another worker. Both
+    renew it until its turn comes: for a limit, or among the suspects. held: for how many seconds before the first start
+    the first worker may have held it.
     """
     if disturbance.pid not in (0, first.pid):
         return False
-    held = lease if disturbance.pid == 0 else 1.0
-    return disturbance.since <= again.at and disturbance.until >= first.at - held
+    return disturbance.since <= again.at and disturbance.until >= first.at - (held if disturbance.pid == 0 else 1.0)

@@ -167,6 +167,17 @@ def test_a_second_run_is_doubled_unless_something_allows_it() -> None:
         assert (found.repeated.total(), found.doubled) == (1, [])
 
 
+def test_two_workers_may_hold_a_suspect_for_as_long_as_it_waits_for_its_turn() -> None:
+    """The first worker dies, the server forgets to whom it gave the job next, and two workers have it from then on."""
+    killed, forgot = Disturbance("worker killed", 1, 10.5, 10.5), Disturbance("server killed", 0, 11.0, 12.0)
+    thrice = [*ran("a", 10.0, pid=1, finished=False), *ran("a", 30.0, pid=2), *ran("a", 32.0, pid=3)]
+    found = verdict(STORED, entries=thrice, disturbances=[killed, forgot])
+    assert (found.repeated, found.doubled) == ({"worker killed": 1, "server killed": 1}, [])
+    assert len(verdict(STORED, entries=thrice, disturbances=[killed]).doubled) == 1
+    before = Disturbance("server killed", 0, 3.0, 5.5)  # forgets nothing of a job that is started later
+    assert len(verdict(STORED, entries=thrice, disturbances=[killed, before]).doubled) == 1
+
+
 def test_the_next_attempt_is_no_second_run() -> None:
     attempts = [*ran("a", 10.0, finished=False), *ran("a", 11.0, attempt=2)]
     assert verdict(STORED, entries=attempts).holds
