@@ -18,15 +18,15 @@ __all__ = ["described", "for_letters"]
 Command = Callable[..., None]
 
 _FILTERS = (
-    click.option("-q", "--queue", help="Of this queue; of all without."),
-    click.option("--task", help="Of this task."),
-    click.option("--reason", type=click.Choice(get_args(DeadReason)), help="Dead for this reason."),
-    click.option("--error", metavar="TYPE", help="Dead of this exception: module.Name, or Name."),
-    click.option("--since", type=PAST, metavar="WHEN", help="Dead since then: a time, or an age like 2h or 3d."),
-    click.option("--until", type=PAST, metavar="WHEN", help="Dead before then."),
+    click.option("-q", "--queue", help="Only dead letters of this queue. By default of every queue."),
+    click.option("--task", help="Only dead letters of this task."),
+    click.option("--reason", type=click.Choice(get_args(DeadReason)), help="Only jobs that died for this reason."),
+    click.option("--error", metavar="TYPE", help="Only jobs that died of this exception: module.Name, or Name."),
+    click.option("--since", type=PAST, metavar="WHEN", help="Only jobs that died after this time, or within an age like 2h or 3d."),
+    click.option("--until", type=PAST, metavar="WHEN", help="Only jobs that died before this time or age."),
 )
 _IDS = click.argument("ids", metavar="[ID]...", nargs=-1)
-_ALL = click.option("--all", is_flag=True, help="All of them, or of the queue.")
+_ALL = click.option("--all", is_flag=True, help="All dead letters, or all of the queue.")
 
 
 def for_letters(*, ids: bool = True, named: bool = False, limit: int | None = None) -> Callable[[Command], Command]:
@@ -45,7 +45,7 @@ def for_letters(*, ids: bool = True, named: bool = False, limit: int | None = No
             command(which=which, **rest)
 
         many = click.option(
-            "--limit", type=click.IntRange(min=1), default=limit, show_default=True, help="At most so many."
+            "--limit", type=click.IntRange(min=1), default=limit, show_default=True, help="At most this many dead letters."
         )
         options = [_IDS] * ids + list(_FILTERS) + [many] + [_ALL] * (named or limit is not None)
         for option in reversed(options):

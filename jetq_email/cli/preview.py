@@ -32,16 +32,16 @@ __all__ = ["preview_command"]
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
     allow_from_autoenv=False,
-    help="Where the HTML is written; without, TEMPLATE.preview.html.",
+    help="Where to write the HTML. By default TEMPLATE.preview.html.",
 )
-@click.option("--serve", is_flag=True, allow_from_autoenv=False, help="Show it in a browser, made anew at each reload.")
+@click.option("--serve", is_flag=True, allow_from_autoenv=False, help="Show the mail in a browser, rendered anew at each reload.")
 @click.option(
     "--port",
     type=click.IntRange(0, 65535),
     default=0,
     show_default=True,
     allow_from_autoenv=False,
-    help="With --serve; 0 takes a free one.",
+    help="The port of --serve; 0 for a free one.",
 )
 def preview_command(template: str, data: Path | None, out: Path | None, serve: bool, port: int) -> None:
     """Show the mail that TEMPLATE makes: headers, text, size and HTML, and which variables it lacks.

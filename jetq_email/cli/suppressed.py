@@ -27,7 +27,7 @@ _REASONS = ("bounce", "complaint", "unsubscribed", "manual")
 _COLUMNS = ("address", "reason", "topic", "source", "at", "detail")
 _AT_ONCE = 50
 
-_topic = click.option("--topic", allow_from_autoenv=False, help="Mail of this topic alone; without, all mail.")
+_topic = click.option("--topic", allow_from_autoenv=False, help="Only mail of this topic. By default all mail.")
 
 
 class _Row(Struct):
@@ -60,7 +60,7 @@ def list_all(json: bool) -> None:
 @click.argument("addresses", metavar="ADDRESS...", nargs=-1, required=True)
 @_topic
 @click.option(
-    "--reason", type=click.Choice(_REASONS), default="manual", show_default=True, allow_from_autoenv=False, help="Why."
+    "--reason", type=click.Choice(_REASONS), default="manual", show_default=True, allow_from_autoenv=False, help="Why the address is suppressed."
 )
 def add(addresses: tuple[str, ...], topic: str | None, reason: Reason) -> None:
     """Put addresses on the list. One that is on it stays there as it is."""

@@ -29,8 +29,8 @@ _RESULT_TTL = 600.0
 @click.argument("name", metavar="TASK")
 @click.argument("words", metavar="[ARGUMENT]...", nargs=-1, type=click.UNPROCESSED)
 @click.option("--json", metavar="OBJECT", help="Arguments by name, as a JSON object.")
-@click.option("--queue", help="Store it there instead of in the task's own queue.")
-@click.option("--timeout", type=click.FloatRange(min=0), help="Seconds to wait for the result; without, no bound.")
+@click.option("--queue", help="Store the job in this queue instead of the task's own.")
+@click.option("--timeout", type=click.FloatRange(min=0), help="How many seconds to wait for the result. By default without a bound.")
 @click.option("--no-wait", is_flag=True, help="Print the job's id and do not wait.")
 @for_app
 @verbose_option

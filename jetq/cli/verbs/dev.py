@@ -36,7 +36,7 @@ _RESTART = 1.0
 @click.option(
     "--port",
     type=click.IntRange(0, 65535),
-    help="Of the local server; without, 4222 or, if that is taken, a free one.",
+    help="The port of the local server. By default 4222, or a free port if 4222 is taken.",
 )
 @verbose_option
 def dev(app: str, port: int | None) -> None:

@@ -80,7 +80,7 @@ async def _in_all(broker: Broker, which: DeadFilter) -> str:
 
 @dlq.command()
 @click.argument("id")
-@click.option("-q", "--queue", help="Its queue; every queue is searched without.")
+@click.option("-q", "--queue", help="The queue to look in. By default every queue.")
 @for_app
 @click.option("--json", is_flag=True, help="Print JSON.")
 @verbose_option

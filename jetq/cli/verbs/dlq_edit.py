@@ -25,8 +25,8 @@ __all__ = ["edit"]
 
 @click.command()
 @click.argument("id")
-@click.option("--set", metavar="NAME=VALUE", multiple=True, help="Without an editor: this argument, as in `jetq call`.")
-@click.option("-q", "--queue", help="Its queue; every queue is searched without.")
+@click.option("--set", metavar="NAME=VALUE", multiple=True, help="Set this argument without an editor, written as for `jetq call`. May be repeated.")
+@click.option("-q", "--queue", help="The queue to look in. By default every queue.")
 @for_app
 @verbose_option
 def edit(id: str, set: tuple[str, ...], queue: str | None, app_path: str | None) -> None:

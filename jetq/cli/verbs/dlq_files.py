@@ -34,7 +34,7 @@ _LONGEST_LINE = 256 * 1024 * 1024
 
 @click.command()
 @for_letters()
-@click.option("-o", "--output", metavar="FILE", default="-", help="Into this new file; without, or with -, print them.")
+@click.option("-o", "--output", metavar="FILE", default="-", help="Write to this new file. By default, or with -, print them.")
 @click.option("--force", is_flag=True, help="Replace the file if it is there.")
 @for_app
 @verbose_option
@@ -85,7 +85,7 @@ def _new_file(path: Path, *, force: bool) -> Iterator[IO[bytes]]:
 
 @click.command("import")
 @click.argument("file", metavar="FILE")
-@click.option("-q", "--queue", help="Into the dead letters of this queue; of each one's own without.")
+@click.option("-q", "--queue", help="Import into this queue. By default each letter into its own queue.")
 @for_app
 @verbose_option
 def import_(file: str, queue: str | None, app_path: str | None) -> None:

@@ -30,7 +30,7 @@ _CLEARED = "\r\x1b[K"
 
 @click.command()
 @for_letters(named=True)
-@click.option("--rate", type=RATE, help="Not faster than this, like 10/s or 100/m.")
+@click.option("--rate", type=RATE, help="Replay at most this many in a time, like 10/s or 100/m.")
 @click.option("--dry-run", is_flag=True, help="Only list what would be replayed.")
 @for_app
 @verbose_option

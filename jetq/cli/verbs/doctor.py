@@ -26,10 +26,10 @@ __all__ = ["doctor"]
 @click.command()
 @click.argument("apps", metavar="[APP]...", nargs=-1)
 @click.option(
-    "--monitor", multiple=True, metavar="URL", help="Also ask the monitoring of this server; for each server."
+    "--monitor", multiple=True, metavar="URL", help="Also read the monitoring page of this server. May be repeated, for each server."
 )
-@click.option("--max-dead", type=click.IntRange(min=0), help="Find fault with more dead letters of a queue.")
-@click.option("--max-age", type=DURATION, help="Of these, look at jobs that died in the last so long, like 1d.")
+@click.option("--max-dead", type=click.IntRange(min=0), help="Report a queue with more dead letters than this.")
+@click.option("--max-age", type=DURATION, help="Count only dead letters younger than this for --max-dead, like 1d.")
 @click.option("--json", is_flag=True, help="Print JSON.")
 @verbose_option
 def doctor(

@@ -44,7 +44,7 @@ def job() -> None:
 
 @job.command()
 @click.argument("id")
-@click.option("-q", "--queue", help="Its queue; every queue is searched without.")
+@click.option("-q", "--queue", help="The queue to look in. By default every queue.")
 @for_app
 @click.option("--json", is_flag=True, help="Print JSON.")
 @verbose_option
@@ -64,7 +64,7 @@ def show(id: str, queue: str | None, app_path: str | None, json: bool) -> None:
 
 @job.command()
 @click.argument("id")
-@click.option("-q", "--queue", help="Its queue; every queue is searched without.")
+@click.option("-q", "--queue", help="The queue to look in. By default every queue.")
 @for_app
 @click.option("--json", is_flag=True, help="Print JSON.")
 @verbose_option
@@ -83,8 +83,8 @@ def why(id: str, queue: str | None, app_path: str | None, json: bool) -> None:
 @click.argument("ids", metavar="[ID]...", nargs=-1)
 @click.option("--task", help="All jobs of this task.")
 @click.option("--key", help="The job of this unique key; with --task, of that task only.")
-@click.option("-q", "--queue", help="In this queue; in every queue without.")
-@click.option("--timeout", type=DURATION, default="10s", show_default=True, help="Wait so long for a run to end.")
+@click.option("-q", "--queue", help="Only jobs of this queue. By default of every queue.")
+@click.option("--timeout", type=DURATION, default="10s", show_default=True, help="How long to wait for a running job to end.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @for_app
 @verbose_option
@@ -164,14 +164,14 @@ def _where(queue: str | None) -> str:
 
 @job.command()
 @click.argument("id")
-@click.option("--delay", type=DURATION, help="Due so long from now, like 10m.")
+@click.option("--delay", type=DURATION, help="Make the job due after this time, like 10m.")
 @click.option(
     "--at",
     type=click.DateTime(["%Y-%m-%dT%H:%M:%S%z", "%Y-%m-%dT%H:%M:%S"]),
-    help="Due at this time; local without an offset.",
+    help="Make the job due at this time. Without an offset it is local time.",
 )
-@click.option("--now", is_flag=True, help="Due now.")
-@click.option("-q", "--queue", help="Its queue; every queue is searched without.")
+@click.option("--now", is_flag=True, help="Make the job due now.")
+@click.option("-q", "--queue", help="The queue to look in. By default every queue.")
 @for_app
 @verbose_option
 def reschedule(

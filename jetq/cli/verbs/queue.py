@@ -82,7 +82,7 @@ def _notes(info: QueueInfo, served: bool | None) -> str:
 
 @queue.command()
 @click.argument("name", metavar="QUEUE")
-@click.option("--for", "seconds", type=DURATION, envvar="JETQ_QUEUE_PAUSE_FOR", help="End after so long, like 10m.")
+@click.option("--for", "seconds", type=DURATION, envvar="JETQ_QUEUE_PAUSE_FOR", help="Resume by itself after this time, like 10m.")
 @for_app
 @verbose_option
 def pause(name: str, seconds: float | None, app_path: str | None) -> None:
@@ -118,7 +118,7 @@ def resume(name: str, app_path: str | None) -> None:
 
 @queue.command()
 @click.argument("name", metavar="QUEUE")
-@click.option("--timeout", type=DURATION, default="5m", show_default=True, help="Wait so long for what runs.")
+@click.option("--timeout", type=DURATION, default="5m", show_default=True, help="How long to wait for running jobs.")
 @for_app
 @verbose_option
 def drain(name: str, timeout: float, app_path: str | None) -> None:

@@ -37,7 +37,7 @@ from jetq.units import span
 
 __all__ = ["schedule"]
 
-in_queue = click.option("-q", "--queue", help="Its queue; every queue is searched without.")
+in_queue = click.option("-q", "--queue", help="The queue to look in. By default every queue.")
 
 
 @click.group(cls=Verbs)
@@ -46,7 +46,7 @@ def schedule() -> None:
 
 
 @schedule.command()
-@click.option("-q", "--queue", help="Of this queue only.")
+@click.option("-q", "--queue", help="Only schedules of this queue.")
 @for_app
 @click.option("--json", is_flag=True, help="Print JSON.")
 @verbose_option
@@ -72,7 +72,7 @@ def ls(queue: str | None, app_path: str | None, json: bool) -> None:
 @schedule.command()
 @click.argument("name")
 @in_queue
-@click.option("-n", "--count", type=click.IntRange(0, 100), default=5, show_default=True, help="So many times to come.")
+@click.option("-n", "--count", type=click.IntRange(0, 100), default=5, show_default=True, help="How many of the next times to show.")
 @for_app
 @click.option("--json", is_flag=True, help="Print JSON.")
 @verbose_option
@@ -111,19 +111,19 @@ def show(name: str, queue: str | None, count: int, app_path: str | None, json: b
 @click.argument("task")
 @click.argument("words", metavar="[ARGUMENT]...", nargs=-1, type=click.UNPROCESSED)
 @click.option("--json", metavar="OBJECT", help="Arguments by name, as a JSON object.")
-@click.option("--cron", help="Minute hour day month weekday, or @daily and the like.")
-@click.option("--tz", help="The time zone of --cron, like Europe/Berlin; UTC without.")
-@click.option("--every", type=DURATION, help="Instead of --cron: so long after the tick before, like 30s.")
+@click.option("--cron", help="When to run: minute hour day month weekday, or a name like @daily.")
+@click.option("--tz", help="The time zone of --cron, like Europe/Berlin. By default UTC.")
+@click.option("--every", type=DURATION, help="Instead of --cron: the time from one run to the next, like 30s.")
 @click.option(
     "--overlap",
     type=click.Choice(["allow", "skip"]),
     default="allow",
     show_default=True,
-    help="While the job before is not done.",
+    help="What to do while the job of the run before is not done.",
 )
-@click.option("--catch-up", type=DURATION, default="1h", show_default=True, help="Run a missed tick if it is younger.")
-@click.option("--jitter", type=DURATION, default="0s", show_default=True, help="Due at random within so long after.")
-@click.option("-q", "--queue", help="Queue of its jobs; the task's own, or default, without.")
+@click.option("--catch-up", type=DURATION, default="1h", show_default=True, help="Run what was missed if it was due less than this time ago.")
+@click.option("--jitter", type=DURATION, default="0s", show_default=True, help="Delay each job by a random time up to this.")
+@click.option("-q", "--queue", help="The queue of the jobs. By default the task's own.")
 @for_app
 @verbose_option
 def add(
@@ -215,8 +215,8 @@ def run(name: str, queue: str | None, app_path: str | None) -> None:
 
 @schedule.command()
 @click.argument("apps", metavar="APP...", nargs=-1, required=True)
-@click.option("-q", "--queue", help="In this queue only.")
-@click.option("--plugins/--no-plugins", default=True, help="Count what installed plugins define as there.")
+@click.option("-q", "--queue", help="Only schedules of this queue.")
+@click.option("--plugins/--no-plugins", default=True, help="Count the schedules that installed plugins define too.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @verbose_option
 def prune(apps: tuple[str, ...], queue: str | None, plugins: bool, yes: bool) -> None:

@@ -35,8 +35,8 @@ setup.add_command(acl)
 
 @setup.command()
 @click.argument("apps", metavar="[APP]...", nargs=-1)
-@click.option("-q", "--queue", multiple=True, envvar="JETQ_SETUP_QUEUE", help="This queue; every queue without.")
-@click.option("--plugins/--no-plugins", default=True, envvar="JETQ_SETUP_PLUGINS", help="Also the queues of plugins.")
+@click.option("-q", "--queue", multiple=True, envvar="JETQ_SETUP_QUEUE", help="Set up only this queue. By default every queue.")
+@click.option("--plugins/--no-plugins", default=True, envvar="JETQ_SETUP_PLUGINS", help="Set up the queues of plugins too.")
 @verbose_option
 def queues(apps: tuple[str, ...], queue: tuple[str, ...], plugins: bool) -> None:
     """Make the queues of the tasks that the modules APP define, and report where what stands differs."""

@@ -84,16 +84,16 @@ def _host_port(_context: click.Context, _parameter: click.Parameter, value: str 
 @click.command()
 @click.argument("apps", metavar="[APP]...", nargs=-1)
 @click.option(
-    "-q", "--queue", multiple=True, metavar="NAME[=WEIGHT]", help="Serve this queue; every queue of the tasks without."
+    "-q", "--queue", multiple=True, metavar="NAME[=WEIGHT]", help="Serve this queue. By default all queues of the tasks. May be repeated."
 )
-@click.option("-c", "--concurrency", type=click.IntRange(min=1), default=100, show_default=True, help="Jobs at once.")
+@click.option("-c", "--concurrency", type=click.IntRange(min=1), default=100, show_default=True, help="How many jobs run at the same time in each process.")
 @click.option("--burst", is_flag=True, help="End when the queues are empty.")
 @click.option(
     "--grace",
     type=click.FloatRange(min=0),
     default=25.0,
     show_default=True,
-    help="Seconds that running jobs get at shutdown.",
+    help="How many seconds running jobs have to finish at shutdown.",
 )
 @click.option("--log-format", type=click.Choice(["console", "json"]), default="console", show_default=True)
 @click.option(
@@ -107,24 +107,24 @@ def _host_port(_context: click.Context, _parameter: click.Parameter, value: str 
     "--plugin",
     multiple=True,
     metavar="NAME",
-    help="Of the plugins, only this one; without, those that the setting plugins names.",
+    help="Serve the tasks of this plugin only. By default those that the setting `plugins` names.",
 )
-@click.option("--uvloop/--no-uvloop", default=None, help="Use uvloop; where it is installed without.")
+@click.option("--uvloop/--no-uvloop", default=None, help="Use uvloop. By default if it is installed.")
 @click.option(
-    "--processes", type=click.IntRange(min=1), default=1, show_default=True, help="Processes, each with its own slots."
-)
-@click.option(
-    "--max-jobs", type=click.IntRange(min=1), help="Replace a process after so many jobs, or up to 10 % more."
+    "--processes", type=click.IntRange(min=1), default=1, show_default=True, help="How many processes run jobs, each with slots of its own."
 )
 @click.option(
-    "--max-memory", type=click.IntRange(min=1), help="Replace a process when a job leaves it above so many MiB."
+    "--max-jobs", type=click.IntRange(min=1), help="Replace a process after this many jobs, or up to 10 % more."
 )
-@click.option("--reload", is_flag=True, help="Start anew when a Python file below this directory changes.")
+@click.option(
+    "--max-memory", type=click.IntRange(min=1), help="Replace a process when it has more than this many MiB after a job."
+)
+@click.option("--reload", is_flag=True, help="Restart when a Python file below this directory changes.")
 @click.option(
     "--health",
     metavar="[HOST:]PORT",
     callback=_host_port,
-    help="Answer GET /live, /ready and /health there; on 127.0.0.1 without a host.",
+    help="Answer GET /live, /ready and /health at this address. The default host is 127.0.0.1.",
 )
 @click.option("--show-example", is_flag=True, hidden=True)
 @click.option("--tell-code", type=Path, hidden=True, allow_from_autoenv=False)
