@@ -22,7 +22,12 @@ _FILTERS = (
     click.option("--task", help="Only dead letters of this task."),
     click.option("--reason", type=click.Choice(get_args(DeadReason)), help="Only jobs that died for this reason."),
     click.option("--error", metavar="TYPE", help="Only jobs that died of this exception: module.Name, or Name."),
-    click.option("--since", type=PAST, metavar="WHEN", help="Only jobs that died after this time, or within an age like 2h or 3d."),
+    click.option(
+        "--since",
+        type=PAST,
+        metavar="WHEN",
+        help="Only jobs that died after this time, or within an age like 2h or 3d.",
+    ),
     click.option("--until", type=PAST, metavar="WHEN", help="Only jobs that died before this time or age."),
 )
 _IDS = click.argument("ids", metavar="[ID]...", nargs=-1)
@@ -45,7 +50,11 @@ def for_letters(*, ids: bool = True, named: bool = False, limit: int | None = No
             command(which=which, **rest)
 
         many = click.option(
-            "--limit", type=click.IntRange(min=1), default=limit, show_default=True, help="At most this many dead letters."
+            "--limit",
+            type=click.IntRange(min=1),
+            default=limit,
+            show_default=True,
+            help="At most this many dead letters.",
         )
         options = [_IDS] * ids + list(_FILTERS) + [many] + [_ALL] * (named or limit is not None)
         for option in reversed(options):

@@ -14,8 +14,8 @@ import msgspec
 from msgspec.structs import replace
 
 from jetq.client.app import Jetq
+from jetq.encoding.json_text import is_too_deep
 from jetq.errors import BadPayload
-from jetq.model.bounds import is_too_deep
 from jetq.model.dead_letter import DeadEntry, DeadLetter
 from jetq.model.failure import AttemptError
 from jetq.model.redaction import is_secret_name, redacted, redactor, secret_texts

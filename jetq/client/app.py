@@ -37,6 +37,7 @@ from jetq.model.names import (
 
 if TYPE_CHECKING:
     from jetq.broker import Broker
+    from jetq.client.client import Client
     from jetq.client.plugins import Plugin
     from jetq.encoding.sealing import PayloadCodec
     from jetq.model.definitions.hooks import ExpiredHook, Middleware
@@ -96,10 +97,13 @@ class Jetq:
         self.on_expired = on_expired
         self.queues: Mapping[str, Queue] = check_queues(queues)
         self.payloads = payloads
-        self.session = Session(self._connect)
-        self.client = Client(self.session)
+        self.go_through(Client(Session(self._connect)))
         self._registry = Registry()
         _default.offer(self)
+
+    def go_through(self, client: Client) -> None:
+        """Send everything through `client` and its session from now on; tests give a client of their own."""
+        self.client, self.session = client, client.session
 
     async def _connect(self, *, patient: bool = False) -> Broker:
         from jetq.jetstream import connect_broker  # here, so that importing jetq does not import nats

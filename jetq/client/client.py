@@ -42,12 +42,12 @@ class Client:
     """
 
     def __init__(self, session: Session) -> None:
-        self._session = session
+        self.session = session
 
     async def enqueue(self, request: Request) -> EnqueueReceipt:
         """Store a job. Raises Rejected (NotSent without a connection) or NotStored, with the job's id."""
         try:
-            broker = self._session.connected()
+            broker = self.session.connected()
             if broker is None or request.throttle is not None:
                 return await self._store(request)
             return await broker.enqueue(request.job, due=request.due, debounce=request.debounce)
@@ -59,18 +59,18 @@ class Client:
         try:
             if request.is_plain:
                 return self._store_plain(request)
-            return self._session.run(lambda: self._store(request))
+            return self.session.run(lambda: self._store(request))
         except BrokerError as error:
             raise _about(error, request) from error.__cause__
 
     def _store_plain(self, request: Request) -> EnqueueReceipt:
         job = request.job
         try:
-            stored = self._session.store(job)
+            stored = self.session.store(job)
         except NotStored as error:
             first = error.message
-            return self._session.run(lambda: self._store_again(request, first))
-        return stored or self._session.run(
+            return self.session.run(lambda: self._store_again(request, first))
+        return stored or self.session.run(
             lambda: self._store(request), lambda broker, on_done, wanted: broker.send_job(job, on_done, wanted)
         )
 
@@ -85,7 +85,7 @@ class Client:
         return replace(stored, disposition="new")
 
     async def _store(self, request: Request) -> EnqueueReceipt:
-        broker = await self._session.broker()
+        broker = await self.session.broker()
         job = request.job
         if request.throttle is None:
             return await broker.enqueue(job, due=request.due, debounce=request.debounce)
@@ -140,7 +140,7 @@ class Client:
         self, jobs: Sequence[JobRecord], due: float | None, debounce: Debounce | None
     ) -> Sequence[EnqueueReceipt | Exception]:
         try:
-            broker = await self._session.broker()
+            broker = await self.session.broker()
             return await broker.enqueue_many(jobs, due=due, debounce=debounce)
         except BrokerError as error:
             return [_unsent(error)] * len(jobs)
@@ -149,34 +149,34 @@ class Client:
         """Return where job `id` is in its life; None if nothing is known of the job."""
         from jetq.operations.job_view import state_of
 
-        return await state_of(await self._session.broker(), queue, id)
+        return await state_of(await self.session.broker(), queue, id)
 
     async def view(self, queue: str, id: str) -> JobView:
         """Return all that is known of job `id`. Raises JobNotFound."""
         from jetq.operations.job_view import view_job
 
-        return await view_job(await self._session.broker(), id, queue=queue)
+        return await view_job(await self.session.broker(), id, queue=queue)
 
     async def cancel(self, queue: str, id: str, timeout: float) -> Cancellation:
         """Cancel job `id`, wait up to `timeout` seconds for the end of a run, and return what the cancel did. Raises
         JobNotFound."""
         from jetq.operations.cancel import cancel
 
-        return await cancel(await self._session.broker(), queue, id, timeout=timeout)
+        return await cancel(await self.session.broker(), queue, id, timeout=timeout)
 
     async def move(self, queue: str, id: str, due: float | None) -> State | None:
         """Give a scheduled job another due time (unix seconds, None: now). Return the job's state then; None if the job
         was not scheduled."""
         from jetq.operations.reschedule import move_job
 
-        return await move_job(await self._session.broker(), queue, id, due)
+        return await move_job(await self.session.broker(), queue, id, due)
 
     async def schedule(self, record: ScheduleRecord, body: bytes, payloads: PayloadCodec | None) -> ScheduleInfo:
         """Store a recurring schedule unless the same is stored already, and return it as stored. Raises Rejected,
         NotStored, BadPayload."""
         from jetq.operations.schedules import find_schedule, put_schedule, view_schedule
 
-        broker = await self._session.broker()
+        broker = await self.session.broker()
         await put_schedule(broker, record, body, payloads)
         stored = await find_schedule(broker, record.name, record.queue)
         return await view_schedule(broker, stored, payloads=payloads)
@@ -185,13 +185,13 @@ class Client:
         """Remove the schedule `name`. Return False if there is no such schedule."""
         from jetq.operations.schedules import remove_schedule
 
-        return await remove_schedule(await self._session.broker(), name, queue)
+        return await remove_schedule(await self.session.broker(), name, queue)
 
     async def schedules(self, queue: str | None, payloads: PayloadCodec | None) -> list[ScheduleInfo]:
         """Return all schedules by queue and name; only the schedules of `queue` if given."""
         from jetq.operations.schedules import list_schedules, view_schedule
 
-        broker = await self._session.broker()
+        broker = await self.session.broker()
         existing = await list_schedules(broker, queue)
         return [await view_schedule(broker, stored, payloads=payloads) for stored in existing]
 
@@ -217,7 +217,7 @@ class Client:
         """
         from jetq.client.waiting import wait_for_end
 
-        return await wait_for_end(await self._session.broker(), queue, id, timeout, pushed=pushed)
+        return await wait_for_end(await self.session.broker(), queue, id, timeout, pushed=pushed)
 
 
 def _unsent(error: BrokerError) -> BrokerError:

@@ -45,13 +45,14 @@ def decorate(fn: Callable[..., Any] | None, keywords: Mapping[str, Any], registr
 
 def _made(fn: Callable[..., Any], keywords: Mapping[str, Any], registry: Registry, app_of: AppOf) -> Task[..., Any]:
     name = task_name(fn, keywords.get("name"))
+    queue = check_queue(keywords.get("queue", "default"))
     signature = Signature(fn, name)
     options = task_options(fn, keywords, returns_none=signature.returns_none)
     kind = AsyncTask if options.run_in == "loop" or wraps_async(fn) else SyncTask
     made: Task[..., Any] = kind(
         fn,
         name=name,
-        queue=check_queue(keywords.get("queue", "default")),
+        queue=queue,
         signature=signature,
         options=options,
         app=app_of(fn),

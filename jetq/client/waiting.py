@@ -7,11 +7,12 @@ import logging
 import time
 
 from jetq.broker import Broker
+from jetq.encoding.worker_status import encode, read_answers
 from jetq.errors import JobNotFound, ResultError, ResultExpired, ResultTimeout
 from jetq.model.job import State, StoredJob
 from jetq.model.job_context import CURRENT
 from jetq.model.result import ResultRecord
-from jetq.model.worker_status import StatusQuery, encode, read_answers, waits_for_itself
+from jetq.model.worker_status import StatusQuery, waits_for_itself
 from jetq.operations.job_view import holder_of, stored_state
 
 __all__ = ["unknown_job", "wait_for_end"]

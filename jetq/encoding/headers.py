@@ -10,10 +10,11 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
+from jetq.encoding.json_text import encode_extended, is_all_of, is_too_deep, with_others
 from jetq.errors import NewerVersion
-from jetq.model.bounds import LONGEST_HEADER, check_numbers, is_too_deep
+from jetq.model.bounds import LONGEST_HEADER, check_numbers
 from jetq.model.dead_letter import DeadLetter
-from jetq.model.extended import Versioned, encode_extended, is_all_of, with_others
+from jetq.model.extended import Versioned
 from jetq.model.failure import AttemptError
 from jetq.model.job import DEFAULT_META, JobRecord, Meta
 from jetq.model.result import ResultRecord

@@ -16,10 +16,10 @@ from msgspec import UNSET, Struct, inspect
 from msgspec.inspect import AnyType, CustomType, FloatType, NoneType, Type, TypedDictType, UnionType
 from msgspec.structs import force_setattr
 
+from jetq.encoding import json_text
 from jetq.encoding.plain_values import stands_for
 from jetq.encoding.registered_types import form_of
 from jetq.encoding.type_hooks import Unencodable, encode, is_key, is_known, type_name
-from jetq.model import bounds
 
 __all__ = [
     "NO_JSON_FORM",
@@ -426,8 +426,8 @@ def no_json(value: Any) -> tuple[str, str] | None:
         return "", "has characters that UTF-8 cannot hold (a lone surrogate)"
     except Exception as error:  # msgspec's own refusals, and whatever an attribute of the value raises
         return "", f"cannot be encoded as JSON: {error}"
-    if bounds.is_too_deep(body):  # counted in the text: how deep the stack goes differs between Pythons and threads
-        return "", f"is nested deeper than {bounds.DEEPEST} levels"
+    if json_text.is_too_deep(body):  # counted in the text: how deep the stack goes differs between Pythons and threads
+        return "", f"is nested deeper than {json_text.DEEPEST} levels"
     if b"null" in body:  # what a NaN becomes
         found = round_trip_difference(value, msgspec.json.decode(body))
         return found if found is not None and found[1].endswith(NO_JSON_FORM) else None

@@ -7,9 +7,9 @@ import re
 import msgspec
 
 from jetq.encoding.headers import SCHEDULE_HEADER, WIRE_VERSION, NewerHeader, check_meta, read_extended
+from jetq.encoding.json_text import encode_extended
 from jetq.errors import DefinitionError
 from jetq.model.bounds import check_numbers
-from jetq.model.extended import encode_extended
 from jetq.model.names import NO_KEY, check_queue, check_schedule, check_task, key_token
 from jetq.model.schedule import ScheduleRecord, timetable_of
 

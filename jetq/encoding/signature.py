@@ -24,6 +24,7 @@ from msgspec import UNSET, DecodeError, Struct, ValidationError
 from msgspec.inspect import DictType, StrType, Type, VarTupleType, type_info
 from msgspec.structs import asdict, astuple
 
+from jetq.encoding.json_text import DEEPEST, is_too_deep
 from jetq.encoding.roundtrip import (
     Doubt,
     Types,
@@ -41,7 +42,6 @@ from jetq.encoding.signature_text import explained, readable, unresolved
 from jetq.encoding.type_hooks import checker, encode, from_json, known
 from jetq.errors import ArgumentError, DefinitionError
 from jetq.model.annotations import bind, check_names, hints_of, signature_of, signed_by, unexpected
-from jetq.model.bounds import DEEPEST, is_too_deep
 from jetq.model.redaction import assumed, redactor, secret_texts
 
 __all__ = ["Signature", "Undecodable", "decode_plain", "encode_plain"]

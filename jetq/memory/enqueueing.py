@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from jetq.broker.numbers import ASKED_WITHIN
 from jetq.broker.wanted import always
 from jetq.encoding.headers import meta_or_default
+from jetq.encoding.worker_status import encode, read_answers
 from jetq.errors import BrokerError
 from jetq.memory.base import Base
 from jetq.memory.fleet import ask_workers
@@ -15,7 +16,7 @@ from jetq.memory.sizes import check_arguments, check_size
 from jetq.model.deployment_facts import Drift
 from jetq.model.job import Debounce, EnqueueReceipt, JobRecord
 from jetq.model.names import NO_KEY
-from jetq.model.worker_status import StatusQuery, encode, read_answers
+from jetq.model.worker_status import StatusQuery
 
 __all__ = ["Enqueueing"]
 

@@ -9,14 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 
-import msgspec
 from msgspec import Struct, field
 
-from jetq.model.bounds import check_numbers, is_too_deep
-
-__all__ = [
-    "HeldJob", "StatusQuery", "WorkerStatus", "encode", "own_version", "read_answers", "read_query", "waits_for_itself",
-]  # fmt: skip
+__all__ = ["HeldJob", "StatusQuery", "WorkerStatus", "own_version", "waits_for_itself"]
 
 
 class StatusQuery(Struct, frozen=True, omit_defaults=True):
@@ -92,38 +87,6 @@ class WorkerStatus(Struct, frozen=True, omit_defaults=True):
 
     now: float | None = None
     """The worker's clock, in unix seconds. None in answers of older versions, which do not tell."""
-
-
-encode = msgspec.json.Encoder().encode
-_decode_query = msgspec.json.Decoder(StatusQuery).decode
-_decode_answer = msgspec.json.Decoder(WorkerStatus).decode
-
-
-def read_query(data: bytes) -> StatusQuery | None:
-    """Return the query that a message holds; None if the message holds no query."""
-    try:
-        return None if is_too_deep(data) else _decode_query(data)
-    except (ValueError, RecursionError):  # msgspec.DecodeError and UnicodeError are ValueErrors
-        return None
-
-
-def read_answers(replies: Iterable[bytes]) -> list[WorkerStatus]:
-    """Return the answers among `replies`, sorted by the workers' names. Replies that are no answers are left out."""
-    answers = []
-    for reply in replies:
-        try:
-            if not is_too_deep(reply):
-                answers.append(_checked(_decode_answer(reply)))
-        except (ValueError, RecursionError):
-            continue  # anyone with the permission may reply
-    return sorted(answers, key=lambda answer: answer.worker)
-
-
-def _checked(answer: WorkerStatus) -> WorkerStatus:
-    check_numbers(answer, counts=("slots", "busy"), times=("since", "now"))
-    if answer.held is not None:
-        check_numbers(answer.held, counts=("attempt",), times=("started",))
-    return answer
 
 
 def waits_for_itself(answers: Iterable[WorkerStatus], worker: str) -> bool:

@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 from jetq.encoding.headers import meta_or_default
+from jetq.encoding.worker_status import encode
 from jetq.errors import JobNotFound
 from jetq.model.job import StoredJob
 from jetq.model.result import ResultRecord
-from jetq.model.worker_status import StatusQuery, encode
+from jetq.model.worker_status import StatusQuery
 
 if TYPE_CHECKING:
     from jetq.broker import Broker

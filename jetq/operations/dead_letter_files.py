@@ -8,8 +8,8 @@ import msgspec
 from msgspec import Raw, Struct
 
 from jetq.encoding.headers import BadHeader, check_letter, letter_header, read_letter
+from jetq.encoding.json_text import is_too_deep
 from jetq.errors import DefinitionError
-from jetq.model.bounds import is_too_deep
 from jetq.model.dead_letter import DeadEntry
 from jetq.model.names import check_queue
 

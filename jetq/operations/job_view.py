@@ -11,6 +11,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from jetq.encoding.headers import BadHeader, meta_or_default, read_meta
+from jetq.encoding.worker_status import encode, read_answers
 from jetq.errors import JobNotFound
 from jetq.model.dead_letter import DeadEntry
 from jetq.model.failure import AttemptError
@@ -18,7 +19,7 @@ from jetq.model.job import DEFAULT_META, State, StoredJob
 from jetq.model.names import check_queue, check_sought_id
 from jetq.model.redaction import RedactedRepr
 from jetq.model.result import ResultRecord
-from jetq.model.worker_status import StatusQuery, WorkerStatus, encode, read_answers
+from jetq.model.worker_status import StatusQuery, WorkerStatus
 
 if TYPE_CHECKING:
     from jetq.broker import Broker

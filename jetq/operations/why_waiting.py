@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
+from jetq.encoding.worker_status import encode, read_answers
 from jetq.model.queue_info import QueueInfo
-from jetq.model.worker_status import StatusQuery, WorkerStatus, encode, read_answers
+from jetq.model.worker_status import StatusQuery, WorkerStatus
 from jetq.operations.job_view import JobView, view_job
 from jetq.units import span
 

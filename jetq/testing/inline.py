@@ -49,8 +49,8 @@ def inline(app: Jetq | None = None, *, raises: bool = False) -> Iterator[AppTest
         middleware = tested.middleware
         if raises:
             tested.middleware = (failures.watch, *middleware)
-        tested.session = _InlineSession(tested.session.connect, tested.session.instant)
-        tested.client = _InlineClient(tested.session, tester, failures if raises else None)
+        session = _InlineSession(tested.session.connect, tested.session.instant)
+        tested.go_through(_InlineClient(session, tester, failures if raises else None))
         try:
             yield tester
         finally:
@@ -78,7 +78,7 @@ class _InlineClient(Client):
         self._running = threading.Lock()
 
     def enqueue_and_wait(self, request: Request) -> EnqueueReceipt:
-        return self._session.run(lambda: self.enqueue(request))
+        return self.session.run(lambda: self.enqueue(request))
 
     async def enqueue(self, request: Request) -> EnqueueReceipt:
         stored = await super().enqueue(request)
@@ -125,7 +125,7 @@ class _InlineClient(Client):
             self._failures.check(ran)
 
     async def _is_due(self, jobs: Sequence[tuple[str, str]]) -> bool:
-        broker = await self._session.broker()
+        broker = await self.session.broker()
         for queue, id in jobs:
             found = await broker.find(queue, id)
             if found is not None and stored_state(found) != "scheduled":

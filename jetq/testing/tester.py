@@ -280,14 +280,13 @@ def on_server(url: str, app: Jetq | None = None) -> Iterator[ServerTester]:
 
 @contextmanager
 def _connected_by(app: Jetq, connect: Connect, instant: Callable[[float], float] = lambda at: at) -> Iterator[None]:
-    kept = app.session, app.client
-    app.session = Session(connect, instant)
-    app.client = Client(app.session)
+    kept = app.client
+    app.go_through(Client(Session(connect, instant)))
     try:
         yield
     finally:
         app.session.close()
-        app.session, app.client = kept
+        app.go_through(kept)
 
 
 def _name(task: Task[..., Any] | str) -> str:

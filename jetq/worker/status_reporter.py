@@ -13,7 +13,8 @@ from msgspec.structs import replace
 
 from jetq.broker.clock import Clock
 from jetq.broker.fleet import Fleet
-from jetq.model.worker_status import HeldJob, WorkerStatus, encode, own_version, read_query
+from jetq.encoding.worker_status import encode, read_query
+from jetq.model.worker_status import HeldJob, WorkerStatus, own_version
 from jetq.worker.attempt import Attempt
 from jetq.worker.cancellations import FindAttempt
 

@@ -16,7 +16,12 @@ __all__ = ["log"]
 @click.command()
 @click.argument("address", required=False)
 @click.option(
-    "--limit", type=click.IntRange(1), default=100, show_default=True, allow_from_autoenv=False, help="How many of the newest entries to show."
+    "--limit",
+    type=click.IntRange(1),
+    default=100,
+    show_default=True,
+    allow_from_autoenv=False,
+    help="How many of the newest entries to show.",
 )
 @click.option("--json", is_flag=True, allow_from_autoenv=False, help="Print JSON, one object a line.")
 def log(address: str | None, limit: int, json: bool) -> None:

@@ -34,7 +34,9 @@ __all__ = ["preview_command"]
     allow_from_autoenv=False,
     help="Where to write the HTML. By default TEMPLATE.preview.html.",
 )
-@click.option("--serve", is_flag=True, allow_from_autoenv=False, help="Show the mail in a browser, rendered anew at each reload.")
+@click.option(
+    "--serve", is_flag=True, allow_from_autoenv=False, help="Show the mail in a browser, rendered anew at each reload."
+)
 @click.option(
     "--port",
     type=click.IntRange(0, 65535),

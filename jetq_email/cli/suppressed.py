@@ -60,7 +60,12 @@ def list_all(json: bool) -> None:
 @click.argument("addresses", metavar="ADDRESS...", nargs=-1, required=True)
 @_topic
 @click.option(
-    "--reason", type=click.Choice(_REASONS), default="manual", show_default=True, allow_from_autoenv=False, help="Why the address is suppressed."
+    "--reason",
+    type=click.Choice(_REASONS),
+    default="manual",
+    show_default=True,
+    allow_from_autoenv=False,
+    help="Why the address is suppressed.",
 )
 def add(addresses: tuple[str, ...], topic: str | None, reason: Reason) -> None:
     """Put addresses on the list. One that is on it stays there as it is."""

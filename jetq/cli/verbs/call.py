@@ -30,7 +30,11 @@ _RESULT_TTL = 600.0
 @click.argument("words", metavar="[ARGUMENT]...", nargs=-1, type=click.UNPROCESSED)
 @click.option("--json", metavar="OBJECT", help="Arguments by name, as a JSON object.")
 @click.option("--queue", help="Store the job in this queue instead of the task's own.")
-@click.option("--timeout", type=click.FloatRange(min=0), help="How many seconds to wait for the result. By default without a bound.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0),
+    help="How many seconds to wait for the result. By default without a bound.",
+)
 @click.option("--no-wait", is_flag=True, help="Print the job's id and do not wait.")
 @for_app
 @verbose_option

@@ -25,7 +25,12 @@ __all__ = ["edit"]
 
 @click.command()
 @click.argument("id")
-@click.option("--set", metavar="NAME=VALUE", multiple=True, help="Set this argument without an editor, written as for `jetq call`. May be repeated.")
+@click.option(
+    "--set",
+    metavar="NAME=VALUE",
+    multiple=True,
+    help="Set this argument without an editor, written as for `jetq call`. May be repeated.",
+)
 @click.option("-q", "--queue", help="The queue to look in. By default every queue.")
 @for_app
 @verbose_option

@@ -34,7 +34,9 @@ _LONGEST_LINE = 256 * 1024 * 1024
 
 @click.command()
 @for_letters()
-@click.option("-o", "--output", metavar="FILE", default="-", help="Write to this new file. By default, or with -, print them.")
+@click.option(
+    "-o", "--output", metavar="FILE", default="-", help="Write to this new file. By default, or with -, print them."
+)
 @click.option("--force", is_flag=True, help="Replace the file if it is there.")
 @for_app
 @verbose_option

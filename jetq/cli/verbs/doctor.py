@@ -26,7 +26,10 @@ __all__ = ["doctor"]
 @click.command()
 @click.argument("apps", metavar="[APP]...", nargs=-1)
 @click.option(
-    "--monitor", multiple=True, metavar="URL", help="Also read the monitoring page of this server. May be repeated, for each server."
+    "--monitor",
+    multiple=True,
+    metavar="URL",
+    help="Also read the monitoring page of this server. May be repeated, for each server.",
 )
 @click.option("--max-dead", type=click.IntRange(min=0), help="Report a queue with more dead letters than this.")
 @click.option("--max-age", type=DURATION, help="Count only dead letters younger than this for --max-dead, like 1d.")

@@ -84,7 +84,9 @@ def why(id: str, queue: str | None, app_path: str | None, json: bool) -> None:
 @click.option("--task", help="All jobs of this task.")
 @click.option("--key", help="The job of this unique key; with --task, of that task only.")
 @click.option("-q", "--queue", help="Only jobs of this queue. By default of every queue.")
-@click.option("--timeout", type=DURATION, default="10s", show_default=True, help="How long to wait for a running job to end.")
+@click.option(
+    "--timeout", type=DURATION, default="10s", show_default=True, help="How long to wait for a running job to end."
+)
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @for_app
 @verbose_option

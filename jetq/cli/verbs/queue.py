@@ -15,10 +15,11 @@ from jetq.cli.durations import DURATION
 from jetq.cli.exit import FAILED, Failed, verbose_option
 from jetq.cli.groups import Verbs
 from jetq.cli.output import echo_json, echo_table, moment
+from jetq.encoding.worker_status import encode, read_answers
 from jetq.errors import BrokerError
 from jetq.model.names import check_queue
 from jetq.model.queue_info import QueueInfo
-from jetq.model.worker_status import StatusQuery, encode, read_answers
+from jetq.model.worker_status import StatusQuery
 
 __all__ = ["queue"]
 
@@ -82,7 +83,9 @@ def _notes(info: QueueInfo, served: bool | None) -> str:
 
 @queue.command()
 @click.argument("name", metavar="QUEUE")
-@click.option("--for", "seconds", type=DURATION, envvar="JETQ_QUEUE_PAUSE_FOR", help="Resume by itself after this time, like 10m.")
+@click.option(
+    "--for", "seconds", type=DURATION, envvar="JETQ_QUEUE_PAUSE_FOR", help="Resume by itself after this time, like 10m."
+)
 @for_app
 @verbose_option
 def pause(name: str, seconds: float | None, app_path: str | None) -> None:

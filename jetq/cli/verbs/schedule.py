@@ -72,7 +72,14 @@ def ls(queue: str | None, app_path: str | None, json: bool) -> None:
 @schedule.command()
 @click.argument("name")
 @in_queue
-@click.option("-n", "--count", type=click.IntRange(0, 100), default=5, show_default=True, help="How many of the next times to show.")
+@click.option(
+    "-n",
+    "--count",
+    type=click.IntRange(0, 100),
+    default=5,
+    show_default=True,
+    help="How many of the next times to show.",
+)
 @for_app
 @click.option("--json", is_flag=True, help="Print JSON.")
 @verbose_option
@@ -121,8 +128,16 @@ def show(name: str, queue: str | None, count: int, app_path: str | None, json: b
     show_default=True,
     help="What to do while the job of the run before is not done.",
 )
-@click.option("--catch-up", type=DURATION, default="1h", show_default=True, help="Run what was missed if it was due less than this time ago.")
-@click.option("--jitter", type=DURATION, default="0s", show_default=True, help="Delay each job by a random time up to this.")
+@click.option(
+    "--catch-up",
+    type=DURATION,
+    default="1h",
+    show_default=True,
+    help="Run what was missed if it was due less than this time ago.",
+)
+@click.option(
+    "--jitter", type=DURATION, default="0s", show_default=True, help="Delay each job by a random time up to this."
+)
 @click.option("-q", "--queue", help="The queue of the jobs. By default the task's own.")
 @for_app
 @verbose_option

@@ -23,9 +23,19 @@ __all__ = ["server"]
     show_default=True,
     help="Where the server keeps its data. A directory serves one server at a time.",
 )
-@click.option("--port", type=click.IntRange(0, 65535), default=4222, show_default=True, help="The port to listen on; 0 for a free one.")
 @click.option(
-    "--max-store", type=click.IntRange(min=1), default=4, show_default=True, help="The most disk space that the server uses, in GiB."
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=4222,
+    show_default=True,
+    help="The port to listen on; 0 for a free one.",
+)
+@click.option(
+    "--max-store",
+    type=click.IntRange(min=1),
+    default=4,
+    show_default=True,
+    help="The most disk space that the server uses, in GiB.",
 )
 @verbose_option
 def server(dir: Path, port: int, max_store: int) -> None:

@@ -35,8 +35,12 @@ setup.add_command(acl)
 
 @setup.command()
 @click.argument("apps", metavar="[APP]...", nargs=-1)
-@click.option("-q", "--queue", multiple=True, envvar="JETQ_SETUP_QUEUE", help="Set up only this queue. By default every queue.")
-@click.option("--plugins/--no-plugins", default=True, envvar="JETQ_SETUP_PLUGINS", help="Set up the queues of plugins too.")
+@click.option(
+    "-q", "--queue", multiple=True, envvar="JETQ_SETUP_QUEUE", help="Set up only this queue. By default every queue."
+)
+@click.option(
+    "--plugins/--no-plugins", default=True, envvar="JETQ_SETUP_PLUGINS", help="Set up the queues of plugins too."
+)
 @verbose_option
 def queues(apps: tuple[str, ...], queue: tuple[str, ...], plugins: bool) -> None:
     """Make the queues of the tasks that the modules APP define, and report where what stands differs."""

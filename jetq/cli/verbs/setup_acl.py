@@ -27,7 +27,9 @@ _HOW = """\
 @click.argument("apps", metavar="APP...", nargs=-1, required=True)
 @click.option("-q", "--queue", multiple=True, help="Only for tasks of this queue. By default of every queue.")
 @click.option("--role", type=click.Choice(["producer", "worker"]), help="Only for this role. By default for both.")
-@click.option("--keys", is_flag=True, help="Producers give keys at the call, also for tasks without a key of their own.")
+@click.option(
+    "--keys", is_flag=True, help="Producers give keys at the call, also for tasks without a key of their own."
+)
 @click.option("--plugins/--no-plugins", default=True, help="Also for the tasks of installed plugins.")
 @click.option("--json", is_flag=True, help="Print JSON.")
 @verbose_option

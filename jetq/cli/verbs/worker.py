@@ -12,7 +12,6 @@ import importlib
 import importlib.util
 import logging
 import os
-import random
 import signal
 import sys
 import threading
@@ -33,6 +32,7 @@ from jetq.cli.worker_process.banner import example, introduce, introduce_as_json
 from jetq.cli.worker_process.exits import announced_exits, lifespan_in_words
 from jetq.cli.worker_process.loaded_code import telling_code
 from jetq.cli.worker_process.reloading import changes
+from jetq.cli.worker_process.replacement import memory_bound, with_jitter
 from jetq.client.app import Jetq
 from jetq.client.plugins import Plugin, unready_queues
 from jetq.runtime.forks import not_for_children
@@ -57,7 +57,6 @@ T = TypeVar("T")
 
 _log = logging.getLogger("jetq.worker")
 
-_MIB = 1024**2
 _LEFT_OVER_WITHIN = 5.0
 """Seconds that everything else in the process gets after the worker has ended: tasks and threads that still run, and
 functions that are called at exit."""
@@ -84,9 +83,20 @@ def _host_port(_context: click.Context, _parameter: click.Parameter, value: str 
 @click.command()
 @click.argument("apps", metavar="[APP]...", nargs=-1)
 @click.option(
-    "-q", "--queue", multiple=True, metavar="NAME[=WEIGHT]", help="Serve this queue. By default all queues of the tasks. May be repeated."
+    "-q",
+    "--queue",
+    multiple=True,
+    metavar="NAME[=WEIGHT]",
+    help="Serve this queue. By default all queues of the tasks. May be repeated.",
 )
-@click.option("-c", "--concurrency", type=click.IntRange(min=1), default=100, show_default=True, help="How many jobs run at the same time in each process.")
+@click.option(
+    "-c",
+    "--concurrency",
+    type=click.IntRange(min=1),
+    default=100,
+    show_default=True,
+    help="How many jobs run at the same time in each process.",
+)
 @click.option("--burst", is_flag=True, help="End when the queues are empty.")
 @click.option(
     "--grace",
@@ -111,13 +121,19 @@ def _host_port(_context: click.Context, _parameter: click.Parameter, value: str 
 )
 @click.option("--uvloop/--no-uvloop", default=None, help="Use uvloop. By default if it is installed.")
 @click.option(
-    "--processes", type=click.IntRange(min=1), default=1, show_default=True, help="How many processes run jobs, each with slots of its own."
+    "--processes",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="How many processes run jobs, each with slots of its own.",
 )
 @click.option(
     "--max-jobs", type=click.IntRange(min=1), help="Replace a process after this many jobs, or up to 10 % more."
 )
 @click.option(
-    "--max-memory", type=click.IntRange(min=1), help="Replace a process when it has more than this many MiB after a job."
+    "--max-memory",
+    type=click.IntRange(min=1),
+    help="Replace a process when it has more than this many MiB after a job.",
 )
 @click.option("--reload", is_flag=True, help="Restart when a Python file below this directory changes.")
 @click.option(
@@ -175,8 +191,8 @@ def worker(
         concurrency=concurrency,
         burst=burst,
         grace=grace,
-        max_jobs=_with_jitter(max_jobs),
-        enough=_memory_bound(max_memory),
+        max_jobs=with_jitter(max_jobs),
+        enough=memory_bound(max_memory),
     )
     if not unannounced:
         if log_format == "json":
@@ -402,39 +418,6 @@ def _answering(host: str, port: int, condition: Condition) -> Iterator[None]:
             ) from None
         _log.info("health is told at http://%s:%d/ready", f"[{host}]" if ":" in host else host, port)
         yield
-
-
-def _with_jitter(max_jobs: int | None) -> int | None:
-    """Return `max_jobs` plus up to a tenth, so that processes that started together are not replaced together."""
-    return None if max_jobs is None else max_jobs + random.randint(0, max_jobs // 10)
-
-
-def _memory_bound(mebibytes: int | None) -> Callable[[], bool]:
-    """Return a function that says whether this process has more than `mebibytes` MiB resident.
-
-    Raises Failed if the process has more before its first job.
-    """
-    if mebibytes is None:
-        return lambda: False
-    limit = mebibytes * _MIB
-    if resident_memory() > limit:
-        raise Failed(
-            f"the worker takes {resident_memory() // _MIB} MiB before its first job, more than --max-memory",
-            hint="it would be replaced after each job; allow more",
-        )
-    return lambda: resident_memory() > limit
-
-
-def resident_memory() -> int:
-    """Return how many bytes of this process are resident; without /proc, the most that ever were."""
-    try:
-        with open("/proc/self/statm", "rb") as statm:
-            return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except FileNotFoundError:
-        import resource
-
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak if sys.platform == "darwin" else peak * 1024  # bytes on macOS, KiB elsewhere
 
 
 # --- several

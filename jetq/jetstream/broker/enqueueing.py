@@ -9,6 +9,7 @@ from jetq.broker.enqueueing import DirectConnection
 from jetq.broker.numbers import ASKED_WITHIN, DEDUP_WINDOW, HEADROOM
 from jetq.broker.wanted import always
 from jetq.encoding.headers import META_HEADER, job_headers, meta_or_default, meta_to_rewrite
+from jetq.encoding.worker_status import encode, read_answers
 from jetq.errors import BrokerError, BrokerUnavailable, NotStored
 from jetq.jetstream.broker.base import (
     EXPECTED,
@@ -31,7 +32,7 @@ from jetq.model.debouncing import debounced
 from jetq.model.deployment_facts import Drift
 from jetq.model.job import DEFAULT_META, Debounce, EnqueueReceipt, JobRecord
 from jetq.model.names import NO_KEY
-from jetq.model.worker_status import StatusQuery, encode, read_answers
+from jetq.model.worker_status import StatusQuery
 
 __all__ = ["Enqueueing"]
 

@@ -180,6 +180,7 @@ def task_options(fn: Callable[..., Any], keywords: Mapping[str, Any], *, returns
 
     keywords: the keywords of `@task(...)`. returns_none: whether `fn` is annotated to return nothing.
     """
+    schedules = _schedules(keywords)
     _refuse_unknown("@task", keywords, TaskKeywords.__annotations__, fn.__name__)
     chosen: dict[str, Any] = {"result_ttl": None if returns_none else _RESULT_TTL, "run_in": default_pool(fn)}
     for name, value in keywords.items():
@@ -192,13 +193,12 @@ def task_options(fn: Callable[..., Any], keywords: Mapping[str, Any], *, returns
                 hint="result_ttl keeps a result, and with it that the job has ended",
             )
         chosen["result_ttl"] = ends_kept
-    chosen["schedules"] = _schedules(keywords)
     if "unique" in chosen and "key" not in chosen:
         raise DefinitionError(
             "unique needs a key: it says which jobs are one and the same", hint='@task(key="...", unique="running")'
         )
     check_pool(fn, chosen["run_in"])
-    return TaskOptions(**chosen)
+    return TaskOptions(**chosen, schedules=schedules)
 
 
 def call_settings(keywords: Mapping[str, Any], task: str = "task", written_at: WrittenAt = ".options") -> CallSettings:

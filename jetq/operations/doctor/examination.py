@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
+from jetq.encoding.worker_status import encode, read_answers
 from jetq.errors import BrokerError
 from jetq.model.deployment_facts import Monitored, Survey
 from jetq.model.queue_info import QueueInfo
-from jetq.model.worker_status import StatusQuery, encode, own_version, read_answers
+from jetq.model.worker_status import StatusQuery, own_version
 from jetq.operations.dead_letters import DeadFilter, each_dead
 from jetq.operations.doctor.findings import (
     Durability,

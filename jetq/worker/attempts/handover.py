@@ -24,8 +24,9 @@ from msgspec.structs import replace
 from jetq.broker import Broker
 from jetq.client.task import Task
 from jetq.encoding.headers import OFF_HEADER, Off, off_headers, read_off
+from jetq.encoding.json_text import is_too_deep
 from jetq.errors import BrokerError
-from jetq.model.bounds import check_numbers, is_too_deep
+from jetq.model.bounds import check_numbers
 from jetq.model.job import Delivery, JobRecord, Level
 from jetq.model.outcome import Needs, PutOff
 from jetq.runtime.clock import steady

@@ -11,7 +11,8 @@ from msgspec import Raw
 
 from jetq.client.task import Task
 from jetq.encoding import headers
-from jetq.model.bounds import check_numbers, is_too_deep
+from jetq.encoding.json_text import is_too_deep
+from jetq.model.bounds import check_numbers
 from jetq.model.outcome import Needs
 
 __all__ = ["has", "lacking_arguments", "other_name", "read_needs", "shown_needs"]

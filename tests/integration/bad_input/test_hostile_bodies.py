@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from jetq import Jetq
-from jetq.model.bounds import DEEPEST
+from jetq.encoding.json_text import DEEPEST
 from jetq.model.dead_letter import DeadEntry
 from jetq.model.result import ResultRecord
 from tests.apps.wire import Wire

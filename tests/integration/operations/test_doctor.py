@@ -15,7 +15,8 @@ import pytest
 
 from jetq import Jetq
 from jetq.broker import Broker
-from jetq.model.worker_status import StatusQuery, WorkerStatus, encode
+from jetq.encoding.worker_status import encode
+from jetq.model.worker_status import StatusQuery, WorkerStatus
 from jetq.operations.doctor.examination import Report, examine
 from tests.apps.working import fresh_app, working
 from tests.servers import NatsCluster, NatsServer, NatsServerFactory

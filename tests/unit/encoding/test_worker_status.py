@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from jetq.model.worker_status import HeldJob, StatusQuery, WorkerStatus, encode, read_answers, read_query
+from jetq.encoding.worker_status import encode, read_answers, read_query
+from jetq.model.worker_status import HeldJob, StatusQuery, WorkerStatus
 
 QUERY = StatusQuery(id="a", task="t", only_holder=True, tasks=("t", "u"))
 STATUS = WorkerStatus(
