@@ -160,7 +160,9 @@ class Leases:
             for each in earlier
         )
 
-    def _all(self) -> list[Delivery]:
+    @property
+    def held(self) -> list[Delivery]:
+        """The deliveries that the worker holds now. Thread-safe."""
         # Each of these copies is one step under the interpreter's lock: the loop goes on adding and dropping.
         return list(self._held.values()) + list(self._beside.values())
 
@@ -244,7 +246,7 @@ class Leases:
     def _due(self) -> list[Delivery]:
         """Return the held deliveries that need a renewal, still belong to this worker, and may go on."""
         now, may_go_on = steady(), time.monotonic()
-        held = self._all()
+        held = self.held
         # A little less than the time between two rounds, so that each round renews what the round before renewed.
         fresh = min(self._lease / 4, max(0.75 * _RENEW_EVERY, len(held) / _RENEWALS_A_SECOND))
         oldest, newest = now - self._good_for, now - fresh
@@ -285,7 +287,7 @@ class Leases:
     async def _watch_terms(self, broker: Consuming) -> None:
         looked_at = -math.inf
         while True:
-            consumers: set[tuple[str, Level]] = {(each.queue, each.level) for each in self._all()}
+            consumers: set[tuple[str, Level]] = {(each.queue, each.level) for each in self.held}
             if time.monotonic() - looked_at > _ALL_TERMS_EVERY:
                 looked_at = time.monotonic()
                 consumers |= {*self._queues, *self._terms}
@@ -296,7 +298,7 @@ class Leases:
 
     async def _check_terms(self, broker: Consuming, queue: str, level: Level) -> bool:
         """Look at the terms of one level, and follow them. Return whether the terms could be seen."""
-        held = [each for each in self._all() if each.queue == queue and each.level == level]
+        held = [each for each in self.held if each.queue == queue and each.level == level]
         tokens = [each.token for each in held]
         try:
             terms = await broker.terms(queue, level)

@@ -7,15 +7,28 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from types import ModuleType
 from typing import Any
 
 from jetq import Jetq, Job, Worker
+from jetq.client.task import Task
 from jetq.worker.worker_run import WorkerRun
 
 
 def fresh_app(url: str, **keywords: Any) -> Jetq:
     """An app whose namespace nobody else uses."""
     return Jetq(url, namespace=f"t{uuid.uuid4().hex[:12]}", **keywords)
+
+
+def share(app: Jetq, *tasks: Task[..., Any]) -> None:
+    """Make `tasks` those of `app` too, as another process that imports their modules has them."""
+    for task in tasks:
+        app._registry.add(task)
+
+
+def tasks_of(module: ModuleType) -> list[Task[..., Any]]:
+    """The tasks that a module defines."""
+    return [each for each in vars(module).values() if isinstance(each, Task)]
 
 
 @asynccontextmanager

@@ -16,14 +16,14 @@ from typing import Any
 import pytest
 
 from jetq import Jetq, JetqError, Queue, Reject, Retry, current_job, register_type, task
-from jetq.client.registry import IMPORTED
 from jetq.testing import in_memory
+from tests.apps.fresh import own_tasks
 from tests.e2e.project import Project
 
 
 @pytest.fixture(autouse=True)
-def own_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(IMPORTED, "_tasks", {})
+def no_tasks_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    own_tasks(monkeypatch)
 
 
 def add(x: int, y: int = 1) -> int:

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from jetq import Jetq, Queue, RateLimited, Reject, Retry, Schedule, Snooze, Task, Worker, register_type, task
-from jetq.client.registry import IMPORTED
 from jetq.errors import DefinitionError, JetqError
 from jetq.migration_hints import CALL_OPTIONS
 from jetq.model.definitions.options import TaskKeywords
 from jetq.settings import Settings
 from jetq.testing import in_memory
+from tests.apps.fresh import own_tasks
 
 JUNK: dict[str, Any] = {
     "None": None,
@@ -117,15 +117,15 @@ DOORS: dict[str, Callable[[Any], object]] = {
 
 @pytest.fixture(autouse=True)
 def nothing_is_defined(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(IMPORTED, "_tasks", {})
+    own_tasks(monkeypatch)
     with in_memory(app):
         yield
 
 
 @pytest.mark.parametrize("door", DOORS)
-def test_junk_is_refused_in_words_or_taken(door: str) -> None:
+def test_junk_is_refused_in_words_or_taken(door: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, given in JUNK.items():
-        IMPORTED._tasks.clear()
+        own_tasks(monkeypatch)
         try:
             DOORS[door](given)
         except JetqError:

@@ -9,7 +9,7 @@ import inspect
 import pickle
 import sys
 import unittest.mock
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,12 +19,11 @@ import pytest
 import jetq
 from jetq import Jetq, task
 from jetq.cli import root
-from jetq.client.default_app import DefaultApp
-from jetq.client.registry import IMPORTED
 from jetq.errors import ArgumentError, DefinitionError, SettingsError
 from jetq.migration_hints import ATTRIBUTES, CALL_OPTIONS, COMMANDS, NAMES, OPTIONS, option_answer
 from jetq.model.definitions.options import CallOptions, TaskKeywords
 from jetq.settings import Settings, from_jetq_environment, from_keywords, from_table
+from tests.apps.fresh import no_app_yet, own_tasks
 
 
 def add(x: int, y: int) -> int:
@@ -32,13 +31,10 @@ def add(x: int, y: int) -> int:
 
 
 @pytest.fixture(autouse=True)
-def own_tasks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
     """Forgets what a test defines."""
-    monkeypatch.setattr("jetq.client.app._default", DefaultApp(Jetq))
-    before = dict(IMPORTED)
-    yield
-    IMPORTED._tasks.clear()
-    IMPORTED._tasks.update(before)
+    no_app_yet(monkeypatch)
+    own_tasks(monkeypatch, and_those_of_others=True)
 
 
 def answer(wrong: Callable[[], object], kind: type[Exception]) -> str:

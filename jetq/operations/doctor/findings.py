@@ -200,6 +200,16 @@ def _about_usage(use: Usage) -> Iterator[Finding]:
 
 def about_store(survey: Survey, declared: Collection[str]) -> Iterator[Finding]:
     """Yield findings about streams and consumers. `declared`: the queues that the app names."""
+    yield from _about_permissions(survey)
+    yield from _about_account(survey)
+    yield from _about_queues(survey, declared)
+    for consumer in survey.consumers:
+        yield from _about_consumer(consumer)
+    yield from _about_roomless(survey)
+    yield from _about_drift(survey)
+
+
+def _about_permissions(survey: Survey) -> Iterator[Finding]:
     for what, subject in survey.denied:
         yield Finding(
             "problem",
@@ -216,6 +226,9 @@ def about_store(survey: Survey, declared: Collection[str]) -> Iterator[Finding]:
             f"the NATS user may not {what}",
             "workers and producers do without; run `jetq doctor` as a user who may, to have it examined",
         )
+
+
+def _about_account(survey: Survey) -> Iterator[Finding]:
     if survey.wants_max_bytes:
         yield Finding(
             "problem",
@@ -234,6 +247,9 @@ def about_store(survey: Survey, declared: Collection[str]) -> Iterator[Finding]:
             "set jetstream_domain (JETQ_JETSTREAM_DOMAIN) to the same domain everywhere and remove the stream in the "
             "other, or give one side another account or namespace",
         )
+
+
+def _about_queues(survey: Survey, declared: Collection[str]) -> Iterator[Finding]:
     queues = {stream.queue for stream in survey.streams if stream.role == "jobs" and stream.state != "missing"}
     for stream in survey.streams:
         if stream.queue and stream.queue not in queues:
@@ -247,8 +263,9 @@ def about_store(survey: Survey, declared: Collection[str]) -> Iterator[Finding]:
                 )
         elif queues:
             yield from _about_stream(stream, clustered=survey.server.clustered)
-    for consumer in survey.consumers:
-        yield from _about_consumer(consumer)
+
+
+def _about_roomless(survey: Survey) -> Iterator[Finding]:
     for queue, ids in survey.roomless:
         yield Finding(
             "problem",
@@ -258,6 +275,9 @@ def about_store(survey: Survey, declared: Collection[str]) -> Iterator[Finding]:
             f"{', '.join(ids)}",
             "raise max_payload of the server; within a quarter of an hour they are in the dead letters",
         )
+
+
+def _about_drift(survey: Survey) -> Iterator[Finding]:
     for drift in survey.drift:
         if drift.field != "storage":
             yield Finding(

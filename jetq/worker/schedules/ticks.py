@@ -98,7 +98,7 @@ class Ticks:
         except (ValueError, DefinitionError) as error:
             raise BadTick(f"this tick of schedule {delivery.schedule} cannot be read: {error}") from None
         async with self._locks.setdefault((record.queue, record.name), asyncio.Lock()):
-            await self._decide(record, delivery.body, nominal, came)
+            await self.decide(record, delivery.body, nominal, came)
 
     async def catch_up(self, queue: str) -> None:
         """Make jobs of the newest ticks that were missed because the broker was down at their time. Raises
@@ -111,7 +111,7 @@ class Ticks:
             ):
                 self._missing.pop((queue, record.name), None)
             else:
-                await self._decide(record, stored.body, nominal)
+                await self.decide(record, stored.body, nominal)
                 # After the missed tick is decided: a schedule that is stored anew counts no tick before that time as
                 # missed.
                 await self._wake(stored, nominal)
@@ -139,7 +139,7 @@ class Ticks:
             return None
         return None if nominal is None or nominal <= stored.stored_at else nominal
 
-    async def _decide(self, record: ScheduleRecord, body: bytes, nominal: float, came: float | None = None) -> None:
+    async def decide(self, record: ScheduleRecord, body: bytes, nominal: float, came: float | None = None) -> None:
         """Store what becomes of a tick, unless the tick is decided already. Return only when the tick is decided.
         Raises BrokerError. came: when the tick came to a worker, in unix seconds; None means now."""
         broker, pauses = self._broker, backoff(_FIRST_PAUSE, _LAST_PAUSE)

@@ -9,16 +9,14 @@ import pytest
 
 from jetq import Jetq, JobCancelled, JobTimeout, TaskFailed
 from tests.apps import process_tasks as tasks
-from tests.apps.working import fresh_app, working
+from tests.apps.working import fresh_app, share, tasks_of, working
 
 pytestmark = pytest.mark.anyio
 
 
 def _app(url: str) -> Jetq:
     app = fresh_app(url)
-    for task in vars(tasks).values():
-        if hasattr(task, "defaults"):
-            app._registry.add(task)
+    share(app, *tasks_of(tasks))
     return app
 
 

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from jetq import Jetq, current_job, task
-from jetq.client.registry import IMPORTED
 from jetq.errors import DefinitionError
 from jetq.testing import in_memory
 from jetq.testing.observed import Ran
+from tests.apps.fresh import own_tasks
 
 RAN: list[Any] = []
 
@@ -25,7 +25,7 @@ RAN: list[Any] = []
 def nothing_has_run(monkeypatch: pytest.MonkeyPatch) -> None:
     """And no task of another test has a name."""
     RAN.clear()
-    monkeypatch.setattr(IMPORTED, "_tasks", {})
+    own_tasks(monkeypatch)
 
 
 def plain(fn: Callable[..., Any]) -> Callable[..., Any]:

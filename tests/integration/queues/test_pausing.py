@@ -13,7 +13,7 @@ from jetq import Jetq, ResultExpired, Worker, current_job
 from jetq.broker import Broker
 from jetq.model.queue_info import QueueInfo
 from tests.apps.staying import stays_so_for
-from tests.apps.working import fresh_app, until, working
+from tests.apps.working import fresh_app, share, until, working
 from tests.e2e.project import Project
 from tests.servers import NatsServerFactory
 
@@ -57,8 +57,7 @@ class Work:
 async def test_live_workers_start_nothing_of_a_paused_queue_and_what_runs_ends(nats_url: str) -> None:
     work = Work(nats_url)
     other = Jetq(nats_url, namespace=work.app.settings.namespace)
-    for task in (work.quick, work.elsewhere, work.long):
-        other._registry.add(task)
+    share(other, work.quick, work.elsewhere, work.long)
     async with working(work.app, grace=1), working(other, grace=1):
         broker = await work.app.session.broker()
         running = await work.long.adelay(False)

@@ -12,7 +12,7 @@ from jetq import DefinitionError, Jetq, Queue, Worker, current_job
 from jetq.operations.dead_letters import replay
 from jetq.worker.round_robin import WeightedRoundRobin
 from tests.apps.staying import stays_so_for
-from tests.apps.working import fresh_app, until, working
+from tests.apps.working import fresh_app, share, until, working
 
 pytestmark = pytest.mark.anyio
 
@@ -48,7 +48,7 @@ async def test_strict_over_two_workers_and_what_comes_later_goes_first(nats_url:
     note = _noting(app, started, seconds=0.01)
     await _enqueue(app, note, low=600, high=200)
     other = Jetq(nats_url, namespace=app.settings.namespace)  # it says nothing of levels, and finds them
-    other._registry.add(note)
+    share(other, note)
     async with working(app, concurrency=5), working(other, concurrency=5):
         await until(lambda: started.count("low") >= 50)
         assert "low" not in started[:200]

@@ -21,7 +21,7 @@ from jetq.model.schedule import ScheduleRecord, Ticked
 from jetq.operations.schedules import find_schedule, pause_schedule, put_schedule, run_schedule
 from jetq.worker.schedules.ticks import Ticks, job_of_tick
 from tests.apps.staying import stays_so_for
-from tests.apps.working import fresh_app, until, working
+from tests.apps.working import fresh_app, share, until, working
 
 pytestmark = pytest.mark.anyio
 
@@ -38,7 +38,7 @@ async def test_every_second_is_run_once_by_two_workers_with_its_nominal_time(nat
         ran.append((job.id, job.nominal))
 
     other = Jetq(nats_url, namespace=app.settings.namespace)
-    other._registry.add(beats)
+    share(other, beats)
     async with working(app), working(other):
         await until(lambda: len(ran) >= 5)
         (info,) = await app.aschedules()
@@ -62,7 +62,7 @@ async def test_workers_that_start_at_once_leave_one_schedule_written_once(nats_u
 
     apps = [Jetq(nats_url, namespace=app.settings.namespace) for _ in range(5)]
     for each in apps:
-        each._registry.add(beats)
+        share(each, beats)
     workers = [Worker(each) for each in apps]
     running = [asyncio.create_task(worker.run()) for worker in workers]
     broker = await app.session.broker()
@@ -167,15 +167,15 @@ async def test_a_tick_delivered_again_makes_no_second_job(nats_url: str) -> None
     stored = await find_schedule(broker, "daily")
     nominal = float(int(time.time()))
     ticks = [Ticks(broker) for _ in range(6)]
-    await asyncio.gather(*(each._decide(stored.record, stored.body, nominal) for each in ticks))
+    await asyncio.gather(*(each.decide(stored.record, stored.body, nominal) for each in ticks))
     jobs = await broker.stored_jobs("default", task="once")
     assert [found.delivery.id for found in jobs] == [job_of_tick(stored.record, stored.body, nominal, None).id]
     await broker.remove("default", jobs[0].delivery.sequence)
     for each in ticks:
-        await each._decide(stored.record, stored.body, nominal)
+        await each.decide(stored.record, stored.body, nominal)
     assert await broker.stored_jobs("default", task="once") == []
     for n in (3, 1, 2):  # in whatever order
-        await ticks[0]._decide(stored.record, stored.body, nominal - n)
+        await ticks[0].decide(stored.record, stored.body, nominal - n)
     assert len(await broker.stored_jobs("default", task="once")) == 3
     await app.session.aclose()
 
@@ -244,7 +244,7 @@ async def test_old_ticks_that_wait_for_a_worker_run_once_not_all(nats_url: str) 
     minute = time.time() // 60 * 60
     ticks = Ticks(broker)
     for n in range(10, -1, -1):
-        await ticks._decide(record, b"{}", minute - n * 60)
+        await ticks.decide(record, b"{}", minute - n * 60)
     ran = {found.delivery.id for found in await broker.stored_jobs("default", task="t")}
     assert job_of_tick(record, b"{}", minute, None).id in ran
     assert len(ran) <= 2  # the last, and the one before it while that is not a minute old
@@ -259,7 +259,7 @@ async def test_jitter_makes_the_job_due_within_its_bound_after_its_time(nats_url
     now = float(int(time.time()))
     ticks = Ticks(broker)
     for n in range(20):
-        await ticks._decide(record, b"{}", now - n)
+        await ticks.decide(record, b"{}", now - n)
     jobs = await broker.stored_jobs("default", task="t")
     dues = [found.due for found in jobs if found.due is not None]
     assert len(jobs) == 20
@@ -305,11 +305,11 @@ async def test_a_tick_that_a_worker_took_in_time_is_not_late_when_another_gets_i
     record = ScheduleRecord("dense", "default", "t", "@every 1s")
     await put_schedule(broker, replace(record, paused=True), b"{}")
     ticks, now = Ticks(broker), float(int(time.time()))
-    await ticks._decide(record, b"{}", now)
-    await ticks._decide(record, b"{}", now - 90, came=now - 60)
-    await ticks._decide(record, b"{}", now - 90, came=now - 60)
-    await ticks._decide(record, b"{}", now - 91, came=now)  # came to nobody's hands in time
-    await ticks._decide(record, b"{}", now - 260, came=now - 250)  # the mark may have forgotten it
+    await ticks.decide(record, b"{}", now)
+    await ticks.decide(record, b"{}", now - 90, came=now - 60)
+    await ticks.decide(record, b"{}", now - 90, came=now - 60)
+    await ticks.decide(record, b"{}", now - 91, came=now)  # came to nobody's hands in time
+    await ticks.decide(record, b"{}", now - 260, came=now - 250)  # the mark may have forgotten it
     ran = [found.delivery.id for found in await broker.stored_jobs("default", task="t")]
     assert sorted(ran) == sorted(job_of_tick(record, b"{}", each, None).id for each in (now, now - 90))
     await app.session.aclose()

@@ -33,7 +33,7 @@ from jetq.model.dead_letter import DeadEntry
 from jetq.operations.dead_letters import find_dead, replay
 from jetq.operations.schedules import put_schedule, run_schedule
 from tests.apps import process_tasks
-from tests.apps.working import fresh_app, until, working
+from tests.apps.working import fresh_app, share, tasks_of, until, working
 
 pytestmark = pytest.mark.anyio
 
@@ -48,8 +48,7 @@ def _encrypted(**keys: bytes) -> EncryptedPayloads:
 def _twin(app: Jetq, payloads: PayloadCodec | None, *tasks: Task[..., Any]) -> Jetq:
     """Another app on the same queues."""
     other = Jetq(app.settings.servers, namespace=app.settings.namespace, payloads=payloads)
-    for each in tasks:
-        other._registry.add(each)
+    share(other, *tasks)
     return other
 
 
@@ -317,9 +316,7 @@ async def test_a_schedule_is_written_anew_for_another_key_or_arguments_and_not_e
 
 async def test_what_a_process_enqueues_is_sealed_too(nats_url: str) -> None:
     app = fresh_app(nats_url, payloads=_encrypted())
-    for task in vars(process_tasks).values():
-        if hasattr(task, "defaults"):
-            app._registry.add(task)
+    share(app, *tasks_of(process_tasks))
     async with _overheard(nats_url, app.settings.namespace) as heard, working(app):
         job = await app.asend("tests.apps.process_tasks.enqueues_another", {"text": CANARY})
         id = await job.aresult()
@@ -338,7 +335,7 @@ class Unpicklable:
 
 async def test_a_codec_that_cannot_go_to_a_process_fails_the_job_and_says_so(nats_url: str) -> None:
     app = fresh_app(nats_url, payloads=Unpicklable())
-    app._registry.add(process_tasks.pid)
+    share(app, process_tasks.pid)
     async with working(app):
         await app.asend("tests.apps.process_tasks.pid", max_attempts=1)
         (entry,) = await _dead(app)

@@ -21,6 +21,7 @@ from jetq.model.job import JobRecord
 from jetq.model.names import new_job_id
 from jetq.operations.job_view import view_job
 from tests.apps import secret_tasks as tasks
+from tests.apps.working import share, tasks_of
 from tests.e2e.project import Project
 from tests.servers import NatsServer, NatsServerFactory
 
@@ -87,9 +88,7 @@ def project(tmp_path: Path, server: NatsServer) -> Project:
 
 def make_app(server: NatsServer) -> Jetq:
     app = Jetq(server.url, user="bob", password=SERVER)
-    for task in vars(tasks).values():
-        if hasattr(task, "defaults"):
-            app._registry.add(task)
+    share(app, *tasks_of(tasks))
     return app
 
 

@@ -103,7 +103,7 @@ async def test_a_worker_cut_off_before_its_first_renewal_settles_nothing(fails_i
             job = await producer.asend("lapse.work")
             await until(lambda: cut.started)
             proxy.hold(up=True, down=True)
-            held = next(iter(run_of(worker).leases._held.values()))
+            held = run_of(worker).leases.held[0]
             async with working(other.app, concurrency=1, queues=["default"]):
                 await until(lambda: other.started, FOR_EVER)
                 proxy.heal()
@@ -153,7 +153,7 @@ async def test_a_job_whose_lease_is_lost_is_not_started_beside_itself_when_anoth
     async with working(runs.app, concurrency=10, queues=["default"]) as worker:
         job = await runs.app.asend("lapse.work")
         await until(lambda: runs.started)
-        (held,) = run_of(worker).leases._held.values()
+        (held,) = run_of(worker).leases.held
         held.since = -math.inf
         await (await runs.app.session.broker()).give_back(held, came_back(held))
         async with asyncio.timeout(FOR_EVER):
@@ -174,7 +174,7 @@ async def test_of_two_workers_who_run_a_job_because_its_consumer_is_gone_the_hol
     async with working(one.app, concurrency=1, queues=["default"]) as first:
         job = await one.app.asend("lapse.work")
         await until(lambda: one.started)
-        held = next(iter(run_of(first).leases._held.values()))
+        held = run_of(first).leases.held[0]
         token = held.token
         async with working(two.app, concurrency=10, queues=["default"]) as second:
             await delete_consumer(nats_url, one.app)
@@ -222,7 +222,7 @@ async def test_a_shortened_ack_wait_is_followed_within_seconds(nats_url: str, ca
     async with working(runs.app, concurrency=1, queues=["default"]) as worker:
         job = await runs.app.asend("lapse.work")
         await until(lambda: runs.started)
-        held = next(iter(run_of(worker).leases._held.values()))
+        held = run_of(worker).leases.held[0]
         first = held.since
         await until(lambda: held.since > first, FOR_EVER)  # a lease of minutes is renewed as well, for this
         with caplog.at_level(logging.WARNING, "jetq.worker"):

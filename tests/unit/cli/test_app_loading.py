@@ -10,9 +10,7 @@ import pytest
 
 from jetq.cli.app_loading import import_module_of_task, load_app
 from jetq.cli.exit import Failed
-from jetq.client import app as app_module
-from jetq.client.default_app import DefaultApp
-from jetq.client.registry import IMPORTED
+from tests.apps.fresh import no_app_yet, own_tasks
 
 Write = Callable[[str, str], Path]
 
@@ -20,16 +18,16 @@ Write = Callable[[str, str], Path]
 @pytest.fixture(autouse=True)
 def fresh_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """As in a new process in an empty directory: no app made, none of the test's modules imported."""
-    modules, tasks = set(sys.modules), dict(IMPORTED)
+    modules = set(sys.modules)
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
-    monkeypatch.setattr(app_module, "_default", DefaultApp(app_module.Jetq))
+    no_app_yet(monkeypatch)
+    own_tasks(monkeypatch, and_those_of_others=True)
     monkeypatch.chdir(tmp_path)
     yield
     for name in set(sys.modules) - modules:
         if not name.startswith("jetq."):  # of which other tests hold parts
             del sys.modules[name]
-    IMPORTED._tasks = tasks
 
 
 @pytest.fixture

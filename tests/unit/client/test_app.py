@@ -19,7 +19,6 @@ from msgspec import Raw
 import jetq
 from jetq import Jetq, Job, default_app, task
 from jetq.broker import Broker
-from jetq.client.default_app import DefaultApp
 from jetq.client.registry import IMPORTED
 from jetq.encoding.headers import read_meta
 from jetq.errors import (
@@ -43,6 +42,7 @@ from jetq.model.failure import Failure
 from jetq.model.job import DEFAULT_META, Debounce, EnqueueReceipt, JobRecord, Meta, StoredJob
 from jetq.model.job_context import CURRENT, Current, JobContext
 from jetq.model.result import ResultRecord
+from tests.apps.fresh import no_app_yet, own_tasks
 
 
 class Watched(MemoryBroker):
@@ -141,13 +141,10 @@ class World:
 
 
 @pytest.fixture(autouse=True)
-def fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No app and no tasks of other tests."""
-    monkeypatch.setattr("jetq.client.app._default", DefaultApp(Jetq))
-    before = dict(IMPORTED)
-    yield
-    IMPORTED._tasks.clear()
-    IMPORTED._tasks.update(before)
+def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No app of other tests; and what a test defines is forgotten."""
+    no_app_yet(monkeypatch)
+    own_tasks(monkeypatch, and_those_of_others=True)
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ import pytest
 from jetq.client.plugins import installed, load, unready_queues
 from jetq.client.registry import IMPORTED
 from jetq.errors import PluginError
+from tests.apps.fresh import own_tasks
 
 
 class Install(Protocol):
@@ -23,7 +24,8 @@ class Install(Protocol):
 
 @pytest.fixture
 def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
-    modules_before, tasks_before = set(sys.modules), dict(IMPORTED)
+    modules_before = set(sys.modules)
+    own_tasks(monkeypatch, and_those_of_others=True)
     monkeypatch.syspath_prepend(tmp_path)
 
     def install(distribution: str, entries: dict[str, str], **modules: str) -> None:
@@ -39,8 +41,6 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
     for name in set(sys.modules) - modules_before:
         if not name.startswith("jetq."):  # of which other tests hold parts
             del sys.modules[name]
-    for name in set(IMPORTED) - set(tasks_before):
-        del IMPORTED._tasks[name]
 
 
 def task_module(name: str) -> str:

@@ -14,17 +14,16 @@ from jetq import Jetq, task
 from jetq.client.declared_schedules import definitions
 from jetq.client.registry import IMPORTED
 from jetq.errors import DefinitionError
+from tests.apps.fresh import own_tasks
 
 ONE = "@task\ndef f(x: int) -> int: return x\n"
 
 
 @pytest.fixture(autouse=True)
-def own_tasks() -> Iterator[None]:
-    before, modules = dict(IMPORTED), set(sys.modules)
-    IMPORTED._tasks.clear()
+def fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    own_tasks(monkeypatch)
+    modules = set(sys.modules)
     yield
-    IMPORTED._tasks.clear()
-    IMPORTED._tasks.update(before)
     for name in set(sys.modules) - modules:
         if not name.startswith("jetq."):  # of which other tests hold parts
             del sys.modules[name]

@@ -20,22 +20,18 @@ from tenacity import wait_fixed
 
 import jetq
 from jetq import Jetq, task
-from jetq.client.default_app import DefaultApp
 from jetq.client.registry import IMPORTED
 from jetq.client.task import AsyncTask, SyncTask
 from jetq.errors import ArgumentError, DefinitionError
 from jetq.model.definitions.options import CallSettings
+from tests.apps.fresh import no_app_yet, own_tasks
 
 
 @pytest.fixture(autouse=True)
-def own_tasks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
     """Knows nothing of the tasks of other modules, and forgets what a test defines."""
-    monkeypatch.setattr("jetq.client.app._default", DefaultApp(Jetq))
-    before = dict(IMPORTED)
-    IMPORTED._tasks.clear()
-    yield
-    IMPORTED._tasks.clear()
-    IMPORTED._tasks.update(before)
+    no_app_yet(monkeypatch)
+    own_tasks(monkeypatch)
 
 
 def refused(define: Callable[[], object]) -> DefinitionError:

@@ -7,7 +7,6 @@ import doctest
 import re
 import sys
 import types
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -17,12 +16,10 @@ from tenacity import wait_exponential
 import jetq
 import jetq.testing
 from jetq import Jetq
-from jetq.client import app as app_module
-from jetq.client.default_app import DefaultApp
-from jetq.client.registry import IMPORTED
 from jetq.migration_hints import OPTIONS, _None, _Option
 from jetq.settings import Settings
 from jetq.testing import in_memory, plugin
+from tests.apps.fresh import no_app_yet, own_tasks
 from tests.documents import ROOT, blocks, check_command_line, files
 
 PAGE = ROOT / "docs/how-to/come-from-celery.md"
@@ -54,11 +51,10 @@ def add(x: int, y: int = 1) -> int:
 
 
 @pytest.fixture(autouse=True)
-def own_tasks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
     """Forgets what a test defines."""
-    monkeypatch.setattr(IMPORTED, "_tasks", {})
-    monkeypatch.setattr(app_module, "_default", DefaultApp(Jetq))
-    yield
+    own_tasks(monkeypatch)
+    no_app_yet(monkeypatch)
 
 
 def surroundings(app: Jetq) -> dict[str, Any]:

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from jetq import Jetq, task
-from jetq.client.registry import IMPORTED
 from jetq.encoding.signature import Signature
 from jetq.errors import DefinitionError
 from jetq.testing import in_memory
+from tests.apps.fresh import own_tasks
 
 
 @pytest.fixture(autouse=True)
-def own_tasks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(IMPORTED, "_tasks", {})
-    yield
+def no_tasks_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    own_tasks(monkeypatch)
 
 
 @pytest.mark.parametrize("name", ["__x", "__init__"])

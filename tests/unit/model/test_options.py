@@ -10,7 +10,6 @@ import pytest
 from msgspec.structs import replace
 
 from jetq import Jetq, task
-from jetq.client.default_app import DefaultApp
 from jetq.client.request import Request
 from jetq.encoding.headers import META_HEADER, job_headers, read_meta
 from jetq.model.definitions.options import (
@@ -22,6 +21,7 @@ from jetq.model.definitions.options import (
     effective_options,
 )
 from jetq.model.job import DEFAULT_META, JobRecord
+from tests.apps.fresh import no_app_yet
 
 GIVEN: dict[str, Any] = {
     "queue": "other",
@@ -101,6 +101,6 @@ def test_every_option_of_a_call_that_can_be_written_is_tried_here() -> None:
 
 
 def test_a_call_that_is_sent_by_name_is_the_call_of_its_task(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jetq.client.app._default", DefaultApp(Jetq))
+    no_app_yet(monkeypatch)
     by_name = Jetq().call("options.count", max_attempts=7, priority="high")
     assert by_name == count.options(max_attempts=7, priority="high").bind()
