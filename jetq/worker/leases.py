@@ -12,9 +12,9 @@ import math
 import threading
 import time
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any
+from typing import Any, Protocol
 
-from jetq.broker import Broker
+from jetq.broker.cells import Cells
 from jetq.broker.connect import Connect
 from jetq.broker.consuming import Consuming
 from jetq.errors import BrokerError
@@ -56,6 +56,10 @@ OnTermsChange = Callable[[str, Level, str | None, int], None]
 """`(queue, level, by, lost)`: the deliveries of that level are handed out by another consumer than before (see
 `Terms.by`; None: by none), or on shorter terms. `lost` is how many of the deliveries held here are not held any
 more."""
+
+
+class _Broker(Consuming, Cells, Protocol):
+    """The parts of the broker that renewals use."""
 
 
 class Leases:
@@ -231,7 +235,7 @@ class Leases:
             looking.cancel()
             await broker.close()
 
-    async def _renew(self, broker: Broker) -> None:
+    async def _renew(self, broker: _Broker) -> None:
         by_consumer: dict[tuple[str, Level], list[Delivery]] = {}
         for delivery in self._due():
             by_consumer.setdefault((delivery.queue, delivery.level), []).append(delivery)

@@ -6,9 +6,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
 
-from jetq.broker import Broker
-from jetq.broker.consuming import Feed
+from jetq.broker.consuming import Consuming, Feed
+from jetq.broker.enqueueing import Enqueueing
+from jetq.broker.queues import Queues
 from jetq.errors import BrokerError
 from jetq.model.definitions.queue import Queue
 from jetq.model.job import LEVELS, Delivery, Level
@@ -22,7 +24,11 @@ _LOOK_FOR_LEVELS_EVERY = 30.0
 """Seconds between looks whether a queue without levels has got some."""
 
 
-async def set_up(broker: Broker, queue: str, declared: Queue | None) -> bool:
+class _Broker(Enqueueing, Consuming, Queues, Protocol):
+    """The parts of the broker that serving queues uses."""
+
+
+async def set_up(broker: _Broker, queue: str, declared: Queue | None) -> bool:
     """Make sure that `queue` exists, with levels if it is `declared` to have some. Return whether the queue has levels.
 
     Raises BrokerError.
@@ -42,7 +48,7 @@ class ServedQueues:
 
     def __init__(
         self,
-        broker: Broker,
+        broker: _Broker,
         names: Sequence[str],
         declared: Mapping[str, Queue],
         intake: Intake,

@@ -15,13 +15,17 @@ import random
 import secrets
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from jetq.broker import Broker
+from jetq.broker.cells import Cells
+from jetq.broker.clock import Clock
+from jetq.broker.consuming import Consuming
+from jetq.broker.fleet import Fleet
+from jetq.broker.queues import Queues
 from jetq.client.task import Task
 from jetq.encoding.headers import OFF_HEADER, Off, off_headers, read_off
 from jetq.encoding.json_text import is_too_deep
@@ -100,7 +104,7 @@ def came_back(delivery: Delivery, off: Off | None = None) -> JobRecord:
     )
 
 
-async def put_off(broker: Broker, worker: str, delivery: Delivery, outcome: PutOff) -> bool:
+async def put_off(broker: _Storing, worker: str, delivery: Delivery, outcome: PutOff) -> bool:
     """Store a job for later, byte for byte, then tell the workers of its queue: a worker that can run the job fetches
     it. Return False where `Broker.reschedule` does. Raises what `Broker.reschedule` raises."""
     off = Off(since=outcome.since, looks=outcome.looks, by=worker)
@@ -113,6 +117,14 @@ async def put_off(broker: Broker, worker: str, delivery: Delivery, outcome: PutO
     except BrokerError as error:  # the job comes by itself
         _log.warning("%s %s is put off, and nobody is told: %s", delivery.task, delivery.id, error.message)
     return True
+
+
+class _Storing(Consuming, Cells, Clock, Protocol):
+    """The parts of the broker that store a job for later, and tell of it."""
+
+
+class _Broker(_Storing, Fleet, Queues, Protocol):
+    """The parts of the broker that handovers use."""
 
 
 class _Able(Struct, array_like=True):
@@ -167,7 +179,7 @@ class Handover:
 
     def __init__(
         self,
-        broker: Broker,
+        broker: _Broker,
         leases: Leases,
         tasks: Mapping[str, Task[..., Any]],
         intake: Intake,

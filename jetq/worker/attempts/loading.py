@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from jetq.broker import Broker
+from jetq.broker.clock import Clock
 from jetq.client.task import Task
 from jetq.encoding.headers import BadHeader, NewerHeader, read_meta, read_off
 from jetq.encoding.sealer import Sealer
@@ -32,9 +32,9 @@ class Loader:
     cannot run. sealer: opens arguments.
     """
 
-    def __init__(self, broker: Broker, tasks: Mapping[str, Task[..., Any]], handover: Handover, sealer: Sealer) -> None:
+    def __init__(self, clock: Clock, tasks: Mapping[str, Task[..., Any]], handover: Handover, sealer: Sealer) -> None:
         self.tasks = tasks
-        self._broker = broker
+        self._clock = clock
         self._handover = handover
         self._sealer = sealer
         self._errors = ErrorOutcomes(sealer)
@@ -58,7 +58,7 @@ class Loader:
     def has_expired(self, attempt: Attempt) -> bool:
         """Return whether the job came too late to be run. Call `recognize` before."""
         expires = attempt.meta.expires
-        return expires is not None and self._broker.now() > expires
+        return expires is not None and self._clock.now() > expires
 
     def recognize(self, attempt: Attempt) -> Outcome | None:
         """Find out what the job is, without any user code. Return an outcome if the job cannot run, else None."""
@@ -118,10 +118,10 @@ class Loader:
         delivery = attempt.delivery
         off, able = read_off(delivery.headers), self._handover.knows_of(delivery.queue, needs)
         since = attempt.meta.unknown_since if off.since is None else off.since
-        outcome = put_off(needs, since, off.looks, self._broker.now(), able=able)
+        outcome = put_off(needs, since, off.looks, self._clock.now(), able=able)
         # Able workers have not announced themselves yet, because this worker asks none.
         if outcome is None and not self._handover.settled:
-            return PutOff(SETTLED_AFTER, needs, since or self._broker.now(), off.looks)
+            return PutOff(SETTLED_AFTER, needs, since or self._clock.now(), off.looks)
         return otherwise if outcome is None else outcome
 
     def _warn_of_other_name(self, task: str) -> None:

@@ -8,11 +8,14 @@ import math
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import Literal
+from typing import Literal, Protocol
 
 from msgspec.structs import replace
 
-from jetq.broker import Broker
+from jetq.broker.cells import Cells
+from jetq.broker.clock import Clock
+from jetq.broker.consuming import Consuming
+from jetq.broker.results import Results
 from jetq.encoding.headers import OFF_HEADER, BadHeader, NewerHeader, read_meta
 from jetq.errors import BrokerError, PayloadTooLarge
 from jetq.model.cell import Cell
@@ -64,6 +67,10 @@ _LONGEST_LINE = 7 * 86_400.0
 """Seconds for which a place in a line is kept. A job that waits longer comes back by itself."""
 
 
+class _Broker(Consuming, Results, Cells, Clock, Protocol):
+    """The parts of the broker that a settlement uses."""
+
+
 class _Lapsed(Exception):
     """The lease ended between two steps."""
 
@@ -79,7 +86,7 @@ class Settlement:
 
     def __init__(
         self,
-        broker: Broker,
+        broker: _Broker,
         leases: Leases,
         worker: str,
         *,
