@@ -6,7 +6,7 @@ two. Nothing here has a clock or does I/O.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from graphlib import CycleError, TopologicalSorter
 from typing import Literal
@@ -65,7 +65,7 @@ class Step(Struct, frozen=True, omit_defaults=True):
     """One step of a plan: a call, or any number of members, each of which is a job."""
 
     edges: tuple[Edge, ...] = ()
-    """What the step waits for; empty for a step that begins at once. They are all of one kind, `by`."""
+    """What the step waits for; empty for a step that begins at once. Its member i waits for all of them."""
 
     members: int | None = 1
     """How many members the step has, from 0. None: as many as the value of its only source has items."""
@@ -115,8 +115,6 @@ def check_plan(plan: Plan) -> None:
 
 
 def _check_step(plan: Plan, name: str, step: Step) -> None:
-    if len({edge.by for edge in step.edges}) > 1:
-        raise ValueError(f"{name}: its edges are of different kinds")
     for edge in step.edges:
         source = plan.steps.get(edge.source)
         if source is None or source.callback or step.callback:
@@ -323,17 +321,17 @@ def _after_the_end(plan: Plan, marks: Marks) -> Iterator[Action]:
 
 
 def _of_step(plan: Plan, marks: Marks, name: str, step: Step) -> Iterator[Action]:
-    by = step.edges[0].by if step.edges else "all"
-    if by == "all" and not all(is_covered(plan, marks, edge.source) for edge in step.edges):
+    if not all(is_covered(plan, marks, edge.source) for edge in step.edges if edge.by == "all"):
         return
     members = marks.members(name, step)
     if members is None:
         yield Measure(name)
         return
-    if by == "all":
-        yield from _next_members(marks, name, step, members)
+    partial = [edge for edge in step.edges if edge.by != "all"]
+    if partial:
+        yield from _members_of_edges(plan, marks, name, partial)
     else:
-        yield from _members_of_edges(plan, marks, name, step)
+        yield from _next_members(marks, name, step, members)
     if len(page_sizes(step, members)) > 1:
         full = marks.full.get(name, set())
         yield from (Cover(name, page) for page in _covered_pages(marks, name, step, members) if page not in full)
@@ -349,17 +347,16 @@ def _next_members(marks: Marks, name: str, step: Step, members: int) -> Iterator
         yield Feed(name, fed, stop)
 
 
-def _members_of_edges(plan: Plan, marks: Marks, name: str, step: Step) -> Iterator[Action]:
+def _members_of_edges(plan: Plan, marks: Marks, name: str, edges: Sequence[Edge]) -> Iterator[Action]:
     """Yield the members whose page or member of each source is done, and that left no mark."""
-    ready: set[int] | None = None
-    for edge in step.edges:
-        source = plan.steps[edge.source]
-        members = marks.members(edge.source, source) or 0
-        done: AbstractSet[int] = (
-            marks.done(edge.source, source)
-            if edge.by == "each"
-            else set(_covered_pages(marks, edge.source, source, members))
-        )
-        ready = set(done) if ready is None else ready & done
     marked = marks.ok.get(name, set()) | marks.bad.get(name, set())
-    yield from (Fire(name, member) for member in sorted((ready or set()) - marked))
+    ready = set.intersection(*(_done_of(marks, plan.steps[edge.source], edge) for edge in edges))
+    yield from (Fire(name, member) for member in sorted(ready - marked))
+
+
+def _done_of(marks: Marks, source: Step, edge: Edge) -> set[int]:
+    """Return the members or pages of `source` that are done."""
+    if edge.by == "each":
+        return set(marks.done(edge.source, source))
+    members = marks.members(edge.source, source) or 0
+    return set(_covered_pages(marks, edge.source, source, members))

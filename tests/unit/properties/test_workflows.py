@@ -225,8 +225,11 @@ def plans(draw: st.DrawFn) -> tuple[Plan, dict[str, int]]:
             if by != "all" and sources and steps[sources[0]].members is not None:
                 source = steps[sources[0]]
                 assert source.members is not None
-                edges = (Edge(sources[0], by),)
                 members = source.members if by == "each" else len(page_sizes(source, source.members))
+                # It waits for a part of one, and for a part or the whole of others.
+                alike = [steps[each].members == members and draw(st.booleans()) for each in sources[1:]]
+                others = zip(sources[1:], alike, strict=True)
+                edges = (Edge(sources[0], by), *(Edge(each, "each" if same else "all") for each, same in others))
             elif len(edges) == 1 and draw(st.booleans()):
                 members, sizes[name] = None, draw(st.integers(0, 5))
         pages = (2, 2, 1) if members == 5 and draw(st.booleans()) else ()
@@ -357,11 +360,6 @@ IMPOSSIBLE = {
     "b: a callback is one call": {"a": Step(), "b": Step(members=2, callback="end")},
     "a: its members or its window cannot be": {"a": Step(members=-1)},
     "a: its pages do not hold its members": {"a": Step(members=3, pages=(2, 2))},
-    "c: its edges are of different kinds": {
-        "a": Step(),
-        "b": Step(),
-        "c": Step((Edge("a"), Edge("b", "each"))),
-    },
     "a plan has 1 to 1,000 steps, not 0": {},
     "'a' is no step of its work": {"b": Step()},
 }
