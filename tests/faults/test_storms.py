@@ -11,12 +11,14 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from types import CoroutineType
 
 import pytest
 
 from jetq import Jetq
 from jetq.jetstream.transport.connection import Connection
 from jetq.settings import Settings
+from jetq.worker import eager_start
 from tests.apps.harness import harness
 from tests.apps.measure import open_files, resident
 from tests.apps.wire import Wire, frame
@@ -84,8 +86,13 @@ async def test_connections_reset_twice_a_second_stop_nothing_and_leave_nothing_b
 def _tasks() -> Counter[str]:
     """How many of each kind run: not those of the proxy, and not the spare ones, of which there are 32 at most."""
     coroutines = [task.get_coro() for task in asyncio.all_tasks()]
-    names = [getattr(coroutine, "__qualname__", "") for coroutine in coroutines]
-    return Counter(name for name in names if not name.startswith(("Proxy.", "_Spare.")))
+    running = [each for each in coroutines if isinstance(each, CoroutineType)]
+    spare = eager_start.__file__
+    return Counter(
+        each.__qualname__
+        for each in running
+        if each.cr_code.co_filename != spare and not each.__qualname__.startswith(f"{Proxy.__name__}.")
+    )
 
 
 @pytest.mark.parametrize("way", ["up", "down"])
