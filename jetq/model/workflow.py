@@ -16,6 +16,7 @@ from msgspec import Struct, field
 from jetq.model.extended import Versioned
 
 __all__ = [
+    "MOST_MEMBERS",
     "MOST_STEPS",
     "PAGE",
     "Action",
@@ -45,6 +46,10 @@ PAGE = 1_000
 
 MOST_STEPS = 1_000
 """The most steps of a plan."""
+
+MOST_MEMBERS = 10_000_000
+"""The most members of a step whose plan says how many there are: a plan that says more, which anyone may write, would
+take the memory of whoever counts its pages."""
 
 
 # --- the plan
@@ -106,6 +111,9 @@ def check_plan(plan: Plan) -> None:
         raise ValueError(f"a plan has 1 to {MOST_STEPS:,} steps, not {len(plan.steps):,}")
     if plan.last not in plan.steps or plan.steps[plan.last].callback:
         raise ValueError(f"{plan.last!r} is no step of its work")
+    for name, step in plan.steps.items():  # first of all steps, because the pages of another one are counted below
+        if not 0 <= (step.members or 0) <= MOST_MEMBERS or (step.window is not None and step.window < 1):
+            raise ValueError(f"{name}: its members or its window cannot be")
     for name, step in plan.steps.items():
         _check_step(plan, name, step)
     try:
@@ -127,8 +135,6 @@ def _check_step(plan: Plan, name: str, step: Step) -> None:
         raise ValueError(f"{name}: one step, and no more, gives the items of its members")
     if step.callback and step.members != 1:
         raise ValueError(f"{name}: a callback is one call")
-    if (step.members or 0) < 0 or (step.window is not None and step.window < 1):
-        raise ValueError(f"{name}: its members or its window cannot be")
     if step.pages and (min(step.pages) < 0 or max(step.pages) > PAGE or sum(step.pages) != step.members):
         raise ValueError(f"{name}: its pages do not hold its members")
 

@@ -359,6 +359,10 @@ IMPOSSIBLE = {
     "b: one step, and no more, gives the items of its members": {"a": Step(), "b": Step(members=None)},
     "b: a callback is one call": {"a": Step(), "b": Step(members=2, callback="end")},
     "a: its members or its window cannot be": {"a": Step(members=-1)},
+    "b: its members or its window cannot be": {
+        "a": Step((Edge("b", "page"),), 2),
+        "b": Step(members=2**62),  # whose pages alone would take the memory of the machine
+    },
     "a: its pages do not hold its members": {"a": Step(members=3, pages=(2, 2))},
     "a plan has 1 to 1,000 steps, not 0": {},
     "'a' is no step of its work": {"b": Step()},
