@@ -122,6 +122,9 @@ class Settings(Struct, frozen=True):
     record_max_bytes: _Room = None
     """Bytes of room for records; as much as max_bytes unless it is given."""
 
+    workflow_max_bytes: _Room = None
+    """Bytes of room for what all workflows write down; as much as max_bytes unless it is given."""
+
     plugins: tuple[str, ...] | None = None
     """The installed plugins whose tasks a worker serves, by their names or those of their distributions, in the
     environment with commas between them; all plugins without it, none if it is empty (`plugins = []`)."""
@@ -171,6 +174,7 @@ class SettingsOptions(TypedDict, total=False):
     result_max_bytes: int | None
     state_max_bytes: int | None
     record_max_bytes: int | None
+    workflow_max_bytes: int | None
     plugins: tuple[str, ...] | None
 
 
@@ -220,7 +224,20 @@ _CONTEXT_KEYS = {
     "jetstream_domain": "jetstream_domain",
 }
 _REFUSED_CONTEXT_KEYS = ("nsc", "jetstream_api_prefix", "user_jwt", "user_seed", "socks_proxy")
-_COMMANDS = ("WORKER", "DEV", "SERVER", "CALL", "QUEUE", "JOB", "SCHEDULE", "DLQ", "SETUP", "DOCTOR", "PLUGINS")
+_COMMANDS = (
+    "WORKER",
+    "DEV",
+    "SERVER",
+    "CALL",
+    "QUEUE",
+    "JOB",
+    "SCHEDULE",
+    "DLQ",
+    "SETUP",
+    "DOCTOR",
+    "PLUGINS",
+    "WORKFLOW",
+)
 _FOREIGN_PREFIXES = (
     "JETQ_EMAIL_",
     "JETQ_TEST_",
@@ -263,7 +280,8 @@ def from_jetq_environment(environment: Mapping[str, str]) -> Layer:
     ours = [
         name
         for name, value in environment.items()
-        if name.startswith("JETQ_") and not name.startswith(_FOREIGN_PREFIXES) and not is_service_link(name, value)
+        if name in known
+        or (name.startswith("JETQ_") and not name.startswith(_FOREIGN_PREFIXES) and not is_service_link(name, value))
     ]
     _refuse_unknown(ours, _variable, "the environment variable {} is none of jetq's", "{}=...")
     return {known[name]: Given(environment[name], name) for name in ours if environment[name]}

@@ -26,6 +26,7 @@ from jetq.broker.consuming import Consuming
 from jetq.broker.dead_letters import DeadLetters
 from jetq.broker.enqueueing import Enqueueing
 from jetq.broker.fleet import Fleet
+from jetq.broker.ledger import Ledger
 from jetq.broker.queues import Queues
 from jetq.broker.records import Records
 from jetq.broker.results import Results
@@ -34,7 +35,9 @@ from jetq.broker.schedules import Schedules
 __all__ = ["Broker"]
 
 
-class Broker(Clock, Enqueueing, Consuming, Results, Queues, DeadLetters, Schedules, Cells, Records, Fleet, Protocol):
+class Broker(
+    Clock, Enqueueing, Consuming, Results, Queues, DeadLetters, Schedules, Cells, Records, Ledger, Fleet, Protocol
+):
     """One connection's view of everything that one namespace holds: every role at once."""
 
     async def close(self) -> None:

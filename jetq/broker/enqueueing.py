@@ -63,7 +63,8 @@ class Enqueueing(Protocol):
 
         An enqueue with an id that is in use stores nothing. An id is in use while a job with that id is scheduled,
         queued or running, and within two minutes after such a job was stored. The answer is then "existing"; the answer
-        is "new" if the id is `fresh`, because only this enqueue can have stored a job with a fresh id.
+        is "new" if the id is `fresh`, because only this enqueue can have stored a job with a fresh id. The id of a job
+        that is stored `again` is not in use any more once the earlier job is gone.
 
         A job with a key is not stored either while another job of its task and key is scheduled, queued or running. The
         answer is then "existing", with the id of that other job. With `debounce` the new job replaces the other one if

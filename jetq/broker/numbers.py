@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["ASKED_WITHIN", "DEDUP_WINDOW", "FIRE_WINDOW", "HEADROOM", "LETTER_LIMIT", "REMEMBERED"]
+__all__ = [
+    "ASKED_WITHIN", "BATCH_LIMIT", "COUNT_TTL", "DEDUP_WINDOW", "FIRE_WINDOW", "HEADROOM", "LETTER_LIMIT",
+    "LOOK_AGAIN_AFTER", "READ_LIMIT", "REMEMBERED", "STANDING_LIMIT",
+]  # fmt: skip
 
 DEDUP_WINDOW = 120
 """Seconds for which the id of a stored message is known. Within this time a message with the same id is taken for a
@@ -26,3 +29,19 @@ schedule may still fire, and less than the two minutes in which an enqueue under
 ASKED_WITHIN = 0.3
 """Seconds for a worker to say whether a job that it holds has started. Workers are asked before another job of the same
 key is stored."""
+
+COUNT_TTL = 8 * 86400
+"""Seconds for which a count is kept after it was last counted up. From then on it begins at 0 again."""
+
+BATCH_LIMIT = 1000
+"""The most entries that are written at once. nats-server takes no more messages in one atomic batch (2.15.1)."""
+
+READ_LIMIT = 1000
+"""The most entries that are read at once. nats-server gives no more than 1,024 (2.15.1), and a page has 1,000."""
+
+STANDING_LIMIT = 100_000
+"""The most names that one question for what stands may match. nats-server names no more in one answer (2.15.1,
+tests/integration/server/test_ledger.py), and two answers are of two moments."""
+
+LOOK_AGAIN_AFTER = 0.05
+"""Seconds after which a question is asked again whose answer was too old."""

@@ -8,6 +8,7 @@ from jetq.memory.consuming import Consuming
 from jetq.memory.dead_letters import DeadLetters
 from jetq.memory.enqueueing import Enqueueing
 from jetq.memory.fleet import Fleet
+from jetq.memory.ledger import Ledger
 from jetq.memory.queues import Queues
 from jetq.memory.records import Records
 from jetq.memory.results import Results
@@ -17,7 +18,7 @@ from jetq.memory.store import MemoryStore
 __all__ = ["MemoryBroker"]
 
 
-class MemoryBroker(Enqueueing, Consuming, Results, Queues, DeadLetters, Schedules, Cells, Records, Fleet):
+class MemoryBroker(Enqueueing, Consuming, Results, Queues, DeadLetters, Schedules, Cells, Records, Ledger, Fleet):
     """See `jetq.broker.Broker`. Brokers on one store see the same queues, also from several threads and loops.
 
     store: the store of this broker; None makes a new store. clock: the clock of a new store; None takes the real time.

@@ -21,6 +21,7 @@ from jetq.broker.numbers import DEDUP_WINDOW, FIRE_WINDOW
 from jetq.encoding.headers import job_headers, meta_to_rewrite
 from jetq.memory.clock import FakeClock, Timers
 from jetq.memory.dead_letter_store import DeadLetterStore
+from jetq.memory.ledger_store import LedgerStore
 from jetq.memory.schedule_store import JobOfTick, RecurringStore
 from jetq.model.cell import Cell, StoredRecord
 from jetq.model.debouncing import debounced
@@ -128,7 +129,7 @@ class QueueStore:
             return EnqueueReceipt(existing.sequence, job.id, "existing")
         while self._recent and next(iter(self._recent.values()))[0] <= now:
             self._recent.popitem(last=False)
-        if message_id in self._recent:
+        if message_id in self._recent and not job.again:
             return EnqueueReceipt(self._recent[message_id][1], job.id, "new" if job.fresh else "existing")
         message = self.add(job, due)
         self._recent[message_id] = (now + DEDUP_WINDOW, message.sequence)
@@ -397,6 +398,7 @@ class MemoryStore:
         self.responders: dict[str, list[Callable[[bytes, Callable[[bytes | None], None]], None]]] = {}
         self.cells: dict[str, Cell] = {}
         self.records: dict[str, StoredRecord] = {}
+        self.ledger = LedgerStore(self.now, self.at)
         self.cell_watchers: dict[str, list[Callable[[str, bytes], None]]] = {}
         self.signals: dict[str, list[Callable[[bytes], None]]] = {}
         self.versions = itertools.count(1)

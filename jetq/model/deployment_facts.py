@@ -76,7 +76,7 @@ class StreamFacts(Struct, frozen=True):
     queue: str
     """The queue that the stream belongs to; empty for a stream of the namespace."""
 
-    role: Literal["jobs", "dead-letters", "results", "state"]
+    role: Literal["jobs", "dead-letters", "results", "state", "records", "flows", "counts"]
     """What the stream holds."""
 
     state: Literal["stands", "missing", "foreign", "silent"] = "stands"

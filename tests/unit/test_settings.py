@@ -133,6 +133,7 @@ def test_every_setting_has_a_variable(world: World) -> None:
         "result_max_bytes": "20000000",
         "state_max_bytes": "30000000",
         "record_max_bytes": "40000000",
+        "workflow_max_bytes": "50000000",
         "plugins": "email, acme",
     }
     identity = {"user": "bob", "password": "pw"}, {"token": "t"}, {"creds": "/c"}, {"nkey": "/n"}
@@ -147,6 +148,7 @@ def test_every_setting_has_a_variable(world: World) -> None:
     assert (settings.replicas, settings.ack_wait, settings.tls_first) == (3, 60.0, True)
     assert (settings.jetstream_domain, settings.ignore_discovered_servers) == ("hub", True)
     assert (settings.max_bytes, settings.state_max_bytes, settings.record_max_bytes) == (1073741824, 30000000, 40000000)
+    assert settings.workflow_max_bytes == 50000000
     assert settings.plugins == ("email", "acme")
 
 

@@ -54,7 +54,7 @@ def queues(apps: tuple[str, ...], queue: tuple[str, ...], plugins: bool) -> None
     async def ask(broker: Broker) -> Mapping[str, Sequence[Drift]]:
         declared = {name for name, queue in app.queues.items() if queue.levels is not None}
         found = {f"queue {name}": await broker.setup(name, levels=name in declared) for name in names}
-        return found | {"records": await broker.setup_records()}
+        return found | {"records": await broker.setup_records(), "workflows": await broker.setup_ledger()}
 
     found = ask_broker(app, ask)
     for what, drifts in found.items():

@@ -7,6 +7,7 @@ from jetq.jetstream.broker.consuming import Consuming
 from jetq.jetstream.broker.dead_letters import DeadLetters
 from jetq.jetstream.broker.enqueueing import Enqueueing
 from jetq.jetstream.broker.fleet import Fleet
+from jetq.jetstream.broker.ledger import Ledger
 from jetq.jetstream.broker.queue_removal import QueueRemoval
 from jetq.jetstream.broker.queues import Queues
 from jetq.jetstream.broker.records import Records
@@ -18,7 +19,18 @@ __all__ = ["JetStreamBroker"]
 
 
 class JetStreamBroker(
-    Enqueueing, Consuming, Results, Queues, QueueRemoval, Deployment, DeadLetters, Schedules, Cells, Records, Fleet
+    Enqueueing,
+    Consuming,
+    Results,
+    Queues,
+    QueueRemoval,
+    Deployment,
+    DeadLetters,
+    Schedules,
+    Cells,
+    Records,
+    Ledger,
+    Fleet,
 ):
     """See `jetq.broker.Broker`. A broker belongs to the event loop it was made on.
 

@@ -15,6 +15,7 @@ from jetq.encoding.headers import read_result
 from jetq.errors import BrokerError, Denied, PayloadTooLarge
 from jetq.jetstream.streams.acks import Acks
 from jetq.jetstream.streams.api import EXPECTED, Api, StoredMessage
+from jetq.jetstream.streams.batches import Batches
 from jetq.jetstream.streams.payload_limit import PayloadLimit
 from jetq.jetstream.streams.publisher import PubAck, Publisher
 from jetq.jetstream.streams.reading import at_once, each_message
@@ -54,6 +55,9 @@ WRITE_WITHIN = 15.0
 """Seconds for a worker's own writes. They outlast the loss of a leader, about 5 s (nats-server 2.15, three nodes), with
 room to spare."""
 
+_LEDGER = ("_plan", "_flow", "_job", "_count")
+"""The second tokens of the subjects of the ledger."""
+
 _CLOSE_WITHIN = 2.0
 _CLOCK_EVERY = 60.0
 _ROUNDED = 0.5
@@ -74,13 +78,14 @@ class Base:
         self.topology = Topology(connection, self.api, self.subjects, settings)
         self.payload_limit = PayloadLimit(connection)
         self.publisher = Publisher(
-            connection, settings.publish_timeout, self._restore, self.trace, self.payload_limit.doubt
+            connection, settings.publish_timeout, self.restore, self.trace, self.payload_limit.doubt
         )
+        self.batches = Batches(connection, self.payload_limit.doubt)
         self.known_queues: dict[str, QueueTopology] = {}  # the queues that `ensure` was called for
         self.rooms: dict[str, Room] = {}  # room for new jobs, of queues with a bound
         self.reserves: dict[str, Room] = {}  # room for what workers store, of the same queues
         self.unbounded: set[str] = set()
-        self.has_shared = self._has_records = False
+        self.has_shared = self._has_records = self._has_ledger = False
         self._making = asyncio.Lock()
         self.levelled: set[str] = set()  # queues whose levels exist
         self.acks: dict[str, Acks] = {}  # by consumer
@@ -90,6 +95,7 @@ class Base:
     async def start(self) -> None:
         """Open the inboxes. Call this once."""
         await self.publisher.start()
+        self.batches.start()
         self.connection.on_up(self._look_at_the_clock)
 
     def now(self) -> float:
@@ -200,6 +206,15 @@ class Base:
                         _log.warning("drift: %s", drift)
                     self._has_records = True
 
+    async def ensure_ledger(self) -> None:
+        """Create, once, the streams of the ledger."""
+        if not self._has_ledger:
+            async with self._making:
+                if not self._has_ledger:
+                    for drift in await self.topology.ledger():
+                        _log.warning("drift: %s", drift)
+                    self._has_ledger = True
+
     def too_large(self, job: JobRecord) -> PayloadTooLarge:
         """Return the error to raise for a job with more bytes of arguments than may be enqueued."""
         limit = self.connection.max_payload - HEADROOM
@@ -279,15 +294,22 @@ class Base:
         now = self.now() if info is None else datetime.fromisoformat(info["ts"]).timestamp()  # the server's time
         return now - left.stored_at <= within + _ROUNDED
 
-    async def _restore(self, subject: str) -> None:
+    async def restore(self, subject: str) -> None:
         """Create again what `subject` needs, because its stream may have been deleted since."""
         queue = subject.split(".")[1]
         if queue == "_record":
             await self.topology.records()
+        elif queue in _LEDGER:
+            await self._restore_ledger(self.subjects.counts if queue == "_count" else self.subjects.flows)
         elif queue.startswith("_"):
             await self.topology.shared()
         else:
             await self.restore_queue(queue)
+
+    async def _restore_ledger(self, stream: str) -> None:
+        if await self.api.stream_info(stream) is None:
+            await asyncio.sleep(DELETED_WITHIN)
+        await self.topology.ledger()
 
     async def restore_queue(self, queue: str) -> None:
         """Create again what was deleted of the queue.

@@ -171,7 +171,12 @@ class Enqueueing(Base):
         """Return the subject and the headers of a job that is due, from any thread. Raises PayloadTooLarge."""
         if len(job.body) > self.connection.max_payload - HEADROOM:
             raise self.too_large(job)
-        headers = {MSG_ID: job.id} if job.meta is DEFAULT_META else {MSG_ID: job.id, **job_headers(job)}
+        if job.meta is DEFAULT_META:
+            headers = {MSG_ID: job.id}
+        elif job.again:  # by its id the server would take it for the job that is over
+            headers = job_headers(job)
+        else:
+            headers = {MSG_ID: job.id, **job_headers(job)}
         return self.subjects.run(job.queue, job.task, job.key, job.id, job.level), headers
 
     # --- ids and keys that other jobs may have
@@ -194,7 +199,7 @@ class Enqueueing(Base):
     async def _earlier(self, job: JobRecord) -> EnqueueReceipt | None:
         """Return what an enqueue of the same id left in the last two minutes, if the server may have forgotten the
         id."""
-        if job.fresh or not self._may_have_forgotten:
+        if job.fresh or job.again or not self._may_have_forgotten:
             return None
         ack = await self.trace(job, DEDUP_WINDOW)
         return None if ack is None else ack.receipt_of(job)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import math
-import uuid
 from collections.abc import Sequence
 from contextlib import suppress
 
@@ -12,14 +10,13 @@ import msgspec
 
 from jetq.encoding.headers import SCHEDULE_HEADER, NewerHeader, job_headers, newer_version
 from jetq.encoding.schedules import encode_record, read_record
-from jetq.errors import BrokerUnavailable, NotStored, Rejected
+from jetq.errors import Denied, NotStored
 from jetq.jetstream.broker.base import EXPECTED, EXPECTED_ON, WRITE_WITHIN, Base, schedule_headers
 from jetq.jetstream.streams.api import NOT_FOUND, ApiError, StoredMessage
-from jetq.jetstream.streams.publisher import WRONG_LAST_SEQUENCE, WrongSequence
-from jetq.jetstream.streams.refusals import BATCH_IN_A_MOMENT, HINTS
+from jetq.jetstream.streams.batches import BatchMessage
+from jetq.jetstream.streams.publisher import WrongSequence
 from jetq.jetstream.streams.subjects import task_token
 from jetq.jetstream.transport.connection import NoReply, NoResponders
-from jetq.jetstream.transport.nats_client import header_block
 from jetq.model.bounds import check_numbers
 from jetq.model.job import JobRecord
 from jetq.model.schedule import Mark, ScheduleRecord, StoredSchedule, Ticked
@@ -124,41 +121,20 @@ class Schedules(Base):
 
         The mark may not be stored without the job, nor the job twice.
         """
-        batch = uuid.uuid4().hex
-        first = header_block({**headers, "Nats-Batch-Id": batch, "Nats-Batch-Sequence": "1"})
-        await self.connection.publish(mark, data, block=first)
         subject = self.subjects.run(job.queue, job.task, job.key, job.id, job.level)
         own = {
             **job_headers(job),
             EXPECTED: "0",
             EXPECTED_ON: self.subjects.anywhere(job.queue, job.task, job.key, job.id),
-            "Nats-Batch-Id": batch,
-            "Nats-Batch-Sequence": "2",
-            "Nats-Batch-Commit": "1",
         }
         if due is not None:
             own.update(schedule_headers(due, subject))
             subject = self.subjects.later(job.queue, job.task, job.key, job.id)
+        both = (BatchMessage(mark, data, headers), BatchMessage(subject, job.body, own))
         try:
-            answer = await self.connection.request(subject, job.body, headers=own, timeout=self.api.timeout)
-        except (NoReply, NoResponders) as error:
+            await self.batches.store(both, f"the tick of {job.task}", timeout=self.api.timeout)
+        except (NoReply, NoResponders, Denied) as error:  # a tick that is denied now is tried again, and no dead letter
             raise NotStored(f"no confirmation for the tick of {job.task}: {error}") from None
-        _check(answer.data, job)
-
-
-def _check(data: bytes, job: JobRecord) -> None:
-    try:
-        error = json.loads(data).get("error")
-    except ValueError:
-        raise BrokerUnavailable(f"the answer for the tick of {job.task} was not JetStream's") from None
-    if error is None:
-        return
-    code, description = error.get("err_code"), error.get("description", "")
-    if code == WRONG_LAST_SEQUENCE:
-        raise WrongSequence(description)
-    if code in BATCH_IN_A_MOMENT:
-        raise BrokerUnavailable(f"the tick of {job.task} was not taken now: {description} (error {code})")
-    raise Rejected(f"the tick of {job.task} was refused: {description} (error {code})", hint=HINTS.get(code))
 
 
 def _stored(message: StoredMessage, queue: str) -> StoredSchedule | None:

@@ -59,7 +59,8 @@ class Deployment(Base):
             await self._look_at_queue(queue, notes)
         for wanted in self.topology.shared_streams():
             await self._look_at_stream("", wanted, notes)
-        await self._look_at_stream("", self.topology.records_stream(), notes, optional=True)
+        for optional in (self.topology.records_stream(), *self.topology.ledger_streams()):
+            await self._look_at_stream("", optional, notes, optional=True)
         await self._look_at_domains(notes)
         await self._probe(tasks, notes)
         return Survey(

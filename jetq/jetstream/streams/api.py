@@ -224,17 +224,35 @@ class Api:
             answer = await self._ask(f"{self.prefix}.DIRECT.GET.{stream}", _encode(query), stream=stream)
         except NoResponders:
             return None
-        headers = answer.headers
-        if "Nats-Sequence" not in headers:  # a bare status, e.g. 404; a stored message may have its own `Status`
-            return None
-        with _legible(f"DIRECT.GET.{stream}"):
-            return StoredMessage(
-                subject=headers["Nats-Subject"],
-                sequence=int(headers["Nats-Sequence"]),
-                data=answer.data,
-                headers={name: value for name, value in headers.items() if name not in _DIRECT_HEADERS},
-                stored_at=_timestamp(headers["Nats-Time-Stamp"]),
-            )
+        return _stored(answer, stream)
+
+    async def last_of_each(self, stream: str, subject: str, *, most: int, bytes: int) -> list[StoredMessage]:
+        """Return the last message of each subject that `subject`, which holds wildcards, matches: at most `most`, with
+        about `bytes` bytes in all. Some replica answers, and may lag behind; what is missing has to be asked for one by
+        one. Raises BrokerUnavailable if the answers do not end in time.
+        """
+        found: list[StoredMessage] = []
+        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def on_answer(answer: Message) -> None:
+            message = _stored(answer, stream)
+            if message is not None:
+                found.append(message)
+            elif not ended.done():  # a bare status ends the answers, also if there is nothing or nobody to answer
+                ended.set_result(None)
+
+        inbox = self._connection.new_inbox()
+        subscription = await self._connection.subscribe(inbox, on_answer)
+        try:
+            query = {"multi_last": [subject], "batch": most, "max_bytes": bytes}
+            self._connection.send(f"{self.prefix}.DIRECT.GET.{stream}", _encode(query), inbox)
+            async with asyncio.timeout(self.timeout):
+                await ended
+        except TimeoutError:
+            raise BrokerUnavailable(f"the answers to {subject} did not end within {self.timeout:g} s") from None
+        finally:
+            await subscription.unsubscribe()
+        return found
 
     async def purge(self, stream: str, subject: str, *, up_to: int | None = None) -> int:
         """Remove all messages on `subject`, or only those up to the sequence `up_to`; return how many were removed."""
@@ -256,6 +274,21 @@ class Api:
                 raise
             return False
         return True
+
+
+def _stored(answer: Message, stream: str) -> StoredMessage | None:
+    """Return the stored message in the answer to a direct get; None for an answer without one."""
+    headers = answer.headers
+    if "Nats-Sequence" not in headers:  # a bare status, e.g. 404; a stored message may have its own `Status`
+        return None
+    with _legible(f"DIRECT.GET.{stream}"):
+        return StoredMessage(
+            subject=headers["Nats-Subject"],
+            sequence=int(headers["Nats-Sequence"]),
+            data=answer.data,
+            headers={name: value for name, value in headers.items() if name not in _DIRECT_HEADERS},
+            stored_at=_timestamp(headers["Nats-Time-Stamp"]),
+        )
 
 
 @contextmanager

@@ -36,9 +36,12 @@ class Permissions(Struct, frozen=True):
     responses: bool = False
 
 
-def of_producer(subjects: Subjects, inbox: str, tasks: Iterable[Enqueued], *, domain: str | None = None) -> Permissions:
+def of_producer(
+    subjects: Subjects, inbox: str, tasks: Iterable[Enqueued], *, watch: str | None = None, domain: str | None = None
+) -> Permissions:
     """Return what a user needs to enqueue `tasks` with any option and to wait for their results.
 
+    watch: the task that watches over workflows, if the user also stores workflows, which begin with these tasks.
     `domain` is that of JetStream, if it has a name.
     """
     api = api_prefix(domain)
@@ -54,8 +57,13 @@ def of_producer(subjects: Subjects, inbox: str, tasks: Iterable[Enqueued], *, do
         publish.append(subjects.questions(queue))
         if any(each.keys for each in of_queue):
             publish.append(f"{api}.DIRECT.GET.{subjects.jobs(queue)}")
+        if watch is not None:
+            of_watch = f"{subjects.namespace}.{queue}.later.{task_token(watch)}.{NO_KEY}.*"
+            publish += [subjects.entry(f"plan.{queue}.*"), of_watch]
     if any(each.keys for each in tasks):
         publish += [f"{api}.STREAM.INFO.{subjects.results}", *_state(subjects, api)]
+    if watch is not None:
+        publish += [subjects.entry("flow.*.page.>"), subjects.entry("flow.*.fed.*"), *_ledger(subjects, api)]
     return Permissions(tuple(publish), (f"{inbox}.>", subjects.result("*")))
 
 
@@ -74,12 +82,15 @@ def of_worker(subjects: Subjects, inbox: str, queues: Mapping[str, bool], *, dom
     ]
     publish += [f"{api}.DIRECT.GET.{subjects.state}", f"{api}.STREAM.PURGE.{subjects.state}"]
     publish += [subjects.record(">"), *_records(subjects, api)]
+    publish += [*_advancing(subjects, api), *_ledger(subjects, api)]
     handover = [subjects.signal("able"), subjects.signal("hand.*"), subjects.questions("hand.*")]
     publish += handover
-    subscribe = [f"{inbox}.>", subjects.cell("pause.*"), subjects.cell("lines.*"), subjects.signal("limits"), *handover]
+    subscribe = [f"{inbox}.>", subjects.cell("pause.*"), subjects.cell("lines.*"), *handover]
+    subscribe += [subjects.signal("limits"), subjects.signal("workflow")]
     for queue, levels in sorted(queues.items()):
         jobs, dead = subjects.jobs(queue), subjects.dead_letters(queue)
         publish += [*_looks(subjects, api, queue, levels=levels), f"{subjects.namespace}.{queue}.>"]
+        publish += [subjects.entry(f"plan.{queue}.*"), f"{api}.DIRECT.GET.{dead}"]
         publish += [f"{api}.STREAM.MSG.GET.{jobs}", f"{api}.STREAM.MSG.GET.{dead}", f"{api}.DIRECT.GET.{jobs}"]
         publish += [f"{api}.STREAM.MSG.DELETE.{jobs}", f"{api}.CONSUMER.INFO.{jobs}.{subjects.consumer(queue, 'high')}"]
         for level in _levels(levels):
@@ -115,6 +126,20 @@ def _records(subjects: Subjects, api: str) -> list[str]:
         f"{api}.{verb}.{subjects.records}"
         for verb in ("STREAM.INFO", "STREAM.MSG.GET", "STREAM.MSG.DELETE", "DIRECT.GET")
     ]
+
+
+def _ledger(subjects: Subjects, api: str) -> list[str]:
+    """Return the subjects to publish on to read what workflows have written down."""
+    infos = [f"{api}.STREAM.INFO.{stream}" for stream in (subjects.flows, subjects.counts)]
+    return [*infos, f"{api}.STREAM.MSG.GET.{subjects.flows}", f"{api}.DIRECT.GET.{subjects.flows}"]
+
+
+def _advancing(subjects: Subjects, api: str) -> list[str]:
+    """Return the subjects to publish on to write down what becomes of members, and to clear up after workflows."""
+    of_life = ("mark.>", "full.>", "size.*", "fed.*", "state.*")
+    written = [*(subjects.entry(f"flow.*.{each}") for each in of_life), subjects.entry("count.>")]
+    purges = [f"{api}.STREAM.PURGE.{stream}" for stream in (subjects.flows, subjects.counts)]
+    return [*written, f"{api}.STREAM.MSG.DELETE.{subjects.flows}", *purges]
 
 
 def _levels(levels: bool) -> tuple[Level, ...]:

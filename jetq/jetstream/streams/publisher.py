@@ -67,6 +67,7 @@ class PubAck(Struct):
     seq: int = 0
     duplicate: bool = False
     domain: str = ""
+    val: str = ""  # of a counter: its new value
     error: _Error | None = None
 
     def receipt_of(self, job: JobRecord) -> EnqueueReceipt:

@@ -20,7 +20,7 @@ _MORE_ROOM = "give the server or the account more storage, or the streams less: 
 HINTS = {
     10023: "give the server more room, or the stream fewer replicas (JETQ_REPLICAS)",
     10026: "raise the account's limit of consumers, or serve fewer queues",
-    10027: "raise the account's limit of streams: each queue needs two, and each namespace two more",
+    10027: "raise the account's limit of streams: each queue needs two, and each namespace two to five",
     10047: _MORE_ROOM,
     10065: "streams of others take these subjects: give jetq another namespace (JETQ_NAMESPACE)",
     10002: _MORE_ROOM,

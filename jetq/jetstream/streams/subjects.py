@@ -38,9 +38,13 @@ class Subjects:
         self.results = f"{self._stream_prefix}JETQ_RESULTS"
         self.state = f"{self._stream_prefix}JETQ_STATE"
         self.records = f"{self._stream_prefix}JETQ_RECORDS"
+        self.flows = f"{self._stream_prefix}JETQ_FLOWS"
+        self.counts = f"{self._stream_prefix}JETQ_COUNTS"
         self.results_subjects = f"{namespace}._result.>"
         self.state_subjects = f"{namespace}._state.>"
         self.records_subjects = f"{namespace}._record.>"
+        self.flows_subjects = [f"{namespace}._{kind}.>" for kind in ("plan", "flow", "job")]
+        self.counts_subjects = f"{namespace}._count.>"
 
     def jobs(self, queue: str) -> str:
         """Return the stream of a queue's jobs."""
@@ -164,6 +168,14 @@ class Subjects:
     def record(self, name: str) -> str:
         """Return the subject of a record of an application or plugin."""
         return f"{self.namespace}._record.{name}"
+
+    def entry(self, name: str) -> str:
+        """Return the subject of an entry of the ledger or of a count, or a filter for those that `name` matches."""
+        return f"{self.namespace}._{name}"
+
+    def entry_name(self, subject: str) -> str:
+        """Return the name of the entry of the ledger that is stored on `subject`."""
+        return subject[len(self.namespace) + 2 :]
 
     def cell(self, name: str) -> str:
         """Return the subject of a value that the fleet shares."""

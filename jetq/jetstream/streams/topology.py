@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from msgspec import Struct
 
-from jetq.broker.numbers import DEDUP_WINDOW
+from jetq.broker.numbers import COUNT_TTL, DEDUP_WINDOW
 from jetq.errors import BrokerError, Denied, TopologyError
 from jetq.jetstream.streams.api import Api, ApiError
 from jetq.jetstream.streams.domains import refuse_twofold
@@ -46,6 +46,10 @@ that stream is answered by nobody until the stream is deleted too (nats-server 2
 tests/integration/queues/test_removed_queues.py)."""
 
 _LOOK_EVERY = 0.1
+
+_COUNTS_ROOM = 64 * 1024 * 1024
+"""The most bytes that the counts are given, if there is a bound at all: about half a million counts of 130 bytes
+(nats-server 2.15.1)."""
 
 
 class QueueTopology(Struct, frozen=True):
@@ -137,6 +141,18 @@ class Topology:
         _, drift = await self._stream(self._subjects.records, self.records_stream())
         return drift
 
+    async def ledger(self) -> Sequence[Drift]:
+        """Make the two streams of the ledger where they are missing; return their drift.
+
+        The streams are not made by `shared`, because namespaces without workflows do without. Raises TopologyError as
+        `queue` does.
+        """
+        await self._refuse_twofold(self._subjects.flows, self._subjects.entry(f"flow.{_PROBED}"))
+        entries, counts = self.ledger_streams()
+        _, drift = await self._stream(self._subjects.flows, entries)
+        _, counts_drift = await self._stream(self._subjects.counts, counts)
+        return (*drift, *counts_drift)
+
     def streams_of(self, queue: str) -> Sequence[dict[str, Any]]:
         """Return the wanted configurations of the streams that `queue` needs."""
         return (self._jobs_config(queue), self._dead_config(queue))
@@ -153,6 +169,10 @@ class Topology:
             "retention": "limits",
             "max_msgs_per_subject": 1,
         }
+
+    def ledger_streams(self) -> Sequence[dict[str, Any]]:
+        """Return the wanted configurations of the streams of the ledger: that of entries, and that of counts."""
+        return (self._flows_config(), self._counts_config())
 
     async def look_at_stream(self, wanted: Mapping[str, Any]) -> Seen:
         """Return what exists of the stream `wanted`. Nothing is made."""
@@ -290,6 +310,29 @@ class Topology:
             "subjects": [self._subjects.state_subjects],
             "retention": "limits",
             "max_msgs_per_subject": 1,
+        }
+
+    def _flows_config(self) -> dict[str, Any]:
+        return {
+            **self._base(self._subjects.flows, "flows", self._settings.workflow_max_bytes, lossless=True),
+            "subjects": self._subjects.flows_subjects,
+            "retention": "limits",
+            "max_msgs_per_subject": 1,
+            "allow_atomic": True,
+        }
+
+    def _counts_config(self) -> dict[str, Any]:
+        room = self._settings.workflow_max_bytes or self._settings.max_bytes
+        return {
+            # A full stream drops the oldest counts: with counters the server takes no other setting. What reads a count
+            # comes to the same without it, only later.
+            **self._base(self._subjects.counts, "counts", room and min(room, _COUNTS_ROOM)),
+            "subjects": [self._subjects.counts_subjects],
+            "retention": "limits",
+            "max_msgs_per_subject": 1,
+            "max_age": COUNT_TTL * _NANOSECONDS,
+            "allow_msg_counter": True,
+            "allow_msg_ttl": False,  # the server refuses it together with counters
         }
 
     def _base(self, name: str, role: str, room: int | None, *, lossless: bool = False) -> dict[str, Any]:

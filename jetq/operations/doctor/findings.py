@@ -343,7 +343,7 @@ def _about_stream(stream: StreamFacts, *, clustered: bool) -> Iterator[Finding]:
             "it was full, and the server removed its oldest jobs to make room",
             f"raise its room (`nats stream edit {name} --max-bytes`); whoever enqueues past jetq's limit fills it",
         )
-    if stream.max_bytes is not None and stream.role in ("jobs", "dead-letters", "state"):
+    if stream.max_bytes is not None and stream.role in ("jobs", "dead-letters", "state", "flows"):
         yield from _about_room(stream, stream.max_bytes)
     if stream.offline:
         yield Finding(

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from msgspec.structs import replace
 
 from jetq.encoding.headers import META_HEADER, read_meta
 from jetq.errors import BrokerError, PayloadTooLarge
-from jetq.model.job import EnqueueReceipt, Meta
+from jetq.model.job import EnqueueReceipt, Meta, Place
 from tests.integration.contract.world import QUEUE, World, job, letter, retry_of
 
 pytestmark = pytest.mark.anyio
@@ -109,6 +110,24 @@ async def test_the_same_id_again_is_recognised_after_the_job_was_finished(world:
 
     inbox.feed.ask(1)
     await inbox.quiet()
+
+
+async def test_a_member_that_is_stored_again_is_new_once_the_earlier_job_is_gone(world: World) -> None:
+    broker = await world.broker()
+    place = Place("f", QUEUE, "life", "step", 0, 1, 1, 0.0, 0, 0.0)
+    first = await broker.enqueue(job("same", meta=Meta(flow=place)))
+    again = job("same", meta=Meta(flow=replace(place, again=True)))
+    inbox = await world.feed(broker, 1)
+    running = await inbox.next()
+
+    assert await broker.enqueue(again) == EnqueueReceipt(first.sequence, "same", "existing")
+    broker.finish(running)
+    await broker.confirm()
+
+    answers = [await broker.enqueue(again), *await broker.enqueue_many([again])]
+    assert [answer.disposition for answer in answers if isinstance(answer, EnqueueReceipt)] == ["new", "existing"]
+    inbox.feed.ask(2)
+    await inbox.collect(1)
 
 
 async def test_of_many_at_once_with_one_id_one_is_stored(world: World) -> None:

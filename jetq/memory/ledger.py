@@ -1,0 +1,95 @@
+"""The ledger of memory brokers: what workflows and durable jobs have written down."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from jetq.broker.ledger import check_count, check_entries, check_filter, is_of_counts
+from jetq.broker.numbers import LOOK_AGAIN_AFTER, READ_LIMIT, STANDING_LIMIT
+from jetq.errors import BrokerError, BrokerUnavailable, PayloadTooLarge
+from jetq.memory.base import Base
+from jetq.memory.sizes import MAX_PAYLOAD
+from jetq.model.cell import LedgerEntry, NewEntry, Standing
+from jetq.model.deployment_facts import Drift
+
+__all__ = ["ANSWER_WITHIN", "Ledger"]
+
+ANSWER_WITHIN = 5.0
+"""Seconds of real time for an answer that is new enough, as many as JetStream has by default."""
+
+
+class Ledger(Base):
+    """See `jetq.broker.ledger.Ledger`."""
+
+    async def setup_ledger(self) -> Sequence[Drift]:
+        return ()
+
+    async def write_entry(
+        self, name: str, body: bytes, *, expected: int | None = None, on: str | None = None, ttl: float | None = None
+    ) -> int | None:
+        return await self.write_entries([NewEntry(name, body, expected, on, ttl)])
+
+    async def write_entries(self, entries: Sequence[NewEntry]) -> int | None:
+        check_entries(entries)
+        for entry in entries:
+            _check_size(entry)
+        with self.store.lock:
+            self.use()
+            return self.store.ledger.sequence if self.store.ledger.write(entries) else None
+
+    async def read_entry(self, where: str, *, surely: bool = False) -> LedgerEntry | None:
+        check_filter(where)
+        with self.store.lock:
+            self.use()
+            return self.store.ledger.newest(where)
+
+    async def read_entries(self, where: str) -> Sequence[LedgerEntry]:
+        check_filter(where)
+        with self.store.lock:
+            self.use()
+            found = [self.store.ledger.newest(name) for name in self.store.ledger.names(where)[:READ_LIMIT]]
+            return [entry for entry in found if entry is not None]
+
+    async def standing_entries(self, where: str, *, at_least: int = 0) -> Standing:
+        check_filter(where)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + ANSWER_WITHIN
+        while (standing := self._standing_now(where)).sequence < at_least:
+            if loop.time() + LOOK_AGAIN_AFTER > deadline:
+                raise BrokerUnavailable(
+                    f"what is said of {where} is older than entry {at_least}: the last one known is {standing.sequence}"
+                )
+            await asyncio.sleep(LOOK_AGAIN_AFTER)
+        return standing
+
+    def _standing_now(self, where: str) -> Standing:
+        with self.store.lock:
+            self.use()
+            names = self.store.ledger.names(where)
+            sequence = self.store.ledger.sequence
+        if len(names) > STANDING_LIMIT:
+            raise BrokerError(f"{len(names):,} entries match {where}, and one answer names {STANDING_LIMIT:,} at most")
+        return Standing(names, sequence)
+
+    async def count_up(self, name: str, by: int) -> int:
+        check_count(name)
+        with self.store.lock:
+            self.use()
+            return self.store.ledger.count_up(name, by)
+
+    async def drop_entry(self, sequence: int) -> bool:
+        with self.store.lock:
+            self.use()
+            return self.store.ledger.drop(sequence)
+
+    async def purge_entries(self, where: str) -> int:
+        check_filter(where, counts=True)
+        with self.store.lock:
+            self.use()
+            return self.store.ledger.purge_counts(where) if is_of_counts(where) else self.store.ledger.purge(where)
+
+
+def _check_size(entry: NewEntry) -> None:
+    if len(entry.body) > MAX_PAYLOAD:
+        raise PayloadTooLarge(f"entry {entry.name} has {len(entry.body):,} bytes, the limit is {MAX_PAYLOAD:,}")
