@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any, cast
@@ -13,10 +13,12 @@ from typing import Any, cast
 import msgspec
 from msgspec.structs import replace
 
-from jetq.encoding.headers import META_HEADER
+from jetq.encoding.headers import META_HEADER, meta_or_default
+from jetq.encoding.json_text import encode_extended
 from jetq.errors import JobTimeout, RemoteTraceback, TaskFailed
 from jetq.model.dead_letter import DeadLetter
 from jetq.model.failure import AttemptError, Failure, stable_type_name
+from jetq.model.job import Meta
 
 __all__ = ["bounded", "capture", "fit", "in_a_line", "members", "revive", "summarize", "text_of", "type_name"]
 
@@ -128,7 +130,8 @@ def fit(letter: DeadLetter, limit: int) -> DeadLetter:
     """Return `letter`, shortened until its JSON has at most `limit` bytes.
 
     The parts that tell most about the cause are cut last; the order is traceback, headers, the attempts' errors,
-    message. Names, places, times and reason always stay, about a kilobyte, even if `limit` is below that.
+    message. Names, addresses, times, reason and the place in a workflow always stay, about a kilobyte, even if `limit`
+    is below that.
     """
     for shorter in _shortened(letter):
         letter = shorter
@@ -160,7 +163,14 @@ def _shortened(letter: DeadLetter) -> Iterator[DeadLetter]:
     yield (letter := replace(letter, errors=(), errors_dropped=dropped))
     for limit in (_SUMMARY, _NOTICE):
         yield (letter := replace(letter, failure=replace(letter.failure, message=_cut(failure.message, limit))))
-    yield (letter := replace(letter, headers={}))
+    yield (letter := replace(letter, headers=_place_alone(own)))
+
+
+def _place_alone(headers: Mapping[str, str]) -> Mapping[str, str]:
+    """Return what `headers` say of the job's place in a workflow. Without its place a member that is replayed would run
+    as a plain job."""
+    place = meta_or_default(headers).flow
+    return {} if place is None else {META_HEADER: encode_extended(Meta(flow=place)).decode()}
 
 
 def _first_and_last(errors: tuple[AttemptError, ...], last: int) -> tuple[AttemptError, ...]:

@@ -16,7 +16,7 @@ from jetq.model.bounds import LONGEST_HEADER, check_numbers
 from jetq.model.dead_letter import DeadLetter
 from jetq.model.extended import Versioned
 from jetq.model.failure import AttemptError
-from jetq.model.job import DEFAULT_META, JobRecord, Meta
+from jetq.model.job import DEFAULT_META, JobRecord, Meta, Place
 from jetq.model.result import ResultRecord
 
 __all__ = [
@@ -48,7 +48,10 @@ __all__ = [
 T = TypeVar("T")
 K = TypeVar("K", bound=Versioned)
 
-WIRE_VERSION = 1
+WIRE_VERSION = 2
+"""The highest version of the wire format that is read. A value is written in version 1, except a job that has a place
+in a workflow (`jetq.model.job.Meta`)."""
+
 META_HEADER = "Jetq"
 LETTER_HEADER = "Jetq-Letter"
 IMPORTED_HEADER = "Jetq-Imported"
@@ -68,6 +71,13 @@ _TOKEN = re.compile(r"[^.*>\s\x00-\x1f\x7f]+")
 _WORDS = re.compile(r"[^*>\s\x00-\x1f\x7f]*")
 """What a subject may contain: one token, and a task's name, which is empty for a message that is no job. Names that
 callers give are held to narrower rules: whatever came is dead-lettered under what it called itself."""
+
+
+_LONGEST_ID_OF_MEMBER = 60
+"""The most characters of a member's id, which bounds the names of its life and step: both are parts of subjects."""
+
+_LONGEST_NAME = 256
+"""The most characters of an id or a queue in a place. Any id that jetq makes is shorter."""
 
 
 class BadHeader(ValueError):
@@ -151,7 +161,7 @@ def read_meta(headers: Mapping[str, str]) -> Meta:
 
 
 def check_meta(meta: Meta) -> None:
-    """Raise ValueError for numbers that a job cannot have."""
+    """Raise ValueError for numbers that a job cannot have, and for a place that no workflow has."""
     if meta.attempt < 1:
         raise ValueError(f"attempt {meta.attempt}; attempts count from 1")
     if meta.max_attempts is not None and meta.max_attempts < 1:
@@ -163,6 +173,20 @@ def check_meta(meta: Meta) -> None:
         times=("enqueued", "unknown_since", "expires", "nominal", "in_line"),
     )
     _check_errors(meta.errors)
+    if meta.flow is not None:
+        _check_place(meta.flow)
+
+
+def _check_place(place: Place) -> None:
+    check_numbers(
+        place, counts=("member", "members_of_page", "pages"), times=("deadline", "looked"), sequences=("seen",)
+    )
+    for name in ("workflow", "home", "life", "step"):  # subjects are made of them
+        text = getattr(place, name)
+        if len(text) > _LONGEST_NAME or not _TOKEN.fullmatch(text):
+            raise ValueError(f"a place whose {name} is none")
+    if len(place.job_id) > _LONGEST_ID_OF_MEMBER:
+        raise ValueError(f"a place whose member's id has {len(place.job_id)} characters")
 
 
 def _check_errors(errors: Iterable[AttemptError]) -> None:

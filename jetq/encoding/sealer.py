@@ -1,4 +1,4 @@
-"""Arguments and results of one app's jobs, sealed and opened by the app's codec, each for what it belongs to."""
+"""What one app stores, sealed and opened by the app's codec, each for what it belongs to."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["Sealer"]
 
 
 class Sealer:
-    """Seals the arguments and results of one app's jobs, and opens them again.
+    """Seals the arguments and results of one app's jobs, and the plans and marks of its workflows, and opens them.
 
     codec: the app's payload codec; None if the app has none, and payloads are stored as they are. A body is JSON before
     it is sealed, and as stored before it is opened. All methods raise BadPayload for a body that the codec cannot seal
@@ -33,3 +33,19 @@ class Sealer:
     def open_result(self, task: str, id: str, body: bytes) -> bytes:
         """Return the JSON of the stored result of job `id` of `task`."""
         return opened(self.codec, body, PayloadContext("result", task, id=id))
+
+    def seal_plan(self, workflow: str, life: str, body: bytes) -> bytes:
+        """Return a plan, or arguments of its steps, as they are stored."""
+        return sealed(self.codec, body, PayloadContext("plan", workflow=workflow, life=life))
+
+    def open_plan(self, workflow: str, life: str, body: bytes) -> bytes:
+        """Return the JSON of a stored plan, or of stored arguments of its steps."""
+        return opened(self.codec, body, PayloadContext("plan", workflow=workflow, life=life))
+
+    def seal_mark(self, life: str, step: str, member: int, body: bytes) -> bytes:
+        """Return the value or the failure of a member as it is stored."""
+        return sealed(self.codec, body, PayloadContext("mark", life=life, step=step, member=member))
+
+    def open_mark(self, life: str, step: str, member: int, body: bytes) -> bytes:
+        """Return the JSON of a stored value or failure of a member."""
+        return opened(self.codec, body, PayloadContext("mark", life=life, step=step, member=member))

@@ -1,4 +1,5 @@
-"""Sealed payloads: the arguments and results of jobs, signed or encrypted by keys that only the application has.
+"""Sealed payloads: the arguments and results of jobs, and the plans and marks of workflows, signed or encrypted by keys
+that only the application has.
 
 A sealed payload says in the clear how and by which key it was sealed, so that keys can follow one another. A sealed
 payload begins with a byte with which neither JSON nor UTF-8 text can begin.
@@ -36,24 +37,40 @@ class PayloadContext(Struct, frozen=True):
     """What a payload belongs to. A codec binds the payload to its context, so that nobody can put the payload
     elsewhere.
 
-    purpose: the arguments of jobs of `task` in `queue`, or the result of job `id` of `task`. Arguments belong to no
-    single job, because the arguments of a recurring schedule become many jobs. A field that does not apply is empty.
+    purpose: the arguments of jobs of `task` in `queue`; the result of job `id` of `task`; the plan of `workflow` in
+    that `life`; or the mark, which is the value or failure, of `member` of `step` in that `life`. Arguments belong to
+    no single job, because the arguments of a recurring schedule become many jobs. A field that does not apply is empty,
+    and `member` is None.
     """
 
-    purpose: Literal["arguments", "result"]
-    task: str
+    purpose: Literal["arguments", "result", "plan", "mark"]
+    task: str = ""
     queue: str = ""
     id: str = ""
+    workflow: str = ""
+    life: str = ""
+    step: str = ""
+    member: int | None = None
 
     def __str__(self) -> str:
-        if self.purpose == "arguments":
-            return f"the arguments of {self.task}"
-        return f"the result of job {self.id}"
+        match self.purpose:
+            case "arguments":
+                return f"the arguments of {self.task}"
+            case "result":
+                return f"the result of job {self.id}"
+            case "plan":
+                return f"the plan of workflow {self.workflow}"
+            case "mark":
+                return f"the mark of member {self.member} of step {self.step}"
 
     @property
     def bound(self) -> bytes:
         """The whole context as bytes. No two contexts have the same bytes."""
-        return "\0".join((self.purpose, self.task, self.queue, self.id)).encode()
+        parts = (self.purpose, self.task, self.queue, self.id)
+        member = "" if self.member is None else str(self.member)
+        of_workflow = (self.workflow, self.life, self.step, member)
+        # Arguments and results that are stored already are bound to four parts.
+        return "\0".join(parts + of_workflow if any(of_workflow) else parts).encode()
 
 
 class PayloadCodec(Protocol):

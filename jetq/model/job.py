@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 from msgspec import UNSET, Struct, UnsetType
+from msgspec.structs import force_setattr
 
 from jetq.model.extended import Versioned
 from jetq.model.failure import AttemptError
@@ -27,6 +28,7 @@ __all__ = [
     "JobRecord",
     "Level",
     "Meta",
+    "Place",
     "State",
     "StoredJob",
     "Terms",
@@ -43,6 +45,57 @@ LEVELS: tuple[Level, ...] = ("high", "normal", "low")
 Disposition = Literal["new", "existing", "replaced"]
 """What an enqueue did. `new`: stored the job. `existing`: found a stored job of the same id or unique key. `replaced`:
 took the place of the stored job of the same unique key, which was not due yet."""
+
+
+class Place(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """Where in a workflow a job belongs: it is one member of one step of one life.
+
+    On the wire a place is an array in the order of these fields. A longer array is not read, so no writer drops what a
+    newer jetq has added: whoever adds a field raises the wire version.
+    """
+
+    workflow: str
+    """The id of the workflow."""
+
+    home: str
+    """The queue whose name is in the subject of the plan."""
+
+    life: str
+    """The life of the workflow, as in its plan."""
+
+    step: str
+    """The name of the step."""
+
+    member: int
+    """The number of the member in its step, from 0."""
+
+    members_of_page: int
+    """How many members the page has that the member is in; 0 if this is not known."""
+
+    pages: int
+    """How many pages the step has."""
+
+    deadline: float
+    """The broker's time, in unix seconds, after which the member does not begin any more."""
+
+    seen: int
+    """The newest sequence of the ledger that was known to whoever stored the job."""
+
+    looked: float
+    """When whoever stored the job had looked at the ledger, in unix seconds."""
+
+    again: bool = False
+    """Whether the job may be stored a second time, so that a worker looks for the member's mark first."""
+
+    @property
+    def job_id(self) -> str:
+        """The id of the member's job. The same member has the same id whoever stores the job."""
+        return f"{self.life}:{self.step}:{self.member}"
+
+
+_VERSION_OF_PLACES = 2
+"""The wire version of a job that has a place. A jetq that does not know places would run the job as a plain one; jetq
+of version 1 puts this one off."""
 
 
 class Meta(Versioned, frozen=True, omit_defaults=True):
@@ -100,6 +153,17 @@ class Meta(Versioned, frozen=True, omit_defaults=True):
     unique: Literal["running"] | None = None
     """Until when the job's key is taken: `running` until the job is started, None until the job is done."""
 
+    flow: Place | None = None
+    """The job's place in a workflow; None for a job that is in none.
+
+    Guarantee: tests/unit/properties/test_headers.py: whoever writes the job anew keeps its place.
+    """
+
+    def __post_init__(self) -> None:
+        # Here, because each way to make, change or read a meta comes by: no writer can forget the version.
+        if self.flow is not None and self.v < _VERSION_OF_PLACES:
+            force_setattr(self, "v", _VERSION_OF_PLACES)
+
 
 DEFAULT_META = Meta()
 
@@ -135,6 +199,12 @@ class JobRecord(RedactedRepr, Struct, frozen=True):
     fresh: bool = False
     """Whether the id was made for this enqueue, so that no other job has the id, before or after."""
 
+    @property
+    def again(self) -> bool:
+        """Whether an earlier job of this id may be over, which is no reason not to store this one: the worker finds out
+        whether there is anything left to do."""
+        return self.meta.flow is not None and self.meta.flow.again
+
 
 class EnqueueReceipt(Struct, frozen=True):
     """The broker's answer to an enqueue.
@@ -158,7 +228,8 @@ class Debounce(Struct, frozen=True):
 
 
 def replacing_meta(existing: Meta, new: Meta, *, first: float, earlier: float) -> Meta:
-    """Return the meta of a job that takes another job's place: its own options, and the history of the other job.
+    """Return the meta of a job that is stored instead of another job: its own options, and the history of the other
+    job, with that job's place in a workflow.
 
     existing: the meta of the other job. new: the meta that the job brings. first: when the other job was enqueued, in
     unix seconds. earlier: how many seconds before the time its caller asked for the job is due.
@@ -177,6 +248,7 @@ def replacing_meta(existing: Meta, new: Meta, *, first: float, earlier: float) -
         crashes=existing.crashes,
         expires=None if new.expires is None else new.expires - earlier,
         unique=new.unique,
+        flow=existing.flow,  # it belongs to the id, which stays
         others=tuple({**dict(existing.others), **dict(new.others)}.items()),
     )
 

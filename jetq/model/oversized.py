@@ -55,6 +55,16 @@ class Kept(Struct, frozen=True, omit_defaults=True):
             return None
         return Dead(reason=self.reason, failure=self.failure)
 
+    def next_meta(self, own: Meta) -> Meta:
+        """Return the meta of the job's next attempt. own: what the header of the job's message says.
+
+        A worker that cannot read that header stores only since when the job waits for a newer one. The header says the
+        rest to a worker that can read it, as the job's place in a workflow.
+        """
+        if self.meta == Meta(unknown_since=self.meta.unknown_since):
+            return replace(own, unknown_since=self.meta.unknown_since)
+        return self.meta
+
 
 class Staying(Struct, frozen=True):
     """The job stays where it is for `after` seconds. kept: the cell's value; None if the job's own headers say all."""

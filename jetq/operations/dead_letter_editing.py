@@ -9,7 +9,8 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from jetq.encoding.signature import Signature, decode_plain, encode_plain
+from jetq.encoding.json_text import decode_plain
+from jetq.encoding.signature import Signature, encode_plain
 from jetq.errors import ArgumentError
 from jetq.model.redaction import HIDDEN, redacted
 

@@ -37,7 +37,7 @@ _OTHER_NAMES = [
     b"traceparent", b"", b" ", b"\xff", b"X\x00Y", b"Content-Type", b"x" * 500,
 ]  # fmt: skip
 _META: dict[str, Callable[[random.Random], object]] = {
-    "v": lambda r: r.choice([1, 1, 1, 0, 2, -1]),
+    "v": lambda r: r.choice([1, 1, 1, 0, 2, 3, -1]),
     "attempt": lambda r: r.choice([1, 2, 3, 7, 2**31 - 1]),
     "enqueued": lambda r: r.choice([0.0, 1.7e9, 2e11]),
     "max_attempts": lambda r: r.choice([1, 3, None]),
@@ -54,8 +54,18 @@ _META: dict[str, Callable[[random.Random], object]] = {
     "nominal": lambda r: r.choice([0.0, 1.7e9, 2e11]),
     "in_line": lambda r: r.choice([0.0, 1.7e9, 2e11]),
     "unique": lambda r: r.choice(["running", None, "never"]),
+    "flow": lambda r: _place(r)[: r.choice([11, 11, 11, 10, 5])],
     "unheard_of": lambda r: 1,
 }
+
+
+def _place(r: random.Random) -> list[object]:
+    """The `flow` of a job; good ones too, as what is at random in each entry would hardly ever be."""
+    good: list[object] = ["w", "default", "l", "s", 7, 1, 1, 4e9, 2**63, 1.7e9, False]
+    bad: list[object] = [*_NASTY, -1, 2**31, 2**64, 1e300, None]
+    return [r.choice(bad) if r.random() < 0.1 else entry for entry in good]
+
+
 _RECORD = {"name": "t", "queue": "default", "task": "good", "pattern": "* * * * * *"}
 
 

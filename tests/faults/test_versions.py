@@ -8,12 +8,17 @@ import os
 import subprocess
 import sys
 import tarfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.apps.harness import Harness, harness
+from jetq.encoding.headers import OFF_HEADER, job_headers
+from jetq.model.dead_letter import DeadEntry, DeadLetter
+from jetq.model.failure import Failure
+from jetq.model.job import JobRecord, Meta, Place
+from tests.apps.harness import QUEUE, Harness, harness
 from tests.apps.workers import ROOT, WorkerProcess
 from tests.servers import NatsServerFactory
 
@@ -21,7 +26,9 @@ pytestmark = [pytest.mark.anyio, pytest.mark.timeout(300)]
 
 OLD = {"before-sealing": "3dfc16b552", "before-packages": "2441516"}
 """The commits the older packages are built from: the last ones before secrets and sealed payloads, and before the
-modules moved into packages."""
+modules moved into packages. The first one does not put off what is newer yet."""
+
+PLACE = Place("weekly-48", "ledger", "0192abcdef", "fetch", 7, 1000, 3, 4e9, 12, 1.7e9)
 
 
 @pytest.fixture(scope="module", params=list(OLD.values()), ids=list(OLD))
@@ -81,6 +88,51 @@ async def test_versions_mix(
                     assert await asyncio.to_thread(worker.wait) == 0
 
 
+@pytest.mark.parametrize("old", [OLD["before-packages"]], ids=["before-packages"], indirect=True)
+async def test_an_older_worker_leaves_a_job_of_a_workflow_to_a_newer_one(
+    old: Path, nats_server: NatsServerFactory, tmp_path: Path
+) -> None:
+    """Guarantee: the release before neither runs such a job as a plain one, nor drops it or what it says; its command
+    line does not replay it either."""
+    server = nats_server()
+    path = f"{old}{os.pathsep}{ROOT}"
+    async with harness(server.url, tmp_path) as h:
+        name, meta = "tests.apps.ledger_tasks.quick", Meta(flow=PLACE)
+        job = JobRecord(PLACE.job_id, name, QUEUE, b'{"n":1}', meta=meta)
+        await h.broker.enqueue(job)
+        letter = DeadLetter(
+            "0192abcdef:fetch:8", name, QUEUE, "-", "failed", Failure("builtins.ValueError", "no"), 4, 1.7e9, 1.7e9,
+            f"jetq.ledger.run.{name.replace('.', ':')}.-.0192abcdef:fetch:8", 2, headers=job_headers(job),
+        )  # fmt: skip
+        assert await h.broker.import_dead(DeadEntry(letter, b'{"n":2}', 0))
+        with WorkerProcess(server.url, h.ledger, env={"PYTHONPATH": path}) as worker:
+            async with asyncio.timeout(60):
+                while (found := await _put_off(h, job.id)) is None:
+                    await asyncio.sleep(0.05)
+            plain = await h.send("quick", 1)
+            await h.until(lambda info: info.ready == info.running == 0)
+            refused = await _run(h, path, "-m", "jetq", "dlq", "replay", "--all", "-q", QUEUE, code=1)
+            assert refused.startswith(f"error: not replayed, because a newer jetq has written it: {letter.id}")
+            worker.stop()
+            assert await asyncio.to_thread(worker.wait) == 0
+        assert found["Jetq"] == job_headers(job)["Jetq"]
+        assert [entry.id for entry in h.ledger.entries("finish")] == plain
+        assert [entry.letter.headers for entry in await h.dead()] == [job_headers(job)]
+
+        with WorkerProcess(server.url, h.ledger) as worker:
+            await h.until_done(60.0)
+            worker.stop()
+            assert await asyncio.to_thread(worker.wait) == 0
+        assert [entry.letter.id for entry in await h.dead()] == [letter.id]
+
+
+async def _put_off(h: Harness, id: str) -> Mapping[str, str] | None:
+    """The headers of a job that was put off; None before that."""
+    found = await h.broker.find(QUEUE, id)
+    assert found is not None
+    return found.delivery.headers if OFF_HEADER in found.delivery.headers else None
+
+
 def _check(h: Harness, told: dict[str, Any], *, lives: int) -> None:
     finishes = [entry.id for entry in h.ledger.entries("finish")]
     assert sorted(finishes) == sorted([*told["done"], told["asked_again"]])
@@ -90,7 +142,8 @@ def _check(h: Harness, told: dict[str, Any], *, lives: int) -> None:
     )
 
 
-async def _run(h: Harness, path: str, *arguments: str) -> str:
+async def _run(h: Harness, path: str, *arguments: str, code: int = 0) -> str:
+    """What it prints, to stderr if it is expected to end with another code than 0."""
     environment = os.environ | {
         "JETQ_SERVERS": h.url,
         "JETQ_TEST_LEDGER": str(h.ledger.path),
@@ -105,5 +158,5 @@ async def _run(h: Harness, path: str, *arguments: str) -> str:
         text=True,
         timeout=120,
     )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    assert done.returncode == code, done.stderr
+    return done.stderr if code else done.stdout

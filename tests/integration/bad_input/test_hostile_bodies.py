@@ -81,6 +81,7 @@ JETQ_HEADERS = {  # none longer: the server refuses headers above 64 KiB (nats-s
     "h-attempt-2**31": b'{"attempt":2147483648}',
     "h-attempt-2**63": b'{"attempt":9223372036854775807}',
     "h-attempt-2**64": b'{"attempt":18446744073709551615}',
+    "h-attempt-400": b'{"attempt":1' + b"0" * 400 + b"}",
     "h-attempt-long": b'{"attempt":1' + b"0" * 5000 + b"}",
     "h-snoozes": b'{"snoozes":18446744073709551615}',
     "h-replays": b'{"replays":-9}',
@@ -101,6 +102,9 @@ JETQ_HEADERS = {  # none longer: the server refuses headers above 64 KiB (nats-s
     "h-error-at": b'{"errors":[{"attempt":1,"type":"t","message":"m","at":1e300}]}',
     "h-error-attempt": b'{"errors":[{"attempt":-18,"type":"t","message":"m","at":1}]}',
     "h-unique": b'{"unique":"never"}',
+    "h-place": b'{"v":2,"flow":["w","default","l","s.>",0,1,1,4e9,1,1.7e9,false]}',
+    "h-place-short": b'{"v":2,"flow":["w"]}',
+    "h-place-object": b'{"v":2,"flow":{}}',
 }
 
 STRAY_SUBJECTS = {

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from jetq import (
     BadPayload,
@@ -28,6 +29,8 @@ CODECS = (SignedPayloads, EncryptedPayloads)
 BODY = b'{"card":"canary-4711"}'
 ARGUMENTS = PayloadContext("arguments", "tasks.pay", queue="billing")
 RESULT = PayloadContext("result", "tasks.pay", id="id-1")
+PLAN = PayloadContext("plan", workflow="weekly-48", life="0192abcdef")
+MARK = PayloadContext("mark", life="0192abcdef", step="fetch", member=7)
 
 both = pytest.mark.parametrize("codec", CODECS)
 
@@ -36,7 +39,7 @@ both = pytest.mark.parametrize("codec", CODECS)
 @given(body=st.binary(max_size=300))
 def test_what_was_sealed_opens(codec: type[SignedPayloads], body: bytes) -> None:
     seals = codec({"k1": K1})
-    for context in (ARGUMENTS, RESULT):
+    for context in (ARGUMENTS, RESULT, PLAN, MARK):
         assert seals.open(seals.seal(body, context), context) == body
 
 
@@ -51,17 +54,18 @@ def test_nothing_else_opens_whatever_it_is(codec: type[SignedPayloads], body: by
 
 
 @both
-def test_every_changed_byte_is_noticed(codec: type[SignedPayloads]) -> None:
+@pytest.mark.parametrize("context", [ARGUMENTS, PLAN, MARK], ids=lambda context: context.purpose)
+def test_every_changed_byte_is_noticed(codec: type[SignedPayloads], context: PayloadContext) -> None:
     seals = codec({"k1": K1})
-    whole = seals.seal(BODY, ARGUMENTS)
+    whole = seals.seal(BODY, context)
     for place in range(len(whole)):
         for bit in (1, 128):
             changed = bytearray(whole)
             changed[place] ^= bit
             with pytest.raises(BadPayload):
-                seals.open(bytes(changed), ARGUMENTS)
+                seals.open(bytes(changed), context)
         with pytest.raises(BadPayload):
-            seals.open(whole[:place], ARGUMENTS)
+            seals.open(whole[:place], context)
 
 
 @both
@@ -81,15 +85,61 @@ def test_it_opens_only_where_it_belongs(codec: type[SignedPayloads], elsewhere: 
         seals.open(seals.seal(BODY, ARGUMENTS), elsewhere)
 
 
+@both
+@pytest.mark.parametrize(
+    ("one", "another"),
+    [
+        (PLAN, MARK),
+        (PLAN, ARGUMENTS),
+        (PLAN, RESULT),
+        (MARK, ARGUMENTS),
+        (MARK, RESULT),
+        (PLAN, replace(PLAN, workflow="weekly-49")),
+        (PLAN, replace(PLAN, life="0192abcdeg")),
+        (PLAN, replace(PLAN, purpose="mark")),
+        (MARK, replace(MARK, life="0192abcdeg")),
+        (MARK, replace(MARK, step="parse")),
+        (MARK, replace(MARK, member=8)),
+        (MARK, replace(MARK, member=None)),
+        (replace(MARK, member=0), replace(MARK, member=None)),
+    ],
+    ids=str,
+)
+def test_plans_and_marks_are_not_swapped(
+    codec: type[SignedPayloads], one: PayloadContext, another: PayloadContext
+) -> None:
+    """Guarantee: what is sealed for one workflow, life, step or member opens for no other, and not as anything else."""
+    seals = codec({"k1": K1})
+    for sealed_for, opened_for in ((one, another), (another, one)):
+        with pytest.raises(BadPayload, match="changed, or sealed for something else"):
+            seals.open(seals.seal(BODY, sealed_for), opened_for)
+
+
+def test_errors_name_the_plan_or_the_mark() -> None:
+    for context, name in ((PLAN, "the plan of workflow weekly-48"), (MARK, "the mark of member 7 of step fetch")):
+        with pytest.raises(BadPayload, match=name):
+            opened(SignedPayloads({"k1": K1}), BODY, context)
+
+
 def test_no_two_contexts_are_bound_alike() -> None:
     contexts = [
-        PayloadContext(purpose, task, queue=queue, id=id)
-        for purpose in ("arguments", "result")
+        PayloadContext(purpose, task, queue, id, workflow, life, step, member)
+        for purpose in ("arguments", "result", "plan", "mark")
         for task in ("a", "ab")
         for queue in ("", "b", "bc")
         for id in ("", "c")
+        for workflow in ("", "a")
+        for life in ("", "a")
+        for step in ("", "a", "0")
+        for member in (None, 0)
     ]
     assert len({context.bound for context in contexts}) == len(contexts)
+
+
+def test_what_is_stored_already_is_bound_as_before() -> None:
+    """Guarantee: arguments and results that were sealed before there were workflows open."""
+    assert ARGUMENTS.bound == b"arguments\0tasks.pay\0billing\0"
+    assert RESULT.bound == b"result\0tasks.pay\0\0id-1"
 
 
 @both
