@@ -9,8 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jetq.encoding.failures import bounded, fit, summarize
-from jetq.model.dead_letter import DeadLetter
+from jetq.encoding.headers import job_headers
+from jetq.model.dead_letter import DeadEntry, DeadLetter
 from jetq.model.failure import AttemptError, Failure
+from jetq.model.job import JobRecord, Meta, Place
+from jetq.operations.dead_letters import revived
 from tests.unit.encoding.test_failures import size
 
 
@@ -97,3 +100,13 @@ def test_the_message_outlives_the_traceback() -> None:
 
 def test_the_floor_below_which_nothing_can_be_cut() -> None:
     assert size(fit(letter(headers={"X": "h" * 8_000}, errors=(attempt_error(1),)), 1)) < 600
+
+
+def test_the_place_in_a_workflow_is_never_cut() -> None:
+    """Guarantee: a member whose letter finds little room is a member when it is replayed."""
+    place = Place("weekly-48", "cpu", "0192abcdef", "fetch", 7, 1000, 3, 1.8e9, 12, 1.7e9)
+    meta = Meta(max_attempts=3, errors=(attempt_error(1, "e" * 3_000),), flow=place)
+    headers = job_headers(JobRecord("j", "tasks.add", "default", b"{}", meta=meta))
+    short = fit(letter(headers={"X": "h" * 8_000, **headers}), 1)
+    assert size(short) < 800
+    assert revived(DeadEntry(short, b"{}", 1)).meta.flow == place

@@ -4,37 +4,33 @@ in between: each member runs once, none begins early, and the workflow ends."""
 from __future__ import annotations
 
 import random
+import re
 from collections import Counter
 from copy import deepcopy
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import Raw
 
-from jetq.model.workflow import (
+from jetq.model.workflows.evaluate import (
     Action,
     CallBack,
     Close,
     Cover,
-    Edge,
     End,
     Expire,
     Feed,
     Fire,
-    Marks,
     Measure,
-    Plan,
     Reopen,
-    Step,
     Verdict,
-    check_plan,
     evaluate,
-    is_covered,
-    page_sizes,
-    untolerated,
 )
+from jetq.model.workflows.marks import Marks, has_value, untolerated
+from jetq.model.workflows.plan import Edge, Plan, Step, StepCall, check_plan, page_sizes
 from tests.unit.properties.examples import examples
 
 Member = tuple[str, int]
@@ -91,7 +87,7 @@ class World:
                     marks.end = None
             case End():
                 if marks.end is None and marks.stop is None:
-                    assert is_covered(self.plan, marks, self.plan.last)
+                    assert has_value(self.plan, marks)
                     marks.end = "value"
             case Expire():
                 if marks.end is None and marks.stop is None:
@@ -129,7 +125,7 @@ class World:
         if self.fails.get(job, 0) > 0:
             self.fails[job] -= 1
             marks.bad.setdefault(step, set()).add(member)
-        elif step == self.plan.last and self.plan.steps[step].members == 1:  # its mark is the end of the workflow
+        elif step == self.plan.last():  # its mark is the end of the workflow
             if marks.stop is None:
                 marks.ok.setdefault(step, set()).add(member)
                 marks.end = "value"
@@ -143,7 +139,7 @@ class World:
                 return False
             if edge.by == "page" and member not in self.covered_pages(edge.source):
                 return False
-            if edge.by == "all" and len(self.covered_pages(edge.source)) < len(
+            if edge.by in ("all", "items") and len(self.covered_pages(edge.source)) < len(
                 page_sizes(source, self.members(edge.source))
             ):
                 return False
@@ -209,6 +205,9 @@ class World:
         pytest.fail(f"it does not end: {self.look()}")
 
 
+WAYS: tuple[Literal["all", "each", "page"], ...] = ("all", "all", "each", "page")
+
+
 @st.composite
 def plans(draw: st.DrawFn) -> tuple[Plan, dict[str, int]]:
     """A plan, and how many items the value of a source has."""
@@ -220,8 +219,8 @@ def plans(draw: st.DrawFn) -> tuple[Plan, dict[str, int]]:
         edges: tuple[Edge, ...] = ()
         if earlier:
             sources = draw(st.lists(st.sampled_from(earlier), max_size=3, unique=True))
-            edges = tuple(Edge(source) for source in sources)
-            by: Literal["all", "each", "page"] = draw(st.sampled_from(("all", "all", "each", "page")))
+            edges = tuple(Edge(each) for each in sources)
+            by = draw(st.sampled_from(WAYS))
             if by != "all" and sources and steps[sources[0]].members is not None:
                 source = steps[sources[0]]
                 assert source.members is not None
@@ -230,19 +229,42 @@ def plans(draw: st.DrawFn) -> tuple[Plan, dict[str, int]]:
                 alike = [steps[each].members == members and draw(st.booleans()) for each in sources[1:]]
                 others = zip(sources[1:], alike, strict=True)
                 edges = (Edge(sources[0], by), *(Edge(each, "each" if same else "all") for each, same in others))
-            elif len(edges) == 1 and draw(st.booleans()):
+            elif bool(sources) and bool(draw(st.booleans())):
                 members, sizes[name] = None, draw(st.integers(0, 5))
+                edges = (Edge(sources[0], "items"), *edges[1:])
         pages = (2, 2, 1) if members == 5 and draw(st.booleans()) else ()
-        steps[name] = Step(
-            edges, members, pages, draw(st.sampled_from((None, None, 1, 2))), tolerates=draw(st.booleans())
+        steps[name] = step(
+            *edges,
+            members=members,
+            pages=pages,
+            window=draw(st.sampled_from((None, None, 1, 2))),
+            tolerates=draw(st.booleans()),
+            many=members != 1 or draw(st.booleans()),
         )
     last = f"s{len(steps) - 1}"
-    steps["failed"], steps["finally"] = Step(callback="failure"), Step(callback="end")
-    return Plan(life="l", last=last, steps=steps, deadline=DEADLINE), sizes
+    parts = {last}
+    if len(steps) > 1:
+        parts |= draw(st.sets(st.sampled_from(sorted(steps)), max_size=2))
+    value: tuple[Edge, ...] = (Edge(last, into=((),)),)
+    if len(parts) > 1:
+        value = tuple(Edge(name, into=((index,),)) for index, name in enumerate(sorted(parts)))
+    steps["failed"], steps["finally"] = step(callback="failure"), step(callback="end")
+    return Plan(life="l", value=value, steps=steps, deadline=DEADLINE), sizes
 
 
-def ancestors(plan: Plan, name: str) -> set[str]:
-    return {name}.union(*(ancestors(plan, edge.source) for edge in plan.steps[name].edges))
+def step(*edges: Edge, **fields: Any) -> Step:
+    return Step(edges, StepCall("tests.work", "default"), **fields)
+
+
+def needed_of(plan: Plan) -> set[str]:
+    """The steps without which there is no value."""
+    found: set[str] = set()
+    waiting = [edge.source for edge in plan.value]
+    while waiting:
+        name = waiting.pop()
+        found.add(name)
+        waiting += [edge.source for edge in plan.steps[name].edges if edge.source not in found]
+    return found
 
 
 @given(plans(), SEEDS, st.integers(0, 120))
@@ -256,7 +278,7 @@ def test_each_member_runs_once_and_none_early_and_it_ends_with_the_value(
     world.muddle(turns)
     world.come_to_rest()
     assert (world.marks.end, world.marks.stop, world.closed) == ("value", None, True)
-    for step in ancestors(plan, plan.last):
+    for step in needed_of(plan):
         for member in range(world.members(step)):
             assert world.runs[step, member] - world.deaths[step, member] == 1
     assert world.runs["failed", 0] == 0
@@ -270,7 +292,7 @@ def test_what_fails_ends_it_as_failed_until_a_retry_gives_the_value(
 ) -> None:
     plan, sizes = made
     world = World(plan, random.Random(seed), sizes, fails={})
-    needed = ancestors(plan, plan.last)
+    needed = needed_of(plan)
     every = [(step, member) for step in sorted(needed) for member in range(world.members(step))]
     world.fails = dict.fromkeys(data.draw(st.lists(st.sampled_from(every), max_size=3)) if every else [], 1)
     lasting = [job for job in world.fails if not plan.steps[job[0]].tolerates]
@@ -315,7 +337,7 @@ def test_past_its_deadline_it_expires_unless_it_had_ended(
     plan, sizes = made
     world = World(plan, random.Random(seed), sizes, fails={})
     world.muddle(before)
-    over = world.marks.end == "value" or is_covered(plan, world.marks, plan.last)
+    over = world.marks.end == "value" or has_value(plan, world.marks)
     world.now = DEADLINE + 1
     world.come_to_rest()
     if over:
@@ -327,12 +349,12 @@ def test_past_its_deadline_it_expires_unless_it_had_ended(
 
 def test_what_is_done_or_cannot_begin_yet_is_left_alone() -> None:
     steps = {
-        "one": Step(),
-        "many": Step((Edge("one"),), 3),
-        "narrow": Step((Edge("one"),), 5, window=2),
-        "join": Step((Edge("many"), Edge("narrow"))),
+        "one": step(),
+        "many": step(Edge("one"), members=3, many=True),
+        "narrow": step(Edge("one"), members=5, many=True, window=2),
+        "join": step(Edge("many"), Edge("narrow")),
     }
-    plan = Plan(life="l", last="join", steps=steps, deadline=DEADLINE)
+    plan = ending_with("join", steps)
     assert list(evaluate(plan, Marks(), 0.0)) == [Fire("one", 0)]
     marks = Marks(ok={"one": {0}})
     assert list(evaluate(plan, marks, 0.0)) == [Feed("many", 0, 3), Feed("narrow", 0, 2)]
@@ -343,33 +365,71 @@ def test_what_is_done_or_cannot_begin_yet_is_left_alone() -> None:
     assert list(evaluate(plan, marks, 0.0)) == [Fire("join", 0)]
 
 
+def ending_with(last: str, steps: dict[str, Step]) -> Plan:
+    return Plan(life="l", value=(Edge(last, into=((),)),), steps=steps, deadline=DEADLINE)
+
+
 def test_a_thousand_steps_without_members_end_at_once() -> None:
-    steps = {"s0": Step(members=0)} | {f"s{n}": Step((Edge(f"s{n - 1}"),), 0) for n in range(1, 1_000)}
-    plan = Plan(life="l", last="s999", steps=steps, deadline=DEADLINE)
+    none = {"members": 0, "many": True}
+    steps = {"s0": step(**none)} | {f"s{n}": step(Edge(f"s{n - 1}"), **none) for n in range(1, 1_000)}
+    plan = ending_with("s999", steps)
     check_plan(plan)
     assert list(evaluate(plan, Marks(), 0.0)) == [End()]
 
 
+def many(*edges: Edge, members: int | None, **fields: Any) -> Step:
+    return step(*edges, members=members, many=True, **fields)
+
+
 IMPOSSIBLE = {
-    "its steps wait for one another": {"a": Step((Edge("b"),)), "b": Step((Edge("a"),))},
-    "a: it cannot wait for 'x'": {"a": Step((Edge("x"),))},
-    "a: it cannot wait for 'b'": {"a": Step((Edge("b"),)), "b": Step(callback="end")},
-    "b: it has other members than 'a'": {"a": Step(members=3), "b": Step((Edge("a", "each"),), 2)},
-    "b: it has other members than 'a' has pages": {"a": Step(members=3), "b": Step((Edge("a", "page"),), 2)},
-    "b: one step, and no more, gives the items of its members": {"a": Step(), "b": Step(members=None)},
-    "b: a callback is one call": {"a": Step(), "b": Step(members=2, callback="end")},
-    "a: its members or its window cannot be": {"a": Step(members=-1)},
-    "b: its members or its window cannot be": {
-        "a": Step((Edge("b", "page"),), 2),
-        "b": Step(members=2**62),  # whose pages alone would take the memory of the machine
+    "its steps wait for one another": {"a": step(Edge("b")), "b": step(Edge("a"))},
+    "a: it cannot wait for 'x'": {"a": step(Edge("x"))},
+    "a: it cannot wait for 'b'": {"a": step(Edge("b")), "b": step(callback="end")},
+    "b: it has other members than 'a'": {"a": many(members=3), "b": many(Edge("a", "each"), members=2)},
+    "c: it has other members than 'b'": {
+        "a": step(),
+        "b": many(Edge("a", "items"), members=None),
+        "c": many(Edge("b", "each"), Edge("a", "items"), members=None),
     },
-    "a: its pages do not hold its members": {"a": Step(members=3, pages=(2, 2))},
+    "b: it has other members than 'a' has pages": {"a": many(members=3), "b": many(Edge("a", "page"), members=2)},
+    "b: one step, and no more, gives the items of its members": {"a": step(), "b": many(members=None)},
+    "c: one step, and no more, gives the items of its members": {
+        "a": step(),
+        "c": many(Edge("a", "items"), members=2),
+    },
+    "d: one step, and no more, gives the items of its members": {
+        "a": step(),
+        "b": step(),
+        "d": many(Edge("a", "items"), Edge("b", "items"), members=None),
+    },
+    "b: a callback is one call": {"a": step(), "b": many(members=2, callback="end")},
+    "b: it has many members, and one value": {"a": step(), "b": step(members=2)},
+    "b: nothing says what its members call": {"a": step(), "b": Step()},
+    "b: it has a value if it fails, and fails the workflow": {"a": step(), "b": step(instead=Raw(b"1"))},
+    "a: its members or its window cannot be": {"a": many(members=-1)},
+    "b: its members or its window cannot be": {
+        "a": many(Edge("b", "page"), members=2),
+        "b": many(members=2**62),  # whose pages alone would take the memory of the machine
+    },
+    "a: its pages do not hold its members": {"a": many(members=3, pages=(2, 2))},
     "a plan has 1 to 1,000 steps, not 0": {},
-    "'a' is no step of its work": {"b": Step()},
+    "'a' is no step of its work": {"b": step()},
+    "'b.c' is no name of a life or a step": {"a": step(), "b.c": step()},
+    "'b c' is no name of a life or a step": {"a": step(), "b c": step()},
 }
 
 
 @pytest.mark.parametrize("said", IMPOSSIBLE)
 def test_a_plan_that_cannot_be_followed_is_refused_in_words(said: str) -> None:
-    with pytest.raises(ValueError, match=f"^{said}$"):
-        check_plan(Plan(life="l", last="a", steps=IMPOSSIBLE[said], deadline=DEADLINE))
+    with pytest.raises(ValueError, match=f"^{re.escape(said)}$"):
+        check_plan(ending_with("a", IMPOSSIBLE[said]))
+
+
+def test_a_plan_whose_life_is_no_token_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"^'a\.>' is no name of a life or a step$"):
+        check_plan(Plan(life="a.>", value=(Edge("a"),), steps={"a": step()}, deadline=DEADLINE))
+
+
+def test_a_plan_without_a_value_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"^'' is no step of its work$"):
+        check_plan(Plan(life="l", value=(), steps={"a": step()}, deadline=DEADLINE))
