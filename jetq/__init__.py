@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from jetq import migration_hints
 from jetq.client.app import Jetq, default_app, task
-from jetq.client.call import Call
+from jetq.client.call import Call, Work
 from jetq.client.job import Job
 from jetq.client.task import Task
 from jetq.encoding.registered_types import register_type
@@ -47,15 +47,20 @@ from jetq.errors import (
     Snooze,
     TaskFailed,
     TopologyError,
+    WorkflowError,
 )
 from jetq.model.job_context import JobContext, current_job
 from jetq.model.redaction import Secret
 
 if TYPE_CHECKING:
     from jetq.client.records import Record, Records
+    from jetq.client.workflows.many import each, group
+    from jetq.client.workflows.parts import Many
+    from jetq.client.workflows.workflow import StepView, Workflow
     from jetq.encoding.sealing import EncryptedPayloads, PayloadCodec, PayloadContext, SignedPayloads
     from jetq.model.definitions.queue import Queue
     from jetq.model.definitions.schedule import Schedule
+    from jetq.model.workflows.failure import Failure
     from jetq.operations.schedules import ScheduleInfo
     from jetq.worker.worker import Worker
 
@@ -69,6 +74,7 @@ __all__ = [
     "Denied",
     "EncryptedPayloads",
     "EnqueueError",
+    "Failure",
     "Interruption",
     "Jetq",
     "JetqError",
@@ -80,6 +86,7 @@ __all__ = [
     "JobInterrupted",
     "JobNotFound",
     "JobTimeout",
+    "Many",
     "NewerVersion",
     "NoResult",
     "NotSent",
@@ -106,18 +113,26 @@ __all__ = [
     "SettingsError",
     "SignedPayloads",
     "Snooze",
+    "StepView",
     "Task",
     "TaskFailed",
     "TopologyError",
+    "Work",
     "Worker",
+    "Workflow",
+    "WorkflowError",
     "current_job",
     "default_app",
+    "each",
+    "group",
     "register_type",
     "task",
 ]
 
 _WHEN_ASKED_FOR = {
     "EncryptedPayloads": "jetq.encoding.sealing",
+    "Failure": "jetq.model.workflows.failure",
+    "Many": "jetq.client.workflows.parts",
     "PayloadCodec": "jetq.encoding.sealing",
     "PayloadContext": "jetq.encoding.sealing",
     "Queue": "jetq.model.definitions.queue",
@@ -126,7 +141,11 @@ _WHEN_ASKED_FOR = {
     "Schedule": "jetq.model.definitions.schedule",
     "ScheduleInfo": "jetq.operations.schedules",
     "SignedPayloads": "jetq.encoding.sealing",
+    "StepView": "jetq.client.workflows.workflow",
     "Worker": "jetq.worker.worker",
+    "Workflow": "jetq.client.workflows.workflow",
+    "each": "jetq.client.workflows.many",
+    "group": "jetq.client.workflows.many",
 }
 """The names that most programs do not need, and the modules that define them. A process that only enqueues loads none
 of these modules, above all nothing of the worker."""

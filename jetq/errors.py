@@ -22,6 +22,7 @@ JetqError
 |   |-- JobExpired           the job was not started in time
 |   |-- JobNotFound          no job of that id
 |   `-- TaskFailed           the job is dead, and its exception has no class here
+|-- WorkflowError            calls that cannot be put together, or a value used before it exists
 |-- NewerVersion             what is stored was written by a newer jetq
 |-- ScheduleNotFound         no recurring schedule of that name
 |-- JobTimeout               a job ran longer than its timeout (also a TimeoutError)
@@ -79,6 +80,7 @@ __all__ = [
     "Snooze",
     "TaskFailed",
     "TopologyError",
+    "WorkflowError",
 ]
 
 
@@ -113,6 +115,10 @@ class ArgumentError(JetqError, TypeError):
 class BadPayload(JetqError):
     """Arguments or a result that were not sealed by the app's keys for this task or job, or that cannot be sealed; see
     `Jetq(payloads=...)`."""
+
+
+class WorkflowError(JetqError):
+    """Calls that cannot be put together as a workflow, or the value of a step that is used before it exists."""
 
 
 class PluginError(JetqError):

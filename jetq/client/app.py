@@ -16,7 +16,8 @@ from jetq.client.registry import IMPORTED, Registry, merged
 from jetq.client.request import Request
 from jetq.client.session import Session
 from jetq.client.task import AsyncTask, BoundTask, SyncTask, Task
-from jetq.encoding.signature import decode_plain, encode_plain
+from jetq.encoding.json_text import decode_plain
+from jetq.encoding.signature import encode_plain
 from jetq.errors import DefinitionError
 from jetq.migration_hints import answering
 from jetq.model.definitions.checks import check_functions
@@ -33,12 +34,14 @@ from jetq.model.names import (
     check_job_id,
     check_queue,
     check_task,
+    check_workflow_id,
 )
 
 if TYPE_CHECKING:
     from jetq.broker import Broker
     from jetq.client.client import Client
     from jetq.client.plugins import Plugin
+    from jetq.client.workflows.workflow import Workflow
     from jetq.encoding.sealing import PayloadCodec
     from jetq.model.definitions.hooks import ExpiredHook, Middleware
     from jetq.model.definitions.queue import Queue
@@ -210,7 +213,8 @@ class Jetq:
             return BoundTask(known, settings).bind_json(arguments or {})
         body = encode_plain(name, arguments or {})
         effective = effective_options(TaskOptions(), settings)  # the task's own options are known to the worker alone
-        return Call(name, settings.queue or "default", body, settings, effective, decode_plain, settings.key)
+        queue, key = settings.queue or "default", settings.key or None
+        return Call(name, queue, body, settings, effective, decode_plain, lambda: self, key)
 
     def job(self, id: str, queue: str = "default") -> Job[Any]:
         """Return the handle of a job that was stored elsewhere or earlier. Nothing is asked until the handle is used.
@@ -227,6 +231,17 @@ class Jetq:
             result_ttl=None,
             known=False,
         )
+
+    def workflow(self, id: str) -> Workflow[Any]:
+        """Return the handle of a workflow that was stored elsewhere or earlier. Nothing is asked until the handle is
+        used.
+
+        The workflow's value is returned as JSON values, because what the work gave is not known here. Raises
+        DefinitionError for what is no id.
+        """
+        from jetq.client.workflows.workflow import Workflow
+
+        return Workflow(self, check_workflow_id(id), decode_plain, "existing")
 
     # --- recurring schedules
 

@@ -25,12 +25,15 @@ from jetq.model.job import Debounce, EnqueueReceipt, JobRecord, State
 from jetq.model.names import NO_KEY
 
 if TYPE_CHECKING:
+    from jetq.encoding.sealer import Sealer
     from jetq.encoding.sealing import PayloadCodec
     from jetq.model.result import ResultRecord
     from jetq.model.schedule import ScheduleRecord
+    from jetq.model.workflows.plan import Plan
     from jetq.operations.cancel import Cancellation
     from jetq.operations.job_view import JobView
     from jetq.operations.schedules import ScheduleInfo
+    from jetq.operations.workflows.creating import Created
 
 __all__ = ["Client"]
 
@@ -101,6 +104,21 @@ class Client:
         if stored.id != job.id:  # a job of an earlier period is still stored, and this period has had none
             await broker.unthrottle(job)
         return stored
+
+    async def create_workflow(
+        self,
+        sealer: Sealer,
+        workflow: str,
+        plan: Plan,
+        bodies: Mapping[str, Sequence[bytes]],
+        *,
+        fresh: bool = False,
+        anew: bool = False,
+    ) -> Created:
+        """Store a workflow, and start it; see `jetq.operations.workflows.creating.create`."""
+        from jetq.operations.workflows.creating import create
+
+        return await create(await self.session.broker(), sealer, workflow, plan, bodies, fresh=fresh, anew=anew)
 
     async def enqueue_many(self, requests: Sequence[Request], *, before: int = 0) -> list[EnqueueReceipt]:
         """Store many jobs at once, each at its own due time, and return the answers in order.

@@ -10,10 +10,11 @@ from typing import Any, Generic, ParamSpec, Protocol, TypeVar, Unpack, cast
 
 from msgspec import UNSET
 
-from jetq.client.call import Call
+from jetq.client.call import Call, Work
 from jetq.client.call_keys import call_key
 from jetq.client.job import Job
 from jetq.encoding.signature import Signature
+from jetq.errors import ArgumentError, WorkflowError
 from jetq.migration_hints import answering
 from jetq.model.definitions.options import (
     NO_SETTINGS,
@@ -77,28 +78,48 @@ class _Enqueuer(Generic[P, R]):
 
     def bind(self, /, *args: P.args, **kwargs: P.kwargs) -> Call[R]:
         """Return a call to be enqueued later. The arguments are checked now. Raises ArgumentError if they do not
-        fit."""
-        body = self.signature.encode(args, kwargs)
+        fit.
+
+        An argument may be the value of another work, its `out`: then the call waits for that work.
+        """
+        try:
+            body = self.signature.encode(args, kwargs)
+        except (ArgumentError, WorkflowError):
+            from jetq.client.workflows.inputs import has_placeholder  # here: most programs have no workflows
+
+            if not has_placeholder((args, kwargs)):
+                raise
+            return cast("Call[R]", self.bind_waiting(args, kwargs))
         key, declared = self._settings.key, self.declared
-        if key is None and declared.key is not None:
-            key = call_key(declared.key, self.signature, args, kwargs)
+        if key is UNSET:
+            key = None if declared.key is None else call_key(declared.key, self.signature, args, kwargs)
         if declared.limit_per is not None:
             call_key(declared.limit_per, self.signature, args, kwargs)  # so that arguments that give none fail here
         return self._call(body, key)
+
+    def bind_waiting(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Work[R]:
+        """Return the call with these arguments, among which are values of other works. Raises ArgumentError for the
+        others that do not fit, WorkflowError for a task with a key."""
+        from jetq.client.workflows.composing import called
+        from jetq.client.workflows.inputs import split
+
+        body, inputs = split(self.signature, args, kwargs)
+        key = self.declared.key if self._settings.key is UNSET else self._settings.key
+        return called(self._call(body, None if key is None else str(key)), inputs)
 
     def bind_json(self, arguments: Mapping[str, Any]) -> Call[R]:
         """Do what `bind` does, for arguments that are JSON values by parameter name. Raises ArgumentError."""
         body = self.signature.encode_json(arguments)
         key, declared = self._settings.key, self.declared
-        if key is None and declared.key is not None:
+        if key is UNSET:
             args, kwargs = self.signature.decode(body)
-            key = call_key(declared.key, self.signature, args, kwargs)
+            key = None if declared.key is None else call_key(declared.key, self.signature, args, kwargs)
         return self._call(body, key)
 
     def _call(self, body: bytes, key: str | None) -> Call[R]:
         settings = self._settings
         queue = settings.queue or self.queue
-        return Call(self.name, queue, body, settings, self._options, self.signature.decode_result, key)
+        return Call(self.name, queue, body, settings, self._options, self.signature.decode_result, self._app, key)
 
     def delay_many(self, calls: Iterable[Call[R]]) -> list[Job[R]]:
         """Store many calls, and return their handles in order. Far faster than one call at a time.
@@ -117,7 +138,7 @@ class _Enqueuer(Generic[P, R]):
     def _with_options(self, calls: Iterable[Call[R]]) -> Iterable[Call[R]]:
         if self._settings is NO_SETTINGS:
             return calls
-        return (call.or_else(self._settings) for call in calls)
+        return (call.with_defaults(self._settings) for call in calls)
 
 
 class BoundTask(_Enqueuer[P, R]):

@@ -11,6 +11,7 @@ from jetq.encoding.worker_status import encode, read_answers
 from jetq.errors import JobNotFound, ResultError, ResultExpired, ResultTimeout
 from jetq.model.job import State, StoredJob
 from jetq.model.job_context import CURRENT
+from jetq.model.names import is_of_member
 from jetq.model.result import ResultRecord
 from jetq.model.worker_status import StatusQuery, waits_for_itself
 from jetq.operations.job_view import holder_of, stored_state
@@ -111,6 +112,11 @@ async def _complain(broker: Broker, queue: str, id: str, found: StoredJob | None
 
 def unknown_job(queue: str, id: str, expires_after: float | None) -> ResultError:
     """Return the error for a job that is not stored, does not run and left nothing."""
+    if is_of_member(id):
+        return JobNotFound(
+            f"nothing is known of job {id} in queue {queue!r}: its turn has not come, or it is done",
+            hint="a step leaves its value to its workflow: ask app.workflow(...) for the result() or the steps()",
+        )
     if expires_after is None:
         return JobNotFound(
             f"nothing is known of job {id} in queue {queue!r}: "

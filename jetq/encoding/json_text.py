@@ -16,12 +16,14 @@ from msgspec.structs import replace
 
 from jetq.model.extended import OTHERS, Extended
 
-__all__ = ["DEEPEST", "encode_extended", "is_all_of", "is_too_deep", "with_others"]
+__all__ = ["DEEPEST", "TOO_DEEP", "decode_plain", "encode_extended", "is_all_of", "is_too_deep", "with_others"]
 
 DEEPEST = 500
 """The most levels of arrays and objects in what jetq decodes. This is half of the stack that Python gives by default
 (1,000 frames): a worker and its middleware need some frames too. Without a bound a deep text ends in RecursionError,
 or, in a process with a higher recursion limit, in a crash."""
+
+TOO_DEEP = f"arrays and objects in it are nested deeper than {DEEPEST} levels"
 
 _STRINGS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
@@ -32,6 +34,16 @@ _AS_OTHERS = f'"{OTHERS}":'
 _encode = msgspec.json.Encoder().encode
 _decode_fields = msgspec.json.Decoder(dict[str, Raw]).decode
 _decode_list = msgspec.json.Decoder(list[Raw]).decode
+
+
+def decode_plain(raw: bytes) -> Any:
+    """Return JSON values from their bytes. Raises ValueError for bytes that are not JSON, or are nested too deeply."""
+    if is_too_deep(raw):
+        raise ValueError(TOO_DEEP)
+    try:
+        return msgspec.json.decode(raw)
+    except RecursionError:  # this stack is deep already
+        raise ValueError(TOO_DEEP) from None
 
 
 def is_too_deep(text: bytes) -> bool:

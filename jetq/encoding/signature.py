@@ -11,6 +11,7 @@ What `encode` lets through, `decode` accepts at the worker, and gives back as th
 
 from __future__ import annotations
 
+import copy
 import inspect
 import types
 import typing
@@ -24,7 +25,7 @@ from msgspec import UNSET, DecodeError, Struct, ValidationError
 from msgspec.inspect import DictType, StrType, Type, VarTupleType, type_info
 from msgspec.structs import asdict, astuple
 
-from jetq.encoding.json_text import DEEPEST, is_too_deep
+from jetq.encoding.json_text import TOO_DEEP, is_too_deep
 from jetq.encoding.roundtrip import (
     Doubt,
     Types,
@@ -44,14 +45,13 @@ from jetq.errors import ArgumentError, DefinitionError
 from jetq.model.annotations import bind, check_names, hints_of, signature_of, signed_by, unexpected
 from jetq.model.redaction import assumed, redactor, secret_texts
 
-__all__ = ["Signature", "Undecodable", "decode_plain", "encode_plain"]
+__all__ = ["Signature", "Undecodable", "encode_plain"]
 
 _INSTEAD = "pass an id instead, and load the object in the task"
 _TYPES = (
     "use a Struct, dataclass, TypedDict, pydantic model, Enum, datetime, UUID, Decimal, bytes, Path, or lists and "
     "dicts of those; jetq.register_type takes a class of your own"
 )
-_TOO_DEEP = f"arrays and objects in it are nested deeper than {DEEPEST} levels"
 
 
 class Undecodable(ValueError):
@@ -182,7 +182,20 @@ class Signature:
 
     def encode(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
         """Return the JSON of a call. Raises ArgumentError for arguments that the worker would refuse or see changed."""
-        return self._encode_values(self._bind(args, kwargs))
+        return self._encode_values(self.bind(args, kwargs))
+
+    def encode_some(self, values: Mapping[str, Any]) -> bytes:
+        """Do what `encode` does for some arguments of a call, by parameter name; others may be missing."""
+        return self._some._encode_values(dict(values))
+
+    @cached_property
+    def _some(self) -> Signature:
+        """The same signature, where every parameter may be left out."""
+        self.prepare()
+        some = copy.copy(self)
+        some._parameters = tuple(each if _optional(each) else each.replace(default=UNSET) for each in self._parameters)
+        some._compile()
+        return some
 
     def encode_json(self, arguments: Mapping[str, Any]) -> bytes:
         """Return the JSON of a call whose arguments are JSON values already: text for a datetime, an object for a
@@ -228,7 +241,7 @@ class Signature:
         except Exception as error:  # also what the __post_init__ of an argument's type raises
             self._refuse(error, values)
         if received is None:
-            raise ArgumentError(f"{self.call_text}: {_TOO_DEEP}")
+            raise ArgumentError(f"{self.call_text}: {TOO_DEEP}")
         for name, doubt in self._doubts:
             if given is None or name in given:
                 found = doubt(values.get(name), getattr(arguments, name), getattr(received, name))
@@ -241,9 +254,8 @@ class Signature:
             message = f"{name}{self.redact(found[0], values)}: {self.redact(found[1], values)}"
             raise ArgumentError(f"{self.call_text}: {message}", hint=advice(found[1]))
 
-    def _bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the given arguments by parameter name. An argument left out stays out, so that the worker's default
-        applies."""
+    def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the given arguments by parameter name. Raises ArgumentError. Defaults stay out, for the worker."""
         if self._bound is not None:
             try:
                 values = asdict(self._bound(*args, **kwargs))
@@ -272,7 +284,7 @@ class Signature:
 
     def _read(self, body: bytes) -> Any:
         if is_too_deep(body):
-            raise Undecodable(_TOO_DEEP)
+            raise Undecodable(TOO_DEEP)
         try:
             return self._decode(body)
         except ValidationError as error:
@@ -344,7 +356,7 @@ class Signature:
                 message = message.removeprefix("value") if message.startswith("value") else f": {message}"
             raise TypeError(f"{self.text}: result{message}") from None
         if too_deep:
-            raise ValueError(f"{self.text}: result: {_TOO_DEEP}")
+            raise ValueError(f"{self.text}: result: {TOO_DEEP}")
         if result.vague and b"null" in body and (found := no_json(value)):
             raise ValueError(f"{self.text}: result{found[0]}: {found[1]}")
         for doubt in result.doubts:
@@ -357,7 +369,7 @@ class Signature:
         """Return a stored result as annotated. Raises ValueError if the result is not of the annotated type."""
         result = self._result_codec()
         if is_too_deep(raw):
-            raise ValueError(_TOO_DEEP)
+            raise ValueError(TOO_DEEP)
         try:
             return result.decode(raw)
         except ValueError as error:  # msgspec's errors are ValueErrors
@@ -458,16 +470,6 @@ def encode_plain(where: str, arguments: Mapping[str, Any]) -> bytes:
         if found is not None:
             raise ArgumentError(f"{where}: {name}{found[0]}: {found[1]}")
     return encode(dict(arguments))
-
-
-def decode_plain(raw: bytes) -> Any:
-    """Return JSON values from their bytes. Raises ValueError for bytes that are not JSON, or are nested too deeply."""
-    if is_too_deep(raw):
-        raise ValueError(_TOO_DEEP)
-    try:
-        return msgspec.json.decode(raw)
-    except RecursionError:  # this stack is deep already
-        raise ValueError(_TOO_DEEP) from None
 
 
 def _json(body: bytes) -> Any:

@@ -177,6 +177,8 @@ class _Size:
 def _discreet(value: Any) -> Any:
     if isinstance(value, bytes | Raw):
         return _Size(len(bytes(value)))
+    if isinstance(value, tuple) and value and isinstance(value[0], bytes):
+        return _Size(sum(map(len, value)))
     return redacted(value) if isinstance(value, dict) else value
 
 

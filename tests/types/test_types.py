@@ -1,6 +1,6 @@
-"""The types of tasks, calls and jobs, held against both checkers over a sample of right and wrong uses.
+"""The types of tasks, calls, jobs and workflows, held against both checkers over samples of right and wrong uses.
 
-The sample is no .py file, so that nobody else checks it.
+The samples are no .py files, so that nobody else checks them.
 """
 
 from __future__ import annotations
@@ -15,18 +15,19 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SAMPLE = Path(__file__).with_name("calls.py.sample")
+SAMPLES = sorted(Path(__file__).parent.glob("*.py.sample"))
 
 
-@pytest.fixture
-def sample(tmp_path: Path) -> Path:
-    copy = tmp_path / "calls.py"
-    copy.write_text(SAMPLE.read_text("utf-8"), "utf-8")
+@pytest.fixture(params=SAMPLES, ids=lambda path: path.stem)
+def sample(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    original: Path = request.param
+    copy = tmp_path / original.stem
+    copy.write_text(original.read_text("utf-8"), "utf-8")
     return copy
 
 
-def marked() -> set[int]:
-    lines = SAMPLE.read_text("utf-8").splitlines()
+def marked(sample: Path) -> set[int]:
+    lines = sample.read_text("utf-8").splitlines()
     return {number for number, line in enumerate(lines, 1) if line.endswith("  # error")}
 
 
@@ -36,9 +37,9 @@ def run(*command: str, cwd: Path, **environment: str) -> str:
     return done.stdout
 
 
-def compare(reported: dict[int, str]) -> None:
-    missed = {number for number in marked() if number not in reported}
-    unexpected = {number: text for number, text in reported.items() if number not in marked()}
+def compare(sample: Path, reported: dict[int, str]) -> None:
+    missed = {number for number in marked(sample) if number not in reported}
+    unexpected = {number: text for number, text in reported.items() if number not in marked(sample)}
     assert not missed, "not reported"
     assert not unexpected, "reported"
 
@@ -51,7 +52,7 @@ def test_mypy_accepts_and_rejects_as_marked(sample: Path) -> None:
         MYPYPATH=str(ROOT),
     )
     errors = re.findall(rf"^{sample.name}:(\d+): error: (.*)$", output, re.MULTILINE)
-    compare({int(number): text for number, text in errors})
+    compare(sample, {int(number): text for number, text in errors})
 
 
 @pytest.mark.timeout(300)  # on a busy machine; its first run unpacks it too
@@ -69,4 +70,5 @@ def test_pyright_accepts_and_rejects_as_marked(sample: Path) -> None:
         cwd=sample.parent,
     )
     reports = json.loads(output)["generalDiagnostics"]
-    compare({each["range"]["start"]["line"] + 1: each["message"] for each in reports if each["severity"] == "error"})
+    errors = [each for each in reports if each["severity"] == "error"]
+    compare(sample, {each["range"]["start"]["line"] + 1: each["message"] for each in errors})

@@ -131,9 +131,9 @@ class CallOptions(TypedDict, total=False):
     priority: Level
     """`high`, `normal` or `low`, in a queue that has levels, instead of the task's own."""
 
-    key: str
+    key: str | None
     """The unique key, any text. While a job of this task, queue and key is scheduled, queued or running, another is not
-    stored, and the handle is that of the stored job."""
+    stored, and the handle is that of the stored job. None for no key, whatever the task says."""
 
     unique: Unique
     """Until when the key is taken: `done`, as said at `key`, or `running`: one more may be queued while one runs, and

@@ -89,7 +89,7 @@ class CallSettings(Struct, frozen=True):
     delay: float | None = None
     at: datetime | None = None
     id: str | None = None
-    key: str | None = None
+    key: str | UnsetType | None = UNSET
     unique: Unique | None = None
     replace: bool = False
     max_wait: float | None = None
@@ -233,10 +233,11 @@ def check_identity(settings: CallSettings, *, has_key: bool) -> None:
 
     has_key: whether the task has a key.
     """
-    if settings.id is not None and not has_key and settings.key is None:
+    keyed = has_key if settings.key is UNSET else settings.key is not None
+    if settings.id is not None and not keyed:
         check_keyless_id(settings.id)
     for name in ("replace", "throttle", "unique"):
-        if getattr(settings, name) and not has_key and settings.key is None:
+        if getattr(settings, name) and not keyed:
             raise DefinitionError(
                 f"{name} needs a key: it says which jobs are one and the same",
                 hint=f'.options(key="...", {name}=...), or @task(key="...")',
@@ -348,8 +349,10 @@ def _at(name: str, value: Any) -> datetime | None:
         raise DefinitionError(str(error)) from None
 
 
-def _key(name: str, value: Any) -> str | Callable[..., str]:
-    return cast(Callable[..., str], value) if callable(value) else check_key(value)
+def _key(name: str, value: Any) -> str | Callable[..., str] | None:
+    if value is None or callable(value):
+        return cast("Callable[..., str] | None", value)
+    return check_key(value)
 
 
 def _limit_per(name: str, value: Any) -> str | Callable[..., str]:

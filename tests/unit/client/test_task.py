@@ -373,8 +373,8 @@ def test_a_calls_own_options_win_over_those_of_the_task_that_stores_it() -> None
     made = task(plain)
     call = made.options(queue="own", delay=5).bind(1)
     others = made.options(queue="bulk", max_attempts=7, result_ttl=None, at=datetime(2030, 1, 1, tzinfo=UTC))
-    merged = call.or_else(others.bind(1).settings)
+    merged = call.with_defaults(others.bind(1).settings)
     assert (merged.queue, merged.effective.result_ttl) == ("own", None)
     assert merged.settings == CallSettings(queue="own", max_attempts=7, result_ttl=None, delay=5.0)
     assert merged.settings.timeout is UNSET
-    assert made.bind(1).or_else(others.bind(1).settings).queue == "bulk"
+    assert made.bind(1).with_defaults(others.bind(1).settings).queue == "bulk"
