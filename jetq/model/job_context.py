@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextvars import ContextVar
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from msgspec import Struct, field
 
 from jetq.errors import JetqError
+
+if TYPE_CHECKING:  # because `import jetq` loads this module, and needs nothing of workflows
+    from jetq.model.workflows.views import HasWorkflows, WorkflowHandle
 
 __all__ = ["CANCEL", "CURRENT", "FIELDS", "CancelSignal", "Current", "JobContext", "current_job", "job_fields"]
 
@@ -58,7 +62,25 @@ class JobContext(Struct, frozen=True):
     nominal: datetime | None = None
     """The nominal time of that tick, aware UTC; None for other jobs."""
 
+    step: str | None = None
+    """The name of the workflow's step that the job belongs to; None for a job of no workflow."""
+
+    index: int = 0
+    """The number of the job among those of its step, from 0."""
+
     _cancel: CancelSignal = field(default_factory=CancelSignal)
+
+    _workflow: str | None = None
+
+    _app: HasWorkflows | None = None
+
+    @property
+    def workflow(self) -> WorkflowHandle | None:
+        """The handle of the workflow that the job belongs to; None for a job of no workflow. Nothing is asked until the
+        handle is used."""
+        if self._workflow is None or self._app is None:
+            return None
+        return self._app.workflow(self._workflow)
 
     @property
     def cancelled(self) -> bool:

@@ -5,17 +5,21 @@ An outcome that comes "at no cost" does not count as an attempt.
 
 from __future__ import annotations
 
+from typing import Literal
+
 from msgspec import Struct
 
 from jetq.model.failure import DeadReason, Failure
 from jetq.model.job import Meta
 from jetq.model.redaction import RedactedRepr
+from jetq.model.workflows.failure import Failure as StepFailure
 
 __all__ = [
     "Cancelled",
     "Dead",
     "Expired",
     "InLine",
+    "Marked",
     "Needs",
     "Outcome",
     "PutOff",
@@ -52,11 +56,13 @@ class Retrying(RedactedRepr, Struct, frozen=True):
     body: bytes | None = None
 
 
-class Snoozed(Struct, frozen=True):
-    """The job is put off for `after` seconds, at no cost. meta: takes the place of the job's own, if it is given."""
+class Snoozed(RedactedRepr, Struct, frozen=True):
+    """The job is put off for `after` seconds, at no cost. meta, body: take the place of the job's own, if they are
+    given."""
 
     after: float
     meta: Meta | None = None
+    body: bytes | None = None
 
 
 class Needs(Struct, frozen=True, omit_defaults=True):
@@ -124,7 +130,19 @@ class Superseded(Struct, frozen=True):
     """The delivery repeats a delivery that is settled. The worker removes the message, and does nothing more."""
 
 
-Outcome = Succeeded | Retrying | Snoozed | PutOff | InLine | Dead | Cancelled | Expired | Released | Superseded
+class Marked(Struct, frozen=True):
+    """The member of a workflow has left its mark before, or leaves it without a run: only what the mark sets off is to
+    be done.
+
+    mark: the mark that stands. failure: then none stands, and this is to be the mark: it takes the place of a value
+    that the member needs.
+    """
+
+    mark: Literal["ok", "bad"]
+    failure: StepFailure | None = None
+
+
+Outcome = Succeeded | Retrying | Snoozed | PutOff | InLine | Dead | Cancelled | Expired | Released | Superseded | Marked
 
 _LONGEST_MESSAGE = 2_000
 """The most characters of a message. A message may quote stored text of any length."""

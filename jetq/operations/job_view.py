@@ -15,8 +15,8 @@ from jetq.encoding.worker_status import encode, read_answers
 from jetq.errors import JobNotFound
 from jetq.model.dead_letter import DeadEntry
 from jetq.model.failure import AttemptError
-from jetq.model.job import DEFAULT_META, State, StoredJob
-from jetq.model.names import check_queue, check_sought_id
+from jetq.model.job import DEFAULT_META, Place, State, StoredJob
+from jetq.model.names import check_queue, check_sought_id, is_of_member
 from jetq.model.redaction import RedactedRepr
 from jetq.model.result import ResultRecord
 from jetq.model.worker_status import StatusQuery, WorkerStatus
@@ -27,6 +27,13 @@ if TYPE_CHECKING:
     from jetq.broker.fleet import Fleet
 
 __all__ = ["JobView", "holder_of", "state_of", "stored_state", "view_job"]
+
+_LEAVES_NOTHING = "a job without a kept result leaves nothing behind when it succeeds"
+
+_IN_ITS_WORKFLOW = (
+    "a step is stored when its turn comes, and leaves its value to its workflow: `jetq workflow ls` finds that, and "
+    "`jetq workflow show` has its steps"
+)
 
 _HOLDER_WITHIN = 0.5
 """Seconds in which the worker that has a job answers: a round trip, and the longest that a busy loop may take."""
@@ -92,6 +99,9 @@ class JobView(RedactedRepr, Struct, frozen=True):
     dead: DeadEntry | None = None
     """Its dead letter."""
 
+    place: Place | None = None
+    """Its place in a workflow; None if it is in none, and once it has ended with a result."""
+
 
 async def view_job(broker: Broker, id: str, *, queue: str | None = None) -> JobView:
     """Return all that is known of job `id`, which is looked for in every queue unless `queue` is given.
@@ -117,7 +127,7 @@ async def view_job(broker: Broker, id: str, *, queue: str | None = None) -> JobV
     raise JobNotFound(
         f"job {id} is not in {'any queue' if queue is None else f'queue {queue}'}, and neither its result nor a dead "
         "letter of it is kept",
-        hint="a job without a kept result leaves nothing behind when it succeeds",
+        hint=_IN_ITS_WORKFLOW if is_of_member(id) else _LEAVES_NOTHING,
     )
 
 
@@ -194,6 +204,7 @@ def _waiting(found: StoredJob) -> JobView:
         replays=meta.replays,
         edits=meta.edits,
         body=delivery.body,
+        place=meta.flow,
     )
 
 
@@ -216,6 +227,7 @@ def _dead(entry: DeadEntry, result: ResultRecord | None) -> JobView:
         body=entry.body,
         result=result,
         dead=entry,
+        place=meta_or_default(letter.headers).flow,
     )
 
 

@@ -12,6 +12,7 @@ from jetq.encoding.worker_status import encode, read_answers
 from jetq.model.queue_info import QueueInfo
 from jetq.model.worker_status import StatusQuery, WorkerStatus
 from jetq.operations.job_view import JobView, view_job
+from jetq.operations.workflows.creating import WATCH
 from jetq.units import span
 
 if TYPE_CHECKING:
@@ -92,6 +93,10 @@ def _not_due(job: JobView, now: float) -> list[str]:
     if job.errors:
         error = job.errors[-1]
         after = f": attempt {error.attempt} failed with {error.type}"
+    elif job.place is not None and job.task == WATCH:
+        after = f": it is no step of workflow {job.place.workflow}, and looks now and then whether that goes on"
+    elif job.snoozes and job.place is not None:
+        after = ": it was put off by its task, or a value that it takes was not there"
     elif job.snoozes:
         after = ": it was put off by its task"
     what = f"attempt {job.attempt}" if job.attempt > 1 else "it"
@@ -115,6 +120,8 @@ def _paused(info: QueueInfo, now: float) -> list[str]:
 
 
 def _unknown(job: JobView, live: Sequence[WorkerStatus]) -> list[str]:
+    if job.place is not None and job.task == WATCH:
+        return []  # every worker runs it
     if not live or any(each.can_run for each in live):
         return []
     names = ", ".join(each.worker for each in live[:3])

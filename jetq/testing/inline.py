@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import Context
 from typing import Any, TypeVar
@@ -13,11 +13,14 @@ from jetq.client.app import Jetq
 from jetq.client.client import Client
 from jetq.client.request import Request
 from jetq.client.session import Begin, Session
+from jetq.encoding.sealer import Sealer
 from jetq.errors import ResultTimeout, Snooze, TaskFailed
 from jetq.model.job import EnqueueReceipt
 from jetq.model.job_context import JobContext
 from jetq.model.result import ResultRecord
+from jetq.model.workflows.plan import Plan
 from jetq.operations.job_view import stored_state
+from jetq.operations.workflows.creating import Created
 from jetq.testing.observed import Ran
 from jetq.testing.tester import AppTester, in_memory, is_run_by_tester, run_here
 
@@ -37,7 +40,7 @@ def inline(app: Jetq | None = None, *, raises: bool = False) -> Iterator[AppTest
     Otherwise this context is like `in_memory`: arguments are checked, encoded and decoded, and a worker of the app runs
     the job in its lifespan and middleware and by its retry rules. That worker runs on the caller's event loop, or on a
     loop made for it if the caller is not async, until no job is ready. The worker also runs the jobs that a running job
-    enqueues, at the same time as that job.
+    enqueues, at the same time as that job. Of a workflow all steps have run, as far as they can.
 
     No job runs before it is due: a job for later, a retry and a snooze wait for `advance` and `run_until_empty` of the
     tester. `.result()` of such a job raises ResultTimeout at once. raises: `.delay` also raises the error of the first
@@ -55,6 +58,14 @@ def inline(app: Jetq | None = None, *, raises: bool = False) -> Iterator[AppTest
             yield tester
         finally:
             tested.middleware = middleware
+
+
+def _jobs_of(plan: Plan, name: str) -> Iterator[tuple[str, str]]:
+    """Yield the queue and the id of the job of each member of a step that may be ready when the plan is stored."""
+    step = plan.steps[name]
+    for member in range((step.members or 0) if not step.edges else 1):
+        if step.call is not None:
+            yield step.call.queue, f"{plan.life}:{name}:{member}"
 
 
 class _InlineSession(Session):
@@ -89,6 +100,21 @@ class _InlineClient(Client):
         stored = await super().enqueue_many(requests, before=before)
         await self._run([(request.job.queue, each.id) for request, each in zip(requests, stored, strict=True)])
         return stored
+
+    async def create_workflow(
+        self,
+        sealer: Sealer,
+        workflow: str,
+        plan: Plan,
+        bodies: Mapping[str, Sequence[bytes]],
+        *,
+        fresh: bool = False,
+        anew: bool = False,
+    ) -> Created:
+        created = await super().create_workflow(sealer, workflow, plan, bodies, fresh=fresh, anew=anew)
+        # Of an empty group what follows it is the first to be ready.
+        await self._run([job for name in plan.steps for job in _jobs_of(plan, name)])
+        return created
 
     async def end(self, queue: str, id: str, timeout: float | None, *, pushed: bool = True) -> ResultRecord | None:
         if is_run_by_tester():

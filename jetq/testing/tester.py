@@ -27,6 +27,7 @@ from jetq.model.dead_letter import DeadLetter
 from jetq.model.definitions.options import call_settings
 from jetq.operations.dead_letters import each_dead
 from jetq.operations.schedules import put_schedule
+from jetq.operations.workflows.creating import WATCH
 from jetq.settings import Settings
 from jetq.testing.enqueued import EnqueuedJob, as_enqueued, check_parameters, no_such_job
 from jetq.testing.faulty import Fault, faulty
@@ -178,7 +179,7 @@ class AppTester(_Tester):
         call = task.bind(*args, **kwargs)
         ttl = _KEPT if call.effective.result_ttl is None else call.effective.result_ttl
         with in_memory(self.app) as alone:
-            job = await self.app.aenqueue(call.or_else(call_settings({"result_ttl": ttl})))
+            job = await self.app.aenqueue(call.with_defaults(call_settings({"result_ttl": ttl})))
             alone.faults += self.faults
             alone.clock.advance(sum(_wait(alone, each) + _ROUNDED for each in alone.enqueued()))
             worker = _WorkerOutOfTime(self.app, queues=[call.queue], concurrency=1, max_jobs=1)
@@ -205,14 +206,16 @@ class AppTester(_Tester):
     def enqueued(self, task: Task[..., Any] | str | None = None, **arguments: Any) -> list[EnqueuedJob]:
         """Return the jobs that wait, ready or for later, queue by queue, in the order in which they were stored.
 
-        task: only jobs of this task, given as the task or its name. arguments: only jobs with these arguments, and any
-        others. Raises ArgumentError for a name that is no parameter of the task.
+        task: only jobs of this task, given as the task or its name. The jobs that watch over workflows are left out.
+        arguments: only jobs with these arguments, and any others. Raises ArgumentError for a name that is no parameter
+        of the task.
         """
         tasks = self.app.tasks
         name = _name(task) if task is not None else None
         if name is not None and name in tasks:
             check_parameters(tasks[name], arguments)
-        jobs = [as_enqueued(found, self.app, tasks) for found in self._store.stored_jobs()]
+        stored = [found for found in self._store.stored_jobs() if found.delivery.task != WATCH or name == WATCH]
+        jobs = [as_enqueued(found, self.app, tasks) for found in stored]
         return [job for job in jobs if name in (None, job.task) and job.has(arguments)]
 
     def assert_enqueued(self, task: Task[..., Any] | str, **arguments: Any) -> EnqueuedJob:

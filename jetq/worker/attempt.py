@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import Any, Literal, Protocol
 
 import msgspec
-from msgspec import Struct, field
+from msgspec import Raw, Struct, field
 
 from jetq.client.task import Task
 from jetq.encoding.failures import capture
@@ -21,6 +21,7 @@ from jetq.model.job_context import CANCEL, CancelSignal
 from jetq.model.outcome import Cancelled, Released
 from jetq.model.oversized import Kept
 from jetq.model.redaction import redactor, secret_texts
+from jetq.model.workflows.plan import Spot
 
 __all__ = ["INSIST_AFTER", "Attempt", "Ending", "Gate", "outcome_without_run", "running_now", "stronger"]
 
@@ -80,7 +81,8 @@ class Attempt(Struct, eq=False):
     end, at its timeout or on request. on_loop: the return value of its function is awaited on the loop. given_up: its
     code did not end, and nothing waits for the code. storing: its code has ended and holds no slot, and its return
     value is on its way to the broker. gates: the gates that have let the attempt in; waits_at: the gate that has not
-    yet. kept: the content of the cell beside a job that stays where it is.
+    yet. kept: the content of the cell beside a job that stays where it is. values: what a member of a workflow takes of
+    other steps, and the spots in its arguments; None until that is read.
     """
 
     delivery: Delivery
@@ -101,6 +103,7 @@ class Attempt(Struct, eq=False):
     gates: list[Gate] = []
     waits_at: Gate | None = None
     kept: tuple[Kept, Cell] | None = None
+    values: list[tuple[Spot, Raw]] | None = None
 
     def __repr__(self) -> str:
         return f"<attempt at {self.name} {self.delivery.id}>"  # without its arguments

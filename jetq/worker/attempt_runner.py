@@ -25,6 +25,7 @@ from jetq.worker.pools.processes import ProcessPool, usable_cores
 from jetq.worker.pools.threads import ThreadPool
 from jetq.worker.schedules.ticks import TickRunner, Ticks
 from jetq.worker.slots import WorkerSlots
+from jetq.worker.workflows.members import Members
 
 __all__ = ["AttemptRunner"]
 
@@ -59,7 +60,9 @@ class AttemptRunner:
         self._on_storing = on_storing
         self.threads = ThreadPool(options.concurrency)
         self.processes = ProcessPool(min(options.concurrency, usable_cores()))
-        self.settlement = Settlement(broker, leases, options.name, ended=on_end, pass_on=handover.pass_on)
+        sealer = Sealer(app.payloads)
+        self.members = members = Members(broker, sealer, lambda: slots.attempts)
+        self.settlement = Settlement(broker, leases, options.name, members, ended=on_end, pass_on=handover.pass_on)
         self.limits = Limits(
             broker,
             leases.presence,
@@ -72,10 +75,11 @@ class AttemptRunner:
         self._executor = Executor(
             app,
             leases,
-            Loader(broker, options.tasks, handover, Sealer(app.payloads)),
+            Loader(broker, options.tasks, handover, sealer),
             settlement=self.settlement,
             limits=self.limits,
             suspects=Suspects(broker, valid=leases.valid, held=lambda: slots.attempts, admit=admit),
+            members=members,
             pools=Pools(self.threads, self.processes),
             worker=options.name,
         )

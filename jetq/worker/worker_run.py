@@ -156,6 +156,7 @@ class WorkerRun:
         self.leases.start()
         # Before the first job comes: a job whose queue or task is paused must not start.
         await unless_stopped(self._stopping, patiently("limits", self._runner.limits.listen))
+        await unless_stopped(self._stopping, patiently("workflows", self._runner.members.listen))
         self._handover.listen(self._options.queues)
         await unless_stopped(self._stopping, self._keeper.store())
         options = self._options

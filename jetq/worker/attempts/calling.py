@@ -18,6 +18,7 @@ from jetq.model.definitions.hooks import ExpiredHook, Middleware
 from jetq.model.definitions.wrappers import FINISHED, check_finished, discard, has_run
 from jetq.model.job_context import CURRENT, Current, JobContext
 from jetq.model.outcome import Cancelled, Outcome, Snoozed, Succeeded, Superseded, dead
+from jetq.model.workflows.views import HasWorkflows
 from jetq.runtime.coroutines import is_torn_down
 from jetq.runtime.forks import end_child, is_child_of
 from jetq.worker.attempt import Attempt
@@ -43,7 +44,7 @@ class GivenUp(BaseException):
     """Raised when the code of an attempt that was given up has ended: the attempt is settled already."""
 
 
-class ServedApp(Protocol):
+class ServedApp(HasWorkflows, Protocol):
     """The parts of the app that a worker uses for each job. Everything else of the app is for the job's own code."""
 
     @property
@@ -115,7 +116,7 @@ class Caller:
         attempt.started = time.monotonic()
         if task.declared.run_in != "process":
             _set_deadline(attempt)
-        current = Current(partial(context_of, attempt, self._worker, attempt.deadline), self._app)
+        current = Current(partial(context_of, attempt, self._worker, attempt.deadline, self._app), self._app)
         CURRENT.set(current)
         attempt.interruptible = True
         return current
@@ -125,11 +126,11 @@ class Caller:
         job."""
         attempt.started = time.monotonic()
         _set_deadline(attempt)
-        return context_of(attempt, self._worker, attempt.deadline)
+        return context_of(attempt, self._worker, attempt.deadline, self._app)
 
     def wants_value(self, attempt: Attempt) -> bool:
         """Return whether the middleware or a result needs what the function returns."""
-        return bool(self._middleware) or attempt.options.result_ttl is not None
+        return bool(self._middleware) or attempt.options.result_ttl is not None or attempt.meta.flow is not None
 
     # --- middleware
 
@@ -163,15 +164,15 @@ class Caller:
     def _succeeded(self, attempt: Attempt, task: Task[..., Any], value: Any) -> Outcome:
         if type(value) not in FINISHED and (mistake := unraised(value)) is not None:
             return mistake
-        ttl = attempt.options.result_ttl
-        if ttl is None:
+        ttl, is_member = attempt.options.result_ttl, attempt.meta.flow is not None
+        if ttl is None and not is_member:
             return _NOTHING_KEPT
         try:
             encoded = task.signature.encode_result(value)
-            if self._sealer.codec is None:
-                return Succeeded(value=encoded, result_ttl=ttl)
+            if self._sealer.codec is None or is_member:  # the value of a member is sealed as its mark
+                return Succeeded(value=encoded, result_ttl=ttl or 0.0)
             sealed = self._sealer.seal_result(task.name, attempt.delivery.id, encoded)
-            return Succeeded(value=sealed, result_ttl=ttl, sealed=True)
+            return Succeeded(value=sealed, result_ttl=ttl or 0.0, sealed=True)
         except BaseException as error:  # the type of the value may raise anything
             message = (
                 f"the result cannot be stored: {attempt.capture(error).message}; @task(result_ttl=None) keeps none"

@@ -19,6 +19,7 @@ from jetq.worker.attempts.suspects import Suspects
 from jetq.worker.leases import Leases
 from jetq.worker.limits.limits import Limits
 from jetq.worker.pools.pools import Pools
+from jetq.worker.workflows.members import Members
 
 __all__ = ["Executor", "GivenUp"]
 
@@ -41,6 +42,7 @@ class Executor:
         settlement: Settlement,
         limits: Limits,
         suspects: Suspects,
+        members: Members,
         pools: Pools,
         worker: str,
     ) -> None:
@@ -49,8 +51,9 @@ class Executor:
         self._settlement = settlement
         self._limits = limits
         self._suspects = suspects
+        self._members = members
         self._caller = Caller(app, pools, leases, worker=worker, pause=limits.pause)
-        self._expiry = ExpiryHook(app.on_expired, worker)
+        self._expiry = ExpiryHook(app, worker)
         self._once = _started_once(loader.tasks)
         if self._once:
             _log.info("jobs of %s run alone, each in its turn: their max_crashes is 1", ", ".join(sorted(self._once)))
@@ -66,6 +69,11 @@ class Executor:
             await self._run_suspect(attempt)
             return
         outcome = self._loader.load(attempt)
+        if outcome is None and attempt.meta.flow is not None:
+            try:
+                outcome = await self._begin_member(attempt)
+            except BrokerError as error:
+                return self._leave(attempt, error)
         if outcome is None:
             limited = self._limits.concern(attempt)
             outcome = await (self._call_within_limits(attempt) if limited else self._caller.call(attempt))
@@ -77,6 +85,15 @@ class Executor:
             if type(outcome) is InLine:
                 # After the settlement: told earlier, a worker would look for a parked job that is not stored yet.
                 self._limits.lined_up(outcome)
+
+    def _leave(self, attempt: Attempt, error: BrokerError) -> None:
+        """Leave a job to its lease, because the broker cannot be asked what is to become of the job."""
+        _log.warning("%s %s is left to its lease: %s", attempt.name, attempt.delivery.id, error.message)
+        self._leases.drop(attempt.delivery)
+
+    async def _begin_member(self, attempt: Attempt) -> Outcome | None:
+        outcome = await self._members.begin(attempt)
+        return self._loader.load(attempt) if outcome is None else outcome
 
     async def _call_within_limits(self, attempt: Attempt) -> Outcome:
         limits = self._limits
@@ -97,8 +114,7 @@ class Executor:
             # Before any code of the job runs: what is kept may say that the job is dead or not due yet.
             outcome = await self._settlement.recall(attempt)
         except BrokerError as error:
-            _log.warning("%s %s is left to its lease: %s", attempt.name, attempt.delivery.id, error.message)
-            self._leases.drop(attempt.delivery)
+            self._leave(attempt, error)
             return False
         if outcome is None:
             return True
@@ -112,6 +128,9 @@ class Executor:
         outcome: Outcome | None = None
         try:
             outcome = await self._recognize_suspect(attempt)
+            if outcome is None and attempt.meta.flow is not None:
+                # Before its turn, because other suspects wait for that, and this takes answers of the broker.
+                outcome = await self._members.begin(attempt)
             if outcome is None and self._limits.concern(attempt):
                 outcome = await self._enter_as_suspect(attempt)
             if outcome is None:
@@ -125,8 +144,7 @@ class Executor:
             if await self._settlement.settle(attempt, outcome):
                 await self._suspects.acquit(attempt)
         except BrokerError as error:
-            _log.warning("%s %s is left to its lease: %s", attempt.name, attempt.delivery.id, error.message)
-            self._leases.drop(attempt.delivery)
+            self._leave(attempt, error)
         finally:
             self._suspects.end(attempt)
             self._limits.leave(attempt)
@@ -152,7 +170,7 @@ class Executor:
         if isinstance(outcome, PutOff) and self._loader.has_expired(attempt):
             return None  # an expired job is not put off: the hook is told of it, and the hook is user code
         if outcome is not None and await self._suspects.is_superseded(attempt):
-            return Superseded()
+            return await self._members.settled_before(attempt) or Superseded()
         return outcome
 
     async def _enter_as_suspect(self, attempt: Attempt) -> Outcome | None:

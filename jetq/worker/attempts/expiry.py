@@ -8,6 +8,7 @@ import logging
 from jetq.model.definitions.hooks import ExpiredHook
 from jetq.runtime.coroutines import is_torn_down
 from jetq.worker.attempt import Attempt
+from jetq.worker.attempts.calling import ServedApp
 from jetq.worker.attempts.context import context_of
 
 __all__ = ["ExpiryHook"]
@@ -19,11 +20,12 @@ _HOOK_WITHIN = 10.0
 
 
 class ExpiryHook:
-    """Tells the `hook` of an app, if there is one, of jobs that have expired. worker: the name that the hook is
+    """Tells the hook of an `app`, if there is one, of jobs that have expired. worker: the name that the hook is
     shown."""
 
-    def __init__(self, hook: ExpiredHook | None, worker: str) -> None:
-        self._hook = hook
+    def __init__(self, app: ServedApp, worker: str) -> None:
+        self._app = app
+        self._hook = app.on_expired
         self._worker = worker
         self._calls: set[asyncio.Task[None]] = set()
 
@@ -45,7 +47,7 @@ class ExpiryHook:
 
     async def _call(self, hook: ExpiredHook, attempt: Attempt) -> None:
         try:
-            await hook(context_of(attempt, self._worker, None))
+            await hook(context_of(attempt, self._worker, None, self._app))
         except BaseException as error:  # user code, whose errors must not make the job go round, or end the worker
             if isinstance(error, GeneratorExit) and is_torn_down():
                 raise

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
+
+from msgspec import Raw
 
 from jetq.broker.clock import Clock
 from jetq.client.task import Task
+from jetq.encoding.filling import filled
 from jetq.encoding.headers import BadHeader, NewerHeader, read_meta, read_off
 from jetq.encoding.sealer import Sealer
 from jetq.encoding.signature import Undecodable
 from jetq.errors import ArgumentError, BadPayload
 from jetq.model.job import Delivery
 from jetq.model.outcome import Cancelled, Dead, Expired, Needs, Outcome, PutOff, dead, stray
+from jetq.model.workflows.plan import Spot
+from jetq.operations.workflows.creating import WATCH
 from jetq.worker.attempt import Attempt
 from jetq.worker.attempts.error_outcomes import ErrorOutcomes
 from jetq.worker.attempts.handover import SETTLED_AFTER, Handover
@@ -41,13 +46,14 @@ class Loader:
         self._misnamed: set[str] = set()
 
     def load(self, attempt: Attempt) -> Outcome | None:
-        """Read the job into `attempt`. Return an outcome if the job cannot or must not run, else None.
+        """Read the job into `attempt`. Return an outcome if the job cannot or must not run, else None. A member of a
+        workflow is loaded twice: its arguments are read when it has the values of other steps.
 
         Guarantee: tests/integration/bad_input/test_fuzzed_frames.py: whatever was stored is run, or dead with its
         bytes, once.
         """
-        outcome = self.recognize(attempt)
-        if outcome is None and attempt.task is not None:
+        outcome = self.recognize(attempt) if attempt.values is None else None
+        if outcome is None and attempt.task is not None and (attempt.meta.flow is None or attempt.values is not None):
             outcome = self._decode(attempt, attempt.task)
         if attempt.ending == "cancel":
             return Cancelled()
@@ -65,7 +71,7 @@ class Loader:
         delivery = attempt.delivery
         try:
             meta = read_meta(delivery.headers)
-            attempt.meta = meta if attempt.kept is None else attempt.kept[0].meta
+            attempt.meta = meta if attempt.kept is None else attempt.kept[0].next_meta(meta)
         except NewerHeader as error:
             needs, newer = Needs(delivery.task, v=error.v), dead("undecodable", "jetq.NewerHeader", str(error))
             return self._put_off(attempt, needs, newer) if delivery.task else newer
@@ -73,6 +79,8 @@ class Loader:
             return dead("undecodable", "jetq.BadHeader", str(error))
         task = self.tasks.get(delivery.task)
         if task is None:
+            if delivery.task == WATCH and meta.flow is not None:
+                return None  # each worker has this task, which is none of the application
             if not delivery.task:
                 return stray(delivery.address)
             self._warn_of_other_name(delivery.task)
@@ -85,6 +93,8 @@ class Loader:
         try:
             if self._sealer.codec is not None:  # checked here, which saves a call for each job
                 body = self._opened(delivery)
+            if attempt.values:
+                body = _with_values(body, attempt.values)
             attempt.args, attempt.kwargs = task.signature.decode(body)
         except BadPayload as error:
             return dead("undecodable", "jetq.BadPayload", error.message)
@@ -135,3 +145,11 @@ class Loader:
                 "name: import it by one name everywhere, here by `jetq worker %s`, where the producer runs too",
                 task, here, task.rpartition(".")[0],
             )  # fmt: skip
+
+
+def _with_values(body: bytes, values: Iterable[tuple[Spot, Raw]]) -> bytes:
+    """Return the arguments of a member with the values of other steps. Raises Undecodable."""
+    try:
+        return filled(body, values)
+    except (ValueError, TypeError) as error:
+        raise Undecodable(f"the arguments do not take the values of other steps: {error}") from None

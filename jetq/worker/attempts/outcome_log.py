@@ -14,6 +14,7 @@ from jetq.model.outcome import (
     Dead,
     Expired,
     InLine,
+    Marked,
     Outcome,
     PutOff,
     Released,
@@ -40,6 +41,7 @@ _WORDS: dict[type[Outcome], str] = {
     Expired: "expired",
     Released: "released",
     Superseded: "superseded",
+    Marked: "marked",
 }
 """The values of the field `outcome`, by kind. These words never change, because readers of logs may look for them."""
 
@@ -79,6 +81,10 @@ def _line(attempt: Attempt, outcome: Outcome) -> tuple[int, str, tuple[Any, ...]
             return logging.INFO, " is given back", ()
         case Superseded():
             return logging.INFO, " was settled already", ()
+        case Marked(failure=failure):
+            if failure is None:
+                return logging.INFO, " has left its mark already", ()
+            return logging.WARNING, " fails without a run: it takes the value of step %s", (failure.step,)
 
 
 def _fields(attempt: Attempt, outcome: Outcome) -> dict[str, Any]:

@@ -35,7 +35,7 @@ class SettledRecords:
             return self.job(attempt, replace(meta, in_line=meta.in_line or self._now())), outcome.after
         if isinstance(outcome, Snoozed):
             meta = outcome.meta or replace(meta, snoozes=meta.snoozes + 1)
-            return self.job(attempt, meta), outcome.after
+            return self.job(attempt, meta, outcome.body), outcome.after
         error = summarize(outcome.failure, meta.attempt, self._now(), self._worker)
         errors, dropped = bounded(meta.errors, error)
         meta = replace(

@@ -25,6 +25,7 @@ from jetq.model.outcome import (
     Dead,
     Expired,
     InLine,
+    Marked,
     Outcome,
     PutOff,
     Released,
@@ -44,11 +45,11 @@ from jetq.worker.attempts.outcome_log import log_outcome
 from jetq.worker.attempts.settled_records import SettledRecords
 from jetq.worker.leases import Leases
 
-__all__ = ["Settlement"]
+__all__ = ["FIRST_BACKOFF", "EndsMembers", "Settlement"]
 
 _log = logging.getLogger("jetq.worker")
 
-_FIRST_BACKOFF = 0.5
+FIRST_BACKOFF = 0.5
 """Seconds before a settlement that failed is tried again: the first time."""
 _LAST_BACKOFF = 5.0
 """The most seconds before a settlement that failed is tried again."""
@@ -71,6 +72,14 @@ class _Broker(Consuming, Results, Cells, Clock, Protocol):
     """The parts of the broker that a settlement uses."""
 
 
+class EndsMembers(Protocol):
+    """Does what the end of a member of a workflow sets off."""
+
+    async def ended(self, attempt: Attempt, outcome: Outcome) -> None:
+        """Mark the end of a member, and go on. May be done again."""
+        ...
+
+
 class _Lapsed(Exception):
     """The lease ended between two steps."""
 
@@ -89,6 +98,7 @@ class Settlement:
         broker: _Broker,
         leases: Leases,
         worker: str,
+        members: EndsMembers,
         *,
         ended: Callable[[Attempt], None] = lambda _: None,
         pass_on: PassOn = keep,
@@ -96,6 +106,7 @@ class Settlement:
         self._broker = broker
         self._leases = leases
         self._worker = worker
+        self._members = members
         self._records = SettledRecords(worker, broker.now)
         self._ended = ended
         self._pass_on = pass_on
@@ -132,6 +143,9 @@ class Settlement:
 
         Guarantee: tests/integration/worker/test_slots.py: what is being stored is bounded, and not lost at a stop.
         """
+        if attempt.meta.flow is not None:
+            self._settle_aside(attempt, outcome)
+            return True
         if not self._leases.valid(attempt.delivery):
             return False
         kept = self._result_of(attempt, outcome)
@@ -168,6 +182,21 @@ class Settlement:
         if _log.isEnabledFor(logging.DEBUG):
             log_outcome(attempt, outcome)
 
+    def _settle_aside(self, attempt: Attempt, outcome: Outcome) -> None:
+        """Settle without holding the attempt's slot: what the end of a member sets off takes several answers."""
+
+        async def settle() -> None:
+            try:
+                await self._settle_and_end(attempt, outcome)
+            finally:
+                self.storing -= 1
+
+        attempt.storing = True
+        self.storing += 1
+        task = self._loop.create_task(settle(), name="jetq-settle-member")
+        self._refused.add(task)
+        task.add_done_callback(self._refused.discard)
+
     async def _settle_and_end(self, attempt: Attempt, outcome: Outcome) -> None:
         try:
             await self._settle_patiently(attempt, outcome)
@@ -181,7 +210,7 @@ class Settlement:
     async def _settle_patiently(self, attempt: Attempt, outcome: Outcome | Staying) -> bool:
         """Settle step by step, and try again while the lease holds."""
         delivery = attempt.delivery
-        pauses = backoff(_FIRST_BACKOFF, _LAST_BACKOFF)
+        pauses = backoff(FIRST_BACKOFF, _LAST_BACKOFF)
         try:
             while self._leases.valid(delivery):
                 try:
@@ -305,8 +334,12 @@ class Settlement:
             case Staying():
                 return await self._stay(attempt, outcome)
             case Succeeded():
+                await self._end_member(attempt, outcome)  # before a record by which the delivery counts as superseded
                 if (kept := self._result_of(attempt, outcome)) is not None:
                     await self._broker.put_result(*kept)
+                self._remove(delivery)
+            case Marked():
+                await self._end_member(attempt, outcome)
                 self._remove(delivery)
             case Superseded():
                 self._remove(delivery)
@@ -325,15 +358,18 @@ class Settlement:
                 self._remove(delivery)
             case Dead():
                 await self._store_dead(attempt, outcome)
+                await self._end_member(attempt, outcome)
                 self._buried.discard(_message_key(delivery))
                 self._remove(delivery)
             case Cancelled():
                 await self._record_end(attempt, "cancelled")
+                await self._end_member(attempt, outcome)
                 self._remove(delivery)
             case Expired():
                 self.expired += 1
                 # Before the removal, as in each case: a job that is gone without a record counts as succeeded.
                 await self._record_end(attempt, "expired")
+                await self._end_member(attempt, outcome)
                 self._remove(delivery)
             case Released(body=body):
                 unreadable = await self._give_back(attempt, body)
@@ -343,6 +379,10 @@ class Settlement:
         if attempt.kept is not None:
             # After the removal: a job that is delivered again without its cell would have forgotten its attempts.
             await self._forget_kept(attempt.kept[1])
+
+    async def _end_member(self, attempt: Attempt, outcome: Outcome) -> None:
+        if attempt.meta.flow is not None:
+            await self._members.ended(attempt, outcome)
 
     async def _store_for_later(self, attempt: Attempt, outcome: Retrying | Snoozed | InLine) -> None:
         broker, delivery = self._broker, attempt.delivery
@@ -365,7 +405,8 @@ class Settlement:
             return stray(delivery.address)
         as_it_came = OFF_HEADER in delivery.headers and body is None
         try:  # a job that was not begun has not been read either, and goes back as it came
-            attempt.meta = read_meta(delivery.headers) if attempt.kept is None else attempt.kept[0].meta
+            own = read_meta(delivery.headers)
+            attempt.meta = own if attempt.kept is None else attempt.kept[0].next_meta(own)
         except NewerHeader:
             as_it_came = True
         except BadHeader as error:
@@ -377,7 +418,7 @@ class Settlement:
 
     def _result_of(self, attempt: Attempt, outcome: Succeeded) -> tuple[ResultRecord, float] | None:
         """Return the record that is stored of a success, and for how many seconds; None if nothing is stored."""
-        if outcome.value is not None:
+        if outcome.value is not None and attempt.meta.flow is None:  # a member leaves its mark instead
             return self._records.success(attempt, outcome), outcome.result_ttl
         # The job ended by itself all the same, and the caller of the cancel asks for a record.
         if attempt.ending == "cancel":

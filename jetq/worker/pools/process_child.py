@@ -23,7 +23,7 @@ from contextlib import suppress
 from queue import SimpleQueue
 from typing import Any
 
-from msgspec.structs import asdict
+from msgspec.structs import asdict, replace
 
 from jetq.client.app import Jetq
 from jetq.encoding.failures import capture
@@ -168,7 +168,8 @@ class _Calls:
         if frame.level != self._level:  # the worker's level was changed; otherwise a level that a task has set stays
             self._level = frame.level
             logging.getLogger().setLevel(frame.level)
-        args, kwargs, context = pickle.loads(frame.arguments)
+        args, kwargs, sent = pickle.loads(frame.arguments)
+        context = replace(sent, _app=self._app)
         scope = contextvars.copy_context()  # the next job must not see what this job sets
         scope.run(CURRENT.set, Current(lambda: context, self._app))
         value = scope.run(self._function, *args, **kwargs)

@@ -16,6 +16,8 @@ from pathlib import Path
 from types import FunctionType
 from typing import Any
 
+from msgspec.structs import replace
+
 from jetq.client.app import Jetq
 from jetq.errors import JetqError, Reject, RemoteTraceback
 from jetq.model.job_context import CURRENT, JobContext
@@ -286,7 +288,9 @@ def _main() -> dict[str, str]:
 
 def _call(args: tuple[Any, ...], kwargs: Mapping[str, Any], context: JobContext, wants_value: bool) -> CallFrame:
     try:
-        return CallFrame(pickle.dumps((args, dict(kwargs), context)), wants_value, logging.getLogger().level)
+        return CallFrame(
+            pickle.dumps((args, dict(kwargs), replace(context, _app=None))), wants_value, logging.getLogger().level
+        )
     except Exception as error:
         raise Reject(f"its arguments cannot be sent to a process: {type(error).__name__}: {error}") from None
 

@@ -212,3 +212,62 @@ async def test_of_a_job_that_has_ended_it_is_said_how(nats_url: str) -> None:
         assert (await ended("succeeded", works.adelay))[1] == "it has succeeded"
         dead, why = await ended("dead", lambda: works.options(max_attempts=1).adelay(True))
         assert why == (f"it is dead: `jetq dlq show {dead.id}` says why, and `jetq dlq replay {dead.id}` runs it again")
+
+
+async def test_the_watch_of_a_workflow_is_run_by_every_worker_and_is_no_step(nats_url: str) -> None:
+    app = fresh_app(nats_url)
+
+    @app.task(name="number")
+    async def number(n: int) -> int:
+        return n
+
+    flow = await (number.bind(1) | number).adelay(id="w")
+    async with working(app):
+        assert await flow.aresult(20) == 1
+        broker = await app.session.broker()
+        (watch,) = await broker.stored_jobs("default")
+        diagnosis = await diagnose(broker, watch.delivery.id)
+        (reason,) = diagnosis.reasons
+        assert reason.startswith("it is due in ")
+        assert reason.endswith("s: it is no step of workflow w, and looks now and then whether that goes on")
+
+
+async def test_a_step_that_was_put_off_may_wait_for_a_value(nats_url: str) -> None:
+    app = fresh_app(nats_url)
+
+    @app.task(name="snoozes")
+    async def snoozes() -> None:
+        raise Snooze(3600)
+
+    await snoozes.bind().named("later").adelay(id="w")
+    async with working(app):
+        broker = await app.session.broker()
+        async with asyncio.timeout(20):
+            while True:
+                found = [job for job in await broker.stored_jobs("default") if job.delivery.id.endswith(":later:0")]
+                if found and found[0].state == "scheduled":
+                    break
+                await asyncio.sleep(0.02)
+        (reason,) = (await diagnose(broker, found[0].delivery.id)).reasons
+    assert reason.endswith(": it was put off by its task, or a value that it takes was not there")
+
+
+async def test_a_step_whose_turn_has_not_come_and_one_that_is_done_are_found_in_their_workflow(nats_url: str) -> None:
+    app = fresh_app(nats_url)
+
+    @app.task(name="number")
+    async def number(n: int) -> int:
+        return n
+
+    flow = await (number.bind(1).named("first") | number).adelay(id="w")
+    broker = await app.session.broker()
+    (stored,) = (job for job in await broker.stored_jobs("default") if ":first:" in job.delivery.id)
+    life = stored.delivery.id.partition(":")[0]
+    with pytest.raises(JobNotFound) as waiting:
+        await diagnose(broker, f"{life}:number:0")
+    assert waiting.value.hint is not None and "jetq workflow ls" in waiting.value.hint
+    async with working(app):
+        assert await flow.aresult(20) == 1
+        with pytest.raises(JobNotFound) as done:
+            await app.job(f"{life}:first:0").aresult(5)
+        assert done.value.hint is not None and "app.workflow(...)" in done.value.hint

@@ -4,15 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import nats
 import pytest
 
-from jetq import BrokerUnavailable, Denied, Jetq, Queue, RateLimited, Records, Rejected, ResultExpired, Retry
+from jetq import (
+    BrokerUnavailable,
+    Denied,
+    Jetq,
+    Queue,
+    RateLimited,
+    Records,
+    Rejected,
+    ResultExpired,
+    Retry,
+    TaskFailed,
+    each,
+)
 from jetq.cli.verbs.setup_acl import permissions, render
 from jetq.jetstream.streams.pull import REPLACES
+from jetq.operations.workflows import creating
 from tests.apps.working import until, working
 from tests.servers import NatsServer, NatsServerFactory
 
@@ -79,6 +92,14 @@ def define(url: str = "nats://127.0.0.1:4222", *, newer: bool = False) -> Jetq:
         async def only_here(n: int) -> None:
             RAN.append(n)
 
+    @app.task(name="mail.upto", queue="mail")
+    async def upto(n: int) -> list[int]:
+        return list(range(n))
+
+    @app.task(name="post.sum", queue="post")
+    async def add_up(numbers: list[int]) -> int:
+        return sum(numbers)
+
     @app.task(name="post.letter", queue="post", every=1.0)
     async def letter() -> None: ...
 
@@ -99,14 +120,17 @@ def url_of(server: NatsServer, user: str) -> str:
 
 
 @asynccontextmanager
-async def roles(start: NatsServerFactory, *, keys: bool = False) -> AsyncIterator[tuple[NatsServer, Jetq, Jetq]]:
+async def roles(
+    start: NatsServerFactory, *, keys: bool = False, plans: bool = True, queues: Sequence[str] = QUEUES
+) -> AsyncIterator[tuple[NatsServer, Jetq, Jetq]]:
     """A server with both users, its queues made, and an app for each of them."""
-    server = start(render(permissions(define(), queues=QUEUES, keys=keys)) + USERS)
+    server = start(render(permissions(define(), queues=queues, keys=keys, plans=plans)) + USERS)
     admin = define(url_of(server, "admin"))
     broker = await admin.session.broker()
     await broker.setup("mail")
     await broker.setup("post", levels=True)
     await broker.setup_records()
+    await broker.setup_ledger()
     await admin.session.aclose()
     producer, worker = define(url_of(server, "producer")), define(url_of(server, "worker"), newer=True)
     try:
@@ -156,6 +180,7 @@ async def everything(server: NatsServer, producer: Jetq, worker: Jetq, second: J
             (tasks["post.letter"], ()),
             (tasks["post.parcel"], (0.0,)),
             (tasks["post.again"], (100,)),
+            (tasks["post.sum"], ([1],)),
         ):
             await task.options(priority=level).adelay(*arguments)
             await task.options(priority=level, delay=0.1).adelay(*arguments)
@@ -163,7 +188,7 @@ async def everything(server: NatsServer, producer: Jetq, worker: Jetq, second: J
         for name in ("mail.limited", "mail.rated", "mail.dies"):
             await tasks[name].adelay()
             await tasks[name].options(delay=0.05).adelay()
-        for name in ("mail.asked", "mail.again", "mail.plain"):
+        for name in ("mail.asked", "mail.again", "mail.plain", "mail.upto"):
             await tasks[name].adelay(n)
             await tasks[name].options(delay=0.05).adelay(n + 10)
     await producer.adelay_many([tasks["mail.plain"].bind(n) for n in range(20)])
@@ -190,6 +215,7 @@ async def everything(server: NatsServer, producer: Jetq, worker: Jetq, second: J
         queued = await tasks["mail.keyed"].adelay(3)
         assert (await tasks["mail.keyed"].adelay(3)).id == queued.id != running.id
         await keep_records(worker)
+        await run_workflows(producer, worker)
         await settled_by(worker)
 
 
@@ -197,23 +223,47 @@ async def keep_records(worker: Jetq) -> None:
     """What a worker's tasks may do with records."""
     records = Records("tests", worker)
     await records.aput("a.b", b"1", ttl=60)
-    assert [each.key async for each in records.aeach()] == ["a.b"]
+    assert [found.key async for found in records.aeach()] == ["a.b"]
     assert await records.aremove("a.b")
 
 
+async def run_workflows(producer: Jetq, worker: Jetq) -> None:
+    """Of every shape, until the watch has closed them: with pages, with more members than a page, of unknown size."""
+    plain, upto, post = (producer.tasks[name] for name in ("mail.plain", "mail.upto", "post.sum"))
+    many = await (each(plain, range(1_001)) | post).adelay()
+    unknown = await (each(plain, upto.bind(3).out) | post).adelay()
+    assert (await unknown.asteps())["plain"].total in (None, 3)
+    elsewhere = await (post.bind([2, 3]) | plain).adelay()
+    failed = await producer.tasks["mail.dies"].bind().on_failure(plain.bind(1)).adelay()
+    assert await many.aresult(60) == sum(range(1_001))
+    assert await unknown.aresult(20) == 3
+    assert await elsewhere.aresult(20) == 5
+    with pytest.raises(TaskFailed):
+        await failed.aresult(20)
+    ledger = await worker.session.broker()
+    async with asyncio.timeout(20):
+        for workflow in (many, unknown, elsewhere):
+            while not (plan := await ledger.read_entry(f"plan.*.{workflow.id}")) or b'"closed"' not in plan.body:
+                await asyncio.sleep(0.05)
+    assert await many.aresult(5) == sum(range(1_001))
+    assert not await ledger.drop_entry(10**9)  # as who finds that a failure was made good
+    for queue in QUEUES:  # as the watch that misses a member
+        assert not await ledger.dead(queue, id="a", limit=1)
+
+
 async def settled_by(worker: Jetq) -> None:
-    """Until nothing stands, looking by what a worker may look at."""
+    """Until nothing stands but the watch of what has failed, looking by what a worker may look at."""
     broker = await worker.session.broker()
     async with asyncio.timeout(40):
         for queue in QUEUES:
-            while await broker.stored_jobs(queue, limit=1):
+            while [job for job in await broker.stored_jobs(queue, limit=10) if job.delivery.task != creating.WATCH]:
                 await asyncio.sleep(0.05)
 
 
 def published_by(server: NatsServer, user: str) -> set[str]:
     """Every subject that the user has published to, by the server's trace."""
     connections = server.monitor("/connz?auth=1&state=all")["connections"]
-    of_user = {each["cid"] for each in connections if each.get("authorized_user") == user}
+    of_user = {one["cid"] for one in connections if one.get("authorized_user") == user}
     traced = re.findall(r"cid:(\d+) .*<<- \[H?PUB (\S+) ", server.log)
     return {subject for cid, subject in traced if int(cid) in of_user}
 
@@ -226,15 +276,18 @@ def matches(pattern: str, subject: str) -> bool:
 
 
 @pytest.mark.slow
-async def test_each_set_suffices_and_none_of_it_is_idle(nats_server: NatsServerFactory) -> None:
+async def test_each_set_suffices_and_none_of_it_is_idle(
+    nats_server: NatsServerFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Guarantee: a producer and a worker with these permissions can do all that is theirs."""
+    monkeypatch.setattr(creating, "FIRST_TURN", 1.0)  # so that the watch closes what has ended
     async with roles(nats_server) as (server, producer, worker):
         await everything(server, producer, worker, define(url_of(server, "worker")))
         published = {user: published_by(server, user) for user in ("producer", "worker")}
         violations = re.findall(r"(?:Publish|Subscription) Violation - .*", server.log)
     assert not violations
-    for user, allowed in permissions(define(), queues=QUEUES).items():
-        idle = [each for each in allowed.publish if not any(matches(each, done) for done in published[user])]
+    for user, allowed in permissions(define(), queues=QUEUES, plans=True).items():
+        idle = [wide for wide in allowed.publish if not any(matches(wide, done) for done in published[user])]
         assert not idle, user
 
 
@@ -249,6 +302,13 @@ FORBIDDEN = {
         "shop._result.x",
         "shop._state.pause.x",
         "shop._record.tests.a",
+        "shop._plan.other.x",
+        "shop._flow.life.mark.plain.0.0.ok",
+        "shop._flow.life.state.end",
+        "shop._flow.life.state.stop",
+        "shop._count.life.plain.0",
+        "shop.mail.run.jetq:watch.-.x",
+        "$JS.API.STREAM.PURGE.SHOP_JETQ_FLOWS",
         "$JS.API.STREAM.DELETE.SHOP_MAIL_JOBS",
         "$JS.API.STREAM.UPDATE.SHOP_MAIL_JOBS",
         "$JS.API.STREAM.PURGE.SHOP_MAIL_JOBS",
@@ -260,6 +320,9 @@ FORBIDDEN = {
     ],
     "worker": [
         "shop.other.run.mail:plain.-.x",
+        "shop._plan.other.x",
+        "shop._flow.life.page.plain.0.0",
+        "$JS.API.STREAM.DELETE.SHOP_JETQ_FLOWS",
         "$JS.API.STREAM.DELETE.SHOP_MAIL_JOBS",
         "$JS.API.STREAM.UPDATE.SHOP_MAIL_JOBS",
         "$JS.API.STREAM.DELETE.SHOP_MAIL_DLQ",
@@ -290,7 +353,7 @@ async def test_nothing_else_works(user: str, nats_server: NatsServerFactory) -> 
         await client.flush()
         await until(lambda: len(said) == len(FORBIDDEN[user]) + 4)
         await client.close()
-    assert [subject for subject in FORBIDDEN[user] if not any(f'"{subject.lower()}"' in each for each in said)] == []
+    assert [subject for subject in FORBIDDEN[user] if not any(f'"{subject.lower()}"' in line for line in said)] == []
 
 
 async def test_a_key_at_the_call_of_a_task_without_one_takes_a_word_to_setup_acl(
@@ -305,6 +368,25 @@ async def test_with_that_word_it_works(nats_server: NatsServerFactory) -> None:
     async with roles(nats_server, keys=True) as (_, producer, _):
         plain = producer.tasks["mail.plain"].options(key="k")
         assert (await plain.adelay(1)).id == (await plain.adelay(1)).id
+
+
+async def test_a_workflow_takes_a_word_to_setup_acl(nats_server: NatsServerFactory) -> None:
+    async with roles(nats_server, plans=False) as (_, producer, _):
+        with pytest.raises(Denied, match="jetq:watch"):  # the first that is stored of a workflow
+            await producer.tasks["mail.plain"].bind(1).adelay()
+
+
+async def test_a_step_in_a_queue_that_the_worker_may_not_enqueue_in_fails_with_that_reason(
+    nats_server: NatsServerFactory,
+) -> None:
+    async with roles(nats_server, queues=["mail"]) as (_, producer, worker):
+        work = producer.tasks["mail.upto"].bind(2) | producer.tasks["post.sum"]
+        workflow = await work.adelay()
+        async with working(worker, queues=["mail"]):
+            with pytest.raises(TaskFailed, match=r"no permission to publish to .*SHOP_POST_JOBS"):
+                await workflow.aresult(20)
+        (failure,) = (await workflow.asteps())["sum"].failures
+        assert failure.reason == "forbidden"
 
 
 async def test_what_is_not_allowed_fails_at_once_and_says_which_permission_it_lacks(

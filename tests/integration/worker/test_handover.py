@@ -179,7 +179,7 @@ async def test_a_job_that_was_handed_over_is_kept_by_its_new_holder(nats_url: st
     await app.session.aclose()
 
 
-NEWER = '{"v": 2,  "compensates": [{"a":1}], "attempt": "of another kind"}'
+NEWER = '{"v": 3,  "compensates": [{"a":1}], "attempt": "of another kind"}'
 
 
 async def test_a_job_of_a_newer_wire_version_waits_untouched_for_a_worker_that_reads_it(
@@ -205,11 +205,11 @@ async def test_a_job_of_a_newer_wire_version_waits_untouched_for_a_worker_that_r
         assert (stored["Jetq"], stored["Trace"], found.delivery.body) == (NEWER, "abc", body)
         job = app.job("newer", queue="default")
         assert await job.astatus() == "scheduled"
-        with pytest.raises(NewerVersion, match="version 2"):
+        with pytest.raises(NewerVersion, match="version 3"):
             await job.areschedule(delay=60)
         assert not ran
-    monkeypatch.setattr(headers, "WIRE_VERSION", 2)
-    monkeypatch.setattr(headers, "_decode_meta", lambda text: Meta(v=2))
+    monkeypatch.setattr(headers, "WIRE_VERSION", 3)
+    monkeypatch.setattr(headers, "_decode_meta", lambda text: Meta(v=3))
     monkeypatch.setattr(headers, "with_others", lambda meta, text: meta)
     async with workers(new_app(app, nats_url, ran)):
         await until(lambda: ran)

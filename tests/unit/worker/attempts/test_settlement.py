@@ -18,7 +18,7 @@ from jetq.model.outcome import Dead
 from jetq.testing.faulty import Points, faulty, raising
 from jetq.worker.attempt import Attempt
 from jetq.worker.attempts import settlement
-from jetq.worker.attempts.settlement import Settlement
+from jetq.worker.attempts.settlement import EndsMembers, Settlement
 from jetq.worker.leases import Leases
 
 pytestmark = pytest.mark.anyio
@@ -44,7 +44,7 @@ async def test_a_letter_that_is_stored_is_not_stored_again_while_its_result_cann
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Guarantee: one letter, also when that goes on for longer than the broker knows repeats by their id."""
-    monkeypatch.setattr(settlement, "_FIRST_BACKOFF", 0.001)
+    monkeypatch.setattr(settlement, "FIRST_BACKOFF", 0.001)
     no_room = raising(lambda: Rejected("no room"), ["put_result"], times=3)
     seen: list[str] = []
     calls = Points(["store_dead", "put_result"], lambda _, where: seen.append(where))
@@ -56,7 +56,7 @@ async def test_a_letter_that_is_stored_is_not_stored_again_while_its_result_cann
     await feed.stop()
     attempt = Attempt(got[0])
     attempt.task, attempt.meta = cast("Task[..., Any]", SimpleNamespace(declared=TaskOptions())), Meta(result_ttl=60.0)
-    spent = Settlement(broker, cast(Leases, Held()), "w")
+    spent = Settlement(broker, cast(Leases, Held()), "w", cast(EndsMembers, None))
 
     assert await spent.settle(attempt, Dead(reason="failed", failure=Failure(type="E", message="no good")))
 

@@ -1,0 +1,125 @@
+"""Creating a workflow: the plan is stored last of all that it needs, and storing it creates the workflow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Literal
+
+import msgspec
+from msgspec import Struct
+
+from jetq.encoding.sealer import Sealer
+from jetq.encoding.workflows import encode_plan, write_bodies
+from jetq.errors import BrokerError
+from jetq.model.job import JobRecord, Meta, Place
+from jetq.model.workflows import names
+from jetq.model.workflows.evaluate import evaluate
+from jetq.model.workflows.marks import Marks
+from jetq.model.workflows.plan import Plan, Step
+from jetq.operations.workflows.acting import act
+from jetq.operations.workflows.life import FlowBroker, Life
+from jetq.operations.workflows.lives import StoredPlan, find_plan
+from jetq.operations.workflows.states import state_of
+
+__all__ = ["FIRST_TURN", "KEPT_FOR", "WATCH", "Created", "create", "home_of", "watch_job"]
+
+WATCH = "jetq.watch"
+"""The name of the task whose job watches over a workflow. Each worker has it, and it runs no code of the app."""
+
+FIRST_TURN = 30.0
+"""Seconds after which the watch looks at a new workflow for the first time."""
+
+_AFTER_DEADLINE = 0.5
+"""Seconds after the deadline at which the watch says that it has passed."""
+
+KEPT_FOR = 31 * 86_400.0
+"""Seconds beyond its deadline for which a plan and what belongs to it are kept, should nobody clear up."""
+
+
+class Created(Struct, frozen=True):
+    """What a creation did: it stored a workflow, or found one of that id."""
+
+    life: str
+    disposition: Literal["stored", "existing"]
+
+
+async def create(
+    broker: FlowBroker,
+    sealer: Sealer,
+    workflow: str,
+    plan: Plan,
+    bodies: Mapping[str, Sequence[bytes]],
+    *,
+    fresh: bool = False,
+    anew: bool = False,
+) -> Created:
+    """Store the workflow `workflow`, and start it. An existing one of that id is left alone, unless `anew` is given and
+    it has ended.
+
+    bodies: the arguments of the members of a step, where each has its own. fresh: the id was made for this workflow, so
+    that there is none. Whoever dies before the plan is stored leaves nothing that runs, and what was left is cleared
+    up; who dies after it leaves a workflow that runs. Raises what an enqueue raises, if the plan is not stored.
+
+    Guarantee: tests/faults/test_flow_crashes.py: a creator that dies at any step leaves a workflow that runs, or
+    nothing.
+    """
+    home = home_of(plan.steps)
+    life = Life(broker, sealer, workflow, home, plan)
+    found = None if fresh else await find_plan(broker, sealer, workflow)
+    if found is not None and not (anew and await _is_over(broker, sealer, found)):
+        return Created(found.life, "existing")
+    # The watch first: whatever is stored after it is cleared up by it.
+    await broker.enqueue(watch_job(life), due=min(broker.now() + FIRST_TURN, plan.deadline + _AFTER_DEADLINE))
+    await _store_pages(life, bodies)
+    sequence = await broker.write_entry(
+        names.plan(home, workflow),
+        encode_plan(plan, workflow, sealer),
+        expected=0 if found is None else found.sequence,
+        on=names.plans(workflow),
+        ttl=plan.deadline - broker.now() + KEPT_FOR,
+    )
+    if sequence is None:
+        found = await find_plan(broker, sealer, workflow)
+        if found is None:
+            raise BrokerError(f"workflow {workflow} was refused, and none of that id stands", hint="try again")
+        if found.life != plan.life:
+            return Created(found.life, "existing")
+        sequence = found.sequence  # its own, whose answer was lost
+    life.saw(sequence)
+    # An error would say that nothing is stored. The workflow is stored, and its watch begins what is left here.
+    with suppress(BrokerError):
+        for action in evaluate(plan, Marks(), broker.now()):
+            await act(life, action)
+    return Created(plan.life, "stored")
+
+
+def home_of(steps: Mapping[str, Step]) -> str:
+    """Return the queue in which the watch of a workflow waits: that of its first call."""
+    return next((step.call.queue for step in steps.values() if step.call is not None), "default")
+
+
+def watch_job(life: Life, *, again: bool = False) -> JobRecord:
+    """Return the job of the watch, for its first turn. again: an earlier one may have been stored, and is gone."""
+    now = life.broker.now()
+    place = Place(life.workflow, life.home, life.id, "watch", 0, 1, 1, life.plan.deadline, life.seen, now, again)
+    body = msgspec.json.encode({"turn": 0, "newest": 0})
+    return JobRecord(f"{life.id}:watch", WATCH, life.home, body, meta=Meta(flow=place), fresh=not again)
+
+
+async def _is_over(broker: FlowBroker, sealer: Sealer, found: StoredPlan) -> bool:
+    if found.plan is None:
+        return True
+    life = Life(broker, sealer, found.workflow, found.home, found.plan, found.sequence)
+    return await state_of(life) != "running"
+
+
+async def _store_pages(life: Life, bodies: Mapping[str, Sequence[bytes]]) -> None:
+    ttl = life.plan.deadline - life.broker.now() + KEPT_FOR
+    for name, each in bodies.items():
+        first = 0
+        for page, size in enumerate(await life.pages(name)):
+            for number, chunk in enumerate(write_bodies(each[first : first + size], first)):
+                sealed = life.sealer.seal_plan(life.workflow, life.id, chunk)
+                await life.broker.write_entry(names.page(life.id, name, page, number), sealed, ttl=ttl)
+            first += size

@@ -1,0 +1,172 @@
+"""What is asked of a workflow by its id: its state, its steps, its value."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+
+from jetq.encoding.sealer import Sealer
+from jetq.encoding.workflows import read_ended, read_failure
+from jetq.errors import JobCancelled, JobExpired, JobNotFound, ResultExpired, ResultTimeout, TaskFailed
+from jetq.model.workflows import names
+from jetq.model.workflows.failure import Failure
+from jetq.model.workflows.marks import Marks, is_covered
+from jetq.model.workflows.plan import Plan, Step
+from jetq.model.workflows.records import Closed, WorkflowState
+from jetq.model.workflows.views import StepState, StepView
+from jetq.operations.workflows.closing import value_json
+from jetq.operations.workflows.life import FlowBroker, Life
+from jetq.operations.workflows.lives import StoredPlan, find_plan
+from jetq.operations.workflows.states import state_of
+
+__all__ = ["StepView", "kept_steps", "open_life", "status", "steps", "steps_of", "wait_for_value"]
+
+_SHOWN = 10
+"""Failures of a step that are read to be shown."""
+
+_OFTENEST, _RAREST = 0.02, 1.0
+"""Seconds between two looks for the end: a tenth of the time waited so far, within these bounds."""
+
+
+async def open_life(broker: FlowBroker, sealer: Sealer, workflow: str) -> tuple[Life | None, StoredPlan]:
+    """Return a workflow as it is stored, with its life if it is open. Raises JobNotFound, BadRecord, BadPayload."""
+    found = await find_plan(broker, sealer, workflow)
+    if found is None:
+        raise JobNotFound(
+            f"no workflow {workflow} is stored", hint="it was never stored, or it ended and is not kept any more"
+        )
+    if found.plan is None:
+        return None, found
+    return Life(broker, sealer, workflow, found.home, found.plan, found.sequence), found
+
+
+async def status(broker: FlowBroker, sealer: Sealer, workflow: str) -> WorkflowState:
+    """Return the state of a workflow. Raises JobNotFound."""
+    life, found = await open_life(broker, sealer, workflow)
+    if life is not None:
+        return await state_of(life)
+    assert found.closed is not None
+    return found.closed.closed
+
+
+async def steps(broker: FlowBroker, sealer: Sealer, workflow: str) -> Mapping[str, StepView]:
+    """Return what became of each step. Raises JobNotFound."""
+    life, found = await open_life(broker, sealer, workflow)
+    if life is not None:
+        return await steps_of(life)
+    assert found.closed is not None
+    return kept_steps(found.closed)
+
+
+def kept_steps(closed: Closed) -> Mapping[str, StepView]:
+    """Return what is kept of the steps of a workflow that is over."""
+    return {name: _kept(name, each.total, each.done, each.failed) for name, each in closed.steps.items()}
+
+
+async def steps_of(life: Life) -> Mapping[str, StepView]:
+    """Return what became of each step of an open workflow."""
+    marks = await life.marks()
+    if await state_of(life) == "succeeded" and (last := life.plan.last()) is not None:
+        marks.ok.setdefault(last, set()).add(0)
+    return {name: await _view(life, marks, name, step) for name, step in life.plan.steps.items()}
+
+
+def _kept(name: str, total: int | None, done: int, failed: int) -> StepView:
+    state: StepState = "waiting"
+    if total is not None and done + failed >= total:
+        state = "failed" if failed else "succeeded"
+    return StepView(name, state, done, failed, total)
+
+
+async def _view(life: Life, marks: Marks, name: str, step: Step) -> StepView:
+    ok, bad, total = marks.ok.get(name, set()), marks.bad.get(name, set()), marks.members(name, step)
+    state: StepState = "running"
+    if bad and not step.tolerates:
+        state = "failed"
+    elif total is not None and len(ok | bad) >= total:
+        state = "succeeded"
+    elif not (ok or bad) and not _may_begin(life.plan, marks, step):
+        state = "waiting"
+    failures = [await _failure(life, name, member) for member in sorted(bad)[:_SHOWN]]
+    return StepView(name, state, len(ok), len(bad), total, [each for each in failures if each is not None])
+
+
+def _may_begin(plan: Plan, marks: Marks, step: Step) -> bool:
+    if step.callback is not None:
+        return False
+    for edge in step.edges:
+        if edge.by in ("each", "page"):
+            if not marks.done(edge.source, plan.steps[edge.source]):
+                return False
+        elif not is_covered(plan, marks, edge.source):
+            return False
+    return True
+
+
+async def _failure(life: Life, step: str, member: int) -> Failure | None:
+    page, _ = await life.page_of(step, member)
+    entry = await life.broker.read_entry(names.bad(life.id, step, page, member), surely=True)
+    return None if entry is None else read_failure(life.sealer.open_mark(life.id, step, member, entry.body))
+
+
+async def wait_for_value(broker: FlowBroker, sealer: Sealer, workflow: str, timeout: float | None) -> bytes:
+    """Return the value of a workflow as JSON, once it has ended. `timeout`: seconds; None waits without a bound.
+
+    Raises TaskFailed, JobCancelled, JobExpired for other ends, ResultTimeout, ResultExpired, JobNotFound.
+    """
+    began = time.monotonic()
+    while True:
+        life, found = await open_life(broker, sealer, workflow)
+        if life is None:
+            return _kept_value(found, sealer)
+        state = await state_of(life)
+        if state != "running" and (value := await _value(life, state)) is not None:
+            return value
+        waited = time.monotonic() - began
+        if timeout is not None and waited >= timeout:
+            raise ResultTimeout(f"workflow {workflow} is still running after {timeout:g} s")
+        pause = min(max(_OFTENEST, waited / 10), _RAREST)
+        await asyncio.sleep(pause if timeout is None else min(pause, max(0.0, timeout - waited)))
+
+
+async def _value(life: Life, state: WorkflowState) -> bytes | None:
+    """Return the value of a workflow that has ended; None if it is just being taken up again. Raises for other ends."""
+    if state == "succeeded":
+        return await value_json(life)
+    if state == "failed":
+        entry = await life.broker.read_entry(names.end(life.id), surely=True)
+        if entry is None:
+            return None
+        ended = read_ended(entry.body)
+        failure = await _failure(life, ended.step, ended.member)
+        if failure is None:  # the end is taken back after the failure
+            return None
+        raise _failed(life.workflow, failure)
+    raise _other_end(life.workflow, state)
+
+
+def _kept_value(found: StoredPlan, sealer: Sealer) -> bytes:
+    closed = found.closed
+    assert closed is not None
+    if closed.closed != "succeeded":
+        raise _other_end(found.workflow, closed.closed)
+    if closed.sealed is not None:
+        return sealer.open_plan(found.workflow, found.life, closed.sealed)
+    if not closed.value:
+        raise ResultExpired(f"the value of workflow {found.workflow} is not kept any more")
+    return bytes(closed.value)
+
+
+def _failed(workflow: str, failure: Failure) -> TaskFailed:
+    where = f"step {failure.step}" + (f", member {failure.index}" if failure.index else "")
+    why = f"{failure.type}: {failure.message}" if failure.type else failure.message
+    return TaskFailed(f"workflow {workflow} has failed: {where}: {why}", type=failure.type)
+
+
+def _other_end(workflow: str, state: WorkflowState) -> Exception:
+    if state == "cancelled":
+        return JobCancelled(f"workflow {workflow} was cancelled")
+    if state == "expired":
+        return JobExpired(f"workflow {workflow} expired before it had ended")
+    return TaskFailed(f"workflow {workflow} has failed")

@@ -1,0 +1,186 @@
+"""One life of a workflow: its plan, and what the ledger says of its members."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Protocol
+
+from jetq.broker.clock import Clock
+from jetq.broker.enqueueing import Enqueueing
+from jetq.broker.ledger import Ledger
+from jetq.encoding.sealer import Sealer
+from jetq.model.workflows import names
+from jetq.model.workflows.marks import Marks
+from jetq.model.workflows.plan import PAGE, Edge, Plan, page_sizes
+
+__all__ = ["MOST_AT_ONCE", "FlowBroker", "Life"]
+
+MOST_AT_ONCE = 50_000
+"""Members of a workflow whose marks are asked for at once; those of more page by page. The broker names 100,000 entries
+in one answer and no more, and a look at so many holds up publishers (see `PAGE`)."""
+
+
+class FlowBroker(Ledger, Enqueueing, Clock, Protocol):
+    """The parts of the broker that workflows use."""
+
+
+class Life:
+    """An open workflow, as one process knows it.
+
+    workflow: its id. home: the queue whose name is in the name of its plan. sequence: that of the plan's record; 0 if
+    this process has not read it. sealer: seals and opens what belongs to the workflow.
+
+    `seen`: the newest sequence of the ledger that this process knows to be written for this life. A look that is older
+    does not count. `fed`: how many members of a step were noted as stored, when this process last looked.
+    """
+
+    def __init__(
+        self, broker: FlowBroker, sealer: Sealer, workflow: str, home: str, plan: Plan, sequence: int = 0
+    ) -> None:
+        self.broker = broker
+        self.sealer = sealer
+        self.workflow = workflow
+        self.home = home
+        self.plan = plan
+        self.sequence = sequence
+        self.id = plan.life
+        self.seen = sequence
+        self._sizes: dict[str, int] = {}
+        self._full: dict[str, int] = {}
+        self.fed: dict[str, int] = {}
+        self._pages: dict[str, tuple[int, ...]] = {}
+
+    @cached_property
+    def followers(self) -> Mapping[str, list[tuple[str, Edge]]]:
+        """The steps that wait for each step, with the edge by which they wait."""
+        followers: dict[str, list[tuple[str, Edge]]] = {name: [] for name in self.plan.steps}
+        for name, step in self.plan.steps.items():
+            for edge in step.edges:
+                followers[edge.source].append((name, edge))
+        return followers
+
+    def saw(self, sequence: int) -> None:
+        """Note that the entry with `sequence` is written."""
+        self.seen = max(self.seen, sequence)
+
+    # --- sizes
+
+    async def members(self, name: str) -> int | None:
+        """Return how many members a step has; None while nobody knows."""
+        known = self.plan.steps[name].members
+        if known is None:
+            known = self._sizes.get(name)
+        if known is None:
+            entry = await self.broker.read_entry(names.size(self.id, name))
+            if entry is None:
+                entry = await self.broker.read_entry(names.size(self.id, name), surely=True)
+            if entry is not None:
+                known = self._sizes[name] = int(entry.body)
+        return known
+
+    async def pages(self, name: str) -> tuple[int, ...]:
+        """Return how many members each page of a step has. The number of members must be known."""
+        pages = self._pages.get(name)
+        if pages is None:
+            members = await self.members(name)
+            assert members is not None
+            pages = self._pages[name] = page_sizes(self.plan.steps[name], members)
+        return pages
+
+    async def page_of(self, name: str, member: int) -> tuple[int, int]:
+        """Return the page of a member, and how many members the page has."""
+        sizes = await self.pages(name)
+        if not self.plan.steps[name].pages:
+            page = member // PAGE
+            return page, sizes[page]
+        first = 0
+        for page, size in enumerate(sizes):
+            if member < first + size:
+                return page, size
+            first += size
+        raise IndexError(f"step {name} has no member {member}")
+
+    # --- what the ledger says
+
+    async def standing(self, where: str) -> list[list[str]]:
+        """Return the names that stand on `where`, each as its tokens, as the leader says."""
+        found = await self.broker.standing_entries(where, at_least=self.seen)
+        return [name.split(".") for name in found.names]
+
+    async def done(self, name: str, page: int) -> set[int]:
+        """Return the members of a page that are done."""
+        tolerates = self.plan.steps[name].tolerates
+        found = await self.standing(names.marks_of_page(self.id, name, page))
+        return {int(tokens[5]) for tokens in found if tolerates or tokens[6] == "ok"}
+
+    async def marked(self, name: str, among: int) -> int:
+        """Return how many of the first `among` members of a step have left a mark."""
+        sizes, marked = await self.pages(name), 0
+        for page in range(len(sizes)):
+            if marked >= among:
+                break
+            if page < self._full.get(name, 0):
+                marked += sizes[page]
+                continue
+            found = {tokens[5] for tokens in await self.standing(names.marks_of_page(self.id, name, page))}
+            marked += len(found)
+            if len(found) == sizes[page] and page == self._full.get(name, 0):
+                self._full[name] = page + 1  # its marks stay, and are not counted again
+        return marked
+
+    async def is_covered(self, name: str) -> bool:
+        """Return whether all members of a step are done; of a step without members, whether what it waits for is."""
+        waiting, asked = [name], {name}
+        while waiting:
+            name = waiting.pop()
+            members = await self.members(name)
+            if members is None or (members > 0 and not await self._are_done(name, members)):
+                return False
+            if members == 0:
+                sources = {edge.source for edge in self.plan.steps[name].edges} - asked
+                waiting += sources
+                asked |= sources
+        return True
+
+    async def _are_done(self, name: str, members: int) -> bool:
+        if name == self.plan.last():
+            return False  # its mark is the end
+        pages = await self.pages(name)
+        if len(pages) > 1:
+            return len(await self.standing(names.fulls(self.id, name))) >= len(pages)
+        return len(await self.done(name, 0)) >= members
+
+    async def _records(self) -> list[list[str]]:
+        """Return the names of all marks and notes of this life, each as its tokens."""
+        sizes = {name: await self.members(name) for name in self.plan.steps}
+        if sum(size or 0 for size in sizes.values()) <= MOST_AT_ONCE:
+            return await self.standing(names.life_of(self.id))
+        found: list[list[str]] = []
+        for name in (name for name, size in sizes.items() if size is not None):
+            for page in range(len(await self.pages(name))):
+                found += await self.standing(names.marks_of_page(self.id, name, page))
+            found += await self.standing(names.fulls(self.id, name))
+            found += await self.standing(names.fed(self.id, name))
+        return found
+
+    async def marks(self) -> Marks:
+        """Return all that stands of this life."""
+        marks = Marks()
+        for tokens in await self._records():
+            match tokens[2:]:
+                case ["mark", step, _, member, "ok"]:
+                    marks.ok.setdefault(step, set()).add(int(member))
+                case ["mark", step, _, member, "bad"]:
+                    marks.bad.setdefault(step, set()).add(int(member))
+                case ["full", step, page]:
+                    marks.full.setdefault(step, set()).add(int(page))
+                case ["fed", step]:
+                    entry = await self.broker.read_entry(names.fed(self.id, step), surely=True)
+                    marks.fed[step] = 0 if entry is None else int(entry.body)
+                case _:
+                    pass
+        for name, each in self.plan.steps.items():
+            if each.members is None and (members := await self.members(name)) is not None:
+                marks.sizes[name] = members
+        return marks

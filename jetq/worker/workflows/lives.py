@@ -1,0 +1,101 @@
+"""The lives of workflows that a worker has members of: each is read once, and forgotten when it may have changed."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import OrderedDict
+
+from msgspec import Struct
+
+from jetq.encoding.sealer import Sealer
+from jetq.model.job import Place
+from jetq.model.workflows.records import WorkflowState
+from jetq.operations.workflows.life import FlowBroker, Life
+from jetq.operations.workflows.lives import plan_of
+from jetq.operations.workflows.states import state_of
+
+__all__ = ["FRESH", "Lives"]
+
+_MOST = 1_000
+"""Lives that are kept in memory."""
+
+FRESH = 5.0
+"""Seconds for which what was read of a life counts: a worker may miss that it was cancelled, retried or closed."""
+
+
+class _Known(Struct):
+    """What is known of a life. life: None if it is not open. until: when this is to be read again, by the monotonic
+    clock."""
+
+    life: Life | None
+    state: WorkflowState = "running"
+    until: float = 0.0
+
+
+class Lives:
+    """The lives that one worker knows."""
+
+    def __init__(self, broker: FlowBroker, sealer: Sealer) -> None:
+        self._broker = broker
+        self._sealer = sealer
+        self._known: OrderedDict[str, asyncio.Task[_Known]] = OrderedDict()
+
+    async def get(self, place: Place) -> Life | None:
+        """Return the life of a member; None if it is not open any more. Raises BrokerError, and what reading a plan
+        raises."""
+        return (await self._read(place)).life
+
+    async def renewed(self, place: Place) -> Life | None:
+        """Return the life as it is now."""
+        return (await self._read(place, anew=True)).life
+
+    async def state(self, place: Place) -> WorkflowState:
+        """Return the state of the life, as far as this worker knows."""
+        return (await self._read(place)).state
+
+    def forget(self, life: str) -> None:
+        """Forget what is known of a life: it was stopped, or retried, or the connection was lost."""
+        self._known.pop(life, None)
+
+    def forget_all(self) -> None:
+        """Forget what is known of all lives: something may have been missed."""
+        self._known.clear()
+
+    async def _read(self, place: Place, *, anew: bool = False) -> _Known:
+        task = self._known.get(place.life)
+        if task is None or anew or _is_old(task):
+            looking = self._look(place, max(place.seen, _seen(task)))
+            task = self._known[place.life] = asyncio.get_running_loop().create_task(looking, name="jetq-life")
+            while len(self._known) > _MOST:
+                self._known.popitem(last=False)
+        try:
+            return await asyncio.shield(task)
+        except BaseException:
+            if task.done() and self._known.get(place.life) is task:
+                del self._known[place.life]
+            raise
+
+    async def _look(self, place: Place, seen: int) -> _Known:
+        until = time.monotonic() + FRESH  # from before the question on
+        found = await plan_of(self._broker, self._sealer, place.workflow, place.home, place.life)
+        if found is None or found.plan is None:
+            return _Known(None, until=until)
+        life = Life(self._broker, self._sealer, place.workflow, place.home, found.plan, found.sequence)
+        life.saw(seen)
+        return _Known(life, await state_of(life), until)
+
+
+def _known(task: asyncio.Task[_Known] | None) -> _Known | None:
+    return None if task is None or not task.done() or task.cancelled() or task.exception() else task.result()
+
+
+def _is_old(task: asyncio.Task[_Known]) -> bool:
+    known = _known(task)
+    return task.done() if known is None else time.monotonic() > known.until
+
+
+def _seen(task: asyncio.Task[_Known] | None) -> int:
+    """Return the newest sequence that this worker knew of the life: what is read anew must not be older."""
+    known = _known(task)
+    return 0 if known is None or known.life is None else known.life.seen

@@ -1,0 +1,45 @@
+"""What is not used costs nothing: plain jobs make no stream, carry no header and ask nothing for the sake of
+workflows."""
+
+from __future__ import annotations
+
+import pytest
+
+from jetq import task
+from jetq.worker.workflows.members import Members
+from tests.apps.fresh import no_app_yet, own_tasks
+from tests.apps.working import fresh_app, working
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_plain_job_knows_nothing_of_workflows(nats_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    own_tasks(monkeypatch)
+    no_app_yet(monkeypatch)
+
+    async def never(*_: object) -> None:
+        raise AssertionError("a plain job was taken for a member")
+
+    monkeypatch.setattr(Members, "begin", never)
+    monkeypatch.setattr(Members, "ended", never)
+    app = fresh_app(nats_url)
+
+    async def fn(n: int) -> int:
+        if n == 3:
+            raise ValueError("no 3")
+        return n
+
+    plain = task(name="tests.plain", max_attempts=1)(fn)
+    jobs = [await plain.adelay(n) for n in range(4)]
+    broker = await app.session.broker()
+    stored = await broker.find("default", jobs[0].id)
+    assert stored is not None
+    assert set(stored.delivery.headers) == {"Nats-Msg-Id"}
+    async with working(app):
+        assert [await job.aresult(20) for job in jobs[:3]] == [0, 1, 2]
+        with pytest.raises(ValueError, match="no 3"):
+            await jobs[3].aresult(20)
+        survey = await (await app.session.broker()).survey({})
+    names = {stream.name for stream in survey.streams}
+    assert names
+    assert not {name for name in names if name.endswith(("_FLOWS", "_COUNTS"))}

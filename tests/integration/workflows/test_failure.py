@@ -1,0 +1,159 @@
+"""A member that fails says why, the workflow fails at once and calls back once; what tolerates the failure goes on."""
+
+from __future__ import annotations
+
+import asyncio
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from jetq import Jetq, Reject, TaskFailed, group, task
+from jetq.client.workflows.workflow import StepView
+from jetq.encoding.sealer import Sealer
+from jetq.operations.cancel import cancel
+from jetq.operations.workflows.creating import watch_job
+from jetq.operations.workflows.watching import Turn, take_turn
+from tests.apps.working import share, working
+from tests.integration.workflows.flows import Steps, life_of, quiet, until_status
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_the_first_failure_fails_the_workflow_and_the_others_go_on(app: Jetq, steps: Steps) -> None:
+    steps.broken |= {"a", "b"}
+    steps.hold("b"), steps.hold("c")
+    async with working(app):
+        flow = await steps.called_back(group(steps.say.bind(word) for word in "abc") | steps.join).adelay()
+        with pytest.raises(TaskFailed, match=r"step say: builtins\.ValueError: a is broken"):
+            await flow.aresult(20)
+        assert await flow.astatus() == "failed"
+        await steps.until_ran("failure", "end")
+        for word in "bc":
+            steps.gates[word].set()
+        await quiet(app)
+        view = (await flow.asteps())["say"]
+        assert (view.state, view.done, view.failed, view.total) == ("failed", 1, 2, 3)
+        assert [(each.index, each.message) for each in view.failures] == [(0, "a is broken"), (1, "b is broken")]
+        assert (await flow.asteps())["join"].state == "waiting"
+    assert steps.ran == {"a": 1, "b": 1, "c": 1, "failure": 1, "end": 1}
+
+
+@task(name="tests.slow", max_attempts=1, timeout=0.1)
+async def slow() -> str:
+    await asyncio.sleep(60)
+    return ""
+
+
+@task(name="tests.rejects")
+async def rejects() -> str:
+    raise Reject("never")
+
+
+@task(name="tests.number")
+async def number(n: int) -> int:
+    return n
+
+
+@pytest.fixture
+def others(app: Jetq, steps: Steps) -> None:
+    """The tasks above, among those of the test."""
+    share(app, slow, rejects, number)
+
+
+@pytest.mark.usefixtures("others")
+@pytest.mark.parametrize(
+    ("reason", "text"), [("timeout", "its timeout"), ("rejected", "never"), ("bad-arguments", "n")]
+)
+async def test_a_failure_says_its_reason(app: Jetq, steps: Steps, reason: str, text: str) -> None:
+    works: dict[str, Any] = {
+        "timeout": slow.bind(),
+        "rejected": rejects.bind(),
+        "bad-arguments": number.bind(steps.say.bind("five").out),
+    }
+    await fails_by(app, steps, works[reason], reason, text)
+
+
+@pytest.mark.parametrize("app", ["server", "encrypted"], indirect=True)  # in memory the clock stands still
+async def test_a_member_that_expired_has_failed(app: Jetq, steps: Steps) -> None:
+    await fails_by(app, steps, steps.say.options(expires=0.001).bind("late"), "expired", "expired")
+    assert "late" not in steps.ran
+
+
+async def fails_by(app: Jetq, steps: Steps, work: Any, reason: str, text: str) -> None:
+    """Run `work`, which fails, in a workflow that fails by it, and in one that tolerates it."""
+    flow = await steps.called_back(work.named("one")).adelay()
+    tolerant = await group([work.named("one")]).settled().adelay()
+    async with working(app):
+        await until_status(flow, "failed")
+        await steps.until_ran("failure", "end")
+        (failure,) = (await flow.asteps())["one"].failures
+        assert (failure.step, failure.index, failure.reason) == ("one", 0, reason)
+        assert text in failure.message
+        (tolerated,) = await tolerant.aresult(20)
+        assert tolerated == failure
+        await quiet(app)
+        assert (steps.ran["failure"], steps.ran["end"]) == (1, 1)
+
+
+@pytest.mark.parametrize("waits", [False, True])
+async def test_a_member_that_is_cancelled_by_its_own_id_has_failed(app: Jetq, steps: Steps, waits: bool) -> None:
+    steps.hold("a"), steps.hold("other")
+    async with working(app, concurrency=1):
+        if waits:
+            await steps.say.adelay("other")
+            await steps.until_ran("other")
+        flow = await steps.called_back(steps.say.bind("a")).adelay()
+        life = await life_of(app, flow)
+        if not waits:
+            await steps.until_ran("a")
+        broker = await app.session.broker()
+        assert await cancel(broker, "default", f"{life.id}:say:0") == ("removed" if waits else "stopped")
+        steps.gates["other"].set()
+        if waits:  # nobody but the watch can find out, when the workers have forgotten
+            await broker.unmark_cancelled("default", f"{life.id}:say:0")
+            place = watch_job(life).meta.flow
+            assert place is not None
+            await take_turn(broker, Sealer(app.payloads), place, Turn(), broker.now())
+        await until_status(flow, "failed")
+        await steps.until_ran("failure", "end")
+        (failure,) = (await flow.asteps())["say"].failures
+        assert failure.reason == "cancelled"
+        assert steps.ran["a"] == (not waits)
+        steps.gates["a"].set()
+        assert await flow.aretry() == 1
+        assert await flow.aresult(20) == "a"
+
+
+async def test_a_callback_that_fails_leaves_its_letter_and_is_not_called_again(app: Jetq, steps: Steps) -> None:
+    steps.broken |= {"a", "failure"}
+    async with working(app):
+        flow = await steps.called_back(steps.say.bind("a") | steps.after).adelay()
+        await steps.until_ran("failure", "end")
+        await quiet(app)
+        assert await flow.astatus() == "failed"
+        steps.broken.clear()
+        assert await flow.aretry() == 1
+        assert await flow.aresult(20) == "a-after"
+        await steps.until_ran("end", times=2)
+        letters = await (await app.session.broker()).dead("default")
+    assert [each.letter.id.split(":")[1] for each in letters] == ["say-2"]
+    assert steps.ran == {"a": 2, "after": 1, "failure": 1, "end": 2}
+
+
+async def test_watch_shows_each_change_up_to_the_end(app: Jetq, steps: Steps) -> None:
+    gates = [steps.hold("a"), steps.hold("after")]
+    async with working(app):
+        flow = await (steps.say.bind("a") | steps.after).adelay()
+        await steps.until_ran("a")
+        seen: list[dict[str, StepView]] = []
+        async with asyncio.timeout(20):
+            async for views in flow.watch():
+                seen.append(dict(views))
+                if gates and sum(view.done for view in views.values()) == 2 - len(gates):
+                    gates.pop(0).set()
+    states = [(views["say"].state, views["after"].state) for views in seen]
+    assert states[0] == ("running", "waiting")
+    assert ("succeeded", "running") in states
+    assert states[-1] == ("succeeded", "succeeded")
+    assert all(one != other for one, other in pairwise(seen))
