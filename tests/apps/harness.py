@@ -53,7 +53,7 @@ class Harness:
 
 
 @asynccontextmanager
-async def harness(url: str, directory: Path, **settings: float) -> AsyncIterator[Harness]:
+async def harness(url: str, directory: Path, **settings: float | str) -> AsyncIterator[Harness]:
     """A harness on the server at `url`, its ledger in `directory`."""
     app = Jetq(url, **settings)  # type: ignore[arg-type]
     try:

@@ -37,6 +37,14 @@ def whoami() -> tuple[str, int]:
 
 
 @task(run_in="process")
+def where_in_its_workflow(_: int = 0) -> tuple[str | None, int, str, str] | None:
+    job = current_job()
+    if job.workflow is None:
+        return None
+    return job.step, job.index, job.workflow.id, job.workflow.status()
+
+
+@task(run_in="process")
 def forks(number: int) -> int | None:
     child = os.fork()
     if child == 0:

@@ -5,6 +5,7 @@ With JETQ_TEST_KILL_AT=N the process kills itself at the N-th call of the broker
 begins and after it returned), and with JETQ_TEST_CALLS=FILE it writes down each such call. With JETQ_TEST_SKEW=S the
 clock of its machine seems to be so many seconds ahead; SIGUSR1 sets it ten minutes further, and the next one back. With
 JETQ_TEST_IMPATIENT=1 it waits for newer code and for room in the dead letters for seconds, where others do for minutes.
+With JETQ_TEST_WATCH=S the watch of a workflow takes a turn every S seconds, and waits for a plan three times as long.
 With JETQ_TEST_STAMPS=FILE it writes down when the broker stored each job that it is handed out.
 """
 
@@ -85,6 +86,10 @@ if __name__ == "__main__":
 
         policy.put_off.__kwdefaults__ = {"patience": 15.0}
         oversized._FIRST_PAUSE, oversized._LAST_PAUSE = 1.0, 4.0
+    if turn := os.environ.get("JETQ_TEST_WATCH"):
+        from jetq.operations.workflows import watching
+
+        vars(watching).update(FIRST_TURN=float(turn), SLOW_CREATOR=float(turn), NO_PLAN=3 * float(turn))
     machine = Clock(float(os.environ.get("JETQ_TEST_SKEW", "0")))
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # until it listens
     asyncio.run(main(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), tasks, machine))
