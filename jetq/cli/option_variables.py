@@ -8,7 +8,7 @@ from difflib import get_close_matches
 import click
 
 from jetq.errors import SettingsError
-from jetq.settings import is_service_link
+from jetq.settings import from_jetq_environment, is_service_link
 
 __all__ = ["check_variables", "variables"]
 
@@ -20,7 +20,7 @@ def check_variables(command: click.Command, name: str, environment: Mapping[str,
     known = {variable.removeprefix(prefix): variable for variable in variables(command, name)}
     for variable, value in environment.items():
         own = variable.removeprefix(prefix)
-        if own == variable or own in known or is_service_link(variable, value):
+        if own == variable or own in known or is_service_link(variable, value) or _is_setting(variable):
             continue
         near = get_close_matches(own, known, n=1)
         raise SettingsError(
@@ -44,6 +44,11 @@ def variables(command: click.Command, *path: str) -> Iterator[str]:
             below = command.get_command(context, name)
             assert below is not None
             yield from variables(below, *path, name)
+
+
+def _is_setting(variable: str) -> bool:
+    """Return whether a variable that is named like an option of a command is a setting."""
+    return bool(from_jetq_environment({variable: "1"}))
 
 
 def _prefix(*path: str) -> str:

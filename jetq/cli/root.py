@@ -24,7 +24,20 @@ __all__ = ["cli", "main"]
 
 
 _ANY_WORDS = {"allow_extra_args": True, "ignore_unknown_options": True}
-_VERBS = ("call", "dev", "dlq", "doctor", "job", "plugins", "queue", "schedule", "server", "setup", "worker")
+_VERBS = (
+    "call",
+    "dev",
+    "dlq",
+    "doctor",
+    "job",
+    "plugins",
+    "queue",
+    "schedule",
+    "server",
+    "setup",
+    "worker",
+    "workflow",
+)
 
 
 class _Verbs(Verbs):

@@ -22,12 +22,13 @@ from jetq.cli.output import (
     echo_json,
     errors_json,
     moment,
+    printable,
     redacted_entry,
     redacted_errors,
     result,
 )
 from jetq.client.app import Jetq
-from jetq.model.job import StoredJob
+from jetq.model.job import Place, StoredJob
 from jetq.model.names import check_queue, key_token
 from jetq.operations.cancel import Cancellation, cancel, cancel_found
 from jetq.operations.job_view import JobView, view_job
@@ -202,9 +203,13 @@ def reschedule(
         raise Failed(f"job {id} is {state}, so it has no due time any more", code=FAILED)
 
 
+_SHOWN_APART = ("errors", "body", "result", "dead", "place")
+"""Fields of a view that its JSON shows in another form, or not at all."""
+
+
 def _as_json(app: Jetq, view: JobView) -> dict[str, object]:
     shown: dict[str, object] = {
-        name: getattr(view, name) for name in view.__struct_fields__ if name not in ("errors", "body", "result", "dead")
+        name: getattr(view, name) for name in view.__struct_fields__ if name not in _SHOWN_APART
     }
     shown["errors"] = errors_json(view.errors)
     shown["arguments"] = None if view.body is None else arguments(app, view, view.body)
@@ -216,11 +221,18 @@ def _as_json(app: Jetq, view: JobView) -> dict[str, object]:
     return shown
 
 
+def _place(place: Place | None) -> str:
+    if place is None:
+        return ""
+    return printable(f"{place.workflow}, step {place.step}, member {place.member}")
+
+
 def _echo(app: Jetq, view: JobView) -> None:
     fields: list[tuple[str, object]] = [
         ("job", view.id),
         ("task", view.task),
         ("queue", view.queue),
+        ("workflow", _place(view.place)),
         ("state", view.state),
         ("attempt", view.attempt),
         ("enqueued", moment(view.enqueued)),

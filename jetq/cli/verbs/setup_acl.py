@@ -13,6 +13,7 @@ from jetq.cli.output import echo_json
 from jetq.client.app import Jetq
 from jetq.jetstream.streams.permissions import Enqueued, Permissions, of_producer, of_worker
 from jetq.jetstream.streams.subjects import Subjects
+from jetq.operations.workflows.creating import WATCH
 
 __all__ = ["acl", "permissions", "render"]
 
@@ -30,10 +31,17 @@ _HOW = """\
 @click.option(
     "--keys", is_flag=True, help="Producers give keys at the call, also for tasks without a key of their own."
 )
+@click.option(
+    "--plans",
+    is_flag=True,
+    help="Producers store workflows that begin with these tasks, and so may have a worker run whatever it can enqueue.",
+)
 @click.option("--plugins/--no-plugins", default=True, help="Also for the tasks of installed plugins.")
 @click.option("--json", is_flag=True, help="Print JSON.")
 @verbose_option
-def acl(apps: tuple[str, ...], queue: tuple[str, ...], role: str | None, keys: bool, plugins: bool, json: bool) -> None:
+def acl(
+    apps: tuple[str, ...], queue: tuple[str, ...], role: str | None, keys: bool, plans: bool, plugins: bool, json: bool
+) -> None:
     """Print the NATS permissions that producers and workers need for the tasks that the modules APP define.
 
     A producer enqueues the tasks with any option and waits for results. A worker runs whatever stands in their queues.
@@ -42,7 +50,7 @@ def acl(apps: tuple[str, ...], queue: tuple[str, ...], role: str | None, keys: b
     app = choose_app(*apps)
     if plugins:
         app.load_plugins()
-    found = permissions(app, queues=queue, keys=keys)
+    found = permissions(app, queues=queue, keys=keys, plans=plans)
     if role is not None:
         found = {role: found[role]}
     if json:
@@ -51,7 +59,9 @@ def acl(apps: tuple[str, ...], queue: tuple[str, ...], role: str | None, keys: b
         click.echo(render(found), nl=False)
 
 
-def permissions(app: Jetq, *, queues: Collection[str] = (), keys: bool = False) -> Mapping[str, Permissions]:
+def permissions(
+    app: Jetq, *, queues: Collection[str] = (), keys: bool = False, plans: bool = False
+) -> Mapping[str, Permissions]:
     """Return the permissions that a producer and a worker of the app's tasks need, by role. Raises Failed without
     tasks."""
     subjects, inbox = Subjects(app.settings.namespace), app.settings.inbox_prefix
@@ -66,7 +76,7 @@ def permissions(app: Jetq, *, queues: Collection[str] = (), keys: bool = False) 
     served = {task.queue: task.levels for task in tasks}
     domain = app.settings.jetstream_domain
     return {
-        "producer": of_producer(subjects, inbox, tasks, domain=domain),
+        "producer": of_producer(subjects, inbox, tasks, watch=WATCH if plans else None, domain=domain),
         "worker": of_worker(subjects, inbox, served, domain=domain),
     }
 

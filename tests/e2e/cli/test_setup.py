@@ -13,7 +13,7 @@ def test_setup_makes_queues_and_can_be_repeated(project: Project) -> None:
         done = project.jetq("setup", "tasks", "--no-plugins")
         assert (done.returncode, done.stdout) == (
             0,
-            "queue default: ready\nqueue failing: ready\nqueue slow: ready\nrecords: ready\n",
+            "queue default: ready\nqueue failing: ready\nqueue slow: ready\nrecords: ready\nworkflows: ready\n",
         )
     assert len(project.jetq("queue", "ls").stdout.splitlines()) == 4
 

@@ -73,6 +73,14 @@ def test_a_misspelt_variable_of_a_command_is_told_with_the_right_one(command: st
     assert caught.value.hint == hint
 
 
+def test_a_setting_that_is_named_like_an_option_is_left_alone_and_is_still_a_setting() -> None:
+    room = {"JETQ_WORKFLOW_MAX_BYTES": "1048576"}
+    check_variables(verb("workflow"), "workflow", room)
+    assert from_jetq_environment(room)["workflow_max_bytes"].value == "1048576"
+    with pytest.raises(SettingsError, match="JETQ_WORKFLOW_MAX_BTES"):
+        check_variables(verb("workflow"), "workflow", {"JETQ_WORKFLOW_MAX_BTES": "1048576"})
+
+
 def test_variables_of_other_commands_and_of_services_are_left_alone() -> None:
     others = {"JETQ_DEV_PROT": "1", "JETQ_WORKER_SERVICE_HOST": "h", "JETQ_WORKER_PORT": "tcp://10.0.0.1:80"}
     check_variables(verb("worker"), "worker", others)
