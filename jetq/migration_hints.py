@@ -106,8 +106,10 @@ OPTIONS: Mapping[str, _Option | _None] = {
     **_words("timezone", _Option("task", 'cron="0 9 * * *", tz="Europe/Berlin"')),
     **_words("bind pass_context context", _None("leave it out: current_job() in the task tells its id and attempt")),
     **_words("base", _None("leave it out: a task is a function; what is around all of them is Jetq(middleware=[...])")),
+    **_words("link", _None("put the calls together: (add.bind(2, 3) | following).delay()")),
+    **_words("link_error", _None("call back when a workflow has failed: add.bind(2, 3).on_failure(call).delay()")),
     **_words(
-        "on_success on_failure on_retry link link_error before after",
+        "on_success on_failure on_retry before after",
         _None("leave it out: what is done after every task is Jetq(middleware=[...])"),
     ),
     **_words("serializer compression content_type typing pydantic accept_content", _JSON),
@@ -247,10 +249,10 @@ def setting_answer(word: str, known: Collection[str]) -> tuple[str | None, str |
 
 
 _BIND = "{task}.bind(...)"
-_MANY = "{task}.delay_many({task}.bind(each) for each in many)"
-_NO_CHAIN = "jetq has none yet; call {task}.delay(...) at the end of the task that comes before"
-_NO_GROUP = f"jetq has none yet; {_MANY} stores many at once"
-_NO_CHORD = "jetq has none yet; a task of the others' ids does it, which raises Snooze(5) until all of them have ended"
+_CHAIN = "({task}.bind(...) | following).delay(), where the task `following` takes the value"
+_GROUP = "group({task}.bind(each) for each in many).delay(), with group of jetq"
+_CHORD = "(group({task}.bind(each) for each in many) | following).delay(), with group of jetq"
+_EACH = "each({task}, many).delay(), with each of jetq; an item may be a list"
 _SCHEDULED = '@task(cron="0 9 * * *", tz="UTC") or @task(every=30)'
 _RUNS = "jetq worker MODULE, on the command line, or await Worker(app).run()"
 _MADE = "app = Jetq(), or @task alone, which finds its app"
@@ -269,13 +271,15 @@ ATTRIBUTES: Mapping[str, Mapping[str, str]] = {
             "send enqueue defer kiq submit push": "{task}.delay(...)",
             "aenqueue asend defer_async": "{task}.adelay(...)",
             "delay_on_commit apply_async_on_commit": "transaction.on_commit(lambda: {task}.delay(...))",
-            "s si subtask message": _BIND,
+            "s subtask message": _BIND,
+            "si": "{task}.bind(...), which takes no value of the work before it",
             "apply run call_local": "{task}(...), which runs it here",
             "func original_func": "{task}.fn",
-            "map starmap chunks": _MANY,
-            "chain pipe pipeline then": _NO_CHAIN,
-            "group": _NO_GROUP,
-            "chord": _NO_CHORD,
+            "map chunks": _EACH,
+            "starmap": "group({task}.bind(*each) for each in many).delay(), with group of jetq",
+            "chain pipe pipeline then": _CHAIN,
+            "group": _GROUP,
+            "chord": _CHORD,
             "retry": "raise Retry(after=30), inside the task",
             "request": "current_job(), inside the task",
             "AsyncResult": _JOB_OF_ID,
@@ -283,10 +287,27 @@ ATTRIBUTES: Mapping[str, Mapping[str, str]] = {
     ),
     "Call": _lines(
         {
-            "delay apply_async enqueue send run": "app.enqueue(call)",
-            "adelay aenqueue asend": "await app.aenqueue(call)",
+            "apply_async enqueue send run": "app.enqueue(call)",
+            "aenqueue asend": "await app.aenqueue(call)",
+            "link then pipe": _CHAIN,
+            "link_error on_error": "{task}.bind(...).on_failure(call).delay()",
             "set options clone": "{task}.options(delay=60).bind(...)",
             "apply": "{task}(...), which runs it here",
+        }
+    ),
+    "Work": _lines(
+        {
+            "apply_async send enqueue submit": "work.delay(), with id, key, expires, delay or at of the whole workflow",
+            "link then pipe": "(work | following).delay(), where the task `following` takes the value",
+            "link_error on_error": "work.on_failure(call).delay()",
+        }
+    ),
+    "Workflow": _lines(
+        {
+            "get get_result wait_result return_value join join_native": "workflow.result(timeout=60)",
+            "ready done finished successful succeeded failed state get_status": "workflow.status()",
+            "children parent results completed_count": "workflow.steps()",
+            "revoke abort terminate kill": "workflow.cancel()",
         }
     ),
     "Job": _lines(
@@ -303,6 +324,7 @@ ATTRIBUTES: Mapping[str, Mapping[str, str]] = {
             "refresh reload": "job.info()",
             "retry requeue": "jetq dlq replay ID, on the command line, for a job that is dead",
             "task_id job_id message_id": "job.id",
+            "children parent": "leave it out: a job has none, and the steps of a workflow are workflow.steps()",
         }
     ),
     "Jetq": _lines(
@@ -324,9 +346,7 @@ ATTRIBUTES: Mapping[str, Mapping[str, str]] = {
             "close": "app.session.close()",
             "aclose": "await app.session.aclose()",
             "connect startup": "leave it out: an app connects at first use",
-            "chain": "jetq has none yet; call .delay(...) of the next task at the end of the one before",
-            "group": "jetq has none yet; app.delay_many([add.bind(2, 3), ...]) stores many at once",
-            "chord": _NO_CHORD,
+            "chain group chord": _CHORD.replace("{task}", "add"),
         }
     ),
 }
@@ -379,12 +399,13 @@ NAMES: Mapping[str, str] = _lines(
         "Celery Huey RedisHuey SqliteHuey App ArqRedis create_pool Broker AsyncBroker": _MADE,
         "shared_task actor periodic_task": "@task, of jetq as well",
         "current_app app_or_default get_broker set_broker": "default_app()",
-        "chain pipeline": _NO_CHAIN.format(task="add"),
-        "group chunks xmap xstarmap": _NO_GROUP.format(task="add"),
-        "chord": _NO_CHORD,
+        "chain pipeline": _CHAIN.format(task="add"),
+        "chord": _CHORD.format(task="add"),
+        "chunks xmap xstarmap": _EACH.format(task="add"),
         "signature maybe_signature subtask": 'add.bind(2, 3), or app.call("tasks.add", {"x": 2, "y": 3})',
         "current_task get_current_job Context CurrentMessage": "current_job(), inside the task",
-        "AsyncResult ResultSet GroupResult": _JOB_OF_ID,
+        "AsyncResult": _JOB_OF_ID,
+        "ResultSet GroupResult": "group(...).delay() gives the handle of all of them: .result(timeout=60), .steps()",
         "crontab cron beat TaskiqScheduler PeriodicTask": _SCHEDULED,
         "signals Middleware": "Jetq(middleware=[...], lifespan=...)",
         "states": 'job.status(), which is a text, as "succeeded"',

@@ -133,6 +133,7 @@ AROUND: dict[str, Surroundings] = {
     "README.md": Surroundings(),
     "docs/tutorial/first-task.md": Surroundings(),
     "docs/tutorial/small-service.md": Surroundings(appears="Subject: Your order 42"),
+    "docs/tutorial/workflow.md": Surroundings(appears="Subject: Your album"),
     "docs/how-to/cancel-and-reschedule.md": Surroundings(
         files={
             "tasks.py": TASKS + "\n\n@task(key='welcome:{user}')\nasync def welcome(user: int) -> None: ...\n",
@@ -144,6 +145,7 @@ AROUND: dict[str, Surroundings] = {
     ),
     "docs/how-to/check-a-deployment.md": Surroundings(),
     "docs/how-to/come-from-celery.md": Surroundings(),
+    "docs/how-to/compose-workflows.md": Surroundings(worker="tasks --no-plugins"),
     "docs/how-to/connect.md": Surroundings(),
     "docs/how-to/dead-letters.md": Surroundings(
         files={"tasks.py": DEAD, "store.py": STORE_DEAD, "old.py": MADE_OLD, "editor.py": EDITOR},
@@ -153,6 +155,7 @@ AROUND: dict[str, Surroundings] = {
     ),
     "docs/how-to/deploy.md": Surroundings(),
     "docs/how-to/give-permissions.md": Surroundings(files={"shop.py": SHOP}),
+    "docs/how-to/handle-failures-of-workflows.md": Surroundings(worker="tasks --no-plugins", appears="told: done"),
     "docs/how-to/let-people-unsubscribe.md": Surroundings(),
     "docs/how-to/limit.md": Surroundings(
         files={
@@ -209,7 +212,12 @@ AROUND: dict[str, Surroundings] = {
 }
 """What the pages with commands take for granted."""
 
-OWN_SERVER = {"README.md", "docs/tutorial/first-task.md", "docs/tutorial/small-service.md"}
+OWN_SERVER = {
+    "README.md",
+    "docs/tutorial/first-task.md",
+    "docs/tutorial/small-service.md",
+    "docs/tutorial/workflow.md",
+}
 """Pages whose commands start a server."""
 
 

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "docs" / "examples"
 
 
-@pytest.fixture(params=["fastapi_shop", "notify"])
+@pytest.fixture(params=["fastapi_shop", "notify", "workflows"])
 def example(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return Path(shutil.copytree(EXAMPLES / request.param, tmp_path / request.param))
 

@@ -19,6 +19,7 @@ import pytest
 import jetq
 from jetq import Jetq, task
 from jetq.cli import root
+from jetq.client.workflows.workflow import Workflow
 from jetq.errors import ArgumentError, DefinitionError, SettingsError
 from jetq.migration_hints import ATTRIBUTES, CALL_OPTIONS, COMMANDS, NAMES, OPTIONS, option_answer
 from jetq.model.definitions.options import CallOptions, TaskKeywords
@@ -75,6 +76,8 @@ IN_DEFINITIONS = [
     ({"task_id": "a"}, "'task_id': add.options(id=\"...\").delay(...)"),
     ({"queue_name": "mail"}, "'queue_name': @task(queue=\"mail\")"),
     ({"bind": True}, "'bind': leave it out: current_job() in the task"),
+    ({"link": add}, "'link': put the calls together: (add.bind(2, 3) | following).delay()"),
+    ({"link_error": add}, "'link_error': call back when a workflow has failed: add.bind(2, 3).on_failure(call)"),
     ({"base": object}, "'base': leave it out: a task is a function; what is around all of them is Jetq(middleware"),
     ({"acks_late": True}, "'acks_late': leave it out"),
     ({"reject_on_worker_lost": True}, "'reject_on_worker_lost': leave it out"),
@@ -197,26 +200,35 @@ ON_OBJECTS = [
     ("Task", "enqueue", "add.delay(...)"),
     ("Task", "delay_on_commit", "transaction.on_commit(lambda: add.delay(...))"),
     ("Task", "s", "add.bind(...)"),
-    ("Task", "si", "add.bind(...)"),
+    ("Task", "si", "add.bind(...), which takes no value of the work before it"),
     ("Task", "apply", "add(...), which runs it here"),
     ("Task", "retry", "raise Retry(after=30), inside the task"),
-    ("Task", "chain", "jetq has none yet; call add.delay(...) at the end of the task that comes before"),
-    (
-        "Task",
-        "chord",
-        "jetq has none yet; a task of the others' ids does it, which raises Snooze(5) until all of them have ended",
-    ),
-    ("Task", "group", "jetq has none yet; add.delay_many(add.bind(each) for each in many) stores many at once"),
-    ("Call", "delay", "app.enqueue(call)"),
+    ("Task", "chain", "(add.bind(...) | following).delay(), where the task `following` takes the value"),
+    ("Task", "group", "group(add.bind(each) for each in many).delay(), with group of jetq"),
+    ("Task", "chord", "(group(add.bind(each) for each in many) | following).delay(), with group of jetq"),
+    ("Task", "map", "each(add, many).delay(), with each of jetq; an item may be a list"),
+    ("Task", "starmap", "group(add.bind(*each) for each in many).delay(), with group of jetq"),
+    ("Task", "chunks", "each(add, many).delay(), with each of jetq; an item may be a list"),
+    ("Call", "apply_async", "app.enqueue(call)"),
+    ("Call", "link", "(add.bind(...) | following).delay(), where the task `following` takes the value"),
+    ("Call", "link_error", "add.bind(...).on_failure(call).delay()"),
     ("Call", "set", "add.options(delay=60).bind(...)"),
     ("Job", "get", "job.result(timeout=60)"),
     ("Job", "ready", 'job.status() in ("succeeded", "dead", "cancelled", "expired")'),
     ("Job", "successful", 'job.status() == "succeeded"'),
     ("Job", "revoke", "job.cancel()"),
     ("Job", "state", "job.status()"),
+    ("Job", "children", "leave it out: a job has none, and the steps of a workflow are workflow.steps()"),
+    ("Work", "apply_async", "work.delay(), with id, key, expires, delay or at of the whole workflow"),
+    ("Work", "link_error", "work.on_failure(call).delay()"),
+    ("Workflow", "get", "workflow.result(timeout=60)"),
+    ("Workflow", "completed_count", "workflow.steps()"),
+    ("Workflow", "revoke", "workflow.cancel()"),
+    ("Workflow", "ready", "workflow.status()"),
     ("Jetq", "send_task", 'app.send("tasks.add", {"x": 2, "y": 3})'),
     ("Jetq", "conf", "app.settings, which Jetq(...), JETQ_* variables and jetq.toml set"),
     ("Jetq", "autodiscover_tasks", "jetq worker MODULE, on the command line, names the modules"),
+    ("Jetq", "chord", "(group(add.bind(each) for each in many) | following).delay(), with group of jetq"),
     ("Jetq", "control", "jetq queue pause QUEUE or jetq job cancel ID, on the command line"),
 ]
 
@@ -224,7 +236,9 @@ ON_OBJECTS = [
 def example(called: str) -> Any:
     app = Jetq()
     made = app.task(add)
-    return {"Jetq": app, "Task": made, "Job": app.job("a"), "Call": made.bind(1, 2)}[called]
+    workflow: Workflow[int] = Workflow(app, "w", int, "existing")
+    of_users = {"Work": made.bind(1, 2).named("sum"), "Workflow": workflow}
+    return {"Jetq": app, "Task": made, "Job": app.job("a"), "Call": made.bind(1, 2), **of_users}[called]
 
 
 @pytest.mark.parametrize(("called", "word", "line"), ON_OBJECTS)
@@ -311,8 +325,10 @@ def test_tools_that_look_at_tasks_do_so_as_before() -> None:
 IMPORTED_NAMES = [
     ("Celery", "app = Jetq(), or @task alone, which finds its app"),
     ("shared_task", "@task, of jetq as well"),
-    ("chain", "jetq has none yet; call add.delay(...) at the end of the task that comes before"),
-    ("group", "jetq has none yet; add.delay_many(add.bind(each) for each in many) stores many at once"),
+    ("chain", "(add.bind(...) | following).delay(), where the task `following` takes the value"),
+    ("chord", "(group(add.bind(each) for each in many) | following).delay(), with group of jetq"),
+    ("xmap", "each(add, many).delay(), with each of jetq; an item may be a list"),
+    ("GroupResult", "group(...).delay() gives the handle of all of them: .result(timeout=60), .steps()"),
     ("signature", 'add.bind(2, 3), or app.call("tasks.add", {"x": 2, "y": 3})'),
     ("crontab", '@task(cron="0 9 * * *", tz="UTC") or @task(every=30)'),
     ("get_current_job", "current_job(), inside the task"),

@@ -10,11 +10,16 @@ import pytest
 
 from jetq import Job, errors
 from jetq.broker import numbers
+from jetq.client.workflows import starting
 from jetq.encoding import failures
 from jetq.model.definitions.options import TaskOptions
 from jetq.model.failure import DeadReason
 from jetq.model.job import Disposition, State
+from jetq.model.workflows.failure import Reason
+from jetq.model.workflows.plan import MOST_STEPS, PAGE
+from jetq.model.workflows.records import WorkflowState
 from jetq.operations.cancel import Cancellation
+from jetq.operations.workflows.closing import KEEP_FAILED
 from jetq.settings import Settings
 from jetq.worker import policy
 from jetq.worker.attempts.outcome_log import _WORDS
@@ -37,7 +42,16 @@ PLAIN = r"\b(?!and\b|or\b)[\w-]+"
         ("how-to/dead-letters.md", "| `--reason REASON` | ", " |", QUOTED, get_args(DeadReason)),
         ("how-to/cancel-and-reschedule.md", "| answer | |", "In any case", FIRST_CELL, get_args(Cancellation)),
         ("how-to/unique-jobs.md", "Its `disposition` is ", ". The key", QUOTED, get_args(Disposition)),
-        ("how-to/deploy.md", "Outcomes are ", "jetq logs no", r"`(?!--)([\w-]+)`", tuple(_WORDS.values())),
+        (
+            "how-to/compose-workflows.md",
+            "`workflow.status()` is ",
+            ". `workflow.steps()`",
+            QUOTED,
+            get_args(WorkflowState),
+        ),
+        ("how-to/come-from-celery.md", "| `workflow.status()`: ", " |", PLAIN, get_args(WorkflowState)),
+        ("how-to/handle-failures-of-workflows.md", "`reason` is ", ". Of a job", r"`([\w-]+)`", get_args(Reason)),
+        ("how-to/deploy.md", "Outcomes are ", "jetq logs", r"`(?!--)([\w-]+)`", tuple(_WORDS.values())),
     ],
 )
 def test_a_list_of_words_has_all_of_them_and_no_other(
@@ -91,6 +105,10 @@ NUMBERS = [
         signature(Job.cancel).parameters["timeout"].default,
         10.0,
     ),
+    ("how-to/compose-workflows.md", "inner group has at most 1,000", PAGE, 1_000),
+    ("how-to/compose-workflows.md", "a workflow has at most 1,000", MOST_STEPS, 1_000),
+    ("how-to/compose-workflows.md", "no step begins any more, 31 days without it", starting.EXPIRES, 31 * 86_400.0),
+    ("how-to/compose-workflows.md", "A workflow that has failed is kept for 31 days", KEEP_FAILED, 31 * 86_400.0),
     ("explanation/guarantees.md", "none was known for in 10 minutes", policy._PATIENCE, 600.0),
     ("explanation/guarantees.md", "with `publish_timeout` at its 10 s", SETTINGS.publish_timeout, 10.0),
 ]
