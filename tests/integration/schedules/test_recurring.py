@@ -323,28 +323,33 @@ async def test_a_tick_that_is_not_taken_just_now_becomes_a_job_later(
     app = fresh_app(nats_url)
     broker = await app.session.broker()
     connection = broker.connection  # type: ignore[attr-defined]
-    publish, begun = connection.publish, list[bytes]()
+    offer, begun = connection.offer, list[bytes]()
     ran: list[int] = []
 
-    async def without_the_first(subject: str, payload: bytes, reply: str = "", block: bytes = b"") -> None:
-        begun.append(payload)
-        if len(begun) > 3:
-            await publish(subject, payload, reply, block)
+    def begins(block: bytes) -> bool:
+        return b"Nats-Batch-Sequence: 1\r\n" in block
 
-    async def with_many_others(subject: str, payload: bytes, reply: str = "", block: bytes = b"") -> None:
-        if not begun:
-            for number in range(60):
+    def without_the_first(subject: str, payload: bytes, reply: str, block: bytes) -> bool:
+        if begins(block):
+            begun.append(payload)
+            if len(begun) <= 3:
+                return True
+        return bool(offer(subject, payload, reply, block))
+
+    def with_many_others(subject: str, payload: bytes, reply: str, block: bytes) -> bool:
+        if begins(block):
+            for number in range(0 if begun else 60):
                 other = {"Nats-Batch-Id": f"other{number}", "Nats-Batch-Sequence": "1"}
-                await publish(subject, b"", block=header_block(other))
-        begun.append(payload)
-        await publish(subject, payload, reply, block)
+                offer(subject, b"", "", header_block(other))
+            begun.append(payload)
+        return bool(offer(subject, payload, reply, block))
 
     @app.task(name="t", schedules=[Schedule(every=1)])
     async def run() -> None:
         ran.append(1)
 
     await broker.setup("default")
-    monkeypatch.setattr(connection, "publish", without_the_first if why == "its leader changed" else with_many_others)
+    monkeypatch.setattr(connection, "offer", without_the_first if why == "its leader changed" else with_many_others)
     async with working(app, queues=["default"]):
         await until(lambda: ran, 30)
         assert not await broker.dead("default")

@@ -170,7 +170,10 @@ async def test_what_differs_is_reported_and_left(nats_url: str, caplog: pytest.L
 async def test_a_stream_of_others_is_left_alone_and_named(nats_url: str) -> None:
     async with namespace(nats_url) as here:
         name = f"{here.prefix}_JETQ_COUNTS"
-        await here.api(f"STREAM.CREATE.{name}", {"name": name, "subjects": [f"others.{name}"], "storage": "memory"})
+        made = await here.api(
+            f"STREAM.CREATE.{name}", {"name": name, "subjects": [f"foreign.{name}"], "storage": "file"}
+        )
+        assert "error" not in made, made
         with pytest.raises(TopologyError, match=f"stream {name} exists and is not jetq's"):
             await here.broker.count_up("count.a", 1)
         await here.broker.setup("default")
