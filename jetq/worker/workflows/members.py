@@ -15,10 +15,10 @@ from jetq.broker.dead_letters import DeadLetters
 from jetq.broker.queues import Queues
 from jetq.broker.results import Results
 from jetq.encoding.sealer import Sealer
-from jetq.encoding.workflows import BadRecord
 from jetq.errors import BadPayload, NewerVersion
 from jetq.model.job import Place
 from jetq.model.outcome import Cancelled, Dead, Expired, Marked, Outcome, Snoozed, Succeeded, Superseded, dead
+from jetq.model.workflows import names
 from jetq.model.workflows.failure import Failure
 from jetq.operations.workflows.advancing import go_on_from
 from jetq.operations.workflows.cancelling import CHANGED
@@ -103,7 +103,7 @@ class Members:
             if attempt.delivery.task == WATCH:
                 return await self._watch(attempt, place)
             return await self._begin(attempt, place)
-        except (BadRecord, BadPayload) as error:
+        except (ValueError, BadPayload) as error:  # a BadRecord, or a name that cannot be one of a record
             return dead("undecodable", f"jetq.{type(error).__name__}", f"workflow {place.workflow}: {error}")
         except NewerVersion as error:
             _log.warning("%s %s waits for a newer worker: %s", attempt.name, attempt.delivery.id, error.message)
@@ -113,7 +113,7 @@ class Members:
         replayed = attempt.meta.replays > 0
         life = await self._lives.get(place)
         if life is None:
-            return _without_workflow(attempt, place)
+            return await self._without_workflow(attempt, place)
         life.saw(place.seen)
         if not await _is_member(life, place, attempt.delivery.id):
             return dead("undecodable", "jetq.WorkflowError", f"workflow {place.workflow} has no such member")
@@ -124,7 +124,7 @@ class Members:
             if mark is None or replayed:
                 renewed = await self._lives.renewed(place)
                 if renewed is None:
-                    return _without_workflow(attempt, place)
+                    return await self._without_workflow(attempt, place)
                 life = renewed
         state = "running" if step.callback is not None else await self._lives.state(place)
         if state in ("cancelled", "expired"):
@@ -142,6 +142,21 @@ class Members:
         if step.callback is None and mark is None and await self._is_late(life, place):
             return Superseded()
         return await self._take_values(attempt, life, place)
+
+    async def _without_workflow(self, attempt: Attempt, place: Place) -> Outcome | None:
+        """Return what becomes of a member whose workflow is over: it is dropped, unless somebody has replayed its
+        letter. Then it runs as a plain job. Of a workflow that is not stored nobody knows that it is over."""
+        if attempt.meta.replays == 0:
+            if await self._broker.read_entry(names.plan(place.home, place.workflow), surely=True) is not None:
+                return Superseded()
+            message = f"workflow {place.workflow}, to which it says to belong, is not stored"
+            return dead("undecodable", "jetq.WorkflowError", message)
+        _log.warning(
+            "%s %s runs as a plain job, and its value goes nowhere: workflow %s, to which it belonged, is over",
+            attempt.name, attempt.delivery.id, place.workflow,
+        )  # fmt: skip
+        attempt.values = []
+        return None
 
     async def settled_before(self, attempt: Attempt) -> Marked | None:
         """Return the failure of a member whose end a worker has stored and has not marked, because it died in between;
@@ -207,7 +222,7 @@ class Members:
             return
         try:
             life = await self._lives.get(place)
-        except (BadRecord, BadPayload, NewerVersion) as error:
+        except (ValueError, BadPayload, NewerVersion) as error:
             _log.error(
                 "%s %s leaves no mark: workflow %s: %s", attempt.name, attempt.delivery.id, place.workflow, error
             )
@@ -235,19 +250,6 @@ class Members:
             await take_back(life, place.step, place.member)
         together = self._late if late else self._together
         await go_on_from(life, place.step, place.member, mark, together, again=again)
-
-
-def _without_workflow(attempt: Attempt, place: Place) -> Outcome | None:
-    """Return what becomes of a member whose workflow is over: it is dropped, unless somebody has replayed its letter.
-    Then it runs as a plain job."""
-    if attempt.meta.replays == 0:
-        return Superseded()
-    _log.warning(
-        "%s %s runs as a plain job, and its value goes nowhere: workflow %s, to which it belonged, is over",
-        attempt.name, attempt.delivery.id, place.workflow,
-    )  # fmt: skip
-    attempt.values = []
-    return None
 
 
 async def _is_member(life: Life, place: Place, id: str) -> bool:

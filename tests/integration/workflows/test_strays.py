@@ -1,0 +1,42 @@
+"""Jobs that say to be members of workflows that are not there: none is lost, and none goes round."""
+
+from __future__ import annotations
+
+import pytest
+from msgspec.structs import replace
+
+from jetq import Jetq
+from jetq.client.task import Task
+from jetq.encoding.headers import read_meta
+from jetq.model.job import JobRecord, Meta, Place
+from jetq.model.names import new_life
+from tests.apps.working import fresh_app, settled, working
+
+pytestmark = pytest.mark.anyio
+
+PLACE = Place("weekly", "default", new_life(), "fetch", 0, 1, 1, 4e9, 0, 1.0)
+
+
+def taking(app: Jetq) -> Task[[int], int]:
+    @app.task(name="tests.take")
+    async def take(n: int) -> int:
+        raise AssertionError("it was run")
+
+    return take
+
+
+@pytest.mark.parametrize(
+    "place",
+    [PLACE, replace(PLACE, workflow="é"), replace(PLACE, home="é"), replace(PLACE, step="é"), replace(PLACE, life="é")],
+    ids=["no workflow", "workflow", "home", "step", "life"],
+)
+async def test_a_member_of_nothing_is_dead_with_its_bytes(nats_url: str, place: Place) -> None:
+    app = fresh_app(nats_url)
+    taking(app)
+    broker = await app.session.broker()
+    await broker.enqueue(JobRecord("m1", "tests.take", "default", b'{"n":7}', meta=Meta(flow=place)))
+    async with working(app):
+        await settled(app)
+        (entry,) = await (await app.session.broker()).dead("default")
+    assert (entry.letter.id, entry.letter.reason, entry.body) == ("m1", "undecodable", b'{"n":7}')
+    assert read_meta(entry.letter.headers).flow == place
