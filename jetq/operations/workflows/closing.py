@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from msgspec import Raw
+from msgspec.structs import replace
 
 from jetq.encoding.filling import whole
 from jetq.encoding.workflows import encode_closed, read_ended
@@ -81,8 +82,6 @@ async def _small_value(life: Life) -> bytes | None:
 
 
 async def _with_value(life: Life, closed: Closed, value: bytes) -> Closed:
-    from msgspec.structs import replace
-
     if life.sealer.codec is None:
         return replace(closed, value=Raw(value))
     return replace(closed, sealed=life.sealer.seal_plan(life.workflow, life.id, value))

@@ -55,12 +55,8 @@ class Lives:
         return (await self._read(place)).state
 
     def forget(self, life: str) -> None:
-        """Forget what is known of a life: it was stopped, or retried, or the connection was lost."""
+        """Forget what is known of a life: it was stopped, or taken up again."""
         self._known.pop(life, None)
-
-    def forget_all(self) -> None:
-        """Forget what is known of all lives: something may have been missed."""
-        self._known.clear()
 
     async def _read(self, place: Place, *, anew: bool = False) -> _Known:
         task = self._known.get(place.life)
