@@ -28,7 +28,7 @@ import attrs
 import msgspec
 from pydantic import BaseModel, SecretStr
 
-from jetq import Secret, register_type
+from jetq import Failure, Secret, register_type
 from jetq.encoding.signature import Signature
 from jetq.errors import ArgumentError, DefinitionError
 
@@ -338,6 +338,17 @@ CROSSES: tuple[Row, ...] = (
         ("Status | str", "Status.NEW"),
         shown=1,
     ),
+    _row(
+        "`X \\| Failure`, X any of these: what [a workflow goes on with](../how-to/handle-failures-of-workflows.md)",
+        "what the value is; a Failure is an object with a tag",
+        ("list[Item | Failure]", "[Item(1), Failure('fetch', 1, 'failed', '', 'no page')]"),
+        ("Line | Failure", "Line(sku='a', price=Decimal('1.50'))"),
+        ("Ratio | Failure | None", "None"),
+        ("dict[int, Decimal] | Failure", "{1: Decimal('1.50')}"),
+        ("Money | Failure", "Tip(3)", "Money(3)"),
+        ("dict[str, Decimal] | Failure", "{'a': Price('1.50')}", "{'a': Decimal('1.50')}"),
+        shown=1,
+    ),
     _row("`msgspec.Raw`", "the JSON that it is", ("msgspec.Raw", "msgspec.Raw(b'[1]')")),
     _row(
         "`Any`, `object`, or no annotation",
@@ -386,6 +397,7 @@ REFUSED: tuple[Refused, ...] = (
     Refused("Item", "{}"),
     Refused("Line", "{'sku': 'a'}", "`Line(...)`: a dict is no model"),
     Refused("Keys", "{'b': 1}"),
+    Refused("dict[str, str] | Failure", "{'jetq': 'failure'}", "another key: it would arrive as a Failure"),
     Refused("float", "math.nan"),
     Refused("str", "'\\ud800'"),
     Refused("Any", "{1}", "annotate the parameter"),
@@ -422,6 +434,8 @@ NEVER: tuple[str, ...] = (
     "list[int] | set[int]",
     "Order | Doubled",
     "Item | Special",
+    "Item | Special | Failure",
+    "dict[Item | Failure, int]",
     "WithInitVar",
     "deque[int]",
     "Generator[int, None, None]",

@@ -19,7 +19,7 @@ from msgspec.structs import force_setattr
 from jetq.encoding import json_text
 from jetq.encoding.plain_values import stands_for
 from jetq.encoding.registered_types import form_of
-from jetq.encoding.type_hooks import Unencodable, encode, is_key, is_known, type_name
+from jetq.encoding.type_hooks import Unencodable, encode, is_key, is_known, other_than_failure, type_name
 
 __all__ = [
     "NO_JSON_FORM",
@@ -215,6 +215,8 @@ def _walk(info: Any, around: set[int], done: set[int]) -> Iterator[Type | None]:
     elif isinstance(info, Struct) and id(info) not in done:  # a type, or a field of a type
         if isinstance(info, Type):
             yield info
+        if isinstance(info, CustomType) and (others := other_than_failure(info.cls)) is not None:
+            yield from _walk(inspect.type_info(others), around, done)
         around.add(id(info))
         for name in info.__struct_fields__:
             if name not in ("cls", "default", "default_factory"):

@@ -7,8 +7,9 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
+from msgspec import Struct
 
-from jetq import Jetq, Reject, TaskFailed, group, task
+from jetq import Failure, Jetq, Reject, TaskFailed, each, group, task
 from jetq.client.workflows.workflow import StepView
 from jetq.encoding.sealer import Sealer
 from jetq.operations.cancel import cancel
@@ -94,6 +95,31 @@ async def fails_by(app: Jetq, steps: Steps, work: Any, reason: str, text: str) -
         assert tolerated == failure
         await quiet(app)
         assert (steps.ran["failure"], steps.ran["end"]) == (1, 1)
+
+
+class Page(Struct):
+    url: str
+
+
+@task(name="tests.fetch", max_attempts=1)
+async def fetch(url: str) -> Page:
+    if url == "b":
+        raise ValueError("no page")
+    return Page(url)
+
+
+@task(name="tests.told")
+async def told(pages: list[Page | Failure]) -> list[Page | Failure]:
+    assert [type(page) for page in pages] == [Page, Failure, Page]
+    return pages
+
+
+async def test_what_is_settled_has_failures_beside_objects(app: Jetq, steps: Steps) -> None:
+    share(app, fetch, told)
+    async with working(app):
+        flow = await (each(fetch, ["a", "b", "c"]).settled() | told).adelay()
+        failure = Failure("fetch", 1, "failed", "builtins.ValueError", "no page")
+        assert await flow.aresult(20) == [Page("a"), failure, Page("c")]
 
 
 @pytest.mark.parametrize("waits", [False, True])
