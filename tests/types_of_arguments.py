@@ -452,7 +452,7 @@ NEVER: tuple[str, ...] = (
 
 
 _MODULES = (typing, collections, collections.abc, times, decimal, fractions, ipaddress, pathlib, uuid, zoneinfo)
-_NAMES: dict[str, Any] = {"math": math, "Secret": Secret}
+_NAMES: dict[str, Any] = {"math": math, "Secret": Secret, "Failure": Failure}
 for _module in _MODULES:  # a later one wins: Counter is that of collections
     _NAMES |= {each: value for each, value in vars(_module).items() if not isinstance(value, ModuleType)}
 

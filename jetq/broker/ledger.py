@@ -83,8 +83,9 @@ class Ledger(Protocol):
         """Return which entries on `where` stand, as the leader says.
 
         at_least: a sequence that the caller knows to be written. A leader that was cut off may not know yet that it is
-        none; its answer is older than `at_least`, and the question is asked again until an answer is not. Raises
-        BrokerUnavailable if no such answer comes in time, and BrokerError if more than 100,000 entries match.
+        none; its answer is older than `at_least`, and the question is asked again until an answer is not. If no such
+        answer comes in time, the last one is returned: its `sequence` is less than `at_least`. Raises BrokerError if
+        more than 100,000 entries match.
         """
         ...
 

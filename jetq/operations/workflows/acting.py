@@ -34,9 +34,7 @@ async def act(life: Life, action: Action, *, again: bool = False) -> None:
             if await start(life, step, again=again):
                 await go_on(life, step, again=again)
         case Cover(step, page):
-            written = await life.broker.write_entry(names.full(life.id, step, page), b"", expected=0)
-            if written is not None:
-                life.saw(written)
+            await life.write(names.full(life.id, step, page), b"")
         case Verdict(step, member):
             await settle_failure(life, step, member)
         case Reopen():

@@ -130,9 +130,7 @@ async def _cover_page(life: Life, step: str, page: int, together: Together, agai
     pages = len(await life.pages(step))
     if pages == 1:
         return True
-    written = await life.broker.write_entry(names.full(life.id, step, page), b"", expected=0)
-    if written is not None:
-        life.saw(written)
+    await life.write(names.full(life.id, step, page), b"")
     return await together.count_up(names.page_count(life.id, step)) >= pages and await life.is_covered(step)
 
 
@@ -259,9 +257,7 @@ async def measure(life: Life, step: str) -> int:
             found = len(await items_of(life, edge))
         except NoItems:
             found = 1  # one member takes the place of all, and fails when it is started
-    written = await life.broker.write_entry(names.size(life.id, step), str(found).encode(), expected=0)
-    if written is not None:
-        life.saw(written)
+    await life.write(names.size(life.id, step), str(found).encode())
     members = await life.members(step)
     assert members is not None
     return members

@@ -34,7 +34,7 @@ _AFTER_DEADLINE = 0.5
 """Seconds after the deadline at which the watch says that it has passed."""
 
 KEPT_FOR = 31 * 86_400.0
-"""Seconds beyond its deadline for which a plan and what belongs to it are kept, should nobody clear up."""
+"""Seconds beyond its deadline for which a plan is kept, should nobody clear up."""
 
 
 class Created(Struct, frozen=True):
@@ -115,11 +115,10 @@ async def _is_over(broker: FlowBroker, sealer: Sealer, found: StoredPlan) -> boo
 
 
 async def _store_pages(life: Life, bodies: Mapping[str, Sequence[bytes]]) -> None:
-    ttl = life.plan.deadline - life.broker.now() + KEPT_FOR
     for name, each in bodies.items():
         first = 0
         for page, size in enumerate(await life.pages(name)):
             for number, chunk in enumerate(write_bodies(each[first : first + size], first)):
                 sealed = life.sealer.seal_plan(life.workflow, life.id, chunk)
-                await life.broker.write_entry(names.page(life.id, name, page, number), sealed, ttl=ttl)
+                await life.broker.write_entry(names.page(life.id, name, page, number), sealed, ttl=life.ttl)
             first += size

@@ -71,9 +71,7 @@ async def feed(life: Life, step: str, *, again: bool = False) -> list[Refused]:
         refused += await store_members(life, step, range(start, stop), looked=looked, again=late)
         if members == 1:
             return refused
-        written = await life.broker.write_entry(names.fed(life.id, step), str(stop).encode(), expected=sequence)
-        if written is not None:
-            life.saw(written)
+        if await life.write(names.fed(life.id, step), str(stop).encode(), expected=sequence):
             life.fed[step] = stop
             if stop >= members:
                 return refused

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Protocol
+
+from msgspec.structs import replace
 
 from jetq.broker.clock import Clock
 from jetq.broker.enqueueing import Enqueueing
 from jetq.broker.ledger import Ledger
 from jetq.encoding.sealer import Sealer
+from jetq.model.cell import NewEntry
 from jetq.model.workflows import names
 from jetq.model.workflows.marks import Marks
 from jetq.model.workflows.plan import PAGE, Edge, Plan, page_sizes
 
-__all__ = ["MOST_AT_ONCE", "FlowBroker", "Life"]
+__all__ = ["KEPT_FOR", "MOST_AT_ONCE", "FlowBroker", "Life"]
+
+_log = logging.getLogger("jetq")
+
+KEPT_FOR = 400 * 86_400.0
+"""Seconds beyond the deadline for which what is written of a life is kept. The watch removes it long before; this is
+for what is written after the watch has done so."""
 
 MOST_AT_ONCE = 50_000
 """Members of a workflow whose marks are asked for at once; those of more page by page. The broker names 100,000 entries
@@ -31,8 +41,9 @@ class Life:
     workflow: its id. home: the queue whose name is in the name of its plan. sequence: that of the plan's record; 0 if
     this process has not read it. sealer: seals and opens what belongs to the workflow.
 
-    `seen`: the newest sequence of the ledger that this process knows to be written for this life. A look that is older
-    does not count. `fed`: how many members of a step were noted as stored, when this process last looked.
+    `seen`: the newest sequence of the ledger that this process knows to be written for this life, or that one of its
+    jobs claims. A look that is older does not count. What no look confirms in time is given up: the claim is false, or
+    the stream has lost its end. `fed`: how many members of a step were noted as stored, when this process last looked.
     """
 
     def __init__(
@@ -60,9 +71,29 @@ class Life:
                 followers[edge.source].append((name, edge))
         return followers
 
+    # --- what is written
+
     def saw(self, sequence: int) -> None:
         """Note that the entry with `sequence` is written."""
         self.seen = max(self.seen, sequence)
+
+    async def write(self, name: str, body: bytes, *, expected: int = 0, on: str | None = None) -> bool:
+        """Write an entry of this life as `Ledger.write_entry` does, and return whether it was written."""
+        return self._wrote(await self.broker.write_entry(name, body, expected=expected, on=on, ttl=self.ttl))
+
+    async def write_all(self, entries: Sequence[NewEntry]) -> bool:
+        """Write entries of this life, or none, as `Ledger.write_entries` does; return whether they were written."""
+        return self._wrote(await self.broker.write_entries([replace(each, ttl=self.ttl) for each in entries]))
+
+    def _wrote(self, sequence: int | None) -> bool:
+        if sequence is not None:
+            self.saw(sequence)
+        return sequence is not None
+
+    @property
+    def ttl(self) -> float:
+        """Seconds for which an entry of this life is kept that is written now."""
+        return max(0.0, self.plan.deadline - self.broker.now()) + KEPT_FOR
 
     # --- sizes
 
@@ -105,7 +136,14 @@ class Life:
 
     async def standing(self, where: str) -> list[list[str]]:
         """Return the names that stand on `where`, each as its tokens, as the leader says."""
-        found = await self.broker.standing_entries(where, at_least=self.seen)
+        seen = self.seen
+        found = await self.broker.standing_entries(where, at_least=seen)
+        if found.sequence < seen:  # also when it was asked again and again
+            _log.warning(
+                "workflow %s: entry %s is not stored, and is waited for no more: the newest one is %s",
+                self.workflow, seen, found.sequence,
+            )  # fmt: skip
+            self.seen = found.sequence
         return [name.split(".") for name in found.names]
 
     async def done(self, name: str, page: int) -> set[int]:

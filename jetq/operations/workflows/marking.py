@@ -92,9 +92,7 @@ async def _write_late(life: Life, step: str, member: int, body: bytes) -> Mark:
         if standing is not None and standing.name == name:
             return "ok"
         expected = 0 if standing is None else standing.sequence
-        written = await life.broker.write_entry(name, body, expected=expected, on=either)
-        if written is not None:
-            life.saw(written)
+        if await life.write(name, body, expected=expected, on=either):
             return "ok"
 
 
@@ -102,9 +100,7 @@ async def _write(life: Life, step: str, member: int, kind: Mark, body: bytes) ->
     page, _ = await life.page_of(step, member)
     either = names.mark(life.id, step, page, member)
     name = (names.ok if kind == "ok" else names.bad)(life.id, step, page, member)
-    written = await life.broker.write_entry(name, body, expected=0, on=either)
-    if written is not None:
-        life.saw(written)
+    if await life.write(name, body, on=either):
         return kind
     standing = await standing_mark(life, step, member)  # of another run of this member, or this very mark
     if standing is None:

@@ -48,9 +48,7 @@ async def give_value(life: Life, ended: Ended) -> bool:
         if entry is not None and _state(entry) != "failed":
             return _state(entry) == "succeeded"
         expected = 0 if entry is None else entry.sequence
-        written = await life.broker.write_entry(names.end(life.id), body, expected=expected, on=names.states(life.id))
-        if written is not None:
-            life.saw(written)
+        if await life.write(names.end(life.id), body, expected=expected, on=names.states(life.id)):
             return True
 
 
@@ -70,14 +68,8 @@ async def give_verdict(life: Life, step: str, member: int) -> bool:
         entry = await life.broker.read_entry(names.states(life.id), surely=True)
         if entry is not None:
             return _state(entry) == "failed"
-        written = await life.broker.write_entries(
-            [
-                NewEntry(names.end(life.id), verdict, 0, names.states(life.id)),
-                NewEntry(bad, failure.body, failure.sequence),
-            ]
-        )
-        if written is not None:
-            life.saw(written)
+        end = NewEntry(names.end(life.id), verdict, 0, names.states(life.id))
+        if await life.write_all([end, NewEntry(bad, failure.body, failure.sequence)]):
             return True
 
 
@@ -89,11 +81,8 @@ async def stop(life: Life, why: Literal["cancelled", "expired"]) -> WorkflowStat
             return _state(entry)
         if entry is not None and why == "expired":
             return "failed"
-        written = await life.broker.write_entry(
-            names.stop(life.id), why.encode(), expected=0 if entry is None else entry.sequence, on=names.states(life.id)
-        )
-        if written is not None:
-            life.saw(written)
+        expected = 0 if entry is None else entry.sequence
+        if await life.write(names.stop(life.id), why.encode(), expected=expected, on=names.states(life.id)):
             return why
 
 
@@ -133,9 +122,7 @@ async def call_back(life: Life, state: WorkflowState) -> bool:
                 # It will never run. Without a mark it would be due for ever, and the workflow would stay open.
                 told = Failure(name, 0, refused.reason, "", refused.message)
                 body = life.sealer.seal_mark(life.id, name, 0, encode_failure(told))
-                await life.broker.write_entry(
-                    names.bad(life.id, name, 0, 0), body, expected=0, on=names.mark(life.id, name, 0, 0)
-                )
+                await life.write(names.bad(life.id, name, 0, 0), body, on=names.mark(life.id, name, 0, 0))
     return not due
 
 

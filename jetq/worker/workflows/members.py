@@ -114,9 +114,9 @@ class Members:
         life = await self._lives.get(place)
         if life is None:
             return await self._without_workflow(attempt, place)
-        life.saw(place.seen)
         if not await _is_member(life, place, attempt.delivery.id):
             return dead("undecodable", "jetq.WorkflowError", f"workflow {place.workflow} has no such member")
+        life.saw(place.seen)
         step = life.plan.steps[place.step]
         mark = None
         if self._may_be_second(attempt, place) or step.callback is not None:

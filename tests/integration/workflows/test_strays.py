@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from msgspec.structs import replace
 
-from jetq import Jetq
+from jetq import Jetq, group
 from jetq.client.task import Task
 from jetq.encoding.headers import read_meta
 from jetq.model.job import JobRecord, Meta, Place
 from jetq.model.names import new_life
+from tests.apps.fresh import no_app_yet
 from tests.apps.working import fresh_app, settled, working
+from tests.integration.workflows.flows import Steps, life_of
 
 pytestmark = pytest.mark.anyio
 
@@ -40,3 +44,26 @@ async def test_a_member_of_nothing_is_dead_with_its_bytes(nats_url: str, place: 
         (entry,) = await (await app.session.broker()).dead("default")
     assert (entry.letter.id, entry.letter.reason, entry.body) == ("m1", "undecodable", b'{"n":7}')
     assert read_meta(entry.letter.headers).flow == place
+
+
+async def test_a_job_that_claims_a_record_which_is_not_stored_holds_up_nothing(
+    nats_url: str, monkeypatch: pytest.MonkeyPatch, steps: Steps
+) -> None:
+    no_app_yet(monkeypatch)
+    app = fresh_app(nats_url, connect_timeout=0.5)
+    steps.hold("a")
+    async with working(app):
+        flow = await (group(steps.say.bind(word) for word in "ab") | steps.join).adelay()
+        await steps.until_ran("a", "b")
+        life = await life_of(app, flow)
+        async with asyncio.timeout(20):
+            while await life.marked("say", 2) < 1:
+                await asyncio.sleep(0.02)
+        place = Place(flow.id, life.home, life.id, "say", 1, 2, 1, life.plan.deadline, 2**50, 1.0)
+        await life.broker.enqueue(JobRecord(place.job_id, "tests.say", "default", b"{}", meta=Meta(flow=place)))
+        async with asyncio.timeout(20):
+            while await life.broker.find("default", place.job_id) is not None:
+                await asyncio.sleep(0.02)
+        steps.gates["a"].set()
+        assert await flow.aresult(30) == "a+b"
+        assert steps.ran["join"] == 1
