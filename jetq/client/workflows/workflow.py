@@ -10,9 +10,9 @@ from jetq.errors import ResultError
 from jetq.migration_hints import answering
 from jetq.model.definitions.keywords import Seconds
 from jetq.model.workflows.records import WorkflowState
+from jetq.model.workflows.views import StepView
 from jetq.operations.workflows import cancelling, handling, retrying
 from jetq.operations.workflows.following import follow
-from jetq.operations.workflows.handling import StepView
 from jetq.units import seconds
 
 if TYPE_CHECKING:

@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from jetq.model.workflows.marks import Marks, covered_pages, has_value, is_covered, untolerated
 from jetq.model.workflows.plan import WHOLE, Edge, Plan, Step, page_sizes
+from jetq.model.workflows.records import WorkflowState
 
 __all__ = [
     "Action",
@@ -21,6 +22,7 @@ __all__ = [
     "Measure",
     "Reopen",
     "Verdict",
+    "callbacks_at",
     "evaluate",
 ]
 
@@ -111,15 +113,19 @@ def evaluate(plan: Plan, marks: Marks, now: float) -> Iterator[Action]:
                 yield from _of_step(plan, marks, name, step)
 
 
+def callbacks_at(plan: Plan, state: WorkflowState) -> Sequence[str]:
+    """Return the steps that are called when a workflow has come to `state`."""
+    if state == "running":
+        return []
+    kinds = ("failure", "end") if state in ("failed", "expired") else ("end",)
+    return [name for name, step in plan.steps.items() if step.callback in kinds]
+
+
 def _after_the_end(plan: Plan, marks: Marks) -> Iterator[Action]:
-    kinds = {"end"} if marks.stop == "cancelled" or marks.end == "value" else {"end", "failure"}
-    due = [
-        name
-        for name, step in plan.steps.items()
-        if step.callback in kinds and not marks.ok.get(name) and not marks.bad.get(name)
-    ]
+    state: WorkflowState = marks.stop or ("succeeded" if marks.end == "value" else "failed")
+    due = [name for name in callbacks_at(plan, state) if not marks.ok.get(name) and not marks.bad.get(name)]
     yield from map(CallBack, due)
-    if not due and "failure" not in kinds:  # a failed workflow is kept open, because it may be retried
+    if not due and state in ("succeeded", "cancelled"):  # another is kept open, because it may be retried
         yield Close()
 
 

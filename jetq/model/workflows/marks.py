@@ -13,7 +13,10 @@ from msgspec import Struct, field
 
 from jetq.model.workflows.plan import Plan, Step, page_sizes
 
-__all__ = ["Marks", "covered_pages", "has_value", "is_covered", "untolerated"]
+__all__ = ["Mark", "Marks", "covered_pages", "has_value", "is_covered", "untolerated"]
+
+Mark = Literal["ok", "bad"]
+"""What a member leaves when it ends. ok: its value. bad: its failure."""
 
 
 class Marks(Struct):

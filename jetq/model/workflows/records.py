@@ -11,7 +11,7 @@ from jetq.model.extended import Versioned
 from jetq.model.redaction import RedactedRepr
 from jetq.model.workflows.plan import NOTHING
 
-__all__ = ["Closed", "Ended", "Totals", "WorkflowState"]
+__all__ = ["Closed", "Ended", "StepState", "Totals", "WorkflowState"]
 
 WorkflowState = Literal["running", "succeeded", "failed", "cancelled", "expired"]
 
@@ -35,12 +35,16 @@ class Ended(RedactedRepr, Versioned, frozen=True, omit_defaults=True, kw_only=Tr
     """The number of that member."""
 
 
+StepState = Literal["waiting", "running", "succeeded", "failed", "cancelled", "expired"]
+
+
 class Totals(Struct, frozen=True, omit_defaults=True):
-    """How many members a step had, and how many of them ended in either way."""
+    """How many members a step had, how many of them ended in either way, and what that is for the step."""
 
     total: int | None = None
     done: int = 0
     failed: int = 0
+    state: StepState = "succeeded"
 
 
 class Closed(RedactedRepr, Versioned, frozen=True, omit_defaults=True, kw_only=True):

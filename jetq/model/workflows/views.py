@@ -9,11 +9,9 @@ from msgspec import Struct
 
 from jetq.model.definitions.keywords import Seconds
 from jetq.model.workflows.failure import Failure
-from jetq.model.workflows.records import WorkflowState
+from jetq.model.workflows.records import StepState, WorkflowState
 
-__all__ = ["HasWorkflows", "StepState", "StepView", "WorkflowHandle"]
-
-StepState = Literal["waiting", "running", "succeeded", "failed"]
+__all__ = ["HasWorkflows", "StepView", "WorkflowHandle"]
 
 
 class StepView(Struct, frozen=True):
@@ -23,7 +21,8 @@ class StepView(Struct, frozen=True):
     """The name of the step."""
 
     state: StepState
-    """waiting: no member may begin yet. failed: a member has failed, and the step does not tolerate that."""
+    """waiting: no member may begin yet. failed: a member has failed, and the step does not tolerate that. cancelled,
+    expired: it does not go on, because the workflow was stopped in that way, or ended so that it is not called."""
 
     done: int
     """Members that have left a value."""

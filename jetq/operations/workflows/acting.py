@@ -18,7 +18,7 @@ from jetq.model.workflows.evaluate import (
 )
 from jetq.operations.workflows.advancing import end, go_on, settle_failure, start, start_one
 from jetq.operations.workflows.life import Life
-from jetq.operations.workflows.states import call_back, reopen, state_of, stop
+from jetq.operations.workflows.states import call_back, reopen, stop
 
 __all__ = ["act"]
 
@@ -42,8 +42,9 @@ async def act(life: Life, action: Action, *, again: bool = False) -> None:
         case End():
             await end(life)
         case Expire():
-            await call_back(life, await stop(life, "expired"))
+            await stop(life, "expired")
+            await call_back(life)
         case CallBack():
-            await call_back(life, await state_of(life))
+            await call_back(life)
         case Close():
             pass  # by the watch, when the value has been kept for long enough

@@ -14,11 +14,12 @@ from typing import Any, Protocol
 
 from jetq.model.workflows import names
 from jetq.model.workflows.failure import Failure
+from jetq.model.workflows.marks import Mark
 from jetq.model.workflows.plan import WHOLE, Edge
 from jetq.model.workflows.records import Ended
 from jetq.operations.workflows.firing import Refused, feed, fire
 from jetq.operations.workflows.life import Life
-from jetq.operations.workflows.marking import Mark, mark_failure, mark_value
+from jetq.operations.workflows.marking import mark_failure, mark_value
 from jetq.operations.workflows.states import call_back, give_value, give_verdict
 from jetq.operations.workflows.values import NoItems, items_of
 
@@ -116,7 +117,7 @@ async def end(life: Life) -> None:
         instead = life.plan.steps[last].instead
         ended = not instead or await mark_value(life, last, 0, bytes(instead)) is not None
     if ended:
-        await call_back(life, "succeeded")
+        await call_back(life)
 
 
 async def _cover_page(life: Life, step: str, page: int, together: Together, again: bool) -> bool:
@@ -266,7 +267,8 @@ async def measure(life: Life, step: str) -> int:
 async def fail(life: Life, failure: Failure) -> None:
     """Mark a member as failed that no worker has, and do what the mark sets off."""
     mark = await mark_failure(life, failure)
-    await go_on_from(life, failure.step, failure.index, mark, _Alone(life), again=True)
+    if mark is not None:
+        await go_on_from(life, failure.step, failure.index, mark, _Alone(life), again=True)
 
 
 async def go_on_from(life: Life, step: str, member: int, mark: Mark, together: Together, *, again: bool) -> None:
@@ -280,4 +282,4 @@ async def go_on_from(life: Life, step: str, member: int, mark: Mark, together: T
 async def settle_failure(life: Life, step: str, member: int) -> None:
     """Note that the workflow has failed because of a member whose failure stands, and call back."""
     if life.plan.steps[step].callback is None and await give_verdict(life, step, member):
-        await call_back(life, "failed")
+        await call_back(life)

@@ -8,9 +8,10 @@ from msgspec.structs import replace
 from jetq.encoding.filling import whole
 from jetq.encoding.workflows import encode_closed, read_ended
 from jetq.model.workflows import names
-from jetq.model.workflows.records import Closed, Totals, WorkflowState
+from jetq.model.workflows.records import Closed, StepState, Totals, WorkflowState
 from jetq.operations.workflows.life import Life
 from jetq.operations.workflows.lives import find_plan
+from jetq.operations.workflows.step_views import steps_of
 from jetq.operations.workflows.values import value_of
 
 __all__ = ["KEEP_FAILED", "close", "purge", "value_json"]
@@ -41,7 +42,7 @@ async def close(life: Life, state: WorkflowState, ended_at: float) -> float:
         value = await _small_value(life)
         if value is None:
             return wait
-    closed = Closed(life=life.id, closed=state, at=ended_at, steps=await _totals(life, state))
+    closed = Closed(life=life.id, closed=state, at=ended_at, steps=await _totals(life))
     if value is not None:
         closed = await _with_value(life, closed, value)
     name, ttl = names.plan(life.home, life.workflow), max(1.0, wait)
@@ -87,11 +88,12 @@ async def _with_value(life: Life, closed: Closed, value: bytes) -> Closed:
     return replace(closed, sealed=life.sealer.seal_plan(life.workflow, life.id, value))
 
 
-async def _totals(life: Life, state: WorkflowState) -> dict[str, Totals]:
-    marks, last = await life.marks(), life.plan.last()
-    if state == "succeeded" and last is not None and not marks.bad.get(last):
-        marks.ok[last] = {0}  # its mark is the end
+async def _totals(life: Life) -> dict[str, Totals]:
     return {
-        name: Totals(marks.members(name, step), len(marks.ok.get(name, ())), len(marks.bad.get(name, ())))
-        for name, step in life.plan.steps.items()
+        name: Totals(each.total, each.done, each.failed, _kept_state(each.state))
+        for name, each in (await steps_of(life)).items()
     }
+
+
+def _kept_state(state: StepState) -> StepState:
+    return "cancelled" if state in ("waiting", "running") else state  # it does not go on any more

@@ -28,6 +28,8 @@ _STATES = {
     "running": "fill:#cfe2ff,stroke:#0d6efd,color:#052c65",
     "succeeded": "fill:#d1e7dd,stroke:#198754,color:#0a3622",
     "failed": "fill:#f8d7da,stroke:#dc3545,color:#58151c",
+    "cancelled": "fill:#e2e3e5,stroke:#6c757d,color:#41464b",
+    "expired": "fill:#fff3cd,stroke:#ffc107,color:#664d03",
 }
 """The colours of a step of each state in a flowchart."""
 

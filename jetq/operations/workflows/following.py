@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 
 from jetq.encoding.sealer import Sealer
-from jetq.operations.workflows.handling import StepView, status, steps
+from jetq.model.workflows.views import StepView
+from jetq.operations.workflows.handling import status, steps
 from jetq.operations.workflows.life import FlowBroker
 
 __all__ = ["follow"]

@@ -7,23 +7,19 @@ import time
 from collections.abc import Mapping
 
 from jetq.encoding.sealer import Sealer
-from jetq.encoding.workflows import read_ended, read_failure
+from jetq.encoding.workflows import read_ended
 from jetq.errors import JobCancelled, JobExpired, JobNotFound, ResultExpired, ResultTimeout, TaskFailed
 from jetq.model.workflows import names
 from jetq.model.workflows.failure import Failure
-from jetq.model.workflows.marks import Marks, is_covered
-from jetq.model.workflows.plan import Plan, Step
-from jetq.model.workflows.records import Closed, WorkflowState
-from jetq.model.workflows.views import StepState, StepView
+from jetq.model.workflows.records import WorkflowState
+from jetq.model.workflows.views import StepView
 from jetq.operations.workflows.closing import value_json
 from jetq.operations.workflows.life import FlowBroker, Life
-from jetq.operations.workflows.lives import StoredPlan, find_plan
+from jetq.operations.workflows.lives import StoredPlan, find_plan, still_stands
 from jetq.operations.workflows.states import state_of
+from jetq.operations.workflows.step_views import failure_of, kept_steps, steps_of
 
-__all__ = ["StepView", "kept_steps", "open_life", "status", "steps", "steps_of", "wait_for_value"]
-
-_SHOWN = 10
-"""Failures of a step that are read to be shown."""
+__all__ = ["open_life", "status", "steps", "wait_for_value"]
 
 _OFTENEST, _RAREST = 0.02, 1.0
 """Seconds between two looks for the end: a tenth of the time waited so far, within these bounds."""
@@ -43,71 +39,26 @@ async def open_life(broker: FlowBroker, sealer: Sealer, workflow: str) -> tuple[
 
 async def status(broker: FlowBroker, sealer: Sealer, workflow: str) -> WorkflowState:
     """Return the state of a workflow. Raises JobNotFound."""
-    life, found = await open_life(broker, sealer, workflow)
-    if life is not None:
-        return await state_of(life)
-    assert found.closed is not None
-    return found.closed.closed
+    while True:
+        life, found = await open_life(broker, sealer, workflow)
+        if life is None:
+            assert found.closed is not None
+            return found.closed.closed
+        state = await state_of(life)
+        if state != "running" or await still_stands(broker, sealer, found):
+            return state  # else it was closed meanwhile, and the record was removed that says how it ended
 
 
 async def steps(broker: FlowBroker, sealer: Sealer, workflow: str) -> Mapping[str, StepView]:
     """Return what became of each step. Raises JobNotFound."""
-    life, found = await open_life(broker, sealer, workflow)
-    if life is not None:
-        return await steps_of(life)
-    assert found.closed is not None
-    return kept_steps(found.closed)
-
-
-def kept_steps(closed: Closed) -> Mapping[str, StepView]:
-    """Return what is kept of the steps of a workflow that is over."""
-    return {name: _kept(name, each.total, each.done, each.failed) for name, each in closed.steps.items()}
-
-
-async def steps_of(life: Life) -> Mapping[str, StepView]:
-    """Return what became of each step of an open workflow."""
-    marks = await life.marks()
-    if await state_of(life) == "succeeded" and (last := life.plan.last()) is not None:
-        marks.ok.setdefault(last, set()).add(0)
-    return {name: await _view(life, marks, name, step) for name, step in life.plan.steps.items()}
-
-
-def _kept(name: str, total: int | None, done: int, failed: int) -> StepView:
-    state: StepState = "waiting"
-    if total is not None and done + failed >= total:
-        state = "failed" if failed else "succeeded"
-    return StepView(name, state, done, failed, total)
-
-
-async def _view(life: Life, marks: Marks, name: str, step: Step) -> StepView:
-    ok, bad, total = marks.ok.get(name, set()), marks.bad.get(name, set()), marks.members(name, step)
-    state: StepState = "running"
-    if bad and not step.tolerates:
-        state = "failed"
-    elif total is not None and len(ok | bad) >= total:
-        state = "succeeded"
-    elif not (ok or bad) and not _may_begin(life.plan, marks, step):
-        state = "waiting"
-    failures = [await _failure(life, name, member) for member in sorted(bad)[:_SHOWN]]
-    return StepView(name, state, len(ok), len(bad), total, [each for each in failures if each is not None])
-
-
-def _may_begin(plan: Plan, marks: Marks, step: Step) -> bool:
-    if step.callback is not None:
-        return False
-    for edge in step.edges:
-        if edge.by in ("each", "page"):
-            if not marks.done(edge.source, plan.steps[edge.source]):
-                return False
-        elif not is_covered(plan, marks, edge.source):
-            return False
-    return True
-
-
-async def _failure(life: Life, step: str, member: int) -> Failure | None:
-    page, _ = await life.page_of(step, member)
-    entry = await life.broker.read_entry(names.bad(life.id, step, page, member), surely=True)
-    return None if entry is None else read_failure(life.sealer.open_mark(life.id, step, member, entry.body))
+    while True:
+        life, found = await open_life(broker, sealer, workflow)
+        if life is None:
+            assert found.closed is not None
+            return kept_steps(found.closed)
+        views = await steps_of(life)
+        if await still_stands(broker, sealer, found):
+            return views
 
 
 async def wait_for_value(broker: FlowBroker, sealer: Sealer, workflow: str, timeout: float | None) -> bytes:
@@ -139,7 +90,7 @@ async def _value(life: Life, state: WorkflowState) -> bytes | None:
         if entry is None:
             return None
         ended = read_ended(entry.body)
-        failure = await _failure(life, ended.step, ended.member)
+        failure = await failure_of(life, ended.step, ended.member)
         if failure is None:  # the end is taken back after the failure
             return None
         raise _failed(life.workflow, failure)

@@ -12,7 +12,7 @@ from jetq.model.workflows import names
 from jetq.model.workflows.plan import Plan
 from jetq.model.workflows.records import Closed
 
-__all__ = ["StoredPlan", "find_plan", "plan_of"]
+__all__ = ["StoredPlan", "find_plan", "plan_of", "still_stands"]
 
 
 class StoredPlan(Struct, frozen=True):
@@ -53,6 +53,12 @@ async def plan_of(ledger: Ledger, sealer: Sealer, workflow: str, home: str, life
             if stored.life == life:
                 return stored
     return None
+
+
+async def still_stands(ledger: Ledger, sealer: Sealer, found: StoredPlan) -> bool:
+    """Return whether the plan is still as it was `found`."""
+    now = await find_plan(ledger, sealer, found.workflow)
+    return now is not None and now.sequence == found.sequence
 
 
 def _stored(entry: LedgerEntry, workflow: str, sealer: Sealer) -> StoredPlan:

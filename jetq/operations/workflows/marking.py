@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from msgspec import Raw
 
 from jetq.encoding.workflows import encode_failure, read_ended
@@ -12,13 +10,12 @@ from jetq.model.failure import DeadReason
 from jetq.model.failure import Failure as JobFailure
 from jetq.model.workflows import names
 from jetq.model.workflows.failure import Failure, Reason
+from jetq.model.workflows.marks import Mark
 from jetq.model.workflows.records import Ended
 from jetq.operations.workflows.life import Life
-from jetq.operations.workflows.states import failures, forget_callbacks, give_value, reopen, state_of
+from jetq.operations.workflows.states import callback_mark, give_value, mark_callback, reopen, state_of
 
-__all__ = ["Mark", "death_of", "mark_failure", "mark_value", "standing_mark", "take_back"]
-
-Mark = Literal["ok", "bad"]
+__all__ = ["death_of", "mark_failure", "mark_value", "standing_mark", "take_back"]
 
 _REASONS: dict[DeadReason, Reason] = {
     "bad-arguments": "bad-arguments",
@@ -37,6 +34,8 @@ def death_of(step: str, member: int, reason: DeadReason, failure: JobFailure) ->
 
 async def standing_mark(life: Life, step: str, member: int) -> Mark | None:
     """Return which mark of a member stands, as the leader says; None if none does."""
+    if life.plan.steps[step].callback is not None:
+        return await callback_mark(life, step)
     if step == life.plan.last():
         entry = await life.broker.read_entry(names.states(life.id), surely=True)
         if entry is not None and entry.name == names.end(life.id) and read_ended(entry.body).how == "value":
@@ -48,21 +47,28 @@ async def standing_mark(life: Life, step: str, member: int) -> Mark | None:
     return "ok" if entry.name.endswith(".ok") else "bad"
 
 
-async def mark_value(life: Life, step: str, member: int, value: bytes, *, late: bool = False) -> Mark | None:
+async def mark_value(
+    life: Life, step: str, member: int, value: bytes, *, late: bool = False, called: int = 0
+) -> Mark | None:
     """Store the value of a member, JSON, and return which mark stands then; None if the workflow was stopped, and the
     value came too late. `late`: the member had failed and was run again, so that its value counts and its failure does
-    not; see `take_back`."""
+    not; see `take_back`. `called`: of a callback; see `mark_callback`."""
     sealed = None if life.sealer.codec is None else life.sealer.seal_mark(life.id, step, member, value)
     if step == life.plan.last():
         ended = Ended(how="value", value=Raw(value)) if sealed is None else Ended(how="value", sealed=sealed)
         return "ok" if await give_value(life, ended) else None
     body = value if sealed is None else sealed
+    if life.plan.steps[step].callback is not None:
+        return "ok" if await mark_callback(life, step, "ok", body, called) else None
     return await (_write_late(life, step, member, body) if late else _write(life, step, member, "ok", body))
 
 
-async def mark_failure(life: Life, failure: Failure) -> Mark:
-    """Store the failure of a member, and return which mark stands then."""
+async def mark_failure(life: Life, failure: Failure, *, called: int = 0) -> Mark | None:
+    """Store the failure of a member, and return which mark stands then; None of a callback, which was `called`, if the
+    mark does not count: see `mark_callback`."""
     body = life.sealer.seal_mark(life.id, failure.step, failure.index, encode_failure(failure))
+    if life.plan.steps[failure.step].callback is not None:
+        return "bad" if await mark_callback(life, failure.step, "bad", body, called) else None
     return await _write(life, failure.step, failure.index, "bad", body)
 
 
@@ -74,9 +80,6 @@ async def take_back(life: Life, step: str, member: int) -> None:
     failure = await life.broker.read_entry(where, surely=True)
     if failure is None and await state_of(life) != "failed":
         return
-    if failure is not None and not life.plan.steps[step].tolerates:
-        if not [each for each in await failures(life) if each != (step, member)]:
-            await forget_callbacks(life)
     # A verdict that was under way may have written the failure anew, with another sequence.
     while failure is not None:
         await life.broker.drop_entry(failure.sequence)

@@ -31,7 +31,7 @@ from jetq.operations.workflows.creating import FIRST_TURN, KEPT_FOR
 from jetq.operations.workflows.firing import BATCH, place_of, store_members
 from jetq.operations.workflows.handling import open_life
 from jetq.operations.workflows.life import Life
-from jetq.operations.workflows.states import failures, forget_callbacks, reopen, state_of
+from jetq.operations.workflows.states import failures, reopen, state_of
 
 __all__ = ["RetryBroker", "retry"]
 
@@ -70,7 +70,6 @@ async def retry(
         together = failed[start : start + _AT_ONCE]
         again += sum(await asyncio.gather(*(_run_again(life, broker, name, member) for name, member in together)))
     if await state_of(life) == "failed" and not await failures(life):
-        await forget_callbacks(life)
         await reopen(life)
     if late and await state_of(life) == "running":
         await _store_dropped(life)
@@ -137,8 +136,7 @@ async def _prolonged(life: Life, expires: float | None) -> Life:
 async def _take_back_expiry(life: Life) -> bool:
     """Take back that the workflow has expired. Return whether it had."""
     entry = await life.broker.read_entry(names.stop(life.id), surely=True)
-    if entry is not None and entry.body != b"cancelled":
-        await forget_callbacks(life)
+    if entry is not None and not entry.body.startswith(b"cancelled"):
         return await life.broker.drop_entry(entry.sequence)
     return False
 

@@ -7,18 +7,20 @@ from typing import Literal
 from jetq.encoding.workflows import encode_ended, encode_failure, read_ended
 from jetq.model.cell import LedgerEntry, NewEntry
 from jetq.model.workflows import names
+from jetq.model.workflows.evaluate import callbacks_at
 from jetq.model.workflows.failure import Failure
-from jetq.model.workflows.marks import Marks, untolerated
+from jetq.model.workflows.marks import Mark, Marks, untolerated
 from jetq.model.workflows.records import Ended, WorkflowState
 from jetq.operations.workflows.firing import fire
 from jetq.operations.workflows.life import Life
 
 __all__ = [
     "call_back",
+    "callback_mark",
     "failures",
-    "forget_callbacks",
     "give_value",
     "give_verdict",
+    "mark_callback",
     "reopen",
     "state_of",
     "stop",
@@ -27,13 +29,18 @@ __all__ = [
 
 async def state_of(life: Life) -> WorkflowState:
     """Return the state of an open workflow, as the leader says."""
-    entry = await life.broker.read_entry(names.states(life.id), surely=True)
+    entry = await _end_of(life)
     return "running" if entry is None else _state(entry)
+
+
+async def _end_of(life: Life) -> LedgerEntry | None:
+    """Return the entry that says how the life has ended, or that it was stopped; None while it goes on."""
+    return await life.broker.read_entry(names.states(life.id), surely=True)
 
 
 def _state(entry: LedgerEntry) -> WorkflowState:
     if entry.name.endswith(".stop"):
-        return "cancelled" if entry.body == b"cancelled" else "expired"
+        return "cancelled" if entry.body.startswith(b"cancelled") else "expired"
     return "succeeded" if read_ended(entry.body).how == "value" else "failed"
 
 
@@ -44,7 +51,7 @@ async def give_value(life: Life, ended: Ended) -> bool:
     """
     body = encode_ended(ended)
     while True:
-        entry = await life.broker.read_entry(names.states(life.id), surely=True)
+        entry = await _end_of(life)
         if entry is not None and _state(entry) != "failed":
             return _state(entry) == "succeeded"
         expected = 0 if entry is None else entry.sequence
@@ -65,7 +72,7 @@ async def give_verdict(life: Life, step: str, member: int) -> bool:
         failure = await life.broker.read_entry(bad, surely=True)
         if failure is None:
             return False
-        entry = await life.broker.read_entry(names.states(life.id), surely=True)
+        entry = await _end_of(life)
         if entry is not None:
             return _state(entry) == "failed"
         end = NewEntry(names.end(life.id), verdict, 0, names.states(life.id))
@@ -76,13 +83,14 @@ async def give_verdict(life: Life, step: str, member: int) -> bool:
 async def stop(life: Life, why: Literal["cancelled", "expired"]) -> WorkflowState:
     """Stop the workflow unless it has ended with its value, and return the state in which it is then."""
     while True:
-        entry = await life.broker.read_entry(names.states(life.id), surely=True)
+        entry = await _end_of(life)
         if entry is not None and _state(entry) != "failed":
             return _state(entry)
         if entry is not None and why == "expired":
             return "failed"
         expected = 0 if entry is None else entry.sequence
-        if await life.write(names.stop(life.id), why.encode(), expected=expected, on=names.states(life.id)):
+        body = why if entry is None else f"{why} {entry.sequence}"  # the end whose callbacks were called
+        if await life.write(names.stop(life.id), body.encode(), expected=expected, on=names.states(life.id)):
             return why
 
 
@@ -90,12 +98,12 @@ async def reopen(life: Life) -> None:
     """Take back that the workflow has failed, if no failure is left that it does not tolerate."""
     if await failures(life):
         return
-    entry = await life.broker.read_entry(names.states(life.id), surely=True)
+    entry = await _end_of(life)
     if entry is not None and _state(entry) == "failed":
         await life.broker.drop_entry(entry.sequence)
     for step, member in await failures(life):  # whose verdict may have been refused by the end that is gone now
         if await give_verdict(life, step, member):
-            await call_back(life, "failed")
+            await call_back(life)
             return
 
 
@@ -107,30 +115,60 @@ async def failures(life: Life) -> list[tuple[str, int]]:
     return list(untolerated(life.plan, Marks(bad=bad)))
 
 
-async def call_back(life: Life, state: WorkflowState) -> bool:
-    """Store the jobs of the callbacks that are due in `state` and have not left their marks. Return whether none was
-    due any more."""
-    if state == "running":  # it was taken up again meanwhile
+# --- callbacks
+
+
+async def call_back(life: Life) -> bool:
+    """Store the jobs of the callbacks that are due and have not left their marks. Return whether none was due any
+    more, or the workflow goes on."""
+    if not any(step.callback for step in life.plan.steps.values()):
         return True
-    kinds = {"end", "failure"} if state in ("failed", "expired") else {"end"}
-    steps = [name for name, step in life.plan.steps.items() if step.callback in kinds]
-    due = []
-    for name in steps:
-        if not await life.standing(names.mark(life.id, name, 0, 0)):
-            due.append(name)
-            for refused in await fire(life, name, 0, looked=life.broker.now(), again=True):
-                # It will never run. Without a mark it would be due for ever, and the workflow would stay open.
-                told = Failure(name, 0, refused.reason, "", refused.message)
-                body = life.sealer.seal_mark(life.id, name, 0, encode_failure(told))
-                await life.write(names.bad(life.id, name, 0, 0), body, on=names.mark(life.id, name, 0, 0))
+    end = await _end_of(life)
+    if end is None:  # it was taken up again meanwhile
+        return True
+    life.saw(end.sequence)  # by which the callback knows for which end it is called
+    due = [name for name in callbacks_at(life.plan, _state(end)) if await _mark_since(life, name, end) is None]
+    for name in due:
+        for refused in await fire(life, name, 0, looked=life.broker.now(), again=True):
+            # It will never run. Without a mark it would be due for ever, and the workflow would stay open.
+            told = Failure(name, 0, refused.reason, "", refused.message)
+            body = life.sealer.seal_mark(life.id, name, 0, encode_failure(told))
+            await mark_callback(life, name, "bad", body, end.sequence)
     return not due
 
 
-async def forget_callbacks(life: Life) -> None:
-    """Forget that the callbacks have run: the workflow is taken up again, and they are due anew when it ends anew.
+async def callback_mark(life: Life, step: str) -> Mark | None:
+    """Return the mark that a callback has left since the workflow has ended; None if there is none."""
+    end = await _end_of(life)
+    return None if end is None else await _mark_since(life, step, end)
 
-    Do this before the end is taken back: done after it, a new end in between would find them to have run.
-    """
-    for name, step in life.plan.steps.items():
-        if step.callback is not None:
-            await life.broker.purge_entries(names.mark(life.id, name, 0, 0))
+
+async def mark_callback(life: Life, step: str, mark: Mark, body: bytes, called: int) -> bool:
+    """Mark a callback that has ended, and return whether its mark counts. It does not if the end that it was called for
+    stands no more: it is due again at the next one. `called`: the newest entry when it was called."""
+    ok, bad = names.ok(life.id, step, 0, 0), names.bad(life.id, step, 0, 0)
+    name, other = (ok, bad) if mark == "ok" else (bad, ok)
+    while True:
+        end = await _end_of(life)
+        if end is None or _called_from(end) > called:
+            return False
+        if await life.write(name, body, expected=end.sequence, on=names.states(life.id)):
+            break
+    before = await life.broker.read_entry(other, surely=True)
+    if before is not None:
+        await life.broker.drop_entry(before.sequence)
+    return True
+
+
+async def _mark_since(life: Life, step: str, end: LedgerEntry) -> Mark | None:
+    entry = await life.broker.read_entry(names.mark(life.id, step, 0, 0), surely=True)
+    if entry is None or entry.sequence < _called_from(end):  # that of an earlier end, which was taken back
+        return None
+    return "ok" if entry.name.endswith(".ok") else "bad"
+
+
+def _called_from(end: LedgerEntry) -> int:
+    """Return the sequence of the end by which callbacks became due: of a failed workflow that was cancelled the end in
+    whose place `end` was written."""
+    replaced = end.body.partition(b" ")[2] if end.name.endswith(".stop") else b""
+    return int(replaced) if replaced.isdigit() else end.sequence

@@ -16,10 +16,11 @@ from jetq.model.workflows import names
 from jetq.model.workflows.plan import Plan
 from jetq.model.workflows.records import WorkflowState
 from jetq.model.workflows.views import StepView
-from jetq.operations.workflows.handling import kept_steps, open_life, steps_of
+from jetq.operations.workflows.handling import open_life
 from jetq.operations.workflows.life import FlowBroker, Life
-from jetq.operations.workflows.lives import StoredPlan, find_plan
+from jetq.operations.workflows.lives import StoredPlan, find_plan, still_stands
 from jetq.operations.workflows.states import state_of
+from jetq.operations.workflows.step_views import kept_steps, steps_of
 
 __all__ = ["WorkflowLine", "WorkflowView", "list_workflows", "view_workflow"]
 
@@ -93,7 +94,7 @@ async def view_workflow(broker: FlowBroker, sealer: Sealer, workflow: str) -> Wo
         if life is None:
             return _kept(found)
         view = await _view(life)
-        if view.state != "running" or await _is_open(broker, sealer, found):
+        if view.state != "running" or await still_stands(broker, sealer, found):
             return view  # else it was closed meanwhile, and the records that say how it ended were removed
 
 
@@ -144,11 +145,6 @@ def _kept(found: StoredPlan) -> WorkflowView:
         began=life_began(found.life),
         ended=closed.at,
     )
-
-
-async def _is_open(broker: FlowBroker, sealer: Sealer, found: StoredPlan) -> bool:
-    now = await find_plan(broker, sealer, found.workflow)
-    return now is not None and now.sequence == found.sequence
 
 
 def _portions(all: Sequence[T]) -> Iterator[Sequence[T]]:

@@ -67,7 +67,7 @@ async def take_turn(
     if state == "running" and broker.now() > life.plan.deadline:
         state = await stop(life, "expired")
     if state != "running":
-        if not await call_back(life, state):
+        if not await call_back(life):
             return FIRST_TURN, turn
         entry = await broker.read_entry(names.states(life.id), surely=True)
         wait = await close(life, state, entry.stored_at if entry is not None else broker.now())

@@ -182,7 +182,8 @@ class Members:
             return True
         if self._broker.now() <= renewed.plan.deadline:
             return False
-        await call_back(renewed, await stop(renewed, "expired"))
+        await stop(renewed, "expired")
+        await call_back(renewed)
         return True
 
     def _may_be_second(self, attempt: Attempt, place: Place) -> bool:
@@ -229,20 +230,17 @@ class Members:
             return
         if life is None or not await _is_member(life, place, attempt.delivery.id):
             return
+        if life.plan.steps[place.step].callback is None and await self._lives.state(place) == "cancelled":
+            return  # its mark would tell nobody anything, and might come after the records were removed
         late = attempt.meta.replays > 0
         match outcome:
             case Succeeded(value=value):
-                mark = await mark_value(life, place.step, place.member, value or b"null", late=late)
+                mark = await mark_value(life, place.step, place.member, value or b"null", late=late, called=place.seen)
             case Marked(mark=mark, failure=None):
                 pass
-            case Marked(failure=Failure() as failure):
-                mark = await mark_failure(life, _of(place, failure))
-            case Dead(reason=reason, failure=failure):
-                mark = await mark_failure(life, death_of(place.step, place.member, reason, failure))
-            case Expired() | Cancelled():
-                mark = await mark_failure(life, _end_of(place, "expired" if type(outcome) is Expired else "cancelled"))
             case _:
-                return
+                failure = _failure_of(place, outcome)
+                mark = None if failure is None else await mark_failure(life, failure, called=place.seen)
         if mark is None:
             return
         again = self._may_be_second(attempt, place)
@@ -258,6 +256,21 @@ async def _is_member(life: Life, place: Place, id: str) -> bool:
         return False
     members = await life.members(place.step)
     return members is not None and place.member < members
+
+
+def _failure_of(place: Place, outcome: Outcome) -> Failure | None:
+    """Return what the mark of a member says that has ended in that way without a value; None if it has not ended."""
+    match outcome:
+        case Marked(failure=Failure() as failure):
+            return _of(place, failure)
+        case Dead(reason=reason, failure=failure):
+            return death_of(place.step, place.member, reason, failure)
+        case Expired():
+            return _end_of(place, "expired")
+        case Cancelled():
+            return _end_of(place, "cancelled")
+        case _:
+            return None
 
 
 def _end_of(place: Place, why: Literal["expired", "cancelled"]) -> Failure:

@@ -62,21 +62,6 @@ async def test_a_workflow_that_has_failed_is_cancelled_and_not_failed_any_more(a
         assert await flow.astatus() == "cancelled"
 
 
-async def test_a_callback_that_runs_goes_on(app: Jetq, steps: Steps) -> None:
-    steps.broken.add("a")
-    steps.hold("failure")
-    async with working(app):
-        flow = await steps.called_back(steps.say.bind("a")).adelay()
-        await steps.until_ran("failure", "end")
-        assert await flow.acancel() == "cancelled"
-        steps.broken.add("b")  # whose failure comes to the worker after the signal
-        other = await steps.say.bind("b").adelay()
-        await until_status(other, "failed")
-        steps.gates["failure"].set()
-        await quiet(app)
-        assert steps.done == {"failure": 1, "end": 1}
-
-
 async def test_a_worker_that_was_not_told_begins_no_member_that_it_has_not_looked_at(
     app: Jetq, steps: Steps, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -151,22 +151,6 @@ async def test_a_member_that_is_cancelled_by_its_own_id_has_failed(app: Jetq, st
         assert await flow.aresult(20) == "a"
 
 
-async def test_a_callback_that_fails_leaves_its_letter_and_is_not_called_again(app: Jetq, steps: Steps) -> None:
-    steps.broken |= {"a", "failure"}
-    async with working(app):
-        flow = await steps.called_back(steps.say.bind("a") | steps.after).adelay()
-        await steps.until_ran("failure", "end")
-        await quiet(app)
-        assert await flow.astatus() == "failed"
-        steps.broken.clear()
-        assert await flow.aretry() == 1
-        assert await flow.aresult(20) == "a-after"
-        await steps.until_ran("end", times=2)
-        letters = await (await app.session.broker()).dead("default")
-    assert [each.letter.id.split(":")[1] for each in letters] == ["say-2"]
-    assert steps.ran == {"a": 2, "after": 1, "failure": 1, "end": 2}
-
-
 async def test_watch_shows_each_change_up_to_the_end(app: Jetq, steps: Steps) -> None:
     gates = [steps.hold("a"), steps.hold("after")]
     async with working(app):

@@ -216,19 +216,19 @@ async def test_a_late_success_wins_over_a_verdict_that_was_under_way(
         await quiet(app)
         life, late = await life_of(app, flow), asyncio.Event()
         await life.broker.drop_entry((await end_of(life)).sequence)  # as before the verdict
-        write, read = life.broker.write_entries, states.failures
+        write, drop = life.broker.write_entries, life.broker.drop_entry
 
         async def write_late(entries: Any) -> int | None:
             await late.wait()
             return await write(entries)
 
-        async def between(life: Any) -> Any:  # the value stands, the failure not yet gone
+        async def between(sequence: int) -> bool:  # the value stands, the failure not yet gone
             late.set()
             await verdict
-            return await read(life)
+            return await drop(sequence)
 
         monkeypatch.setattr(life.broker, "write_entries", write_late)
-        monkeypatch.setattr("jetq.operations.workflows.marking.failures", between)
+        monkeypatch.setattr(life.broker, "drop_entry", between)
         verdict = asyncio.create_task(states.give_verdict(life, "say", 0))
         steps.broken.clear()
         await replay_all(app)

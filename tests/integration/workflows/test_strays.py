@@ -55,11 +55,11 @@ async def test_a_job_that_claims_a_record_which_is_not_stored_holds_up_nothing(
     async with working(app):
         flow = await (group(steps.say.bind(word) for word in "ab") | steps.join | steps.after).adelay()
         await steps.until_ran("a")
-        life = await life_of(app, flow)
+        life, broker = await life_of(app, flow), await app.session.broker()
         place = Place(flow.id, life.home, life.id, "after", 0, 1, 1, life.plan.deadline, 2**50, 1.0)
-        await life.broker.enqueue(JobRecord(place.job_id, "tests.after", "default", b"{}", meta=Meta(flow=place)))
+        await broker.enqueue(JobRecord(place.job_id, "tests.after", "default", b"{}", meta=Meta(flow=place)))
         async with asyncio.timeout(20):  # until a worker has seen it, and put it off
-            while (job := await life.broker.find("default", place.job_id)) is None or job.state != "scheduled":
+            while (job := await broker.find("default", place.job_id)) is None or job.state != "scheduled":
                 await asyncio.sleep(0.02)
         steps.gates["a"].set()
         assert await flow.aresult(30) == "a+b-after"

@@ -13,8 +13,8 @@ from jetq.cli import workflow_following
 from jetq.cli.workflow_following import follow_workflow
 from jetq.encoding.sealer import Sealer
 from jetq.model.workflows.plan import Edge, Plan, Step, StepCall
-from jetq.model.workflows.records import WorkflowState
-from jetq.model.workflows.views import StepState, StepView
+from jetq.model.workflows.records import StepState, WorkflowState
+from jetq.model.workflows.views import StepView
 from jetq.operations.workflows.viewing import WorkflowView
 
 CALL = StepCall("tests.any", "default")

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 from jetq.model.workflows.failure import Failure
 from jetq.model.workflows.plan import Edge, Plan, Step, StepCall
-from jetq.model.workflows.views import StepState, StepView
+from jetq.model.workflows.records import StepState
+from jetq.model.workflows.views import StepView
 from jetq.operations.workflows.drawing import draw_flowchart, draw_tree
 
 CALL = StepCall("tests.any", "default")
@@ -132,7 +133,7 @@ def test_a_flowchart_has_each_step_with_its_state_and_each_edge() -> None:
     )
     seen = views(flow, split=view("split", "succeeded", 1), each=view("each", "running", 3, 1, 25))
     lines = draw_flowchart(seen, flow).splitlines()
-    assert lines[:-4] == [
+    assert lines[:-6] == [
         "flowchart TD",
         '    s0["split<br/>1/1"]:::succeeded',
         '    s1["each<br/>3/25, 1 failed"]:::running',
@@ -142,8 +143,8 @@ def test_a_flowchart_has_each_step_with_its_state_and_each_edge() -> None:
         "    s1 --> s2",
         "    s2 -. if it fails .-> s3",
     ]
-    assert [line.split()[:2] for line in lines[-4:]] == [
-        ["classDef", state] for state in ("waiting", "running", "succeeded", "failed")
+    assert [line.split()[:2] for line in lines[-6:]] == [
+        ["classDef", state] for state in ("waiting", "running", "succeeded", "failed", "cancelled", "expired")
     ]
 
 
