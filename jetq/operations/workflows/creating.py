@@ -22,7 +22,7 @@ from jetq.operations.workflows.life import FlowBroker, Life
 from jetq.operations.workflows.lives import StoredPlan, find_plan
 from jetq.operations.workflows.states import state_of
 
-__all__ = ["FIRST_TURN", "KEPT_FOR", "WATCH", "Created", "create", "home_of", "watch_job"]
+__all__ = ["FIRST_TURN", "PLAN_KEPT_FOR", "WATCH", "Created", "create", "home_of", "watch_job"]
 
 WATCH = "jetq.watch"
 """The name of the task whose job watches over a workflow. Each worker has it, and it runs no code of the app."""
@@ -33,7 +33,7 @@ FIRST_TURN = 30.0
 _AFTER_DEADLINE = 0.5
 """Seconds after the deadline at which the watch says that it has passed."""
 
-KEPT_FOR = 31 * 86_400.0
+PLAN_KEPT_FOR = 31 * 86_400.0
 """Seconds beyond its deadline for which a plan is kept, should nobody clear up."""
 
 
@@ -77,7 +77,7 @@ async def create(
         encode_plan(plan, workflow, sealer),
         expected=0 if found is None else found.sequence,
         on=names.plans(workflow),
-        ttl=plan.deadline - broker.now() + KEPT_FOR,
+        ttl=plan.deadline - broker.now() + PLAN_KEPT_FOR,
     )
     if sequence is None:
         found = await find_plan(broker, sealer, workflow)

@@ -19,6 +19,7 @@ from jetq.encoding.workflows import encode_plan
 from jetq.errors import WorkflowError
 from jetq.model.dead_letter import DeadEntry
 from jetq.model.job import JobRecord
+from jetq.model.names import life_began
 from jetq.model.workflows import names
 from jetq.model.workflows.evaluate import Close, Fire, evaluate
 from jetq.model.workflows.failure import Failure
@@ -27,10 +28,10 @@ from jetq.operations.dead_letters import revived
 from jetq.operations.workflows.acting import act
 from jetq.operations.workflows.advancing import fail
 from jetq.operations.workflows.cancelling import CancelBroker, tell, wake_watch
-from jetq.operations.workflows.creating import FIRST_TURN, KEPT_FOR
+from jetq.operations.workflows.creating import FIRST_TURN, PLAN_KEPT_FOR
 from jetq.operations.workflows.firing import BATCH, place_of, store_members
 from jetq.operations.workflows.handling import open_life
-from jetq.operations.workflows.life import Life
+from jetq.operations.workflows.life import KEPT_FOR, Life
 from jetq.operations.workflows.states import failures, reopen, state_of
 
 __all__ = ["RetryBroker", "retry"]
@@ -114,12 +115,13 @@ async def _prolonged(life: Life, expires: float | None) -> Life:
     broker = life.broker
     while expires is not None or broker.now() > life.plan.deadline:
         deadline = broker.now() + (_EXPIRES if expires is None else expires)
+        _check_deadline(life, deadline)
         plan = replace(life.plan, deadline=deadline)
         written = await broker.write_entry(
             names.plan(life.home, life.workflow),
             encode_plan(plan, life.workflow, life.sealer),
             expected=life.sequence,
-            ttl=deadline - broker.now() + KEPT_FOR,
+            ttl=deadline - broker.now() + PLAN_KEPT_FOR,
         )
         if written is not None:
             return Life(broker, life.sealer, life.workflow, life.home, plan, written)
@@ -131,6 +133,18 @@ async def _prolonged(life: Life, expires: float | None) -> Life:
         if broker.now() <= life.plan.deadline:
             return life
     return life
+
+
+def _check_deadline(life: Life, deadline: float) -> None:
+    """Raise WorkflowError if what was stored first of the workflow would be gone before `deadline`."""
+    began = life_began(life.id)
+    if began is not None and deadline > began + KEPT_FOR:
+        days = (deadline - began) / 86_400
+        raise WorkflowError(
+            f"workflow {life.workflow} would end {days:,.0f} days after it was stored, and its records are kept for "
+            f"{KEPT_FOR / 86_400:,.0f}",
+            hint="start it anew, under another id, or give a smaller `expires`",
+        )
 
 
 async def _take_back_expiry(life: Life) -> bool:

@@ -279,3 +279,15 @@ async def test_a_new_failure_beside_a_late_success_fails_the_workflow_anew(
 
 async def end_of(life: Any) -> Any:
     return await life.broker.read_entry(names.end(life.id), surely=True)
+
+
+async def test_a_deadline_beyond_what_is_kept_is_refused(app: Jetq, steps: Steps) -> None:
+    steps.broken.add("a")
+    async with working(app):
+        flow = await (steps.say.bind("a") | steps.after).adelay()
+        await until_status(flow, "failed")
+        with pytest.raises(WorkflowError, match="its records are kept for 400"):
+            await flow.aretry(expires=401 * 86_400)
+        assert steps.ran == {"a": 1}
+        assert await flow.aretry(expires=399 * 86_400) == 1
+        await steps.until_ran("a", times=2)
