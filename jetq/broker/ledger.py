@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Protocol
 
-from jetq.broker.numbers import BATCH_LIMIT
+from jetq.broker.numbers import BATCH_LIMIT, READ_LIMIT
+from jetq.errors import BrokerError
 from jetq.model.cell import LedgerEntry, NewEntry, Standing
 from jetq.model.deployment_facts import Drift
 
-__all__ = ["Ledger", "check_count", "check_entries", "check_filter", "is_of_counts"]
+__all__ = ["Ledger", "check_count", "check_entries", "check_entry", "check_filter", "is_of_counts"]
 
 _TOKEN = r"[A-Za-z0-9_:~=-]+"
 _NAME = re.compile(rf"(?:plan|flow|job)(?:\.{_TOKEN})+")
@@ -54,6 +55,23 @@ class Ledger(Protocol):
         """
         ...
 
+    def send_entry(
+        self,
+        name: str,
+        body: bytes,
+        on_done: Callable[[int | BrokerError | None], None],
+        *,
+        on: str,
+        ttl: float | None = None,
+    ) -> bool:
+        """Write an entry where none stands on `on`, a name or filter, as `write_entry` does, without waiting.
+
+        `on_done` is called with what `write_entry` would return or raise: later, on this loop, and never during this
+        call. Returns False, and nothing is sent, if the entry cannot be sent now without waiting: `write_entry` can
+        send it, or says why not.
+        """
+        ...
+
     async def write_entries(self, entries: Sequence[NewEntry]) -> int | None:
         """Write entries of different names, at most 1,000, as `write_entry` does: all of them, or none and return None.
 
@@ -76,6 +94,23 @@ class Ledger(Protocol):
 
         Some replica answers, which may lag behind, and it may stop before: what the caller misses has to be read one by
         one. All of them at once take the broker and this process a fifth of the time of one by one.
+        """
+        ...
+
+    async def list_entries(self, where: str, *, after: int = 0, limit: int = READ_LIMIT) -> Sequence[LedgerEntry]:
+        """Return the entries on `where` whose sequences are above `after`, in their order: at most `limit` of them.
+
+        With the last of these as the next `after`, any number of entries is read page by page. An entry that is written
+        anew meanwhile comes again, with its new sequence. Some replica answers, which may lag behind.
+        """
+        ...
+
+    async def wait_entry(self, where: str, timeout: float) -> LedgerEntry | None:
+        """Return the newest entry on `where`, a name or filter, as the leader has it, as soon as one stands there; None
+        after `timeout` seconds.
+
+        The broker tells when something is written there. It does not tell it again if the connection is lost just then,
+        so that a caller who gives up has to look again. Whoever may not subscribe to `where` is not told.
         """
         ...
 
@@ -109,14 +144,19 @@ class Ledger(Protocol):
 def check_entries(entries: Collection[NewEntry]) -> None:
     """Raise ValueError if `entries` cannot be written at once."""
     for entry in entries:
-        if not _NAME.fullmatch(entry.name):
-            raise ValueError(f"{entry.name!r} is no name of an entry")
-        if entry.on is not None:
-            check_filter(entry.on)
+        check_entry(entry.name, entry.on)
     if not 1 <= len(entries) <= BATCH_LIMIT:
         raise ValueError(f"1 to {BATCH_LIMIT:,} entries are written at once, not {len(entries):,}")
     if len({entry.name for entry in entries}) < len(entries):
         raise ValueError("two entries of one name cannot be written at once")
+
+
+def check_entry(name: str, on: str | None) -> None:
+    """Raise ValueError if `name` is no name of an entry, or `on` neither None nor a name nor a filter."""
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"{name!r} is no name of an entry")
+    if on is not None:
+        check_filter(on)
 
 
 def check_filter(where: str, *, counts: bool = False) -> None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Any, TypeVar
 
 from jetq.errors import BrokerUnavailable
 from jetq.memory.feed import MemoryFeed
 from jetq.memory.store import MemoryStore, QueueStore
-from jetq.model.result import ResultRecord
 
 __all__ = ["Base", "settle"]
+
+T = TypeVar("T")
 
 
 class Base:
@@ -20,7 +22,7 @@ class Base:
         self.store = store
         self.undo: list[Callable[[], None]] = []
         self.feeds: list[MemoryFeed] = []
-        self.waiting: set[asyncio.Future[ResultRecord | None]] = set()
+        self.waiting: set[asyncio.Future[Any]] = set()
         self._closed = False
 
     def use(self) -> None:
@@ -47,6 +49,17 @@ class Base:
     async def time(self, queue: str, *, make: bool = True) -> float:
         return self.store.now()
 
+    async def arrival(self, arriving: asyncio.Future[T | None], timeout: float) -> T | None:
+        """Wait for the result of `arriving`. Return None after `timeout` seconds, or when this broker is closed."""
+        self.waiting.add(arriving)
+        try:
+            async with asyncio.timeout(timeout):
+                return await arriving
+        except TimeoutError:
+            return None
+        finally:
+            self.waiting.discard(arriving)
+
     async def close(self) -> None:
         self._closed = True
         with self.store.lock:
@@ -59,7 +72,7 @@ class Base:
             settle(waiting, None)
 
 
-def settle(future: asyncio.Future[ResultRecord | None], record: ResultRecord | None) -> None:
-    """Set the result of `future`, unless it is set already. A caller of `wait_result` waits for `future`."""
+def settle(future: asyncio.Future[T | None], value: T | None) -> None:
+    """Set the result of `future`, unless it is set already. A caller who waits for something takes it from `future`."""
     if not future.done():
-        future.set_result(record)
+        future.set_result(value)

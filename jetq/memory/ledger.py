@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from jetq.broker.ledger import check_count, check_entries, check_filter, is_of_counts
 from jetq.broker.numbers import LOOK_AGAIN_AFTER, READ_LIMIT, STANDING_LIMIT
 from jetq.errors import BrokerError, PayloadTooLarge
-from jetq.memory.base import Base
+from jetq.memory.base import Base, settle
 from jetq.memory.sizes import MAX_PAYLOAD
 from jetq.model.cell import LedgerEntry, NewEntry, Standing
 from jetq.model.deployment_facts import Drift
@@ -30,6 +30,27 @@ class Ledger(Base):
     ) -> int | None:
         return await self.write_entries([NewEntry(name, body, expected, on, ttl)])
 
+    def send_entry(
+        self,
+        name: str,
+        body: bytes,
+        on_done: Callable[[int | BrokerError | None], None],
+        *,
+        on: str,
+        ttl: float | None = None,
+    ) -> bool:
+        entry = NewEntry(name, body, 0, on, ttl)
+        check_entries([entry])
+        try:
+            _check_size(entry)
+            with self.store.lock:
+                self.use()
+                written = self.store.ledger.sequence if self.store.ledger.write([entry]) else None
+        except BrokerError:
+            return False
+        asyncio.get_running_loop().call_soon(on_done, written)
+        return True
+
     async def write_entries(self, entries: Sequence[NewEntry]) -> int | None:
         check_entries(entries)
         for entry in entries:
@@ -50,6 +71,34 @@ class Ledger(Base):
             self.use()
             found = [self.store.ledger.newest(name) for name in self.store.ledger.names(where)[:READ_LIMIT]]
             return [entry for entry in found if entry is not None]
+
+    async def list_entries(self, where: str, *, after: int = 0, limit: int = READ_LIMIT) -> Sequence[LedgerEntry]:
+        check_filter(where)
+        with self.store.lock:
+            self.use()
+            found = [self.store.ledger.newest(name) for name in self.store.ledger.names(where)]
+        above = [entry for entry in found if entry is not None and entry.sequence > after]
+        return sorted(above, key=lambda entry: entry.sequence)[:limit]
+
+    async def wait_entry(self, where: str, timeout: float) -> LedgerEntry | None:
+        check_filter(where)
+        loop = asyncio.get_running_loop()
+        written: asyncio.Future[LedgerEntry | None] = loop.create_future()
+
+        def on_entry(entry: LedgerEntry) -> None:
+            loop.call_soon_threadsafe(settle, written, entry)
+
+        with self.store.lock:
+            self.use()
+            standing = self.store.ledger.newest(where)
+            if standing is not None:
+                return standing
+            stop_listening = self.store.ledger.listen(where, on_entry)
+        try:
+            return await self.arrival(written, timeout)
+        finally:
+            with self.store.lock:
+                stop_listening()
 
     async def standing_entries(self, where: str, *, at_least: int = 0) -> Standing:
         check_filter(where)

@@ -28,6 +28,7 @@ class LedgerStore:
         self._entries: _Tree[LedgerEntry] = _Tree()
         self._by_sequence: dict[int, LedgerEntry] = {}
         self._counts: _Tree[_Count] = _Tree()
+        self._listeners: list[tuple[list[str], Callable[[LedgerEntry], None]]] = []
         self.sequence = 0
 
     def write(self, entries: Sequence[NewEntry]) -> bool:
@@ -52,6 +53,9 @@ class LedgerStore:
         if replaced is not None:
             del self._by_sequence[replaced.sequence]
         self._by_sequence[sequence] = stored
+        for where, on_entry in self._listeners:
+            if _matches(where, entry.name.split(".")):
+                on_entry(stored)
         if entry.ttl is not None:
             self._at(now + max(1, math.ceil(entry.ttl)), lambda: self._expire(sequence))
 
@@ -65,6 +69,13 @@ class LedgerStore:
     def names(self, where: str) -> tuple[str, ...]:
         """Return the names of the entries on `where`."""
         return tuple(entry.name for entry in self._entries.matching(where))
+
+    def listen(self, where: str, on_entry: Callable[[LedgerEntry], None]) -> Callable[[], None]:
+        """Call `on_entry` with every entry on `where`, a name or filter, that is written from now on. Return a function
+        that ends this."""
+        listener = (where.split("."), on_entry)
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
 
     def drop(self, sequence: int) -> bool:
         """Remove the entry with `sequence`. Return False if it does not stand any more."""
@@ -96,6 +107,13 @@ class LedgerStore:
         for count in found:
             self._counts.remove(count.name)
         return len(found)
+
+
+def _matches(where: Sequence[str], name: Sequence[str]) -> bool:
+    """Return whether the filter `where` matches `name`, both by their tokens."""
+    if where[-1] == ">":
+        where, name = where[:-1], name[: len(where) - 1] if len(name) >= len(where) else ()
+    return len(where) == len(name) and all(wanted in ("*", token) for wanted, token in zip(where, name, strict=True))
 
 
 class _Count(Struct, frozen=True):

@@ -65,12 +65,7 @@ class Results(Base):
             if stored is not None:
                 return stored
             stop_listening = self.store.listen(id, on_result)
-        self.waiting.add(arrived)
         try:
-            async with asyncio.timeout(timeout):
-                return await arrived
-        except TimeoutError:
-            return None
+            return await self.arrival(arrived, timeout)
         finally:
-            self.waiting.discard(arrived)
             stop_listening()

@@ -125,7 +125,9 @@ class QueueStore:
     def add_once(self, message_id: str, job: JobRecord, due: float | None) -> EnqueueReceipt:
         """Store `job`, unless a job of its id is stored, or a job was stored under `message_id` in the dedup window."""
         now = self._store.now()
-        if not job.fresh and (existing := self.newest(job.id)) is not None:
+        # The id of a member of a workflow is fresh, but several may store the member.
+        alone = not job.fresh or job.meta.flow is not None
+        if alone and (existing := self.newest(job.id)) is not None:
             return EnqueueReceipt(existing.sequence, job.id, "existing")
         while self._recent and next(iter(self._recent.values()))[0] <= now:
             self._recent.popitem(last=False)

@@ -40,7 +40,7 @@ _ENQUEUE = ("enqueue", "enqueue_many")
 _SETTLE = (
     "finish", "reschedule", "give_back", "store_dead", "is_superseded", "recorded_starts", "record_start",
     "erase_starts", "put_result", "send_result", "tick_mark", "store_tick", "write_cell", "drop_cell", "release",
-    "write_entry", "write_entries", "count_up", "drop_entry", "purge_entries", "enqueue_many",
+    "write_entry", "send_entry", "write_entries", "count_up", "drop_entry", "purge_entries", "enqueue_many",
 )  # fmt: skip
 """The verbs by which a worker stores or acknowledges what became of a job, or finds out whether it may run the job."""
 

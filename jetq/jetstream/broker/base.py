@@ -85,7 +85,7 @@ class Base:
         self.rooms: dict[str, Room] = {}  # room for new jobs, of queues with a bound
         self.reserves: dict[str, Room] = {}  # room for what workers store, of the same queues
         self.unbounded: set[str] = set()
-        self.has_shared = self._has_records = self._has_ledger = False
+        self.has_shared = self._has_records = self.has_ledger = False
         self._making = asyncio.Lock()
         self.levelled: set[str] = set()  # queues whose levels exist
         self.acks: dict[str, Acks] = {}  # by consumer
@@ -208,12 +208,12 @@ class Base:
 
     async def ensure_ledger(self) -> None:
         """Create, once, the streams of the ledger."""
-        if not self._has_ledger:
+        if not self.has_ledger:
             async with self._making:
-                if not self._has_ledger:
+                if not self.has_ledger:
                     for drift in await self.topology.ledger():
                         _log.warning("drift: %s", drift)
-                    self._has_ledger = True
+                    self.has_ledger = True
 
     def too_large(self, job: JobRecord) -> PayloadTooLarge:
         """Return the error to raise for a job with more bytes of arguments than may be enqueued."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from jetq.broker.ledger import check_count, check_entries, check_filter, is_of_counts
+from msgspec import Struct
+
+from jetq.broker.ledger import check_count, check_entries, check_entry, check_filter, is_of_counts
 from jetq.broker.numbers import LOOK_AGAIN_AFTER, READ_LIMIT, STANDING_LIMIT
 from jetq.errors import BrokerError, NotSent, NotStored, Rejected
 from jetq.jetstream.broker.base import Base
@@ -16,6 +18,7 @@ from jetq.jetstream.streams.api import NOT_FOUND, ApiError, StoredMessage
 from jetq.jetstream.streams.batches import BatchMessage, NotTaken
 from jetq.jetstream.streams.publisher import PubAck, WrongSequence
 from jetq.jetstream.transport.connection import NoReply, NoResponders, Unsent
+from jetq.jetstream.transport.nats_client import header_block
 from jetq.model.cell import LedgerEntry, NewEntry, Standing
 from jetq.model.deployment_facts import Drift
 from jetq.runtime.backoff import backoff
@@ -24,6 +27,11 @@ __all__ = ["Ledger"]
 
 _FIRST_BACKOFF = 0.05
 _LAST_BACKOFF = 1.0
+
+_FIRST_LOOK = 0.001
+_LAST_LOOK = 2.0
+"""Seconds between looks for an entry that was sent. Subscribers get a message before the stream has stored it, which
+takes a stream of three replicas some milliseconds (nats-server 2.15.1)."""
 
 _READ_BYTES = 8 * 1024 * 1024
 """Bytes of entries that are read at once. A server hangs up on a client that has not taken 64 MiB."""
@@ -47,6 +55,25 @@ class Ledger(Base):
         subject = self.subjects.entry(entry.name)
         on = None if entry.on is None else self.subjects.entry(entry.on)
         return await write_compared(self.publisher, subject, entry.body, entry.expected, entry.ttl, on=on)
+
+    def send_entry(
+        self,
+        name: str,
+        body: bytes,
+        on_done: Callable[[int | BrokerError | None], None],
+        *,
+        on: str,
+        ttl: float | None = None,
+    ) -> bool:
+        check_entry(name, on)
+        if not self.has_ledger or not self.connection.free:
+            return False
+        block = header_block(compared_headers(0, ttl, self.subjects.entry(on)))
+        try:
+            self.publisher.send(self.subjects.entry(name), body, block, _Written(on_done))
+        except BrokerError:
+            return False
+        return True
 
     async def write_entries(self, entries: Sequence[NewEntry]) -> int | None:
         check_entries(entries)
@@ -104,6 +131,40 @@ class Ledger(Base):
         )
         return [self._entry(message) for message in found]
 
+    async def list_entries(self, where: str, *, after: int = 0, limit: int = READ_LIMIT) -> Sequence[LedgerEntry]:
+        check_filter(where)
+        found = self.messages(self.subjects.flows, self.subjects.entry(where), after=after, limit=limit)
+        return [self._entry(message) async for message in found]
+
+    async def wait_entry(self, where: str, timeout: float) -> LedgerEntry | None:
+        check_filter(where)
+        told = asyncio.Event()
+        subscription = await self.connection.subscribe(self.subjects.entry(where), lambda _: told.set())
+        try:
+            # The question comes to the server after the subscription: an entry stands by now, or is still told.
+            entry = await self.read_entry(where, surely=True)
+            async with asyncio.timeout(timeout):
+                while entry is None:
+                    await told.wait()
+                    told.clear()
+                    entry = await self._told_of(where)
+            return entry
+        except TimeoutError:
+            return None
+        finally:
+            await subscription.unsubscribe()
+
+    async def _told_of(self, where: str) -> LedgerEntry | None:
+        """Return the entry that was just sent to `where`; None if it was not stored, because something else was
+        expected there."""
+        pauses = backoff(_FIRST_LOOK, _LAST_LOOK)
+        while (entry := await self.read_entry(where, surely=True)) is None:
+            pause = next(pauses)
+            if pause >= _LAST_LOOK:
+                break
+            await asyncio.sleep(pause)
+        return entry
+
     def _entry(self, message: StoredMessage) -> LedgerEntry:
         return LedgerEntry(self.subjects.entry_name(message.subject), message.data, message.sequence, message.stored_at)
 
@@ -147,3 +208,24 @@ class Ledger(Base):
         check_filter(where, counts=True)
         stream = self.subjects.counts if is_of_counts(where) else self.subjects.flows
         return await self.api.purge(stream, self.subjects.entry(where))
+
+
+class _Written(Struct, eq=False):
+    """Tells what became of an entry by calling `on_done`."""
+
+    on_done: Callable[[int | BrokerError | None], None]
+    _done: bool = False
+
+    def done(self) -> bool:
+        """Return whether it was told."""
+        return self._done
+
+    def set_result(self, ack: PubAck, /) -> None:
+        """Tell the sequence of the entry."""
+        self._done = True
+        self.on_done(ack.seq)
+
+    def set_exception(self, error: BrokerError | WrongSequence, /) -> None:
+        """Tell that something else stands there, or the error."""
+        self._done = True
+        self.on_done(error if isinstance(error, BrokerError) else None)

