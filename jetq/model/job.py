@@ -82,7 +82,7 @@ class Place(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """The newest sequence of the ledger that was known to whoever stored the job."""
 
     looked: float
-    """When whoever stored the job had looked at the ledger, in unix seconds."""
+    """A time before which nobody has stored a job of the member, in unix seconds, if this is not stored again."""
 
     again: bool = False
     """Whether the job may be stored a second time, so that a worker looks for the member's mark first."""

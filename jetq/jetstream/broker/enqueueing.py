@@ -60,7 +60,7 @@ class Enqueueing(Base):
         timeout: float | None = None,
         debounce: Debounce | None = None,
     ) -> EnqueueReceipt:
-        if job.fresh and job.key == NO_KEY:
+        if not _must_be_alone(job):
             if due is None and timeout is None:
                 answer: asyncio.Future[PubAck] = asyncio.get_running_loop().create_future()
                 if self._send(job, answer):
@@ -125,19 +125,19 @@ class Enqueueing(Base):
         if not isinstance(under_way, asyncio.Future):
             return under_way
         try:
-            if job.key != NO_KEY or not job.fresh:
+            if _must_be_alone(job):
                 return await self._alone(job, due, timeout, debounce, under_way)
             return (await under_way).receipt_of(job)
         except Exception as error:  # the error is the answer to this job; the other jobs have their own answers
             return error
 
     async def _begin(
-        self, job: JobRecord, due: float | None, timeout: float | None, *, after: int = 0
+        self, job: JobRecord, due: float | None, timeout: float | None, *, after: int = 0, known: bool = False
     ) -> asyncio.Future[PubAck]:
         """Send `job` and return a future of the answer.
 
         If the job must be the only one of its id or key, `after` is the sequence of the newest such message that is
-        allowed.
+        allowed. known: the server knows the id, and is not to take this job for the one that it knows.
         """
         if job.queue not in self.known_queues:
             await self.ensure(job.queue)
@@ -146,7 +146,9 @@ class Enqueueing(Base):
         subject, headers = self._message(job)
         if self.rooms:
             await self.take_room(job)
-        if job.key != NO_KEY or not job.fresh:
+        if known:
+            del headers[MSG_ID]
+        if _must_be_alone(job):
             headers[EXPECTED] = str(after)
             headers[EXPECTED_ON] = self.subjects.anywhere(job.queue, job.task, job.key, job.id)
         if due is not None:
@@ -173,8 +175,6 @@ class Enqueueing(Base):
             raise self.too_large(job)
         if job.meta is DEFAULT_META:
             headers = {MSG_ID: job.id}
-        elif job.again:  # by its id the server would take it for the job that is over
-            headers = job_headers(job)
         else:
             headers = {MSG_ID: job.id, **job_headers(job)}
         return self.subjects.run(job.queue, job.task, job.key, job.id, job.level), headers
@@ -219,9 +219,13 @@ class Enqueueing(Base):
     ) -> EnqueueReceipt:
         """Return the answer for a job that must be the only one of its id or key: the new job, or the stored one."""
         try:
-            return (await under_way).receipt_of(job)
+            ack = await under_way
+            if ack.duplicate and job.again:  # of a job that may be over
+                ack = await (await self._begin(job, due, timeout, known=True))
+            return ack.receipt_of(job)
         except WrongSequence:
-            pass
+            if job.fresh and job.key == NO_KEY:  # a member of a workflow that stands, and must not follow its own end
+                return EnqueueReceipt(0, job.id, "existing")
         try:
             return await self._beside(job, due, timeout, debounce)
         except BrokerUnavailable as error:  # this job may be the stored one, if an unconfirmed try stored it
@@ -309,6 +313,12 @@ class Enqueueing(Base):
         claim = await self.api.last_message(self.subjects.state, self.subjects.throttle(job.queue, job.task, job.key))
         if claim is not None and claim.data == job.id.encode():
             await self.api.delete(self.subjects.state, claim.sequence)
+
+
+def _must_be_alone(job: JobRecord) -> bool:
+    """Return whether no job of the same id or key may stand beside `job`. The id of a member is not made for one
+    enqueue: several may store the member, and one of them so late that the server has forgotten the id."""
+    return job.key != NO_KEY or not job.fresh or job.meta.flow is not None
 
 
 def _id_of(message: StoredMessage) -> str:

@@ -400,8 +400,8 @@ class Publisher:
 
     async def _is_there(self, pending: _Pending) -> bool:
         """Return whether an earlier send stored the job; if so, tell the caller. Raises BrokerError."""
-        if pending.job is None or (pending.job.fresh and not pending.unanswered):
-            return False
+        if pending.job is None or pending.job.again or (pending.job.fresh and not pending.unanswered):
+            return False  # what is left of an earlier job is no reason not to store one that may run again
         within = self._loop.time() - pending.began
         # A job with an id that its producer chose may have been sent before, by a caller who was told to try again.
         ack = await self._trace(pending.job, within if pending.unanswered else within + DEDUP_WINDOW)

@@ -130,6 +130,22 @@ async def test_a_member_that_is_stored_again_is_new_once_the_earlier_job_is_gone
     await inbox.collect(1)
 
 
+async def test_a_member_that_was_stored_again_is_recognised_after_it_was_finished(world: World) -> None:
+    """Guarantee: who mends a workflow and who feeds it at the same time store each member once."""
+    broker = await world.broker()
+    place = Place("f", QUEUE, "life", "step", 0, 1, 1, 0.0, 0, 0.0)
+    await broker.enqueue(job("same", meta=Meta(flow=replace(place, again=True))))
+    inbox = await world.feed(broker, 1)
+    broker.finish(await inbox.next())
+    await broker.confirm()
+
+    await broker.enqueue_many([job("same", meta=Meta(flow=place), fresh=True)])
+
+    assert (await world.info(broker)).ready == 0
+    inbox.feed.ask(1)
+    await inbox.quiet()
+
+
 async def test_of_many_at_once_with_one_id_one_is_stored(world: World) -> None:
     broker = await world.broker()
 

@@ -9,6 +9,8 @@ import pytest
 
 from jetq import Jetq, Queue
 from jetq.jetstream.broker import enqueueing
+from jetq.model.job import JobRecord, Meta, Place
+from jetq.model.names import new_life
 from tests.apps.working import fresh_app, until_state, working
 
 pytestmark = pytest.mark.anyio
@@ -169,3 +171,15 @@ async def test_of_many_at_once_one_is_stored_in_a_batch_too(app: Jetq) -> None:
     jobs = await order.adelay_many(order.options(id=f"order-{n % 10}").bind(n) for n in range(50))
     assert sorted(job.disposition for job in jobs) == ["existing"] * 40 + ["new"] * 10
     assert await bodies(app) == [b'{"n":%d}' % n for n in range(10)]
+
+
+async def test_a_member_of_a_workflow_does_not_stand_twice_when_its_id_is_forgotten(app: Jetq) -> None:
+    """Guarantee: who stores a member minutes after it was found to be due stores none beside the one that stands."""
+    broker = await app.session.broker()
+    place = Place("weekly", "default", new_life(), "fetch", 0, 1, 1, 4e9, 0, 1.0)
+    member = JobRecord(place.job_id, "tests.fetch", "default", b"{}", meta=Meta(flow=place), fresh=True)
+    await broker.enqueue_many([member])
+    await forgotten(app)
+    await broker.enqueue(member)
+    await broker.enqueue_many([member])
+    assert len(await bodies(app)) == 1
