@@ -159,10 +159,12 @@ class Denied(BrokerUnavailable, Rejected):
     """The NATS user has no permission to publish to `subject`: what was to be done there surely was not. Other verbs
     raise it too, because each asks the server by a subject."""
 
-    def __init__(self, subject: str, *, job_ids: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, subject: str, *, job_ids: tuple[str, ...] = (), message: str | None = None, hint: str | None = None
+    ) -> None:
         super().__init__(
-            f"the NATS user has no permission to publish to {subject}",
-            hint="`jetq setup acl` prints the permissions that jetq needs",
+            message or f"the NATS user has no permission to publish to {subject}",
+            hint=hint or "`jetq setup acl` prints the permissions that jetq needs",
         )
         self.job_ids = job_ids
         self.subject = subject

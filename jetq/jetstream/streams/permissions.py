@@ -1,8 +1,9 @@
-"""The least that a NATS user must be allowed to publish and subscribe to, as a producer or a worker of given tasks.
+"""The least that a NATS user must be allowed to publish and subscribe to, as a producer or a worker of given tasks, or
+to cancel or retry their workflows.
 
 Making streams and consumers is not included: `jetq setup` does that, as a user with the permission.
-tests/integration/security/test_permissions.py holds that each set suffices, that no permission in it is idle, and that
-nothing else works.
+tests/integration/security/test_permissions.py and test_workflow_permissions.py hold that each set suffices, that no
+permission in it is idle, and that nothing else works.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from jetq.jetstream.transport.api_prefix import api_prefix
 from jetq.model.job import LEVELS, Level
 from jetq.model.names import NO_KEY
 
-__all__ = ["Enqueued", "Permissions", "of_producer", "of_worker"]
+__all__ = ["Enqueued", "Permissions", "of_canceller", "of_operator", "of_producer", "of_worker"]
 
 
 class Enqueued(Struct, frozen=True):
@@ -37,41 +38,51 @@ class Permissions(Struct, frozen=True):
 
 
 def of_producer(
-    subjects: Subjects, inbox: str, tasks: Iterable[Enqueued], *, watch: str | None = None, domain: str | None = None
+    subjects: Subjects,
+    inbox: str,
+    tasks: Iterable[Enqueued],
+    *,
+    watch: str | None = None,
+    plans_for: Iterable[str] = (),
+    domain: str | None = None,
 ) -> Permissions:
     """Return what a user needs to enqueue `tasks` with any option and to wait for their results.
 
     watch: the task that watches over workflows, if the user also stores workflows, which begin with these tasks.
-    `domain` is that of JetStream, if it has a name.
+    plans_for: other queues in which their later steps may be. `domain` is that of JetStream, if it has a name.
     """
     api = api_prefix(domain)
     tasks = list(tasks)
     publish = [f"{inbox}.>", f"{api}.INFO", f"{api}.STREAM.MSG.GET.{subjects.results}"]
-    for queue in sorted({each.queue for each in tasks}):
-        of_queue = [each for each in tasks if each.queue == queue]
-        levels = any(each.levels for each in of_queue)
-        publish += _looks(subjects, api, queue, levels=levels)
-        for each in sorted(of_queue, key=lambda each: each.task):
-            publish += _jobs_of(subjects, each)
-        publish += [f"{api}.STREAM.MSG.GET.{subjects.jobs(queue)}", f"{api}.DIRECT.GET.{subjects.dead_letters(queue)}"]
-        publish.append(subjects.questions(queue))
-        if any(each.keys for each in of_queue):
-            publish.append(f"{api}.DIRECT.GET.{subjects.jobs(queue)}")
-        if watch is not None:
-            of_watch = f"{subjects.namespace}.{queue}.later.{task_token(watch)}.{NO_KEY}.*"
-            publish += [subjects.entry(f"plan.{queue}.*"), of_watch]
+    publish += _enqueueing(subjects, api, tasks)
+    if watch is not None:
+        own = {each.queue for each in tasks}
+        for queue in sorted(own):
+            publish += [subjects.entry(f"plan.{queue}.*"), _watch_in(subjects, queue, "later", watch)]
+        publish += [subjects.entry(f"flow.*.allow.{queue}") for queue in sorted(own | {*plans_for})]
     if any(each.keys for each in tasks):
         publish += [f"{api}.STREAM.INFO.{subjects.results}", *_state(subjects, api)]
     if watch is not None:
         publish += [subjects.entry("flow.*.page.>"), subjects.entry("flow.*.fed.*"), *_ledger(subjects, api)]
-    return Permissions(tuple(publish), (f"{inbox}.>", subjects.result("*")))
+    subscribe = [f"{inbox}.>", subjects.result("*")]
+    if watch is not None:
+        subscribe.append(subjects.entry("flow.*.state.*"))  # as wait_for_value does
+    return Permissions(tuple(publish), tuple(subscribe))
 
 
-def of_worker(subjects: Subjects, inbox: str, queues: Mapping[str, bool], *, domain: str | None = None) -> Permissions:
+def of_worker(
+    subjects: Subjects,
+    inbox: str,
+    queues: Mapping[str, bool],
+    *,
+    enqueues: Iterable[Enqueued] = (),
+    domain: str | None = None,
+) -> Permissions:
     """Return what a user needs to run everything that is stored in `queues`, which gives for each queue whether it has
     levels.
 
-    `domain` is that of JetStream, if it has a name.
+    enqueues: tasks of other queues that the user may enqueue as a producer of them, because the code of its tasks does,
+    or because they are later steps of workflows. `domain` is that of JetStream, if it has a name.
     """
     api = api_prefix(domain)
     publish = [f"{inbox}.>", f"{api}.INFO", subjects.result("*"), subjects.cell(">"), subjects.signal("limits")]
@@ -97,7 +108,65 @@ def of_worker(subjects: Subjects, inbox: str, queues: Mapping[str, bool], *, dom
             consumer = f"{jobs}.{subjects.consumer(queue, level)}"
             publish += [f"{api}.CONSUMER.MSG.NEXT.{consumer}", f"{ACK_PREFIX}{consumer}.>"]
         subscribe += [subjects.cancelled(queue), subjects.questions(queue), subjects.cell(f"off.{queue}.*")]
+    if elsewhere := [each for each in enqueues if each.queue not in queues]:
+        publish += _enqueueing(subjects, api, elsewhere)
+        subscribe.append(subjects.result("*"))
     return Permissions(tuple(publish), tuple(subscribe), responses=True)
+
+
+def of_canceller(
+    subjects: Subjects, inbox: str, queues: Mapping[str, bool], watch: str, *, domain: str | None = None
+) -> Permissions:
+    """Return what a user needs to look at workflows, and to cancel those whose first call is in one of `queues`, which
+    gives for each queue whether it has levels.
+
+    watch: the task that watches over workflows. `domain` is that of JetStream, if it has a name.
+    """
+    api = api_prefix(domain)
+    publish = [f"{inbox}.>", f"{api}.INFO", subjects.entry("flow.*.state.stop"), subjects.signal("workflow")]
+    publish += _ledger(subjects, api)
+    for queue, levels in sorted(queues.items()):
+        publish += [*_looks(subjects, api, queue, levels=levels), f"{api}.STREAM.MSG.GET.{subjects.jobs(queue)}"]
+        publish.append(_watch_in(subjects, queue, "run", watch))
+    return Permissions(tuple(publish), (f"{inbox}.>",))
+
+
+def of_operator(
+    subjects: Subjects,
+    inbox: str,
+    queues: Mapping[str, bool],
+    *,
+    enqueues: Iterable[Enqueued] = (),
+    domain: str | None = None,
+) -> Permissions:
+    """Return what a user needs to retry workflows whose steps are in `queues`, beside what `of_worker` returns: to
+    replay dead letters there, to allow plans for these queues, and to tell workers of it."""
+    api, worker = api_prefix(domain), of_worker(subjects, inbox, queues, enqueues=enqueues, domain=domain)
+    publish = [*worker.publish, subjects.signal("workflow"), f"{api}.STREAM.MSG.DELETE.{subjects.results}"]
+    for queue in sorted(queues):
+        publish += [subjects.entry(f"flow.*.allow.{queue}"), f"{api}.STREAM.PURGE.{subjects.dead_letters(queue)}"]
+    return Permissions(tuple(publish), worker.subscribe, responses=worker.responses)
+
+
+def _enqueueing(subjects: Subjects, api: str, tasks: Iterable[Enqueued]) -> list[str]:
+    """Return the subjects to publish on to enqueue `tasks`, beside those that are of no queue."""
+    publish, tasks = list[str](), list(tasks)
+    for queue in sorted({each.queue for each in tasks}):
+        of_queue = [each for each in tasks if each.queue == queue]
+        levels = any(each.levels for each in of_queue)
+        publish += _looks(subjects, api, queue, levels=levels)
+        for each in sorted(of_queue, key=lambda each: each.task):
+            publish += _jobs_of(subjects, each)
+        publish += [f"{api}.STREAM.MSG.GET.{subjects.jobs(queue)}", f"{api}.DIRECT.GET.{subjects.dead_letters(queue)}"]
+        publish.append(subjects.questions(queue))
+        if any(each.keys for each in of_queue):
+            publish.append(f"{api}.DIRECT.GET.{subjects.jobs(queue)}")
+    return publish
+
+
+def _watch_in(subjects: Subjects, queue: str, kind: str, watch: str) -> str:
+    """Return the subjects of the jobs that watch over workflows, scheduled or ready."""
+    return f"{subjects.namespace}.{queue}.{kind}.{task_token(watch)}.{NO_KEY}.*"
 
 
 def _looks(subjects: Subjects, api: str, queue: str, *, levels: bool) -> list[str]:
@@ -136,7 +205,8 @@ def _ledger(subjects: Subjects, api: str) -> list[str]:
 
 def _advancing(subjects: Subjects, api: str) -> list[str]:
     """Return the subjects to publish on to write down what becomes of members, and to clear up after workflows."""
-    of_life = ("mark.>", "full.>", "size.*", "fed.*", "state.*")
+    # Pages too: a workflow of a schedule is stored by the worker that gets its time.
+    of_life = ("page.>", "mark.>", "full.>", "size.*", "fed.*", "state.*")
     written = [*(subjects.entry(f"flow.*.{each}") for each in of_life), subjects.entry("count.>")]
     purges = [f"{api}.STREAM.PURGE.{stream}" for stream in (subjects.flows, subjects.counts)]
     return [*written, f"{api}.STREAM.MSG.DELETE.{subjects.flows}", *purges]
