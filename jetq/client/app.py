@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from functools import partial
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, Unpack, overload
 
-from jetq.client.call import Call, batches, check_calls
+from jetq.client.call import Call, Work, batches, check_calls
 from jetq.client.decorator import Decorator, decorate
 from jetq.client.default_app import AppOfCall, DefaultApp, serves
 from jetq.client.job import Job
@@ -219,7 +219,8 @@ class Jetq:
     def job(self, id: str, queue: str = "default") -> Job[Any]:
         """Return the handle of a job that was stored elsewhere or earlier. Nothing is asked until the handle is used.
 
-        The job's result is decoded as annotated if this process knows the job's task, and as JSON values if not.
+        The job's result is decoded as annotated if this process knows the job's task, and as JSON values if not. Of a
+        step of a workflow that is the value which the step has left, as JSON values, as long as the workflow is open.
         """
         return Job(
             self.session,
@@ -245,24 +246,32 @@ class Jetq:
 
     # --- recurring schedules
 
-    def schedule(self, name: str, call: Call[Any], **when: Unpack[ScheduleKeywords]) -> ScheduleInfo:
-        """Let `call` run again and again: `app.schedule("digest", digest.bind(7), cron="0 9 * * MON", tz="UTC")`.
+    def schedule(self, name: str, work: Work[Any], **when: Unpack[ScheduleKeywords]) -> ScheduleInfo:
+        """Let a call run again and again: `app.schedule("digest", digest.bind(7), cron="0 9 * * MON", tz="UTC")`.
 
         Return the schedule as it is stored. Any process may do this, any number of times: a schedule of that name in
         the call's queue is written anew only if it differs. For the keywords see `Schedule`. The options of the call
         hold for each job. A call with options about one time or one job (`delay`, `at`, `id`, `replace`, `throttle`) is
         refused. Raises DefinitionError, Rejected, NotStored, BrokerUnavailable.
-        """
-        return self.session.run(lambda: self.aschedule(name, call, **when))
 
-    async def aschedule(self, name: str, call: Call[Any], **when: Unpack[ScheduleKeywords]) -> ScheduleInfo:
+        Calls that are put together are started as a workflow at each time, whose id is `<name>-<time>`. Raises
+        WorkflowError for what cannot be a workflow, DefinitionError for a plan of more than 64 KiB.
+        """
+        return self.session.run(lambda: self.aschedule(name, work, **when))
+
+    async def aschedule(self, name: str, work: Work[Any], **when: Unpack[ScheduleKeywords]) -> ScheduleInfo:
         """Do what `schedule` does, from async code."""
-        from jetq.client.declared_schedules import schedule_record
         from jetq.model.definitions.schedule import Schedule
 
-        check_calls((call,))
-        self._check_level(call)
-        return await self.client.schedule(schedule_record(name, call, Schedule(**when)), call.body, self.payloads)
+        if isinstance(work, Work) and not isinstance(work, Call):
+            from jetq.client.workflows.scheduling import recurring_work
+
+            return await self.client.schedule(*recurring_work(name, work, Schedule(**when)), self.payloads)
+        from jetq.client.declared_schedules import schedule_record
+
+        check_calls((work,))
+        self._check_level(work)
+        return await self.client.schedule(schedule_record(name, work, Schedule(**when)), work.body, self.payloads)
 
     def unschedule(self, name: str, queue: str | None = None) -> bool:
         """Remove the schedule `name`, and return False if there is no such schedule. Without `queue` all queues are
@@ -305,6 +314,8 @@ class Jetq:
         """Return the JSON of what job `id` of `task` returned. Raises BadPayload if the stored result does not open."""
         from jetq.encoding.sealing import PayloadContext, opened
 
+        if not task and record.sealed is not None:  # a member of a workflow, whose mark does not name its task
+            return self._open_mark(id, record.sealed)
         stored = bytes(record.value) if record.sealed is None else record.sealed
         return opened(self.payloads, stored, PayloadContext("result", task, id=id))
 
@@ -331,6 +342,13 @@ class Jetq:
 
     def _find(self, name: str) -> Task[..., Any] | None:
         return self._registry.get(name) or IMPORTED.get(name)
+
+    def _open_mark(self, id: str, body: bytes) -> bytes:
+        from jetq.encoding.sealer import Sealer
+        from jetq.operations.workflows.member_ends import member_of
+
+        named = member_of(id)
+        return body if named is None else Sealer(self.payloads).open_mark(*named, body)
 
     def _decoder(self, name: str) -> Callable[[bytes], Any]:
         known = self._find(name)

@@ -116,6 +116,10 @@ class _Enqueuer(Generic[P, R]):
             key = None if declared.key is None else call_key(declared.key, self.signature, args, kwargs)
         return self._call(body, key)
 
+    def bind_to_none(self) -> Call[R]:
+        """Return the call of a step without members: it has no arguments, and says the task, the queue and the app."""
+        return self._call(b"", None)
+
     def _call(self, body: bytes, key: str | None) -> Call[R]:
         settings = self._settings
         queue = settings.queue or self.queue

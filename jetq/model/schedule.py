@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Literal
 
 from msgspec import Struct
@@ -21,6 +22,7 @@ __all__ = [
     "StoredSchedule",
     "Ticked",
     "job_key",
+    "time_token",
     "timetable_of",
 ]
 
@@ -129,6 +131,13 @@ class Mark(Struct, frozen=True):
 
     ticked: Ticked = Ticked()
     sequence: int = 0
+
+
+def time_token(nominal: float) -> str:
+    """Return a nominal time, in unix seconds, as a part of an id: `20300101T020000`, with milliseconds if there are
+    any."""
+    whole = datetime.fromtimestamp(nominal, UTC)
+    return f"{whole:%Y%m%dT%H%M%S}" + (f"-{whole.microsecond // 1000:03}" if whole.microsecond else "")
 
 
 def job_key(record: ScheduleRecord) -> str:

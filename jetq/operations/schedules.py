@@ -11,11 +11,13 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from jetq.encoding.sealing import PayloadCodec, PayloadContext, key_of, opened, sealed
-from jetq.errors import BadPayload, NotStored, ScheduleNotFound
+from jetq.encoding.workflows import read_recurring
+from jetq.errors import BadPayload, NewerVersion, NotStored, ScheduleNotFound
 from jetq.model.job import JobRecord
 from jetq.model.names import NO_KEY, check_queue, check_schedule, keyed_id, new_job_id
 from jetq.model.redaction import RedactedRepr
 from jetq.model.schedule import ScheduleRecord, StoredSchedule, job_key, timetable_of
+from jetq.operations.workflows.creating import START
 
 if TYPE_CHECKING:
     from jetq.broker.clock import Clock
@@ -61,7 +63,8 @@ class ScheduleInfo(RedactedRepr, Struct, frozen=True):
     """The task of its jobs."""
 
     arguments: Any
-    """The arguments of its jobs, as JSON has them; None if they cannot be read here, because they are sealed."""
+    """The arguments of its jobs, as JSON has them; None if they cannot be read here, because they are sealed, and if
+    the jobs start workflows."""
 
     cron: str | None
     """When it ticks, as the broker reads it, with seconds; None where `every` says it."""
@@ -92,6 +95,9 @@ class ScheduleInfo(RedactedRepr, Struct, frozen=True):
 
     last: datetime | None
     """The time of the newest tick of which a job was made, aware UTC; None if there is none."""
+
+    steps: tuple[str, ...] | None = None
+    """The names of the steps if its jobs start workflows; None if not, and if they cannot be read here."""
 
 
 async def put_schedule(
@@ -193,7 +199,7 @@ async def view_schedule(
         name=record.name,
         queue=record.queue,
         task=record.task,
-        arguments=_arguments(stored, payloads),
+        arguments=None if record.task == START else _arguments(stored, payloads),
         cron=None if every else record.pattern,
         every=float(record.pattern[7:-1]) if every else None,
         tz=record.zone,
@@ -204,6 +210,7 @@ async def view_schedule(
         paused=record.paused,
         next=tuple(_utc(each) for each in times),
         last=_utc(mark.ticked.newest) if mark.ticked.newest else None,
+        steps=_steps(stored, payloads) if record.task == START else None,
     )
 
 
@@ -237,6 +244,14 @@ def _arguments(stored: StoredSchedule, payloads: PayloadCodec | None) -> Mapping
     except (ValueError, RecursionError, BadPayload):
         return None
     return arguments
+
+
+def _steps(stored: StoredSchedule, payloads: PayloadCodec | None) -> tuple[str, ...] | None:
+    try:
+        body = opened(payloads, stored.body, _arguments_of(stored.record))
+        return tuple(read_recurring(body, stored.record.name).steps)
+    except (ValueError, BadPayload, NewerVersion):
+        return None
 
 
 def _arguments_of(record: ScheduleRecord) -> PayloadContext:

@@ -17,11 +17,12 @@ from jetq.model.annotations import bind, signature_of
 from jetq.model.job import StoredJob
 from jetq.model.redaction import RedactedRepr, redacted
 
-__all__ = ["EnqueuedJob", "as_enqueued", "check_parameters", "no_such_job"]
+__all__ = ["EnqueuedJob", "as_enqueued", "check_parameters", "decoded_arguments", "listed", "no_such_job"]
 
 
 class EnqueuedJob(RedactedRepr, Struct, frozen=True):
-    """A job that waits in its queue. arguments: as the task will get them, by parameter name, with defaults.
+    """A job that waits in its queue. arguments: as the task will get them, by parameter name, with defaults; of a step
+    of a workflow, without the values of other steps.
 
     due: when the job is to run, aware UTC by the test's clock; None if it is ready. attempt: the attempt that it waits
     for, counted from 1.
@@ -40,7 +41,7 @@ class EnqueuedJob(RedactedRepr, Struct, frozen=True):
         return all(name in self.arguments and self.arguments[name] == value for name, value in arguments.items())
 
     def __str__(self) -> str:
-        given = _listed(self.arguments)
+        given = listed(self.arguments)
         when = "" if self.due is None else f", due {self.due:%Y-%m-%d %H:%M:%S} UTC"
         again = "" if self.attempt == 1 else f", attempt {self.attempt}"
         return f"{self.task}({given}) in queue {self.queue}{when}{again}"
@@ -48,24 +49,34 @@ class EnqueuedJob(RedactedRepr, Struct, frozen=True):
 
 def as_enqueued(found: StoredJob, app: Jetq, tasks: Mapping[str, Task[..., Any]]) -> EnqueuedJob:
     """Return the stored job as a test sees it. If its task is not in `tasks`, its arguments are the JSON values."""
-    delivery = found.delivery
+    delivery, meta = found.delivery, read_meta(found.delivery.headers)
     body = app.open_arguments(delivery.task, delivery.queue, delivery.body)
     return EnqueuedJob(
         id=delivery.id,
         task=delivery.task,
         queue=delivery.queue,
-        arguments=_arguments(body, tasks.get(delivery.task)),
+        arguments=decoded_arguments(body, tasks.get(delivery.task), partly=meta.flow is not None),
         state=found.state,
         due=None if found.due is None else datetime.fromtimestamp(found.due, UTC),
-        attempt=read_meta(delivery.headers).attempt,
+        attempt=meta.attempt,
     )
 
 
-def _arguments(body: bytes, task: Task[..., Any] | None) -> Mapping[str, Any]:
+def decoded_arguments(body: bytes, task: Task[..., Any] | None, *, partly: bool = False) -> Mapping[str, Any]:
+    """Return the arguments in `body` by parameter name, as `task` gets them; without a task, the JSON values.
+
+    partly: the job is a member of a workflow, which takes values of other steps when it begins. If such a value is
+    missing, the others are returned as JSON values. Raises ArgumentError for arguments that do not fit.
+    """
+    values: dict[str, Any] = msgspec.json.decode(body, type=dict[str, Any])
     if task is None:
-        values: dict[str, Any] = msgspec.json.decode(body, type=dict[str, Any])
         return values
-    args, kwargs = task.signature.decode(body)
+    try:
+        args, kwargs = task.signature.decode(body)
+    except ArgumentError:
+        if not partly:
+            raise
+        return values
     bound = bind(signature_of(task.fn), args, kwargs)
     bound.apply_defaults()
     return bound.arguments
@@ -82,11 +93,11 @@ def check_parameters(task: Task[..., Any], arguments: Mapping[str, Any]) -> None
 
 def no_such_job(task: str, arguments: Mapping[str, Any], jobs: list[EnqueuedJob]) -> str:
     """Return the message of an assertion that found no matching job: what it looked for, and which jobs are stored."""
-    wanted = _listed(arguments)
+    wanted = listed(arguments)
     there = "\n".join(f"  {job}" for job in jobs) or "  nothing"
     return f"no job {task}({wanted}) is enqueued; enqueued:\n{there}"
 
 
-def _listed(arguments: Mapping[str, Any]) -> str:
+def listed(arguments: Mapping[str, Any]) -> str:
     """Return `arguments` as a call writes them, without those whose names say that they are secret."""
     return ", ".join(f"{name}={value!r}" for name, value in redacted(dict(arguments)).items())

@@ -37,7 +37,7 @@ from jetq.units import seconds
 from jetq.worker.schedules.ticks import job_of_tick
 from jetq.worker.worker import Worker
 
-__all__ = ["AppTester", "ServerTester", "in_memory", "is_run_by_tester", "on_server", "run_here"]
+__all__ = ["AppTester", "Memory", "ServerTester", "in_memory", "is_run_by_tester", "on_server", "run_here"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -250,18 +250,35 @@ def in_memory(app: Jetq | None = None) -> Iterator[AppTester]:
 
     While the context is open, tasks without an app of their own belong to this app.
     """
-    clock, tally, faults = FakeClock(), Tally(), list[Fault]()
-    store = MemoryStore(clock, job_of_tick=partial(job_of_tick, enqueued=None))
+    with Memory().used_by(app) as tester:
+        yield tester
 
-    def server_time(at: float) -> float:
-        # The rest of the process keeps real time. A job that is due there in a minute is due here in a minute.
-        return at - time.time() + clock.now()
 
-    async def connect(*, patient: bool = False) -> Broker:
-        return faulty(observed(MemoryBroker(store), tally), faults)
+class Memory:
+    """An empty broker in memory, on which an app can work several times: what is stored stays in between.
 
-    with replaced_default(app) as tested, _connected_by(tested, connect, server_time):
-        yield AppTester(tested, tally, faults, store, clock)
+    clock: the broker's clock. store: what is stored. faults: the list that `jetq.testing.faults` adds to.
+    """
+
+    def __init__(self) -> None:
+        self.clock = FakeClock()
+        self.faults: list[Fault] = []
+        self.store = MemoryStore(self.clock, job_of_tick=partial(job_of_tick, enqueued=None))
+        self._tally = Tally()
+
+    @contextmanager
+    def used_by(self, app: Jetq | None = None) -> Iterator[AppTester]:
+        """Let `app` work here, and yield its tester. None means the default app, as for `in_memory`."""
+        with replaced_default(app) as tested, _connected_by(tested, self._connect, self._server_time):
+            yield AppTester(tested, self._tally, self.faults, self.store, self.clock)
+
+    async def _connect(self, *, patient: bool = False) -> Broker:
+        return faulty(observed(MemoryBroker(self.store), self._tally), self.faults)
+
+    def _server_time(self, at: float) -> float:
+        """Return a time of this process as one of the broker. The rest of the process keeps real time: a job that is
+        due there in a minute is due here in a minute."""
+        return at - time.time() + self.clock.now()
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from jetq.broker.clock import Clock
 from jetq.broker.fleet import Fleet
 from jetq.encoding.worker_status import encode, read_query
 from jetq.model.worker_status import HeldJob, WorkerStatus, own_version
+from jetq.operations.workflows.creating import BUILT_IN
 from jetq.worker.attempt import Attempt
 from jetq.worker.cancellations import FindAttempt
 
@@ -62,6 +63,9 @@ class StatusReporter:
         """Answer from now on the questions that the workers of `queue` are asked."""
         await broker.answer(queue, partial(self._respond, broker, queue))
 
+    def _knows(self, task: str) -> bool:
+        return task in self._tasks or task in BUILT_IN
+
     def _respond(self, broker: _Broker, queue: str, data: bytes) -> bytes | None:
         query = read_query(data)
         if query is None:
@@ -75,9 +79,9 @@ class StatusReporter:
                 self._identity,
                 busy=min(slots, sum(each.waits_at is None for each in self._held())),
                 stopping=self._stopping(),
-                can_run=None if query.task is None else query.task in self._tasks,
+                can_run=None if query.task is None else self._knows(query.task),
                 held=None if attempt is None else _held(attempt, broker.now()),
-                missing_tasks=tuple(task for task in query.tasks if task not in self._tasks),
+                missing_tasks=tuple(task for task in query.tasks if not self._knows(task)),
                 now=time.time(),
             )
         )

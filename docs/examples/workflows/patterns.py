@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from jetq import Failure, Work, current_job, each, group, task
+from jetq import Failure, Jetq, Work, each, group, task
 
 # --- 1 map and reduce: one job for each text, and one for all
 
@@ -86,14 +86,11 @@ def survey(hosts: Iterable[str]) -> Work[str]:
     return each(ping, hosts).settled() | summarize
 
 
-# --- 5 nightly: the tick of a schedule stores a workflow, whose id makes a second run of that tick harmless
+# --- 5 nightly: a schedule starts a workflow at each of its times, whose id is `report-<time>`
 
 
-@task(cron="0 2 * * *", tz="UTC")
-async def nightly() -> str:
-    night = current_job().nominal or current_job().enqueued_at
-    workflow = await report().adelay(id=f"report-{night:%Y-%m-%d}", expires=20 * 3600)
-    return workflow.id
+def every_night(app: Jetq) -> None:
+    app.schedule("report", report(), cron="0 2 * * *", tz="UTC")
 
 
 # --- 6 saga: what was done is undone when a later step has failed

@@ -8,7 +8,7 @@ import patterns
 import pytest
 
 from jetq import Work
-from jetq.testing import AppTester
+from jetq.testing import AppTester, run
 
 R = TypeVar("R")
 
@@ -29,23 +29,25 @@ def test_a_video_is_put_together_of_as_many_segments_as_it_has(jetq_app: AppTest
     assert value(jetq_app, patterns.convert(video)) == "+".join(segments)
 
 
-def test_a_report_is_made_without_the_branch_that_failed(jetq_app: AppTester) -> None:
-    workflow = patterns.report().delay()
-    for _ in range(5):
-        jetq_app.run_until_empty()
-        jetq_app.advance(600)  # until the attempts of the weather are spent
-    assert workflow.result(timeout=1) == "6 sold"
-    assert workflow.steps()["weather"].failed == 1
+def test_a_report_is_made_without_the_branch_that_failed() -> None:
+    flow = run(patterns.report())
+    assert flow.result() == "6 sold"  # time passes until the attempts of the weather are spent
+    assert flow.steps()["weather"].failed == 1
 
 
 def test_failures_stand_among_the_values(jetq_app: AppTester) -> None:
     assert value(jetq_app, patterns.survey(["a.example", "nowhere", "b.example"])) == "2 up; there is no nowhere"
 
 
-def test_a_tick_stores_one_workflow_for_its_night(jetq_app: AppTester) -> None:
-    performed = jetq_app.perform(patterns.nightly)
-    assert str(performed.value).startswith("report-2")
-    assert {each.task for each in performed.enqueued} >= {"patterns.extract"}
+def test_each_night_has_a_report(jetq_app: AppTester) -> None:
+    patterns.every_night(jetq_app.app)
+    (schedule,) = jetq_app.app.schedules()
+    jetq_app.advance(86_400)
+    for _ in range(5):
+        jetq_app.run_until_empty()
+        jetq_app.advance(600)  # until the attempts of the weather are spent
+    workflow = jetq_app.app.workflow(f"report-{schedule.next[0]:%Y%m%dT%H%M%S}")
+    assert workflow.result(timeout=1) == "6 sold"
 
 
 def test_what_was_booked_is_undone_when_the_payment_fails(jetq_app: AppTester) -> None:

@@ -33,6 +33,7 @@ from jetq.operations.schedules import (
     run_schedule,
     view_schedule,
 )
+from jetq.operations.workflows.creating import START
 from jetq.units import span
 
 __all__ = ["schedule"]
@@ -63,7 +64,7 @@ def ls(queue: str | None, app_path: str | None, json: bool) -> None:
     if json:
         echo_json(infos)
     elif infos:
-        rows = [(i.name, i.queue, _when(i), _local(i.next[:1]) or "paused", i.task) for i in infos]
+        rows = [(i.name, i.queue, _when(i), _local(i.next[:1]) or "paused", _what(i)) for i in infos]
         echo_table(("NAME", "QUEUE", "WHEN", "NEXT", "TASK"), rows)
     else:
         click.echo("no schedules yet: @task(cron=...), app.schedule or `jetq schedule add` makes one")
@@ -99,8 +100,9 @@ def show(name: str, queue: str | None, count: int, app_path: str | None, json: b
         [
             ("schedule", info.name),
             ("queue", info.queue),
-            ("task", info.task),
-            ("arguments", msgspec.json.encode(info.arguments).decode()),
+            ("task", "" if info.task == START else info.task),
+            ("workflow", ", ".join(info.steps or ("?",)) if info.task == START else ""),
+            ("arguments", "" if info.task == START else msgspec.json.encode(info.arguments).decode()),
             ("when", _when(info)),
             ("defined", "in code" if info.source == "code" else "at run time"),
             ("overlap", info.overlap),
@@ -273,6 +275,13 @@ def _when(info: ScheduleInfo) -> str:
     if info.every is not None:
         return f"every {span(info.every)}"
     return f"{info.cron} {info.tz or 'UTC'}"
+
+
+def _what(info: ScheduleInfo) -> str:
+    """Return what the jobs of a schedule do: their task, or that they start a workflow."""
+    if info.task != START:
+        return info.task
+    return f"workflow: {', '.join(info.steps)}" if info.steps else "workflow"
 
 
 def _local(times: Sequence[datetime]) -> str:

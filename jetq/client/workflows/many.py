@@ -60,7 +60,7 @@ def each(
         raise WorkflowError(f"each takes several items, and was given one {type(items).__name__}", hint=hint)
     calls = [_called(task.bind(item, *args, **kwargs)) for item in items]
     if not calls:
-        return Each(call=None, bodies=())
+        return Each(call=task.bind_to_none(), bodies=())
     first = calls[0]
     if any(_waits_for(call) != _waits_for(first) for call in calls):  # an item is the value of a work itself
         return Group(members=tuple(calls))

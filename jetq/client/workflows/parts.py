@@ -100,11 +100,11 @@ class Group(Many[R], frozen=True, eq=False, kw_only=True):
 class Each(Many[R], frozen=True, eq=False, kw_only=True):
     """One task, called with each of many items.
 
-    call: the first of the calls; None if there are no items. bodies: the arguments of each call; None if the items are
-    the value of another work, which one of the `inputs` says.
+    call: the first of the calls, or one without arguments if there are no items. bodies: the arguments of each call;
+    None if the items are the value of another work, which one of the `inputs` says.
     """
 
-    call: Call[R] | None
+    call: Call[R]
     bodies: tuple[bytes, ...] | None
     inputs: tuple[Input, ...] = ()
     waits_for: tuple[Work[Any], ...] = ()

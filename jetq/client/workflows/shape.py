@@ -39,6 +39,12 @@ class Shape(Struct, frozen=True):
     bodies: dict[str, tuple[bytes, ...]]
     calls: dict[str, Call[Any]]
 
+    @property
+    def keep(self) -> float:
+        """For how many seconds the value is kept: as the last calls say of their results, and an hour at least."""
+        last = [self.calls[edge.source] for edge in self.value if edge.source in self.calls]
+        return max([3_600.0, *(call.effective.result_ttl or 0.0 for call in last)])
+
 
 def shape(work: Work[Any]) -> Shape:
     """Return `work` as steps, each after those it waits for. Raises WorkflowError for a work that cannot be a
@@ -200,7 +206,7 @@ class _Shaper:
             return self._put_items(row, place)
         if any(each.bodies is None for each in row):
             raise _Mixed
-        calls = [each.call for each in row if each.call is not None]
+        calls = [each.call for each in row if each.bodies] or [first.call]
         for call in calls:
             if (call.task, call.queue, call.settings) != (calls[0].task, calls[0].queue, calls[0].settings):
                 raise _Mixed
@@ -210,14 +216,14 @@ class _Shaper:
         same = len(set(bodies)) == 1
         step = Step(
             edges,
-            _step_call(calls[0], bodies[0] if same else None) if calls else None,
+            _step_call(calls[0], bodies[0] if same else None),
             members=len(bodies),
             many=True,
             pages=pages,
             window=first.at_once,
         )
-        name = self._add(first.name, calls[0] if calls else None, step, place.name)
-        if calls and not same:
+        name = self._add(first.name, calls[0], step, place.name)
+        if bodies and not same:
             self._bodies[name] = bodies
         return _Column(len(row), name, "page" if place.many else "whole", settles=first.settles)
 
@@ -226,7 +232,6 @@ class _Shaper:
         (first, *others) = row
         if others or place.many:
             raise _Mixed
-        assert first.call is not None
         edges = self._all_edges(row)
         (items,) = (edge for edge in edges if edge.by == "items")
         source = self._steps[items.source]

@@ -18,24 +18,21 @@ from jetq.errors import DefinitionError, WorkflowError
 from jetq.model.definitions.options import due_settings
 from jetq.model.names import check_job_id, check_key, key_token, new_job_id, new_life
 from jetq.model.workflows.failure import Failure
-from jetq.model.workflows.plan import Plan
+from jetq.model.workflows.plan import EXPIRES, Plan
 from jetq.operations.workflows.creating import home_of
 from jetq.units import seconds
 
 if TYPE_CHECKING:
     from jetq.client.app import Jetq
 
-__all__ = ["EXPIRES", "adelay", "delay"]
-
-EXPIRES = 31 * 86_400.0
-"""Seconds after which no step of a workflow begins any more, unless it says so itself."""
+__all__ = ["adelay", "app_of", "decoder", "delay", "identity"]
 
 
 def delay(work: Work[Any], start: Start) -> Workflow[Any]:
     """Store `work` as a workflow; see `Work.delay`."""
     check_work(work)
     shaped = shape(work)
-    app = _app_of(shaped)
+    app = app_of(shaped)
     return app.session.run(lambda: _store(app, work, shaped, start))
 
 
@@ -43,11 +40,11 @@ async def adelay(work: Work[Any], start: Start) -> Workflow[Any]:
     """Do what `delay` does, from async code."""
     check_work(work)
     shaped = shape(work)
-    return await _store(_app_of(shaped), work, shaped, start)
+    return await _store(app_of(shaped), work, shaped, start)
 
 
-def _app_of(shaped: Shape) -> Jetq:
-    """Return the app of all calls. Raises WorkflowError if they belong to several apps."""
+def app_of(shaped: Shape) -> Jetq:
+    """Return the app of all calls of a work. Raises WorkflowError if they belong to several apps."""
     apps = {id(app): app for app in (call.app() for call in shaped.calls.values())}
     if len(apps) > 1:
         raise WorkflowError("the calls belong to tasks of several apps, and a workflow has one")
@@ -60,7 +57,7 @@ def _app_of(shaped: Shape) -> Jetq:
 
 
 async def _store(app: Jetq, work: Work[Any], shaped: Shape, start: Start) -> Workflow[Any]:
-    workflow, anew = _identity(start)
+    workflow, anew = identity(start)
     broker = await app.session.broker()
     home = home_of(shaped.steps)
     now = await broker.time(home)
@@ -75,7 +72,7 @@ async def _store(app: Jetq, work: Work[Any], shaped: Shape, start: Start) -> Wor
         steps=shaped.steps,
         deadline=(now if begins is None else max(now, begins)) + span,
         begins=begins,
-        keep=max(3_600.0, _result_ttl(shaped)),
+        keep=shaped.keep,
     )
     fresh = "id" not in start and not anew
     created = await app.client.create_workflow(
@@ -84,8 +81,9 @@ async def _store(app: Jetq, work: Work[Any], shaped: Shape, start: Start) -> Wor
     return Workflow(app, workflow, decoder(work), created.disposition)
 
 
-def _identity(start: Start) -> tuple[str, bool]:
-    """Return the id of the workflow, and whether a new one takes the place of one that has ended."""
+def identity(start: Start) -> tuple[str, bool]:
+    """Return the id of the workflow, and whether a new one takes the place of one that has ended. Raises
+    DefinitionError for options that a workflow does not have, and for what is no id or key."""
     unknown = set(start) - set(Start.__annotations__)
     if unknown:
         raise DefinitionError(
@@ -99,11 +97,6 @@ def _identity(start: Start) -> tuple[str, bool]:
     return (new_job_id() if id is None else check_job_id(id)), False
 
 
-def _result_ttl(shaped: Shape) -> float:
-    ttls = [shaped.calls[edge.source].effective.result_ttl for edge in shaped.value if edge.source in shaped.calls]
-    return max((ttl for ttl in ttls if ttl is not None), default=0.0)
-
-
 # --- values
 
 
@@ -115,7 +108,7 @@ def decoder(work: Work[Any]) -> Callable[[bytes], Any]:
         return _Either(work.call.decode, bytes(work.instead)) if work.instead else work.call.decode
     if isinstance(work, Group):
         return _Listed([decoder(member) for member in work.members], work.settles)
-    if isinstance(work, Each) and work.call is not None:
+    if isinstance(work, Each):
         return _Listed(work.call.decode, work.settles)
     return decode_plain
 

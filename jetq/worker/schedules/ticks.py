@@ -19,9 +19,9 @@ from jetq.encoding.headers import SCHEDULE_HEADER, NewerHeader
 from jetq.encoding.schedules import read_record
 from jetq.errors import BrokerError, DefinitionError, Rejected
 from jetq.model.job import Delivery, JobRecord
-from jetq.model.names import NO_KEY, keyed_id
+from jetq.model.names import LONGEST_ID, NO_KEY, keyed_id
 from jetq.model.outcome import dead
-from jetq.model.schedule import ON_TIME, Mark, ScheduleRecord, StoredSchedule, Ticked, job_key, timetable_of
+from jetq.model.schedule import ON_TIME, Mark, ScheduleRecord, StoredSchedule, Ticked, job_key, time_token, timetable_of
 from jetq.runtime.backoff import backoff
 from jetq.worker.attempt import Attempt
 from jetq.worker.attempts.settlement import Settlement
@@ -40,9 +40,6 @@ _MARK_COVERS = 5 * ON_TIME
 _DECIDED_AFTER = 4 * ON_TIME
 """Seconds after its nominal time from which a tick counts as decided if a newer tick is decided: the mark may no longer
 name the older tick."""
-
-_LONGEST_ID = 96
-"""Most characters of a job's id. The name of a schedule that would make the id longer is hashed."""
 
 _FIRST_BACKOFF, _LAST_BACKOFF = 0.5, 5.0
 """Seconds before a tick that could not be stored is tried again."""
@@ -256,10 +253,9 @@ def job_of_tick(record: ScheduleRecord, body: bytes, nominal: float, enqueued: f
 
 
 def _id(record: ScheduleRecord, nominal: float) -> str:
-    whole = datetime.fromtimestamp(nominal, UTC)
-    stamp = f"{whole:%Y%m%dT%H%M%S}" + (f"-{whole.microsecond // 1000:03}" if whole.microsecond else "")
+    stamp = time_token(nominal)
     name = f"{record.queue}:{record.name.replace('.', ':')}"
-    if len(name) + len(stamp) + 1 > _LONGEST_ID:
+    if len(name) + len(stamp) + 1 > LONGEST_ID:
         name = hashlib.blake2b(name.encode(), digest_size=16).hexdigest()
     return f"{name}:{stamp}"
 

@@ -10,11 +10,11 @@ import pytest
 
 from jetq import Job, errors
 from jetq.broker import numbers
-from jetq.client.workflows import starting
 from jetq.encoding import failures
 from jetq.model.definitions.options import TaskOptions
 from jetq.model.failure import DeadReason
 from jetq.model.job import Disposition, State
+from jetq.model.workflows import plan
 from jetq.model.workflows.failure import Reason
 from jetq.model.workflows.plan import MOST_STEPS, PAGE
 from jetq.model.workflows.records import WorkflowState
@@ -107,7 +107,7 @@ NUMBERS = [
     ),
     ("how-to/compose-workflows.md", "inner group has at most 1,000", PAGE, 1_000),
     ("how-to/compose-workflows.md", "a workflow has at most 1,000", MOST_STEPS, 1_000),
-    ("how-to/compose-workflows.md", "no step begins any more, 31 days without it", starting.EXPIRES, 31 * 86_400.0),
+    ("how-to/compose-workflows.md", "no step begins any more, 31 days without it", plan.EXPIRES, 31 * 86_400.0),
     ("how-to/compose-workflows.md", "A workflow that has failed is kept for 31 days", KEEP_FAILED, 31 * 86_400.0),
     ("explanation/guarantees.md", "none was known for in 10 minutes", policy._PATIENCE, 600.0),
     ("explanation/guarantees.md", "with `publish_timeout` at its 10 s", SETTINGS.publish_timeout, 10.0),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import date
 
 import pytest
 
@@ -113,3 +114,15 @@ def test_past_its_deadline_nothing_begins(tester: AppTester) -> None:
     assert flow.status() == "expired"
     assert sorted(told) == ["failed", "over"]
     assert not tester.dead_letters()
+
+
+def test_a_step_that_waits_is_listed_without_the_values_of_others(tester: AppTester) -> None:
+    @task(name="tests.busy", max_attempts=2, wait=60)
+    def busy(n: int, since: date, by: str = "nobody") -> None:
+        raise OSError("busy")
+
+    first = sums(1)
+    busy.bind(first.out, date(2030, 1, 1)).delay()
+    tester.run_until_empty()
+    (waiting,) = tester.enqueued(busy, since="2030-01-01")
+    assert (waiting.arguments, waiting.attempt) == ({"since": "2030-01-01"}, 2)

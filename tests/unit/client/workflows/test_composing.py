@@ -319,7 +319,7 @@ def test_each_takes_a_task_and_its_items(tasks: type[Tasks]) -> None:
         each(print, ["a"])  # type: ignore[arg-type]
     with pytest.raises(ArgumentError, match="expected str"):
         each(tasks.fetch, ["a", 3])  # type: ignore[arg-type]
-    assert steps(each(tasks.fetch, []))["group"].members == 0
+    assert steps(each(tasks.fetch, []))["fetch"].members == 0
     made = shape(each(tasks.words, iter(["a", "b"]), minimum=1).window(7))
     assert (made.steps["words"].members, made.steps["words"].window) == (2, 7)
     assert made.bodies["words"] == (b'{"page":"a","minimum":1}', b'{"page":"b","minimum":1}')
