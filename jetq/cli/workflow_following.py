@@ -13,8 +13,8 @@ from jetq.broker import Broker
 from jetq.cli.output import printable
 from jetq.encoding.sealer import Sealer
 from jetq.model.workflows.views import StepView
-from jetq.operations.workflows.drawing import draw_tree, step_counts
-from jetq.operations.workflows.viewing import WorkflowView, view_workflow
+from jetq.operations.workflows.views.drawing import draw_tree, step_counts
+from jetq.operations.workflows.views.viewing import WorkflowView, view_workflow
 
 __all__ = ["LOOK_EVERY", "follow_workflow"]
 

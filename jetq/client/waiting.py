@@ -9,12 +9,14 @@ import time
 from jetq.broker import Broker
 from jetq.encoding.worker_status import encode, read_answers
 from jetq.errors import JobNotFound, ResultError, ResultExpired, ResultTimeout
+from jetq.model.failure import Failure
 from jetq.model.job import State, StoredJob
 from jetq.model.job_context import CURRENT
 from jetq.model.names import is_of_member
 from jetq.model.result import ResultRecord
 from jetq.model.worker_status import StatusQuery, waits_for_itself
 from jetq.operations.job_view import holder_of, stored_state
+from jetq.operations.workflows.member_ends import end_of_member
 
 __all__ = ["unknown_job", "wait_for_end"]
 
@@ -83,7 +85,19 @@ async def _ended(broker: Broker, queue: str, id: str) -> ResultRecord | None:
             worker=letter.worker,
             failure=letter.failure,
         )
-    return None
+    return await _end_of_member(broker, queue, id)
+
+
+async def _end_of_member(broker: Broker, queue: str, id: str) -> ResultRecord | None:
+    """Return how a member of a workflow ended, which leaves a mark in place of a result; None for other jobs. The value
+    is sealed, or not, as it stands in the mark: see `Jetq.open_result`."""
+    end = await end_of_member(broker, id)
+    if end is None:
+        return None
+    if end.mark == "ok":
+        return ResultRecord(id, "succeeded", "", queue, 0, end.sequence, end.at, sealed=end.body)
+    failure = Failure("jetq.TaskFailed", "the step of its workflow has failed, and the steps() of that say why")
+    return ResultRecord(id, "dead", "", queue, 0, end.sequence, end.at, failure=failure)
 
 
 async def _complain(broker: Broker, queue: str, id: str, found: StoredJob | None, deadline: float | None) -> bool:

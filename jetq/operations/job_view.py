@@ -20,6 +20,7 @@ from jetq.model.names import check_queue, check_sought_id, is_of_member
 from jetq.model.redaction import RedactedRepr
 from jetq.model.result import ResultRecord
 from jetq.model.worker_status import StatusQuery, WorkerStatus
+from jetq.operations.workflows.member_ends import end_of_member
 
 if TYPE_CHECKING:
     from jetq.broker import Broker
@@ -156,7 +157,10 @@ async def state_of(broker: Broker, queue: str, id: str) -> State | None:
         return result.state if result is not None and _settles(result, found) else "running"
     if result is not None:
         return result.state
-    return "dead" if await broker.dead(queue, id=id, limit=1) else None
+    if await broker.dead(queue, id=id, limit=1):
+        return "dead"
+    end = await end_of_member(broker, id)
+    return None if end is None else "succeeded" if end.mark == "ok" else "dead"
 
 
 def stored_state(found: StoredJob) -> State:

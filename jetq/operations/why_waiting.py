@@ -12,7 +12,7 @@ from jetq.encoding.worker_status import encode, read_answers
 from jetq.model.queue_info import QueueInfo
 from jetq.model.worker_status import StatusQuery, WorkerStatus
 from jetq.operations.job_view import JobView, view_job
-from jetq.operations.workflows.creating import WATCH
+from jetq.operations.workflows.creating import BUILT_IN, WATCH
 from jetq.units import span
 
 if TYPE_CHECKING:
@@ -40,12 +40,16 @@ class Diagnosis(Struct, frozen=True):
 async def diagnose(broker: Broker, id: str, *, queue: str | None = None) -> Diagnosis:
     """Find out why job `id` does not run. Raises JobNotFound."""
     job = await view_job(broker, id, queue=queue)
+    return Diagnosis(job, (*await _reasons(broker, job), *_belongs(job)))
+
+
+async def _reasons(broker: Broker, job: JobView) -> Sequence[str]:
     if job.state not in ("scheduled", "queued", "running"):
-        return Diagnosis(job, (_ended(job),))
+        return [_ended(job)]
     question = encode(StatusQuery(id=job.id, task=job.task))
     workers = read_answers(await broker.ask(job.queue, question, _WORKERS_WITHIN))
     if job.state == "running":
-        return Diagnosis(job, (_running(job, workers),))
+        return [_running(job, workers)]
     info = next(info for info in await broker.queues() if info.name == job.queue)
     now = broker.now()
     live = [each for each in workers if not each.stopping]
@@ -53,7 +57,17 @@ async def diagnose(broker: Broker, id: str, *, queue: str | None = None) -> Diag
     reasons += [] if live else [_no_worker(job)]
     if not reasons:
         reasons.append(_waits(info, workers))
-    return Diagnosis(job, tuple(reasons))
+    return reasons
+
+
+def _belongs(job: JobView) -> list[str]:
+    if job.place is None or job.task == WATCH:
+        return []
+    place = job.place
+    return [
+        f"it is member {place.member} of step {place.step} of workflow {place.workflow}; "
+        f"`jetq workflow show {place.workflow}` shows what that waits for"
+    ]
 
 
 def _ended(job: JobView) -> str:
@@ -120,7 +134,7 @@ def _paused(info: QueueInfo, now: float) -> list[str]:
 
 
 def _unknown(job: JobView, live: Sequence[WorkerStatus]) -> list[str]:
-    if job.place is not None and job.task == WATCH:
+    if job.task in BUILT_IN:
         return []  # every worker runs it
     if not live or any(each.can_run for each in live):
         return []

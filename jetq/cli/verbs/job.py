@@ -75,9 +75,9 @@ def why(id: str, queue: str | None, app_path: str | None, json: bool) -> None:
     if json:
         echo_json({"id": diagnosis.job.id, "state": diagnosis.job.state, "reasons": diagnosis.reasons})
         return
-    click.echo(f"{diagnosis.job.state}: {diagnosis.reasons[0]}")
+    click.echo(printable(f"{diagnosis.job.state}: {diagnosis.reasons[0]}"))
     for reason in diagnosis.reasons[1:]:
-        click.echo(f"also: {reason}")
+        click.echo(printable(f"also: {reason}"))
 
 
 @job.command("cancel")
@@ -215,6 +215,8 @@ def _as_json(app: Jetq, view: JobView) -> dict[str, object]:
     shown["arguments"] = None if view.body is None else arguments(app, view, view.body)
     if view.result is not None and view.result.state == "succeeded":
         shown["result"] = result(app, view.result)
+    if view.place is not None:
+        shown |= {"workflow": view.place.workflow, "step": view.place.step, "member": view.place.member}
     if view.dead is not None:
         shown["reason"] = view.dead.letter.reason
         shown["failure"] = view.dead.letter.failure

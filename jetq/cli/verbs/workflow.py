@@ -20,8 +20,8 @@ from jetq.encoding.sealer import Sealer
 from jetq.encoding.workflows import BadRecord
 from jetq.model.names import check_queue, check_workflow_id
 from jetq.model.workflows.records import WorkflowState
-from jetq.operations.workflows.drawing import draw_flowchart, draw_tree
-from jetq.operations.workflows.viewing import WorkflowView, list_workflows, view_workflow
+from jetq.operations.workflows.views.drawing import draw_flowchart, draw_tree
+from jetq.operations.workflows.views.viewing import WorkflowView, list_workflows, view_workflow
 
 __all__ = ["workflow"]
 

@@ -12,7 +12,7 @@ from jetq.model.definitions.keywords import Seconds
 from jetq.model.workflows.records import WorkflowState
 from jetq.model.workflows.views import StepView
 from jetq.operations.workflows import cancelling, handling, retrying
-from jetq.operations.workflows.following import follow
+from jetq.operations.workflows.views.following import follow
 from jetq.units import seconds
 
 if TYPE_CHECKING:

@@ -114,6 +114,30 @@ def test_workflows_are_listed_the_newest_first(flows: Project) -> None:
     }  # fmt: skip
 
 
+def test_a_schedule_of_a_workflow_says_which_steps_it_has(flows: Project) -> None:
+    (flows.directory / "nights.py").write_text(
+        "from flows import add, app, words\n"
+        "app.schedule('nightly', words('one two'), cron='0 2 * * *')\n"
+        "app.schedule('sum', add.bind(1, 2), every=3600)\n"
+    )
+    ran = subprocess.run(
+        [sys.executable, "nights.py"], cwd=flows.directory, env=flows.environment, capture_output=True, text=True
+    )
+    assert ran.returncode == 0, ran.stderr
+    rows = {row.split()[0]: row for row in flows.jetq("schedule", "ls").stdout.splitlines()}
+    assert rows["nightly"].endswith("  workflow: split, size, total, books")
+    assert rows["sum"].endswith("  flows.add")
+    shown = flows.jetq("schedule", "show", "nightly").stdout.splitlines()
+    assert "workflow  split, size, total, books" in shown
+    assert not [line for line in shown if line.startswith(("task", "arguments"))]
+    listed = {each["name"]: each for each in json.loads(flows.jetq("schedule", "ls", "--json").stdout)}
+    assert (listed["nightly"]["steps"], listed["nightly"]["arguments"]) == (["split", "size", "total", "books"], None)
+    assert (listed["sum"]["steps"], listed["sum"]["arguments"]) == (None, {"a": 1, "b": 2})
+    job = flows.jetq("schedule", "run", "nightly").stdout.strip()
+    run(flows)
+    assert flows.jetq("workflow", "show", f"nightly-{job}").stdout.splitlines()[2] == "state     succeeded"
+
+
 def test_a_workflow_is_shown_with_its_steps_and_their_failures(flows: Project) -> None:
     store(flows, "w", "one bad three")
     before = flows.jetq("workflow", "show", "w").stdout.splitlines()

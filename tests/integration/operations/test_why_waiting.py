@@ -248,11 +248,14 @@ async def test_a_step_that_was_put_off_may_wait_for_a_value(nats_url: str) -> No
                 if found and found[0].state == "scheduled":
                     break
                 await asyncio.sleep(0.02)
-        (reason,) = (await diagnose(broker, found[0].delivery.id)).reasons
+        reason, place = (await diagnose(broker, found[0].delivery.id)).reasons
     assert reason.endswith(": it was put off by its task, or a value that it takes was not there")
+    assert place == "it is member 0 of step later of workflow w; `jetq workflow show w` shows what that waits for"
 
 
-async def test_a_step_whose_turn_has_not_come_and_one_that_is_done_are_found_in_their_workflow(nats_url: str) -> None:
+async def test_a_step_whose_turn_has_not_come_and_one_that_is_none_are_found_in_no_place(
+    nats_url: str,
+) -> None:
     app = fresh_app(nats_url)
 
     @app.task(name="number")
@@ -268,6 +271,7 @@ async def test_a_step_whose_turn_has_not_come_and_one_that_is_done_are_found_in_
     assert waiting.value.hint is not None and "jetq workflow ls" in waiting.value.hint
     async with working(app):
         assert await flow.aresult(20) == 1
+        assert await app.job(f"{life}:first:0").aresult(20) == 1
         with pytest.raises(JobNotFound) as done:
-            await app.job(f"{life}:first:0").aresult(5)
+            await app.job(f"{life}:first:7").aresult(20)
         assert done.value.hint is not None and "app.workflow(...)" in done.value.hint

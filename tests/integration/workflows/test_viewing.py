@@ -12,12 +12,12 @@ from jetq.encoding.sealer import Sealer
 from jetq.encoding.workflows import encode_closed
 from jetq.model.workflows import names
 from jetq.model.workflows.records import Closed, Totals
-from jetq.operations.workflows import viewing
 from jetq.operations.workflows.closing import purge
 from jetq.operations.workflows.handling import open_life
 from jetq.operations.workflows.life import FlowBroker, Life
 from jetq.operations.workflows.lives import StoredPlan
-from jetq.operations.workflows.viewing import list_workflows, view_workflow
+from jetq.operations.workflows.views import viewing
+from jetq.operations.workflows.views.viewing import list_workflows, view_workflow
 from tests.apps.fresh import no_app_yet, own_tasks
 from tests.apps.working import fresh_app, working
 
@@ -46,7 +46,7 @@ async def close(life: Life) -> None:
     closed = Closed(life=life.id, closed="succeeded", at=life.broker.now(), steps={"number": Totals(1, 1, 0)})
     name = names.plan(life.home, life.workflow)
     assert await life.broker.write_entry(name, encode_closed(closed), expected=life.sequence) is not None
-    await purge(life)
+    await purge(life.broker, life.id)
 
 
 async def test_a_handle_by_id_asks_as_the_one_does_that_was_given(nats_url: str) -> None:
@@ -85,7 +85,9 @@ async def test_what_cannot_be_read_is_listed_last_and_hides_nothing(nats_url: st
     await app.session.aclose()
 
 
-async def test_more_workflows_than_are_asked_for_together_are_all_listed(nats_url: str) -> None:
+async def test_more_workflows_than_are_asked_for_together_are_all_listed(
+    nats_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     app = fresh_app(nats_url)
     number = number_of(app)
     for n in range(35):
@@ -94,6 +96,14 @@ async def test_more_workflows_than_are_asked_for_together_are_all_listed(nats_ur
     everything = [f"w{n:02}" for n in range(35)]  # the newest first
     assert [line.id for line in await list_workflows(broker, NONE, limit=100)] == everything
     assert [line.id for line in await list_workflows(broker, NONE, limit=34)] == everything[:34]
+    monkeypatch.setattr(viewing, "PLANS_AT_ONCE", 4)
+    life, _ = await open_life(broker, NONE, "w09")
+    assert life is not None
+    await close(life)  # written anew: after all others, and no newer
+    assert [line.id for line in await list_workflows(broker, NONE, limit=12)] == everything[:12]
+    assert [line.id for line in await list_workflows(broker, NONE, state="succeeded")] == ["w09"]
+    running = [id for id in everything if id != "w09"]
+    assert [line.id for line in await list_workflows(broker, NONE, state="running", limit=20)] == running[:20]
     await app.session.aclose()
 
 

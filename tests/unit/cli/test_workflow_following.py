@@ -15,7 +15,7 @@ from jetq.encoding.sealer import Sealer
 from jetq.model.workflows.plan import Edge, Plan, Step, StepCall
 from jetq.model.workflows.records import StepState, WorkflowState
 from jetq.model.workflows.views import StepView
-from jetq.operations.workflows.viewing import WorkflowView
+from jetq.operations.workflows.views.viewing import WorkflowView
 
 CALL = StepCall("tests.any", "default")
 PLAN = Plan(

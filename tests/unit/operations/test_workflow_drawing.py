@@ -8,7 +8,7 @@ from jetq.model.workflows.failure import Failure
 from jetq.model.workflows.plan import Edge, Plan, Step, StepCall
 from jetq.model.workflows.records import StepState
 from jetq.model.workflows.views import StepView
-from jetq.operations.workflows.drawing import draw_flowchart, draw_tree
+from jetq.operations.workflows.views.drawing import draw_flowchart, draw_tree
 
 CALL = StepCall("tests.any", "default")
 

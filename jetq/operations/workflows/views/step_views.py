@@ -41,7 +41,7 @@ async def failure_of(life: Life, step: str, member: int) -> Failure | None:
     """Return the failure of a member; None if none stands."""
     page, _ = await life.page_of(step, member)
     entry = await life.broker.read_entry(names.bad(life.id, step, page, member), surely=True)
-    return None if entry is None else read_failure(life.sealer.open_mark(life.id, step, member, entry.body))
+    return None if entry is None else read_failure(life.sealer.open_failure(life.id, step, member, entry.body))
 
 
 async def _read_callback(life: Life, marks: Marks, name: str) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+import heapq
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Literal, TypeVar
 
 from msgspec import Struct
@@ -11,6 +12,7 @@ from msgspec import Struct
 from jetq.encoding.sealer import Sealer
 from jetq.encoding.workflows import BadRecord
 from jetq.errors import BadPayload, JobNotFound, NewerVersion
+from jetq.model.cell import LedgerEntry
 from jetq.model.names import life_began
 from jetq.model.workflows import names
 from jetq.model.workflows.plan import Plan
@@ -18,11 +20,11 @@ from jetq.model.workflows.records import WorkflowState
 from jetq.model.workflows.views import StepView
 from jetq.operations.workflows.handling import open_life
 from jetq.operations.workflows.life import FlowBroker, Life
-from jetq.operations.workflows.lives import StoredPlan, find_plan, still_stands
-from jetq.operations.workflows.states import state_of
-from jetq.operations.workflows.step_views import kept_steps, steps_of
+from jetq.operations.workflows.lives import StoredPlan, still_stands, stored_plan
+from jetq.operations.workflows.states import state_in, state_of
+from jetq.operations.workflows.views.step_views import kept_steps, steps_of
 
-__all__ = ["WorkflowLine", "WorkflowView", "list_workflows", "view_workflow"]
+__all__ = ["PLANS_AT_ONCE", "WorkflowLine", "WorkflowView", "list_workflows", "view_workflow"]
 
 T = TypeVar("T")
 
@@ -30,6 +32,9 @@ _UNREADABLE = (BadRecord, BadPayload, NewerVersion)
 
 _AT_ONCE = 32
 """Workflows that are asked for together."""
+
+PLANS_AT_ONCE = 500
+"""Plans that are held in memory at once. Each may have hundreds of kilobytes."""
 
 
 class WorkflowView(Struct, frozen=True):
@@ -80,11 +85,14 @@ class WorkflowLine(Struct, frozen=True):
 
 
 class _Stored(Struct, frozen=True):
-    """A workflow that stands. began: None if its plan cannot be read."""
+    """A workflow that stands. life: empty, and began: None, if its plan cannot be read. closed: its end; None while it
+    is open."""
 
     home: str
     workflow: str
-    began: float | None
+    life: str = ""
+    began: float | None = None
+    closed: WorkflowState | None = None
 
 
 async def view_workflow(broker: FlowBroker, sealer: Sealer, workflow: str) -> WorkflowView:
@@ -109,21 +117,56 @@ async def list_workflows(
     """Return the newest workflows, at most `limit`, the newest first: of all, or those whose first call is in `queue`,
     or those in one state.
 
-    Reads every plan, because only a plan tells the age of its workflow. Raises BrokerError for more than 100,000.
+    Reads every plan, because only a plan tells the age of its workflow, page by page: of any number, `limit` are kept
+    in memory. One that ends or is removed meanwhile may be missing.
     """
-    standing = await broker.standing_entries(names.plan(queue or "*", "*"))
-    stored: list[_Stored] = []
-    for some in _portions(sorted(standing.names)):
-        found = await asyncio.gather(*(_find(broker, sealer, name) for name in some))
-        stored += [each for each in found if each is not None]
-    stored.sort(key=lambda each: each.began or 0.0, reverse=True)
+    newest: list[_Stored] = []
+    async for page in _pages(broker, sealer, names.plan(queue or "*", "*")):
+        again = {each.workflow for each in page}  # what is written anew, as when a workflow is closed, comes again
+        newest = [each for each in newest if each.workflow not in again]
+        newest += page if state is None else await _in_state(broker, page, state)
+        newest = heapq.nsmallest(limit, newest, key=lambda each: (-(each.began or 0.0), each.workflow))
     lines: list[WorkflowLine] = []
-    for portion in _portions(stored):
+    for portion in _portions(newest):
         shown = await asyncio.gather(*(_line(broker, sealer, each) for each in portion))
         lines += [line for line in shown if line is not None and state in (None, line.state)]
-        if len(lines) >= limit:
-            break
-    return lines[:limit]
+    return lines
+
+
+async def _pages(broker: FlowBroker, sealer: Sealer, where: str) -> AsyncIterator[list[_Stored]]:
+    """Yield the workflows whose plans have names on `where`, in the order in which these were written."""
+    after = 0
+    while entries := await broker.list_entries(where, after=after, limit=PLANS_AT_ONCE):
+        after = entries[-1].sequence
+        yield [_stored(entry, sealer) for entry in entries]
+
+
+def _stored(entry: LedgerEntry, sealer: Sealer) -> _Stored:
+    _, home, workflow = entry.name.split(".")
+    try:
+        found = stored_plan(entry, workflow, sealer)
+    except _UNREADABLE:
+        return _Stored(home, workflow)
+    closed = None if found.closed is None else found.closed.closed
+    return _Stored(home, workflow, found.life, life_began(found.life), closed)
+
+
+async def _in_state(broker: FlowBroker, all: Sequence[_Stored], state: WorkflowState) -> Sequence[_Stored]:
+    """Return those of `all` that are in `state`. Of an open workflow the plan does not say that."""
+    found: list[_Stored] = []
+    for portion in _portions(all):
+        states = await asyncio.gather(*(_state(broker, each) for each in portion))
+        found += [each for each, its in zip(portion, states, strict=True) if its == state]
+    return found
+
+
+async def _state(broker: FlowBroker, stored: _Stored) -> WorkflowState | None:
+    if stored.closed is not None or not stored.life:
+        return stored.closed
+    try:
+        return await state_in(broker, stored.life)
+    except BadRecord:
+        return None
 
 
 async def _view(life: Life) -> WorkflowView:
@@ -150,16 +193,6 @@ def _kept(found: StoredPlan) -> WorkflowView:
 def _portions(all: Sequence[T]) -> Iterator[Sequence[T]]:
     for start in range(0, len(all), _AT_ONCE):
         yield all[start : start + _AT_ONCE]
-
-
-async def _find(broker: FlowBroker, sealer: Sealer, name: str) -> _Stored | None:
-    """Return the workflow whose plan has this name; None if it is gone."""
-    _, home, workflow = name.split(".")
-    try:
-        found = await find_plan(broker, sealer, workflow)
-    except _UNREADABLE:
-        return _Stored(home, workflow, None)
-    return None if found is None else _Stored(home, workflow, life_began(found.life))
 
 
 async def _line(broker: FlowBroker, sealer: Sealer, stored: _Stored) -> WorkflowLine | None:

@@ -1,0 +1,1 @@
+"""Workflows seen from outside: their steps, lists, drawings."""
