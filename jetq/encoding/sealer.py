@@ -35,17 +35,41 @@ class Sealer:
         return opened(self.codec, body, PayloadContext("result", task, id=id))
 
     def seal_plan(self, workflow: str, life: str, body: bytes) -> bytes:
-        """Return a plan, or arguments of its steps, as they are stored."""
+        """Return a plan as it is stored."""
         return sealed(self.codec, body, PayloadContext("plan", workflow=workflow, life=life))
 
     def open_plan(self, workflow: str, life: str, body: bytes) -> bytes:
-        """Return the JSON of a stored plan, or of stored arguments of its steps."""
+        """Return the JSON of a stored plan."""
         return opened(self.codec, body, PayloadContext("plan", workflow=workflow, life=life))
 
+    def seal_chunk(self, workflow: str, life: str, step: str, chunk: str, body: bytes) -> bytes:
+        """Return arguments of the members of a step as they are stored beside the plan. chunk: which ones."""
+        return sealed(self.codec, body, PayloadContext("plan", workflow=workflow, life=life, step=step, id=chunk))
+
+    def open_chunk(self, workflow: str, life: str, step: str, chunk: str, body: bytes) -> bytes:
+        """Return the JSON of stored arguments of the members of a step."""
+        return opened(self.codec, body, PayloadContext("plan", workflow=workflow, life=life, step=step, id=chunk))
+
+    def seal_kept(self, workflow: str, life: str, body: bytes) -> bytes:
+        """Return the value of a workflow as it is kept in the place of its plan."""
+        return sealed(self.codec, body, PayloadContext("plan", workflow=workflow, life=life, id="value"))
+
+    def open_kept(self, workflow: str, life: str, body: bytes) -> bytes:
+        """Return the JSON of the value of a workflow that is kept in the place of its plan."""
+        return opened(self.codec, body, PayloadContext("plan", workflow=workflow, life=life, id="value"))
+
     def seal_mark(self, life: str, step: str, member: int, body: bytes) -> bytes:
-        """Return the value or the failure of a member as it is stored."""
+        """Return the value of a member as it is stored."""
         return sealed(self.codec, body, PayloadContext("mark", life=life, step=step, member=member))
 
     def open_mark(self, life: str, step: str, member: int, body: bytes) -> bytes:
-        """Return the JSON of a stored value or failure of a member."""
+        """Return the JSON of the stored value of a member."""
         return opened(self.codec, body, PayloadContext("mark", life=life, step=step, member=member))
+
+    def seal_failure(self, life: str, step: str, member: int, body: bytes) -> bytes:
+        """Return the failure of a member as it is stored."""
+        return sealed(self.codec, body, PayloadContext("mark", life=life, step=step, member=member, id="failure"))
+
+    def open_failure(self, life: str, step: str, member: int, body: bytes) -> bytes:
+        """Return the JSON of the stored failure of a member."""
+        return opened(self.codec, body, PayloadContext("mark", life=life, step=step, member=member, id="failure"))

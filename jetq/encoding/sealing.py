@@ -38,9 +38,10 @@ class PayloadContext(Struct, frozen=True):
     elsewhere.
 
     purpose: the arguments of jobs of `task` in `queue`; the result of job `id` of `task`; the plan of `workflow` in
-    that `life`; or the mark, which is the value or failure, of `member` of `step` in that `life`. Arguments belong to
-    no single job, because the arguments of a recurring schedule become many jobs. A field that does not apply is empty,
-    and `member` is None.
+    that `life`, or what is stored beside it or in its place: arguments of members of `step`, of which `id` says which,
+    or the value, with the `id` "value"; or the mark of `member` of `step` in that `life`: its value, or its failure,
+    with the `id` "failure". Arguments belong to no single job, because the arguments of a recurring schedule become
+    many jobs. A field that does not apply is empty, and `member` is None.
     """
 
     purpose: Literal["arguments", "result", "plan", "mark"]
@@ -58,10 +59,12 @@ class PayloadContext(Struct, frozen=True):
                 return f"the arguments of {self.task}"
             case "result":
                 return f"the result of job {self.id}"
+            case "plan" if self.step:
+                return f"the arguments of step {self.step} of workflow {self.workflow}"
             case "plan":
-                return f"the plan of workflow {self.workflow}"
+                return f"the {self.id or 'plan'} of workflow {self.workflow}"
             case "mark":
-                return f"the mark of member {self.member} of step {self.step}"
+                return f"the {self.id or 'mark'} of member {self.member} of step {self.step}"
 
     @property
     def bound(self) -> bytes:

@@ -15,6 +15,7 @@ from jetq.errors import NewerVersion
 from jetq.model.workflows.failure import Failure
 from jetq.model.workflows.plan import Plan, check_plan
 from jetq.model.workflows.records import Closed, Ended
+from jetq.model.workflows.recurring import RecurringPlan
 
 __all__ = [
     "BadRecord",
@@ -22,11 +23,13 @@ __all__ = [
     "encode_ended",
     "encode_failure",
     "encode_plan",
+    "encode_recurring",
     "joined",
     "read_bodies",
     "read_ended",
     "read_failure",
     "read_plan",
+    "read_recurring",
     "write_bodies",
 ]
 
@@ -62,6 +65,7 @@ _decode_plan = msgspec.json.Decoder(Plan).decode
 _decode_closed = msgspec.json.Decoder(Closed).decode
 _decode_ended = msgspec.json.Decoder(Ended).decode
 _decode_failure = msgspec.json.Decoder(Failure).decode
+_decode_recurring = msgspec.json.Decoder(RecurringPlan).decode
 _decode_bodies = msgspec.json.Decoder(_Bodies).decode
 
 
@@ -80,11 +84,7 @@ def read_plan(body: bytes, workflow: str, sealer: Sealer) -> Plan | Closed:
     """Return a plan, open or closed. Raises BadRecord, BadPayload for a plan that was not sealed by the app's keys,
     NewerVersion."""
     head = _read("plan", body, _decode_head)
-    if head.v > WIRE_VERSION:
-        raise NewerVersion(
-            f"the plan of workflow {workflow} is of wire version {head.v}, and this jetq reads up to {WIRE_VERSION}",
-            hint="use a jetq that is as new as the one that wrote it",
-        )
+    _check_version(f"the plan of workflow {workflow}", head.v)
     if head.closed is not None:
         return _read("plan", body, _decode_closed)
     if sealer.codec is not None or head.sealed is not None:
@@ -97,6 +97,26 @@ def read_plan(body: bytes, workflow: str, sealer: Sealer) -> Plan | Closed:
     except ValueError as error:
         raise BadRecord(f"plan: {error}") from None
     return plan
+
+
+def encode_recurring(recurring: RecurringPlan) -> bytes:
+    """Return a recurring plan as JSON: the arguments of the job that starts it."""
+    return _encode(recurring)
+
+
+def read_recurring(body: bytes, schedule: str) -> RecurringPlan:
+    """Return the recurring plan of `schedule`. Raises BadRecord for a plan that cannot be followed, NewerVersion."""
+    recurring = _read("plan", body, _decode_recurring)
+    _check_version(f"the plan of schedule {schedule}", recurring.v)
+    try:
+        check_plan(recurring.plan("recurring", 0.0))
+    except ValueError as error:
+        raise BadRecord(f"plan: {error}") from None
+    for name, step in recurring.steps.items():
+        stored = len(recurring.bodies.get(name, ()))
+        if step.call is not None and not step.call.body and stored != step.members:
+            raise BadRecord(f"plan: step {name} has arguments of {stored} members, and not of {step.members}")
+    return recurring
 
 
 def encode_closed(closed: Closed) -> bytes:
@@ -156,6 +176,14 @@ def joined(values: Iterable[bytes]) -> Raw:
 
 
 # --- reading
+
+
+def _check_version(what: str, version: int) -> None:
+    if version > WIRE_VERSION:
+        raise NewerVersion(
+            f"{what} is of wire version {version}, and this jetq reads up to {WIRE_VERSION}",
+            hint="use a jetq that is as new as the one that wrote it",
+        )
 
 
 def _read(what: str, body: bytes, decode: Callable[[bytes], T]) -> T:

@@ -14,6 +14,7 @@ from hashlib import blake2b
 from jetq.errors import DefinitionError
 
 __all__ = [
+    "LONGEST_ID",
     "NO_KEY",
     "check_job_id",
     "check_key",
@@ -32,6 +33,9 @@ __all__ = [
     "new_job_id",
     "new_life",
 ]
+
+LONGEST_ID = 96
+"""The most characters of an id of a job or a workflow that is given or made, without a key."""
 
 NO_KEY = "-"
 """The key token of a job without a unique key."""

@@ -21,8 +21,9 @@ __all__ = ["KEPT", "Kept", "Staying", "kept_name", "pause_after", "read_kept", "
 KEPT = "kept"
 """The first word of the cells' names."""
 
-_FIRST_PAUSE = 30.0
-_LAST_PAUSE = 900.0
+FIRST_PAUSE, LAST_PAUSE = 30.0, 900.0
+"""Seconds until the second try to store a dead letter that found no room, and the most seconds between two tries."""
+
 _LONGEST_TRACEBACK = 8_000
 """The most characters of a traceback in a cell. The cell must find room where the job finds none."""
 
@@ -78,7 +79,7 @@ def pause_after(tries: int) -> float:
 
     tries: how often the dead letter found no room.
     """
-    return min(_FIRST_PAUSE * 2.0 ** min(tries, 10), _LAST_PAUSE)
+    return min(FIRST_PAUSE * 2.0 ** min(tries, 10), LAST_PAUSE)
 
 
 def kept_name(delivery: Delivery) -> str:

@@ -82,7 +82,9 @@ class Attempt(Struct, eq=False):
     code did not end, and nothing waits for the code. storing: its code has ended and holds no slot, and its return
     value is on its way to the broker. gates: the gates that have let the attempt in; waits_at: the gate that has not
     yet. kept: the content of the cell beside a job that stays where it is. values: what a member of a workflow takes of
-    other steps, and the spots in its arguments; None until that is read.
+    other steps, and the spots in its arguments; None until that is read. unmarked_at: the broker's time, in unix
+    seconds, when the member began to leave its mark; None before. counted: the count of the page of a member whose mark
+    stands; None until it was counted.
     """
 
     delivery: Delivery
@@ -104,6 +106,8 @@ class Attempt(Struct, eq=False):
     waits_at: Gate | None = None
     kept: tuple[Kept, Cell] | None = None
     values: list[tuple[Spot, Raw]] | None = None
+    unmarked_at: float | None = None
+    counted: int | None = None
 
     def __repr__(self) -> str:
         return f"<attempt at {self.name} {self.delivery.id}>"  # without its arguments

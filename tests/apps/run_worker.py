@@ -7,6 +7,9 @@ clock of its machine seems to be so many seconds ahead; SIGUSR1 sets it ten minu
 JETQ_TEST_IMPATIENT=1 it waits for newer code and for room in the dead letters for seconds, where others do for minutes.
 With JETQ_TEST_WATCH=S the watch of a workflow takes a turn every S seconds, and waits for a plan three times as long.
 With JETQ_TEST_STAMPS=FILE it writes down when the broker stored each job that it is handed out.
+With JETQ_TEST_STOP_AT=N the process stops itself, as by SIGSTOP, at the N-th call by which a member of a workflow sets
+something off (each counts twice), and with JETQ_TEST_STOPS=FILE it writes down each such call. With JETQ_TEST_STALE=S a
+member that is stored S seconds after it was found to be due is a suspect.
 """
 
 from __future__ import annotations
@@ -38,6 +41,28 @@ def stamp_deliveries(app: Jetq, path: str) -> None:
     watch_deliveries(app, stamp)
 
 
+_FIRES = ("write_entry", "write_entries", "count_up", "standing_entries", "enqueue_many")
+
+
+def stop_at(app: Jetq, number: int, path: str) -> None:
+    """Stop this process at call `number` of those by which a member of a workflow sets something off."""
+    from jetq.broker import Broker
+    from jetq.testing.faulty import Points, faulty
+
+    connect = app.session.connect
+
+    def reached(count: int, where: str) -> None:
+        with open(path, "a") as calls:
+            calls.write(f"{count} {where}\n")
+        if count == number:
+            os.kill(os.getpid(), signal.SIGSTOP)
+
+    async def connect_counted(*, patient: bool = False) -> Broker:
+        return faulty(await connect(patient=patient), [Points(_FIRES, reached)])
+
+    app.session.connect = connect_counted
+
+
 class Clock:
     """The clock of this process's machine, as far off as is said."""
 
@@ -63,6 +88,8 @@ async def main(queues: str, concurrency: int, grace: float, module: ModuleType, 
         faults.kill_at(app, kill_at, points=calls)
     if path := os.environ.get("JETQ_TEST_STAMPS"):
         stamp_deliveries(app, path)
+    if path := os.environ.get("JETQ_TEST_STOPS"):
+        stop_at(app, int(os.environ.get("JETQ_TEST_STOP_AT", "0")), path)
     worker = Worker(app, queues=queues.split(","), concurrency=concurrency, grace=grace)
     loop = asyncio.get_running_loop()
     stops = 0
@@ -85,11 +112,17 @@ if __name__ == "__main__":
         from jetq.worker import policy
 
         policy.put_off.__kwdefaults__ = {"patience": 15.0}
-        oversized._FIRST_PAUSE, oversized._LAST_PAUSE = 1.0, 4.0
+        oversized.FIRST_PAUSE, oversized.LAST_PAUSE = 1.0, 4.0
     if turn := os.environ.get("JETQ_TEST_WATCH"):
         from jetq.operations.workflows import watching
 
         vars(watching).update(FIRST_TURN=float(turn), SLOW_CREATOR=float(turn), NO_PLAN=3 * float(turn))
+    if stale := os.environ.get("JETQ_TEST_STALE"):
+        from jetq.operations.workflows import firing
+        from jetq.worker.workflows import members
+
+        vars(firing).update(STALE=float(stale))
+        vars(members).update(STALE=float(stale))
     machine = Clock(float(os.environ.get("JETQ_TEST_SKEW", "0")))
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # until it listens
     asyncio.run(main(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), tasks, machine))

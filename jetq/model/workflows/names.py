@@ -5,16 +5,20 @@ from __future__ import annotations
 
 __all__ = [
     "all_bad",
+    "allowance",
     "bad",
+    "chunk_of",
     "chunks",
     "count",
     "counts",
     "end",
     "fed",
+    "former",
     "full",
     "fulls",
     "life_of",
     "mark",
+    "mark_by_number",
     "marks_of_page",
     "ok",
     "page",
@@ -43,9 +47,20 @@ def life_of(life: str) -> str:
     return f"flow.{life}.>"
 
 
+def former(life: str) -> str:
+    """Return the name of the plan of a life that has ended, and in whose place another was stored. It is a page of no
+    step: whoever may store plans may store pages."""
+    return page(life, ":former", 0, 0)
+
+
 def page(life: str, step: str, page: int, chunk: int) -> str:
     """Return the name of a chunk of the arguments of a page's members."""
     return f"flow.{life}.page.{step}.{page}.{chunk}"
+
+
+def chunk_of(name: str) -> str:
+    """Return which chunk of its step has the name `name`: the numbers of the page and of the chunk."""
+    return name.split(".", 4)[4]
 
 
 def chunks(life: str, step: str, page: int) -> str:
@@ -53,9 +68,19 @@ def chunks(life: str, step: str, page: int) -> str:
     return f"flow.{life}.page.{step}.{page}.*"
 
 
+def allowance(life: str, queue: str) -> str:
+    """Return the name of the note that the creator of a life may plan for `queue`, which is not the home."""
+    return f"flow.{life}.allow.{queue}"
+
+
 def mark(life: str, step: str, page: int, member: int) -> str:
     """Return a filter for the marks of one member, of which one stands, or both while a late success takes over."""
     return f"flow.{life}.mark.{step}.{page}.{member}.*"
+
+
+def mark_by_number(life: str, step: str, member: int) -> str:
+    """Return a filter for the marks of one member, whatever its page."""
+    return f"flow.{life}.mark.{step}.*.{member}.*"
 
 
 def ok(life: str, step: str, page: int, member: int) -> str:

@@ -14,6 +14,7 @@ from jetq.model.job import DEFAULT_META, Level, Meta
 from jetq.model.redaction import RedactedRepr
 
 __all__ = [
+    "EXPIRES",
     "MOST_MEMBERS",
     "MOST_STEPS",
     "NOTHING",
@@ -37,6 +38,9 @@ PAGE = 1_000
 
 NOTHING = Raw(b"")
 """The JSON of no value, where a value may be any JSON, also null."""
+
+EXPIRES = 31 * 86_400.0
+"""Seconds after which no step of a workflow begins any more, unless it says so itself."""
 
 MOST_STEPS = 1_000
 """The most steps of a plan."""

@@ -29,7 +29,8 @@ class Ended(RedactedRepr, Versioned, frozen=True, omit_defaults=True, kw_only=Tr
     """The sealed value; None if it is not sealed, or put together of marks."""
 
     step: str = ""
-    """The step of the member that has failed."""
+    """The step of the member that has failed, or whose value this is; empty if the value is put together, and in
+    ends of earlier versions."""
 
     member: int = 0
     """The number of that member."""

@@ -31,8 +31,8 @@ async def act(life: Life, action: Action, *, again: bool = False) -> None:
         case Fire(step, member):
             await start_one(life, step, member, looked=looked, again=again)
         case Feed(step) | Measure(step):
-            if await start(life, step, again=again):
-                await go_on(life, step, again=again)
+            if await start(life, step, looked=looked, again=again):
+                await go_on(life, step, looked=looked, again=again)
         case Cover(step, page):
             await life.write(names.full(life.id, step, page), b"")
         case Verdict(step, member):

@@ -31,6 +31,7 @@ __all__ = [
     "feed_window",
     "go_on",
     "go_on_from",
+    "sets_little_off",
     "settle_failure",
     "start",
     "start_one",
@@ -78,8 +79,19 @@ _PAUSES = (0.05, 0.25, 1.0, 0.0)
 but a count may be doubled. After the last look, the next count or the watch goes on."""
 
 
-async def advance(life: Life, step: str, member: int, together: Together, *, again: bool = False) -> None:
-    """Do what the mark of `member` sets off. `again`: this may have been done before.
+async def advance(
+    life: Life,
+    step: str,
+    member: int,
+    together: Together,
+    *,
+    looked: float,
+    again: bool = False,
+    counted: int | None = None,
+) -> None:
+    """Do what the mark of `member` sets off. `again`: this may have been done before. `looked`: a time, in unix
+    seconds, at which the mark was not there yet: nobody can have stored before it what waits for the mark. counted: the
+    count of its page, if it was counted already.
 
     Guarantee: tests/faults/test_flow_crashes.py: who dies at any step of this delays the workflow, and changes nothing;
     tests/faults/test_flow_refusals.py: nor does a broker that refuses, or does not answer.
@@ -91,21 +103,22 @@ async def advance(life: Life, step: str, member: int, together: Together, *, aga
         return
     for follower, edge in life.followers[step]:
         if edge.by == "each":
-            await _start_member(life, follower, member, edge, again)
+            await _start_member(life, follower, member, edge, looked, again)
     if await life.members(step) == 1:
-        return await go_on(life, step, again=again)
+        return await go_on(life, step, looked=looked, again=again)
     page, size = await life.page_of(step, member)
-    count = await together.count_up(names.count(life.id, step, page))
+    count = counted if counted is not None else await together.count_up(names.count(life.id, step, page))
     if life.plan.steps[step].window is not None:
         await together.feed(life, step, sum((await life.pages(step))[:page]) + count)
     if count >= size:  # who was counted together looks together
-        await together.once(f"{life.id}.{step}.{page}.{count}", partial(_end_page, life, step, page, together, again))
+        look = partial(_end_page, life, step, page, together, looked, again)
+        await together.once(f"{life.id}.{step}.{page}.{count}", look)
 
 
-async def _end_page(life: Life, step: str, page: int, together: Together, again: bool) -> None:
+async def _end_page(life: Life, step: str, page: int, together: Together, looked: float, again: bool) -> None:
     """Go on from a page whose members may all be done."""
-    if await _cover_page(life, step, page, together, again):
-        await go_on(life, step, again=again)
+    if await _cover_page(life, step, page, together, looked, again):
+        await go_on(life, step, looked=looked, again=again)
 
 
 async def end(life: Life) -> None:
@@ -120,14 +133,14 @@ async def end(life: Life) -> None:
         await call_back(life)
 
 
-async def _cover_page(life: Life, step: str, page: int, together: Together, again: bool) -> bool:
+async def _cover_page(life: Life, step: str, page: int, together: Together, looked: float, again: bool) -> bool:
     """See whether all members of a page are done, and whether it was the last page. Return whether all members of the
     step are done."""
     if not await _page_is_done(life, step, page):
         return False
     for follower, edge in life.followers[step]:
         if edge.by == "page":
-            await _start_member(life, follower, page, edge, again)
+            await _start_member(life, follower, page, edge, looked, again)
     pages = len(await life.pages(step))
     if pages == 1:
         return True
@@ -147,14 +160,14 @@ async def _page_is_done(life: Life, step: str, page: int) -> bool:
     return False
 
 
-async def go_on(life: Life, step: str, *, again: bool = False) -> None:
-    """Start what waits for the whole of `step`, whose members are all done, and nothing else."""
+async def go_on(life: Life, step: str, *, looked: float, again: bool = False) -> None:
+    """Start what waits for the whole of `step`, whose members are all done, and nothing else. See `advance`."""
     waiting, covered = deque([step]), {step}
     while waiting:
         name = waiting.popleft()
         for follower, edge in life.followers[name]:
             if edge.by in WHOLE and await _may_start(life, follower, covered):
-                if await start(life, follower, again=again) and follower not in covered:
+                if await start(life, follower, looked=looked, again=again) and follower not in covered:
                     covered.add(follower)
                     waiting.append(follower)
     await _end_if_done(life, covered)
@@ -168,10 +181,10 @@ async def _may_start(life: Life, name: str, covered: set[str]) -> bool:
     return True
 
 
-async def start(life: Life, name: str, *, again: bool = False) -> bool:
+async def start(life: Life, name: str, *, looked: float, again: bool = False) -> bool:
     """Start the members of a step that may begin, where all is done that the step waits for as a whole. Return whether
-    the step is done by that, because it has no members."""
-    looked, step = life.broker.now(), life.plan.steps[name]
+    the step is done by that, because it has no members. See `advance`."""
+    step = life.plan.steps[name]
     members = await measure(life, name)
     partly = [edge for edge in step.edges if edge.by not in WHOLE]
     if partly:
@@ -180,13 +193,14 @@ async def start(life: Life, name: str, *, again: bool = False) -> bool:
     elif members == 1:
         await start_one(life, name, 0, looked=looked, again=again)
     else:
-        await _refuse(life, name, await feed(life, name, again=again))
+        await _refuse(life, name, await feed(life, name, looked=looked, again=again))
     return members == 0
 
 
 async def feed_window(life: Life, name: str) -> None:
     """Store as many members of a step as its window lets. Raises as `fire` does."""
-    await _refuse(life, name, await feed(life, name))
+    # If nobody has noted the first of them, they may have been stored at any time before.
+    await _refuse(life, name, await feed(life, name, looked=0.0))
 
 
 async def start_one(life: Life, name: str, member: int, *, looked: float, again: bool = False) -> None:
@@ -217,9 +231,8 @@ async def _parts(life: Life, edge: Edge) -> set[int]:
     return done
 
 
-async def _start_member(life: Life, name: str, member: int, by: Edge, again: bool) -> None:
-    """Start one member of a step, if all else that it waits for is done as well as what `by` says."""
-    looked = life.broker.now()
+async def _start_member(life: Life, name: str, member: int, by: Edge, looked: float, again: bool) -> None:
+    """Start one member of a step, if all else that it waits for is done as well as what `by` says. See `advance`."""
     for edge in life.plan.steps[name].edges:
         if edge is by:
             continue
@@ -268,15 +281,36 @@ async def fail(life: Life, failure: Failure) -> None:
     """Mark a member as failed that no worker has, and do what the mark sets off."""
     mark = await mark_failure(life, failure)
     if mark is not None:
-        await go_on_from(life, failure.step, failure.index, mark, _Alone(life), again=True)
+        looked = life.broker.now()
+        await go_on_from(life, failure.step, failure.index, mark, _Alone(life), looked=looked, again=True)
 
 
-async def go_on_from(life: Life, step: str, member: int, mark: Mark, together: Together, *, again: bool) -> None:
-    """Do what the mark sets off that stands of a member. `again`: this may have been done before."""
+def sets_little_off(life: Life, step: str) -> bool:
+    """Return whether the mark of each member is counted and sets nothing else off, but that of a page's last."""
+    planned = life.plan.steps[step]
+    if planned.callback is not None or planned.window is not None or step == life.plan.last():
+        return False
+    if life.members_at_hand(step) == 1:
+        return False
+    return not any(edge.by == "each" for _, edge in life.followers[step])
+
+
+async def go_on_from(
+    life: Life,
+    step: str,
+    member: int,
+    mark: Mark,
+    together: Together,
+    *,
+    looked: float,
+    again: bool,
+    counted: int | None = None,
+) -> None:
+    """Do what the mark sets off that stands of a member. See `advance`."""
     if mark == "bad" and not life.plan.steps[step].tolerates:
         await settle_failure(life, step, member)
     else:
-        await advance(life, step, member, together, again=again)
+        await advance(life, step, member, together, looked=looked, again=again, counted=counted)
 
 
 async def settle_failure(life: Life, step: str, member: int) -> None:

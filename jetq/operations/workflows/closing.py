@@ -5,16 +5,20 @@ from __future__ import annotations
 from msgspec import Raw
 from msgspec.structs import replace
 
+from jetq.broker.ledger import Ledger
 from jetq.encoding.filling import whole
+from jetq.encoding.sealer import Sealer
 from jetq.encoding.workflows import encode_closed, read_ended
+from jetq.model.cell import LedgerEntry
+from jetq.model.job import Place
 from jetq.model.workflows import names
 from jetq.model.workflows.records import Closed, StepState, Totals, WorkflowState
-from jetq.operations.workflows.life import Life
-from jetq.operations.workflows.lives import find_plan
-from jetq.operations.workflows.step_views import steps_of
+from jetq.operations.workflows.life import FlowBroker, Life
+from jetq.operations.workflows.lives import find_plan, find_plan_since
 from jetq.operations.workflows.values import value_of
+from jetq.operations.workflows.views.step_views import steps_of
 
-__all__ = ["KEEP_FAILED", "close", "purge", "value_json"]
+__all__ = ["KEEP_FAILED", "close", "purge", "purge_if_closed", "value_json"]
 
 KEEP_FAILED = 31 * 86_400.0
 """Seconds for which a workflow that has failed or expired can be retried, with all its values."""
@@ -50,27 +54,42 @@ async def close(life: Life, state: WorkflowState, ended_at: float) -> float:
         found = await find_plan(life.broker, life.sealer, life.workflow)
         if found is not None and found.life == life.id and found.plan is not None:
             return _AGAIN  # a retry has moved the deadline of the plan: the workflow goes on, and needs its records
-    await purge(life)  # after the plan: whoever finds no state must find that it is closed
+    await purge(life.broker, life.id)  # after the plan: whoever finds no state must find that it is closed
     return 0.0
 
 
-async def purge(life: Life) -> None:
+async def purge(ledger: Ledger, life: str) -> None:
     """Remove all records of a life but its plan."""
-    await life.broker.purge_entries(names.life_of(life.id))
-    await life.broker.purge_entries(names.counts(life.id))
+    await ledger.purge_entries(names.life_of(life))
+    await ledger.purge_entries(names.counts(life))
 
 
-async def value_json(life: Life) -> bytes:
-    """Return the value of a workflow that has succeeded, as JSON. Raises what `value_of` raises."""
+async def purge_if_closed(broker: FlowBroker, sealer: Sealer, place: Place, seen: int) -> bool:
+    """Remove what this process has written of the life at `place` after its workflow was closed. Return whether it is
+    closed. seen: the newest sequence of the ledger that is known to be written for the life. Raises BrokerUnavailable.
+
+    Guarantee: tests/faults/test_flow_late_firer.py: of a workflow that is closed nothing stays but its plan.
+    """
+    found = await find_plan_since(broker, sealer, place.workflow, seen)
+    if found is not None and found.life == place.life and found.plan is not None:
+        return False
+    if await broker.read_entry(names.former(place.life), surely=True) is None:  # else its watch is still to come
+        await purge(broker, place.life)
+    return True
+
+
+async def value_json(life: Life, entry: LedgerEntry | None = None) -> bytes:
+    """Return the value of a workflow that has succeeded, as JSON. entry: its end, if that is read already. Raises what
+    `value_of` raises."""
     last = life.plan.last()
     if last is None:
         return whole(await value_of(life))
-    entry = await life.broker.read_entry(names.end(life.id), surely=True)
+    if entry is None:
+        entry = await life.broker.read_entry(names.end(life.id), surely=True)
     assert entry is not None
     ended = read_ended(entry.body)
-    if ended.sealed is not None:
-        return life.sealer.open_mark(life.id, last, 0, ended.sealed)
-    return bytes(ended.value)
+    value = bytes(ended.value) if ended.sealed is None else ended.sealed
+    return life.sealer.open_mark(life.id, last, 0, value)  # which takes no value in the clear from who seals
 
 
 async def _small_value(life: Life) -> bytes | None:
@@ -85,7 +104,7 @@ async def _small_value(life: Life) -> bytes | None:
 async def _with_value(life: Life, closed: Closed, value: bytes) -> Closed:
     if life.sealer.codec is None:
         return replace(closed, value=Raw(value))
-    return replace(closed, sealed=life.sealer.seal_plan(life.workflow, life.id, value))
+    return replace(closed, sealed=life.sealer.seal_kept(life.workflow, life.id, value))
 
 
 async def _totals(life: Life) -> dict[str, Totals]:

@@ -4,37 +4,49 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Literal
+from typing import Literal, Protocol
 
 import msgspec
 from msgspec import Struct
 
+from jetq.broker.queues import Queues
 from jetq.encoding.sealer import Sealer
 from jetq.encoding.workflows import encode_plan, write_bodies
-from jetq.errors import BrokerError
+from jetq.errors import BrokerError, Denied
 from jetq.model.job import JobRecord, Meta, Place
 from jetq.model.workflows import names
 from jetq.model.workflows.evaluate import evaluate
 from jetq.model.workflows.marks import Marks
 from jetq.model.workflows.plan import Plan, Step
 from jetq.operations.workflows.acting import act
-from jetq.operations.workflows.life import FlowBroker, Life
+from jetq.operations.workflows.allowing import allow
+from jetq.operations.workflows.life import KEPT_FOR, FlowBroker, Life
 from jetq.operations.workflows.lives import StoredPlan, find_plan
 from jetq.operations.workflows.states import state_of
 
-__all__ = ["FIRST_TURN", "PLAN_KEPT_FOR", "WATCH", "Created", "create", "home_of", "watch_job"]
+__all__ = ["BUILT_IN", "FIRST_TURN", "START", "WATCH", "CreateBroker", "Created", "create", "home_of", "watch_job"]
 
 WATCH = "jetq.watch"
 """The name of the task whose job watches over a workflow. Each worker has it, and it runs no code of the app."""
 
+START = "jetq.start"
+"""The name of the task whose job starts a workflow at a time of a schedule. Each worker has it too."""
+
+BUILT_IN = frozenset({WATCH, START})
+"""The tasks that each worker has, and no app."""
+
 FIRST_TURN = 30.0
 """Seconds after which the watch looks at a new workflow for the first time."""
+
+_SOON = 0.1
+"""Seconds after which the watch does what the creator has no permission for."""
 
 _AFTER_DEADLINE = 0.5
 """Seconds after the deadline at which the watch says that it has passed."""
 
-PLAN_KEPT_FOR = 31 * 86_400.0
-"""Seconds beyond its deadline for which a plan is kept, should nobody clear up."""
+
+class CreateBroker(FlowBroker, Queues, Protocol):
+    """The parts of the broker that a creation uses."""
 
 
 class Created(Struct, frozen=True):
@@ -45,7 +57,7 @@ class Created(Struct, frozen=True):
 
 
 async def create(
-    broker: FlowBroker,
+    broker: CreateBroker,
     sealer: Sealer,
     workflow: str,
     plan: Plan,
@@ -59,39 +71,49 @@ async def create(
 
     bodies: the arguments of the members of a step, where each has its own. fresh: the id was made for this workflow, so
     that there is none. Whoever dies before the plan is stored leaves nothing that runs, and what was left is cleared
-    up; who dies after it leaves a workflow that runs. Raises what an enqueue raises, if the plan is not stored.
+    up; who dies after it leaves a workflow that runs. Raises what an enqueue raises, if the plan is not stored, and
+    Denied if the plan names a task of a queue for which the NATS user may not plan.
 
     Guarantee: tests/faults/test_flow_crashes.py: a creator that dies at any step leaves a workflow that runs, or
     nothing.
     """
     home = home_of(plan.steps)
-    life = Life(broker, sealer, workflow, home, plan)
+    life = Life(broker, sealer, workflow, home, plan, actor="its creator")
     found = None if fresh else await find_plan(broker, sealer, workflow)
     if found is not None and not (anew and await _is_over(broker, sealer, found)):
         return Created(found.life, "existing")
     # The watch first: whatever is stored after it is cleared up by it.
     await broker.enqueue(watch_job(life), due=min(broker.now() + FIRST_TURN, plan.deadline + _AFTER_DEADLINE))
+    await _store_allowances(life)
     await _store_pages(life, bodies)
-    sequence = await broker.write_entry(
-        names.plan(home, workflow),
-        encode_plan(plan, workflow, sealer),
-        expected=0 if found is None else found.sequence,
-        on=names.plans(workflow),
-        ttl=plan.deadline - broker.now() + PLAN_KEPT_FOR,
-    )
-    if sequence is None:
-        found = await find_plan(broker, sealer, workflow)
-        if found is None:
+    while not await _store_plan(life, found):
+        before, found = found, await find_plan(broker, sealer, workflow)
+        if found is None and before is None:
             raise BrokerError(f"workflow {workflow} was refused, and none of that id stands", hint="try again")
-        if found.life != plan.life:
+        if found is not None and found.life == plan.life:  # its own, whose answer was lost
+            life.saw(found.sequence)
+            break
+        # One that has ended may have been closed meanwhile.
+        if found is not None and not (anew and await _is_over(broker, sealer, found)):
             return Created(found.life, "existing")
-        sequence = found.sequence  # its own, whose answer was lost
-    life.saw(sequence)
+    else:
+        life.unfed.update(plan.steps)
+    life.bodies = bodies
     # An error would say that nothing is stored. The workflow is stored, and its watch begins what is left here.
     with suppress(BrokerError):
-        for action in evaluate(plan, Marks(), broker.now()):
-            await act(life, action)
+        await _begin(broker, life)
     return Created(plan.life, "stored")
+
+
+async def _begin(broker: CreateBroker, life: Life) -> None:
+    """Do what can be done at once. What the creator has no permission for, the watch does."""
+    try:
+        for action in evaluate(life.plan, Marks(), broker.now()):
+            await act(life, action)
+    except Denied:
+        found = await broker.find(life.home, watch_job(life).id)
+        if found is not None:
+            await broker.move(found, broker.now() + _SOON)
 
 
 def home_of(steps: Mapping[str, Step]) -> str:
@@ -107,6 +129,26 @@ def watch_job(life: Life, *, again: bool = False) -> JobRecord:
     return JobRecord(f"{life.id}:watch", WATCH, life.home, body, meta=Meta(flow=place), fresh=not again)
 
 
+async def _store_plan(life: Life, ended: StoredPlan | None) -> bool:
+    """Store the plan of a workflow, in place of `ended`; None if none stands. Return False if something else stands."""
+    broker = life.broker
+    if ended is not None and ended.plan is not None and any(step.callback for step in ended.plan.steps.values()):
+        # It may have to call back still, and its callbacks and its watch need its plan.
+        body = encode_plan(ended.plan, life.workflow, life.sealer)
+        await broker.write_entry(names.former(ended.life), body, ttl=KEPT_FOR)
+    sequence = await broker.write_entry(
+        names.plan(life.home, life.workflow),
+        encode_plan(life.plan, life.workflow, life.sealer),
+        expected=0 if ended is None else ended.sequence,
+        on=names.plans(life.workflow),
+        ttl=life.ttl,
+    )
+    if sequence is None:
+        return False
+    life.saw(sequence)
+    return True
+
+
 async def _is_over(broker: FlowBroker, sealer: Sealer, found: StoredPlan) -> bool:
     if found.plan is None:
         return True
@@ -114,11 +156,19 @@ async def _is_over(broker: FlowBroker, sealer: Sealer, found: StoredPlan) -> boo
     return await state_of(life) != "running"
 
 
+async def _store_allowances(life: Life) -> None:
+    """Note for each other queue of the plan that the creator may plan for it. Raises Denied if the creator may not."""
+    for step in life.plan.steps.values():
+        if step.call is not None:
+            await allow(life, step.call.task, step.call.queue)
+
+
 async def _store_pages(life: Life, bodies: Mapping[str, Sequence[bytes]]) -> None:
     for name, each in bodies.items():
         first = 0
         for page, size in enumerate(await life.pages(name)):
             for number, chunk in enumerate(write_bodies(each[first : first + size], first)):
-                sealed = life.sealer.seal_plan(life.workflow, life.id, chunk)
-                await life.broker.write_entry(names.page(life.id, name, page, number), sealed, ttl=life.ttl)
+                where = names.page(life.id, name, page, number)
+                sealed = life.sealer.seal_chunk(life.workflow, life.id, name, names.chunk_of(where), chunk)
+                await life.broker.write_entry(where, sealed, ttl=life.ttl)
             first += size

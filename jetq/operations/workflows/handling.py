@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from jetq.encoding.sealer import Sealer
 from jetq.encoding.workflows import read_ended
 from jetq.errors import JobCancelled, JobExpired, JobNotFound, ResultExpired, ResultTimeout, TaskFailed
+from jetq.model.cell import LedgerEntry
 from jetq.model.workflows import names
 from jetq.model.workflows.failure import Failure
 from jetq.model.workflows.records import WorkflowState
@@ -16,13 +17,17 @@ from jetq.model.workflows.views import StepView
 from jetq.operations.workflows.closing import value_json
 from jetq.operations.workflows.life import FlowBroker, Life
 from jetq.operations.workflows.lives import StoredPlan, find_plan, still_stands
-from jetq.operations.workflows.states import state_of
-from jetq.operations.workflows.step_views import failure_of, kept_steps, steps_of
+from jetq.operations.workflows.states import state_by, state_of
+from jetq.operations.workflows.views.step_views import failure_of, kept_steps, steps_of
 
-__all__ = ["open_life", "status", "steps", "wait_for_value"]
+__all__ = ["OFTENEST", "RAREST", "open_life", "status", "steps", "wait_for_value"]
 
-_OFTENEST, _RAREST = 0.02, 1.0
-"""Seconds between two looks for the end: a tenth of the time waited so far, within these bounds."""
+OFTENEST, RAREST = 1.0, 10.0
+"""Seconds between two looks for the end, should it not be told: a tenth of the time waited so far, within these
+bounds."""
+
+_TAKEN_UP = 0.02
+"""Seconds after which a workflow is looked at again whose failure is just being taken back."""
 
 
 async def open_life(broker: FlowBroker, sealer: Sealer, workflow: str) -> tuple[Life | None, StoredPlan]:
@@ -71,25 +76,27 @@ async def wait_for_value(broker: FlowBroker, sealer: Sealer, workflow: str, time
         life, found = await open_life(broker, sealer, workflow)
         if life is None:
             return _kept_value(found, sealer)
-        state = await state_of(life)
-        if state != "running" and (value := await _value(life, state)) is not None:
-            return value
         waited = time.monotonic() - began
-        if timeout is not None and waited >= timeout:
+        look = min(max(OFTENEST, waited / 10), RAREST)
+        end = await broker.wait_entry(
+            names.states(life.id), look if timeout is None else min(look, max(0.0, timeout - waited))
+        )
+        if end is not None:
+            if (value := await _value(life, end)) is not None:
+                return value
+            await asyncio.sleep(_TAKEN_UP)
+        if timeout is not None and time.monotonic() - began >= timeout:
             raise ResultTimeout(f"workflow {workflow} is still running after {timeout:g} s")
-        pause = min(max(_OFTENEST, waited / 10), _RAREST)
-        await asyncio.sleep(pause if timeout is None else min(pause, max(0.0, timeout - waited)))
 
 
-async def _value(life: Life, state: WorkflowState) -> bytes | None:
-    """Return the value of a workflow that has ended; None if it is just being taken up again. Raises for other ends."""
+async def _value(life: Life, end: LedgerEntry) -> bytes | None:
+    """Return the value of a workflow that has ended as `end` says; None if it is just being taken up again. Raises for
+    other ends."""
+    state = state_by(end)
     if state == "succeeded":
-        return await value_json(life)
+        return await value_json(life, end)
     if state == "failed":
-        entry = await life.broker.read_entry(names.end(life.id), surely=True)
-        if entry is None:
-            return None
-        ended = read_ended(entry.body)
+        ended = read_ended(end.body)
         failure = await failure_of(life, ended.step, ended.member)
         if failure is None:  # the end is taken back after the failure
             return None
@@ -102,11 +109,10 @@ def _kept_value(found: StoredPlan, sealer: Sealer) -> bytes:
     assert closed is not None
     if closed.closed != "succeeded":
         raise _other_end(found.workflow, closed.closed)
-    if closed.sealed is not None:
-        return sealer.open_plan(found.workflow, found.life, closed.sealed)
-    if not closed.value:
+    kept = bytes(closed.value) if closed.sealed is None else closed.sealed
+    if not kept:
         raise ResultExpired(f"the value of workflow {found.workflow} is not kept any more")
-    return bytes(closed.value)
+    return sealer.open_kept(found.workflow, found.life, kept)  # which takes no value in the clear from who seals
 
 
 def _failed(workflow: str, failure: Failure) -> TaskFailed:

@@ -44,10 +44,22 @@ class Life:
     `seen`: the newest sequence of the ledger that this process knows to be written for this life, or that one of its
     jobs claims. A look that is older does not count. What no look confirms in time is given up: the claim is false, or
     the stream has lost its end. `fed`: how many members of a step were noted as stored, when this process last looked.
+    `allowed`: queues of which this process knows that the creator may plan for them. actor: names this process where it
+    lacks a permission. `bodies`: the arguments of the members of a step, as far as this process has stored
+    them itself. `unfed`: steps of which nobody can have stored a member yet, because this process has just stored the
+    plan.
     """
 
     def __init__(
-        self, broker: FlowBroker, sealer: Sealer, workflow: str, home: str, plan: Plan, sequence: int = 0
+        self,
+        broker: FlowBroker,
+        sealer: Sealer,
+        workflow: str,
+        home: str,
+        plan: Plan,
+        sequence: int = 0,
+        *,
+        actor: str = "whoever started it",
     ) -> None:
         self.broker = broker
         self.sealer = sealer
@@ -57,9 +69,13 @@ class Life:
         self.sequence = sequence
         self.id = plan.life
         self.seen = sequence
+        self.actor = actor
+        self.allowed = {home}
         self._sizes: dict[str, int] = {}
         self._full: dict[str, int] = {}
         self.fed: dict[str, int] = {}
+        self.bodies: Mapping[str, Sequence[bytes]] = {}
+        self.unfed: set[str] = set()
         self._pages: dict[str, tuple[int, ...]] = {}
 
     @cached_property
@@ -95,13 +111,21 @@ class Life:
         """Seconds for which an entry of this life is kept that is written now."""
         return max(0.0, self.plan.deadline - self.broker.now()) + KEPT_FOR
 
+    async def is_allowed(self, queue: str) -> bool:
+        """Return whether the creator may plan for `queue`: for the home, because the plan stands there, and for those
+        of which a note says so that only who may plan for them can write."""
+        for surely in (False, True):
+            if queue in self.allowed:
+                break
+            if await self.broker.read_entry(names.allowance(self.id, queue), surely=surely) is not None:
+                self.allowed.add(queue)
+        return queue in self.allowed
+
     # --- sizes
 
     async def members(self, name: str) -> int | None:
         """Return how many members a step has; None while nobody knows."""
-        known = self.plan.steps[name].members
-        if known is None:
-            known = self._sizes.get(name)
+        known = self.members_at_hand(name)
         if known is None:
             entry = await self.broker.read_entry(names.size(self.id, name))
             if entry is None:
@@ -110,18 +134,33 @@ class Life:
                 known = self._sizes[name] = int(entry.body)
         return known
 
+    def members_at_hand(self, name: str) -> int | None:
+        """Return how many members a step has; None if nobody knows, or this process has not read it."""
+        known = self.plan.steps[name].members
+        return self._sizes.get(name) if known is None else known
+
     async def pages(self, name: str) -> tuple[int, ...]:
         """Return how many members each page of a step has. The number of members must be known."""
-        pages = self._pages.get(name)
+        pages = self.pages_at_hand(name)
         if pages is None:
             members = await self.members(name)
             assert members is not None
             pages = self._pages[name] = page_sizes(self.plan.steps[name], members)
         return pages
 
+    def pages_at_hand(self, name: str) -> tuple[int, ...] | None:
+        """Return how many members each page of a step has; None if nobody knows, or this process has not read it."""
+        pages = self._pages.get(name)
+        if pages is None and (members := self.members_at_hand(name)) is not None:
+            pages = self._pages[name] = page_sizes(self.plan.steps[name], members)
+        return pages
+
     async def page_of(self, name: str, member: int) -> tuple[int, int]:
         """Return the page of a member, and how many members the page has."""
-        sizes = await self.pages(name)
+        return self.page_among(await self.pages(name), name, member)
+
+    def page_among(self, sizes: tuple[int, ...], name: str, member: int) -> tuple[int, int]:
+        """Return what `page_of` does. sizes: of the step's pages."""
         if not self.plan.steps[name].pages:
             page = member // PAGE
             return page, sizes[page]

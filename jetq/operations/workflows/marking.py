@@ -11,6 +11,7 @@ from jetq.model.failure import Failure as JobFailure
 from jetq.model.workflows import names
 from jetq.model.workflows.failure import Failure, Reason
 from jetq.model.workflows.marks import Mark
+from jetq.model.workflows.plan import NOTHING
 from jetq.model.workflows.records import Ended
 from jetq.operations.workflows.life import Life
 from jetq.operations.workflows.states import callback_mark, give_value, mark_callback, reopen, state_of
@@ -55,7 +56,8 @@ async def mark_value(
     not; see `take_back`. `called`: of a callback; see `mark_callback`."""
     sealed = None if life.sealer.codec is None else life.sealer.seal_mark(life.id, step, member, value)
     if step == life.plan.last():
-        ended = Ended(how="value", value=Raw(value)) if sealed is None else Ended(how="value", sealed=sealed)
+        given = NOTHING if sealed is not None else Raw(value)
+        ended = Ended(how="value", value=given, sealed=sealed, step=step, member=member)
         return "ok" if await give_value(life, ended) else None
     body = value if sealed is None else sealed
     if life.plan.steps[step].callback is not None:
@@ -66,7 +68,7 @@ async def mark_value(
 async def mark_failure(life: Life, failure: Failure, *, called: int = 0) -> Mark | None:
     """Store the failure of a member, and return which mark stands then; None of a callback, which was `called`, if the
     mark does not count: see `mark_callback`."""
-    body = life.sealer.seal_mark(life.id, failure.step, failure.index, encode_failure(failure))
+    body = life.sealer.seal_failure(life.id, failure.step, failure.index, encode_failure(failure))
     if life.plan.steps[failure.step].callback is not None:
         return "bad" if await mark_callback(life, failure.step, "bad", body, called) else None
     return await _write(life, failure.step, failure.index, "bad", body)

@@ -15,8 +15,8 @@ from msgspec.structs import replace
 from jetq.broker.dead_letters import DeadLetters
 from jetq.broker.fleet import Fleet
 from jetq.encoding.sealer import Sealer
-from jetq.encoding.workflows import encode_plan
-from jetq.errors import WorkflowError
+from jetq.encoding.workflows import BadRecord, encode_plan, read_failure
+from jetq.errors import BadPayload, WorkflowError
 from jetq.model.dead_letter import DeadEntry
 from jetq.model.job import JobRecord
 from jetq.model.names import life_began
@@ -27,8 +27,9 @@ from jetq.model.workflows.plan import Plan
 from jetq.operations.dead_letters import revived
 from jetq.operations.workflows.acting import act
 from jetq.operations.workflows.advancing import fail
+from jetq.operations.workflows.allowing import allow
 from jetq.operations.workflows.cancelling import CancelBroker, tell, wake_watch
-from jetq.operations.workflows.creating import FIRST_TURN, PLAN_KEPT_FOR
+from jetq.operations.workflows.creating import FIRST_TURN
 from jetq.operations.workflows.firing import BATCH, place_of, store_members
 from jetq.operations.workflows.handling import open_life
 from jetq.operations.workflows.life import KEPT_FOR, Life
@@ -54,7 +55,8 @@ async def retry(
 
     expires: seconds from now to the new deadline; None leaves the deadline, if it has not passed. What a step tolerates
     is not run again. Raises JobNotFound, WorkflowError for a step that the workflow does not have and for a workflow
-    that cannot go on any more, NewerVersion for a letter that only a newer jetq reads.
+    that cannot go on any more, NewerVersion for a letter that only a newer jetq reads, Denied if a member was
+    forbidden in a queue for which the NATS user may not plan either.
 
     Guarantee: tests/integration/workflows/test_retry.py: also after another failure, and by two at once.
     """
@@ -63,6 +65,7 @@ async def retry(
         return 0
     late = broker.now() > life.plan.deadline
     life = await _prolonged(life, expires)
+    life.actor = "whoever retries it"
     late |= await _take_back_expiry(life)
     await tell(broker, life)  # before a job comes that they would drop
     failed = [each for each in await failures(life) if step in (None, each[0])]
@@ -121,7 +124,7 @@ async def _prolonged(life: Life, expires: float | None) -> Life:
             names.plan(life.home, life.workflow),
             encode_plan(plan, life.workflow, life.sealer),
             expected=life.sequence,
-            ttl=deadline - broker.now() + PLAN_KEPT_FOR,
+            ttl=deadline - broker.now() + KEPT_FOR,
         )
         if written is not None:
             return Life(broker, life.sealer, life.workflow, life.home, plan, written)
@@ -186,6 +189,7 @@ async def _run_again(life: Life, broker: RetryBroker, step: str, member: int) ->
     failure = await life.broker.read_entry(names.bad(life.id, step, page, member), surely=True)
     if failure is None or call is None:
         return False
+    await _allow_forbidden(life, step, member, failure.body)
     id = f"{life.id}:{step}:{member}"
     if left := await broker.dead(call.queue, id=id):
         await broker.replay(left[-1], await _again(life, left[-1], step, member))
@@ -197,6 +201,19 @@ async def _run_again(life: Life, broker: RetryBroker, step: str, member: int) ->
             await fail(life, told)
             return False
     return await life.broker.drop_entry(failure.sequence)
+
+
+async def _allow_forbidden(life: Life, step: str, member: int, failure: bytes) -> None:
+    """Note that a member may run that was forbidden, because the plan's creator may not plan for its queue. Raises
+    Denied if whoever retries may not either."""
+    call = life.plan.steps[step].call
+    assert call is not None
+    try:
+        said = read_failure(life.sealer.open_failure(life.id, step, member, failure))
+    except (BadPayload, BadRecord):
+        return  # who has changed it gains nothing
+    if said.reason == "forbidden" and not await life.is_allowed(call.queue):
+        await allow(life, call.task, call.queue)
 
 
 async def _again(life: Life, entry: DeadEntry, step: str, member: int) -> JobRecord:

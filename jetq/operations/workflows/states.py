@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from jetq.broker.ledger import Ledger
 from jetq.encoding.workflows import encode_ended, encode_failure, read_ended
 from jetq.model.cell import LedgerEntry, NewEntry
 from jetq.model.workflows import names
@@ -22,6 +23,8 @@ __all__ = [
     "give_verdict",
     "mark_callback",
     "reopen",
+    "state_by",
+    "state_in",
     "state_of",
     "stop",
 ]
@@ -29,8 +32,13 @@ __all__ = [
 
 async def state_of(life: Life) -> WorkflowState:
     """Return the state of an open workflow, as the leader says."""
-    entry = await _end_of(life)
-    return "running" if entry is None else _state(entry)
+    return await state_in(life.broker, life.id)
+
+
+async def state_in(ledger: Ledger, life: str) -> WorkflowState:
+    """Return the state that stands of a life, as the leader says: "running" for none, as of one that is closed."""
+    entry = await ledger.read_entry(names.states(life), surely=True)
+    return "running" if entry is None else state_by(entry)
 
 
 async def _end_of(life: Life) -> LedgerEntry | None:
@@ -38,7 +46,8 @@ async def _end_of(life: Life) -> LedgerEntry | None:
     return await life.broker.read_entry(names.states(life.id), surely=True)
 
 
-def _state(entry: LedgerEntry) -> WorkflowState:
+def state_by(entry: LedgerEntry) -> WorkflowState:
+    """Return the state of a workflow of which `entry` says how it has ended, or was stopped."""
     if entry.name.endswith(".stop"):
         return "cancelled" if entry.body.startswith(b"cancelled") else "expired"
     return "succeeded" if read_ended(entry.body).how == "value" else "failed"
@@ -52,8 +61,8 @@ async def give_value(life: Life, ended: Ended) -> bool:
     body = encode_ended(ended)
     while True:
         entry = await _end_of(life)
-        if entry is not None and _state(entry) != "failed":
-            return _state(entry) == "succeeded"
+        if entry is not None and state_by(entry) != "failed":
+            return state_by(entry) == "succeeded"
         expected = 0 if entry is None else entry.sequence
         if await life.write(names.end(life.id), body, expected=expected, on=names.states(life.id)):
             return True
@@ -74,7 +83,7 @@ async def give_verdict(life: Life, step: str, member: int) -> bool:
             return False
         entry = await _end_of(life)
         if entry is not None:
-            return _state(entry) == "failed"
+            return state_by(entry) == "failed"
         end = NewEntry(names.end(life.id), verdict, 0, names.states(life.id))
         if await life.write_all([end, NewEntry(bad, failure.body, failure.sequence)]):
             return True
@@ -84,8 +93,8 @@ async def stop(life: Life, why: Literal["cancelled", "expired"]) -> WorkflowStat
     """Stop the workflow unless it has ended with its value, and return the state in which it is then."""
     while True:
         entry = await _end_of(life)
-        if entry is not None and _state(entry) != "failed":
-            return _state(entry)
+        if entry is not None and state_by(entry) != "failed":
+            return state_by(entry)
         if entry is not None and why == "expired":
             return "failed"
         expected = 0 if entry is None else entry.sequence
@@ -99,7 +108,7 @@ async def reopen(life: Life) -> None:
     if await failures(life):
         return
     entry = await _end_of(life)
-    if entry is not None and _state(entry) == "failed":
+    if entry is not None and state_by(entry) == "failed":
         await life.broker.drop_entry(entry.sequence)
     for step, member in await failures(life):  # whose verdict may have been refused by the end that is gone now
         if await give_verdict(life, step, member):
@@ -127,12 +136,12 @@ async def call_back(life: Life) -> bool:
     if end is None:  # it was taken up again meanwhile
         return True
     life.saw(end.sequence)  # by which the callback knows for which end it is called
-    due = [name for name in callbacks_at(life.plan, _state(end)) if await _mark_since(life, name, end) is None]
+    due = [name for name in callbacks_at(life.plan, state_by(end)) if await _mark_since(life, name, end) is None]
     for name in due:
         for refused in await fire(life, name, 0, looked=life.broker.now(), again=True):
             # It will never run. Without a mark it would be due for ever, and the workflow would stay open.
             told = Failure(name, 0, refused.reason, "", refused.message)
-            body = life.sealer.seal_mark(life.id, name, 0, encode_failure(told))
+            body = life.sealer.seal_failure(life.id, name, 0, encode_failure(told))
             await mark_callback(life, name, "bad", body, end.sequence)
     return not due
 

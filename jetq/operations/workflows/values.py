@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import re
 
 import msgspec
 from msgspec import Raw
 
-from jetq.encoding.workflows import encode_failure, joined, read_failure
+from jetq.encoding.workflows import BadRecord, encode_failure, joined, read_failure
+from jetq.errors import BadPayload
 from jetq.model.workflows import names
 from jetq.model.workflows.failure import Failure
-from jetq.model.workflows.plan import Edge, Spot
+from jetq.model.workflows.plan import Edge, Spot, Step
 from jetq.operations.workflows.life import Life
 
-__all__ = ["MissingValue", "NoItems", "PassedOn", "inputs_of", "items_of", "value_of"]
+__all__ = ["MissingValue", "NoItems", "PassedOn", "inputs_of", "items_of", "sources_of", "value_of"]
 
 _AT_ONCE = 32
 """Values that are asked for together."""
@@ -49,6 +51,31 @@ async def inputs_of(life: Life, name: str, member: int) -> list[tuple[Spot, Raw]
     return taken
 
 
+def sources_of(step: Step, problem: str) -> str:
+    """Return a clause that says of which steps the arguments are that `problem` is about, the message of arguments that
+    do not fit; empty if the step takes no values. Where the message names none of the parameters that take values, the
+    clause names the sources of all of them."""
+    taken = [(spot, edge) for edge in step.edges for spot in edge.into]
+    for depth in (None, 1):  # the one element that is meant, or else the whole parameter
+        found = [(spot, edge) for spot, edge in taken if _is_named(spot[:depth], problem)]
+        if found:
+            (name, *_), _ = found[0]
+            sources = dict.fromkeys(_said(edge) for _, edge in found)
+            return f"; {name} takes {' and '.join(sources)}"
+    sources = dict.fromkeys(_said(edge) for _, edge in taken)
+    return f"; its arguments take {' and '.join(sources)}" if sources else ""
+
+
+def _is_named(spot: Spot, problem: str) -> bool:
+    """Return whether a message is about the spot: `add(x: int): x: ...` is about the parameter x."""
+    path = f"{spot[0]}" + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in spot[1:])
+    return re.search(rf": {re.escape(path)}(?![A-Za-z0-9_(])", problem) is not None
+
+
+def _said(edge: Edge) -> str:
+    return f"{'an item of ' if edge.by == 'items' else ''}the value of step {edge.source}"
+
+
 async def value_of(life: Life) -> list[tuple[Spot, Raw]]:
     """Return what the value of the workflow is put together of. Raises as `inputs_of` does."""
     taken: list[tuple[Spot, Raw]] = []
@@ -60,8 +87,11 @@ async def value_of(life: Life) -> list[tuple[Spot, Raw]]:
 
 async def items_of(life: Life, edge: Edge) -> list[Raw]:
     """Return the items of the value that `edge`, whose source is one call, gives to the members of a step. Raises
-    NoItems for a value that is no list, and what `inputs_of` raises."""
-    value = await _value(life, edge, 0)
+    NoItems for a value that is no list or cannot be read, PassedOn, MissingValue."""
+    try:
+        value = await _value(life, edge, 0)
+    except (BadPayload, BadRecord) as error:
+        raise NoItems(f"the value of step {edge.source} cannot be read: {error}") from None
     try:
         return _items(value)
     except msgspec.DecodeError:
@@ -120,14 +150,13 @@ async def _value(life: Life, edge: Edge, member: int) -> Raw:
         entry = await life.broker.read_entry(names.mark(life.id, name, page, member), surely=surely)
         if entry is None:
             continue
-        body = life.sealer.open_mark(life.id, name, member, entry.body)
         if entry.name.endswith(".ok"):
-            return Raw(body)
+            return Raw(life.sealer.open_mark(life.id, name, member, entry.body))
         if not source.tolerates:
             continue
         if source.instead:
             return source.instead
-        failure = read_failure(body)
+        failure = read_failure(life.sealer.open_failure(life.id, name, member, entry.body))
         if edge.settles:
             return Raw(encode_failure(failure))
         raise PassedOn(failure)

@@ -69,7 +69,7 @@ class Executor:
             await self._run_suspect(attempt)
             return
         outcome = self._loader.load(attempt)
-        if outcome is None and attempt.meta.flow is not None:
+        if outcome is None and (attempt.meta.flow is not None or attempt.task is None):
             try:
                 outcome = await self._begin_member(attempt)
             except BrokerError as error:
@@ -93,7 +93,7 @@ class Executor:
 
     async def _begin_member(self, attempt: Attempt) -> Outcome | None:
         outcome = await self._members.begin(attempt)
-        return self._loader.load(attempt) if outcome is None else outcome
+        return await self._members.blamed(attempt, self._loader.load(attempt)) if outcome is None else outcome
 
     async def _call_within_limits(self, attempt: Attempt) -> Outcome:
         limits = self._limits
@@ -128,7 +128,7 @@ class Executor:
         outcome: Outcome | None = None
         try:
             outcome = await self._recognize_suspect(attempt)
-            if outcome is None and attempt.meta.flow is not None:
+            if outcome is None and (attempt.meta.flow is not None or attempt.task is None):
                 # Before its turn, because other suspects wait for that, and this takes answers of the broker.
                 outcome = await self._members.begin(attempt)
             if outcome is None and self._limits.concern(attempt):
@@ -186,7 +186,7 @@ class Executor:
         return await self._limits.enter(attempt, ways) if outcome is None else outcome
 
     async def _load_and_tell(self, attempt: Attempt) -> Outcome | None:
-        outcome = self._loader.load(attempt)
+        outcome = await self._members.blamed(attempt, self._loader.load(attempt))
         if isinstance(outcome, Expired):
             await self._expiry.call(attempt)
         return outcome

@@ -18,7 +18,7 @@ from jetq.errors import ArgumentError, BadPayload
 from jetq.model.job import Delivery
 from jetq.model.outcome import Cancelled, Dead, Expired, Needs, Outcome, PutOff, dead, stray
 from jetq.model.workflows.plan import Spot
-from jetq.operations.workflows.creating import WATCH
+from jetq.operations.workflows.creating import START, WATCH
 from jetq.worker.attempt import Attempt
 from jetq.worker.attempts.error_outcomes import ErrorOutcomes
 from jetq.worker.attempts.handover import SETTLED_AFTER, Handover
@@ -79,8 +79,8 @@ class Loader:
             return dead("undecodable", "jetq.BadHeader", str(error))
         task = self.tasks.get(delivery.task)
         if task is None:
-            if delivery.task == WATCH and meta.flow is not None:
-                return None  # each worker has this task, which is none of the application
+            if delivery.task == START or (delivery.task == WATCH and meta.flow is not None):
+                return None  # each worker has these tasks, which are none of the application
             if not delivery.task:
                 return stray(delivery.address)
             self._warn_of_other_name(delivery.task)

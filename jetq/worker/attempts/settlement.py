@@ -75,8 +75,16 @@ class _Broker(Consuming, Results, Cells, Clock, Protocol):
 class EndsMembers(Protocol):
     """Does what the end of a member of a workflow sets off."""
 
+    def send(self, attempt: Attempt, outcome: Succeeded, on_done: Callable[[bool], None]) -> bool:
+        """Do the same with a success without waiting, if that is possible, and tell whether all is done."""
+        ...
+
     async def ended(self, attempt: Attempt, outcome: Outcome) -> None:
         """Mark the end of a member, and go on. May be done again."""
+        ...
+
+    async def lapsed(self, attempt: Attempt) -> None:
+        """Clear up after a member whose lease has lapsed on the way."""
         ...
 
 
@@ -143,11 +151,11 @@ class Settlement:
 
         Guarantee: tests/integration/worker/test_slots.py: what is being stored is bounded, and not lost at a stop.
         """
-        if attempt.meta.flow is not None:
-            self._settle_aside(attempt, outcome)
-            return True
         if not self._leases.valid(attempt.delivery):
             return False
+        if attempt.meta.flow is not None:
+            self._send_mark(attempt, outcome)
+            return True
         kept = self._result_of(attempt, outcome)
         if kept is None:
             self._finish(attempt, outcome)
@@ -174,6 +182,24 @@ class Settlement:
             task = self._loop.create_task(self._settle_and_end(attempt, outcome), name="jetq-settle")
             self._refused.add(task)
             task.add_done_callback(self._refused.discard)
+
+    def _send_mark(self, attempt: Attempt, outcome: Succeeded) -> None:
+        """Settle the success of a member: most need no step that waits."""
+        ends = partial(self._on_mark, attempt, outcome)
+        if attempt.ending != "cancel" and self._members.send(attempt, outcome, ends):
+            attempt.storing = True
+            self.storing += 1
+        else:
+            self._settle_aside(attempt, outcome)
+
+    def _on_mark(self, attempt: Attempt, outcome: Succeeded, done: bool) -> None:
+        attempt.storing = False
+        self.storing -= 1
+        if done and self._leases.valid(attempt.delivery):
+            self._finish(attempt, outcome)
+            self._ended(attempt)
+        else:
+            self._settle_aside(attempt, outcome)
 
     def _finish(self, attempt: Attempt, outcome: Outcome) -> None:
         """Remove the job. Call this only if nothing is to be stored before, or if all is stored."""
@@ -233,6 +259,8 @@ class Settlement:
                     await asyncio.sleep(pause)
             self._buried.discard(_message_key(delivery))
             _log.warning("%s %s: its lease lapsed before it was settled; it will run again", attempt.name, delivery.id)
+            if attempt.meta.flow is not None:
+                await self._members.lapsed(attempt)
             return False
         finally:
             self._leases.drop(delivery)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
+from collections.abc import Collection
 
 from msgspec import Struct
 
@@ -13,7 +14,7 @@ from jetq.model.job import Place
 from jetq.model.workflows.records import WorkflowState
 from jetq.operations.workflows.life import FlowBroker, Life
 from jetq.operations.workflows.lives import plan_of
-from jetq.operations.workflows.states import state_of
+from jetq.operations.workflows.states import state_in
 
 __all__ = ["FRESH", "Lives"]
 
@@ -25,8 +26,8 @@ FRESH = 5.0
 
 
 class _Known(Struct):
-    """What is known of a life. life: None if it is not open. until: when this is to be read again, by the monotonic
-    clock."""
+    """What is known of a life. life: None if it is not open. state: how it has ended, if it is closed and not replaced.
+    until: when this is to be read again, by the monotonic clock."""
 
     life: Life | None
     state: WorkflowState = "running"
@@ -34,17 +35,25 @@ class _Known(Struct):
 
 
 class Lives:
-    """The lives that one worker knows."""
+    """The lives that one worker knows. actor: names the worker where it lacks a permission."""
 
-    def __init__(self, broker: FlowBroker, sealer: Sealer) -> None:
+    def __init__(self, broker: FlowBroker, sealer: Sealer, actor: str = "a worker") -> None:
         self._broker = broker
         self._sealer = sealer
+        self._actor = actor
         self._known: OrderedDict[str, asyncio.Task[_Known]] = OrderedDict()
 
     async def get(self, place: Place) -> Life | None:
         """Return the life of a member; None if it is not open any more. Raises BrokerError, and what reading a plan
         raises."""
         return (await self._read(place)).life
+
+    def at_hand(self, place: Place) -> Life | None:
+        """Return the life of a member if that is known, runs, and need not be read anew."""
+        known = _known(self._known.get(place.life))
+        if known is None or known.state != "running" or time.monotonic() > known.until:
+            return None
+        return known.life
 
     async def renewed(self, place: Place) -> Life | None:
         """Return the life as it is now."""
@@ -54,14 +63,15 @@ class Lives:
         """Return the state of the life, as far as this worker knows."""
         return (await self._read(place)).state
 
-    def forget(self, life: str) -> None:
-        """Forget what is known of a life: it was stopped, or taken up again."""
-        self._known.pop(life, None)
+    def forget(self, life: str) -> Life | None:
+        """Forget what is known of a life: it was stopped, or taken up again. Return the life as it was known."""
+        known = _known(self._known.pop(life, None))
+        return None if known is None else known.life
 
     async def _read(self, place: Place, *, anew: bool = False) -> _Known:
         task = self._known.get(place.life)
         if task is None or anew or _is_old(task):
-            looking = self._look(place, max(place.seen, _seen(task)))
+            looking = self._look(place, max(place.seen, _seen(task)), _allowed(task))
             task = self._known[place.life] = asyncio.get_running_loop().create_task(looking, name="jetq-life")
             while len(self._known) > _MOST:
                 self._known.popitem(last=False)
@@ -72,14 +82,20 @@ class Lives:
                 del self._known[place.life]
             raise
 
-    async def _look(self, place: Place, seen: int) -> _Known:
+    async def _look(self, place: Place, seen: int, allowed: Collection[str]) -> _Known:
         until = time.monotonic() + FRESH  # from before the question on
+        # The state before the plan: a workflow is closed first, and then its state goes.
+        state = await state_in(self._broker, place.life)
         found = await plan_of(self._broker, self._sealer, place.workflow, place.home, place.life)
         if found is None or found.plan is None:
-            return _Known(None, until=until)
-        life = Life(self._broker, self._sealer, place.workflow, place.home, found.plan, found.sequence)
+            closed = None if found is None else found.closed
+            return _Known(None, "running" if closed is None else closed.closed, until)
+        life = Life(
+            self._broker, self._sealer, place.workflow, place.home, found.plan, found.sequence, actor=self._actor
+        )
         life.saw(seen)
-        return _Known(life, await state_of(life), until)
+        life.allowed.update(allowed)
+        return _Known(life, state, until)
 
 
 def _known(task: asyncio.Task[_Known] | None) -> _Known | None:
@@ -89,6 +105,12 @@ def _known(task: asyncio.Task[_Known] | None) -> _Known | None:
 def _is_old(task: asyncio.Task[_Known]) -> bool:
     known = _known(task)
     return task.done() if known is None else time.monotonic() > known.until
+
+
+def _allowed(task: asyncio.Task[_Known] | None) -> Collection[str]:
+    """Return the other queues that this worker knows the life to be planned for: what is noted of that stays."""
+    known = _known(task)
+    return () if known is None or known.life is None else known.life.allowed
 
 
 def _seen(task: asyncio.Task[_Known] | None) -> int:

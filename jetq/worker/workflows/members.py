@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Literal, Protocol
 
 import msgspec
+from msgspec.structs import replace
 
 from jetq.broker.cells import Cells
 from jetq.broker.consuming import Consuming
@@ -15,18 +16,24 @@ from jetq.broker.dead_letters import DeadLetters
 from jetq.broker.queues import Queues
 from jetq.broker.results import Results
 from jetq.encoding.sealer import Sealer
-from jetq.errors import BadPayload, NewerVersion
-from jetq.model.job import Place
+from jetq.encoding.workflows import BadRecord
+from jetq.errors import BadPayload, BrokerError, Denied, NewerVersion
+from jetq.model.job import Delivery, Place
 from jetq.model.outcome import Cancelled, Dead, Expired, Marked, Outcome, Snoozed, Succeeded, Superseded, dead
 from jetq.model.workflows import names
 from jetq.model.workflows.failure import Failure
-from jetq.operations.workflows.advancing import go_on_from
+from jetq.model.workflows.marks import Mark
+from jetq.operations.workflows.advancing import go_on_from, sets_little_off
 from jetq.operations.workflows.cancelling import CHANGED
-from jetq.operations.workflows.creating import WATCH
+from jetq.operations.workflows.closing import purge_if_closed
+from jetq.operations.workflows.creating import START, WATCH
+from jetq.operations.workflows.firing import STALE
 from jetq.operations.workflows.life import FlowBroker, Life
+from jetq.operations.workflows.lives import former_plan
 from jetq.operations.workflows.marking import death_of, mark_failure, mark_value, standing_mark, take_back
+from jetq.operations.workflows.recurring import start_recurring
 from jetq.operations.workflows.states import call_back, state_of, stop
-from jetq.operations.workflows.values import MissingValue, PassedOn, inputs_of
+from jetq.operations.workflows.values import MissingValue, PassedOn, inputs_of, sources_of
 from jetq.operations.workflows.watching import Turn, take_turn
 from jetq.worker.attempt import Attempt
 from jetq.worker.workflows.lives import Lives
@@ -36,9 +43,9 @@ __all__ = ["Members", "WorkerBroker"]
 
 _log = logging.getLogger("jetq.worker")
 
-_STALE = 60.0
-"""Seconds between the look of whoever stored a job and the storing, from which the job may be a second one: half the
-window in which the broker recognizes a repeated job."""
+_SLOW = 1.0
+"""Seconds for which a member leaves its mark and sets off what follows, after which it is looked whether the workflow
+was closed meanwhile: what is written after that would stay."""
 
 _LOOK_AGAIN = 5.0
 """Seconds after which a member is tried again whose values are not there."""
@@ -52,15 +59,18 @@ class WorkerBroker(FlowBroker, Consuming, Queues, DeadLetters, Results, Cells, P
 
 
 class Members:
-    """The members of workflows that one worker runs. held: returns the attempts that hold a slot."""
+    """The members of workflows that one worker, `name`, runs. held: returns the attempts that hold a slot."""
 
-    def __init__(self, broker: WorkerBroker, sealer: Sealer, held: Callable[[], Collection[Attempt]]) -> None:
+    def __init__(
+        self, broker: WorkerBroker, sealer: Sealer, name: str, held: Callable[[], Collection[Attempt]]
+    ) -> None:
         self._broker = broker
         self._sealer = sealer
         self._held = held
         self._together = Together(broker)
         self._late = Late(self._together)
-        self._lives = Lives(broker, sealer)
+        self._actor = f"worker {name}"
+        self._lives = Lives(broker, sealer, self._actor)
         self._stopping = set[asyncio.Task[None]]()
 
     async def listen(self) -> None:
@@ -69,34 +79,43 @@ class Members:
 
     def _on_change(self, told: bytes) -> None:
         life = told.decode("ascii", "replace")
-        self._lives.forget(life)
+        known = self._lives.forget(life)
         held = [each for each in self._held() if _is_of(each, life)]
         if held:
-            task = asyncio.get_running_loop().create_task(self._stop_if_told(held), name="jetq-workflow-stop")
+            task = asyncio.get_running_loop().create_task(self._stop_if_told(held, known), name="jetq-workflow-stop")
             self._stopping.add(task)
             task.add_done_callback(self._stopping.discard)
 
-    async def _stop_if_told(self, held: Sequence[Attempt]) -> None:
-        """Cancel the members of a workflow that was cancelled. The ledger says so; anyone may send a signal."""
+    async def _stop_if_told(self, held: Sequence[Attempt], known: Life | None) -> None:
+        """Cancel the members of a workflow that was cancelled. The ledger says so; anyone may send a signal. known: the
+        workflow as it was before the signal: it may be closed by now, and another may have taken its place."""
         place = held[0].meta.flow
         assert place is not None
         try:
-            life = await self._lives.get(place)
-            if life is None or await state_of(life) != "cancelled":
+            life = known or await self._lives.get(place)
+            if life is None or not await self._is_cancelled(life, place):
                 return
         except Exception as error:  # what waits is dropped when it begins, and what runs goes on to its end
             _log.warning("members of workflow %s are not cancelled: %s", place.workflow, error)
             return
         for attempt in held:
-            step = life.plan.steps.get(attempt.meta.flow.step) if attempt.meta.flow is not None else None
-            if step is not None and step.callback is None and not (attempt.cancelled or attempt.storing):
+            if not (attempt.cancelled or attempt.storing) and _is_stopped(life, attempt):
                 attempt.cancel()
+
+    async def _is_cancelled(self, life: Life, place: Place) -> bool:
+        """Return whether a workflow was cancelled, or is not open any more, so that what runs for it is of no use.
+
+        The plan is read after the state: a state that is not there any more was removed after the plan was closed.
+        """
+        return await state_of(life) == "cancelled" or await self._lives.renewed(place) is None
 
     # --- before its code runs
 
     async def begin(self, attempt: Attempt) -> Outcome | None:
         """Find out whether a member may begin, and read the values it takes into `attempt.values`. Return an outcome if
-        its code must not run. Raises BrokerError."""
+        its code must not run. A job of a task that each worker has is run here. Raises BrokerError."""
+        if attempt.delivery.task == START:
+            return await self._start(attempt)
         place = attempt.meta.flow
         assert place is not None
         try:
@@ -110,11 +129,15 @@ class Members:
             return Snoozed(_NEWER_WORKER)
 
     async def _begin(self, attempt: Attempt, place: Place) -> Outcome | None:
+        at_hand = self._lives.at_hand(place)
+        if at_hand is not None and self._may_begin_at_once(at_hand, attempt, place):
+            at_hand.saw(place.seen)
+            return await self._take_values(attempt, at_hand, place)
         replayed = attempt.meta.replays > 0
-        life = await self._lives.get(place)
+        life = await self._life(place)
         if life is None:
             return await self._without_workflow(attempt, place)
-        if not await _is_member(life, place, attempt.delivery.id):
+        if not await _is_member(life, place, attempt.delivery):
             return dead("undecodable", "jetq.WorkflowError", f"workflow {place.workflow} has no such member")
         life.saw(place.seen)
         step = life.plan.steps[place.step]
@@ -122,7 +145,7 @@ class Members:
         if self._may_be_second(attempt, place) or step.callback is not None:
             mark = await standing_mark(life, place.step, place.member)
             if mark is None or replayed:
-                renewed = await self._lives.renewed(place)
+                renewed = await self._life(place, anew=True)
                 if renewed is None:
                     return await self._without_workflow(attempt, place)
                 life = renewed
@@ -142,6 +165,31 @@ class Members:
         if step.callback is None and mark is None and await self._is_late(life, place):
             return Superseded()
         return await self._take_values(attempt, life, place)
+
+    async def _life(self, place: Place, *, anew: bool = False) -> Life | None:
+        """Return the workflow of a member; None if it is not open. To its callbacks a workflow is open also after it
+        has ended and another was stored in its place. `anew`: as it is now."""
+        life = await (self._lives.renewed(place) if anew else self._lives.get(place))
+        if life is not None:
+            return life
+        found = await former_plan(self._broker, self._sealer, place.workflow, place.home, place.life)
+        step = None if found is None or found.plan is None else found.plan.steps.get(place.step)
+        if found is None or found.plan is None or step is None or step.callback is None:
+            return None
+        return Life(self._broker, self._sealer, place.workflow, place.home, found.plan, found.sequence)
+
+    def _may_begin_at_once(self, life: Life, attempt: Attempt, place: Place) -> bool:
+        """Return whether nothing has to be asked to know that a member may begin, as most may: it is delivered for the
+        first time, and its workflow is known to run."""
+        if self._may_be_second(attempt, place) or place.job_id != attempt.delivery.id:
+            return False
+        step = life.plan.steps.get(place.step)
+        if step is None or step.call is None or step.call.task != attempt.delivery.task:
+            return False
+        if step.callback is not None or self._broker.now() > life.plan.deadline:
+            return False
+        members = life.members_at_hand(place.step)
+        return members is not None and place.member < members
 
     async def _without_workflow(self, attempt: Attempt, place: Place) -> Outcome | None:
         """Return what becomes of a member whose workflow is over: it is dropped, unless somebody has replayed its
@@ -189,7 +237,7 @@ class Members:
     def _may_be_second(self, attempt: Attempt, place: Place) -> bool:
         delivery = attempt.delivery
         stored_at = delivery.stored_at if attempt.meta.enqueued is None else attempt.meta.enqueued
-        return delivery.count > 1 or place.again or attempt.meta.replays > 0 or stored_at - place.looked > _STALE
+        return delivery.count > 1 or place.again or attempt.meta.replays > 0 or stored_at - place.looked > STALE
 
     async def _take_values(self, attempt: Attempt, life: Life, place: Place) -> Outcome | None:
         try:
@@ -201,19 +249,96 @@ class Members:
             return Snoozed(_LOOK_AGAIN)
         return None
 
+    async def blamed(self, attempt: Attempt, outcome: Outcome | None) -> Outcome | None:
+        """Return `outcome`, what became of reading the arguments of a member. If they do not fit, it says of which
+        steps they are. Raises BrokerError."""
+        place = attempt.meta.flow
+        if (
+            place is None
+            or attempt.values is None
+            or not isinstance(outcome, Dead)
+            or outcome.reason != "bad-arguments"
+        ):
+            return outcome
+        life = await self._lives.get(place)
+        if life is None:
+            return outcome
+        failure = outcome.failure
+        clause = sources_of(life.plan.steps[place.step], failure.message)
+        return replace(outcome, failure=replace(failure, message=f"{failure.message}{clause}"))
+
+    async def _start(self, attempt: Attempt) -> Outcome:
+        """Start the workflow of a time of a schedule."""
+        delivery, meta = attempt.delivery, attempt.meta
+        name = meta.schedule or delivery.id
+        try:
+            body = self._sealer.open_arguments(START, delivery.queue, delivery.body)
+            await start_recurring(
+                self._broker,
+                self._sealer,
+                body,
+                queue=delivery.queue,
+                schedule=name,
+                nominal=meta.nominal,
+                job=delivery.id,
+            )
+        except (ValueError, BadPayload) as error:
+            return dead("undecodable", f"jetq.{type(error).__name__}", f"the workflow of schedule {name}: {error}")
+        except NewerVersion as error:
+            _log.warning("%s %s waits for a newer worker: %s", attempt.name, delivery.id, error.message)
+            return Snoozed(_NEWER_WORKER)
+        except Denied as error:  # a worker without the permission would run it again for ever
+            return dead("failed", "jetq.Denied", error.message)
+        return Succeeded()
+
     async def _watch(self, attempt: Attempt, place: Place) -> Outcome:
         try:
             turn = msgspec.json.decode(attempt.delivery.body, type=Turn)
         except msgspec.DecodeError:
             turn = Turn()
         born = attempt.delivery.stored_at if attempt.meta.enqueued is None else attempt.meta.enqueued
-        following = await take_turn(self._broker, self._sealer, place, turn, born)
+        following = await take_turn(self._broker, self._sealer, place, turn, born, self._actor)
         if following is None:
             return Succeeded()
         pause, turn = following
         return Snoozed(pause, body=msgspec.json.encode(turn))
 
     # --- after its code has run
+
+    def send(self, attempt: Attempt, outcome: Succeeded, on_done: Callable[[bool], None]) -> bool:
+        """Do what `ended` does, without waiting, with the success of a member whose end most likely sets nothing off.
+
+        on_done: called later, and never during this call: with True if all is done, with False if `ended` has to do it,
+        or the rest. Returns False, with nothing done, if that is not possible.
+        """
+        place = attempt.meta.flow
+        assert place is not None
+        life = None if attempt.meta.replays or attempt.delivery.task == WATCH else self._lives.at_hand(place)
+        if life is None or place.step not in life.plan.steps or place.job_id != attempt.delivery.id:
+            return False
+        members, sizes = life.members_at_hand(place.step), life.pages_at_hand(place.step)
+        if members is None or sizes is None or not place.member < members or not sets_little_off(life, place.step):
+            return False
+        page, size = life.page_among(sizes, place.step, place.member)
+
+        def on_mark(written: int | BrokerError | None) -> None:
+            if isinstance(written, int):
+                life.saw(written)
+                self._together.count(names.count(life.id, place.step, page), on_count)
+            else:
+                on_done(False)
+
+        def on_count(count: int | Exception) -> None:
+            if isinstance(count, int):
+                attempt.counted = count
+            on_done(isinstance(count, int) and count < size)
+
+        attempt.unmarked_at = self._broker.now()
+        value = outcome.value or b"null"
+        body = value if life.sealer.codec is None else life.sealer.seal_mark(life.id, place.step, place.member, value)
+        name = names.ok(life.id, place.step, page, place.member)
+        either = names.mark(life.id, place.step, page, place.member)
+        return self._broker.send_entry(name, body, on_mark, on=either, ttl=life.ttl)
 
     async def ended(self, attempt: Attempt, outcome: Outcome) -> None:
         """Mark the end of a member, and do what the mark sets off. Whatever the member leaves beside its mark is stored
@@ -222,18 +347,23 @@ class Members:
         if place is None or attempt.delivery.task == WATCH:
             return
         try:
-            life = await self._lives.get(place)
+            life = await self._life(place)
         except (ValueError, BadPayload, NewerVersion) as error:
             _log.error(
                 "%s %s leaves no mark: workflow %s: %s", attempt.name, attempt.delivery.id, place.workflow, error
             )
             return
-        if life is None or not await _is_member(life, place, attempt.delivery.id):
+        if life is None or not await _is_member(life, place, attempt.delivery):
             return
         if life.plan.steps[place.step].callback is None and await self._lives.state(place) == "cancelled":
             return  # its mark would tell nobody anything, and might come after the records were removed
         late = attempt.meta.replays > 0
+        if attempt.unmarked_at is None:  # what is done here may be repeated for minutes, while the broker is away
+            attempt.unmarked_at = self._broker.now()
+        mark: Mark | None = "ok"
         match outcome:
+            case Succeeded() if attempt.counted is not None:
+                pass
             case Succeeded(value=value):
                 mark = await mark_value(life, place.step, place.member, value or b"null", late=late, called=place.seen)
             case Marked(mark=mark, failure=None):
@@ -243,16 +373,50 @@ class Members:
                 mark = None if failure is None else await mark_failure(life, failure, called=place.seen)
         if mark is None:
             return
-        again = self._may_be_second(attempt, place)
+        try:
+            await self._set_off(attempt, place, life, mark)
+        except (MissingValue, BadRecord):  # what is needed has gone with all the others
+            if not await purge_if_closed(self._broker, self._sealer, place, life.seen):
+                raise
+        else:
+            if self._broker.now() - attempt.unmarked_at > _SLOW or await self._may_be_closed(place):
+                await purge_if_closed(self._broker, self._sealer, place, life.seen)
+
+    async def lapsed(self, attempt: Attempt) -> None:
+        """Remove what a member, whose lease has lapsed on the way, has written of a workflow that was closed
+        meanwhile."""
+        place = attempt.meta.flow
+        assert place is not None
+        try:
+            await purge_if_closed(self._broker, self._sealer, place, place.seen)
+        except (BrokerError, ValueError, BadPayload, NewerVersion) as error:
+            _log.warning("what may be left of workflow %s is not removed: %s", place.workflow, error)
+
+    async def _set_off(self, attempt: Attempt, place: Place, life: Life, mark: Literal["ok", "bad"]) -> None:
+        """Do what the mark of a member sets off. Raises BrokerError, MissingValue, BadRecord."""
+        late, again, looked = attempt.meta.replays > 0, self._may_be_second(attempt, place), attempt.unmarked_at
+        assert looked is not None
         if mark == "ok" and late:
             await take_back(life, place.step, place.member)
         together = self._late if late else self._together
-        await go_on_from(life, place.step, place.member, mark, together, again=again)
+        await go_on_from(
+            life, place.step, place.member, mark, together, looked=looked, again=again, counted=attempt.counted
+        )
+
+    async def _may_be_closed(self, place: Place) -> bool:
+        """Return whether there is a reason to ask whether the workflow was closed meanwhile: it was cancelled, the
+        worker was told so, or what it knows is old, as after it was stopped for a while."""
+        try:
+            return await self._life(place) is None or await self._lives.state(place) == "cancelled"
+        except (ValueError, BadPayload, NewerVersion):  # of another plan in its place
+            return True
 
 
-async def _is_member(life: Life, place: Place, id: str) -> bool:
-    """Return whether a job is the member that it says to be. Anyone with the permission may have stored it."""
-    if place.step not in life.plan.steps or place.job_id != id:
+async def _is_member(life: Life, place: Place, job: Delivery) -> bool:
+    """Return whether a job is the member that it says to be. Anyone with the permission may have stored it, also with
+    another task than that of the step."""
+    step = life.plan.steps.get(place.step)
+    if step is None or step.call is None or step.call.task != job.task or place.job_id != job.id:
         return False
     members = await life.members(place.step)
     return members is not None and place.member < members
@@ -285,6 +449,12 @@ def _of(place: Place, failure: Failure) -> Failure:
         if failure.step == place.step
         else Failure(place.step, place.member, failure.reason, failure.type, f"step {failure.step}: {failure.message}")
     )
+
+
+def _is_stopped(life: Life, attempt: Attempt) -> bool:
+    """Return whether a member ends with its workflow. A callback does not."""
+    step = life.plan.steps.get(attempt.meta.flow.step) if attempt.meta.flow is not None else None
+    return step is not None and step.callback is None
 
 
 def _is_of(attempt: Attempt, life: str) -> bool:

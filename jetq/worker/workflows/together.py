@@ -15,6 +15,8 @@ from jetq.operations.workflows.life import Life
 
 __all__ = ["Late", "Together"]
 
+OnCount = Callable[[int | Exception], None]
+
 
 class Together:
     """Counts and feeds for one worker. One count or feed is under way for each name; who comes meanwhile shares the
@@ -22,7 +24,7 @@ class Together:
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._counting: dict[str, list[asyncio.Future[int]]] = {}
+        self._counting: dict[str, list[OnCount]] = {}
         self._feeding: dict[str, list[asyncio.Future[None]]] = {}
         self._once: dict[str, asyncio.Task[None]] = {}
         self._under_way: set[asyncio.Task[None]] = set()
@@ -33,18 +35,29 @@ class Together:
         """Count one up under `name`, and return the count with all that were counted together. Raises what
         `Ledger.count_up` raises."""
         counted: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self.count(name, partial(_settle, counted))
+        return await counted
+
+    def count(self, name: str, on_count: OnCount) -> None:
+        """Count one up under `name` without waiting. on_count: called later, with what `count_up` would return or
+        raise."""
         waiting = self._counting.get(name)
         if waiting is not None:
-            waiting.append(counted)
+            waiting.append(on_count)
         else:
-            self._counting[name] = [counted]
+            self._counting[name] = [on_count]
             self._start(self._count(name))
-        return await counted
 
     async def _count(self, name: str) -> None:
         while together := self._counting[name]:
             self._counting[name] = []
-            await _answer(together, partial(self._ledger.count_up, name, len(together)))
+            count: int | Exception
+            try:
+                count = await self._ledger.count_up(name, len(together))
+            except Exception as error:
+                count = error
+            for on_count in together:  # one that fails is no business of the others
+                asyncio.get_running_loop().call_soon(on_count, count)
         del self._counting[name]
 
     async def once(self, name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -96,6 +109,16 @@ class Late:
     async def count_up(self, name: str) -> int:
         """Count one up under `name`, and return a count that no step exceeds."""
         return await self._together.count_up(name) + MOST_MEMBERS
+
+
+def _settle(counted: asyncio.Future[int], count: int | Exception) -> None:
+    """Give `counted` its count or its error, if anybody still waits for it."""
+    if counted.done():
+        return
+    if isinstance(count, Exception):
+        counted.set_exception(count)
+    else:
+        counted.set_result(count)
 
 
 async def _answer(waiting: list[asyncio.Future[Any]], ask: Callable[[], Coroutine[Any, Any, Any]]) -> None:

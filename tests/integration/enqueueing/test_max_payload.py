@@ -117,8 +117,8 @@ async def test_what_is_dead_and_fits_nowhere_stays_is_not_run_again_and_is_burie
 ) -> None:
     """Guarantee: a dead job is never lost for want of room: it stays, is not run again, and is in the dead letters with
     its bytes and its reason once they take it."""
-    monkeypatch.setattr(oversized, "_FIRST_PAUSE", 0.1)
-    monkeypatch.setattr(oversized, "_LAST_PAUSE", 0.4)
+    monkeypatch.setattr(oversized, "FIRST_PAUSE", 0.1)
+    monkeypatch.setattr(oversized, "LAST_PAUSE", 0.4)
     ran = Ran(server.url)
     ran.fails = 10
 

@@ -12,7 +12,7 @@ from jetq import Jetq, JobCancelled, group
 from jetq.errors import JobNotFound
 from jetq.operations.workflows import cancelling
 from tests.apps.working import working
-from tests.integration.workflows.flows import Steps, quiet, until_status
+from tests.integration.workflows.flows import Steps, life_of, quiet, until_status
 
 pytestmark = pytest.mark.anyio
 
@@ -35,6 +35,29 @@ async def test_what_runs_is_cancelled_what_waits_is_dropped_and_finally_is_calle
             while any(info.ready or info.running for info in await broker.queues()):
                 await asyncio.sleep(0.05)
     assert steps.ran == {"a": 1, "b": 1, "end": 1}
+
+
+async def test_what_runs_is_cancelled_also_if_the_watch_has_closed_its_workflow_before(
+    app: Jetq, steps: Steps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is called back, so that the watch closes the workflow at once, and the worker hears late."""
+    tell = cancelling.tell
+
+    async def later(*_: object) -> None: ...
+
+    monkeypatch.setattr(cancelling, "tell", later)
+    steps.hold("a")
+    async with working(app):
+        flow = await steps.say.bind("a").adelay()
+        await steps.until_ran("a")
+        life, broker = await life_of(app, flow), await app.session.broker()
+        assert await flow.acancel() == "cancelled"
+        async with asyncio.timeout(60):
+            while not (plan := await broker.read_entry(f"plan.*.{flow.id}", surely=True)) or b"closed" not in plan.body:
+                await asyncio.sleep(0.02)
+        await tell(broker, life)
+        await quiet(app)
+    assert not steps.done["a"]
 
 
 async def test_a_workflow_that_nobody_has_begun_is_cancelled_before_its_time(app: Jetq, steps: Steps) -> None:

@@ -56,10 +56,20 @@ async def number(n: int) -> int:
     return n
 
 
+@task(name="tests.add_up")
+async def add_up(numbers: list[int]) -> int:
+    return sum(numbers)
+
+
+@task(name="tests.pair")
+async def pair() -> Any:
+    return ["five", "six"]
+
+
 @pytest.fixture
 def others(app: Jetq, steps: Steps) -> None:
     """The tasks above, among those of the test."""
-    share(app, slow, rejects, number)
+    share(app, slow, rejects, number, add_up, pair)
 
 
 @pytest.mark.usefixtures("others")
@@ -73,6 +83,32 @@ async def test_a_failure_says_its_reason(app: Jetq, steps: Steps, reason: str, t
         "bad-arguments": number.bind(steps.say.bind("five").out),
     }
     await fails_by(app, steps, works[reason], reason, text)
+
+
+@pytest.mark.usefixtures("others")
+@pytest.mark.parametrize(
+    ("name", "ending"),
+    [
+        ("whole", "n: expected int, got str; n takes the value of step say"),
+        ("element", "numbers[1]: expected int, got str; numbers takes the value of step say"),
+        ("item", "n: expected int, got str; n takes an item of the value of step pair"),
+    ],
+)
+async def test_arguments_that_do_not_fit_say_of_which_step_they_are(
+    app: Jetq, steps: Steps, name: str, ending: str
+) -> None:
+    works: dict[str, Any] = {
+        "whole": number.bind(steps.say.bind("five").out),
+        "element": add_up.bind([number.bind(1).out, steps.say.bind("five").out]),
+        "item": each(number, pair.bind().out),
+    }
+    flow = await works[name].named("one").adelay()
+    async with working(app):
+        await until_status(flow, "failed")
+        await quiet(app)
+        failure = (await flow.asteps())["one"].failures[0]
+    assert failure.reason == "bad-arguments"
+    assert failure.message.endswith(ending)
 
 
 @pytest.mark.parametrize("app", ["server", "encrypted"], indirect=True)  # in memory the clock stands still

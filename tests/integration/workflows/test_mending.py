@@ -171,6 +171,23 @@ async def test_the_watch_stores_members_again_that_are_gone(app: Jetq, tasks: ty
     assert runs == {"number 0": 1, "number 1": 1, "number 2": 1, "join": 1}
 
 
+async def test_the_watch_counts_again_what_a_window_needs(app: Jetq, tasks: type[Tasks]) -> None:
+    """Guarantee: a step with a window whose counts were lost is fed by its members again, not by the watch alone."""
+    flow = await each(tasks.number, list(range(50))).window(10).adelay()
+    broker = await app.session.broker()
+    life = await _life(broker, flow.id)
+    await broker.purge(QUEUE)
+    for member in range(10):
+        await mark_value(life, "number", member, b"1")
+    await broker.count_up(names.count(life.id, "number", 0), 3)
+    await _watch(broker, life)
+    assert await broker.count_up(names.count(life.id, "number", 0), 0) == 10
+    assert len(await _members(broker)) == 10
+    await _watch(broker, life)
+    assert await broker.count_up(names.count(life.id, "number", 0), 0) == 10
+    await app.session.aclose()
+
+
 async def test_the_watch_marks_who_has_a_letter_and_starts_no_join_early(app: Jetq, tasks: type[Tasks]) -> None:
     flow = await (group(tasks.fails.bind(n) for n in range(2)).settled() | tasks.join).adelay()
     async with working(app):

@@ -64,3 +64,28 @@ async def test_a_job_that_claims_a_record_which_is_not_stored_holds_up_nothing(
         steps.gates["a"].set()
         assert await flow.aresult(30) == "a+b-after"
         assert steps.ran["join"] == steps.ran["after"] == 1
+
+
+async def test_a_job_of_another_task_than_the_plan_names_is_no_member(nats_url: str) -> None:
+    """Guarantee: who may enqueue one task gives no value to a step of another one."""
+    app = fresh_app(nats_url)
+
+    @app.task(name="tests.charge", queue="billing")
+    async def charge(n: int) -> int:
+        return n
+
+    take = taking(app)
+    flow = await charge.bind(7).adelay()
+    life = await life_of(app, flow)
+    place = Place(flow.id, "billing", life.id, "charge", 0, 1, 1, life.plan.deadline, 0, 4e9)
+    broker = await app.session.broker()
+    await broker.enqueue(JobRecord(place.job_id, take.name, "default", b'{"n":8}', meta=Meta(flow=place)))
+    async with working(app, queues=["default"]):
+        broker = await app.session.broker()
+        async with asyncio.timeout(60):
+            while not (letters := await broker.dead("default")):
+                await asyncio.sleep(0.02)
+    (entry,) = letters
+    assert "has no such member" in entry.letter.failure.message
+    async with working(app, queues=["billing"]):
+        assert await flow.aresult(60) == 7

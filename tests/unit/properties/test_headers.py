@@ -34,7 +34,7 @@ from jetq.model.extended import Extended
 from jetq.model.failure import AttemptError, Failure
 from jetq.model.job import Delivery, JobRecord, Meta, Place, replacing_meta
 from jetq.model.names import check_job_id
-from jetq.model.outcome import Dead, InLine, Needs, Outcome, PutOff, Released, Retrying, Snoozed
+from jetq.model.outcome import Dead, InLine, Needs, Outcome, PutOff, Released, Retrying, Snoozed, Succeeded
 from jetq.model.oversized import Kept, read_kept, write_kept
 from jetq.model.schedule import ScheduleRecord
 from jetq.operations.dead_letter_files import read_line, write_line
@@ -131,7 +131,13 @@ JOB = JobRecord(id="job", task="tasks.f", queue="email", body=b'{"x": 1}')
 class NoLedger:
     """Ends members without a mark: what they leave in the ledger is no part of these headers."""
 
+    def send(self, attempt: Attempt, outcome: Succeeded, on_done: Callable[[bool], None]) -> bool:
+        return False
+
     async def ended(self, attempt: Attempt, outcome: Outcome) -> None:
+        pass
+
+    async def lapsed(self, attempt: Attempt) -> None:
         pass
 
 
