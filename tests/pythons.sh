@@ -32,7 +32,7 @@ test_on() {
     local python
     if python=$(interpreter "$1"); then
         echo "by $python"
-        make test PYTHON="$python" VENV=".venv-$1" TESTS="$TESTS"
+        make test PYTHON="$python" VENV=".venv-$1" TESTS="$TESTS" PATHS="${PATHS-}"
     else
         test_in_debian "$1"
     fi
@@ -99,7 +99,7 @@ within() {
     enter "$root" /srv/jetq make setup PYTHON="python$version"
     echo "set up in ${SECONDS} s"
     SECONDS=0
-    enter "$root" /srv/jetq make test PYTHON="python$version" TESTS="$TESTS"
+    enter "$root" /srv/jetq make test PYTHON="python$version" TESTS="$TESTS" PATHS="${PATHS-}"
     echo "tested in ${SECONDS} s"
 }
 

@@ -24,6 +24,7 @@ from jetq.operations.workflows.creating import WATCH
 from jetq.operations.workflows.handling import status, wait_for_value
 from tests.apps.flow_tasks import WORKS, Expected
 from tests.apps.harness import QUEUE, Harness, harness
+from tests.apps.sweeping import SWEEPS_ALL
 from tests.apps.workers import ROOT, WorkerProcess
 from tests.servers import NatsServerFactory
 
@@ -32,7 +33,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.timeout(600)]
 MODULE = "tests.apps.flow_tasks"
 ID = "flow"
 SWEPT = ("columns", "unknown", "pages", "settled", "failing")
-"""Works of every kind of edge and of end. The others take the same steps: `JETQ_SWEEP=all` sweeps these too."""
+"""Works of every kind of edge and of end. The others take the same steps: `JETQ_TEST_SWEEP=all` sweeps these too."""
 
 AT_ONCE = 3
 """Kill points that are tried side by side, each in a namespace of its own."""
@@ -136,7 +137,7 @@ async def _at_each(number: int, url: str, directory: Path, once: Callable[[Harne
             points.create_task(point(at))
 
 
-@pytest.mark.parametrize("name", WORKS if os.environ.get("JETQ_SWEEP") == "all" else SWEPT)
+@pytest.mark.parametrize("name", WORKS if SWEEPS_ALL else SWEPT)
 async def test_a_worker_killed_at_any_step_loses_nothing_and_doubles_nothing(
     name: str, nats_server: NatsServerFactory, tmp_path: Path
 ) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any, Literal
@@ -32,7 +32,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.timeout(280)]
 
 Way = Literal["full", "lost", "away"]
 
-_WRITES = ("write_entry", "write_entries", "count_up", "enqueue_many", "put_result", "store_dead")
+_WRITES = ("write_entry", "send_entry", "write_entries", "count_up", "enqueue_many", "put_result", "store_dead")
 _READS = ("read_entry", "standing_entries")
 _VERBS: dict[Way, tuple[str, ...]] = {
     "full": _WRITES,  # the store has no room, and nothing is stored
@@ -55,6 +55,8 @@ class _Fault:
     def __call__(self, broker: Broker, name: str, verb: Verb) -> Verb:
         if name not in _VERBS[self.way]:
             return verb
+        if name == "send_entry":
+            return functools.partial(self._send_entry, verb)
 
         @functools.wraps(verb)
         async def fails(*args: Any, **kwargs: Any) -> Any:
@@ -69,6 +71,17 @@ class _Fault:
             raise self._error()
 
         return fails
+
+    def _send_entry(
+        self, verb: Verb, name: str, body: bytes, on_done: Callable[[object], None], **options: Any
+    ) -> bool:
+        self.calls.append("send_entry")
+        if len(self.calls) != self.at:
+            return bool(verb(name, body, on_done, **options))
+        if self.way == "lost":
+            return bool(verb(name, body, lambda _: on_done(self._error()), **options))
+        asyncio.get_running_loop().call_soon(on_done, self._error())
+        return True
 
     def _error(self) -> BrokerError:
         says = "a test made this call go wrong"

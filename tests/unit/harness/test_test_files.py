@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -15,7 +16,7 @@ LONGEST = 500
 """Lines of a file."""
 LONGEST_SLEEP = 0.1
 """Seconds. What sleeps less gives way to others, or looks again."""
-MOST_REACHES = 171
+MOST_REACHES = 167
 """Uses of private names of jetq in tests. It may only shrink: a test that has to look inside asks for a property."""
 
 
@@ -32,6 +33,13 @@ def test_a_file_has_one_subject(path: Path) -> None:
 def test_nothing_is_asserted_after_a_sleep(path: Path) -> None:
     """Wait for the event with `until`; hold that there is none with `stays_so_for` (`tests.apps.staying`)."""
     assert list(sleeps_before_assertions(path.read_text("utf-8"))) == []
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
+def test_a_variable_of_the_tests_is_none_that_an_app_would_refuse(path: Path) -> None:
+    """An app refuses a `JETQ_...` that is no setting, but for `JETQ_TEST_...`."""
+    read = re.findall(r"""environ(?:\.get\(|\[)["'](JETQ_\w+)""", path.read_text("utf-8"))
+    assert [name for name in read if not name.startswith("JETQ_TEST_")] == []
 
 
 def sleeps_before_assertions(code: str) -> Iterator[int]:
