@@ -13,6 +13,8 @@ TESTS_AT_ONCE ?= 4
 SLOW_TESTS_AT_ONCE ?= 2
 # Which of them, as pytest's -m takes it.
 TESTS ?= not slow and not faults
+# Where they stand; all of tests/ if this is empty.
+PATHS ?=
 # Of the faults at random: which ones, on one server and on three. Those of .ci/run are fewer.
 SEEDS ?= 1 2 3
 CLUSTER_SEEDS ?= 1
@@ -37,10 +39,10 @@ $(STAMP): pyproject.toml
 	@touch $@
 
 test: $(STAMP) ## unit, integration and end-to-end tests
-	@$(PYTEST) -n $(TESTS_AT_ONCE) -m "$(TESTS)"
+	@$(PYTEST) -n $(TESTS_AT_ONCE) -m "$(TESTS)" $(PATHS)
 
 test-pythons: ## the same on PYTHONS="3.13 3.14": installed ones, or as root those of Debian
-	@tests/pythons.sh $(PYTHONS)
+	@PATHS="$(PATHS)" tests/pythons.sh $(PYTHONS)
 
 lint: $(STAMP) ## ruff, mypy --strict and pyright
 	@$(BIN)/ruff check -q .
