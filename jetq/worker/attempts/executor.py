@@ -10,6 +10,7 @@ from typing import Any
 from jetq.client.task import Task
 from jetq.errors import BrokerError
 from jetq.model.outcome import Cancelled, Expired, InLine, Outcome, PutOff, Superseded
+from jetq.operations.workflows.creating import START
 from jetq.worker.attempt import Attempt
 from jetq.worker.attempts.calling import Caller, GivenUp, ServedApp
 from jetq.worker.attempts.expiry import ExpiryHook
@@ -69,7 +70,7 @@ class Executor:
             await self._run_suspect(attempt)
             return
         outcome = self._loader.load(attempt)
-        if outcome is None and (attempt.meta.flow is not None or attempt.task is None):
+        if outcome is None and (attempt.meta.flow is not None or attempt.delivery.task == START):
             try:
                 outcome = await self._begin_member(attempt)
             except BrokerError as error:
@@ -128,7 +129,7 @@ class Executor:
         outcome: Outcome | None = None
         try:
             outcome = await self._recognize_suspect(attempt)
-            if outcome is None and (attempt.meta.flow is not None or attempt.task is None):
+            if outcome is None and (attempt.meta.flow is not None or attempt.delivery.task == START):
                 # Before its turn, because other suspects wait for that, and this takes answers of the broker.
                 outcome = await self._members.begin(attempt)
             if outcome is None and self._limits.concern(attempt):
