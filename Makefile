@@ -63,7 +63,8 @@ slow: $(STAMP) ## the tests that take their time
 
 faults: $(STAMP) ## kills, restarts and cut connections, one by one and then at random
 	@$(BIN)/python -m tests.faults.matrix
-	@$(PYTEST) -m faults
+	@$(PYTEST) -m faults --ignore-glob='*/test_flow_*'
+	@$(PYTEST) -m faults -n $(SLOW_TESTS_AT_ONCE) tests/faults/test_flow_*.py
 	@$(BIN)/python -m tests.faults.chaos --seeds $(SEEDS) --jobs 20000
 	@$(BIN)/python -m tests.faults.chaos --seeds $(CLUSTER_SEEDS) --nodes 3 --jobs 10000
 
