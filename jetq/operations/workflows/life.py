@@ -20,7 +20,7 @@ from jetq.model.workflows.plan import PAGE, Edge, Plan, page_sizes
 
 __all__ = ["KEPT_FOR", "MOST_AT_ONCE", "FlowBroker", "Life"]
 
-_log = logging.getLogger("jetq")
+_log = logging.getLogger("jetq.worker")
 
 KEPT_FOR = 400 * 86_400.0
 """Seconds beyond the deadline for which what is written of a life is kept. The watch removes it long before; this is
