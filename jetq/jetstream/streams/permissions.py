@@ -101,7 +101,9 @@ def of_worker(
     for queue, levels in sorted(queues.items()):
         jobs, dead = subjects.jobs(queue), subjects.dead_letters(queue)
         publish += [*_looks(subjects, api, queue, levels=levels), f"{subjects.namespace}.{queue}.>"]
-        publish += [subjects.entry(f"plan.{queue}.*"), f"{api}.DIRECT.GET.{dead}"]
+        # The worker that gets the time of a schedule is the creator of its workflow.
+        publish += [subjects.entry(f"plan.{queue}.*"), subjects.entry(f"flow.*.allow.{queue}")]
+        publish.append(f"{api}.DIRECT.GET.{dead}")
         publish += [f"{api}.STREAM.MSG.GET.{jobs}", f"{api}.STREAM.MSG.GET.{dead}", f"{api}.DIRECT.GET.{jobs}"]
         publish += [f"{api}.STREAM.MSG.DELETE.{jobs}", f"{api}.CONSUMER.INFO.{jobs}.{subjects.consumer(queue, 'high')}"]
         for level in _levels(levels):
@@ -140,11 +142,10 @@ def of_operator(
     domain: str | None = None,
 ) -> Permissions:
     """Return what a user needs to retry workflows whose steps are in `queues`, beside what `of_worker` returns: to
-    replay dead letters there, to allow plans for these queues, and to tell workers of it."""
+    replay dead letters there, and to tell workers of it."""
     api, worker = api_prefix(domain), of_worker(subjects, inbox, queues, enqueues=enqueues, domain=domain)
     publish = [*worker.publish, subjects.signal("workflow"), f"{api}.STREAM.MSG.DELETE.{subjects.results}"]
-    for queue in sorted(queues):
-        publish += [subjects.entry(f"flow.*.allow.{queue}"), f"{api}.STREAM.PURGE.{subjects.dead_letters(queue)}"]
+    publish += [f"{api}.STREAM.PURGE.{subjects.dead_letters(queue)}" for queue in sorted(queues)]
     return Permissions(tuple(publish), worker.subscribe, responses=worker.responses)
 
 

@@ -21,6 +21,7 @@ from jetq import (
     ResultExpired,
     Retry,
     TaskFailed,
+    Work,
     each,
 )
 from jetq.cli.verbs.setup_acl import permissions, render
@@ -248,22 +249,24 @@ async def run_workflows(producer: Jetq, worker: Jetq) -> None:
             while not (plan := await ledger.read_entry(f"plan.*.{workflow.id}")) or b'"closed"' not in plan.body:
                 await asyncio.sleep(0.05)
     assert await many.aresult(5) == sum(range(1_001))
-    await start_by_schedule(worker)
+    await start_by_schedule(producer, worker)
     assert not await ledger.drop_entry(10**9)  # as who finds that a failure was made good
     for queue in QUEUES:  # as the watch that misses a member
         assert not await ledger.dead(queue, id="a", limit=1)
 
 
-async def start_by_schedule(worker: Jetq) -> None:
-    """Have a worker start the workflow of a schedule, with arguments of each member."""
-    work = each(worker.tasks["mail.plain"], range(3)) | worker.tasks["post.sum"]
-    await worker.aschedule("nightly", work, cron="0 0 1 1 *")
+async def start_by_schedule(producer: Jetq, worker: Jetq) -> None:
+    """Have workers start the workflows of schedules, with arguments of each member, from each queue to the other."""
+    plain, post = worker.tasks["mail.plain"], worker.tasks["post.sum"]
+    works: dict[str, Work[int]] = {"mail": each(plain, range(3)) | post, "post": post.bind([1, 2]) | plain}
     ledger = await worker.session.broker()
-    workflow = f"mail::nightly-{await run_schedule(ledger, 'nightly', 'mail')}"
-    async with asyncio.timeout(60):
-        while await ledger.read_entry(f"plan.*.{workflow}") is None:
-            await asyncio.sleep(0.05)
-    assert await worker.workflow(workflow).aresult(60) == 3
+    for queue, work in works.items():
+        await worker.aschedule("nightly", work, cron="0 0 1 1 *")
+        workflow = f"{queue}::nightly-{await run_schedule(ledger, 'nightly', queue)}"
+        async with asyncio.timeout(60):
+            while await ledger.read_entry(f"plan.*.{workflow}") is None:
+                await asyncio.sleep(0.05)
+        assert await producer.workflow(workflow).aresult(60) == 3
 
 
 async def settled_by(worker: Jetq) -> None:
@@ -340,7 +343,7 @@ FORBIDDEN = {
     "worker": [
         "shop.other.run.mail:plain.-.x",
         "shop._plan.other.x",
-        "shop._flow.life.allow.mail",
+        "shop._flow.life.allow.other",
         "$JS.API.STREAM.DELETE.SHOP_JETQ_FLOWS",
         "$JS.API.STREAM.DELETE.SHOP_MAIL_JOBS",
         "$JS.API.STREAM.UPDATE.SHOP_MAIL_JOBS",

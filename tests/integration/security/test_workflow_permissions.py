@@ -18,6 +18,7 @@ from msgspec.structs import replace
 from jetq import Denied, Jetq, JobCancelled, TaskFailed, each, group
 from jetq.cli.verbs.setup_acl import permissions, render
 from jetq.jetstream.streams.permissions import Permissions
+from jetq.operations.dead_letters import DeadFilter, Replay, refs_of
 from jetq.operations.workflows import creating, watching
 from tests.apps.working import until, working
 from tests.integration.workflows.flows import quiet, until_status
@@ -325,6 +326,18 @@ async def retried(made: Fleet) -> None:
         await quiet(made["admin"])
 
 
+async def replayed(made: Fleet) -> None:
+    """A member dies, its letter is replayed, and it succeeds late: its worker takes the failure back."""
+    BROKEN.add("a")
+    async with workers(made):
+        flow = await across(made).adelay()
+        await until_status(flow, "failed")
+        BROKEN.clear()
+        broker: Any = await made["operator"].session.broker()
+        await Replay(broker, await refs_of(broker, DeadFilter(queue="cpu"))).run(lambda _: None)
+        await until_status(flow, "succeeded")
+
+
 async def cancelled(made: Fleet) -> None:
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr(creating, "FIRST_TURN", 3_600.0)  # so that the cancel wakes the watch
@@ -375,7 +388,7 @@ TABLE: list[tuple[Callable[[Fleet], Coroutine[Any, Any, None]], str, str]] = [
     (pages, "worker", "shop.gpu.run.gpu:infer.-.*"),
     (pages, "worker", "$JS.API.STREAM.INFO.SHOP_GPU_JOBS"),
     (pages, "gpu", "shop._flow.*.state.*"),
-    (retried, "worker", f"$JS.API.STREAM.MSG.DELETE.{_FLOWS}"),
+    (replayed, "worker", f"$JS.API.STREAM.MSG.DELETE.{_FLOWS}"),
     (retried, "operator", "shop._ctl.workflow"),
     (retried, "operator", "$JS.API.STREAM.MSG.DELETE.SHOP_JETQ_RESULTS"),
     (retried, "operator", "$JS.API.STREAM.PURGE.SHOP_CPU_DLQ"),
@@ -392,7 +405,7 @@ TABLE: list[tuple[Callable[[Fleet], Coroutine[Any, Any, None]], str, str]] = [
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("run", [pages, retried, cancelled, empty, forgotten], ids=lambda run: run.__name__)
+@pytest.mark.parametrize("run", [pages, retried, replayed, cancelled, empty, forgotten], ids=lambda run: run.__name__)
 async def test_with_all_rights_nothing_is_refused(
     run: Callable[[Fleet], Coroutine[Any, Any, None]], nats_server: NatsServerFactory
 ) -> None:
