@@ -224,8 +224,7 @@ async def _bodies(life: Life, name: str, members: Sequence[int]) -> tuple[dict[i
 async def _read_page(life: Life, name: str, page: int, found: dict[int, bytes]) -> str | None:
     """Read the arguments of a page into `found`. Return why some of them cannot be read."""
     why = None
-    standing = await life.broker.standing_entries(names.chunks(life.id, name, page), at_least=life.seen)
-    for chunk in standing.names:
+    for chunk in await life.look(names.chunks(life.id, name, page)):
         entry = await life.broker.read_entry(chunk) or await life.broker.read_entry(chunk, surely=True)
         if entry is None:
             continue

@@ -13,6 +13,7 @@ from jetq.broker.clock import Clock
 from jetq.broker.enqueueing import Enqueueing
 from jetq.broker.ledger import Ledger
 from jetq.encoding.sealer import Sealer
+from jetq.errors import BrokerUnavailable
 from jetq.model.cell import NewEntry
 from jetq.model.workflows import names
 from jetq.model.workflows.marks import Marks
@@ -174,7 +175,12 @@ class Life:
     # --- what the ledger says
 
     async def standing(self, where: str) -> list[list[str]]:
-        """Return the names that stand on `where`, each as its tokens, as the leader says."""
+        """Return the names that stand on `where`, each as its tokens, as the leader says. Raises as `look` does."""
+        return [name.split(".") for name in await self.look(where)]
+
+    async def look(self, where: str) -> Sequence[str]:
+        """Return the names that stand on `where`, as the leader says. Raises BrokerUnavailable if the answer stays
+        older than `seen`, which is given up by that: the next look takes what it gets."""
         seen = self.seen
         found = await self.broker.standing_entries(where, at_least=seen)
         if found.sequence < seen:  # also when it was asked again and again
@@ -183,7 +189,8 @@ class Life:
                 self.workflow, seen, found.sequence,
             )  # fmt: skip
             self.seen = found.sequence
-        return [name.split(".") for name in found.names]
+            raise BrokerUnavailable(f"what is said of workflow {self.workflow} is older than entry {seen}")
+        return found.names
 
     async def done(self, name: str, page: int) -> set[int]:
         """Return the members of a page that are done."""
