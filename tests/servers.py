@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from jetq.server import end, launch
 
-__all__ = ["NatsCluster", "NatsLeaf", "NatsServer", "NatsServerFactory"]
+__all__ = ["ELECTED_WITHIN", "NatsCluster", "NatsLeaf", "NatsServer", "NatsServerFactory"]
 
 _FORMS_WITHIN = 30.0
 
@@ -117,6 +117,11 @@ class NatsServer:
     def _running(self) -> subprocess.Popen[bytes]:
         assert self._process is not None, "this server was stopped"
         return self._process
+
+
+ELECTED_WITHIN = 40.0
+"""Seconds. One election takes 4 to 10 s (nats-server 2.15.1: a vote is called for after 4 to 9 s of silence), and one
+that is not decided is held again."""
 
 
 class NatsCluster:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -17,22 +16,11 @@ from tests.apps.harness import Harness, harness
 from tests.apps.ledger import Ledger
 from tests.apps.workers import WorkerProcess
 from tests.apps.working import settled, working
-from tests.servers import NatsCluster
+from tests.servers import ELECTED_WITHIN, NatsCluster
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(180)]
 
 STREAM = "LEDGER_JOBS"
-
-ELECTED_WITHIN = 40.0
-"""Seconds. One election takes 4 to 10 s (nats-server 2.15.1: a vote is called for after 4 to 9 s of silence), and one
-that is not decided is held again."""
-
-
-@pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[NatsCluster]:
-    cluster = NatsCluster(tmp_path / "nats")
-    yield cluster
-    cluster.stop()
 
 
 def _urls(cluster: NatsCluster) -> str:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import pytest
 from tests.apps.flow_load import Load, fleet_worker
 from tests.apps.harness import Harness, harness
 from tests.apps.workers import WorkerProcess
-from tests.servers import NatsCluster, NatsServer
+from tests.servers import ELECTED_WITHIN, NatsCluster, NatsServer
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(400)]
 
@@ -26,18 +26,8 @@ ROUNDS = 5 if os.environ.get("JETQ_TEST_SWEEP") == "all" else 1
 STOPPED_FOR = 7.0
 """Seconds. Longer than an election takes, and shorter than a client needs to notice that its server is silent."""
 
-ELECTED_WITHIN = 40.0
-"""Seconds. One election takes 4 to 10 s (nats-server 2.15.1), and one that is not decided is held again."""
-
 ENDED_WITHIN = 120.0
 """Seconds. What only the watch mends, it mends within its first turns."""
-
-
-@pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[NatsCluster]:
-    cluster = NatsCluster(tmp_path / "nats")
-    yield cluster
-    cluster.stop()
 
 
 class Fleet:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from pathlib import Path
 from typing import Any, Literal
 
 import pytest
@@ -84,13 +83,6 @@ async def app(nats_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[J
     share(app, *tasks_of(flow_tasks))
     yield app
     await app.session.aclose()
-
-
-@pytest.fixture
-def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ledger:
-    ledger = Ledger(tmp_path / "ledger")
-    monkeypatch.setenv("JETQ_TEST_LEDGER", str(ledger.path))
-    return ledger
 
 
 Lie = Literal["too high", "lost", "deleted"]

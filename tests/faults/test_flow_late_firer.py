@@ -71,13 +71,6 @@ async def app(nats_url: str) -> AsyncIterator[Jetq]:
     await app.session.aclose()
 
 
-@pytest.fixture
-def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ledger:
-    ledger = Ledger(tmp_path / "ledger")
-    monkeypatch.setenv("JETQ_TEST_LEDGER", str(ledger.path))
-    return ledger
-
-
 class Hold:
     """A fault: calls for which `holds` is true wait until the test lets them go on. Before, the time of this broker is
     behind by `STALLED`: so long the call seems to have waited."""

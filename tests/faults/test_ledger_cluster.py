@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from secrets import token_hex
 
 import pytest
@@ -15,19 +14,9 @@ from jetq.errors import NotStored
 from jetq.jetstream import connect_broker
 from jetq.model.cell import NewEntry
 from jetq.settings import Settings
-from tests.servers import NatsCluster, NatsServer
+from tests.servers import ELECTED_WITHIN, NatsCluster, NatsServer
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(180)]
-
-ELECTED_WITHIN = 40.0
-"""Seconds. One election takes 4 to 10 s (nats-server 2.15.1), and one that is not decided is held again."""
-
-
-@pytest.fixture
-def cluster(tmp_path: Path) -> Iterator[NatsCluster]:
-    cluster = NatsCluster(tmp_path / "nats")
-    yield cluster
-    cluster.stop()
 
 
 @asynccontextmanager
