@@ -62,7 +62,7 @@ class AttemptRunner:
         self.processes = ProcessPool(min(options.concurrency, usable_cores()))
         sealer = Sealer(app.payloads)
         self.members = members = Members(broker, sealer, options.name, lambda: slots.attempts)
-        self.settlement = Settlement(broker, leases, options.name, members, ended=on_end, pass_on=handover.pass_on)
+        self.settlement = Settlement(broker, leases, options.name, members.ends, ended=on_end, pass_on=handover.pass_on)
         self.limits = Limits(
             broker,
             leases.presence,

@@ -119,10 +119,10 @@ if __name__ == "__main__":
         vars(watching).update(FIRST_TURN=float(turn), SLOW_CREATOR=float(turn), NO_PLAN=3 * float(turn))
     if stale := os.environ.get("JETQ_TEST_STALE"):
         from jetq.operations.workflows import firing
-        from jetq.worker.workflows import members
+        from jetq.worker.workflows import membership
 
         vars(firing).update(STALE=float(stale))
-        vars(members).update(STALE=float(stale))
+        vars(membership).update(STALE=float(stale))
     machine = Clock(float(os.environ.get("JETQ_TEST_SKEW", "0")))
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # until it listens
     asyncio.run(main(sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), tasks, machine))

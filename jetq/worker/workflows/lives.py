@@ -13,7 +13,7 @@ from jetq.encoding.sealer import Sealer
 from jetq.model.job import Place
 from jetq.model.workflows.records import WorkflowState
 from jetq.operations.workflows.life import FlowBroker, Life
-from jetq.operations.workflows.lives import plan_of
+from jetq.operations.workflows.lives import former_plan, plan_of
 from jetq.operations.workflows.states import state_in
 
 __all__ = ["FRESH", "Lives"]
@@ -47,6 +47,20 @@ class Lives:
         """Return the life of a member; None if it is not open any more. Raises BrokerError, and what reading a plan
         raises."""
         return (await self._read(place)).life
+
+    async def open(self, place: Place, *, anew: bool = False) -> Life | None:
+        """Return the workflow of a member; None if it is not open. To its callbacks a workflow is open also after it
+        has ended and another was stored in its place. `anew`: as it is now."""
+        life = await (self.renewed(place) if anew else self.get(place))
+        if life is not None:
+            return life
+        found = await former_plan(self._broker, self._sealer, place.workflow, place.home, place.life)
+        step = None if found is None or found.plan is None else found.plan.steps.get(place.step)
+        if found is None or found.plan is None or step is None or step.callback is None:
+            return None
+        return Life(
+            self._broker, self._sealer, place.workflow, place.home, found.plan, found.sequence, actor=self._actor
+        )
 
     def at_hand(self, place: Place) -> Life | None:
         """Return the life of a member if that is known, runs, and need not be read anew."""

@@ -1,13 +1,12 @@
-"""A member of a workflow in a worker: whether it may begin and with what, and what its end sets off."""
+"""The members of workflows in a worker: whether one may begin and with what, and which are to be cancelled."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from collections.abc import Callable, Collection, Sequence
-from typing import Literal, Protocol
+from typing import Protocol
 
-import msgspec
 from msgspec.structs import replace
 
 from jetq.broker.cells import Cells
@@ -16,42 +15,28 @@ from jetq.broker.dead_letters import DeadLetters
 from jetq.broker.queues import Queues
 from jetq.broker.results import Results
 from jetq.encoding.sealer import Sealer
-from jetq.encoding.workflows import BadRecord
-from jetq.errors import BadPayload, BrokerError, Denied, NewerVersion
-from jetq.model.job import Delivery, Place
-from jetq.model.outcome import Cancelled, Dead, Expired, Marked, Outcome, Snoozed, Succeeded, Superseded, dead
+from jetq.errors import BadPayload, NewerVersion
+from jetq.model.job import Place
+from jetq.model.outcome import Dead, Marked, Outcome, Snoozed, Superseded, dead
 from jetq.model.workflows import names
-from jetq.model.workflows.failure import Failure
-from jetq.model.workflows.marks import Mark
-from jetq.operations.workflows.advancing import go_on_from, sets_little_off
 from jetq.operations.workflows.cancelling import CHANGED
-from jetq.operations.workflows.closing import purge_if_closed
 from jetq.operations.workflows.creating import START, WATCH
-from jetq.operations.workflows.firing import STALE
 from jetq.operations.workflows.life import FlowBroker, Life
-from jetq.operations.workflows.lives import former_plan
-from jetq.operations.workflows.marking import death_of, mark_failure, mark_value, standing_mark, take_back
-from jetq.operations.workflows.recurring import start_recurring
+from jetq.operations.workflows.marking import death_of, standing_mark
 from jetq.operations.workflows.states import call_back, state_of, stop
 from jetq.operations.workflows.values import MissingValue, PassedOn, inputs_of, sources_of
-from jetq.operations.workflows.watching import Turn, take_turn
 from jetq.worker.attempt import Attempt
+from jetq.worker.workflows.built_in import NEWER_WORKER, start_scheduled, take_turn_of_watch
+from jetq.worker.workflows.ends import Ends
 from jetq.worker.workflows.lives import Lives
-from jetq.worker.workflows.together import Late, Together
+from jetq.worker.workflows.membership import end_of, is_member, may_be_second
 
 __all__ = ["Members", "WorkerBroker"]
 
 _log = logging.getLogger("jetq.worker")
 
-_SLOW = 1.0
-"""Seconds for which a member leaves its mark and sets off what follows, after which it is looked whether the workflow
-was closed meanwhile: what is written after that would stay."""
-
 _LOOK_AGAIN = 5.0
 """Seconds after which a member is tried again whose values are not there."""
-
-_NEWER_WORKER = 60.0
-"""Seconds after which a member is tried again whose plan only a newer jetq reads."""
 
 
 class WorkerBroker(FlowBroker, Consuming, Queues, DeadLetters, Results, Cells, Protocol):
@@ -67,10 +52,9 @@ class Members:
         self._broker = broker
         self._sealer = sealer
         self._held = held
-        self._together = Together(broker)
-        self._late = Late(self._together)
         self._actor = f"worker {name}"
         self._lives = Lives(broker, sealer, self._actor)
+        self.ends = Ends(broker, sealer, self._lives)
         self._stopping = set[asyncio.Task[None]]()
 
     async def listen(self) -> None:
@@ -115,18 +99,18 @@ class Members:
         """Find out whether a member may begin, and read the values it takes into `attempt.values`. Return an outcome if
         its code must not run. A job of a task that each worker has is run here. Raises BrokerError."""
         if attempt.delivery.task == START:
-            return await self._start(attempt)
+            return await start_scheduled(self._broker, self._sealer, attempt)
         place = attempt.meta.flow
         assert place is not None
         try:
             if attempt.delivery.task == WATCH:
-                return await self._watch(attempt, place)
+                return await take_turn_of_watch(self._broker, self._sealer, attempt, place, self._actor)
             return await self._begin(attempt, place)
         except (ValueError, BadPayload) as error:  # a BadRecord, or a name that cannot be one of a record
             return dead("undecodable", f"jetq.{type(error).__name__}", f"workflow {place.workflow}: {error}")
         except NewerVersion as error:
             _log.warning("%s %s waits for a newer worker: %s", attempt.name, attempt.delivery.id, error.message)
-            return Snoozed(_NEWER_WORKER)
+            return Snoozed(NEWER_WORKER)
 
     async def _begin(self, attempt: Attempt, place: Place) -> Outcome | None:
         at_hand = self._lives.at_hand(place)
@@ -134,18 +118,18 @@ class Members:
             at_hand.saw(place.seen)
             return await self._take_values(attempt, at_hand, place)
         replayed = attempt.meta.replays > 0
-        life = await self._life(place)
+        life = await self._lives.open(place)
         if life is None:
             return await self._without_workflow(attempt, place)
-        if not await _is_member(life, place, attempt.delivery):
+        if not await is_member(life, place, attempt.delivery):
             return dead("undecodable", "jetq.WorkflowError", f"workflow {place.workflow} has no such member")
         life.saw(place.seen)
         step = life.plan.steps[place.step]
         mark = None
-        if self._may_be_second(attempt, place) or step.callback is not None:
+        if may_be_second(attempt, place) or step.callback is not None:
             mark = await standing_mark(life, place.step, place.member)
             if mark is None or replayed:
-                renewed = await self._life(place, anew=True)
+                renewed = await self._lives.open(place, anew=True)
                 if renewed is None:
                     return await self._without_workflow(attempt, place)
                 life = renewed
@@ -166,22 +150,10 @@ class Members:
             return Superseded()
         return await self._take_values(attempt, life, place)
 
-    async def _life(self, place: Place, *, anew: bool = False) -> Life | None:
-        """Return the workflow of a member; None if it is not open. To its callbacks a workflow is open also after it
-        has ended and another was stored in its place. `anew`: as it is now."""
-        life = await (self._lives.renewed(place) if anew else self._lives.get(place))
-        if life is not None:
-            return life
-        found = await former_plan(self._broker, self._sealer, place.workflow, place.home, place.life)
-        step = None if found is None or found.plan is None else found.plan.steps.get(place.step)
-        if found is None or found.plan is None or step is None or step.callback is None:
-            return None
-        return Life(self._broker, self._sealer, place.workflow, place.home, found.plan, found.sequence)
-
     def _may_begin_at_once(self, life: Life, attempt: Attempt, place: Place) -> bool:
         """Return whether nothing has to be asked to know that a member may begin, as most may: it is delivered for the
         first time, and its workflow is known to run."""
-        if self._may_be_second(attempt, place) or place.job_id != attempt.delivery.id:
+        if may_be_second(attempt, place) or place.job_id != attempt.delivery.id:
             return False
         step = life.plan.steps.get(place.step)
         if step is None or step.call is None or step.call.task != attempt.delivery.task:
@@ -219,7 +191,7 @@ class Members:
         record = await self._broker.get_result(delivery.queue, delivery.id)
         if record is None or record.sequence != delivery.sequence or record.state not in ("expired", "cancelled"):
             return None
-        return Marked("bad", _end_of(place, record.state))
+        return Marked("bad", end_of(place, record.state))
 
     async def _is_late(self, life: Life, place: Place) -> bool:
         """Return whether the workflow is past its deadline; it is stopped then."""
@@ -233,11 +205,6 @@ class Members:
         await stop(renewed, "expired")
         await call_back(renewed)
         return True
-
-    def _may_be_second(self, attempt: Attempt, place: Place) -> bool:
-        delivery = attempt.delivery
-        stored_at = delivery.stored_at if attempt.meta.enqueued is None else attempt.meta.enqueued
-        return delivery.count > 1 or place.again or attempt.meta.replays > 0 or stored_at - place.looked > STALE
 
     async def _take_values(self, attempt: Attempt, life: Life, place: Place) -> Outcome | None:
         try:
@@ -266,189 +233,6 @@ class Members:
         failure = outcome.failure
         clause = sources_of(life.plan.steps[place.step], failure.message)
         return replace(outcome, failure=replace(failure, message=f"{failure.message}{clause}"))
-
-    async def _start(self, attempt: Attempt) -> Outcome:
-        """Start the workflow of a time of a schedule."""
-        delivery, meta = attempt.delivery, attempt.meta
-        name = meta.schedule or delivery.id
-        try:
-            body = self._sealer.open_arguments(START, delivery.queue, delivery.body)
-            await start_recurring(
-                self._broker,
-                self._sealer,
-                body,
-                queue=delivery.queue,
-                schedule=name,
-                nominal=meta.nominal,
-                job=delivery.id,
-            )
-        except (ValueError, BadPayload) as error:
-            return dead("undecodable", f"jetq.{type(error).__name__}", f"the workflow of schedule {name}: {error}")
-        except NewerVersion as error:
-            _log.warning("%s %s waits for a newer worker: %s", attempt.name, delivery.id, error.message)
-            return Snoozed(_NEWER_WORKER)
-        except Denied as error:  # a worker without the permission would run it again for ever
-            return dead("failed", "jetq.Denied", error.message)
-        return Succeeded()
-
-    async def _watch(self, attempt: Attempt, place: Place) -> Outcome:
-        try:
-            turn = msgspec.json.decode(attempt.delivery.body, type=Turn)
-        except msgspec.DecodeError:
-            turn = Turn()
-        born = attempt.delivery.stored_at if attempt.meta.enqueued is None else attempt.meta.enqueued
-        following = await take_turn(self._broker, self._sealer, place, turn, born, self._actor)
-        if following is None:
-            return Succeeded()
-        pause, turn = following
-        return Snoozed(pause, body=msgspec.json.encode(turn))
-
-    # --- after its code has run
-
-    def send(self, attempt: Attempt, outcome: Succeeded, on_done: Callable[[bool], None]) -> bool:
-        """Do what `ended` does, without waiting, with the success of a member whose end most likely sets nothing off.
-
-        on_done: called later, and never during this call: with True if all is done, with False if `ended` has to do it,
-        or the rest. Returns False, with nothing done, if that is not possible.
-        """
-        place = attempt.meta.flow
-        assert place is not None
-        life = None if attempt.meta.replays or attempt.delivery.task == WATCH else self._lives.at_hand(place)
-        if life is None or place.step not in life.plan.steps or place.job_id != attempt.delivery.id:
-            return False
-        members, sizes = life.members_at_hand(place.step), life.pages_at_hand(place.step)
-        if members is None or sizes is None or not place.member < members or not sets_little_off(life, place.step):
-            return False
-        page, size = life.page_among(sizes, place.step, place.member)
-
-        def on_mark(written: int | BrokerError | None) -> None:
-            if isinstance(written, int):
-                life.saw(written)
-                self._together.count(names.count(life.id, place.step, page), on_count)
-            else:
-                on_done(False)
-
-        def on_count(count: int | Exception) -> None:
-            if isinstance(count, int):
-                attempt.counted = count
-            on_done(isinstance(count, int) and count < size)
-
-        attempt.unmarked_at = self._broker.now()
-        value = outcome.value or b"null"
-        body = value if life.sealer.codec is None else life.sealer.seal_mark(life.id, place.step, place.member, value)
-        name = names.ok(life.id, place.step, page, place.member)
-        either = names.mark(life.id, place.step, page, place.member)
-        return self._broker.send_entry(name, body, on_mark, on=either, ttl=life.ttl)
-
-    async def ended(self, attempt: Attempt, outcome: Outcome) -> None:
-        """Mark the end of a member, and do what the mark sets off. Whatever the member leaves beside its mark is stored
-        by now. May be done again. Raises BrokerError."""
-        place = attempt.meta.flow
-        if place is None or attempt.delivery.task == WATCH:
-            return
-        try:
-            life = await self._life(place)
-        except (ValueError, BadPayload, NewerVersion) as error:
-            _log.error(
-                "%s %s leaves no mark: workflow %s: %s", attempt.name, attempt.delivery.id, place.workflow, error
-            )
-            return
-        if life is None or not await _is_member(life, place, attempt.delivery):
-            return
-        if life.plan.steps[place.step].callback is None and await self._lives.state(place) == "cancelled":
-            return  # its mark would tell nobody anything, and might come after the records were removed
-        late = attempt.meta.replays > 0
-        if attempt.unmarked_at is None:  # what is done here may be repeated for minutes, while the broker is away
-            attempt.unmarked_at = self._broker.now()
-        mark: Mark | None = "ok"
-        match outcome:
-            case Succeeded() if attempt.counted is not None:
-                pass
-            case Succeeded(value=value):
-                mark = await mark_value(life, place.step, place.member, value or b"null", late=late, called=place.seen)
-            case Marked(mark=mark, failure=None):
-                pass
-            case _:
-                failure = _failure_of(place, outcome)
-                mark = None if failure is None else await mark_failure(life, failure, called=place.seen)
-        if mark is None:
-            return
-        try:
-            await self._set_off(attempt, place, life, mark)
-        except (MissingValue, BadRecord):  # what is needed has gone with all the others
-            if not await purge_if_closed(self._broker, self._sealer, place, life.seen):
-                raise
-        else:
-            if self._broker.now() - attempt.unmarked_at > _SLOW or await self._may_be_closed(place):
-                await purge_if_closed(self._broker, self._sealer, place, life.seen)
-
-    async def lapsed(self, attempt: Attempt) -> None:
-        """Remove what a member, whose lease has lapsed on the way, has written of a workflow that was closed
-        meanwhile."""
-        place = attempt.meta.flow
-        assert place is not None
-        try:
-            await purge_if_closed(self._broker, self._sealer, place, place.seen)
-        except (BrokerError, ValueError, BadPayload, NewerVersion) as error:
-            _log.warning("what may be left of workflow %s is not removed: %s", place.workflow, error)
-
-    async def _set_off(self, attempt: Attempt, place: Place, life: Life, mark: Literal["ok", "bad"]) -> None:
-        """Do what the mark of a member sets off. Raises BrokerError, MissingValue, BadRecord."""
-        late, again, looked = attempt.meta.replays > 0, self._may_be_second(attempt, place), attempt.unmarked_at
-        assert looked is not None
-        if mark == "ok" and late:
-            await take_back(life, place.step, place.member)
-        together = self._late if late else self._together
-        await go_on_from(
-            life, place.step, place.member, mark, together, looked=looked, again=again, counted=attempt.counted
-        )
-
-    async def _may_be_closed(self, place: Place) -> bool:
-        """Return whether there is a reason to ask whether the workflow was closed meanwhile: it was cancelled, the
-        worker was told so, or what it knows is old, as after it was stopped for a while."""
-        try:
-            return await self._life(place) is None or await self._lives.state(place) == "cancelled"
-        except (ValueError, BadPayload, NewerVersion):  # of another plan in its place
-            return True
-
-
-async def _is_member(life: Life, place: Place, job: Delivery) -> bool:
-    """Return whether a job is the member that it says to be. Anyone with the permission may have stored it, also with
-    another task than that of the step."""
-    step = life.plan.steps.get(place.step)
-    if step is None or step.call is None or step.call.task != job.task or place.job_id != job.id:
-        return False
-    members = await life.members(place.step)
-    return members is not None and place.member < members
-
-
-def _failure_of(place: Place, outcome: Outcome) -> Failure | None:
-    """Return what the mark of a member says that has ended in that way without a value; None if it has not ended."""
-    match outcome:
-        case Marked(failure=Failure() as failure):
-            return _of(place, failure)
-        case Dead(reason=reason, failure=failure):
-            return death_of(place.step, place.member, reason, failure)
-        case Expired():
-            return _end_of(place, "expired")
-        case Cancelled():
-            return _end_of(place, "cancelled")
-        case _:
-            return None
-
-
-def _end_of(place: Place, why: Literal["expired", "cancelled"]) -> Failure:
-    """Return the failure of a member whose job was ended in that way."""
-    return Failure(place.step, place.member, why, "", f"the job was {why}")
-
-
-def _of(place: Place, failure: Failure) -> Failure:
-    """Return the failure of another step as that of the member at `place`, which takes its value."""
-    return (
-        failure
-        if failure.step == place.step
-        else Failure(place.step, place.member, failure.reason, failure.type, f"step {failure.step}: {failure.message}")
-    )
 
 
 def _is_stopped(life: Life, attempt: Attempt) -> bool:

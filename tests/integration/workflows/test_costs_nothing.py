@@ -6,6 +6,7 @@ from __future__ import annotations
 import pytest
 
 from jetq import task
+from jetq.worker.workflows.ends import Ends
 from jetq.worker.workflows.members import Members
 from tests.apps.fresh import no_app_yet, own_tasks
 from tests.apps.working import fresh_app, working
@@ -21,7 +22,7 @@ async def test_a_plain_job_knows_nothing_of_workflows(nats_url: str, monkeypatch
         raise AssertionError("a plain job was taken for a member")
 
     monkeypatch.setattr(Members, "begin", never)
-    monkeypatch.setattr(Members, "ended", never)
+    monkeypatch.setattr(Ends, "ended", never)
     app = fresh_app(nats_url)
 
     async def fn(n: int) -> int:
