@@ -305,15 +305,18 @@ async def go_on_from(
     looked: float,
     again: bool,
     counted: int | None = None,
+    called: int = 0,
 ) -> None:
-    """Do what the mark sets off that stands of a member. See `advance`."""
+    """Do what the mark sets off that stands of a member. See `advance`. called: of one that failed; see
+    `give_verdict`."""
     if mark == "bad" and not life.plan.steps[step].tolerates:
-        await settle_failure(life, step, member)
+        await settle_failure(life, step, member, called)
     else:
         await advance(life, step, member, together, looked=looked, again=again, counted=counted)
 
 
-async def settle_failure(life: Life, step: str, member: int) -> None:
-    """Note that the workflow has failed because of a member whose failure stands, and call back."""
-    if life.plan.steps[step].callback is None and await give_verdict(life, step, member):
+async def settle_failure(life: Life, step: str, member: int, called: int = 0) -> None:
+    """Note that the workflow has failed because of a member whose failure stands, and call back. `called`: see
+    `give_verdict`."""
+    if life.plan.steps[step].callback is None and await give_verdict(life, step, member, called):
         await call_back(life)

@@ -66,12 +66,13 @@ async def mark_value(
 
 
 async def mark_failure(life: Life, failure: Failure, *, called: int = 0) -> Mark | None:
-    """Store the failure of a member, and return which mark stands then; None of a callback, which was `called`, if the
-    mark does not count: see `mark_callback`."""
+    """Store the failure of a member, and return which mark stands then; None of a callback, if the mark does not count:
+    see `mark_callback`. `called`: the newest entry when the member was stored. A failure that stood by then gives way:
+    a retry is about to remove it."""
     body = life.sealer.seal_failure(life.id, failure.step, failure.index, encode_failure(failure))
     if life.plan.steps[failure.step].callback is not None:
         return "bad" if await mark_callback(life, failure.step, "bad", body, called) else None
-    return await _write(life, failure.step, failure.index, "bad", body)
+    return await _write(life, failure.step, failure.index, "bad", body, called)
 
 
 async def take_back(life: Life, step: str, member: int) -> None:
@@ -101,13 +102,17 @@ async def _write_late(life: Life, step: str, member: int, body: bytes) -> Mark:
             return "ok"
 
 
-async def _write(life: Life, step: str, member: int, kind: Mark, body: bytes) -> Mark:
+async def _write(life: Life, step: str, member: int, kind: Mark, body: bytes, called: int = 0) -> Mark:
     page, _ = await life.page_of(step, member)
     either = names.mark(life.id, step, page, member)
     name = (names.ok if kind == "ok" else names.bad)(life.id, step, page, member)
     if await life.write(name, body, on=either):
         return kind
-    standing = await standing_mark(life, step, member)  # of another run of this member, or this very mark
-    if standing is None:
+    standing = await life.broker.read_entry(either, surely=True)  # of another run of this member, or this very mark
+    if kind == "bad" and standing is not None and standing.name == name and standing.sequence <= called:
+        if await life.write(name, body, expected=standing.sequence, on=either):
+            return kind
+    mark = await standing_mark(life, step, member)
+    if mark is None:
         raise BrokerError(f"the mark of member {member} of step {step} was refused, and none stands")
-    return standing
+    return mark

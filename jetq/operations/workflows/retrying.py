@@ -69,6 +69,7 @@ async def retry(
     late |= await _take_back_expiry(life)
     await tell(broker, life)  # before a job comes that they would drop
     failed = [each for each in await failures(life) if step in (None, each[0])]
+    await _see_end(life)
     again = 0
     for start in range(0, len(failed), _AT_ONCE):
         together = failed[start : start + _AT_ONCE]
@@ -181,14 +182,25 @@ async def _store_all(life: Life, step: str, members: Sequence[int]) -> None:
 # --- members that failed
 
 
+async def _see_end(life: Life) -> None:
+    """Let the members that run again know the end that stands: if they fail again, that is another one."""
+    end = await life.broker.read_entry(names.states(life.id), surely=True)
+    if end is not None:
+        life.saw(end.sequence)
+
+
 async def _run_again(life: Life, broker: RetryBroker, step: str, member: int) -> bool:
     """Store the job of a member again, and only then remove its failure: whoever dies in between leaves a member that
-    is retried again. Return False if another retry, or a late success, has removed the failure."""
+    is retried again. Return False if another retry, or a late success, has removed the failure.
+
+    Guarantee: tests/integration/workflows/test_retry.py: a member that fails again before this is done has failed anew.
+    """
     call = life.plan.steps[step].call
     page, _ = await life.page_of(step, member)
     failure = await life.broker.read_entry(names.bad(life.id, step, page, member), surely=True)
     if failure is None or call is None:
         return False
+    life.saw(failure.sequence)
     await _allow_forbidden(life, step, member, failure.body)
     id = f"{life.id}:{step}:{member}"
     if left := await broker.dead(call.queue, id=id):
@@ -200,7 +212,10 @@ async def _run_again(life: Life, broker: RetryBroker, step: str, member: int) ->
             told = Failure(step, refused.member, refused.reason, "", refused.message)
             await fail(life, told)
             return False
-    return await life.broker.drop_entry(failure.sequence)
+    if await life.broker.drop_entry(failure.sequence):
+        return True
+    newer = await life.broker.read_entry(names.bad(life.id, step, page, member), surely=True)
+    return newer is not None and newer.sequence > failure.sequence  # it has failed again by now
 
 
 async def _allow_forbidden(life: Life, step: str, member: int, failure: bytes) -> None:

@@ -68,8 +68,9 @@ async def give_value(life: Life, ended: Ended) -> bool:
             return True
 
 
-async def give_verdict(life: Life, step: str, member: int) -> bool:
-    """Note that the workflow has failed because `member` has. Return whether it has failed.
+async def give_verdict(life: Life, step: str, member: int, called: int = 0) -> bool:
+    """Note that the workflow has failed because `member` has. Return whether it has failed. `called`: the newest entry
+    when the member was stored. That the workflow had failed by then gives way: this is another end of it.
 
     The verdict and the failure that it rests on are written at once. Otherwise a late success of the member and a stale
     verdict would leave a workflow that has failed for nothing.
@@ -82,9 +83,9 @@ async def give_verdict(life: Life, step: str, member: int) -> bool:
         if failure is None:
             return False
         entry = await _end_of(life)
-        if entry is not None:
+        if entry is not None and (state_by(entry) != "failed" or entry.sequence > called):
             return state_by(entry) == "failed"
-        end = NewEntry(names.end(life.id), verdict, 0, names.states(life.id))
+        end = NewEntry(names.end(life.id), verdict, entry.sequence if entry is not None else 0, names.states(life.id))
         if await life.write_all([end, NewEntry(bad, failure.body, failure.sequence)]):
             return True
 
@@ -105,9 +106,9 @@ async def stop(life: Life, why: Literal["cancelled", "expired"]) -> WorkflowStat
 
 async def reopen(life: Life) -> None:
     """Take back that the workflow has failed, if no failure is left that it does not tolerate."""
+    entry = await _end_of(life)  # before the failures: an end that comes after them is none of theirs
     if await failures(life):
         return
-    entry = await _end_of(life)
     if entry is not None and state_by(entry) == "failed":
         await life.broker.drop_entry(entry.sequence)
     for step, member in await failures(life):  # whose verdict may have been refused by the end that is gone now

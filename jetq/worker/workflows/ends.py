@@ -138,7 +138,15 @@ class Ends:
             await take_back(life, place.step, place.member)
         together = self._late if late else self._together
         await go_on_from(
-            life, place.step, place.member, mark, together, looked=looked, again=again, counted=attempt.counted
+            life,
+            place.step,
+            place.member,
+            mark,
+            together,
+            looked=looked,
+            again=again,
+            counted=attempt.counted,
+            called=place.seen,
         )
 
     async def _may_be_closed(self, place: Place) -> bool:

@@ -92,9 +92,9 @@ async def until_status(flow: Workflow[Any], status: str) -> None:
             await asyncio.sleep(0.02)
 
 
-async def quiet(app: Jetq) -> None:
-    """Until no job runs or is ready."""
+async def quiet(app: Jetq, *, held: int = 0) -> None:
+    """Until no job is ready, and none runs but those `held`."""
     broker = await app.session.broker()
     async with asyncio.timeout(20):
-        while any(info.ready or info.running for info in await broker.queues()):
+        while any(info.ready or info.running > held for info in await broker.queues()):
             await asyncio.sleep(0.02)

@@ -24,8 +24,10 @@ async def test_only_what_failed_runs_again_and_the_callbacks_at_each_end(app: Je
         flow = await work.adelay()
         await until_status(flow, "failed")
         await steps.until_ran("failure", "end")
+        await quiet(app)
         assert await flow.aretry() == 1  # and fails again
         await steps.until_ran("failure", "end", times=2)
+        await quiet(app)
         assert (steps.ran["c"], await flow.astatus()) == (2, "failed")
         steps.broken.clear()
         assert await flow.aretry(step="say") == 1
@@ -125,6 +127,37 @@ async def test_a_retry_that_died_halfway_is_done_again(
 
 async def died(*_: object) -> bool:
     raise ConnectionError("died here")
+
+
+@pytest.mark.parametrize("before", ["failure", "end"])
+async def test_a_member_that_fails_again_during_the_retry_ends_the_workflow_anew(
+    app: Jetq, steps: Steps, monkeypatch: pytest.MonkeyPatch, before: str
+) -> None:
+    """The member has failed again before the retry removes its failure, or before it removes the end."""
+    steps.broken.add("a")
+    async with working(app):
+        flow = await steps.called_back(steps.say.bind("a")).adelay()
+        await until_status(flow, "failed")
+        await steps.until_ran("failure", "end")
+        await quiet(app)
+        life = await life_of(app, flow)
+        removed = names.end(life.id) if before == "end" else names.bad(life.id, "say", 0, 0)
+        entry = await life.broker.read_entry(removed, surely=True)
+        assert entry is not None
+        slow, drop = entry.sequence, life.broker.drop_entry
+
+        async def drop_late(sequence: int) -> bool:
+            if sequence == slow:
+                await steps.until_ran("a", times=2)
+                await quiet(app)
+            return await drop(sequence)
+
+        monkeypatch.setattr(life.broker, "drop_entry", drop_late)
+        assert await flow.aretry() == 1
+        assert await flow.astatus() == "failed"
+        await steps.until_ran("failure", "end", times=2)
+        await quiet(app)
+        assert steps.ran == {"a": 2, "failure": 2, "end": 2}
 
 
 # --- a letter that somebody replays
