@@ -14,10 +14,10 @@ from jetq import Jetq, Work, each, group
 from jetq.client.app import replaced_default
 from jetq.model.workflows import names
 from jetq.operations.workflows import creating, watching
-from tests.apps import flow_tasks
-from tests.apps.flow_tasks import double, number, total
+from tests.apps import step_tasks
 from tests.apps.harness import QUEUE
 from tests.apps.ledger import Ledger
+from tests.apps.step_tasks import double, number, total, upto
 from tests.apps.working import fresh_app, share, tasks_of, working
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(180)]
@@ -65,7 +65,7 @@ CASES = {
     ),
     "window": Case(lambda: each(number, [1] * 60).window(6) | total, 60, half=20, before=60, counts=[("number", 0)]),
     "unknown": Case(
-        lambda: each(double, flow_tasks.upto.bind(12).out).window(4) | total,
+        lambda: each(double, upto.bind(12).out).window(4) | total,
         132,
         half=6,
         before=13,
@@ -80,7 +80,7 @@ async def app(nats_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[J
     for module in (creating, watching):
         monkeypatch.setattr(module, "FIRST_TURN", 0.5)
     app = fresh_app(nats_url)
-    share(app, *tasks_of(flow_tasks))
+    share(app, *tasks_of(step_tasks))
     yield app
     await app.session.aclose()
 

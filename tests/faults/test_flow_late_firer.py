@@ -29,10 +29,11 @@ from jetq.operations.workflows.handling import open_life, status, wait_for_value
 from jetq.operations.workflows.life import Life
 from jetq.testing.faulty import Verb, faulty
 from tests.apps import flow_tasks
-from tests.apps.flow_tasks import WORKS, Expected, double, number, total
+from tests.apps.flow_tasks import WORKS, Expected
 from tests.apps.harness import QUEUE, Harness, harness
 from tests.apps.ledger import Ledger
 from tests.apps.staying import let_pass
+from tests.apps.step_tasks import double, number, total
 from tests.apps.workers import WorkerProcess
 from tests.apps.working import fresh_app, share, tasks_of, working
 from tests.servers import NatsServerFactory

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import subprocess
-import sys
-import tarfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,33 +15,13 @@ from jetq.model.dead_letter import DeadEntry, DeadLetter
 from jetq.model.failure import Failure
 from jetq.model.job import JobRecord, Meta, Place
 from tests.apps.harness import QUEUE, Harness, harness
+from tests.apps.older import OLD, path_of, run_python
 from tests.apps.workers import ROOT, WorkerProcess
 from tests.servers import NatsServerFactory
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(300)]
 
-OLD = {"before-sealing": "3dfc16b552", "before-packages": "2441516"}
-"""The commits the older packages are built from: the last ones before secrets and sealed payloads, and before the
-modules moved into packages. The first one does not put off what is newer yet."""
-
 PLACE = Place("weekly-48", "ledger", "0192abcdef", "fetch", 7, 1000, 3, 4e9, 12, 1.7e9)
-
-
-@pytest.fixture(scope="module", params=list(OLD.values()), ids=list(OLD))
-def old(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with the older package, built as a wheel and installed, without its dependencies: those are here."""
-    commit = request.param
-    if subprocess.run(["git", "cat-file", "-e", f"{commit}^{{commit}}"], cwd=ROOT, capture_output=True).returncode:
-        pytest.skip(f"commit {commit} is not in this checkout")
-    work = tmp_path_factory.mktemp("old")
-    subprocess.run(["git", "archive", "-o", work / "source.tar", commit], cwd=ROOT, check=True)
-    with tarfile.open(work / "source.tar") as source:
-        source.extractall(work / "source", filter="data")
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q"]
-    subprocess.run([*pip, "wheel", "--no-deps", "-w", work / "wheels", work / "source"], check=True)
-    (wheel,) = (work / "wheels").glob("*.whl")
-    subprocess.run([*pip, "install", "--no-deps", "--target", work / "site", wheel], check=True)
-    return work / "site"
 
 
 @pytest.mark.parametrize(
@@ -58,11 +34,11 @@ async def test_versions_mix(
 ) -> None:
     """Guarantee: what one version stores, the other runs once, and each reads the other's results and dead letters."""
     server = nats_server()
-    paths = {"old": f"{old}{os.pathsep}{ROOT}", "new": str(ROOT)}
+    paths = {"old": path_of(old), "new": str(ROOT)}
     async with harness(server.url, tmp_path) as h:
         running = [WorkerProcess(server.url, h.ledger, env={"PYTHONPATH": paths[each]}) for each in workers]
         try:
-            told = json.loads(await _run(h, paths[producer], "-m", "tests.apps.produce"))
+            told = json.loads(await run_python(h, paths[producer], "-m", "tests.apps.produce"))
             assert Path(told["jetq"]) == (old if producer == "old" else ROOT) / "jetq"
             assert told["results"] == list(range(70, 80))
             assert told["failures"] == ["attempt 4"] * 3
@@ -71,14 +47,14 @@ async def test_versions_mix(
             await h.until_done(60.0)
             _check(h, told, lives=1)
 
-            await _run(h, paths[producer], "-m", "jetq", "dlq", "replay", "--all", "-q", "ledger")
+            await run_python(h, paths[producer], "-m", "jetq", "dlq", "replay", "--all", "-q", "ledger")
             await h.until_done()
             _check(h, told, lives=2)
             dead = await h.dead()
             assert sorted(entry.letter.id for entry in dead) == sorted([*told["dead"], told["too_long"]])
             assert {entry.letter.failure.type for entry in dead} == {"builtins.ValueError", "jetq.JobTimeout"}
             for each in paths.values():
-                shown = await _run(h, each, "-m", "jetq", "dlq", "list", "-q", "ledger", "--json")
+                shown = await run_python(h, each, "-m", "jetq", "dlq", "list", "-q", "ledger", "--json")
                 assert all(id in shown for id in told["dead"])
         finally:
             for worker in running:
@@ -95,7 +71,7 @@ async def test_an_older_worker_leaves_a_job_of_a_workflow_to_a_newer_one(
     """Guarantee: the release before neither runs such a job as a plain one, nor drops it or what it says; its command
     line does not replay it either."""
     server = nats_server()
-    path = f"{old}{os.pathsep}{ROOT}"
+    path = path_of(old)
     async with harness(server.url, tmp_path) as h:
         name, meta = "tests.apps.ledger_tasks.quick", Meta(flow=PLACE)
         job = JobRecord(PLACE.job_id, name, QUEUE, b'{"n":1}', meta=meta)
@@ -111,7 +87,7 @@ async def test_an_older_worker_leaves_a_job_of_a_workflow_to_a_newer_one(
                     await asyncio.sleep(0.05)
             plain = await h.send("quick", 1)
             await h.until(lambda info: info.ready == info.running == 0)
-            refused = await _run(h, path, "-m", "jetq", "dlq", "replay", "--all", "-q", QUEUE, code=1)
+            refused = await run_python(h, path, "-m", "jetq", "dlq", "replay", "--all", "-q", QUEUE, code=1)
             assert refused.startswith(f"error: not replayed, because a newer jetq has written it: {letter.id}")
             worker.stop()
             assert await asyncio.to_thread(worker.wait) == 0
@@ -144,23 +120,3 @@ def _check(h: Harness, told: dict[str, Any], *, lives: int) -> None:
     assert sorted(starts) == sorted(
         (id, attempt) for id in told["dead"] for attempt in range(1, 5) for _ in range(lives)
     )
-
-
-async def _run(h: Harness, path: str, *arguments: str, code: int = 0) -> str:
-    """What it prints, to stderr if it is expected to end with another code than 0."""
-    environment = os.environ | {
-        "JETQ_SERVERS": h.url,
-        "JETQ_TEST_LEDGER": str(h.ledger.path),
-        "PYTHONPATH": path,
-    }
-    done = await asyncio.to_thread(
-        subprocess.run,
-        [sys.executable, *arguments],
-        env=environment,
-        cwd=h.ledger.path.parent,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == code, done.stderr
-    return done.stderr if code else done.stdout
