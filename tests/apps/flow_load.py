@@ -18,9 +18,8 @@ from jetq.operations.workflows.handling import open_life, status, wait_for_value
 from tests.apps.harness import QUEUE, Harness
 from tests.apps.ledger import Entry
 from tests.apps.step_tasks import double, number, total, upto
-from tests.apps.workers import WorkerProcess
 
-__all__ = ["KINDS", "Load", "fleet_worker"]
+__all__ = ["KINDS", "Load"]
 
 _SEALER = Sealer(None)
 
@@ -49,11 +48,6 @@ KINDS = {
 }  # fmt: skip
 """One of each way in which a step waits for others: for all of a step, for an unknown number, for a member, for a
 page."""
-
-
-def fleet_worker(h: Harness, urls: Sequence[str], env: dict[str, str], **options: float) -> WorkerProcess:
-    """A worker of these workflows, which goes to the first of `urls` that answers."""
-    return WorkerProcess(",".join(urls), h.ledger, env=env, modules="tests.apps.step_tasks", **options)  # type: ignore[arg-type]
 
 
 class Load:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 
-from jetq import current_job, task
+from jetq import Failure, current_job, task
 from tests.apps.noting import note
 
 __all__ = ["BRANCHES", "BROKEN"]
@@ -112,3 +112,22 @@ async def clean_up() -> None:
     flow = current_job().workflow
     assert flow is not None
     note("clean_up", (await flow.asteps())["row"].done)
+
+
+# --- very many, of which some fail
+
+
+@task(queue="ledger", max_attempts=1)
+async def pick(n: int) -> int:
+    note("pick", n)
+    if n % 100 == 37:
+        raise ValueError(f"{n} is broken")
+    return n
+
+
+@task(queue="ledger", max_attempts=1)
+async def tally(parts: list[int | Failure]) -> tuple[int, list[int]]:
+    """How many values there are, each in its place, and the places of the failures."""
+    note("tally", len(parts))
+    values = sum(part == place for place, part in enumerate(parts))
+    return values, [place for place, part in enumerate(parts) if isinstance(part, Failure) and part.index == place]

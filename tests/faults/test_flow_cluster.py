@@ -9,13 +9,12 @@ import random
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.apps.flow_load import Load, fleet_worker
+from tests.apps.fleet import Fleet, step_down
+from tests.apps.flow_load import Load
 from tests.apps.harness import Harness, harness
-from tests.apps.workers import WorkerProcess
 from tests.servers import ELECTED_WITHIN, NatsCluster, NatsServer
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(400)]
@@ -30,43 +29,13 @@ ENDED_WITHIN = 120.0
 """Seconds. What only the watch mends, it mends within its first turns."""
 
 
-class Fleet:
-    """Workers, each of which goes to another of the servers first. killed: the pids of those that were killed."""
-
-    def __init__(self, h: Harness, urls: list[str], stack: ExitStack, **options: float) -> None:
-        self.killed: set[int] = set()
-        self._h, self._urls, self._stack, self._options = h, urls, stack, options
-        self._workers = [self._start(place) for place in range(3)]
-
-    def _start(self, place: int) -> WorkerProcess:
-        first = place % len(self._urls)
-        env = {"JETQ_REPLICAS": str(len(self._urls))}
-        urls = self._urls[first:] + self._urls[:first]
-        return self._stack.enter_context(fleet_worker(self._h, urls, env, **self._options))
-
-    async def kill(self, place: int) -> None:
-        """Kill one that has run something, and start another in its place."""
-        worker = self._workers[place]
-        await self._h.ledger.wait(lambda ledger: any(each.pid == worker.pid for each in ledger.entries()), 60.0)
-        self.killed.add(worker.pid)
-        await asyncio.to_thread(worker.kill)
-        self._workers[place] = self._start(place)
-
-    async def end(self) -> None:
-        """Stop all in order."""
-        for worker in self._workers:
-            worker.stop()
-        for worker in self._workers:
-            assert await asyncio.to_thread(worker.wait, 60.0) == 0
-
-
 @asynccontextmanager
 async def under_load(urls: list[str], directory: Path, **options: float) -> AsyncIterator[tuple[Harness, Load, Fleet]]:
     """Workflows that are stored and run meanwhile. At the end all must have ended as they should."""
     settings = {"replicas": len(urls), "publish_timeout": ELECTED_WITHIN, **options}
     async with harness(",".join(urls), directory, **settings) as h:
         with ExitStack() as stack:
-            load, fleet = Load(h), Fleet(h, urls, stack, **options)
+            load, fleet = Load(h), Fleet(h, urls, stack, "tests.apps.step_tasks", **options)
             storing = asyncio.create_task(load.store())
             await _until_more_stored(load, 10)
             yield h, load, fleet
@@ -125,7 +94,7 @@ async def test_leaders_that_move_while_workers_are_killed_start_no_join_early_or
     async with under_load(cluster.urls, tmp_path, ack_wait=10.0) as (h, load, fleet):
         moved = 0
         for _ in range(4 * ROUNDS):
-            _, now = await asyncio.gather(_killing(fleet, chance), _all_step_down(h.broker))
+            _, now = await asyncio.gather(_killing(fleet, chance), step_down(h.broker))
             moved += now
         await _until_more_stored(load, 20)
     assert moved >= 4 * ROUNDS  # of the leaders of four streams and a consumer, none of which may be there
@@ -137,16 +106,6 @@ async def _killing(fleet: Fleet, chance: random.Random) -> None:
     await asyncio.sleep(before)
     await fleet.kill(chance.randrange(3))
     await asyncio.sleep(2.5 - before)
-
-
-async def _all_step_down(broker: Any) -> int:
-    """Ask each leader to step down, of streams and of consumers; return how many did."""
-    asked = []
-    for stream in (await broker.survey({})).streams:
-        asked.append(f"STREAM.LEADER.STEPDOWN.{stream.name}")
-        asked += [f"CONSUMER.LEADER.STEPDOWN.{stream.name}.{each}" for each in await broker.api.consumers(stream.name)]
-    answers = await asyncio.gather(*map(broker.api.request, asked), return_exceptions=True)
-    return sum(not isinstance(answer, BaseException) for answer in answers)
 
 
 async def test_a_server_that_is_killed_with_all_it_has_not_written_starts_no_join_early(tmp_path: Path) -> None:
