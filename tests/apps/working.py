@@ -54,14 +54,14 @@ def run_of(worker: Worker) -> WorkerRun:
     return worker._run
 
 
-async def until(condition: Callable[[], object], timeout: float = 15.0) -> None:
+async def until(condition: Callable[[], object], timeout: float = 45.0) -> None:
     """Until `condition()` holds; TimeoutError after `timeout` seconds."""
     async with asyncio.timeout(timeout):
         while not condition():
             await asyncio.sleep(0.02)
 
 
-async def until_state(job: Job[Any], state: str, timeout: float = 15.0) -> None:
+async def until_state(job: Job[Any], state: str, timeout: float = 45.0) -> None:
     """Until `job` is in that state."""
     async with asyncio.timeout(timeout):
         while await job.astatus() != state:

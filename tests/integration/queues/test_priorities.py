@@ -32,13 +32,14 @@ async def _enqueue(app: Jetq, note: Any, **counts: int) -> None:
 
 
 @pytest.mark.parametrize("concurrency", [10, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.timeout(180)
 async def test_strict_no_low_job_starts_before_the_last_high_one(nats_url: str, concurrency: int) -> None:
     app = fresh_app(nats_url, queues=[Queue("mail", levels="strict")])
     started: list[str] = []
     note = _noting(app, started)
     await _enqueue(app, note, low=2000, normal=100, high=200)
     async with working(app, concurrency=concurrency):
-        await until(lambda: len(started) == 2300)
+        await until(lambda: len(started) == 2300, timeout=150)
     assert started == ["high"] * 200 + ["normal"] * 100 + ["low"] * 2000
 
 

@@ -42,7 +42,7 @@ class Steps(Struct):
 
     async def until_ran(self, *words: str, times: int = 1) -> None:
         """Until each of `words` was said so often."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(45):
             while any(self.ran[word] < times for word in words):
                 await asyncio.sleep(0.02)
 
@@ -87,7 +87,7 @@ async def life_of(app: Jetq, flow: Workflow[Any]) -> Life:
 
 async def until_status(flow: Workflow[Any], status: str) -> None:
     """Until the workflow is in that state."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(45):
         while await flow.astatus() != status:
             await asyncio.sleep(0.02)
 
@@ -95,6 +95,6 @@ async def until_status(flow: Workflow[Any], status: str) -> None:
 async def quiet(app: Jetq, *, held: int = 0) -> None:
     """Until no job is ready, and none runs but those `held`."""
     broker = await app.session.broker()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(45):
         while any(info.ready or info.running > held for info in await broker.queues()):
             await asyncio.sleep(0.02)
