@@ -42,6 +42,8 @@ class Queues(Base):
         message = await self.api.last_message(self.subjects.jobs(queue), self.subjects.by_id(queue, id))
         if message is None:
             return None
+        if _is_scheduled(message):
+            return _found(message, queue, 0)
         return _found(message, queue, await self.handed_out(queue, level_of(message.subject)))
 
     async def stored_jobs(
@@ -57,9 +59,9 @@ class Queues(Base):
             messages = [message async for message in self.messages(stream, where, limit=most)]
         for message in messages:
             level = level_of(message.subject)
-            if level not in handed_out:
+            if level not in handed_out and not _is_scheduled(message):
                 handed_out[level] = await self.handed_out(queue, level)
-            found.append(_found(message, queue, handed_out[level]))
+            found.append(_found(message, queue, handed_out.get(level, 0)))
         return found
 
     async def overdue(self, queue: str, after: int) -> tuple[Sequence[StoredJob], int]:
@@ -209,7 +211,15 @@ async def job_streams(base: Base) -> Mapping[str, Mapping[str, Any]]:
     return {queue: info for queue, info in by_queue.items() if info["config"]["name"] == base.subjects.jobs(queue)}
 
 
+def _is_scheduled(message: StoredMessage) -> bool:
+    """Return whether the message is a job that is not due yet, which no consumer hands out."""
+    kind, *_ = job_tokens(message.subject, message.sequence)
+    return kind == "later"
+
+
 def _found(message: StoredMessage, queue: str, handed_out: int) -> StoredJob:
+    """Return the job of a message. handed_out: the sequence up to which its consumer has handed out messages; that of a
+    scheduled job does not matter."""
     kind, task, key, id = job_tokens(message.subject, message.sequence)
     delivery = Delivery(
         queue=queue,

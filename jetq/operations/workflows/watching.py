@@ -73,7 +73,10 @@ async def take_turn(
         await purge(broker, place.life)
         return None
     life = Life(broker, sealer, place.workflow, found.home, found.plan, found.sequence, actor=actor)
-    state = await state_of(life)
+    newest = await broker.read_entry(names.life_of(life.id), surely=True)
+    sequence = 0 if newest is None else newest.sequence
+    rests = sequence == turn.newest  # also in the first turn, if nothing was written yet
+    state = "running" if rests else await state_of(life)  # it was running when the watch noted the newest entry
     if state == "running" and broker.now() > life.plan.deadline:
         state = await stop(life, "expired")
     if state != "running":
@@ -82,11 +85,9 @@ async def take_turn(
         entry = await broker.read_entry(names.states(life.id), surely=True)
         wait = await close(life, state, entry.stored_at if entry is not None else broker.now())
         return (min(wait, 86_400.0), turn) if wait else None
-    newest = await broker.read_entry(names.life_of(life.id), surely=True)
-    sequence = 0 if newest is None else newest.sequence
     if turn.turn == 0 or sequence <= turn.newest:  # else work goes on by itself
         try:
-            await _mend(life, broker)
+            await _mend(life, broker, await life.marks() if sequence else Marks())
         except (MissingValue, BadRecord):  # another turn, which was taken while this one stood still, has closed it
             if not await purge_if_closed(broker, sealer, place, life.seen):
                 raise
@@ -119,10 +120,9 @@ async def _state_sequence(broker: FlowBroker, life: str) -> int:
     return 0 if entry is None else entry.sequence
 
 
-async def _mend(life: Life, broker: WatchBroker) -> None:
-    """Do what is left to do, and look for members that were stored and are gone."""
+async def _mend(life: Life, broker: WatchBroker, marks: Marks) -> None:
+    """Do what is left to do after `marks`, and look for members that were stored and are gone."""
     holes = _HOLES
-    marks = await life.marks()
     for action in evaluate(life.plan, marks, broker.now()):
         if isinstance(action, Fire):
             holes -= 1

@@ -1,15 +1,20 @@
 """What is not used costs nothing: plain jobs make no stream, carry no header and ask nothing for the sake of
-workflows."""
+workflows; and a workflow that waits costs little."""
 
 from __future__ import annotations
 
 import pytest
 
 from jetq import task
+from jetq.encoding.sealer import Sealer
+from jetq.operations.workflows.creating import watch_job
+from jetq.operations.workflows.handling import open_life
+from jetq.operations.workflows.watching import Turn, take_turn
 from jetq.worker.workflows.ends import Ends
 from jetq.worker.workflows.members import Members
 from tests.apps.fresh import no_app_yet, own_tasks
 from tests.apps.working import fresh_app, working
+from tests.servers import NatsServerFactory
 
 pytestmark = pytest.mark.anyio
 
@@ -44,3 +49,36 @@ async def test_a_plain_job_knows_nothing_of_workflows(nats_url: str, monkeypatch
     names = {stream.name for stream in survey.streams}
     assert names
     assert not {name for name in names if name.endswith(("_FLOWS", "_COUNTS"))}
+
+
+async def test_a_turn_of_a_watch_over_what_waits_makes_three_requests(
+    nats_server: NatsServerFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first asks for the plan, the second for the newest entry, the third for the job that waits."""
+    own_tasks(monkeypatch)
+    no_app_yet(monkeypatch)
+    server = nats_server('http: "127.0.0.1:-1"')
+    app = fresh_app(server.url)
+
+    async def fn(n: int) -> int:
+        return n
+
+    plain = task(name="tests.plain")(fn)
+    flow = await (plain.bind(1) | plain).adelay(delay=86_400)
+    broker = await app.session.broker()
+    life, _ = await open_life(broker, Sealer(None), flow.id)
+    assert life is not None
+    place = watch_job(life).meta.flow
+    assert place is not None
+
+    async def take(turn: Turn) -> tuple[Turn, int]:
+        before = server.monitor("/varz")["in_msgs"]
+        following = await take_turn(broker, Sealer(None), place, turn, broker.now())
+        assert following is not None
+        return following[1], server.monitor("/varz")["in_msgs"] - before
+
+    turn, asked = await take(Turn())
+    assert asked == 3
+    turn, asked = await take(turn)
+    assert (turn.turn, asked) == (2, 3)
+    await app.session.aclose()
