@@ -23,6 +23,7 @@ from jetq.model.workflows import names
 from jetq.operations.workflows.creating import WATCH
 from jetq.operations.workflows.handling import status, wait_for_value
 from tests.apps.flow_tasks import WORKS, Expected
+from tests.apps.forgetting import SUSPECTS_SOON, forget_soon
 from tests.apps.harness import QUEUE, Harness, harness
 from tests.apps.sweeping import SWEEPS_ALL
 from tests.apps.workers import ROOT, WorkerProcess
@@ -34,6 +35,9 @@ MODULE = "tests.apps.flow_tasks"
 ID = "flow"
 SWEPT = ("columns", "unknown", "pages", "settled", "failing")
 """Works of every kind of edge and of end. The others take the same steps: `JETQ_TEST_SWEEP=all` sweeps these too."""
+
+FORGOTTEN = ("columns", "failing")
+"""Those of them that are swept on a server that soon forgets what was stored."""
 
 AT_ONCE = 3
 """Kill points that are tried side by side, each in a namespace of its own."""
@@ -79,12 +83,15 @@ async def _until(holds: Callable[[], Awaitable[bool]], worker: WorkerProcess, h:
         raise AssertionError(f"not over after {timeout:g} s: {_ran(h)}, jobs {jobs}, ledger {entries}") from None
 
 
-async def _run(h: Harness, expected: Expected, env: dict[str, str], *, within: float = 20.0) -> list[WorkerProcess]:
-    """One worker with `env`, and another after it if it died, until all has ended. The workers that ran."""
-    with _worker(h, env) as worker:
+async def _run(
+    h: Harness, expected: Expected, env: dict[str, str], *, always: dict[str, str] | None = None, within: float = 20.0
+) -> list[WorkerProcess]:
+    """One worker with `env`, and another after it if it died, until all has ended. The workers that ran. always: what
+    the environments of both say."""
+    with _worker(h, (always or {}) | env) as worker:
         if await _until_over(h, expected, worker, 60.0):
             return [worker]
-    with _worker(h, {}) as second:
+    with _worker(h, always or {}) as second:
         assert await _until_over(h, expected, second, within)
     return [worker, second]
 
@@ -142,19 +149,36 @@ async def test_a_worker_killed_at_any_step_loses_nothing_and_doubles_nothing(
     name: str, nats_server: NatsServerFactory, tmp_path: Path
 ) -> None:
     """Within the leases: the watch, whose first turn is later, has no part in it."""
-    expected, server, calls, one_by_one = WORKS[name], nats_server(), tmp_path / "calls", asyncio.Lock()
-    async with harness(server.url, tmp_path, ack_wait=1.0, namespace="first") as h:
+    await _sweep_worker(WORKS[name], nats_server().url, tmp_path)
+
+
+@pytest.mark.parametrize("name", WORKS if SWEEPS_ALL else FORGOTTEN)
+async def test_nor_does_it_on_a_server_that_has_forgotten_what_was_stored_before(
+    name: str, nats_server: NatsServerFactory, tmp_path: Path
+) -> None:
+    """What is stored again after the death is stored twice, and finds that it has ended."""
+    await _sweep_worker(WORKS[name], nats_server().url, tmp_path, forgets=True)
+
+
+async def _sweep_worker(expected: Expected, url: str, directory: Path, *, forgets: bool = False) -> None:
+    calls, one_by_one = directory / "calls", asyncio.Lock()
+    suspects = SUSPECTS_SOON if forgets else {}
+
+    async def run(h: Harness, more: dict[str, str], where: str) -> None:
+        if forgets:
+            await forget_soon(h.broker)
         await _store(h, expected, one_by_one)
-        await _check(h, expected, await _run(h, expected, {"JETQ_TEST_CALLS": str(calls)}), "not killed")
+        await _check(h, expected, await _run(h, expected, more, always=suspects), where)
+
+    async with harness(url, directory, ack_wait=1.0, namespace="first") as h:
+        await run(h, {"JETQ_TEST_CALLS": str(calls)}, "not killed")
     points = [line.split(" ", 1)[1] for line in calls.read_text().splitlines()]
     assert len(points) >= 4 * len(expected.runs)
 
     async def once(h: Harness, at: int) -> None:
-        await _store(h, expected, one_by_one)
-        workers = await _run(h, expected, {"JETQ_TEST_KILL_AT": str(at)})
-        await _check(h, expected, workers, f"killed {points[at - 1]}, call {at}")
+        await run(h, {"JETQ_TEST_KILL_AT": str(at)}, f"killed {points[at - 1]}, call {at}")
 
-    await _at_each(len(points), server.url, tmp_path, once)
+    await _at_each(len(points), url, directory, once)
 
 
 TURN = 1.0

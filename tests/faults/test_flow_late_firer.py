@@ -30,6 +30,7 @@ from jetq.operations.workflows.life import Life
 from jetq.testing.faulty import Verb, faulty
 from tests.apps import flow_tasks
 from tests.apps.flow_tasks import WORKS, Expected
+from tests.apps.forgetting import SUSPECTS_SOON, WINDOW, forget_soon
 from tests.apps.harness import QUEUE, Harness, harness
 from tests.apps.ledger import Ledger
 from tests.apps.staying import let_pass
@@ -40,21 +41,10 @@ from tests.servers import NatsServerFactory
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(600)]
 
-WINDOW = 0.2
-"""Seconds for which the server knows the id of a job, in place of two minutes."""
-
 STALLED = 61.0
 """Seconds. A member that is stored so long after it was found to be due is a suspect."""
 
 SEALER = Sealer(None)
-
-
-async def forget_soon(broker: Any) -> None:
-    """Let the server know the ids of jobs for `WINDOW`."""
-    stream = broker.subjects.jobs(QUEUE)
-    info = await broker.api.stream_info(stream)
-    changed = {**info["config"], "duplicate_window": int(WINDOW * 1e9)}
-    await broker.api.request(f"STREAM.UPDATE.{stream}", changed)
 
 
 # --- one firer, which the test holds back
@@ -293,7 +283,7 @@ EVERY = 1 if ALL else 4
 def _worker(h: Harness, more: dict[str, str]) -> WorkerProcess:
     env = {
         "JETQ_NAMESPACE": h.app.settings.namespace,
-        "JETQ_TEST_STALE": str(WINDOW / 2),
+        **SUSPECTS_SOON,
         "JETQ_TEST_WATCH": "1",
         **more,
     }
