@@ -103,6 +103,8 @@ async def _check(h: Harness, expected: Expected, workers: list[WorkerProcess], w
     assert len(jobs) == sum(expected.runs.values()), (where, jobs)
     # A kill may repeat a run of each job that has ended and not left its mark: a mark on its way holds no slot.
     assert max(jobs.values()) <= len(workers), (where, jobs)
+    # One that did leave its mark runs no more: who died has run it, or who came after.
+    assert max(Counter((entry.id, entry.pid) for entry in h.ledger.entries()).values()) == 1, (where, jobs)
     order = [(entry.event, entry.n) for entry in h.ledger.entries()]
     first = next((place for place, (event, _) in enumerate(order) if event in expected.after), len(order))
     needed = {run for run in expected.runs if run[0] not in expected.after}
