@@ -82,6 +82,12 @@ WORKS = {
         value=6,
         after=["total"],
     ),
+    "window": Expected(
+        lambda: each(double, range(5)).window(2) | total,
+        _runs(*(("double", n) for n in range(5)), ("total", 20)),
+        value=20,
+        after=["total"],
+    ),
     "settled": Expected(
         lambda: group(picky.bind(n) for n in range(3)).settled() | failures,
         _runs(("picky", 0), ("picky", 1), ("picky", 2), ("failures", 1)),

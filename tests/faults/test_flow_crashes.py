@@ -33,7 +33,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.timeout(600)]
 
 MODULE = "tests.apps.flow_tasks"
 ID = "flow"
-SWEPT = ("columns", "unknown", "pages", "settled", "failing")
+SWEPT = ("columns", "unknown", "pages", "window", "settled", "failing")
 """Works of every kind of edge and of end. The others take the same steps: `JETQ_TEST_SWEEP=all` sweeps these too."""
 
 FORGOTTEN = ("columns", "failing")
