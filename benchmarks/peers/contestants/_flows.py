@@ -1,7 +1,8 @@
 """What the contestants of `python -m benchmarks.peers.flows` speak: a workflow, again and again.
 
-    python flows_with_x.py work    --url U --slots 50                           run a worker until it is told to end
-    python flows_with_x.py create  --url U --shape chord --count N --size 10    store N, wait for every value, print the rate
+    python flows_with_x.py work    --url U --slots 50               run a worker until it is told to end
+    python flows_with_x.py create  --url U --shape chord --count N --size 10
+                                                                    store N, wait for every value, print the rate
 
 A chord is a join over `size` jobs, a chain is `size` jobs one after the other, each of which takes the value of the one
 before. The worker processes are started beforehand. Every value is checked. Standard library only.
