@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from jetq.client.workflows.workflow import Workflow
     from jetq.encoding.sealing import PayloadCodec
     from jetq.model.definitions.hooks import ExpiredHook, Middleware
+    from jetq.model.definitions.options import Seconds
     from jetq.model.definitions.queue import Queue
     from jetq.model.definitions.schedule import ScheduleKeywords
     from jetq.model.result import ResultRecord
@@ -246,7 +247,9 @@ class Jetq:
 
     # --- recurring schedules
 
-    def schedule(self, name: str, work: Work[Any], **when: Unpack[ScheduleKeywords]) -> ScheduleInfo:
+    def schedule(
+        self, name: str, work: Work[Any], *, expires: Seconds | None = None, **when: Unpack[ScheduleKeywords]
+    ) -> ScheduleInfo:
         """Let a call run again and again: `app.schedule("digest", digest.bind(7), cron="0 9 * * MON", tz="UTC")`.
 
         Return the schedule as it is stored. Any process may do this, any number of times: a schedule of that name in
@@ -254,19 +257,27 @@ class Jetq:
         hold for each job. A call with options about one time or one job (`delay`, `at`, `id`, `replace`, `throttle`) is
         refused. Raises DefinitionError, Rejected, NotStored, BrokerUnavailable.
 
-        Calls that are put together are started as a workflow at each time, whose id is `<name>-<time>`. Raises
-        WorkflowError for what cannot be a workflow, DefinitionError for a plan of more than 64 KiB.
+        Calls that are put together are started as a workflow at each time, whose id is `<name>-<time>`. `expires`:
+        seconds from that time's start to the deadline of the workflow, 31 days if not given. Raises WorkflowError for
+        what cannot be a workflow, DefinitionError for a plan of more than 64 KiB.
         """
-        return self.session.run(lambda: self.aschedule(name, work, **when))
+        return self.session.run(lambda: self.aschedule(name, work, expires=expires, **when))
 
-    async def aschedule(self, name: str, work: Work[Any], **when: Unpack[ScheduleKeywords]) -> ScheduleInfo:
+    async def aschedule(
+        self, name: str, work: Work[Any], *, expires: Seconds | None = None, **when: Unpack[ScheduleKeywords]
+    ) -> ScheduleInfo:
         """Do what `schedule` does, from async code."""
         from jetq.model.definitions.schedule import Schedule
 
         if isinstance(work, Work) and not isinstance(work, Call):
             from jetq.client.workflows.scheduling import recurring_work
 
-            return await self.client.schedule(*recurring_work(name, work, Schedule(**when)), self.payloads)
+            return await self.client.schedule(*recurring_work(name, work, Schedule(**when), expires), self.payloads)
+        if expires is not None:
+            raise DefinitionError(
+                f"schedule {name} starts one job at each time, and expires is about workflows",
+                hint="give it to the call: .options(expires=60).bind(...)",
+            )
         from jetq.client.declared_schedules import schedule_record
 
         check_calls((work,))

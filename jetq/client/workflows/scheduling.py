@@ -11,17 +11,22 @@ from jetq.client.workflows.parts import check_work
 from jetq.client.workflows.shape import shape
 from jetq.encoding.workflows import encode_recurring
 from jetq.errors import DefinitionError
+from jetq.model.definitions.options import Seconds
 from jetq.model.definitions.schedule import Schedule
 from jetq.model.schedule import ScheduleRecord
 from jetq.model.workflows.plan import EXPIRES
 from jetq.model.workflows.recurring import MOST_BYTES, RecurringPlan
 from jetq.operations.workflows.creating import START, home_of
+from jetq.units import seconds
 
 __all__ = ["recurring_work"]
 
 
-def recurring_work(name: str, work: Work[Any], schedule: Schedule) -> tuple[ScheduleRecord, bytes]:
+def recurring_work(
+    name: str, work: Work[Any], schedule: Schedule, expires: Seconds | None
+) -> tuple[ScheduleRecord, bytes]:
     """Return the record of a schedule that starts `work`, and the plan, which is the argument of its jobs, as JSON.
+    expires: seconds from each start to the deadline of its workflow; None for 31 days.
 
     Raises WorkflowError for a work that cannot be a workflow, DefinitionError for a plan of more than 64 KiB, and for a
     schedule without overlap.
@@ -37,7 +42,7 @@ def recurring_work(name: str, work: Work[Any], schedule: Schedule) -> tuple[Sche
         value=shaped.value,
         steps=shaped.steps,
         bodies={step: [Raw(body) for body in bodies] for step, bodies in shaped.bodies.items()},
-        expires=EXPIRES,
+        expires=EXPIRES if expires is None else seconds(expires, "expires"),
         keep=shaped.keep,
     )
     body = encode_recurring(recurring)

@@ -69,6 +69,27 @@ def test_it_is_written_anew_only_if_it_differs(world: World, tester: AppTester) 
     assert world.app.unschedule("nightly")
 
 
+@pytest.mark.parametrize(("hours", "state"), [(1, "expired"), (3, "succeeded")])
+def test_the_workflow_of_a_time_has_until_its_deadline(world: World, tester: AppTester, hours: int, state: str) -> None:
+    attempts: list[int] = []
+
+    @world.app.task(name="second_time_lucky", max_attempts=2, wait=2 * 3_600)
+    async def lucky(n: int) -> int:
+        attempts.append(n)
+        if len(attempts) == 1:
+            raise ConnectionError("not yet")
+        return n
+
+    work = lucky.bind(1) | world.number
+    info = world.app.schedule("nightly", work, cron="0 2 * * *", expires=timedelta(hours=hours))
+    assert world.app.schedule("nightly", work, cron="0 2 * * *", expires=hours * 3_600) == info
+    tester.advance(86_400)
+    tester.run_until_empty()
+    tester.advance(2 * 3_600 + 60)
+    tester.run_until_empty()
+    assert world.app.workflow(f"nightly-{info.next[0]:%Y%m%dT%H%M%S}").status() == state
+
+
 def test_a_call_by_itself_stays_a_job(world: World, tester: AppTester) -> None:
     info = world.app.schedule("one", world.number.bind(1), every=60)
     assert (info.task, info.arguments, info.steps) == ("number", {"n": 1}, None)
@@ -81,6 +102,8 @@ def test_what_cannot_be_scheduled_is_refused_in_words(world: World, tester: AppT
         world.app.schedule("large", world.work(MOST_BYTES // 8), every=60)
     with pytest.raises(DefinitionError, match="may overlap"):
         world.app.schedule("one", world.work(), every=60, overlap="skip")
+    with pytest.raises(DefinitionError, match="expires is about workflows"):
+        world.app.schedule("one", world.number.bind(1), every=60, expires=60)
     with pytest.raises(WorkflowError, match="has the option delay"):
         world.app.schedule("one", world.number.options(delay=3).bind(1).named("x"), every=60)
     assert world.app.schedules() == []
