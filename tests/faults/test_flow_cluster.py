@@ -42,7 +42,7 @@ async def under_load(urls: list[str], directory: Path, **options: float) -> Asyn
             load.end()
             await storing
             await load.until_ended(ENDED_WITHIN)
-            await load.check(fleet.killed)
+            await load.check(fleet.killed, leaders_changed=len(urls) > 1)
             await fleet.end()
 
 
