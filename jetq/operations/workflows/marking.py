@@ -108,11 +108,12 @@ async def _write(life: Life, step: str, member: int, kind: Mark, body: bytes, ca
     name = (names.ok if kind == "ok" else names.bad)(life.id, step, page, member)
     if await life.write(name, body, on=either):
         return kind
-    standing = await life.broker.read_entry(either, surely=True)  # of another run of this member, or this very mark
-    if kind == "bad" and standing is not None and standing.name == name and standing.sequence <= called:
-        if await life.write(name, body, expected=standing.sequence, on=either):
-            return kind
-    mark = await standing_mark(life, step, member)
-    if mark is None:
+    if called:
+        former = await life.broker.read_entry(either, surely=True)
+        if former is not None and former.name == name and former.sequence <= called:
+            if await life.write(name, body, expected=former.sequence, on=either):
+                return kind
+    standing = await standing_mark(life, step, member)  # of another run of this member, or this very mark
+    if standing is None:
         raise BrokerError(f"the mark of member {member} of step {step} was refused, and none stands")
-    return mark
+    return standing

@@ -75,8 +75,7 @@ async def take_turn(
     life = Life(broker, sealer, place.workflow, found.home, found.plan, found.sequence, actor=actor)
     newest = await broker.read_entry(names.life_of(life.id), surely=True)
     sequence = 0 if newest is None else newest.sequence
-    rests = sequence == turn.newest  # also in the first turn, if nothing was written yet
-    state = "running" if rests else await state_of(life)  # it was running when the watch noted the newest entry
+    state = await state_of(life) if sequence else "running"  # where nothing is written, no end is
     if state == "running" and broker.now() > life.plan.deadline:
         state = await stop(life, "expired")
     if state != "running":

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from jetq import Jetq, TaskFailed, WorkflowError, group
+from jetq.client.workflows.workflow import Workflow
 from jetq.model.workflows import names
 from jetq.operations.dead_letters import EVERY, Replay, refs_of
 from jetq.operations.workflows import states
@@ -17,14 +18,19 @@ from tests.integration.workflows.flows import Steps, life_of, quiet, until_statu
 pytestmark = pytest.mark.anyio
 
 
+async def until_called_back(app: Jetq, steps: Steps, flow: Workflow[Any]) -> None:
+    """Until the workflow has failed, and its callbacks have ended."""
+    await until_status(flow, "failed")
+    await steps.until_ran("failure", "end")
+    await quiet(app)
+
+
 async def test_only_what_failed_runs_again_and_the_callbacks_at_each_end(app: Jetq, steps: Steps) -> None:
     steps.broken.add("c")
     work = steps.called_back(group(steps.say.bind(word) for word in "abc") | steps.join)
     async with working(app):
         flow = await work.adelay()
-        await until_status(flow, "failed")
-        await steps.until_ran("failure", "end")
-        await quiet(app)
+        await until_called_back(app, steps, flow)
         assert await flow.aretry() == 1  # and fails again
         await steps.until_ran("failure", "end", times=2)
         await quiet(app)
@@ -105,9 +111,7 @@ async def test_a_retry_that_died_halfway_is_done_again(
     steps.broken.add("a")
     async with working(app):
         flow = await steps.called_back(steps.say.bind("a") | steps.after).adelay()
-        await until_status(flow, "failed")
-        await steps.until_ran("failure", "end")
-        await quiet(app)
+        await until_called_back(app, steps, flow)
         steps.broken.clear()
         steps.hold("a")
         broker = await app.session.broker()
@@ -137,9 +141,7 @@ async def test_a_member_that_fails_again_during_the_retry_ends_the_workflow_anew
     steps.broken.add("a")
     async with working(app):
         flow = await steps.called_back(steps.say.bind("a")).adelay()
-        await until_status(flow, "failed")
-        await steps.until_ran("failure", "end")
-        await quiet(app)
+        await until_called_back(app, steps, flow)
         life = await life_of(app, flow)
         removed = names.end(life.id) if before == "end" else names.bad(life.id, "say", 0, 0)
         entry = await life.broker.read_entry(removed, surely=True)
@@ -172,9 +174,7 @@ async def test_a_replayed_letter_takes_back_that_the_workflow_has_failed(app: Je
     steps.broken.add("a")
     async with working(app):
         flow = await steps.called_back(steps.say.bind("a") | steps.after).adelay()
-        await until_status(flow, "failed")
-        await steps.until_ran("failure", "end")
-        await quiet(app)
+        await until_called_back(app, steps, flow)
         await replay_all(app)
         await steps.until_ran("a", times=2)
         await quiet(app)
@@ -244,9 +244,7 @@ async def test_a_late_success_wins_over_a_verdict_that_was_under_way(
     steps.broken.add("a")
     async with working(app):
         flow = await steps.called_back(steps.say.bind("a") | steps.after).adelay()
-        await until_status(flow, "failed")
-        await steps.until_ran("failure", "end")
-        await quiet(app)
+        await until_called_back(app, steps, flow)
         life, late = await life_of(app, flow), asyncio.Event()
         await life.broker.drop_entry((await end_of(life)).sequence)  # as before the verdict
         write, drop = life.broker.write_entries, life.broker.drop_entry
