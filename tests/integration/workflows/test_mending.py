@@ -153,9 +153,25 @@ async def test_the_watch_gives_what_takes_the_place_of_the_last_value(app: Jetq,
     await app.session.aclose()
 
 
-async def _watch(broker: Broker, life: Life) -> tuple[float, Turn] | None:
+async def _watch(broker: Broker, life: Life, turn: Turn | None = None) -> tuple[float, Turn] | None:
     place = Place(life.workflow, life.home, life.id, "watch", 0, 1, 1, life.plan.deadline, 0, broker.now())
-    return await take_turn(broker, NO_CODEC, place, Turn(), broker.now())
+    return await take_turn(broker, NO_CODEC, place, turn or Turn(), broker.now())
+
+
+async def test_a_turn_that_a_lying_leader_told_of_no_end_hides_it_from_no_later_one(
+    app: Jetq, tasks: type[Tasks]
+) -> None:
+    """It took the newest entry, which is behind the end, and noted that the workflow runs."""
+    flow = await (tasks.number.bind(1) | tasks.number).adelay()
+    async with working(app):
+        assert await flow.aresult(20) == 1
+        await settled_but_watches(app)
+    broker = await app.session.broker()
+    life = await _life(broker, flow.id)
+    newest = await broker.read_entry(names.life_of(life.id), surely=True)
+    assert newest is not None
+    assert await _watch(broker, life, Turn(1, newest.sequence)) is None
+    assert await broker.read_entry(names.life_of(life.id), surely=True) is None  # it is closed
 
 
 async def test_the_watch_stores_members_again_that_are_gone(app: Jetq, tasks: type[Tasks]) -> None:
